@@ -1,0 +1,92 @@
+"""Which array library owns the data: NumPy on the CPU, CuPy on a GPU.
+
+This is the only file that imports CuPy. The rest of the package asks an array for its module
+and calls that module, so one line of code runs on either device.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+"""An array of the module in use. CuPy's arrays have the same interface, so NumPy's type serves."""
+
+
+class DeviceError(ValueError):
+    """A device that was asked for is unknown, or is not there."""
+
+
+def array_module(*arrays: object) -> Any:
+    """Return the module that owns the arrays: `numpy`, or `cupy` if they live on a GPU.
+
+    Raises:
+        TypeError: the arrays live on different devices.
+    """
+    modules = {_owner(array) for array in arrays}
+    if len(modules) == 1:
+        return modules.pop()
+    names = ", ".join(sorted(module.__name__ for module in modules))
+    raise TypeError(
+        f"arrays of {names} were mixed in one operation; move them to one device first "
+        "(tinyleak.backend.to_device)"
+    )
+
+
+def _owner(array: object) -> ModuleType:
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def device_module(device: str) -> Any:
+    """Return the array module of a device: `"cpu"` is NumPy, `"cuda"` is CuPy.
+
+    Raises:
+        DeviceError: an unknown name; `"cuda"` without CuPy; CuPy without a GPU that answers.
+    """
+    if device == "cpu":
+        return np
+    if device != "cuda":
+        raise DeviceError(f'device {device!r} is unknown; choose "cpu" or "cuda"')
+    try:
+        import cupy
+    except ImportError:
+        raise DeviceError(
+            'device "cuda" needs CuPy, which is not installed; '
+            "install tinyleak with its cuda extra (tinyleak[cuda]), or use --device cpu"
+        ) from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:
+        count = 0
+    if count == 0:
+        raise DeviceError(
+            f'device "cuda" needs an NVIDIA GPU, and CuPy {cupy.__version__} finds none; '
+            "check the driver, or use --device cpu"
+        )
+    return cupy
+
+
+def to_device(array: Any, module: Any) -> Array:
+    """Return the array as one of `module`, copying only if it lives elsewhere."""
+    if _owner(array) is module:
+        return module.asarray(array)  # type: ignore[no-any-return]
+    return module.asarray(to_numpy(array))  # type: ignore[no-any-return]
+
+
+def to_numpy(array: Any) -> npt.NDArray[Any]:
+    """Return the array in the computer's main memory, copying only from a GPU."""
+    if isinstance(array, np.ndarray | np.generic):
+        return np.asarray(array)
+    return array.get()  # type: ignore[no-any-return]
+
+
+def synchronize(module: Any) -> None:
+    """Wait until the device has finished what it was given; on the CPU there is nothing to wait for."""
+    if module is not np:
+        module.cuda.get_current_stream().synchronize()
