@@ -75,18 +75,28 @@ def device_module(device: str) -> Any:
 def to_device(array: Any, module: Any) -> Array:
     """Return the array as one of `module`, copying only if it lives elsewhere."""
     if _owner(array) is module:
-        return module.asarray(array)  # type: ignore[no-any-return]
-    return module.asarray(to_numpy(array))  # type: ignore[no-any-return]
+        return module.asarray(array)
+    return module.asarray(to_numpy(array))
 
 
 def to_numpy(array: Any) -> npt.NDArray[Any]:
     """Return the array in the computer's main memory, copying only from a GPU."""
     if isinstance(array, np.ndarray | np.generic):
         return np.asarray(array)
-    return array.get()  # type: ignore[no-any-return]
+    return array.get()
+
+
+def take_into(
+    module: Any, array: Array, indices: Array, axis: int, out: Array | None = None
+) -> Array:
+    """`array` taken along `axis` at `indices`, which are in range, into `out` if given."""
+    if module is np and out is not None:
+        # NumPy copies through a hidden buffer unless it is told not to check the indices.
+        return np.take(array, indices, axis=axis, out=out, mode="clip")
+    return module.take(array, indices, axis=axis, out=out)
 
 
 def synchronize(module: Any) -> None:
-    """Wait until the device has finished what it was given; on the CPU there is nothing to wait for."""
+    """Wait until the device has finished what it was given; the CPU always has."""
     if module is not np:
         module.cuda.get_current_stream().synchronize()

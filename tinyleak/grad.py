@@ -1,0 +1,92 @@
+"""Gradients, of any order.
+
+`grad` is an ordinary program on Tensors: it walks the graph that the operations left behind, from
+the result back to the inputs asked for, and at each node calls that primitive's rule. What it
+returns are Tensors that remember how *they* were made, so `grad` of a `grad` is the second order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinyleak.backend import array_module
+from tinyleak.ops.elementwise import add
+from tinyleak.ops.reduce import sum_to
+from tinyleak.tensor import Tensor
+
+
+def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Return `∂y/∂x` for each x in `xs`, as Tensors that can be differentiated again.
+
+    Args:
+        y: a scalar; or, if `g` is given, of any shape.
+        xs: the Tensors to differentiate by: leaves or results on the way to `y`.
+        g: of y's shape. The gradients are then those of `Σ g · y`.
+
+    Returns:
+        One Tensor for each x, of its shape; explicit zeros where `y` does not depend on x.
+
+    Raises:
+        ValueError: `y` is no scalar and `g` is not given; `g` has another shape than `y`; a rule
+            answered in a shape that does not fit its input.
+        TypeError: a rule answered with the wrong number of gradients.
+        NotImplementedError: a primitive on the way has no rule.
+    """
+    if g is None and y.shape != ():
+        raise ValueError(f"grad needs a scalar, not {y.shape}: sum it first, or pass g")
+    if g is not None and g.shape != y.shape:
+        raise ValueError(f"grad was given g of shape {g.shape} for y of shape {y.shape}")
+    module = array_module(y._array)
+    by = {y: Tensor(module.ones(y.shape, dtype=y.dtype)) if g is None else g}
+    on_the_way = depending_on(xs, order := topological_order(y))
+    for node in reversed(order):
+        if node.primitive is None or node not in on_the_way or node not in by:
+            continue
+        answers = node.primitive.gradients(by[node], node)
+        for x, answer in zip(node.inputs, answers, strict=True):
+            if answer is None or x not in on_the_way:
+                continue
+            fitted = _undo_broadcasting(answer, x, node.primitive.name)
+            by[x] = add(by[x], fitted) if x in by else fitted
+    return tuple(by[x] if x in by else Tensor(module.zeros(x.shape, dtype=x.dtype)) for x in xs)
+
+
+def topological_order(*results: Tensor) -> list[Tensor]:
+    """List every Tensor that the results depend on, each after its own inputs.
+
+    The walk keeps its own stack, since a graph can be deeper than Python's.
+    """
+    order: list[Tensor] = []
+    seen: set[Tensor] = set()
+    stack = [(result, False) for result in reversed(results)]
+    while stack:
+        node, inputs_are_listed = stack.pop()
+        if inputs_are_listed:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((x, False) for x in reversed(node.inputs) if x not in seen)
+    return order
+
+
+def depending_on(xs: Sequence[Tensor], order: list[Tensor]) -> set[Tensor]:
+    """Return those nodes of a topological order that are among `xs` or depend on one of them."""
+    found = set(xs)
+    for node in order:
+        if any(x in found for x in node.inputs):
+            found.add(node)
+    return found
+
+
+def _undo_broadcasting(answer: Tensor, x: Tensor, name: str) -> Tensor:
+    """Sum a gradient over the axes along which its input was broadcast: the adjoint of copying."""
+    if answer.shape == x.shape:
+        return answer
+    try:
+        return sum_to(answer, shape=x.shape)
+    except ValueError:
+        raise ValueError(
+            f"the rule of {name} returned a gradient of shape {answer.shape} for an input of "
+            f"shape {x.shape}; it must have that shape, or one that it broadcasts to"
+        ) from None

@@ -1,0 +1,219 @@
+"""Elementwise primitives: each output element depends on one element of each input.
+
+Inputs broadcast against each other as in NumPy. A rule answers in the broadcast shape and
+`tinyleak.grad` sums the answer back, so no rule here mentions shapes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinyleak.backend import Array
+from tinyleak.tensor import Tensor, TensorLike, as_tensor, primitive
+
+
+@primitive(in_place=True)
+def add(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
+    """`a + b`."""
+    return xp.add(a, b, out=out)
+
+
+@add.rule
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return g, g
+
+
+@primitive(in_place=True)
+def subtract(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
+    """`a − b`."""
+    return xp.subtract(a, b, out=out)
+
+
+@subtract.rule
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return g, -g
+
+
+@primitive(in_place=True)
+def multiply(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
+    """`a · b`."""
+    return xp.multiply(a, b, out=out)
+
+
+@multiply.rule
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return g * b, g * a
+
+
+@primitive(in_place=True)
+def divide(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
+    """`a / b`."""
+    return xp.divide(a, b, out=out)
+
+
+@divide.rule
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return g / b, -g * out / b
+
+
+@primitive(in_place=True)
+def negate(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """`−x`."""
+    return xp.negative(x, out=out)
+
+
+@negate.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (-g,)
+
+
+@primitive(in_place=True)
+def power(xp: Any, x: Array, out: Array | None = None, *, exponent: float) -> Array:
+    """`x ** exponent`, for a constant exponent."""
+    if exponent == 2:
+        return xp.square(x, out=out)
+    return xp.power(x, xp.asarray(exponent, dtype=x.dtype), out=out)
+
+
+@power.rule
+def _(g: Tensor, out: Tensor, x: Tensor, *, exponent: float) -> tuple[Tensor]:
+    if exponent == 1:
+        return (g,)
+    if exponent == 2:
+        return (g * (2.0 * x),)
+    return (g * (exponent * x ** (exponent - 1)),)
+
+
+@primitive(in_place=True)
+def exp(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """`eˣ`."""
+    return xp.exp(x, out=out)
+
+
+@exp.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (g * out,)
+
+
+@primitive(in_place=True)
+def log(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """The natural logarithm of `x`, for x > 0."""
+    return xp.log(x, out=out)
+
+
+@log.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (g / x,)
+
+
+@primitive(in_place=True)
+def sqrt(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """`√x`, for x > 0 (at 0 the gradient is infinite)."""
+    return xp.sqrt(x, out=out)
+
+
+@sqrt.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (0.5 * g / out,)
+
+
+@primitive(in_place=True)
+def tanh(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """The hyperbolic tangent of `x`."""
+    return xp.tanh(x, out=out)
+
+
+@tanh.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (g * (1.0 - out * out),)
+
+
+@primitive(in_place=True)
+def sigmoid(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """`1 / (1 + e⁻ˣ)`."""
+    # e⁻ˣ would overflow for very negative x; held at the largest number, the quotient is still ~0.
+    limit = 709.0 if x.dtype.itemsize == 8 else 88.0
+    out = xp.minimum(xp.negative(x, out=out), xp.asarray(limit, dtype=x.dtype), out=out)
+    xp.exp(out, out=out)
+    xp.add(out, xp.ones((), dtype=x.dtype), out=out)
+    return xp.reciprocal(out, out=out)
+
+
+@sigmoid.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (g * (out * (1.0 - out)),)
+
+
+@primitive()
+def softplus(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """`log(1 + eˣ)`, a smooth relu."""
+    # As max(x, 0) + log(1 + e^−|x|), which cannot overflow.
+    out = xp.log1p(xp.exp(xp.negative(xp.abs(x, out=out), out=out), out=out), out=out)
+    return xp.add(out, xp.maximum(x, xp.zeros((), dtype=x.dtype)), out=out)
+
+
+@softplus.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (g * sigmoid(x),)
+
+
+@primitive(in_place=True)
+def relu(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """`max(x, 0)`; its gradient at 0 is taken to be 0."""
+    return xp.maximum(x, xp.zeros((), dtype=x.dtype), out=out)
+
+
+@relu.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (where(x > 0, g, 0.0),)
+
+
+@primitive()
+def greater(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
+    """Whether `a > b`: a boolean mask, with no gradient."""
+    return xp.greater(a, b, out=out)
+
+
+@greater.rule
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[None, None]:
+    return None, None
+
+
+@primitive()
+def _where(xp: Any, mask: Array, a: Array, b: Array, out: Array | None = None) -> Array:
+    """`a` where the mask is true, else `b`."""
+    if out is None:
+        return xp.where(mask, a, b)
+    xp.copyto(out, b)
+    xp.copyto(out, a, where=mask)
+    return out
+
+
+@_where.rule
+def _(g: Tensor, out: Tensor, mask: Tensor, a: Tensor, b: Tensor) -> tuple[None, Tensor, Tensor]:
+    return None, where(mask, g, 0.0), where(mask, 0.0, g)
+
+
+def where(mask: Tensor, a: TensorLike, b: TensorLike) -> Tensor:
+    """Choose elementwise: `a` where the boolean `mask` is true, else `b`; all broadcast."""
+    like = a if isinstance(a, Tensor) else b if isinstance(b, Tensor) else None
+    return _where(mask, as_tensor(a, like), as_tensor(b, like))
+
+
+def maximum(a: Tensor, b: TensorLike) -> Tensor:
+    """Return the larger of `a` and `b`, elementwise; where they are equal, `b` has the gradient."""
+    return where(a > b, a, b)
+
+
+@primitive(view=True)
+def stop_gradient(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """`x` as a constant: the value passes, no gradient does."""
+    if out is None:
+        return x
+    xp.copyto(out, x)
+    return out
+
+
+@stop_gradient.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[None]:
+    return (None,)

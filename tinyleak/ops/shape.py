@@ -1,0 +1,304 @@
+"""Primitives that move elements and never change them: linear maps, in adjoint pairs.
+
+`reshape ⇄ reshape`, `transpose ⇄ transpose`, `pad ⇄ crop`, `concatenate ⇄ split`,
+`take ⇄ scatter_add`. Of each pair either one is the rule of the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyleak.backend import Array, take_into
+from tinyleak.tensor import Tensor, as_tensor, primitive
+
+
+@primitive(view=True)
+def _reshape(xp: Any, x: Array, out: Array | None = None, *, shape: tuple[int, ...]) -> Array:
+    """The elements of `x` in row-major order in another shape."""
+    if out is None:
+        return x.reshape(shape)
+    xp.copyto(out.reshape(x.shape), x)
+    return out
+
+
+@_reshape.rule
+def _(g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> tuple[Tensor]:
+    return (reshape(g, x.shape),)
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Give the elements of `x`, in row-major order, another shape; one length may be −1.
+
+    Raises:
+        ValueError: the shape has another number of elements.
+    """
+    known = math.prod(length for length in shape if length != -1)
+    size = math.prod(x.shape)
+    full = tuple(size // known if length == -1 and known else length for length in shape)
+    return x if full == x.shape else _reshape(x, shape=full)
+
+
+@primitive(view=True)
+def _transpose(xp: Any, x: Array, out: Array | None = None, *, axes: tuple[int, ...]) -> Array:
+    """`x` with its axes in another order."""
+    if out is None:
+        return x.transpose(axes)
+    xp.copyto(out, x.transpose(axes))
+    return out
+
+
+@_transpose.rule
+def _(g: Tensor, out: Tensor, x: Tensor, *, axes: tuple[int, ...]) -> tuple[Tensor]:
+    inverse = sorted(range(len(axes)), key=axes.__getitem__)
+    return (transpose(g, inverse),)
+
+
+def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Put the last `len(axes)` axes of `x` in another order; the leading ones stay.
+
+    `axes` numbers those last axes from 0: `transpose(x, (1, 0))` swaps the last two.
+
+    Raises:
+        ValueError: `axes` is no permutation of 0, 1, …, or `x` has too few axes.
+    """
+    if sorted(axes) != list(range(len(axes))) or len(axes) > x.ndim:
+        raise ValueError(
+            f"transpose of {x.shape} was given axes {tuple(axes)}; give a permutation of "
+            f"0 … k−1 for the last k axes, k at most {x.ndim}"
+        )
+    leading = x.ndim - len(axes)
+    full = tuple(range(leading)) + tuple(leading + axis for axis in axes)
+    return _transpose(x, axes=full)
+
+
+def swap_last_axes(x: Tensor) -> Tensor:
+    """Return the transposed matrices: `(…, n, m)` from `(…, m, n)`."""
+    return transpose(x, (1, 0))
+
+
+@primitive(view=True)
+def _crop(
+    xp: Any, x: Array, out: Array | None = None, *, window: tuple[tuple[int, int, int], ...]
+) -> Array:
+    """The part of `x` that starts, stops and steps as `window` says, axis by axis."""
+    part = x[tuple(slice(*bounds) for bounds in window)]
+    if out is None:
+        return part
+    xp.copyto(out, part)
+    return out
+
+
+@_crop.rule
+def _(
+    g: Tensor, out: Tensor, x: Tensor, *, window: tuple[tuple[int, int, int], ...]
+) -> tuple[Tensor]:
+    return (_pad(g, window=window, shape=x.shape),)
+
+
+@primitive()
+def _pad(
+    xp: Any,
+    x: Array,
+    out: Array | None = None,
+    *,
+    window: tuple[tuple[int, int, int], ...],
+    shape: tuple[int, ...],
+) -> Array:
+    """Zeros of the given shape with `x` laid into the given window."""
+    if out is None:
+        out = xp.zeros(shape, dtype=x.dtype)
+    else:
+        out.fill(0)
+    xp.copyto(out[tuple(slice(*bounds) for bounds in window)], x)
+    return out
+
+
+@_pad.rule
+def _(
+    g: Tensor,
+    out: Tensor,
+    x: Tensor,
+    *,
+    window: tuple[tuple[int, int, int], ...],
+    shape: tuple[int, ...],
+) -> tuple[Tensor]:
+    return (_crop(g, window=window),)
+
+
+def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """Surround `x` with zeros: `widths` are (before, after) for each of the last axes.
+
+    Raises:
+        ValueError: a negative width, or more widths than axes.
+    """
+    window, shape = _margins(x, widths, grow=True)
+    return _pad(x, window=window, shape=shape)
+
+
+def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """Cut a margin off `x`, the reverse of `pad`: (before, after) for each of the last axes.
+
+    Raises:
+        ValueError: a negative width, more widths than axes, or margins wider than `x`.
+    """
+    window, _ = _margins(x, widths, grow=False)
+    return _crop(x, window=window)
+
+
+def _margins(
+    x: Tensor, widths: Sequence[tuple[int, int]], *, grow: bool
+) -> tuple[tuple[tuple[int, int, int], ...], tuple[int, ...]]:
+    full = ((0, 0),) * (x.ndim - len(widths)) + tuple(widths)
+    fits = grow or all(n >= a + b for n, (a, b) in zip(x.shape, full, strict=False))
+    if len(full) != x.ndim or not fits or any(width < 0 for pair in full for width in pair):
+        raise ValueError(
+            f"{'pad' if grow else 'crop'} of {x.shape} was given {tuple(widths)}; give "
+            "non-negative (before, after) widths for the last axes, no wider than they are"
+        )
+    if grow:
+        shape = tuple(n + a + b for n, (a, b) in zip(x.shape, full, strict=True))
+        return tuple((a, a + n, 1) for n, (a, b) in zip(x.shape, full, strict=True)), shape
+    window = tuple((a, n - b, 1) for n, (a, b) in zip(x.shape, full, strict=True))
+    return window, tuple(stop - start for start, stop, _ in window)
+
+
+@primitive(view=True)
+def _index(xp: Any, x: Array, out: Array | None = None, *, key: tuple[int | slice, ...]) -> Array:
+    """`x[key]`, for whole numbers and slices with positive steps."""
+    part = x[key]
+    if out is None:
+        return part
+    xp.copyto(out, part)
+    return out
+
+
+@_index.rule
+def _(g: Tensor, out: Tensor, x: Tensor, *, key: tuple[int | slice, ...]) -> tuple[Tensor]:
+    window = []
+    for axis, length in enumerate(x.shape):
+        part = key[axis] if axis < len(key) else slice(None)
+        if isinstance(part, slice):
+            window.append(part.indices(length))
+        else:
+            window.append((part % length, part % length + 1, 1))
+    kept = tuple(len(range(*bounds)) for bounds in window)
+    return (_pad(reshape(g, kept), window=tuple(window), shape=x.shape),)
+
+
+@primitive()
+def _concatenate(xp: Any, *arrays: Array, out: Array | None = None, axis: int) -> Array:
+    """The arrays one after another along an axis."""
+    return xp.concatenate(arrays, axis=axis, out=out)
+
+
+@_concatenate.rule
+def _(g: Tensor, out: Tensor, *inputs: Tensor, axis: int) -> tuple[Tensor, ...]:
+    return split(g, [x.shape[axis] for x in inputs], axis)
+
+
+def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join Tensors along an axis; the other axes must agree."""
+    return _concatenate(*tensors, axis=axis)
+
+
+def split(x: Tensor, lengths: Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+    """Cut `x` along an axis into pieces of the given lengths, the reverse of `concatenate`.
+
+    Raises:
+        ValueError: the lengths do not add up to the axis.
+    """
+    axis = axis % x.ndim
+    if sum(lengths) != x.shape[axis]:
+        raise ValueError(
+            f"split of {x.shape} along axis {axis} was given lengths {list(lengths)}; "
+            f"they must add up to {x.shape[axis]}"
+        )
+    stops = np.cumsum(lengths).tolist()
+    pieces = []
+    for stop, length in zip(stops, lengths, strict=True):
+        window = tuple(
+            (stop - length, stop, 1) if i == axis else (0, n, 1) for i, n in enumerate(x.shape)
+        )
+        pieces.append(_crop(x, window=window))
+    return tuple(pieces)
+
+
+@primitive()
+def _take(xp: Any, x: Array, indices: Array, out: Array | None = None, *, axis: int) -> Array:
+    """The entries of `x` along `axis` that the whole numbers `indices` name."""
+    return take_into(xp, x, indices, axis, out)
+
+
+@_take.rule
+def _(g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int) -> tuple[Tensor, None]:
+    return _scatter_add(g, indices, axis=axis, length=x.shape[axis]), None
+
+
+@primitive()
+def _scatter_add(
+    xp: Any, x: Array, indices: Array, out: Array | None = None, *, axis: int, length: int
+) -> Array:
+    """Zeros, of `length` along `axis`, to which each entry of `x` is added where it was taken."""
+    shape = x.shape[:axis] + (length,) + x.shape[axis + indices.ndim :]
+    if out is None:
+        out = xp.zeros(shape, dtype=x.dtype)
+    else:
+        out.fill(0)
+    xp.add.at(out, (slice(None),) * axis + (indices,), x)
+    return out
+
+
+@_scatter_add.rule
+def _(
+    g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int, length: int
+) -> tuple[Tensor, None]:
+    return _take(g, indices, axis=axis), None
+
+
+def take(x: Tensor, indices: Tensor | Array, axis: int = 0) -> Tensor:
+    """Pick entries along an axis: rows of a table, for axis 0.
+
+    Args:
+        x: any shape.
+        indices: whole numbers in [0, length of the axis), any shape, which replaces the axis.
+        axis: the axis they index.
+
+    Raises:
+        ValueError: an index out of range, or indices that are not whole numbers.
+    """
+    chosen = as_tensor(indices)
+    axis = axis % x.ndim
+    _check_indices(chosen, x.shape[axis])
+    return _take(x, chosen, axis=axis)
+
+
+def scatter_add(x: Tensor, indices: Tensor | Array, axis: int, length: int) -> Tensor:
+    """Add the entries of `x` into zeros where `indices` says: the adjoint of `take`.
+
+    Args:
+        x: as `take` returns it.
+        indices: whole numbers in [0, length), as `take` was given them.
+        axis: the axis that they index in the result.
+        length: the length of that axis.
+
+    Raises:
+        ValueError: an index out of range, or indices that are not whole numbers.
+    """
+    chosen = as_tensor(indices)
+    _check_indices(chosen, length)
+    return _scatter_add(x, chosen, axis=axis, length=length)
+
+
+def _check_indices(indices: Tensor, length: int) -> None:
+    values = indices.numpy()
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"indices of dtype {values.dtype} were given; whole numbers are needed")
+    if values.size and (values.min() < 0 or values.max() >= length):
+        raise ValueError(
+            f"indices from {values.min()} to {values.max()} were given for an axis of length "
+            f"{length}; they must lie in [0, {length})"
+        )

@@ -1,0 +1,166 @@
+"""Sliding windows: `unfold ⇄ fold`, the adjoint pair that convolution is made of.
+
+`unfold` lays every window of an image out as a row, so that a convolution is one matrix product;
+`fold` adds the rows back where they came from. Images are channels-last here, (…, H, W, C): one
+line of a window is then contiguous in memory, and laying it out is a plain copy.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tinyleak.backend import Array, take_into
+from tinyleak.tensor import Tensor, primitive
+
+Pair = tuple[int, int]
+
+
+@primitive()
+def _unfold(
+    xp: Any, x: Array, out: Array | None = None, *, kernel: Pair, stride: Pair, padding: Pair
+) -> Array:
+    """The windows of x: (…, H, W, C) → (…, oH, oW, kH, kW, C)."""
+    *leading, height, width, channels = x.shape
+    top, left = padding
+    if top or left:
+        padded = xp.zeros((*leading, height + 2 * top, width + 2 * left, channels), dtype=x.dtype)
+        padded[..., top : top + height, left : left + width, :] = x
+        x = padded
+    *steps, row, column, channel = x.strides
+    windows = xp.lib.stride_tricks.as_strided(
+        x,
+        (*leading, *window_counts((height, width), kernel, stride, padding), *kernel, channels),
+        (*steps, row * stride[0], column * stride[1], row, column, channel),
+    )
+    if out is None:
+        return xp.ascontiguousarray(windows)
+    xp.copyto(out, windows)
+    return out
+
+
+@_unfold.rule
+def _(
+    g: Tensor, out: Tensor, x: Tensor, *, kernel: Pair, stride: Pair, padding: Pair
+) -> tuple[Tensor]:
+    return (fold(g, x.shape[-3:-1], stride=stride, padding=padding),)
+
+
+@primitive()
+def _fold(
+    xp: Any, x: Array, out: Array | None = None, *, size: Pair, stride: Pair, padding: Pair
+) -> Array:
+    """Each pixel the sum of its places in the windows: (…, oH, oW, kH, kW, C) → (…, H, W, C)."""
+    *leading, rows, columns, high, wide, channels = x.shape
+    places = _places(xp, (rows, columns), (high, wide), size, stride, padding)
+    entries = rows * columns * high * wide
+    # One more entry, of zeros, stands for the places that a pixel near the border lacks.
+    flat = xp.empty((*leading, entries + 1, channels), dtype=x.dtype)
+    flat[..., :entries, :] = x.reshape((*leading, entries, channels))
+    flat[..., entries, :] = 0
+    found = take_into(xp, flat, places, len(leading))
+    if out is None:
+        return xp.sum(found, axis=len(leading)).reshape((*leading, *size, channels))
+    xp.sum(found, axis=len(leading), out=out.reshape((*leading, size[0] * size[1], channels)))
+    return out
+
+
+@_fold.rule
+def _(
+    g: Tensor, out: Tensor, x: Tensor, *, size: Pair, stride: Pair, padding: Pair
+) -> tuple[Tensor]:
+    return (unfold(g, x.shape[-3:-1], stride=stride, padding=padding),)
+
+
+def unfold(x: Tensor, kernel: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Tensor:
+    """Lay out the windows of an image: (…, H, W, C) → (…, oH, oW, kH, kW, C).
+
+    Args:
+        x: channels-last images, (…, H, W, C).
+        kernel: height and width of a window.
+        stride: how far the window moves, down and across.
+        padding: zeros put above and below, left and right.
+
+    Raises:
+        ValueError: `x` has fewer than 3 axes, or a window is larger than the padded image.
+    """
+    if x.ndim < 3:
+        raise ValueError(f"unfold needs images (…, H, W, C), not {x.shape}")
+    window_counts((x.shape[-3], x.shape[-2]), kernel, stride, padding)
+    return _unfold(x, kernel=tuple(kernel), stride=tuple(stride), padding=tuple(padding))
+
+
+def fold(x: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Tensor:
+    """Add windows back to where they came from, the adjoint of `unfold`.
+
+    Args:
+        x: windows, (…, oH, oW, kH, kW, C).
+        size: height and width of the image.
+        stride: as `unfold` was given it.
+        padding: as `unfold` was given it.
+
+    Raises:
+        ValueError: an image of that size does not have these windows.
+    """
+    rows, columns, *kernel = x.shape[-5:-1]
+    counts = window_counts(size, (kernel[0], kernel[1]), stride, padding)
+    if counts != (rows, columns):
+        raise ValueError(
+            f"fold was given {(rows, columns)} windows, but an image of {tuple(size)} with kernel "
+            f"{tuple(kernel)}, stride {tuple(stride)} and padding {tuple(padding)} has {counts}"
+        )
+    return _fold(x, size=tuple(size), stride=tuple(stride), padding=tuple(padding))
+
+
+def window_counts(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """Return how many windows fit, down and across: `⌊(H + 2p − k) / s⌋ + 1`.
+
+    Raises:
+        ValueError: none fits, a stride or kernel below 1, or a negative padding.
+    """
+    if min(*kernel, *stride) < 1 or min(padding) < 0:
+        raise ValueError(
+            f"kernel {tuple(kernel)}, stride {tuple(stride)} and padding {tuple(padding)} were "
+            "given; kernel and stride must be at least 1 and padding at least 0"
+        )
+    down, across = (
+        (n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
+    )
+    if down < 1 or across < 1:
+        raise ValueError(
+            f"a window of {tuple(kernel)} does not fit an image of {tuple(size)} with padding "
+            f"{tuple(padding)}; use a smaller kernel, more padding or a larger image"
+        )
+    return down, across
+
+
+@lru_cache(maxsize=256)
+def _places(xp: Any, counts: Pair, kernel: Pair, size: Pair, stride: Pair, padding: Pair) -> Array:
+    """For each pixel its places among the flattened windows: (P, H·W), one row a way to cover it.
+
+    A place that does not exist is given the number of the entry after the last.
+    """
+    down, row_fits = _places_along(counts[0], kernel[0], size[0], stride[0], padding[0])
+    across, column_fits = _places_along(counts[1], kernel[1], size[1], stride[1], padding[1])
+    window = (down[0][:, None, :, None] * counts[1]) + across[0][None, :, None, :]
+    within = (down[1][:, None, :, None] * kernel[1]) + across[1][None, :, None, :]
+    fits = row_fits[:, None, :, None] & column_fits[None, :, None, :]
+    per_window = kernel[0] * kernel[1]
+    places = np.where(fits, window * per_window + within, counts[0] * counts[1] * per_window)
+    return xp.asarray(places.reshape(-1, size[0] * size[1]))
+
+
+def _places_along(
+    count: int, kernel: int, size: int, stride: int, padding: int
+) -> tuple[tuple[Array, Array], Array]:
+    """Along one axis: for each pixel the windows that cover it and the offset within each.
+
+    Returns:
+        The windows and the offsets, each (⌈k/s⌉, size), and whether such a window exists.
+    """
+    pixel = np.arange(size)[None, :] + padding
+    offset = pixel % stride + stride * np.arange(-(-kernel // stride))[:, None]
+    window = (pixel - offset) // stride
+    return (window, offset), (offset < kernel) & (window >= 0) & (window < count)

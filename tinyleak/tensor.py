@@ -1,0 +1,259 @@
+"""A tensor that remembers how it was made.
+
+A `Tensor` is an array together with the primitive that produced it and that primitive's inputs.
+Following `inputs` from a result leads back to every number it depends on: that is the graph which
+`tinyleak.grad` walks. A `Primitive` is a forward function on raw arrays and a rule which says, in
+Tensors again, what its gradient is. Because the rule's answer is itself made of primitives, it can
+be differentiated too, as often as one likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyleak.backend import Array, array_module, to_numpy
+
+TensorLike: TypeAlias = "Tensor | Array | float | int"
+Rule: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
+
+
+class Tensor:
+    """An array that remembers how it was made.
+
+    Attributes:
+        data: the array itself, of any shape, on NumPy or CuPy.
+        primitive: the operation that made it, or None for a leaf (an input or a constant).
+        inputs: the Tensors that operation read.
+        params: that operation's static parameters (axes, shapes, strides), by name.
+    """
+
+    __slots__ = ("__weakref__", "_array", "inputs", "params", "primitive")
+
+    # Makes `array * tensor` ask the Tensor, not NumPy, what multiplication means.
+    __array_ufunc__ = None
+
+    def __init__(
+        self,
+        data: Array | float | int | list[Any],
+        primitive: Primitive | None = None,
+        inputs: tuple[Tensor, ...] = (),
+        params: dict[str, Any] | None = None,
+    ) -> None:
+        if isinstance(data, Tensor):
+            raise TypeError("Tensor(Tensor) is ambiguous; pass its .data for a fresh leaf")
+        if isinstance(data, bool | int | float | list | tuple):
+            data = np.asarray(data, dtype=None if np.asarray(data).dtype.kind in "bf" else float)
+        self._array: Array = data
+        self.primitive = primitive
+        self.inputs = inputs
+        self.params = params or {}
+
+    @property
+    def data(self) -> Array:
+        """The array itself."""
+        return self._array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self._array.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._array.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the elements."""
+        return self._array.dtype
+
+    def numpy(self) -> Array:
+        """Return the numbers as a NumPy array, copied from the GPU if they live there."""
+        return to_numpy(self.data)
+
+    def __repr__(self) -> str:
+        made_by = f", made by {self.primitive.name}" if self.primitive else ""
+        return f"Tensor({self._array!r}{made_by})"
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __float__(self) -> float:
+        return float(to_numpy(self.data))
+
+    def __bool__(self) -> bool:
+        return bool(to_numpy(self.data))
+
+    def __add__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["add"](self, other)
+
+    def __radd__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["add"](other, self)
+
+    def __sub__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["subtract"](self, other)
+
+    def __rsub__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["subtract"](other, self)
+
+    def __mul__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["multiply"](self, other)
+
+    def __rmul__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["multiply"](other, self)
+
+    def __truediv__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["divide"](self, other)
+
+    def __rtruediv__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["divide"](other, self)
+
+    def __neg__(self) -> Tensor:
+        return PRIMITIVES["negate"](self)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        return PRIMITIVES["power"](self, exponent=exponent)
+
+    def __matmul__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["matmul"](self, other)
+
+    def __rmatmul__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["matmul"](other, self)
+
+    def __gt__(self, other: TensorLike) -> Tensor:
+        return PRIMITIVES["greater"](self, other)
+
+    def __getitem__(self, key: int | slice | tuple[int | slice, ...]) -> Tensor:
+        return PRIMITIVES["index"](self, key=key if isinstance(key, tuple) else (key,))
+
+
+class Primitive:
+    """An operation: how to compute it, and how to differentiate it.
+
+    `forward(xp, *arrays, out=None, **params)` computes on raw arrays of the module `xp`, into
+    `out` if one is given. The rule `(g, out, *inputs, **params)` takes Tensors (g is the gradient
+    of some scalar by `out`) and returns the gradient by each input, built from primitives, or
+    None for an input that has none, such as an index. Where an operation broadcasts, its rule may
+    answer in the broadcast shape: `tinyleak.grad` sums it back.
+
+    Args:
+        forward: the computation; its name is the primitive's name, its docstring the help.
+        view: whether the result is, where possible, only another view of the first input.
+        in_place: whether `out` may be the memory of one of the inputs.
+    """
+
+    def __init__(
+        self, forward: Callable[..., Array], *, view: bool = False, in_place: bool = False
+    ) -> None:
+        self.name = forward.__name__.strip("_")
+        self.__doc__ = forward.__doc__
+        self.forward = forward
+        self.view = view
+        self.in_place = in_place
+        self._rule: Rule | None = None
+
+    def rule(self, function: Rule) -> Rule:
+        """Take `function` as this primitive's rule (a decorator)."""
+        self._rule = function
+        return function
+
+    def gradients(self, g: Tensor, out: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by the inputs of `out`, given the gradient `g` by `out`.
+
+        Raises:
+            NotImplementedError: the primitive has no rule.
+            TypeError: the rule answered with another number of gradients than there are inputs.
+        """
+        if self._rule is None:
+            raise NotImplementedError(
+                f"{self.name} has no gradient rule; give it one with @{self.name}.rule"
+            )
+        gradients = self._rule(g, out, *out.inputs, **out.params)
+        if not isinstance(gradients, tuple) or len(gradients) != len(out.inputs):
+            count = len(gradients) if isinstance(gradients, tuple) else "no tuple of"
+            raise TypeError(
+                f"the rule of {self.name} returned {count} gradients for {len(out.inputs)} "
+                "inputs; it must return a tuple with one entry for each"
+            )
+        return gradients
+
+    def __call__(self, *inputs: TensorLike, **params: Any) -> Tensor:
+        """Apply the primitive to Tensors; see `apply`."""
+        return apply(self, *inputs, **params)
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+
+PRIMITIVES: dict[str, Primitive] = {}
+"""Every primitive by name. The operators look theirs up here when they are used."""
+
+
+def primitive(
+    *, view: bool = False, in_place: bool = False
+) -> Callable[[Callable[..., Array]], Primitive]:
+    """Make a forward function a `Primitive` and register it under its name (a decorator)."""
+
+    def register(forward: Callable[..., Array]) -> Primitive:
+        made = Primitive(forward, view=view, in_place=in_place)
+        PRIMITIVES[made.name] = made
+        return made
+
+    return register
+
+
+def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
+    """Compute a primitive on Tensors and remember that it was done.
+
+    Numbers and arrays among the inputs become constants; a Python number takes the dtype of the
+    other operand, so that float32 stays float32.
+
+    Raises:
+        TypeError: inputs of different floating dtypes, or on different devices.
+        ValueError: shapes that the primitive cannot combine.
+    """
+    tensors = _as_tensors(inputs)
+    arrays = [tensor._array for tensor in tensors]
+    floats = {array.dtype for array in arrays if array.dtype.kind == "f"}
+    if len(floats) > 1:
+        raise TypeError(
+            f"{operation.name} was given {_describe(tensors)}; all floating inputs must have one "
+            "dtype: convert them with .astype before making Tensors"
+        )
+    try:
+        data = operation.forward(array_module(*arrays), *arrays, **params)
+    except ValueError as error:
+        settings = "".join(f", {name}={value}" for name, value in params.items())
+        raise ValueError(
+            f"{operation.name} cannot combine {_describe(tensors)}{settings}: {error}"
+        ) from error
+    if floats and data.dtype.kind == "f" and data.dtype not in floats:
+        raise TypeError(
+            f"{operation.name} of {_describe(tensors)} would turn into {data.dtype}; "
+            "make the integer input a floating one first"
+        )
+    # A subclass (a Tensor that is being traced) makes results of its own kind.
+    kind = next((type(t) for t in tensors if type(t) is not Tensor), Tensor)
+    return kind(data, operation, tensors, params)
+
+
+def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
+    """Return `value` as a Tensor; a Python number takes the dtype and device of `like`."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, bool | int | float) and like is not None:
+        return Tensor(array_module(like._array).asarray(value, dtype=like.dtype))
+    return Tensor(value)
+
+
+def _as_tensors(inputs: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
+    like = next((value for value in inputs if isinstance(value, Tensor)), None)
+    return tuple(as_tensor(value, like) for value in inputs)
+
+
+def _describe(tensors: tuple[Tensor, ...]) -> str:
+    return " and ".join(f"{tensor.dtype} {tensor.shape}" for tensor in tensors)
