@@ -1,0 +1,36 @@
+"""What every test shares: one thread, one reproducible source of randomness, the MNIST files."""
+
+from __future__ import annotations
+
+import os
+
+# The libraries read these when they are first imported. Tests compare numbers, not speed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# The same examples every time and everywhere, few of them, and no time limit.
+settings.register_profile(
+    "tinyleak", derandomize=True, max_examples=25, deadline=None, database=None
+)
+settings.load_profile("tinyleak")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20190612)
+
+
+@pytest.fixture(scope="session")
+def mnist_directory() -> Path:
+    """The directory with MNIST's four (or its two test) IDX files; skips where there is none."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
+    directory = Path(os.environ.get("TINYLEAK_MNIST", beside))
+    if not directory.is_dir():
+        pytest.skip(f"no MNIST files in {directory}; set TINYLEAK_MNIST to where they are")
+    return directory
