@@ -27,6 +27,11 @@ def array_module(*arrays: object) -> Any:
     Raises:
         TypeError: the arrays live on different devices.
     """
+    for array in arrays:
+        if type(array) is not np.ndarray:
+            break
+    else:
+        return np
     modules = {_owner(array) for array in arrays}
     if len(modules) == 1:
         return modules.pop()
@@ -94,6 +99,21 @@ def take_into(
         # NumPy copies through a hidden buffer unless it is told not to check the indices.
         return np.take(array, indices, axis=axis, out=out, mode="clip")
     return module.take(array, indices, axis=axis, out=out)
+
+
+def empty_bytes(module: Any, count: int) -> Array:
+    """Return `count` bytes of memory that starts where vector instructions like it to."""
+    if module is not np:
+        return module.empty(count, dtype=np.uint8)
+    line = 64
+    raw = np.empty(count + line, dtype=np.uint8)
+    start = -raw.ctypes.data % line
+    return raw[start : start + count]
+
+
+def shares_memory(module: Any, a: Array, b: Array) -> bool:
+    """Whether two arrays look at some of the same memory."""
+    return bool(module.may_share_memory(a, b))
 
 
 def synchronize(module: Any) -> None:

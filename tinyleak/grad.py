@@ -8,6 +8,7 @@ returns are Tensors that remember how *they* were made, so `grad` of a `grad` is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
 from tinyleak.backend import array_module
 from tinyleak.ops.elementwise import add
@@ -51,13 +52,24 @@ def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tens
     return tuple(by[x] if x in by else Tensor(module.zeros(x.shape, dtype=x.dtype)) for x in xs)
 
 
-def topological_order(*results: Tensor) -> list[Tensor]:
-    """List every Tensor that the results depend on, each after its own inputs.
+class HasInputs(Protocol):
+    """Whatever can be a node of a graph."""
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The nodes that it was made from."""
+
+
+Node = TypeVar("Node", bound=HasInputs)
+
+
+def topological_order(*results: Node) -> list[Node]:
+    """List every node that the results depend on, each after its own inputs.
 
     The walk keeps its own stack, since a graph can be deeper than Python's.
     """
-    order: list[Tensor] = []
-    seen: set[Tensor] = set()
+    order: list[Node] = []
+    seen: set[Node] = set()
     stack = [(result, False) for result in reversed(results)]
     while stack:
         node, inputs_are_listed = stack.pop()

@@ -10,6 +10,7 @@ be differentiated too, as often as one likes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,11 +46,18 @@ class Tensor:
         if isinstance(data, Tensor):
             raise TypeError("Tensor(Tensor) is ambiguous; pass its .data for a fresh leaf")
         if isinstance(data, bool | int | float | list | tuple):
-            data = np.asarray(data, dtype=None if np.asarray(data).dtype.kind in "bf" else float)
+            numbers = np.asarray(data)
+            data = numbers.astype(float) if numbers.dtype.kind == "i" else numbers
         self._array: Array = data
         self.primitive = primitive
         self.inputs = inputs
         self.params = params or {}
+
+    def _result(
+        self, data: Array, operation: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
+    ) -> Tensor:
+        """Make the Tensor that holds what an operation on this one computed."""
+        return Tensor(data, operation, inputs, params)
 
     @property
     def data(self) -> Array:
@@ -128,7 +136,13 @@ class Tensor:
         return PRIMITIVES["greater"](self, other)
 
     def __getitem__(self, key: int | slice | tuple[int | slice, ...]) -> Tensor:
-        return PRIMITIVES["index"](self, key=key if isinstance(key, tuple) else (key,))
+        parts = key if isinstance(key, tuple) else (key,)
+        # Kept as plain numbers, so that equal keys are equal parameters.
+        window = tuple(
+            part.indices(length) if isinstance(part, slice) else part
+            for part, length in zip(parts, self.shape, strict=False)
+        )
+        return PRIMITIVES["index"](self, key=window)
 
 
 class Primitive:
@@ -142,24 +156,53 @@ class Primitive:
 
     Args:
         forward: the computation; its name is the primitive's name, its docstring the help.
+        function: the name of the array library's function, where the forward only calls that.
         view: whether the result is, where possible, only another view of the first input.
         in_place: whether `out` may be the memory of one of the inputs.
     """
 
     def __init__(
-        self, forward: Callable[..., Array], *, view: bool = False, in_place: bool = False
+        self,
+        forward: Callable[..., Array],
+        *,
+        view: bool = False,
+        in_place: bool = False,
+        function: str | None = None,
     ) -> None:
         self.name = forward.__name__.strip("_")
         self.__doc__ = forward.__doc__
         self.forward = forward
+        self.function = function
         self.view = view
         self.in_place = in_place
         self._rule: Rule | None = None
+        self._steps: Callable[..., list[Callable[[], object]]] | None = None
 
     def rule(self, function: Rule) -> Rule:
         """Take `function` as this primitive's rule (a decorator)."""
         self._rule = function
         return function
+
+    def steps(
+        self, function: Callable[..., list[Callable[[], object]]]
+    ) -> Callable[..., list[Callable[[], object]]]:
+        """Take `function(xp, *arrays, out, **params)` as this primitive's steps (a decorator).
+
+        It returns the library calls that fill `out`, with all that depends only on shapes done
+        beforehand. Only a primitive of several calls, or one with scratch memory, needs it.
+        """
+        self._steps = function
+        return function
+
+    def prepare(
+        self, xp: Any, arrays: tuple[Array, ...], out: Array, params: dict[str, Any]
+    ) -> list[Callable[[], object]]:
+        """Return the calls that compute the primitive from these arrays into `out`, again and again."""
+        if self._steps is not None:
+            return self._steps(xp, *arrays, out=out, **params)
+        if self.function is not None:
+            return [partial(getattr(xp, self.function), *arrays, out)]
+        return [partial(self.forward, xp, *arrays, out=out, **params)]
 
     def gradients(self, g: Tensor, out: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients by the inputs of `out`, given the gradient `g` by `out`.
@@ -199,11 +242,25 @@ def primitive(
     """Make a forward function a `Primitive` and register it under its name (a decorator)."""
 
     def register(forward: Callable[..., Array]) -> Primitive:
-        made = Primitive(forward, view=view, in_place=in_place)
-        PRIMITIVES[made.name] = made
-        return made
+        return _register(Primitive(forward, view=view, in_place=in_place))
 
     return register
+
+
+def library_primitive(function: str, doc: str) -> Primitive:
+    """Make a `Primitive` of an elementwise function that every array library has."""
+
+    def forward(xp: Any, *arrays: Array, out: Array | None = None) -> Array:
+        return getattr(xp, function)(*arrays, out=out)
+
+    forward.__name__ = {"negative": "negate"}.get(function, function)
+    forward.__doc__ = doc
+    return _register(Primitive(forward, in_place=True, function=function))
+
+
+def _register(made: Primitive) -> Primitive:
+    PRIMITIVES[made.name] = made
+    return made
 
 
 def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
@@ -218,12 +275,6 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
     """
     tensors = _as_tensors(inputs)
     arrays = [tensor._array for tensor in tensors]
-    floats = {array.dtype for array in arrays if array.dtype.kind == "f"}
-    if len(floats) > 1:
-        raise TypeError(
-            f"{operation.name} was given {_describe(tensors)}; all floating inputs must have one "
-            "dtype: convert them with .astype before making Tensors"
-        )
     try:
         data = operation.forward(array_module(*arrays), *arrays, **params)
     except ValueError as error:
@@ -231,14 +282,29 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
         raise ValueError(
             f"{operation.name} cannot combine {_describe(tensors)}{settings}: {error}"
         ) from error
+    maker = tensors[0]
+    for tensor in tensors:
+        if tensor._array.dtype is not data.dtype:
+            _check_dtypes(operation, tensors, data)
+        if type(tensor) is not Tensor:
+            # A subclass (a Tensor that is being traced) makes results of its own kind.
+            maker = tensor
+    return maker._result(data, operation, tensors, params)
+
+
+def _check_dtypes(operation: Primitive, tensors: tuple[Tensor, ...], data: Array) -> None:
+    """Raise if floating dtypes were mixed, or if an integer silently widened a floating one."""
+    floats = {tensor.dtype for tensor in tensors if tensor.dtype.kind == "f"}
+    if len(floats) > 1:
+        raise TypeError(
+            f"{operation.name} was given {_describe(tensors)}; all floating inputs must have one "
+            "dtype: convert them with .astype before making Tensors"
+        )
     if floats and data.dtype.kind == "f" and data.dtype not in floats:
         raise TypeError(
             f"{operation.name} of {_describe(tensors)} would turn into {data.dtype}; "
             "make the integer input a floating one first"
         )
-    # A subclass (a Tensor that is being traced) makes results of its own kind.
-    kind = next((type(t) for t in tensors if type(t) is not Tensor), Tensor)
-    return kind(data, operation, tensors, params)
 
 
 def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
@@ -251,8 +317,14 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
 
 
 def _as_tensors(inputs: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
-    like = next((value for value in inputs if isinstance(value, Tensor)), None)
-    return tuple(as_tensor(value, like) for value in inputs)
+    like = None
+    mixed = False
+    for value in inputs:
+        if isinstance(value, Tensor):
+            like = value
+        else:
+            mixed = True
+    return tuple(as_tensor(value, like) for value in inputs) if mixed else inputs  # type: ignore[return-value]
 
 
 def _describe(tensors: tuple[Tensor, ...]) -> str:

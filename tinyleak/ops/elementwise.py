@@ -9,13 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from tinyleak.backend import Array
-from tinyleak.tensor import Tensor, TensorLike, as_tensor, primitive
+from tinyleak.tensor import Tensor, TensorLike, as_tensor, library_primitive, primitive
 
-
-@primitive(in_place=True)
-def add(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
-    """`a + b`."""
-    return xp.add(a, b, out=out)
+add = library_primitive("add", "`a + b`.")
 
 
 @add.rule
@@ -23,10 +19,7 @@ def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return g, g
 
 
-@primitive(in_place=True)
-def subtract(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
-    """`a − b`."""
-    return xp.subtract(a, b, out=out)
+subtract = library_primitive("subtract", "`a − b`.")
 
 
 @subtract.rule
@@ -34,10 +27,7 @@ def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return g, -g
 
 
-@primitive(in_place=True)
-def multiply(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
-    """`a · b`."""
-    return xp.multiply(a, b, out=out)
+multiply = library_primitive("multiply", "`a · b`.")
 
 
 @multiply.rule
@@ -45,10 +35,7 @@ def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return g * b, g * a
 
 
-@primitive(in_place=True)
-def divide(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
-    """`a / b`."""
-    return xp.divide(a, b, out=out)
+divide = library_primitive("divide", "`a / b`.")
 
 
 @divide.rule
@@ -56,10 +43,7 @@ def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return g / b, -g * out / b
 
 
-@primitive(in_place=True)
-def negate(xp: Any, x: Array, out: Array | None = None) -> Array:
-    """`−x`."""
-    return xp.negative(x, out=out)
+negate = library_primitive("negative", "`−x`.")
 
 
 @negate.rule
@@ -84,10 +68,7 @@ def _(g: Tensor, out: Tensor, x: Tensor, *, exponent: float) -> tuple[Tensor]:
     return (g * (exponent * x ** (exponent - 1)),)
 
 
-@primitive(in_place=True)
-def exp(xp: Any, x: Array, out: Array | None = None) -> Array:
-    """`eˣ`."""
-    return xp.exp(x, out=out)
+exp = library_primitive("exp", "`eˣ`.")
 
 
 @exp.rule
@@ -95,10 +76,7 @@ def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
     return (g * out,)
 
 
-@primitive(in_place=True)
-def log(xp: Any, x: Array, out: Array | None = None) -> Array:
-    """The natural logarithm of `x`, for x > 0."""
-    return xp.log(x, out=out)
+log = library_primitive("log", "The natural logarithm of `x`, for x > 0.")
 
 
 @log.rule
@@ -106,10 +84,7 @@ def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
     return (g / x,)
 
 
-@primitive(in_place=True)
-def sqrt(xp: Any, x: Array, out: Array | None = None) -> Array:
-    """`√x`, for x > 0 (at 0 the gradient is infinite)."""
-    return xp.sqrt(x, out=out)
+sqrt = library_primitive("sqrt", "`√x`, for x > 0 (at 0 the gradient is infinite).")
 
 
 @sqrt.rule
@@ -117,10 +92,7 @@ def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
     return (0.5 * g / out,)
 
 
-@primitive(in_place=True)
-def tanh(xp: Any, x: Array, out: Array | None = None) -> Array:
-    """The hyperbolic tangent of `x`."""
-    return xp.tanh(x, out=out)
+tanh = library_primitive("tanh", "The hyperbolic tangent of `x`.")
 
 
 @tanh.rule

@@ -22,17 +22,34 @@ def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return g @ swap_last_axes(b), swap_last_axes(a) @ g
 
 
+@primitive()
+def _inner(xp: Any, a: Array, b: Array, out: Array | None = None, *, axes: int) -> Array:
+    """The sum of the products of the elements over the last axes."""
+    # One row times one column: a single pass over both, with no array of products between.
+    leading = a.shape[: a.ndim - axes]
+    row = a.reshape((*leading, 1, -1))
+    column = b.reshape((*leading, -1, 1))
+    if out is None:
+        return xp.matmul(row, column).reshape(leading)
+    xp.matmul(row, column, out=out.reshape((*leading, 1, 1)))
+    return out
+
+
+@_inner.rule
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor, *, axes: int) -> tuple[Tensor, Tensor]:
+    g = reshape(g, (*g.shape, *(1,) * axes))
+    return g * b, g * a
+
+
 def inner(a: Tensor, b: Tensor, axes: int) -> Tensor:
     """Sum the products of the elements over the last `axes` axes: (…) from (…, n₁, …, nₖ).
 
-    As a matrix product of one row and one column it is a single pass over both.
-
     Raises:
-        ValueError: `a` and `b` differ in shape.
+        ValueError: `a` and `b` differ in shape, or have fewer axes.
     """
-    if a.shape != b.shape:
-        raise ValueError(f"inner needs two Tensors of one shape, not {a.shape} and {b.shape}")
-    leading = a.shape[: a.ndim - axes]
-    row = reshape(a, (*leading, 1, -1))
-    column = reshape(b, (*leading, -1, 1))
-    return reshape(row @ column, leading)
+    if a.shape != b.shape or a.ndim < axes:
+        raise ValueError(
+            f"inner over {axes} axes was given {a.shape} and {b.shape}; it needs two Tensors of "
+            "one shape with that many axes"
+        )
+    return _inner(a, b, axes=axes)

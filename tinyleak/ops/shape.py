@@ -166,10 +166,13 @@ def _margins(
     return window, tuple(stop - start for start, stop, _ in window)
 
 
+Key = tuple[int | tuple[int, int, int], ...]
+
+
 @primitive(view=True)
-def _index(xp: Any, x: Array, out: Array | None = None, *, key: tuple[int | slice, ...]) -> Array:
-    """`x[key]`, for whole numbers and slices with positive steps."""
-    part = x[key]
+def _index(xp: Any, x: Array, out: Array | None = None, *, key: Key) -> Array:
+    """`x[key]`, for whole numbers and (start, stop, step) with positive steps."""
+    part = x[tuple(slice(*part) if isinstance(part, tuple) else part for part in key)]
     if out is None:
         return part
     xp.copyto(out, part)
@@ -177,12 +180,12 @@ def _index(xp: Any, x: Array, out: Array | None = None, *, key: tuple[int | slic
 
 
 @_index.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, key: tuple[int | slice, ...]) -> tuple[Tensor]:
+def _(g: Tensor, out: Tensor, x: Tensor, *, key: Key) -> tuple[Tensor]:
     window = []
     for axis, length in enumerate(x.shape):
-        part = key[axis] if axis < len(key) else slice(None)
-        if isinstance(part, slice):
-            window.append(part.indices(length))
+        part = key[axis] if axis < len(key) else (0, length, 1)
+        if isinstance(part, tuple):
+            window.append(part)
         else:
             window.append((part % length, part % length + 1, 1))
     kept = tuple(len(range(*bounds)) for bounds in window)

@@ -45,7 +45,8 @@ def _unfold(
 def _(
     g: Tensor, out: Tensor, x: Tensor, *, kernel: Pair, stride: Pair, padding: Pair
 ) -> tuple[Tensor]:
-    return (fold(g, x.shape[-3:-1], stride=stride, padding=padding),)
+    size = (x.shape[-3], x.shape[-2])
+    return (fold(g, size, stride=stride, padding=padding),)
 
 
 @primitive()
@@ -71,7 +72,8 @@ def _fold(
 def _(
     g: Tensor, out: Tensor, x: Tensor, *, size: Pair, stride: Pair, padding: Pair
 ) -> tuple[Tensor]:
-    return (unfold(g, x.shape[-3:-1], stride=stride, padding=padding),)
+    kernel = (x.shape[-3], x.shape[-2])
+    return (unfold(g, kernel, stride=stride, padding=padding),)
 
 
 def unfold(x: Tensor, kernel: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Tensor:

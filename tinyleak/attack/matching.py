@@ -1,0 +1,140 @@
+"""The objective of the attack: how far a dummy's gradient is from the gradient that was shared.
+
+Deep Leakage from Gradients (Zhu, Liu, Han, NeurIPS 2019), section 3: take dummy images and dummy
+labels, compute the gradient they would have made, and move them until it matches. The distance is
+a function of the dummies that contains a gradient, so its own gradient is of second order.
+
+Everything here maps over leading axes: (R, …) dummies, with or without (R, …) weights and shared
+gradients, are R attacks at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tinyleak.backend import Array
+from tinyleak.grad import grad
+from tinyleak.nn.losses import cross_entropy, softmax
+from tinyleak.ops import broadcast_to, inner, reshape, sum
+from tinyleak.tensor import Tensor
+
+
+class Model(Protocol):
+    """What the attack needs of a network."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes are told apart."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter, by name."""
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Return the logits (…, N, K) of images (…, N, C, H, W)."""
+
+
+def parameter_gradients(
+    model: Model, params: Mapping[str, Tensor], images: Tensor, targets: Tensor
+) -> dict[str, Tensor]:
+    """Return the gradient of the mean cross-entropy by each parameter: what a client shares.
+
+    Args:
+        model: the network.
+        params: its parameters, by name; with leading axes (R, …), R networks.
+        images: (…, N, C, H, W).
+        targets: (…, N, K), rows of probabilities.
+
+    Returns:
+        For each name the gradient, of the parameter's shape.
+    """
+    losses = cross_entropy(model(params, images), targets)
+    # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
+    gradients = grad(sum(losses), list(params.values()))
+    return dict(zip(params, gradients, strict=True))
+
+
+def squared_distance(
+    found: Mapping[str, Tensor], shared: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> Tensor:
+    """Return `Σ ‖found − shared‖²` over all parameters, for each attack: (…)."""
+    total: Tensor | None = None
+    for name, shape in shapes.items():
+        difference = found[name] - shared[name]
+        part = inner(difference, difference, axes=len(shape))
+        total = part if total is None else total + part
+    assert total is not None, "a model has parameters"
+    return total
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The distance between gradients as a function of flat dummies z: (R, n).
+
+    A row of z is the dummy images, N·C·H·W numbers, followed by the dummy label logits, N·K
+    numbers, unless the labels are known.
+
+    Attributes:
+        model: the network.
+        params: its weights, by name: of the model's shapes, or with one leading axis R.
+        shared: the gradient to match, by name, likewise.
+        batch: N, how many images the client's batch had.
+        weight: (R,) or () what the squared distance is multiplied with.
+        targets: (N, K) or (R, N, K) known labels, or None to optimise them.
+    """
+
+    model: Model
+    params: Mapping[str, Array]
+    shared: Mapping[str, Array]
+    batch: int
+    weight: Array
+    targets: Array | None = None
+
+    @property
+    def image_size(self) -> int:
+        """How many numbers of z are pixels."""
+        return self.batch * math.prod(self.model.image_shape)
+
+    @property
+    def size(self) -> int:
+        """n, the length of a row of z."""
+        return self.image_size + (self.batch * self.model.classes if self.targets is None else 0)
+
+    def images(self, z: Tensor) -> Tensor:
+        """Return the dummy images of z: (R, N, C, H, W)."""
+        pixels = z[:, : self.image_size]
+        return reshape(pixels, (z.shape[0], self.batch, *self.model.image_shape))
+
+    def labels(self, z: Tensor) -> Tensor:
+        """Return the soft labels of z: (R, N, K), the softmax of the dummy logits."""
+        if self.targets is not None:
+            return broadcast_to(
+                Tensor(self.targets), shape=(z.shape[0], self.batch, self.model.classes)
+            )
+        logits = z[:, self.image_size :]
+        return softmax(reshape(logits, (z.shape[0], self.batch, self.model.classes)))
+
+    def distances(self, z: Tensor) -> Tensor:
+        """Return the weighted squared distance between gradients, for each row of z: (R,)."""
+        shapes = self.model.shapes
+        # A copy of the weights for each attack: the gradient by the copies keeps attacks apart.
+        params = {
+            name: broadcast_to(Tensor(self.params[name]), shape=(z.shape[0], *shape))
+            for name, shape in shapes.items()
+        }
+        found = parameter_gradients(self.model, params, self.images(z), self.labels(z))
+        shared = {name: Tensor(array) for name, array in self.shared.items()}
+        return squared_distance(found, shared, shapes) * Tensor(self.weight)
+
+    def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the distances (R,) and the gradient of each by its own row of z, (R, n)."""
+        values = self.distances(z)
+        (gradient,) = grad(sum(values), [z])
+        return values, gradient

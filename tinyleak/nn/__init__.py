@@ -1,0 +1,19 @@
+"""Networks: layers and losses as functions, initial weights, models."""
+
+from tinyleak.nn.layers import ACTIVATIONS, avg_pool2d, conv2d, flatten, linear
+from tinyleak.nn.losses import cross_entropy, log_softmax, one_hot, softmax
+from tinyleak.nn.models import MLP, LeNet
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "LeNet",
+    "avg_pool2d",
+    "conv2d",
+    "cross_entropy",
+    "flatten",
+    "linear",
+    "log_softmax",
+    "one_hot",
+    "softmax",
+]

@@ -1,0 +1,47 @@
+"""Initial weights, drawn by NumPy whatever the device, so that one seed means one network.
+
+`"uniform"` is the reference implementation's, U(−0.5, 0.5) for weights and biases alike;
+`"default"` is what PyTorch gives its layers when told nothing: U(±1/√fan_in) for both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from tinyleak.backend import Array
+
+SCHEMES = ("uniform", "default")
+
+
+def draw(
+    shapes: Mapping[str, tuple[int, ...]],
+    rng: np.random.Generator,
+    scheme: str = "uniform",
+    *,
+    scale: float = 0.5,
+    dtype: str = "float64",
+) -> dict[str, Array]:
+    """Draw parameters of the given shapes, in the order given.
+
+    Args:
+        shapes: by name; a weight is (out, in, …), and the bias after it (out,) has its fan-in.
+        rng: where the random numbers come from.
+        scheme: "uniform" or "default".
+        scale: half the width of the uniform distribution.
+        dtype: of the parameters; they are drawn in float64 and rounded.
+
+    Raises:
+        ValueError: the scheme is unknown.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"initialisation {scheme!r} is unknown; choose from {', '.join(SCHEMES)}")
+    params = {}
+    bound = scale
+    for name, shape in shapes.items():
+        if scheme == "default" and len(shape) > 1:
+            bound = 1.0 / math.sqrt(math.prod(shape[1:]))
+        params[name] = rng.uniform(-bound, bound, shape).astype(dtype)
+    return params

@@ -1,0 +1,140 @@
+"""A place for every value: views stay views, and a buffer is used again once its value is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinyleak.backend import Array, array_module, empty_bytes, shares_memory
+from tinyleak.program.graph import Node
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One step of a program.
+
+    Attributes:
+        name: the primitive's name.
+        out: the buffer that it writes.
+        reads: the buffers that it reads.
+        calls: the calls of the array library that do it.
+    """
+
+    name: str
+    out: Array
+    reads: tuple[Array, ...]
+    calls: list[Callable[[], object]]
+
+    def __str__(self) -> str:
+        reads = ", ".join(str(array.shape) for array in self.reads)
+        return f"{self.name:<12} {self.out.shape!s:<24} {self.out.nbytes:>9,} B  <- {reads}"
+
+
+class Memory:
+    """Hands out buffers, and takes back those whose value nobody reads any more."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.total = 0
+        self._free: list[Array] = []
+
+    def claim(self, like: Array) -> tuple[Array, Array]:
+        """Return raw memory, and an array over it of the shape and axis order of `like`."""
+        fitting = [raw for raw in self._free if like.nbytes <= raw.nbytes <= 2 * like.nbytes]
+        if fitting:
+            # The one given back last is the likeliest to be in the processor's cache.
+            raw = min(reversed(fitting), key=lambda raw: raw.nbytes)
+            self._free = [other for other in self._free if other is not raw]
+        else:
+            raw = empty_bytes(self.module, like.nbytes)
+            self.total += like.nbytes
+        return raw, laid_over(raw, like)
+
+    def release(self, raw: Array) -> None:
+        """Take raw memory back."""
+        self._free.append(raw)
+
+
+def laid_over(raw: Array, like: Array) -> Array:
+    """Return an array over raw bytes with the shape, dtype and order of axes of `like`."""
+    order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+    inverse = sorted(range(like.ndim), key=order.__getitem__)
+    flat = raw[: like.nbytes].view(like.dtype)
+    return flat.reshape([like.shape[axis] for axis in order]).transpose(inverse)
+
+
+def lay_out(
+    order: Sequence[Node], outputs: Sequence[Node]
+) -> tuple[list[Instruction], dict[Node, Array], int]:
+    """Give every node of an ordered graph its place, and run it once there.
+
+    Returns:
+        The instructions, where each node's value lies, and the bytes of all buffers.
+    """
+    module = array_module(*(node.array for node in order if not node.constant))
+    memory = Memory(module)
+    place: dict[Node, Array] = {}
+    raw: dict[Node, Array] = {}
+    owner: dict[Node, Node] = {}  # whose memory a node's value lies in: a view's is not its own
+    last_read = _last_reads(order, outputs)
+    instructions: list[Instruction] = []
+
+    for now, node in enumerate(order):
+        owner[node] = node
+        if node.constant:
+            place[node] = node.array
+            continue
+        if node.primitive is None:
+            _, place[node] = memory.claim(node.array)
+            place[node][...] = node.array
+            continue
+        reads = tuple(place[x] for x in node.inputs)
+        if node.primitive.view:
+            view = node.primitive.forward(module, *reads, **node.params)
+            if shares_memory(module, view, reads[0]):
+                place[node], owner[node] = view, owner[node.inputs[0]]
+                last_read[owner[node]] = max(last_read[owner[node]], last_read[node])
+                continue
+        dying = {owner[x] for x in node.inputs if last_read[owner[x]] == now and owner[x] in raw}
+        heir = _overwritable(node, dying, owner, place)
+        if heir is None:
+            raw[node], place[node] = memory.claim(node.array)
+        else:
+            dying.remove(heir)
+            raw[node], place[node] = raw[heir], place[heir]
+        calls = node.primitive.prepare(module, reads, place[node], node.params)
+        for call in calls:
+            call()
+        instructions.append(Instruction(node.name, place[node], reads, calls))
+        for dead in dying:
+            memory.release(raw[dead])
+    return instructions, place, memory.total
+
+
+def _last_reads(order: Sequence[Node], outputs: Sequence[Node]) -> dict[Node, int]:
+    """For each node when it is read for the last time; an output, never."""
+    last = {node: now for now, node in enumerate(order)}
+    for now, node in enumerate(order):
+        for x in node.inputs:
+            last[x] = now
+    last.update((output, len(order)) for output in outputs)
+    return last
+
+
+def _overwritable(
+    node: Node, dying: set[Node], owner: dict[Node, Node], place: dict[Node, Array]
+) -> Node | None:
+    """The input whose memory an elementwise operation may write its result over, if there is one.
+
+    It must be read for the last time here, through no other view, and lie as the result should.
+    """
+    if node.primitive is None or not node.primitive.in_place:
+        return None
+    for x in node.inputs:
+        alone = all(y is x or owner[y] is not x for y in node.inputs)
+        if x in dying and alone and x.shape == node.shape and x.array.dtype == node.array.dtype:
+            by_stride = sorted(range(node.array.ndim), key=lambda i: -node.array.strides[i])
+            if place[x].transpose(by_stride).flags.c_contiguous:
+                return x
+    return None

@@ -1,0 +1,143 @@
+"""A program: a traced graph with a place for every value, replayed with one call a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.backend import Array, array_module
+from tinyleak.grad import topological_order
+from tinyleak.program.graph import Graph, Node
+from tinyleak.program.memory import Instruction, lay_out
+from tinyleak.program.rewrites import REWRITES
+from tinyleak.program.trace import Outputs, Recording, TraceError, record
+from tinyleak.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function of arrays, with every step planned and every buffer in place.
+
+    Calling it copies the arrays in, replays the instructions and returns copies of the outputs.
+    A program owns its buffers, so two threads must not call the same one.
+
+    Attributes:
+        instructions: what is done, in order.
+        inputs: the buffers that the arguments are copied into.
+        outputs: the buffers that the results are copied from.
+        removed: how many nodes each simplification did away with.
+        buffer_bytes: the memory of all buffers.
+    """
+
+    instructions: tuple[Instruction, ...]
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    removed: dict[str, int]
+    buffer_bytes: int
+    _calls: tuple[Callable[[], object], ...]
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """Replay on new arrays of the traced shapes and dtypes.
+
+        Raises:
+            ValueError: another number of arrays, or another shape or dtype than was traced.
+        """
+        if len(arrays) != len(self.inputs):
+            raise ValueError(f"the program takes {len(self.inputs)} arrays, not {len(arrays)}")
+        for buffer, array in zip(self.inputs, arrays, strict=True):
+            if array.shape != buffer.shape or array.dtype != buffer.dtype:
+                raise ValueError(
+                    f"the program was traced for {buffer.dtype} {buffer.shape} and was given "
+                    f"{array.dtype} {array.shape}; trace it again for these"
+                )
+            buffer[...] = array
+        for call in self._calls:
+            call()
+        return tuple(output.copy() for output in self.outputs)
+
+    def __str__(self) -> str:
+        lines = [f"{count:>6} {what}" for what, count in self.removed.items()]
+        lines.append(
+            f"{len(self.instructions):>6} instructions remain: {len(self._calls)} library calls, "
+            f"{self.buffer_bytes:,} bytes of buffers"
+        )
+        return "\n".join([*lines, "", *(str(line) for line in self.instructions)])
+
+
+def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True) -> Program:
+    """Make a program of a function of Tensors, by running it once.
+
+    Args:
+        function: takes one Tensor for each example and returns a Tensor or a tuple of them. It
+            must do the same whatever the numbers are.
+        examples: arrays of the shapes and dtypes that the program will be called with.
+        check: run the function and the program once more, on other numbers, and compare; this
+            finds a function that is not the same every time.
+
+    Raises:
+        TraceError: the function looked at numbers, kept Tensors, or is not the same every time.
+    """
+    recording = record(function, examples)
+    graph, starts, ends = _simplify(recording)
+    expected = [output._array for output in recording.outputs]
+    recording.forget()
+    order = topological_order(*ends)
+    # An input that nothing reads still needs its buffer.
+    order = [*(start for start in starts if start not in order), *order]
+    instructions, place, buffer_bytes = lay_out(order, ends)
+    steps = {"views": sum(1 for node in order if node.primitive) - len(instructions)}
+    program = Program(
+        tuple(instructions),
+        tuple(place[start] for start in starts),
+        tuple(place[end] for end in ends),
+        dict(graph.removed) | steps,
+        buffer_bytes,
+        tuple(call for instruction in instructions for call in instruction.calls),
+    )
+    _require_equal(program.outputs, expected)
+    if check:
+        others = [0.75 * x + 0.125 if x.dtype.kind == "f" else x for x in examples]
+        answer = function(*(Tensor(other) for other in others))
+        again = answer if isinstance(answer, tuple) else (answer,)
+        _require_equal(program(*others), [output.data for output in again])
+    return program
+
+
+def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node]]:
+    """Build the simplified graph of what was recorded; return it, its inputs and its outputs."""
+    graph = Graph(REWRITES)
+    nodes: dict[Tensor, Node] = {x: Node(x._array) for x in recording.inputs}
+
+    def node_of(tensor: Tensor) -> Node:
+        # What was not traced does not depend on the inputs: it has been computed, once, already.
+        return nodes[tensor] if tensor in nodes else graph.constant(tensor._array)
+
+    live = set(topological_order(*recording.outputs))
+    graph.removed["traced"] = len(recording.tape)
+    for tensor in recording.tape:
+        if tensor not in live or tensor.primitive is None:
+            graph.removed["dead: no output needs it"] += 1
+            continue
+        sources = [node_of(x) for x in tensor.inputs]
+        nodes[tensor] = graph.add(tensor.primitive, sources, tensor._array, **tensor.params)
+    starts = [nodes[x] for x in recording.inputs]
+    return graph, starts, [node_of(output) for output in recording.outputs]
+
+
+def _require_equal(found: Sequence[Array], expected: Sequence[Array]) -> None:
+    """Compare a replay with the function itself, up to the rounding of a reordered sum.
+
+    Raises:
+        TraceError: they differ.
+    """
+    for ours, theirs in zip(found, expected, strict=True):
+        module = array_module(theirs)
+        tolerance = float(np.finfo(theirs.dtype).eps) ** 0.5 if theirs.dtype.kind == "f" else 0.0
+        scale = 1.0 + float(module.max(module.abs(theirs), initial=0.0))
+        if not float(module.max(module.abs(ours - theirs), initial=0.0)) <= tolerance * scale:
+            raise TraceError(
+                "the traced function is not the same every time: on other numbers its program "
+                "and it differ; random numbers, counters and changing arrays must be arguments"
+            )

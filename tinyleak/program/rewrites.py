@@ -1,0 +1,204 @@
+"""Simplifications of a graph, each a few lines: what a node can be replaced with, or None.
+
+They are tried on every node as it is added, when its inputs are already simple. All are identities
+of arithmetic or of shapes; only the joining of constant factors changes the rounding.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tinyleak.backend import Array, array_module
+from tinyleak.program.graph import Graph, Node, Rewrite
+
+UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "relu", "power")
+BINARY = ("add", "subtract", "multiply", "divide", "greater")
+MOVES = ("reshape", "transpose")
+
+
+def _drop_what_changes_nothing(graph: Graph, node: Node) -> Node | None:
+    """A reshape or sum to the same shape, a transpose to the same order, a stopped gradient."""
+    if node.name == "transpose":
+        unchanged = node.params["axes"] == tuple(range(len(node.shape)))
+    else:
+        unchanged = node.shape == node.inputs[0].shape
+    return node.inputs[0] if unchanged else None
+
+
+def _drop_neutral_element(graph: Graph, node: Node) -> Node | None:
+    """x · 1, 1 · x, x / 1, x + 0, 0 + x, x − 0."""
+    neutral = 1 if node.name in ("multiply", "divide") else 0
+    first, second = node.inputs
+    if _is_number(second, neutral) and first.shape == node.shape:
+        return first
+    commutes = node.name in ("multiply", "add")
+    if commutes and _is_number(first, neutral) and second.shape == node.shape:
+        return second
+    return None
+
+
+def _join_moves(graph: Graph, node: Node) -> Node | None:
+    """A reshape of a reshape, or a transpose of a transpose, is one."""
+    (inner,) = node.inputs
+    if inner.name != node.name:
+        return None
+    if node.name == "transpose":
+        axes = tuple(inner.params["axes"][axis] for axis in node.params["axes"])
+        return graph.add("transpose", inner.inputs, node.array, axes=axes)
+    return graph.add(node.name, inner.inputs, node.array, shape=node.shape)
+
+
+def _move_later(graph: Graph, node: Node) -> Node | None:
+    """f(move(x), …) = move(f(x, …)): the elementwise work is done where the numbers lie.
+
+    The other operand must be moved alike, a constant (moved back once, now), or a single number.
+    """
+    move = next((x for x in node.inputs if x.name in MOVES and x.shape == node.shape), None)
+    if move is None or node.primitive is None:
+        return None
+    before = move.inputs[0].shape
+    sources = []
+    for x in node.inputs:
+        if x.name == move.name and x.params == move.params and x.inputs[0].shape == before:
+            sources.append(x.inputs[0])
+        elif math.prod(x.shape) == 1 and len(x.shape) <= len(before):
+            sources.append(x)
+        elif x.constant and x.shape == node.shape:
+            sources.append(graph.constant(_moved_back(x.array, move).copy()))
+        else:
+            return None
+    moved_back = _moved_back(node.array, move)
+    early = graph.add(node.primitive, sources, moved_back, **node.params)
+    return graph.add(move.name, [early], node.array, **move.params)
+
+
+def _leave_broadcasting_to_the_operation(graph: Graph, node: Node) -> Node | None:
+    """f(broadcast(x), y) = f(x, y), where y has the full shape."""
+    if node.primitive is None:
+        return None
+    sources = list(node.inputs)
+    for position, x in enumerate(node.inputs):
+        other = node.inputs[1 - position]
+        if x.name == "broadcast_to" and other.shape == node.shape:
+            sources[position] = x.inputs[0]
+            return graph.add(node.primitive, sources, node.array, **node.params)
+    return None
+
+
+def _multiply_in_order(graph: Graph, node: Node) -> Node | None:
+    """move(a @ b)ᵀ next to something laid out the other way is better made so: bᵀ @ aᵀ."""
+    if node.primitive is None:
+        return None
+    for position, x in enumerate(node.inputs):
+        if x.name == "transpose" and x.inputs[0].name == "matmul" and _swaps_last_two(x):
+            a, b = (_swapped(graph, operand) for operand in x.inputs[0].inputs)
+            sources = list(node.inputs)
+            sources[position] = graph.add("matmul", [b, a], _rows_first(x.array))
+            return graph.add(node.primitive, sources, node.array, **node.params)
+    return None
+
+
+def _join_signs(graph: Graph, node: Node) -> Node | None:
+    """−(−x) = x, x + (−y) = x − y, (−x) + y = y − x, x − (−y) = x + y, (−x) · y = −(x · y)."""
+    negated = [x.name == "negate" for x in node.inputs]
+    if not any(negated):
+        return None
+    if node.name == "negate":
+        return node.inputs[0].inputs[0]
+    first, second = (x.inputs[0] if n else x for x, n in zip(node.inputs, negated, strict=True))
+    if node.name == "add" and negated[1]:
+        return graph.add("subtract", [node.inputs[0], second], node.array)
+    if node.name == "add":
+        return graph.add("subtract", [second, first], node.array)
+    if node.name == "subtract" and negated[1]:
+        return graph.add("add", [node.inputs[0], second], node.array)
+    if node.name in ("multiply", "divide", "matmul"):
+        positive = graph.add(node.name, [first, second], node.array)
+        return positive if all(negated) else graph.add("negate", [positive], node.array)
+    return None
+
+
+def _join_factors(graph: Graph, node: Node) -> Node | None:
+    """(x · c) · d = x · (c · d), and −(x · c) = x · (−c), for constant numbers c and d."""
+    if node.name == "negate":
+        inner, outer = node.inputs[0], None
+    else:
+        pairs = (node.inputs, node.inputs[::-1])
+        inner, outer = next(((x, c) for x, c in pairs if _is_number(c)), (None, None))
+    if inner is None or inner.name != "multiply":
+        return None
+    pairs = (inner.inputs, inner.inputs[::-1])
+    x, factor = next(((x, c) for x, c in pairs if _is_number(c)), (None, None))
+    if x is None or factor is None or x.shape != node.shape:
+        return None
+    joined = -factor.array if outer is None else factor.array * outer.array
+    return graph.add("multiply", [x, graph.constant(joined)], node.array)
+
+
+def _double(graph: Graph, node: Node) -> Node | None:
+    """x + x = x · 2."""
+    first, second = node.inputs
+    if first is not second:
+        return None
+    two = array_module(first.array).asarray(2, dtype=first.array.dtype)
+    return graph.add("multiply", [first, graph.constant(two)], node.array)
+
+
+def _scale_one_column(graph: Graph, node: Node) -> Node | None:
+    """A matrix product over a length of 1 is a product of a column and a row, elementwise."""
+    if node.inputs[0].shape[-1] != 1:
+        return None
+    return graph.add("multiply", node.inputs, node.array)
+
+
+def _is_number(node: Node, value: float | None = None) -> bool:
+    """Whether a node is one constant number (and that value, if given)."""
+    if not node.constant or node.array.size != 1 or node.array.ndim > 0:
+        return False
+    return value is None or node.array.item() == value
+
+
+def _rows_first(array: Array) -> Array:
+    """Stand for an array of this shape and dtype in row-major order."""
+    module = array_module(array)
+    return module.broadcast_to(module.zeros((), dtype=array.dtype), array.shape)
+
+
+def _moved_back(array: Array, move: Node) -> Array:
+    if move.name == "reshape":
+        return array.reshape(move.inputs[0].shape)
+    axes = move.params["axes"]
+    return array.transpose(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+def _swaps_last_two(node: Node) -> bool:
+    count = len(node.shape)
+    return bool(node.params["axes"] == (*range(count - 2), count - 1, count - 2))
+
+
+def _swapped(graph: Graph, node: Node) -> Node:
+    count = len(node.shape)
+    axes = (*range(count - 2), count - 1, count - 2)
+    return graph.add("transpose", [node], node.array.transpose(axes), axes=axes)
+
+
+REWRITES: dict[str, list[Rewrite]] = {
+    "reshape": [_drop_what_changes_nothing, _join_moves],
+    "transpose": [_drop_what_changes_nothing, _join_moves],
+    "broadcast_to": [_drop_what_changes_nothing],
+    "sum_to": [_drop_what_changes_nothing],
+    "stop_gradient": [_drop_what_changes_nothing],
+    "matmul": [_scale_one_column, _join_signs],
+    "negate": [_join_signs, _join_factors, _move_later],
+    "add": [_double],
+    "multiply": [_join_factors],
+}
+"""For each primitive the simplifications that are tried, in order."""
+
+for _name in UNARY:
+    if _name != "negate":
+        REWRITES[_name] = [_move_later]
+for _name in BINARY:
+    first = [_drop_neutral_element, _join_signs] if _name != "greater" else []
+    last = [_leave_broadcasting_to_the_operation, _move_later, _multiply_in_order]
+    REWRITES[_name] = [*first, *REWRITES.get(_name, []), *last]

@@ -1,0 +1,102 @@
+"""Tracing: run a function of Tensors once and keep what it did."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinyleak.backend import Array
+from tinyleak.tensor import Primitive, Tensor
+
+Outputs = Tensor | tuple[Tensor, ...]
+
+
+class TraceError(TypeError):
+    """A function that cannot be made a program: it looks at numbers, or keeps Tensors."""
+
+
+class Traced(Tensor):
+    """A Tensor whose numbers a traced function may not look at.
+
+    What it does next must not depend on them, since a program always does the same.
+    """
+
+    __slots__ = ("tape",)
+
+    tape: list[Tensor]
+
+    def _result(
+        self, data: Array, operation: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
+    ) -> Tensor:
+        result = Traced(data, operation, inputs, params)
+        result.tape = self.tape
+        self.tape.append(result)
+        return result
+
+    @property
+    def data(self) -> Array:
+        """Refused: see the class.
+
+        Raises:
+            TraceError: always.
+        """
+        made_by = self.primitive.name if self.primitive else "an input"
+        raise TraceError(
+            f"the function being traced looked at the numbers of a Tensor made by {made_by}; a "
+            "program does the same whatever the numbers are: use where() in place of a branch, "
+            "and read numbers after the call"
+        )
+
+
+@dataclass
+class Recording:
+    """What a function did: its inputs, every Tensor computed from them, in order, and its outputs."""
+
+    inputs: list[Tensor]
+    tape: list[Tensor]
+    outputs: list[Tensor]
+
+    def forget(self) -> None:
+        """Let go of every Tensor, and check that nothing else still holds one.
+
+        A function that stores a Tensor elsewhere would expect it to change with every replay.
+
+        Raises:
+            TraceError: something was kept.
+        """
+        witnesses = [weakref.ref(tensor) for tensor in self.tape]
+        self.inputs.clear()
+        self.outputs.clear()
+        self.tape.clear()
+        kept = next((tensor for witness in witnesses if (tensor := witness()) is not None), None)
+        if kept is not None:
+            made_by = kept.primitive.name if kept.primitive else "an input"
+            raise TraceError(
+                f"the function being traced kept a Tensor of shape {kept.shape} made by {made_by} "
+                "after it returned; return it instead, since a program has no other way out"
+            )
+
+
+def record(function: Callable[..., Outputs], examples: Sequence[Array]) -> Recording:
+    """Run `function` on Tensors of the examples and keep every operation on them.
+
+    Raises:
+        TraceError: the function looked at numbers, or returned something other than Tensors.
+    """
+    tape: list[Tensor] = []
+    inputs: list[Tensor] = []
+    for example in examples:
+        traced = Traced(example)
+        traced.tape = tape
+        inputs.append(traced)
+    answer = function(*inputs)
+    outputs = list(answer) if isinstance(answer, tuple) else [answer]
+    for output in outputs:
+        if not isinstance(output, Tensor):
+            raise TraceError(
+                f"the function being traced returned a {type(output).__name__}; "
+                "it must return a Tensor or a tuple of Tensors"
+            )
+    return Recording(inputs, tape, outputs)
