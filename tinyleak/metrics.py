@@ -1,0 +1,123 @@
+"""How close a reconstruction came to the truth."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+from tinyleak.backend import Array, to_numpy
+
+# Pixels are in [0, 1], so an image this far off is as lost as any that is farther off.
+LOST_MSE = 1e6
+
+
+def mse(a: Array, b: Array) -> Array:
+    """Return the mean squared error of each image, (N,), for a and b of shape (N, ...).
+
+    An image with NaN or infinity in it gets NaN or infinity.
+
+    Raises:
+        ValueError: shapes that differ, or arrays without an axis of images or without pixels.
+    """
+    return _row_mse(*_image_rows(a, b))
+
+
+def psnr(a: Array, b: Array) -> Array:
+    """Return the peak signal-to-noise ratio of each image, (N,), in dB.
+
+    It is −10 log₁₀ MSE, since pixels are in [0, 1] and their peak is 1; infinity for equal images.
+
+    Raises:
+        ValueError: as `mse` does.
+    """
+    with np.errstate(divide="ignore"):
+        return -10.0 * np.log10(mse(a, b))
+
+
+def match_batch(found: Array, truth: Array) -> Array:
+    """Return the order in which the found images fit the true ones best.
+
+    A gradient is a mean over its batch, so an attack finds the images in any order. Of all
+    permutations this one minimises the total MSE: `found[match_batch(found, truth)]` lies beside
+    `truth`. An image with NaN, infinity or an MSE above a million counts as a million.
+
+    Args:
+        found: (N, ...) pixels.
+        truth: (N, ...) pixels in [0, 1].
+
+    Returns:
+        (N,) int64, each of 0 to N − 1 once.
+
+    Raises:
+        ValueError: as `mse` does.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    found, truth = _image_rows(found, truth)
+    cost = np.stack([_row_mse(found, image) for image in truth])
+    cost = np.nan_to_num(cost, nan=LOST_MSE, posinf=LOST_MSE).clip(max=LOST_MSE)
+    _, order = linear_sum_assignment(cost)
+    return np.asarray(order, dtype=np.int64)
+
+
+def label_accuracy(found: Array, true: Array) -> float:
+    """Return the fraction of labels, each (N,) int, that are right, position by position.
+
+    Labels of a batch come in the order of its images: permute them with `match_batch` first.
+
+    Raises:
+        ValueError: shapes that differ, or no labels.
+    """
+    found, true = to_numpy(found), to_numpy(true)
+    if found.shape != true.shape or found.size == 0:
+        raise ValueError(
+            "label accuracy needs two equal shapes that are not empty, "
+            f"not {found.shape} found and {true.shape} true labels"
+        )
+    return float(np.mean(found == true))
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends, in [0, 1], of Wilson's score interval for a probability of success.
+
+    Unlike the normal approximation it holds for few trials and for all or none successful
+    (Wilson, "Probable inference, the law of succession, and statistical inference", 1927).
+
+    Raises:
+        ValueError: no trials, successes not in [0, trials], or a confidence not in (0, 1).
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(
+            f"{successes} successes of {trials} trials make no proportion; "
+            "give 1 or more trials, and 0 to as many successes"
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence} is not between 0 and 1; 0.95 is usual")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / trials
+    scale = 1 + z**2 / trials
+    middle = (share + z**2 / (2 * trials)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    # At all or none the exact end is 1 or 0, which rounding misses by a bit.
+    low = 0.0 if successes == 0 else middle - half
+    high = 1.0 if successes == trials else middle + half
+    return low, high
+
+
+def _image_rows(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return both as (N, pixels) float64 in the computer's main memory."""
+    if a.shape != b.shape or a.ndim < 2 or a.size == 0:
+        raise ValueError(
+            "images are compared in two arrays of one shape (N, ...) with pixels in them, "
+            f"not in {a.shape} and {b.shape}"
+        )
+    first, second = (to_numpy(array).reshape(len(array), -1) for array in (a, b))
+    return first.astype(np.float64), second.astype(np.float64)
+
+
+def _row_mse(a: Array, b: Array) -> Array:
+    # Where an attack ran away, the squares overflow: infinity is the right answer.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.mean((a - b) ** 2, axis=1)
