@@ -1,0 +1,81 @@
+"""CIFAR-100: 32×32 colour photographs in a hundred classes, from the archive's binary version.
+
+The file of a split is a row of records: one byte for the coarse class, one for the fine class,
+then 3072 for the pixels, channel by channel (red, green, blue) and row by row.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.data.dataset import Dataset
+from tinyleak.data.files import download, find_file, read_bounded
+
+ARCHIVE = "cifar-100-binary.tar.gz"
+ARCHIVE_MD5 = "03b5dce01913d631647c71ecec9e9cb8"
+MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+FOLDER = "cifar-100-binary"
+SPLITS = ("test", "train")
+CLASSES = 100
+IMAGE_SHAPE = (3, 32, 32)
+RECORD_BYTES = 2 + 3 * 32 * 32
+MAX_BYTES = 50_000 * RECORD_BYTES
+
+
+def load_cifar100(data_dir: str | Path | None = None, split: str = "test") -> Dataset:
+    """Return a split of CIFAR-100: images (n, 3, 32, 32) and the fine labels, 0 to 99.
+
+    Args:
+        data_dir: a folder with `cifar-100-binary.tar.gz`, or with the split's unpacked
+            `test.bin` or `train.bin`. Without a folder the published archive (161 MB) is taken
+            from the user's cache, or downloaded into it, and its checksum is verified.
+        split: `"test"`, 10,000 images, or `"train"`, 50,000, which take 1.2 GB as float64.
+
+    Raises:
+        ValueError: an unknown split, a damaged archive or one without the split, a file that is
+            no whole number of records, a label over 99.
+        OSError: no such folder, nothing fitting in it, or nothing cached and no download.
+    """
+    if split not in SPLITS:
+        raise ValueError(f'split {split!r} of CIFAR-100 is unknown; choose "test" or "train"')
+    name = f"{split}.bin"
+    if data_dir is None:
+        path = download(ARCHIVE, MIRRORS, ARCHIVE_MD5, progress_bar=True)
+    else:
+        path = find_file(data_dir, [ARCHIVE, name, f"{FOLDER}/{name}"])
+    records = _records(path, _read_content(path, name))
+    images = records[:, 2:].reshape(-1, *IMAGE_SHAPE) / 255.0
+    return Dataset("cifar100", images, records[:, 1].astype(np.int64), CLASSES)
+
+
+def _records(path: Path, content: bytes) -> Array:
+    """Return the records as (n, 3074) uint8."""
+    if not content or len(content) % RECORD_BYTES:
+        raise ValueError(
+            f"{path} is truncated or no CIFAR-100 file: {len(content):,} bytes are "
+            f"no whole number of records of {RECORD_BYTES:,} bytes; get the file again"
+        )
+    return np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES)
+
+
+def _read_content(path: Path, name: str) -> bytes:
+    """Return the bytes of a split's file, from the archive or as it is."""
+    try:
+        if path.name != ARCHIVE:
+            with path.open("rb") as file:
+                return read_bounded(file, MAX_BYTES)
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                stream = archive.extractfile(member)
+                if stream is not None and member.name == f"{FOLDER}/{name}":
+                    return read_bounded(stream, MAX_BYTES)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged archive; get the file again") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no CIFAR-100 file: {error}") from error
+    raise ValueError(f"{path} does not hold {FOLDER}/{name}; get the file again")

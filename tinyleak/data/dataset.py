@@ -1,0 +1,75 @@
+"""What every source of data answers with: images, their labels, and how many classes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.backend import Array
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images in memory.
+
+    Attributes:
+        name: what `tinyleak.data.load` calls it.
+        images: (n, C, H, W) float64, pixels in [0, 1].
+        labels: (n,) int64 in [0, classes).
+        classes: how many classes there are, counting those that no image here belongs to.
+
+    Raises:
+        ValueError: images that are not four-dimensional, another count of labels than of images,
+            or a label out of range.
+    """
+
+    name: str
+    images: Array
+    labels: Array
+    classes: int
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4:
+            raise ValueError(
+                f"data {self.name!r}: the images have shape {self.images.shape}, "
+                "but (n, C, H, W) is expected"
+            )
+        if self.labels.shape != (len(self.images),):
+            raise ValueError(
+                f"data {self.name!r}: labels of shape {self.labels.shape} do not fit "
+                f"{len(self.images)} images; give one label an image"
+            )
+        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= self.classes))
+        if wrong.size:
+            raise ValueError(
+                f"data {self.name!r}: label {self.labels[wrong[0]]} of image {wrong[0]} is out of "
+                f"range; with {self.classes} classes, labels are 0 to {self.classes - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: Sequence[int] | Array) -> tuple[Array, Array]:
+        """Return copies of the chosen images, (N, C, H, W), and their labels, (N,), in that order.
+
+        Raises:
+            TypeError: indices that are not a one-dimensional sequence of integers.
+            ValueError: no indices, or one that is not in [0, n).
+        """
+        chosen = np.asarray(indices)
+        if chosen.size == 0:
+            raise ValueError(f"data {self.name!r}: a batch of 0 images is none; take 1 or more")
+        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+            raise TypeError(
+                f"data {self.name!r}: a batch needs a flat sequence of integer indices, "
+                f"not {chosen.dtype} of shape {chosen.shape}"
+            )
+        wrong = chosen[(chosen < 0) | (chosen >= len(self))]
+        if wrong.size:
+            raise ValueError(
+                f"data {self.name!r}: index {wrong[0]} is out of range; "
+                f"it holds {len(self)} images, 0 to {len(self) - 1}"
+            )
+        return self.images[chosen], self.labels[chosen]

@@ -1,0 +1,113 @@
+"""Files that data is read from: the user's cache, downloads with a checksum, bounded reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+CHUNK_BYTES = 2**20
+
+
+class ByteStream(Protocol):
+    """Anything that is read a piece at a time."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, and none at the end."""
+
+
+def read_bounded(stream: ByteStream, limit: int) -> bytes:
+    """Return all the stream's bytes, if there are no more than `limit`.
+
+    It is read in pieces, so that memory goes to bytes that are there and not to bytes that a
+    header promises, and a small file that decompresses to a huge one is given up in time.
+
+    Raises:
+        ValueError: the stream holds more than `limit` bytes.
+    """
+    content = bytearray()
+    while piece := stream.read(CHUNK_BYTES):
+        content += piece
+        if len(content) > limit:
+            raise ValueError(f"it holds more than the {limit:,} bytes that are possible here")
+    return bytes(content)
+
+
+def find_file(folder: str | Path, names: Sequence[str]) -> Path:
+    """Return the first of the named files that the folder holds.
+
+    Raises:
+        NotADirectoryError: there is no such folder.
+        FileNotFoundError: the folder holds none of the files.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"data folder {str(folder)!r} is not there; give a folder that holds {names[0]}"
+        )
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"data folder {str(folder)!r} does not hold {' or '.join(names)}; "
+        "put the file there, or leave the folder out to have it downloaded"
+    )
+
+
+def cache_folder() -> Path:
+    """Return where downloads are kept for this user."""
+    import pooch
+
+    return Path(pooch.os_cache("tinyleak"))
+
+
+def download(
+    file_name: str, mirrors: Sequence[str], md5: str, *, progress_bar: bool = False
+) -> Path:
+    """Return the file from the user's cache, after downloading it if it is not there yet.
+
+    Args:
+        file_name: its name on the mirrors and in the cache.
+        mirrors: addresses of folders, each with a slash at its end, tried in order.
+        md5: checksum of the file, in hexadecimal; a file with another one is never used.
+        progress_bar: whether to show how far a large file is.
+
+    Raises:
+        OSError: the cache cannot be written, or no mirror gave the file.
+    """
+    import pooch
+
+    cache = cache_folder()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the download cache {str(cache)!r} cannot be made ({error.strerror}); "
+            f"put {file_name} into a folder of yours and name that as data folder"
+        ) from error
+    failures = []
+    for mirror in mirrors:
+        try:
+            path = pooch.retrieve(
+                mirror + file_name,
+                known_hash=f"md5:{md5}",
+                fname=file_name,
+                path=cache,
+                progressbar=progress_bar,
+            )
+        except (OSError, ValueError) as error:
+            failures.append(f"{urlsplit(mirror).hostname}: {_reason(error)}")
+        else:
+            return Path(path)
+    raise OSError(
+        f"{file_name} could not be downloaded ({'; '.join(failures)}); check the network, "
+        "or put the file into a folder of yours and name that as data folder"
+    )
+
+
+def _reason(error: OSError | ValueError) -> str:
+    # Network errors are OSErrors here; the one plain ValueError is pooch's checksum comparison.
+    if not isinstance(error, OSError):
+        return "wrong checksum"
+    return error.strerror or type(error).__name__
