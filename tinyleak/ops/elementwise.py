@@ -105,7 +105,8 @@ def sigmoid(xp: Any, x: Array, out: Array | None = None) -> Array:
     """`1 / (1 + e⁻ˣ)`."""
     # e⁻ˣ would overflow for very negative x; held at the largest number, the quotient is still ~0.
     limit = 709.0 if x.dtype.itemsize == 8 else 88.0
-    out = xp.minimum(xp.negative(x, out=out), xp.asarray(limit, dtype=x.dtype), out=out)
+    out = xp.empty_like(x) if out is None else out
+    xp.minimum(xp.negative(x, out=out), xp.asarray(limit, dtype=x.dtype), out=out)
     xp.exp(out, out=out)
     xp.add(out, xp.ones((), dtype=x.dtype), out=out)
     return xp.reciprocal(out, out=out)
@@ -120,7 +121,8 @@ def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
 def softplus(xp: Any, x: Array, out: Array | None = None) -> Array:
     """`log(1 + eˣ)`, a smooth relu."""
     # As max(x, 0) + log(1 + e^−|x|), which cannot overflow.
-    out = xp.log1p(xp.exp(xp.negative(xp.abs(x, out=out), out=out), out=out), out=out)
+    out = xp.empty_like(x) if out is None else out
+    xp.log1p(xp.exp(xp.negative(xp.abs(x, out=out), out=out), out=out), out=out)
     return xp.add(out, xp.maximum(x, xp.zeros((), dtype=x.dtype)), out=out)
 
 
