@@ -1,0 +1,508 @@
+"""The output directory, result files, figures and the player."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyleak.report import (
+    Frame,
+    choose_frames,
+    loss_figure,
+    player,
+    prepare_directory,
+    progress_figure,
+    write_arrays,
+    write_atomically,
+    write_json,
+)
+from tinyleak.report.frames import number, on_screen, pixels, tile
+
+
+def emergence(
+    images: int = 1, channels: int = 1, steps: int = 20, seed: int = 0
+) -> tuple[list[Frame], np.ndarray]:
+    """Frames that go from noise to a bright square on black, and that truth."""
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((images, channels, 10, 10))
+    truth[:, :, 3:7, 3:7] = 1.0
+    noise = rng.standard_normal(truth.shape)
+    frames = []
+    for iteration in range(steps):
+        reconstruction = truth + noise * 0.7**iteration
+        mse = np.mean((reconstruction - truth) ** 2, axis=(1, 2, 3))
+        frames.append(Frame(iteration, reconstruction, mse, float(mse.mean()) / 100))
+    return frames, truth
+
+
+def files_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+# The output directory
+
+
+def test_the_directory_is_created_with_its_parents(tmp_path: Path) -> None:
+    directory = prepare_directory(tmp_path / "results" / "first")
+    assert directory.is_dir()
+    assert files_in(directory) == []
+
+
+def test_an_existing_directory_is_refused_without_force(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("kept")
+    with pytest.raises(FileExistsError, match=r"exists already; .* with --force$"):
+        prepare_directory(tmp_path)
+    assert prepare_directory(str(tmp_path), force=True) == tmp_path
+    assert (tmp_path / "result.json").read_text() == "kept"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_in_the_way_is_refused(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(NotADirectoryError, match="is a file, not a directory; choose another"):
+        prepare_directory(tmp_path / "out", force=force)
+    with pytest.raises(OSError, match=r"cannot be written to \(Not a directory\); choose another"):
+        prepare_directory(tmp_path / "out" / "below", force=force)
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_an_unwritable_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may write anywhere, so the refusal of the operating system is played.
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(PermissionError, match=r"cannot be written to \(Permission denied\);"):
+            prepare_directory(tmp_path / "out")
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(PermissionError, match=r"cannot be written to \(Permission denied\);"):
+        prepare_directory(tmp_path, force=True)
+
+
+# Atomic files
+
+
+def test_a_file_appears_whole_under_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"half")
+        assert not path.exists()
+        file.write(b" and half")
+
+    write_atomically(path, write)
+    assert path.read_bytes() == b"half and half"
+    assert files_in(tmp_path) == ["result"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, OSError])
+def test_a_failing_writer_leaves_what_was_there(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise failure("in the middle")
+
+    with pytest.raises(failure, match="in the middle"):
+        write_atomically(tmp_path / "new", fail)
+    assert files_in(tmp_path) == []
+    (tmp_path / "old").write_bytes(b"whole")
+    with pytest.raises(failure):
+        write_atomically(tmp_path / "old", fail)
+    assert files_in(tmp_path) == ["old"]
+    assert (tmp_path / "old").read_bytes() == b"whole"
+
+
+def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"result cannot be written \(No such file or directory\);"):
+        write_atomically(tmp_path / "nowhere" / "result", lambda file: file.write(b""))
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    write_atomically(tmp_path / "result", lambda file: file.write(b""))
+    assert (tmp_path / "result").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# JSON
+
+
+def test_json_takes_numpy_and_writes_null_for_what_json_lacks(tmp_path: Path) -> None:
+    result = {
+        "seed": np.int64(3),
+        "mse": np.array([1e-9, np.nan, np.inf]),
+        "distance": np.float32(0.5),
+        "psnr": float("-inf"),
+        "succeeded": np.bool_(True),
+        "image": None,
+        "out": tmp_path,
+        "shape": (1, 28),
+        "versions": {"numpy": "2", 7: []},
+        "note": "10⁻³",
+    }
+    write_json(tmp_path / "result.json", result)
+    text = (tmp_path / "result.json").read_text(encoding="utf-8")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    read = json.loads(text, parse_constant=refuse)
+    assert read == {
+        "seed": 3,
+        "mse": [1e-9, None, None],
+        "distance": 0.5,
+        "psnr": None,
+        "succeeded": True,
+        "image": None,
+        "out": str(tmp_path),
+        "shape": [1, 28],
+        "versions": {"numpy": "2", "7": []},
+        "note": "10⁻³",
+    }
+    assert read["succeeded"] is True
+    assert list(read) == list(result), "keys stay in the order in which they were given"
+    assert text.startswith('{\n  "seed": 3,\n')
+    assert text.endswith("}\n")
+
+
+def test_json_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"type complex \(1j\) has no form in JSON; give numbers"):
+        write_json(tmp_path / "result.json", {"value": [1j]})
+    assert files_in(tmp_path) == []
+
+
+# Arrays
+
+
+def test_arrays_load_without_pickle(tmp_path: Path) -> None:
+    images = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    names = ["7", "9"]
+    write_arrays(tmp_path / "reconstruction.npz", images=images, names=names, seed=3)
+    with np.load(tmp_path / "reconstruction.npz", allow_pickle=False) as loaded:
+        assert set(loaded) == {"images", "names", "seed"}
+        np.testing.assert_array_equal(loaded["images"], images)
+        assert loaded["images"].dtype == np.float32
+        assert loaded["names"].tolist() == names
+        assert loaded["seed"].shape == ()
+
+
+def test_arrays_write_the_same_bytes_at_any_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    write_arrays(tmp_path / "first.npz", a=values, b=np.ones(3))
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
+    write_arrays(tmp_path / "second.npz", b=np.ones(3), a=np.asfortranarray(values))
+    assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="array 'names' has dtype object, which needs a pickle"):
+        write_arrays(tmp_path / "a.npz", names=np.array([None, "x"]))
+    assert files_in(tmp_path) == []
+
+
+# The choice of frames
+
+
+def test_the_first_and_the_last_frame_are_always_chosen() -> None:
+    frames, _ = emergence(steps=50)
+    for count in (2, 3, 8, 40):
+        chosen = [frame.iteration for frame in choose_frames(frames, count)]
+        assert len(chosen) == count
+        assert chosen == sorted(set(chosen))
+        assert (chosen[0], chosen[-1]) == (0, 49)
+
+
+def test_few_frames_are_all_chosen() -> None:
+    frames, _ = emergence(steps=5)
+    assert choose_frames(frames, 8) == frames
+    assert choose_frames(frames[:1], 8) == frames[:1]
+
+
+def test_frames_are_chosen_where_the_image_emerges() -> None:
+    frames, truth = emergence(steps=30)
+    # The image stands still for a hundred iterations, emerges, and stands still again.
+    still = [frames[0]] * 100 + frames + [frames[-1]] * 200
+    still = [frame._replace(iteration=index) for index, frame in enumerate(still)]
+    chosen = choose_frames(still, 8)
+    assert len(chosen) == 8
+    assert all(100 < frame.iteration < 130 for frame in chosen[1:-1])
+    remaining = [np.mean((on_screen(frame.images) - truth) ** 2) ** 0.25 for frame in chosen]
+    steps = -np.diff(remaining)
+    assert steps.max() < 1.7 * steps.mean(), "each step shows about as much"
+    assert steps.min() > 0.4 * steps.mean()
+
+
+def test_frames_of_a_sudden_or_no_change_are_spread() -> None:
+    black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
+    sudden = [Frame(i, black if i < 99 else white, None, 1.0) for i in range(100)]
+    chosen = [frame.iteration for frame in choose_frames(sudden, 5)]
+    assert np.diff(chosen).min() >= 20
+    stalled = [Frame(i, black, None, 1.0) for i in range(100)]
+    chosen = [frame.iteration for frame in choose_frames(stalled, 5)]
+    assert np.diff(chosen).min() >= 20
+
+
+def test_frames_that_are_not_finite_can_be_chosen() -> None:
+    frames, _ = emergence(steps=12)
+    frames.append(Frame(12, np.full_like(frames[0].images, np.nan), None, float("nan")))
+    assert choose_frames(frames, 5)[-1].iteration == 12
+
+
+def test_a_choice_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no frame to draw; give at least one"):
+        choose_frames([])
+    with pytest.raises(ValueError, match="1 frames were asked for; ask for at least 2"):
+        choose_frames(emergence()[0], 1)
+
+
+# How an image and a number look
+
+
+def test_an_image_is_clipped_to_the_screen() -> None:
+    image = np.array([[[-1.0, 0.25], [2.0, np.nan]]])
+    np.testing.assert_array_equal(pixels(image), [[0, 0.25], [1, 0.5]])
+    assert pixels(np.zeros((3, 4, 5))).shape == (4, 5, 3)
+    np.testing.assert_array_equal(on_screen(np.array([np.inf, -np.inf])), [1, 0])
+
+
+def test_tiles_stand_apart_in_the_batch_order() -> None:
+    grid = tile(np.arange(3.0).reshape(3, 1, 1, 1) / 10)
+    np.testing.assert_allclose(grid, [[[0, 1, 0.1], [1, 1, 1], [0.2, 1, 1]]])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.0534, "0.053"),
+        (1.12, "1.1"),
+        (99.7, "10²"),
+        (3.21e-5, "3.2×10⁻⁵"),
+        (1e-3, "10⁻³"),
+        (9.4e-10, "9.4×10⁻¹⁰"),
+        (1234.0, "1.2×10³"),
+        (float("nan"), "not finite"),
+    ],
+)
+def test_a_number_is_written_as_a_person_would(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+# Figures
+
+
+def draw_progress(path: Path) -> None:
+    frames, truth = emergence(images=2)
+    progress_figure(path, frames, truth, labels_true=[7, 1], labels_recovered=[7, 2])
+
+
+def draw_loss(path: Path) -> None:
+    loss_figure(path, range(50), np.geomspace(1, 1e-9, 50), np.geomspace(1, 1e-7, 50))
+
+
+def draw_player(path: Path) -> None:
+    frames, truth = emergence(images=2)
+    player(path, frames, truth, count=4)
+
+
+@pytest.mark.parametrize("draw", [draw_progress, draw_loss, draw_player])
+def test_drawing_twice_gives_the_same_bytes_and_changes_no_setting(
+    tmp_path: Path, draw: Callable[[Path], None]
+) -> None:
+    import matplotlib as mpl
+
+    draw(tmp_path / "first")
+    with mpl.rc_context({"font.size": 31, "image.cmap": "jet", "savefig.bbox": "tight"}):
+        before = dict(mpl.rcParams)
+        draw(tmp_path / "second")
+        assert dict(mpl.rcParams) == before
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    assert files_in(tmp_path) == ["first", "second"]
+
+
+def test_importing_the_room_loads_no_matplotlib_and_drawing_no_pyplot(tmp_path: Path) -> None:
+    program = (
+        "import sys, numpy as np, tinyleak.report as report\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "frames = [report.Frame(i, np.full((1, 1, 4, 4), i / 2), None, 1.0) for i in range(3)]\n"
+        f"report.progress_figure({str(tmp_path / 'a')!r}, frames)\n"
+        f"report.player({str(tmp_path / 'b')!r}, frames)\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(("images", "channels"), [(1, 1), (4, 3), (12, 1)])
+def test_progress_has_a_column_for_each_iteration_and_a_row_for_each_image(
+    tmp_path: Path, images: int, channels: int
+) -> None:
+    frames, truth = emergence(images, channels)
+    progress_figure(tmp_path / "progress.png", frames, truth, count=6)
+    with Image.open(tmp_path / "progress.png") as figure:
+        width, height = figure.size
+        assert "Software" not in figure.info
+    assert width == 7 * 290
+    rows = min(images, 8)
+    assert 280 * rows < height < 380 * rows + 80
+
+
+def test_progress_shows_the_truth_and_the_last_reconstruction(tmp_path: Path) -> None:
+    """White frames on black truth: the two ends of the picture tell which is where."""
+    black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
+    frames = [Frame(i, white if i else black + 0.5, np.ones(1), 1.0) for i in range(3)]
+    progress_figure(tmp_path / "progress.png", frames, black)
+    with Image.open(tmp_path / "progress.png") as figure:
+        grey = np.asarray(figure.convert("L"))
+    middle = grey[grey.shape[0] // 2]
+    centres = [middle[int((column + 0.5) * 290)] for column in range(4)]
+    np.testing.assert_allclose(centres, [0, 127, 255, 255], atol=1)
+
+
+def test_progress_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_drawn(monkeypatch)
+    frames, truth = emergence(images=9)
+    labels = list("abcdefghi")
+    progress_figure(
+        tmp_path / "p", frames, truth, labels_true=labels, labels_recovered=labels, count=2
+    )
+    assert "the first 8 of the batch's 9 images" in texts
+    assert {"truth", "iteration 0", "iteration 19"} <= set(texts)
+    assert "label h" in {text.strip() for text in texts}, "under the truth"
+    last = frames[-1].mse
+    assert last is not None
+    assert f"MSE {number(last[7])}\nlabel h" in texts, "under the reconstruction"
+    assert not any("label i" in text for text in texts)
+
+
+def texts_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that fills with each text of the figures drawn from now on."""
+    from matplotlib.text import Text
+
+    texts: list[str] = []
+    draw = Text.draw
+
+    def record(self: Text, *args: object, **kwargs: object) -> None:
+        texts.append(self.get_text())
+        draw(self, *args, **kwargs)
+
+    monkeypatch.setattr(Text, "draw", record)
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("distances", "mse"),
+    [
+        ([1.0, 0.1, 0.0], [1.0, 0.5, 0.0]),
+        ([0.0, 0.0, 0.0], None),
+        ([1.0, np.nan, np.inf], [np.nan] * 3),
+        ([1.0, 0.5, 0.1], np.geomspace(1, 1e-6, 6).reshape(3, 2)),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_loss_is_drawn_whatever_the_values(
+    tmp_path: Path, distances: list[float], mse: list[float] | None
+) -> None:
+    loss_figure(tmp_path / "loss.png", [0, 1, 2], distances, mse, success_below=1e-3)
+    with Image.open(tmp_path / "loss.png") as figure:
+        assert figure.size == (1600, 900)
+
+
+def test_loss_labels_its_lines_where_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = texts_drawn(monkeypatch)
+    loss_figure(tmp_path / "loss.png", [4], [0.5], [[0.1, 0.2]], success_below=1e-3)
+    assert {"gradient distance", "MSE of each image", "recovered: MSE < 10⁻³"} <= set(texts)
+
+
+def test_loss_refuses_lengths_that_differ(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="distance has 1 values for 2 iterations; give one for"):
+        loss_figure(tmp_path / "loss.png", [0, 1], [1.0])
+    with pytest.raises(ValueError, match="the MSE has 3 values for 2 iterations"):
+        loss_figure(tmp_path / "loss.png", [0, 1], [1.0, 0.1], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="0 values for 0 iterations; give .* at least one"):
+        loss_figure(tmp_path / "loss.png", [], [])
+    assert files_in(tmp_path) == []
+
+
+# The player
+
+
+def test_the_player_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    frames, truth = emergence()
+    player(tmp_path / "player.html", frames, truth, title="Digits & <b>", count=5)
+    page = (tmp_path / "player.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|<link|@import|url\(|<script[^>]*src|<img[^>]*src", page)
+    assert page.startswith("<!DOCTYPE html>")
+    assert "<h1>Digits &amp; &lt;b&gt;</h1>" in page
+    assert 'type="range"' in page
+    assert "_anim_img_player" in page
+    icons = set(re.findall(r'class="fa (fa-[a-z-]+)', page))
+    assert icons, "the buttons are still there"
+    assert all(f".{icon}::before" in page for icon in icons)
+
+
+def test_the_player_embeds_each_chosen_frame(tmp_path: Path) -> None:
+    frames, truth = emergence(images=4, channels=3)
+    player(tmp_path / "player.html", frames, truth, count=5)
+    page = (tmp_path / "player.html").read_text(encoding="utf-8")
+    embedded = re.findall(r'"data:image/png;base64,([^"]*)"', page)
+    pictures = {base64.b64decode(text.replace("\\\n", "")) for text in embedded}
+    assert len(embedded) == len(pictures) == 5
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_the_player_says_what_it_shows(tmp_path: Path) -> None:
+    frames, truth = emergence(images=17, steps=2)
+    player(tmp_path / "with.html", frames, truth)
+    player(tmp_path / "without.html", frames)
+    page = (tmp_path / "with.html").read_text(encoding="utf-8")
+    assert "<p>Left the truth, right the reconstruction from the shared gradient" in page
+    assert "The first 16 of the batch&#x27;s 17 images are shown.</p>" in page
+    page = (tmp_path / "without.html").read_text(encoding="utf-8")
+    assert "<p>The reconstruction from the shared gradient" in page
+
+
+# Images that cannot be drawn
+
+
+@pytest.mark.parametrize("draw", [progress_figure, player])
+def test_images_that_do_not_fit_are_refused(tmp_path: Path, draw: Callable[..., None]) -> None:
+    frames, truth = emergence()
+    path = tmp_path / "figure"
+    with pytest.raises(ValueError, match="there is no frame to draw"):
+        draw(path, [])
+    flat = [Frame(0, np.zeros((1, 784)), None, 1.0)]
+    with pytest.raises(ValueError, match=r"shape \(1, 784\) cannot be drawn; give \(N, C, H, W\)"):
+        draw(path, flat)
+    two_channels = [Frame(0, np.zeros((1, 2, 4, 4)), None, 1.0)]
+    with pytest.raises(ValueError, match="with C = 1 or 3"):
+        draw(path, two_channels)
+    with pytest.raises(ValueError, match=r"the truth has shape \(1, 1, 9, 10\) and the images"):
+        draw(path, frames, truth[:, :, 1:])
+    other = [*frames, Frame(20, np.zeros((1, 1, 4, 4)), None, 1.0)]
+    with pytest.raises(ValueError, match=r"images of iteration 20 have shape \(1, 1, 4, 4\)"):
+        draw(path, other)
+    wrong_mse = [frames[0]._replace(mse=np.ones(2))]
+    with pytest.raises(ValueError, match=r"MSE of iteration 0 has shape \(2,\); give one for each"):
+        draw(path, wrong_mse)
+    assert files_in(tmp_path) == []
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    frames, truth = emergence(images=2)
+    with pytest.raises(ValueError, match="3 labels were given for 2 images; give one each"):
+        progress_figure(tmp_path / "p", frames, truth, labels_true=[1, 2, 3])

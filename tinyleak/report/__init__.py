@@ -1,0 +1,24 @@
+"""What an attack leaves in its output directory: result files, figures and a player.
+
+Everything here takes plain NumPy arrays and plain dicts. The same input gives the same bytes, and
+a file appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+from tinyleak.report.figures import loss_figure, progress_figure
+from tinyleak.report.files import prepare_directory, write_arrays, write_atomically, write_json
+from tinyleak.report.frames import Frame, choose_frames
+from tinyleak.report.player import player
+
+__all__ = [
+    "Frame",
+    "choose_frames",
+    "loss_figure",
+    "player",
+    "prepare_directory",
+    "progress_figure",
+    "write_arrays",
+    "write_atomically",
+    "write_json",
+]

@@ -1,0 +1,136 @@
+"""The output directory, and files that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+def prepare_directory(path: PathLike, *, force: bool = False) -> Path:
+    """Create the output directory, with its parents, and return it.
+
+    With `force` an existing directory is used as it is: files of the same name will be replaced,
+    others stay. Whether it can be written to is tried now, not after an attack of an hour.
+
+    Raises:
+        FileExistsError: the directory exists, and `force` is not given.
+        NotADirectoryError: a file is in the way.
+        OSError: the directory cannot be created or written to.
+    """
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise NotADirectoryError(
+                f"output directory {directory} is a file, not a directory; choose another --out"
+            ) from None
+        if not force:
+            raise FileExistsError(
+                f"output directory {directory} exists already; choose another --out, "
+                "or replace the files in it with --force"
+            ) from None
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    return directory
+
+
+def _unwritable(directory: Path, error: OSError) -> OSError:
+    return type(error)(
+        f"output directory {directory} cannot be written to ({error.strerror or error}); "
+        "choose another --out"
+    )
+
+
+def write_atomically(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Have `write` fill a file that appears at `path` only once it is whole.
+
+    Until then it has a temporary name in the same directory; if `write` fails or is interrupted,
+    that is removed and whatever was at `path` stays.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = Path(path)
+    # Not one of the tempfile module's: those only their owner may read, and so could the result.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"{target} cannot be written ({error.strerror or error}); choose another --out"
+        ) from error
+
+
+def write_json(path: PathLike, result: Mapping[str, Any]) -> None:
+    """Write a result as JSON, in the order of its keys, for people and programs to read.
+
+    Arrays become lists and NumPy scalars numbers. JSON has no NaN and no infinity: both are
+    written as null.
+
+    Raises:
+        TypeError: a value that is no number, string, None, path, array, list or mapping of these.
+        OSError: the file cannot be written.
+    """
+    text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _plain(value: Any) -> Any:
+    """The value made of what JSON has, and nothing else."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(
+        f"a result of type {type(value).__name__} ({value!r}) has no form in JSON; "
+        "give numbers, strings, None, paths, arrays, lists or dicts"
+    )
+
+
+def write_arrays(path: PathLike, **arrays: npt.ArrayLike) -> None:
+    """Write named arrays as an .npz that `numpy.load(path, allow_pickle=False)` reads.
+
+    It is not compressed, since compressed bytes differ from one zlib to the next.
+
+    Raises:
+        TypeError: an array of Python objects, which only a pickle could hold.
+        OSError: the file cannot be written.
+    """
+    plain: dict[str, Any] = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    for name, array in plain.items():
+        if array.dtype.hasobject:
+            raise TypeError(
+                f"array {name!r} has dtype {array.dtype}, which needs a pickle; "
+                "give numbers, booleans or strings"
+            )
+    # NumPy leaves the date of every entry at zip's first, so no clock enters the bytes.
+    write_atomically(path, lambda file: np.savez(file, **plain))
