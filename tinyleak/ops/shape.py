@@ -21,7 +21,11 @@ def _reshape(xp: Any, x: Array, out: Array | None = None, *, shape: tuple[int, .
     """The elements of `x` in row-major order in another shape."""
     if out is None:
         return x.reshape(shape)
-    xp.copyto(out.reshape(x.shape), x)
+    if out.flags.c_contiguous:
+        xp.copyto(out.reshape(x.shape), x)
+    else:
+        # Reshaping `out` would give a copy, and the result would be written there.
+        xp.copyto(out, x.reshape(shape))
     return out
 
 
@@ -212,9 +216,9 @@ def split(x: Tensor, lengths: Sequence[int], axis: int = 0) -> tuple[Tensor, ...
     """Cut `x` along an axis into pieces of the given lengths, the reverse of `concatenate`.
 
     Raises:
-        ValueError: the lengths do not add up to the axis.
+        ValueError: the lengths do not add up to the axis; `x` does not have the axis.
     """
-    axis = axis % x.ndim
+    axis = normalise_axis(axis, x.ndim)
     if sum(lengths) != x.shape[axis]:
         raise ValueError(
             f"split of {x.shape} along axis {axis} was given lengths {list(lengths)}; "
@@ -271,10 +275,11 @@ def take(x: Tensor, indices: Tensor | Array, axis: int = 0) -> Tensor:
         axis: the axis they index.
 
     Raises:
-        ValueError: an index out of range, or indices that are not whole numbers.
+        ValueError: an index out of range, indices that are not whole numbers, or an axis that `x`
+            does not have.
     """
     chosen = as_tensor(indices)
-    axis = axis % x.ndim
+    axis = normalise_axis(axis, x.ndim)
     _check_indices(chosen, x.shape[axis])
     return _take(x, chosen, axis=axis)
 
@@ -289,11 +294,29 @@ def scatter_add(x: Tensor, indices: Tensor | Array, axis: int, length: int) -> T
         length: the length of that axis.
 
     Raises:
-        ValueError: an index out of range, or indices that are not whole numbers.
+        ValueError: an index out of range, indices that are not whole numbers, or whose shape is
+            not that of the axes of `x` which they stand for.
     """
     chosen = as_tensor(indices)
+    axis = normalise_axis(axis, x.ndim - chosen.ndim + 1)
+    if x.shape[axis : axis + chosen.ndim] != chosen.shape:
+        raise ValueError(
+            f"scatter_add of {x.shape} along axis {axis} was given indices of shape "
+            f"{chosen.shape}; they need the shape of the axes of x from there on"
+        )
     _check_indices(chosen, length)
     return _scatter_add(x, chosen, axis=axis, length=length)
+
+
+def normalise_axis(axis: int, ndim: int) -> int:
+    """Return the axis counted from the front.
+
+    Raises:
+        ValueError: there is no such axis.
+    """
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis {axis} was given for a Tensor of {ndim} axes")
+    return axis % ndim
 
 
 def _check_indices(indices: Tensor, length: int) -> None:
