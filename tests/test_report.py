@@ -411,7 +411,7 @@ def texts_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ([1.0, 0.5, 0.1], np.geomspace(1, 1e-6, 6).reshape(3, 2)),
     ],
 )
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 def test_loss_is_drawn_whatever_the_values(
     tmp_path: Path, distances: list[float], mse: list[float] | None
 ) -> None:
@@ -426,6 +426,14 @@ def test_loss_labels_its_lines_where_they_end(
     texts = texts_drawn(monkeypatch)
     loss_figure(tmp_path / "loss.png", [4], [0.5], [[0.1, 0.2]], success_below=1e-3)
     assert {"gradient distance", "MSE of each image", "recovered: MSE < 10⁻³"} <= set(texts)
+
+
+def test_loss_counts_iterations_in_whole_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = texts_drawn(monkeypatch)
+    loss_figure(tmp_path / "loss.png", [0, 1, 2], [1.0, 0.5, 0.1])
+    assert {text for text in texts if text.replace(".", "").isdigit()} == {"0", "1", "2"}
 
 
 def test_loss_refuses_lengths_that_differ(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def loss_figure(
     with drawing(8, 4.5) as figure:
         axes = figure.add_subplot(yscale="log", xlabel="iteration")
         axes.margins(x=0.01)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y", color="#E5E5E5")
         axes.spines[["top", "right"]].set_visible(False)
         ends = []
