@@ -411,7 +411,7 @@ def texts_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ([1.0, 0.5, 0.1], np.geomspace(1, 1e-6, 6).reshape(3, 2)),
     ],
 )
-@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 def test_loss_is_drawn_whatever_the_values(
     tmp_path: Path, distances: list[float], mse: list[float] | None
 ) -> None:
