@@ -176,7 +176,9 @@ Key = tuple[int | tuple[int, int, int], ...]
 @primitive(view=True)
 def _index(xp: Any, x: Array, out: Array | None = None, *, key: Key) -> Array:
     """`x[key]`, for whole numbers and (start, stop, step) with positive steps."""
-    part = x[tuple(slice(*part) if isinstance(part, tuple) else part for part in key)]
+    places = tuple(slice(*part) if isinstance(part, tuple) else part for part in key)
+    # Without the ellipsis NumPy would copy a single element out, and no view of it remain.
+    part = x[(*places, ...)]
     if out is None:
         return part
     xp.copyto(out, part)
