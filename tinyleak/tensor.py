@@ -18,6 +18,7 @@ import numpy as np
 from tinyleak.backend import Array, array_module, to_numpy
 
 TensorLike: TypeAlias = "Tensor | Array | float | int"
+Step: TypeAlias = "Callable[[], object]"
 Rule: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
 
 
@@ -137,6 +138,11 @@ class Tensor:
 
     def __getitem__(self, key: int | slice | tuple[int | slice, ...]) -> Tensor:
         parts = key if isinstance(key, tuple) else (key,)
+        if len(parts) > self.ndim or not all(_is_plain(part) for part in parts):
+            raise ValueError(
+                f"a Tensor of shape {self.shape} was indexed with {key!r}; give at most {self.ndim} "
+                "whole numbers and slices with positive steps (arrays of indices go to ops.take)"
+            )
         # Kept as plain numbers, so that equal keys are equal parameters.
         window = tuple(
             part.indices(length) if isinstance(part, slice) else part
@@ -176,29 +182,28 @@ class Primitive:
         self.view = view
         self.in_place = in_place
         self._rule: Rule | None = None
-        self._steps: Callable[..., list[Callable[[], object]]] | None = None
+        self._steps: Callable[..., list[Step]] | None = None
 
     def rule(self, function: Rule) -> Rule:
         """Take `function` as this primitive's rule (a decorator)."""
         self._rule = function
         return function
 
-    def steps(
-        self, function: Callable[..., list[Callable[[], object]]]
-    ) -> Callable[..., list[Callable[[], object]]]:
+    def steps(self, function: Callable[..., list[Step]]) -> Callable[..., list[Step]]:
         """Take `function(xp, *arrays, out, **params)` as this primitive's steps (a decorator).
 
-        It returns the library calls that fill `out`, with all that depends only on shapes done
-        beforehand. Only a primitive of several calls, or one with scratch memory, needs it.
+        It returns the library calls that fill `out`, which is row-major unless the primitive is
+        `in_place`, with all that depends only on shapes done beforehand. Only a primitive of
+        several calls, or one with scratch memory, needs it.
         """
         self._steps = function
         return function
 
     def prepare(
         self, xp: Any, arrays: tuple[Array, ...], out: Array, params: dict[str, Any]
-    ) -> list[Callable[[], object]]:
-        """Return the calls that compute the primitive from these arrays into `out`, again and again."""
-        if self._steps is not None:
+    ) -> list[Step]:
+        """Return the calls that compute the primitive from these very arrays into `out`."""
+        if self._steps is not None and (self.in_place or out.flags.c_contiguous):
             return self._steps(xp, *arrays, out=out, **params)
         if self.function is not None:
             return [partial(getattr(xp, self.function), *arrays, out)]
@@ -312,7 +317,9 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if isinstance(value, bool | int | float) and like is not None:
-        return Tensor(array_module(like._array).asarray(value, dtype=like.dtype))
+        # Next to whole numbers or a mask it keeps its own: there 0.5 would become 0.
+        dtype = like.dtype if like.dtype.kind == "f" else None
+        return Tensor(array_module(like._array).asarray(value, dtype=dtype))
     return Tensor(value)
 
 
@@ -325,6 +332,13 @@ def _as_tensors(inputs: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
         else:
             mixed = True
     return tuple(as_tensor(value, like) for value in inputs) if mixed else inputs  # type: ignore[return-value]
+
+
+def _is_plain(part: object) -> bool:
+    """Whether this part of an index is a whole number or a slice with a positive step."""
+    if isinstance(part, slice):
+        return part.step is None or part.step > 0
+    return isinstance(part, int | np.integer) and not isinstance(part, bool)
 
 
 def _describe(tensors: tuple[Tensor, ...]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tinyleak.backend import Array
+from tinyleak.backend import Array, array_module
 from tinyleak.grad import grad
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.ops import broadcast_to, inner, reshape, sum
@@ -138,3 +138,29 @@ class Matching:
         values = self.distances(z)
         (gradient,) = grad(sum(values), [z])
         return values, gradient
+
+
+def require_fit(model: Model, arrays: Mapping[str, Array], what: str) -> None:
+    """Check that named arrays are a model's: the names, the shapes, and every number finite.
+
+    Raises:
+        ValueError: they are not; the message lists what was given beside what was expected.
+    """
+    if set(arrays) != set(model.shapes):
+        missing = sorted(set(model.shapes) - set(arrays))
+        extra = sorted(set(arrays) - set(model.shapes))
+        raise ValueError(
+            f"the {what} do not fit {model}: missing {missing or 'none'}, not known "
+            f"{extra or 'none'}; give exactly the names of model.shapes"
+        )
+    for name, shape in model.shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(
+                f"the {what} do not fit {model}: {name} has shape {arrays[name].shape}, "
+                f"the model's is {shape}; check the model's settings"
+            )
+        if not bool(array_module(arrays[name]).isfinite(arrays[name]).all()):
+            raise ValueError(
+                f"the {what} hold NaN or infinity in {name}; the attack needs finite numbers, "
+                "so share a gradient from a step that did not overflow"
+            )

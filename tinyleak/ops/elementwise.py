@@ -6,10 +6,11 @@ Inputs broadcast against each other as in NumPy. A rule answers in the broadcast
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tinyleak.backend import Array
-from tinyleak.tensor import Tensor, TensorLike, as_tensor, library_primitive, primitive
+from tinyleak.tensor import Step, Tensor, TensorLike, as_tensor, library_primitive, primitive
 
 add = library_primitive("add", "`a + b`.")
 
@@ -60,7 +61,9 @@ def power(xp: Any, x: Array, out: Array | None = None, *, exponent: float) -> Ar
 
 
 @power.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, exponent: float) -> tuple[Tensor]:
+def _(g: Tensor, out: Tensor, x: Tensor, *, exponent: float) -> tuple[Tensor | None]:
+    if exponent == 0:
+        return (None,)
     if exponent == 1:
         return (g,)
     if exponent == 2:
@@ -103,13 +106,23 @@ def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
 @primitive(in_place=True)
 def sigmoid(xp: Any, x: Array, out: Array | None = None) -> Array:
     """`1 / (1 + e⁻ˣ)`."""
-    # e⁻ˣ would overflow for very negative x; held at the largest number, the quotient is still ~0.
-    limit = 709.0 if x.dtype.itemsize == 8 else 88.0
     out = xp.empty_like(x) if out is None else out
-    xp.minimum(xp.negative(x, out=out), xp.asarray(limit, dtype=x.dtype), out=out)
-    xp.exp(out, out=out)
-    xp.add(out, xp.ones((), dtype=x.dtype), out=out)
-    return xp.reciprocal(out, out=out)
+    for step in _sigmoid_steps(xp, x, out):
+        step()
+    return out
+
+
+@sigmoid.steps
+def _sigmoid_steps(xp: Any, x: Array, out: Array) -> list[Step]:
+    # e⁻ˣ would overflow for very negative x; held at the largest number, the quotient is still ~0.
+    limit = xp.asarray(709.0 if x.dtype.itemsize == 8 else 88.0, dtype=x.dtype)
+    return [
+        partial(xp.negative, x, out),
+        partial(xp.minimum, out, limit, out=out),
+        partial(xp.exp, out, out),
+        partial(xp.add, out, xp.ones((), dtype=x.dtype), out),
+        partial(xp.reciprocal, out, out),
+    ]
 
 
 @sigmoid.rule

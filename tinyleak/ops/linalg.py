@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from tinyleak.backend import Array
+from tinyleak.backend import Array, shares_memory
 from tinyleak.ops.shape import reshape, swap_last_axes
-from tinyleak.tensor import Tensor, primitive
+from tinyleak.tensor import Step, Tensor, primitive
 
 
 @primitive()
@@ -33,6 +34,16 @@ def _inner(xp: Any, a: Array, b: Array, out: Array | None = None, *, axes: int) 
         return xp.matmul(row, column).reshape(leading)
     xp.matmul(row, column, out=out.reshape((*leading, 1, 1)))
     return out
+
+
+@_inner.steps
+def _(xp: Any, a: Array, b: Array, out: Array, *, axes: int) -> list[Step]:
+    leading = a.shape[: a.ndim - axes]
+    rows = a.reshape((*leading, 1, -1)), b.reshape((*leading, 1, -1))
+    if not all(shares_memory(xp, row, x) for row, x in zip(rows, (a, b), strict=True)):
+        # Memory in another order makes a row a copy, which must be made anew each time.
+        return [partial(_inner.forward, xp, a, b, out=out, axes=axes)]
+    return [partial(xp.matmul, rows[0], rows[1].swapaxes(-1, -2), out.reshape((*leading, 1, 1)))]
 
 
 @_inner.rule

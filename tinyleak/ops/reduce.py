@@ -7,12 +7,13 @@ the other's rule, which makes both right to every order. `sum` is `sum_to` and a
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from tinyleak.backend import Array
 from tinyleak.ops.elementwise import exp, log, stop_gradient
-from tinyleak.ops.shape import reshape
-from tinyleak.tensor import Tensor, primitive
+from tinyleak.ops.shape import normalise_axis, reshape
+from tinyleak.tensor import Step, Tensor, primitive
 
 Axes = int | tuple[int, ...] | None
 
@@ -34,17 +35,32 @@ def _(g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> tuple[Ten
 @primitive()
 def sum_to(xp: Any, x: Array, out: Array | None = None, *, shape: tuple[int, ...]) -> Array:
     """`x` summed over every axis along which `shape` would broadcast to it."""
-    missing = x.ndim - len(shape)
-    kept = (1,) * missing + tuple(shape)
-    axes = tuple(
-        axis for axis, length in enumerate(kept) if axis < missing or length != x.shape[axis]
-    )
-    if missing < 0 or any(kept[axis] != 1 for axis in axes):
-        raise ValueError(f"{tuple(shape)} does not broadcast to {x.shape}")
+    axes, kept = _summed_axes(x.shape, tuple(shape))
     if out is None:
         return xp.sum(x, axis=axes, keepdims=True).reshape(shape)
     xp.sum(x, axis=axes, keepdims=True, out=out.reshape(kept))
     return out
+
+
+@sum_to.steps
+def _(xp: Any, x: Array, out: Array, *, shape: tuple[int, ...]) -> list[Step]:
+    axes, kept = _summed_axes(x.shape, tuple(shape))
+    if axes == (x.ndim - 2,):
+        # Adding up the rows of a matrix is a product with a row of ones, and far quicker so.
+        ones = xp.ones((1, x.shape[-2]), dtype=x.dtype)
+        return [partial(xp.matmul, ones, x, out.reshape(kept))]
+    return [partial(xp.sum, x, axis=axes, keepdims=True, out=out.reshape(kept))]
+
+
+def _summed_axes(
+    shape: tuple[int, ...], target: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the axes over which to sum, and the target's shape with those axes kept as 1."""
+    kept = (1,) * (len(shape) - len(target)) + target
+    axes = tuple(i for i, (a, b) in enumerate(zip(kept, shape, strict=False)) if a != b)
+    if len(kept) != len(shape) or any(kept[axis] != 1 for axis in axes):
+        raise ValueError(f"{target} does not broadcast to {shape}")
+    return axes, kept
 
 
 @sum_to.rule
@@ -56,7 +72,7 @@ def sum(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     """Sum over the given axes (all, if None).
 
     Raises:
-        ValueError: an axis that `x` does not have.
+        ValueError: an axis that `x` does not have, or one given twice.
     """
     reduced = _normalise(axes, x.ndim)
     kept = tuple(1 if axis in reduced else length for axis, length in enumerate(x.shape))
@@ -115,10 +131,10 @@ def _normalise(axes: Axes, ndim: int) -> tuple[int, ...]:
     if axes is None:
         return tuple(range(ndim))
     given = (axes,) if isinstance(axes, int) else axes
-    for axis in given:
-        if not -ndim <= axis < ndim:
-            raise ValueError(f"axis {axis} was given for a Tensor of {ndim} axes")
-    return tuple(sorted(axis % ndim for axis in given))
+    normalised = tuple(sorted(normalise_axis(axis, ndim) for axis in given))
+    if len(set(normalised)) < len(normalised):
+        raise ValueError(f"axes {given} name one axis of a Tensor of {ndim} axes twice")
+    return normalised
 
 
 def _drop(x: Tensor, axes: tuple[int, ...]) -> Tensor:

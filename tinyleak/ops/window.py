@@ -7,13 +7,14 @@ line of a window is then contiguous in memory, and laying it out is a plain copy
 
 from __future__ import annotations
 
-from functools import lru_cache
+import math
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from tinyleak.backend import Array, take_into
-from tinyleak.tensor import Tensor, primitive
+from tinyleak.tensor import Step, Tensor, primitive
 
 Pair = tuple[int, int]
 
@@ -23,22 +24,32 @@ def _unfold(
     xp: Any, x: Array, out: Array | None = None, *, kernel: Pair, stride: Pair, padding: Pair
 ) -> Array:
     """The windows of x: (…, H, W, C) → (…, oH, oW, kH, kW, C)."""
-    *leading, height, width, channels = x.shape
-    top, left = padding
-    if top or left:
-        padded = xp.zeros((*leading, height + 2 * top, width + 2 * left, channels), dtype=x.dtype)
-        padded[..., top : top + height, left : left + width, :] = x
-        x = padded
-    *steps, row, column, channel = x.strides
-    windows = xp.lib.stride_tricks.as_strided(
-        x,
-        (*leading, *window_counts((height, width), kernel, stride, padding), *kernel, channels),
-        (*steps, row * stride[0], column * stride[1], row, column, channel),
-    )
-    if out is None:
-        return xp.ascontiguousarray(windows)
-    xp.copyto(out, windows)
+    counts = window_counts((x.shape[-3], x.shape[-2]), kernel, stride, padding)
+    out_shape = (*x.shape[:-3], *counts, *kernel, x.shape[-1])
+    out = xp.empty(out_shape, dtype=x.dtype) if out is None else out
+    for step in _unfold_steps(xp, x, out, kernel=kernel, stride=stride, padding=padding):
+        step()
     return out
+
+
+@_unfold.steps
+def _unfold_steps(
+    xp: Any, x: Array, out: Array, *, kernel: Pair, stride: Pair, padding: Pair
+) -> list[Step]:
+    *leading, height, width, channels = x.shape
+    steps: list[Step] = []
+    if padding != (0, 0):
+        top, left = padding
+        padded_shape = (*leading, height + 2 * top, width + 2 * left, channels)
+        padded = xp.zeros(padded_shape, dtype=x.dtype)
+        middle = padded[..., top : top + height, left : left + width, :]
+        steps.append(partial(xp.copyto, middle, x))
+        x = padded
+    *apart, row, column, channel = x.strides
+    windows = xp.lib.stride_tricks.as_strided(
+        x, out.shape, (*apart, row * stride[0], column * stride[1], row, column, channel)
+    )
+    return [*steps, partial(xp.copyto, out, windows)]
 
 
 @_unfold.rule
@@ -54,18 +65,37 @@ def _fold(
     xp: Any, x: Array, out: Array | None = None, *, size: Pair, stride: Pair, padding: Pair
 ) -> Array:
     """Each pixel the sum of its places in the windows: (…, oH, oW, kH, kW, C) → (…, H, W, C)."""
+    out_shape = (*x.shape[:-5], *size, x.shape[-1])
+    result = xp.empty(out_shape, dtype=x.dtype)
+    for step in _fold_steps(xp, x, result, size=size, stride=stride, padding=padding):
+        step()
+    if out is None:
+        return result
+    xp.copyto(out, result)
+    return out
+
+
+@_fold.steps
+def _fold_steps(
+    xp: Any, x: Array, out: Array, *, size: Pair, stride: Pair, padding: Pair
+) -> list[Step]:
     *leading, rows, columns, high, wide, channels = x.shape
     places = _places(xp, (rows, columns), (high, wide), size, stride, padding)
     entries = rows * columns * high * wide
     # One more entry, of zeros, stands for the places that a pixel near the border lacks.
-    flat = xp.empty((*leading, entries + 1, channels), dtype=x.dtype)
-    flat[..., :entries, :] = x.reshape((*leading, entries, channels))
-    flat[..., entries, :] = 0
-    found = take_into(xp, flat, places, len(leading))
-    if out is None:
-        return xp.sum(found, axis=len(leading)).reshape((*leading, *size, channels))
-    xp.sum(found, axis=len(leading), out=out.reshape((*leading, size[0] * size[1], channels)))
-    return out
+    flat = xp.zeros((*leading, entries + 1, channels), dtype=x.dtype)
+    windows = xp.lib.stride_tricks.as_strided(
+        flat, x.shape, (*flat.strides[:-2], *_row_major(x.shape[-5:], x.dtype.itemsize))
+    )
+    found = xp.empty((*leading, places.size, channels), dtype=x.dtype)
+    pixels = size[0] * size[1]
+    covers = found.reshape((*leading, places.size // pixels, pixels * channels))
+    ones = xp.ones((1, covers.shape[-2]), dtype=x.dtype)
+    return [
+        partial(xp.copyto, windows, x),
+        partial(take_into, xp, flat, places, len(leading), found),
+        partial(xp.matmul, ones, covers, out.reshape((*leading, 1, pixels * channels))),
+    ]
 
 
 @_fold.rule
@@ -104,8 +134,10 @@ def fold(x: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)
         padding: as `unfold` was given it.
 
     Raises:
-        ValueError: an image of that size does not have these windows.
+        ValueError: an image of that size does not have these windows; `x` has fewer than 5 axes.
     """
+    if x.ndim < 5:
+        raise ValueError(f"fold needs windows (…, oH, oW, kH, kW, C), not {x.shape}")
     rows, columns, *kernel = x.shape[-5:-1]
     counts = window_counts(size, (kernel[0], kernel[1]), stride, padding)
     if counts != (rows, columns):
@@ -138,9 +170,14 @@ def window_counts(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair
     return down, across
 
 
+def _row_major(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """The strides of an array whose last axis varies fastest."""
+    return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
 @lru_cache(maxsize=256)
 def _places(xp: Any, counts: Pair, kernel: Pair, size: Pair, stride: Pair, padding: Pair) -> Array:
-    """For each pixel its places among the flattened windows: (P, H·W), one row a way to cover it.
+    """The places of each pixel among the flattened windows, (P·H·W,): P ways to be covered.
 
     A place that does not exist is given the number of the entry after the last.
     """
@@ -151,7 +188,7 @@ def _places(xp: Any, counts: Pair, kernel: Pair, size: Pair, stride: Pair, paddi
     fits = row_fits[:, None, :, None] & column_fits[None, :, None, :]
     per_window = kernel[0] * kernel[1]
     places = np.where(fits, window * per_window + within, counts[0] * counts[1] * per_window)
-    return xp.asarray(places.reshape(-1, size[0] * size[1]))
+    return xp.asarray(places.reshape(-1))
 
 
 def _places_along(

@@ -6,8 +6,6 @@ of arithmetic or of shapes; only the joining of constant factors changes the rou
 
 from __future__ import annotations
 
-import math
-
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Graph, Node, Rewrite
 
@@ -56,20 +54,51 @@ def _move_later(graph: Graph, node: Node) -> Node | None:
     move = next((x for x in node.inputs if x.name in MOVES and x.shape == node.shape), None)
     if move is None or node.primitive is None:
         return None
-    before = move.inputs[0].shape
-    sources = []
-    for x in node.inputs:
-        if x.name == move.name and x.params == move.params and x.inputs[0].shape == before:
-            sources.append(x.inputs[0])
-        elif math.prod(x.shape) == 1 and len(x.shape) <= len(before):
-            sources.append(x)
-        elif x.constant and x.shape == node.shape:
-            sources.append(graph.constant(_moved_back(x.array, move).copy()))
-        else:
-            return None
+    sources = [_before(graph, move, x) for x in node.inputs]
+    if any(source is None for source in sources):
+        return None
     moved_back = _moved_back(node.array, move)
-    early = graph.add(node.primitive, sources, moved_back, **node.params)
+    early = graph.add(node.primitive, filter(None, sources), moved_back, **node.params)
     return graph.add(move.name, [early], node.array, **move.params)
+
+
+def _before(graph: Graph, move: Node, x: Node) -> Node | None:
+    """What `x` must be so that it is itself after the move; None if that cannot be had for free."""
+    source = move.inputs[0]
+    if x.name == move.name and x.params == move.params and x.inputs[0].shape == source.shape:
+        return x.inputs[0]
+    if x.array.size == 1 and len(x.shape) <= len(source.shape):
+        return x
+    leading = len(move.shape) - len(x.shape)
+    kept = _leading_axes_kept(move)
+    if x.constant and leading <= kept and x.shape == move.shape[leading:]:
+        # A constant without the leading axes is moved without them, and broadcast as before.
+        full = x.array.reshape((1,) * leading + x.shape)
+        if move.name == "reshape":
+            return graph.constant(full.reshape((1,) * leading + source.shape[leading:]))
+        return graph.constant(array_module(full).ascontiguousarray(_moved_back(full, move)))
+    return None
+
+
+def _leading_axes_kept(move: Node) -> int:
+    """How many leading axes a reshape or transpose leaves as they are."""
+    before, after = move.inputs[0].shape, move.shape
+    if move.name == "transpose":
+        before, after = tuple(range(len(after))), move.params["axes"]
+    pairs = zip(before, after, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
+
+
+def _sum_where_it_lies(graph: Graph, node: Node) -> Node | None:
+    """An inner product of two things moved alike, within the axes summed, needs no moving."""
+    a, b = node.inputs
+    leading = len(node.shape)
+    if a.name not in MOVES or a.name != b.name or a.params != b.params:
+        return None
+    if a.inputs[0].shape != b.inputs[0].shape or _leading_axes_kept(a) < leading:
+        return None
+    axes = len(a.inputs[0].shape) - leading
+    return graph.add("inner", [a.inputs[0], b.inputs[0]], node.array, axes=axes)
 
 
 def _leave_broadcasting_to_the_operation(graph: Graph, node: Node) -> Node | None:
@@ -119,20 +148,23 @@ def _join_signs(graph: Graph, node: Node) -> Node | None:
 
 
 def _join_factors(graph: Graph, node: Node) -> Node | None:
-    """(x · c) · d = x · (c · d), and −(x · c) = x · (−c), for constant numbers c and d."""
-    if node.name == "negate":
-        inner, outer = node.inputs[0], None
-    else:
-        pairs = (node.inputs, node.inputs[::-1])
-        inner, outer = next(((x, c) for x, c in pairs if _is_number(c)), (None, None))
-    if inner is None or inner.name != "multiply":
+    """(x · c) · d = x · (c · d), for constants c and d."""
+    product, factor = _with_constant(node)
+    if product is None or product.name != "multiply":
         return None
-    pairs = (inner.inputs, inner.inputs[::-1])
-    x, factor = next(((x, c) for x, c in pairs if _is_number(c)), (None, None))
-    if x is None or factor is None or x.shape != node.shape:
+    x, first = _with_constant(product)
+    if x is None or first is None or factor is None or x.shape != node.shape:
         return None
-    joined = -factor.array if outer is None else factor.array * outer.array
-    return graph.add("multiply", [x, graph.constant(joined)], node.array)
+    joined = graph.add("multiply", [first, factor], first.array)
+    return graph.add("multiply", [x, joined], node.array)
+
+
+def _with_constant(product: Node) -> tuple[Node | None, Node | None]:
+    """The operand that varies and the one that is constant, if there is one of each."""
+    a, b = product.inputs
+    if b.constant:
+        return a, b
+    return (b, a) if a.constant else (None, None)
 
 
 def _double(graph: Graph, node: Node) -> Node | None:
@@ -189,7 +221,8 @@ REWRITES: dict[str, list[Rewrite]] = {
     "sum_to": [_drop_what_changes_nothing],
     "stop_gradient": [_drop_what_changes_nothing],
     "matmul": [_scale_one_column, _join_signs],
-    "negate": [_join_signs, _join_factors, _move_later],
+    "negate": [_join_signs, _move_later],
+    "inner": [_sum_where_it_lies],
     "add": [_double],
     "multiply": [_join_factors],
 }

@@ -1,0 +1,386 @@
+"""Deep Leakage from Gradients: the attack.
+
+Zhu, Liu and Han (NeurIPS 2019), algorithm 1: start from noise, and minimise the distance between
+the gradient that the dummy makes and the gradient that was shared. What comes out is the data.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyleak.attack.evaluate import Evaluator
+from tinyleak.attack.matching import Model, require_fit
+from tinyleak.backend import Array, device_module, to_device, to_numpy
+from tinyleak.nn.losses import one_hot
+from tinyleak.optim import State, lbfgs
+from tinyleak.tensor import Tensor
+
+MAX_FRAMES = 200
+"""How many stages of a reconstruction are kept; beyond that every second one is dropped."""
+
+SATURATED_PIXEL = 20.0
+"""Dummy pixels beyond this size (data has them in [0, 1]) have left what the network can tell."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the attack is run.
+
+    Attributes:
+        iterations: L-BFGS iterations at most; without a line search, outer steps of 20.
+        line_search: "strong-wolfe" or "none".
+        history: how many steps L-BFGS remembers.
+        dtype: "float64" or "float32".
+        scale_free: divide the distance by the squared norm of the shared gradient, so that
+            neither the network's nor the loss's scale decides when the attack stops.
+        goal: the distance at which the attack is satisfied.
+        compiled: replay a traced program instead of running the engine eagerly.
+    """
+
+    iterations: int = 2000
+    line_search: str = "strong-wolfe"
+    history: int = 100
+    dtype: str = "float64"
+    scale_free: bool = True
+    goal: float = 1e-20
+    compiled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float64", "float32"):
+            raise ValueError(f"dtype {self.dtype!r} is unknown; choose float64 or float32")
+        if self.iterations < 0:
+            raise ValueError(f"{self.iterations} iterations were asked for; give 0 or more")
+
+    @classmethod
+    def paper(cls, **changes: Any) -> Settings:
+        """Return the paper's recipe: raw distance, float32, no line search, 300 outer steps."""
+        recipe = cls(300, "none", dtype="float32", scale_free=False, goal=-np.inf)
+        return replace(recipe, **changes)
+
+
+class Frame(NamedTuple):
+    """A stage of a reconstruction: images (N, C, H, W) and the distance after an iteration."""
+
+    iteration: int
+    images: Array
+    distance: float
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What an attack found.
+
+    Attributes:
+        images: (N, C, H, W), as found; data has pixels in [0, 1].
+        labels: (N,), the most probable label of each image.
+        soft_labels: (N, K), the probabilities.
+        distance: the distance between gradients at the end, as the settings scale it.
+        distances: that distance after each iteration, the start first.
+        frames: stages on the way.
+        iterations: how many L-BFGS took.
+        evaluations: how often the objective was evaluated.
+        seconds: from the start of the whole call.
+        reason: why it stopped: "converged", "stalled", "saturated", "non-finite",
+            "out of iterations" or "interrupted".
+    """
+
+    images: Array
+    labels: Array
+    soft_labels: Array
+    distance: float
+    distances: list[float]
+    frames: list[Frame]
+    iterations: int
+    evaluations: int
+    seconds: float
+    reason: str
+
+
+class Progress(NamedTuple):
+    """Where a running attack is: the best restart's iteration, distance, and images on demand."""
+
+    iteration: int
+    distance: float
+    images: Callable[[], Array]
+
+
+def attack(
+    model: Model,
+    params: Mapping[str, Array],
+    shared: Mapping[str, Array],
+    *,
+    batch: int = 1,
+    labels: Sequence[int] | None = None,
+    seed: int = 0,
+    restarts: int = 1,
+    settings: Settings | None = None,
+    device: str = "cpu",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Reconstruction:
+    """Reconstruct a client's batch from the gradient it shared.
+
+    Args:
+        model: the network that the client trained.
+        params: its weights, by name.
+        shared: the gradient of the mean cross-entropy over the batch, by name.
+        batch: N, how many images it was computed from.
+        labels: the N labels if they are known; otherwise they are found with the images.
+        seed: decides the noise that the attack starts from.
+        restarts: how many starts to run, as one batch; the one that ends nearest is returned.
+        settings: how to run it; by default what succeeds most.
+        device: "cpu" or "cuda".
+        on_progress: called after each iteration.
+
+    Returns:
+        What was found. An interrupt (Ctrl-C) ends the attack early and keeps what it has.
+
+    Raises:
+        ValueError: params or shared do not fit the model or are not finite; a label out of range;
+            a batch or number of restarts below 1; an unknown setting or device.
+    """
+    run = _Run(
+        model,
+        [params],
+        [shared],
+        batch,
+        None if labels is None else [labels],
+        [seed],
+        restarts,
+        settings or Settings(),
+        device,
+    )
+    return run.reconstruct(on_progress)[0]
+
+
+def attack_many(
+    model: Model,
+    params: Sequence[Mapping[str, Array]],
+    shared: Sequence[Mapping[str, Array]],
+    *,
+    batch: int = 1,
+    labels: Sequence[Sequence[int]] | None = None,
+    seeds: Sequence[int] | None = None,
+    restarts: int = 1,
+    settings: Settings | None = None,
+    device: str = "cpu",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[Reconstruction]:
+    """Attack many clients at once, as one program; each stops by itself.
+
+    Args:
+        model: the network that all of them trained.
+        params: each client's weights.
+        shared: the gradient that each shared.
+        batch: N, how many images each was computed from.
+        labels: each client's N labels, if they are known.
+        seeds: one for each client; by default 0, 1, 2, …
+        restarts: how many starts to run for each.
+        settings: as for `attack`.
+        device: as for `attack`.
+        on_progress: called after each step of the whole batch, with the nearest attack's progress.
+
+    Returns:
+        What was found of each client, as `attack` returns it, but without frames.
+
+    Raises:
+        ValueError: as `attack`; or the sequences differ in length.
+    """
+    count = len(params)
+    seeds = range(count) if seeds is None else seeds
+    lengths = {len(shared), len(seeds), count if labels is None else len(labels), count}
+    if lengths != {count} or count == 0:
+        raise ValueError(
+            f"attack_many was given {count} weights, {len(shared)} gradients and {len(seeds)} "
+            "seeds; give one of each for every client"
+        )
+    run = _Run(
+        model, params, shared, batch, labels, seeds, restarts, settings or Settings(), device
+    )
+    return run.reconstruct(on_progress)
+
+
+def starting_point(
+    model: Model, batch: int, seed: int, restarts: int = 1, *, with_labels: bool = True
+) -> Array:
+    """Draw dummy images and dummy label logits from N(0, 1): (restarts, n), float64, by NumPy.
+
+    The first start is the same however many follow, and the same on every device.
+    """
+    size = batch * (math.prod(model.image_shape) + (model.classes if with_labels else 0))
+    return np.random.default_rng(seed).standard_normal((restarts, size))
+
+
+class _Run:
+    """One call of the attack: its problems, stacked victim by victim, restart by restart."""
+
+    def __init__(
+        self,
+        model: Model,
+        params: Sequence[Mapping[str, Array]],
+        shared: Sequence[Mapping[str, Array]],
+        batch: int,
+        labels: Sequence[Sequence[int]] | None,
+        seeds: Sequence[int],
+        restarts: int,
+        settings: Settings,
+        device: str,
+    ) -> None:
+        self.began = time.perf_counter()
+        if batch < 1 or restarts < 1:
+            raise ValueError(
+                f"a batch of {batch} and {restarts} restarts were asked for; give 1 or more"
+            )
+        self.module = device_module(device)
+        self.settings, self.restarts, self.victims = settings, restarts, len(params)
+        for one in params:
+            require_fit(model, one, "weights")
+        for one in shared:
+            require_fit(model, one, "gradients")
+        weights = [self._weight(one) for one in shared]
+        targets = None if labels is None else [_targets(model, batch, one) for one in labels]
+        self.evaluator = Evaluator(
+            model,
+            {k: self._stack([to_numpy(one[k]) for one in params]) for k in model.shapes},
+            {k: self._stack([to_numpy(one[k]) for one in shared]) for k in model.shapes},
+            batch,
+            self._stack(weights),
+            None if targets is None else self._stack(targets),
+            settings.compiled,
+        )
+        free = labels is None
+        self.start = np.concatenate(
+            [starting_point(model, batch, seed, restarts, with_labels=free) for seed in seeds]
+        )
+
+    def _stack(self, arrays: Sequence[Any]) -> Array:
+        """Put one client's array on the device as it is, and many clients' with a leading axis."""
+        kept = [np.asarray(array, dtype=self.settings.dtype) for array in arrays]
+        stacked = kept[0] if len(kept) == 1 else np.repeat(np.stack(kept), self.restarts, axis=0)
+        return to_device(stacked, self.module)
+
+    def _weight(self, shared: Mapping[str, Array]) -> float:
+        if not self.settings.scale_free:
+            return 1.0
+        squared = sum(float(np.sum(np.square(to_numpy(g), dtype=float))) for g in shared.values())
+        if squared == 0.0:
+            raise ValueError(
+                "every shared gradient is zero, so nothing can be read from it; "
+                "check that the client's backward pass was run"
+            )
+        return 1.0 / squared
+
+    def reconstruct(self, on_progress: Callable[[Progress], None] | None) -> list[Reconstruction]:
+        """Minimise, keep stages on the way, and return what the best restart of each found."""
+        settings = self.settings
+        histories: list[list[float]] = [[] for _ in self.start]
+        stages = _Stages()
+        state = None
+        interrupted = False
+        try:
+            for state in lbfgs(
+                self.evaluator,
+                to_device(self.start.astype(settings.dtype), self.module),
+                line_search=settings.line_search,
+                history=settings.history,
+                max_iterations=settings.iterations,
+                goal=settings.goal,
+            ):
+                for history, value, iteration in zip(
+                    histories, state.values, state.iterations, strict=True
+                ):
+                    if len(history) <= iteration:
+                        history.append(float(value))
+                best = int(np.argmin(state.values))
+                if self.victims == 1:
+                    stages.add(int(state.iterations[best]), state.x[best], state.values[best])
+                if on_progress is not None:
+                    on_progress(self._progress(state, best))
+        except KeyboardInterrupt:
+            if state is None:
+                raise
+            interrupted = True
+        assert state is not None
+        return [
+            self._result(state, victim, histories, stages, interrupted)
+            for victim in range(self.victims)
+        ]
+
+    def _progress(self, state: State, best: int) -> Progress:
+        x = state.x
+        return Progress(
+            int(state.iterations[best]),
+            float(state.values[best]),
+            lambda: self._images(to_numpy(x[best])),
+        )
+
+    def _images(self, row: Array) -> Array:
+        shape = (self.evaluator.batch, *self.evaluator.model.image_shape)
+        return row[: math.prod(shape)].reshape(shape).astype(float)
+
+    def _result(
+        self,
+        state: State,
+        victim: int,
+        histories: list[list[float]],
+        stages: _Stages,
+        interrupted: bool,
+    ) -> Reconstruction:
+        mine = slice(victim * self.restarts, (victim + 1) * self.restarts)
+        values = np.where(np.isfinite(state.values[mine]), state.values[mine], np.inf)
+        best = mine.start + int(np.argmin(values))
+        row = state.x[best : best + 1]
+        images = self._images(to_numpy(row[0]))
+        matching = self.evaluator.matching(np.array([best]))
+        soft_labels = matching.labels(Tensor(row)).numpy()[0]
+        reason = state.reasons[best] or ("interrupted" if interrupted else "out of iterations")
+        if reason != "interrupted" and np.median(np.abs(images)) > SATURATED_PIXEL:
+            reason = "saturated"
+        return Reconstruction(
+            images=images,
+            labels=np.argmax(soft_labels, axis=-1),
+            soft_labels=soft_labels,
+            distance=float(state.values[best]),
+            distances=histories[best],
+            frames=[Frame(i, self._images(x), v) for i, x, v in stages.kept],
+            iterations=int(state.iterations[best]),
+            evaluations=int(state.evaluations[mine].sum()),
+            seconds=time.perf_counter() - self.began,
+            reason=reason,
+        )
+
+
+class _Stages:
+    """Keeps stages of a run, evenly spaced, never more than `MAX_FRAMES` and the last."""
+
+    def __init__(self) -> None:
+        self._stages: list[tuple[int, Array, float]] = []
+        self._every = 1
+
+    def add(self, iteration: int, x: Array, value: float) -> None:
+        """Take note of an iterate, if it is time for one."""
+        if self._stages and iteration <= self._stages[-1][0]:
+            return
+        # The last one is provisional: it stays only if it stands at a whole multiple.
+        if self._stages and self._stages[-1][0] % self._every:
+            self._stages.pop()
+        self._stages.append((iteration, to_numpy(x), float(value)))
+        if len(self._stages) > MAX_FRAMES:
+            self._every *= 2
+            self._stages = [stage for stage in self._stages if stage[0] % self._every == 0]
+
+    @property
+    def kept(self) -> list[tuple[int, Array, float]]:
+        """The stages, in order."""
+        return self._stages
+
+
+def _targets(model: Model, batch: int, labels: Sequence[int]) -> Array:
+    if len(labels) != batch:
+        raise ValueError(f"{len(labels)} labels were given for a batch of {batch}; give one each")
+    return one_hot(np.asarray(labels), model.classes)
