@@ -7,6 +7,8 @@ and calls that module, so one line of code runs on either device.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -99,6 +101,15 @@ def take_into(
         # NumPy copies through a hidden buffer unless it is told not to check the indices.
         return np.take(array, indices, axis=axis, out=out, mode="clip")
     return module.take(array, indices, axis=axis, out=out)
+
+
+def largest_into(
+    module: Any, array: Array, axes: tuple[int, ...], out: Array
+) -> Callable[[], object]:
+    """Return the call that writes the largest elements along `axes`, kept as 1, into `out`."""
+    if module is np:
+        return partial(np.maximum.reduce, array, axes, None, out, True)
+    return partial(module.amax, array, axis=axes, out=out, keepdims=True)
 
 
 def empty_bytes(module: Any, count: int) -> Array:

@@ -10,7 +10,7 @@ import math
 from functools import partial
 from typing import Any
 
-from tinyleak.backend import Array
+from tinyleak.backend import Array, largest_into
 from tinyleak.ops.elementwise import exp, log, stop_gradient
 from tinyleak.ops.shape import normalise_axis, reshape
 from tinyleak.tensor import Step, Tensor, primitive
@@ -46,9 +46,12 @@ def sum_to(xp: Any, x: Array, out: Array | None = None, *, shape: tuple[int, ...
 def _(xp: Any, x: Array, out: Array, *, shape: tuple[int, ...]) -> list[Step]:
     axes, kept = _summed_axes(x.shape, tuple(shape))
     if axes == (x.ndim - 2,):
-        # Adding up the rows of a matrix is a product with a row of ones, and far quicker so.
+        # Adding up rows or columns is a product with ones, and far quicker so.
         ones = xp.ones((1, x.shape[-2]), dtype=x.dtype)
         return [partial(xp.matmul, ones, x, out.reshape(kept))]
+    if axes == (x.ndim - 1,) and x.ndim > 1:
+        ones = xp.ones((x.shape[-1], 1), dtype=x.dtype)
+        return [partial(xp.matmul, x, ones, out.reshape(kept))]
     return [partial(xp.sum, x, axis=axes, keepdims=True, out=out.reshape(kept))]
 
 
@@ -90,6 +93,11 @@ def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
 def _amax(xp: Any, x: Array, out: Array | None = None, *, axes: tuple[int, ...]) -> Array:
     """The largest element along the axes, which are kept with length 1."""
     return xp.amax(x, axis=axes, keepdims=True, out=out)
+
+
+@_amax.steps
+def _(xp: Any, x: Array, out: Array, *, axes: tuple[int, ...]) -> list[Step]:
+    return [largest_into(xp, x, axes, out)]
 
 
 @_amax.rule

@@ -20,9 +20,11 @@ class Node:
         array: for an input or constant its value; else an array of the shape, dtype and order of
             axes that its value should have in memory.
         constant: whether it is the same in every run.
+        name: the name of the operation, or "input" or "constant".
+        shape: the shape of its value.
     """
 
-    __slots__ = ("array", "constant", "inputs", "params", "primitive")
+    __slots__ = ("array", "constant", "inputs", "name", "params", "primitive", "shape")
 
     def __init__(
         self,
@@ -38,16 +40,8 @@ class Node:
         self.inputs = inputs
         self.params = params or {}
         self.constant = constant
-
-    @property
-    def name(self) -> str:
-        """The name of the operation."""
-        return self.primitive.name if self.primitive else "constant" if self.constant else "input"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of its value."""
-        return self.array.shape
+        self.shape = array.shape
+        self.name = primitive.name if primitive else "constant" if constant else "input"
 
 
 Rewrite: TypeAlias = "Callable[[Graph, Node], Node | None]"
@@ -57,12 +51,14 @@ class Graph:
     """Adds nodes, replacing each by something simpler where a rewrite knows how.
 
     Attributes:
-        removed: how many nodes each simplification did away with, by its name.
+        applied: how often each rewrite found something.
+        merged: how many nodes were equal to one that was there.
     """
 
     def __init__(self, rewrites: dict[str, list[Rewrite]]) -> None:
         self.rewrites = rewrites
-        self.removed: Counter[str] = Counter()
+        self.applied: Counter[Rewrite] = Counter()
+        self.merged = 0
         self._known: dict[Any, Node] = {}
 
     def constant(self, array: Array) -> Node:
@@ -79,17 +75,20 @@ class Graph:
         if isinstance(primitive, str):
             primitive = PRIMITIVES[primitive]
         inputs = tuple(inputs)
-        if all(node.constant for node in inputs):
+        if all([node.constant for node in inputs]):
             arrays = [node.array for node in inputs]
             return self.constant(primitive.forward(array_module(*arrays), *arrays, **params))
+        key = (primitive.name, inputs, tuple(params.items()))
+        known = self._known.get(key)
+        if known is not None:
+            self.merged += 1
+            return known
         node = Node(array, primitive, inputs, params)
         for rewrite in self.rewrites.get(primitive.name, ()):
             simpler = rewrite(self, node)
             if simpler is not None:
-                self.removed[rewrite.__name__.strip("_").replace("_", " ")] += 1
+                self.applied[rewrite] += 1
+                self._known[key] = simpler
                 return simpler
-        key = (primitive.name, tuple(map(id, inputs)), tuple(sorted(params.items())))
-        known = self._known.setdefault(key, node)
-        if known is not node:
-            self.removed["merge equal nodes"] += 1
-        return known
+        self._known[key] = node
+        return node

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.grad import topological_order
-from tinyleak.program.graph import Graph, Node
+from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.memory import Instruction, lay_out
 from tinyleak.program.rewrites import REWRITES
 from tinyleak.program.trace import Outputs, Recording, TraceError, record
@@ -27,7 +27,7 @@ class Program:
         instructions: what is done, in order.
         inputs: the buffers that the arguments are copied into.
         outputs: the buffers that the results are copied from.
-        removed: how many nodes each simplification did away with.
+        removed: how many nodes were traced, and how often each simplification found something.
         buffer_bytes: the memory of all buffers.
     """
 
@@ -80,19 +80,27 @@ def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True
         TraceError: the function looked at numbers, kept Tensors, or is not the same every time.
     """
     recording = record(function, examples)
-    graph, starts, ends = _simplify(recording)
+    graph, starts, ends, needed = _simplify(recording)
+    traced = len(recording.tape)
     expected = [output._array for output in recording.outputs]
     recording.forget()
     order = topological_order(*ends)
     # An input that nothing reads still needs its buffer.
     order = [*(start for start in starts if start not in order), *order]
     instructions, place, buffer_bytes = lay_out(order, ends)
-    steps = {"views": sum(1 for node in order if node.primitive) - len(instructions)}
+    live = sum(1 for node in order if node.primitive)
+    removed = {
+        "traced": traced,
+        "dead: no output needs it": traced - needed,
+        **{_label(rewrite): count for rewrite, count in graph.applied.items()},
+        "merge equal nodes": graph.merged,
+        "turn views into views": live - len(instructions),
+    }
     program = Program(
         tuple(instructions),
         tuple(place[start] for start in starts),
         tuple(place[end] for end in ends),
-        dict(graph.removed) | steps,
+        removed,
         buffer_bytes,
         tuple(call for instruction in instructions for call in instruction.calls),
     )
@@ -105,8 +113,16 @@ def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True
     return program
 
 
-def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node]]:
-    """Build the simplified graph of what was recorded; return it, its inputs and its outputs."""
+def _label(rewrite: Rewrite) -> str:
+    return rewrite.__name__.strip("_").replace("_", " ")
+
+
+def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node], int]:
+    """Build the simplified graph of what was recorded.
+
+    Returns:
+        The graph, its inputs, its outputs, and how many recorded operations they needed.
+    """
     graph = Graph(REWRITES)
     nodes: dict[Tensor, Node] = {x: Node(x._array) for x in recording.inputs}
 
@@ -115,15 +131,13 @@ def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node]]:
         return nodes[tensor] if tensor in nodes else graph.constant(tensor._array)
 
     live = set(topological_order(*recording.outputs))
-    graph.removed["traced"] = len(recording.tape)
-    for tensor in recording.tape:
-        if tensor not in live or tensor.primitive is None:
-            graph.removed["dead: no output needs it"] += 1
-            continue
-        sources = [node_of(x) for x in tensor.inputs]
-        nodes[tensor] = graph.add(tensor.primitive, sources, tensor._array, **tensor.params)
+    needed = [tensor for tensor in recording.tape if tensor in live]
+    for tensor in needed:
+        if tensor.primitive is not None:
+            sources = [node_of(x) for x in tensor.inputs]
+            nodes[tensor] = graph.add(tensor.primitive, sources, tensor._array, **tensor.params)
     starts = [nodes[x] for x in recording.inputs]
-    return graph, starts, [node_of(output) for output in recording.outputs]
+    return graph, starts, [node_of(output) for output in recording.outputs], len(needed)
 
 
 def _require_equal(found: Sequence[Array], expected: Sequence[Array]) -> None:

@@ -178,9 +178,62 @@ def _double(graph: Graph, node: Node) -> Node | None:
 
 def _scale_one_column(graph: Graph, node: Node) -> Node | None:
     """A matrix product over a length of 1 is a product of a column and a row, elementwise."""
-    if node.inputs[0].shape[-1] != 1:
+    column, row = node.inputs
+    if column.shape[-1] != 1:
         return None
-    return graph.add("multiply", node.inputs, node.array)
+    if column.shape[-2] <= row.shape[-1]:
+        return graph.add("multiply", [column, row], node.array)
+    # Long lines are quicker than many, so the longer of the two becomes the row.
+    sources = [_swapped(graph, row), _swapped(graph, column)]
+    product = graph.add("multiply", sources, _rows_first(node.array.swapaxes(-1, -2)))
+    return _swapped(graph, product)
+
+
+def _lay_constants_out(graph: Graph, node: Node) -> Node | None:
+    """A constant matrix is multiplied quickest if its longer axis is contiguous in memory."""
+    sources = [_with_long_lines(graph, x) if x.constant else x for x in node.inputs]
+    if all(source is x for source, x in zip(sources, node.inputs, strict=True)):
+        return None
+    return graph.add("matmul", sources, node.array)
+
+
+def _with_long_lines(graph: Graph, x: Node) -> Node:
+    rows, columns = x.shape[-2:]
+    along, across = (-1, -2) if columns >= rows else (-2, -1)
+    strides = x.array.strides
+    if strides[along] == x.array.itemsize and strides[across] == x.shape[along] * strides[along]:
+        return x
+    # Leading axes along which it is only broadcast stay so.
+    once = x.array[tuple(slice(0, 1 if step == 0 else None) for step in strides[:-2])]
+    module = array_module(once)
+    if along == -1:
+        laid_out = module.ascontiguousarray(once)
+    else:
+        laid_out = module.ascontiguousarray(once.swapaxes(-1, -2)).swapaxes(-1, -2)
+    return graph.constant(module.broadcast_to(laid_out, x.shape))
+
+
+def _join_pads(graph: Graph, node: Node) -> Node | None:
+    """Two pieces padded to stand side by side, and added, are joined."""
+    first, second = node.inputs
+    if first.name != "pad" or second.name != "pad":
+        return None
+    windows = zip(first.params["window"], second.params["window"], node.shape, strict=True)
+    joints = []
+    for axis, (a, b, length) in enumerate(windows):
+        if a != b:
+            joints.append(axis)
+            (start, middle, step), (again, stop, other_step) = sorted((a, b))
+            side_by_side = (start, middle, stop) == (0, again, length)
+            if not side_by_side or (step, other_step) != (1, 1):
+                return None
+        elif a != (0, length, 1):
+            return None
+    if len(joints) != 1:
+        return None
+    (axis,) = joints
+    pieces = sorted((first, second), key=lambda x: x.params["window"][axis][0])
+    return graph.add("concatenate", [x.inputs[0] for x in pieces], node.array, axis=axis)
 
 
 def _is_number(node: Node, value: float | None = None) -> bool:
@@ -220,10 +273,10 @@ REWRITES: dict[str, list[Rewrite]] = {
     "broadcast_to": [_drop_what_changes_nothing],
     "sum_to": [_drop_what_changes_nothing],
     "stop_gradient": [_drop_what_changes_nothing],
-    "matmul": [_scale_one_column, _join_signs],
+    "matmul": [_scale_one_column, _join_signs, _lay_constants_out],
     "negate": [_join_signs, _move_later],
     "inner": [_sum_where_it_lies],
-    "add": [_double],
+    "add": [_double, _join_pads],
     "multiply": [_join_factors],
 }
 """For each primitive the simplifications that are tried, in order."""
