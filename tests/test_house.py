@@ -1,0 +1,302 @@
+"""The order of the house, read from the source of the package.
+
+A room imports only from rooms above it, no two files import each other, and what is heavy, unsafe
+or foreign stays outside. Each check is a function of sources, and is itself tested on sources that
+break its rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "tinyleak"
+
+# The ground floor is at the top.
+ROOMS = [
+    *("backend", "tensor", "ops", "grad", "check", "program", "nn", "optim", "attack"),
+    *("defenses", "metrics", "data", "victim", "report", "sweep", "cli"),
+]
+EXEMPT = {"tinyleak", "tinyleak.__main__"}
+
+# Imported inside the functions that use them, so that importing tinyleak stays quick.
+HEAVY = {"PIL", "matplotlib", "mpl_toolkits", "pooch", "scipy", "tqdm"}
+OTHER_ENGINES = {"jax", "tensorflow", "torch"}
+GPU_LIBRARIES = {"cupy", "cupyx"}
+UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+
+# What a student reads from the ground floor to the attack, and what stands beside that path.
+# The path's own `__init__` files are tables of contents and may list what stands beside it.
+STUDENT_PATH = [
+    *("tensor", "ops", "grad", "nn.init", "nn.layers", "nn.losses", "nn.models.lenet"),
+    *("optim", "attack"),
+]
+BESIDE = [
+    *("check", "program", "nn.models", "attack.text", "defenses", "metrics", "data", "victim"),
+    *("report", "sweep", "cli"),
+]
+BESIDE_BUT_ALLOWED = {("attack", "program"), ("nn", "nn.models.lenet")}
+
+Sources = dict[str, ast.Module]
+
+
+def read_package() -> tuple[Sources, set[str]]:
+    """The parsed file of every module of tinyleak by its dotted name, and which are packages."""
+    sources, packages = {}, set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1]
+            packages.add(".".join(parts))
+        sources[".".join(parts)] = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return sources, packages
+
+
+SOURCES, PACKAGES = read_package()
+
+
+def statements_on_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """What runs when the module is imported: everything but the insides of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        yield node
+        yield from statements_on_import(node)
+
+
+def imported(nodes: Iterator[ast.AST], module: str, known: set[str]) -> list[str]:
+    """The dotted names of the modules that the statements import."""
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            home = module.split(".") if module in PACKAGES else module.split(".")[:-1]
+            above = home[: len(home) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            # `from package import name` is an import of package.name where that is a module.
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                found.append(full if full in known else base)
+    return found
+
+
+def imports_of(sources: Sources) -> dict[str, list[str]]:
+    return {name: imported(ast.walk(tree), name, set(sources)) for name, tree in sources.items()}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def is_in(module: str, place: str) -> bool:
+    return f"{module}.".startswith(f"tinyleak.{place}.")
+
+
+# The checks: each answers with one sentence for every breach.
+
+
+def rooms_that_nobody_planned(sources: Sources) -> list[str]:
+    return [
+        f"{module} is no room of the house: add it to ROOMS in tests/test_house.py, below every "
+        "room that it imports from"
+        for module in sources
+        if module not in EXEMPT and room_of(module) not in ROOMS
+    ]
+
+
+def imports_that_look_down(sources: Sources) -> list[str]:
+    return [
+        f"{module} imports {target}, a room below its own"
+        for module, targets in imports_of(sources).items()
+        for target in targets
+        if module not in EXEMPT
+        and target.startswith("tinyleak.")
+        and not (room_of(target) in ROOMS and _floor(target) <= _floor(module))
+    ]
+
+
+def _floor(module: str) -> int:
+    return ROOMS.index(room_of(module)) if room_of(module) in ROOMS else len(ROOMS)
+
+
+def circle_of_imports(sources: Sources) -> list[str]:
+    graph = {
+        module: {target for target in targets if target in sources and target != module}
+        for module, targets in imports_of(sources).items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [f"these files import each other in a circle: {' ← '.join(error.args[1])}"]
+    return []
+
+
+def foreign_imports(sources: Sources) -> list[str]:
+    breaches = []
+    for module, targets in imports_of(sources).items():
+        for library in {target.split(".")[0] for target in targets}:
+            if library in OTHER_ENGINES:
+                breaches.append(f"{module} imports {library}, which only tests compare with")
+            if library in GPU_LIBRARIES and module != "tinyleak.backend":
+                breaches.append(f"{module} imports {library}; only tinyleak.backend may")
+            if library in UNSAFE:
+                breaches.append(f"{module} imports {library}, which can run code from a file")
+    return breaches
+
+
+def heavy_imports_at_the_top(sources: Sources) -> list[str]:
+    return [
+        f"{module} imports {target} when it is imported; import it in the function that uses it"
+        for module, tree in sources.items()
+        for target in imported(statements_on_import(tree), module, set(sources))
+        if target.split(".")[0] in HEAVY
+    ]
+
+
+def allowed_pickles(sources: Sources) -> list[str]:
+    return [
+        f"{module}, line {node.value.lineno}: allow_pickle must be False"
+        for module, tree in sources.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle"
+        if not (isinstance(node.value, ast.Constant) and node.value.value is False)
+    ]
+
+
+def steps_off_the_path(sources: Sources) -> list[str]:
+    breaches = []
+    for module, targets in imports_of(sources).items():
+        on_path = any(is_in(module, place) for place in STUDENT_PATH)
+        beside = is_in(module, "attack.text")
+        if not on_path or beside or module in PACKAGES:
+            continue
+        for target in targets:
+            allowed = any(is_in(module, a) and is_in(target, b) for a, b in BESIDE_BUT_ALLOWED)
+            if any(is_in(target, place) for place in BESIDE) and not allowed:
+                breaches.append(
+                    f"{module}, which a student reads, imports {target}, which stands beside"
+                )
+    return breaches
+
+
+CHECKS = [
+    rooms_that_nobody_planned,
+    imports_that_look_down,
+    circle_of_imports,
+    foreign_imports,
+    heavy_imports_at_the_top,
+    allowed_pickles,
+    steps_off_the_path,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_house_is_in_order(check) -> None:
+    assert len(SOURCES) > 10
+    assert check(SOURCES) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "sources"),
+    [
+        (rooms_that_nobody_planned, {"tinyleak.cellar": ""}),
+        (rooms_that_nobody_planned, {"tinyleak.cellar.wine": ""}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "from tinyleak.grad import grad"}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "from tinyleak import grad"}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "def f():\n import tinyleak.cli"}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "from ..grad import grad"}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "from .. import grad"}),
+        (circle_of_imports, {"tinyleak": "import tinyleak.nn", "tinyleak.nn": "import tinyleak"}),
+        (
+            circle_of_imports,
+            {
+                "tinyleak.ops.a": "from tinyleak.ops.b import x",
+                "tinyleak.ops.b": "from tinyleak.ops import c",
+                "tinyleak.ops.c": "def f():\n from . import a",
+            },
+        ),
+        (
+            circle_of_imports,
+            {
+                "tinyleak.ops": "from tinyleak.ops.a import x",
+                "tinyleak.ops.a": "import tinyleak.ops",
+            },
+        ),
+        (foreign_imports, {"tinyleak.nn.a": "from torch.nn import Module"}),
+        (foreign_imports, {"tinyleak.nn.a": "def f():\n import jax.numpy as jnp"}),
+        (foreign_imports, {"tinyleak.nn.a": "import cupy"}),
+        (foreign_imports, {"tinyleak.nn.a": "from cupyx import scatter_add"}),
+        (foreign_imports, {"tinyleak.data.a": "import pickle"}),
+        (heavy_imports_at_the_top, {"tinyleak.report": "import matplotlib.pyplot as plt"}),
+        (heavy_imports_at_the_top, {"tinyleak.report": "try:\n from PIL import Image\nfinally: 0"}),
+        (heavy_imports_at_the_top, {"tinyleak.report": "class A:\n import tqdm"}),
+        (allowed_pickles, {"tinyleak.data.a": "np.load(path, allow_pickle=True)"}),
+        (allowed_pickles, {"tinyleak.data.a": "np.load(path, allow_pickle=trusted)"}),
+        (steps_off_the_path, {"tinyleak.nn.layers": "from tinyleak.check import check_gradients"}),
+        (steps_off_the_path, {"tinyleak.nn.layers": "from tinyleak.program import trace"}),
+        (steps_off_the_path, {"tinyleak.nn.layers": "from tinyleak.nn.models.bert import Bert"}),
+        (steps_off_the_path, {"tinyleak.attack.dlg": "from tinyleak.attack.text import x"}),
+        (steps_off_the_path, {"tinyleak.optim.a": "def f():\n from tinyleak import metrics"}),
+    ],
+)
+def test_a_breach_is_found(check, sources: dict[str, str]) -> None:
+    trees = {name: ast.parse(source) for name, source in sources.items()}
+    for name in ("tinyleak", "tinyleak.grad", "tinyleak.metrics"):
+        trees.setdefault(name, ast.parse(""))
+    assert check(trees)
+
+
+@pytest.mark.parametrize(
+    ("check", "sources"),
+    [
+        (imports_that_look_down, {"tinyleak.grad": "from tinyleak.ops import add"}),
+        (imports_that_look_down, {"tinyleak.check": "from tinyleak import grad\nimport numpy"}),
+        (imports_that_look_down, {"tinyleak": "from tinyleak.cli import main"}),
+        (imports_that_look_down, {"tinyleak.cli": "from tinyleak import __version__"}),
+        (circle_of_imports, {"tinyleak.ops": "from tinyleak.ops.a import x", "tinyleak.ops.a": ""}),
+        (foreign_imports, {"tinyleak.backend": "def f():\n import cupy"}),
+        (heavy_imports_at_the_top, {"tinyleak.report": "def f():\n import matplotlib"}),
+        (
+            heavy_imports_at_the_top,
+            {"tinyleak.report": "if TYPE_CHECKING:\n from matplotlib.figure import Figure"},
+        ),
+        (allowed_pickles, {"tinyleak.data.a": "np.load(path, allow_pickle=False)"}),
+        (steps_off_the_path, {"tinyleak.attack.dlg": "from tinyleak.program import trace"}),
+        (steps_off_the_path, {"tinyleak.attack.text": "from tinyleak.nn.models import bert"}),
+        (steps_off_the_path, {"tinyleak.victim": "from tinyleak.data import load_mnist"}),
+    ],
+)
+def test_what_is_right_is_not_reported(check, sources: dict[str, str]) -> None:
+    trees = {name: ast.parse(source) for name, source in sources.items()}
+    trees.setdefault("tinyleak", ast.parse(""))
+    trees.setdefault("tinyleak.grad", ast.parse(""))
+    assert check(trees) == []
+
+
+def test_importing_everything_loads_nothing_heavy() -> None:
+    script = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1].split(): importlib.import_module(name)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    names = " ".join(name for name in SOURCES if not name.endswith("__main__"))
+    done = subprocess.run(
+        [sys.executable, "-c", script, names],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "tinyleak" in loaded
+    assert loaded & (HEAVY | OTHER_ENGINES | GPU_LIBRARIES) == set()
