@@ -10,19 +10,17 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinyleak.attack.evaluate import Evaluator
 from tinyleak.attack.matching import Model, require_fit
+from tinyleak.attack.result import Frame, Progress, Reconstruction, Stages
 from tinyleak.backend import Array, device_module, to_device, to_numpy
 from tinyleak.nn.losses import one_hot
 from tinyleak.optim import State, lbfgs
 from tinyleak.tensor import Tensor
-
-MAX_FRAMES = 200
-"""How many stages of a reconstruction are kept; beyond that every second one is dropped."""
 
 SATURATED_PIXEL = 20.0
 """Dummy pixels beyond this size (data has them in [0, 1]) have left what the network can tell."""
@@ -62,52 +60,6 @@ class Settings:
         """Return the paper's recipe: raw distance, float32, no line search, 300 outer steps."""
         recipe = cls(300, "none", dtype="float32", scale_free=False, goal=-np.inf)
         return replace(recipe, **changes)
-
-
-class Frame(NamedTuple):
-    """A stage of a reconstruction: images (N, C, H, W) and the distance after an iteration."""
-
-    iteration: int
-    images: Array
-    distance: float
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """What an attack found.
-
-    Attributes:
-        images: (N, C, H, W), as found; data has pixels in [0, 1].
-        labels: (N,), the most probable label of each image.
-        soft_labels: (N, K), the probabilities.
-        distance: the distance between gradients at the end, as the settings scale it.
-        distances: that distance after each iteration, the start first.
-        frames: stages on the way.
-        iterations: how many L-BFGS took.
-        evaluations: how often the objective was evaluated.
-        seconds: from the start of the whole call.
-        reason: why it stopped: "converged", "stalled", "saturated", "non-finite",
-            "out of iterations" or "interrupted".
-    """
-
-    images: Array
-    labels: Array
-    soft_labels: Array
-    distance: float
-    distances: list[float]
-    frames: list[Frame]
-    iterations: int
-    evaluations: int
-    seconds: float
-    reason: str
-
-
-class Progress(NamedTuple):
-    """Where a running attack is: the best restart's iteration, distance, and images on demand."""
-
-    iteration: int
-    distance: float
-    images: Callable[[], Array]
 
 
 def attack(
@@ -279,7 +231,7 @@ class _Run:
         """Minimise, keep stages on the way, and return what the best restart of each found."""
         settings = self.settings
         histories: list[list[float]] = [[] for _ in self.start]
-        stages = _Stages()
+        stages = Stages()
         state = None
         interrupted = False
         try:
@@ -328,7 +280,7 @@ class _Run:
         state: State,
         victim: int,
         histories: list[list[float]],
-        stages: _Stages,
+        stages: Stages,
         interrupted: bool,
     ) -> Reconstruction:
         mine = slice(victim * self.restarts, (victim + 1) * self.restarts)
@@ -353,31 +305,6 @@ class _Run:
             seconds=time.perf_counter() - self.began,
             reason=reason,
         )
-
-
-class _Stages:
-    """Keeps stages of a run, evenly spaced, never more than `MAX_FRAMES` and the last."""
-
-    def __init__(self) -> None:
-        self._stages: list[tuple[int, Array, float]] = []
-        self._every = 1
-
-    def add(self, iteration: int, x: Array, value: float) -> None:
-        """Take note of an iterate, if it is time for one."""
-        if self._stages and iteration <= self._stages[-1][0]:
-            return
-        # The last one is provisional: it stays only if it stands at a whole multiple.
-        if self._stages and self._stages[-1][0] % self._every:
-            self._stages.pop()
-        self._stages.append((iteration, to_numpy(x), float(value)))
-        if len(self._stages) > MAX_FRAMES:
-            self._every *= 2
-            self._stages = [stage for stage in self._stages if stage[0] % self._every == 0]
-
-    @property
-    def kept(self) -> list[tuple[int, Array, float]]:
-        """The stages, in order."""
-        return self._stages
 
 
 def _targets(model: Model, batch: int, labels: Sequence[int]) -> Array:
