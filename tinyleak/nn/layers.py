@@ -80,8 +80,13 @@ def conv2d(
         (…, N, O, oH, oW).
 
     Raises:
-        ValueError: the channels differ, or the window does not fit the image.
+        ValueError: too few axes, channels that differ, or a window that does not fit the image.
     """
+    if x.ndim < 4 or weight.ndim < 4:
+        raise ValueError(
+            f"conv2d was given images of shape {x.shape} and a weight of shape {weight.shape}; "
+            "it needs (…, N, C, H, W) and (…, O, C, kH, kW)"
+        )
     *_, batch, channels, height, width = x.shape
     *leading, out_channels, in_channels, high, wide = weight.shape
     if channels != in_channels:

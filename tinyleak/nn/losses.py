@@ -30,8 +30,13 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         (…).
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or have fewer than two axes.
     """
+    if logits.ndim < 2 or logits.shape != targets.shape:
+        raise ValueError(
+            f"cross_entropy was given logits of shape {logits.shape} and targets of shape "
+            f"{targets.shape}; both must be (…, N, K), the targets rows of probabilities"
+        )
     batch = logits.shape[-2]
     return inner(targets, log_softmax(logits), axes=2) * (-1.0 / batch)
 
@@ -48,9 +53,11 @@ def one_hot(labels: Array, classes: int, dtype: str = "float64") -> Array:
         (…, classes), zeros but for a one at each label.
 
     Raises:
-        ValueError: a label out of range.
+        ValueError: a label out of range, or labels that are not whole numbers.
     """
     labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels of dtype {labels.dtype} were given; whole numbers are needed")
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
         raise ValueError(
