@@ -65,7 +65,8 @@ class Graph:
         """Add a constant; equal small ones are one."""
         key: Any = ("constant", id(array))
         if array.size == 1:
-            key = ("constant", array.shape, array.dtype.str, array.item())
+            # Spelled out, since 0.0 and −0.0 are equal but not the same.
+            key = ("constant", array.shape, array.dtype.str, repr(array.item()))
         return self._known.setdefault(key, Node(array, constant=True))
 
     def add(

@@ -27,12 +27,17 @@ def _drop_neutral_element(graph: Graph, node: Node) -> Node | None:
     """x · 1, 1 · x, x / 1, x + 0, 0 + x, x − 0."""
     neutral = 1 if node.name in ("multiply", "divide") else 0
     first, second = node.inputs
-    if _is_number(second, neutral) and first.shape == node.shape:
+    if _is_number(second, neutral) and _is_alike(first, node):
         return first
     commutes = node.name in ("multiply", "add")
-    if commutes and _is_number(first, neutral) and second.shape == node.shape:
+    if commutes and _is_number(first, neutral) and _is_alike(second, node):
         return second
     return None
+
+
+def _is_alike(x: Node, node: Node) -> bool:
+    """Whether `x` can stand for `node`: a mask times 1.0 has the shape, but is not a mask."""
+    return x.shape == node.shape and x.array.dtype == node.array.dtype
 
 
 def _join_moves(graph: Graph, node: Node) -> Node | None:
@@ -216,7 +221,7 @@ def _with_long_lines(graph: Graph, x: Node) -> Node:
 def _join_pads(graph: Graph, node: Node) -> Node | None:
     """Two pieces padded to stand side by side, and added, are joined."""
     first, second = node.inputs
-    if first.name != "pad" or second.name != "pad":
+    if first.name != "pad" or second.name != "pad" or first.shape != second.shape:
         return None
     windows = zip(first.params["window"], second.params["window"], node.shape, strict=True)
     joints = []
