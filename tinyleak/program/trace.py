@@ -66,15 +66,15 @@ class Recording:
         Raises:
             TraceError: something was kept.
         """
-        witnesses = [weakref.ref(tensor) for tensor in self.tape]
+        witnesses = [weakref.ref(tensor) for tensor in (*self.inputs, *self.tape)]
         self.inputs.clear()
         self.outputs.clear()
         self.tape.clear()
         kept = next((tensor for witness in witnesses if (tensor := witness()) is not None), None)
         if kept is not None:
-            made_by = kept.primitive.name if kept.primitive else "an input"
+            origin = f"made by {kept.primitive.name}" if kept.primitive else "that it was given"
             raise TraceError(
-                f"the function being traced kept a Tensor of shape {kept.shape} made by {made_by} "
+                f"the function being traced kept a Tensor of shape {kept.shape} {origin} "
                 "after it returned; return it instead, since a program has no other way out"
             )
 
