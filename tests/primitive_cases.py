@@ -49,7 +49,7 @@ class Case:
     smooth: bool = True  # whether the gradient is that of the value, so that differences show it
 
     def __str__(self) -> str:
-        shapes = " ".join("×".join(map(str, shape)) or "scalar" for shape in self.shapes)
+        shapes = " ".join("x".join(map(str, shape)) or "scalar" for shape in self.shapes)
         return " ".join(filter(None, (self.primitive, self.note, shapes)))
 
     def arrays(self) -> list[np.ndarray]:
@@ -321,12 +321,12 @@ SHAPES = [
         Case("index", lambda x, k=key: x[k], lambda x, k=key: x[k], ((4, 5),), f"at {note}")
         for key, note in [
             (1, "1"),
-            (-1, "−1"),
+            (-1, "-1"),
             (slice(1, 3), "1:3"),
             (slice(None, None, 2), "::2"),
             ((slice(None), 2), ":, 2"),
-            ((slice(-3, None), slice(1, 100, 3)), "−3:, 1:100:3"),
-            ((2, -2), "2, −2"),
+            ((slice(-3, None), slice(1, 100, 3)), "-3:, 1:100:3"),
+            ((2, -2), "2, -2"),
         ]
     ],
     *[
