@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tinyleak.attack.matching import Matching, Model
 from tinyleak.backend import Array, array_module
-from tinyleak.program import trace
+from tinyleak.program import capture, trace
 from tinyleak.tensor import Tensor
 
 CACHE_BYTES = 4 * 2**20
@@ -85,10 +85,12 @@ class Evaluator:
         key = rows.tobytes() if stacked else len(rows)
         if key not in self._programs:
             function = self.matching(rows).value_and_gradient
-            if self.compiled:
+            if not self.compiled:
+                self._programs[key] = _eagerly(function)
+            elif array_module(z) is np:
                 self._programs[key] = trace(function, z, check=False)
             else:
-                self._programs[key] = _eagerly(function)
+                self._programs[key] = capture(trace(function, z, check=False))
         return self._programs[key]
 
     def _slice_that_fits(self, z: Array, rows: Rows) -> int:

@@ -39,11 +39,16 @@ def _inner(xp: Any, a: Array, b: Array, out: Array | None = None, *, axes: int) 
 @_inner.steps
 def _(xp: Any, a: Array, b: Array, out: Array, *, axes: int) -> list[Step]:
     leading = a.shape[: a.ndim - axes]
-    rows = a.reshape((*leading, 1, -1)), b.reshape((*leading, 1, -1))
-    if not all(shares_memory(xp, row, x) for row, x in zip(rows, (a, b), strict=True)):
-        # Memory in another order makes a row a copy, which must be made anew each time.
-        return [partial(_inner.forward, xp, a, b, out=out, axes=axes)]
-    return [partial(xp.matmul, rows[0], rows[1].swapaxes(-1, -2), out.reshape((*leading, 1, 1)))]
+    steps: list[Step] = []
+    rows = []
+    for x in (a, b):
+        row = x.reshape((*leading, 1, -1))
+        if not shares_memory(xp, row, x):
+            # Memory in another order makes the row a copy, which is to be made anew each time.
+            steps.append(partial(xp.copyto, row.reshape(x.shape), x))
+        rows.append(row)
+    column = rows[1].swapaxes(-1, -2)
+    return [*steps, partial(xp.matmul, rows[0], column, out.reshape((*leading, 1, 1)))]
 
 
 @_inner.rule

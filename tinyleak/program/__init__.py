@@ -5,7 +5,8 @@ a program has it ready, simplified, with a buffer for every value and nothing le
 library's own calls.
 """
 
+from tinyleak.program.cuda import CapturedProgram, capture
 from tinyleak.program.program import Program, trace
 from tinyleak.program.trace import TraceError
 
-__all__ = ["Program", "TraceError", "trace"]
+__all__ = ["CapturedProgram", "Program", "TraceError", "capture", "trace"]

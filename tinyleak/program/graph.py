@@ -76,7 +76,7 @@ class Graph:
         if isinstance(primitive, str):
             primitive = PRIMITIVES[primitive]
         inputs = tuple(inputs)
-        if all([node.constant for node in inputs]):
+        if all(node.constant for node in inputs):
             arrays = [node.array for node in inputs]
             return self.constant(primitive.forward(array_module(*arrays), *arrays, **params))
         key = (primitive.name, inputs, tuple(params.items()))

@@ -135,7 +135,7 @@ def _overwritable(
         return None
     for x in node.inputs:
         alone = all(y is x or owner[y] is not x for y in node.inputs)
-        if x in dying and alone and x.shape == node.shape and x.array.dtype == node.array.dtype:
-            if node.array.strides == place[x].strides:
-                return x
+        alike = x.shape == node.shape and x.array.dtype == node.array.dtype
+        if x in dying and alone and alike and node.array.strides == place[x].strides:
+            return x
     return None

@@ -140,10 +140,9 @@ def _join_signs(graph: Graph, node: Node) -> Node | None:
     if node.name == "negate":
         return node.inputs[0].inputs[0]
     first, second = (x.inputs[0] if n else x for x, n in zip(node.inputs, negated, strict=True))
-    if node.name == "add" and negated[1]:
-        return graph.add("subtract", [node.inputs[0], second], node.array)
     if node.name == "add":
-        return graph.add("subtract", [second, first], node.array)
+        pair = [node.inputs[0], second] if negated[1] else [second, first]
+        return graph.add("subtract", pair, node.array)
     if node.name == "subtract" and negated[1]:
         return graph.add("add", [node.inputs[0], second], node.array)
     if node.name in ("multiply", "divide", "matmul"):

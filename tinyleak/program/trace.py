@@ -52,7 +52,7 @@ class Traced(Tensor):
 
 @dataclass
 class Recording:
-    """What a function did: its inputs, every Tensor computed from them, in order, and its outputs."""
+    """What a function did: its inputs, what it computed from them, in order, and its outputs."""
 
     inputs: list[Tensor]
     tape: list[Tensor]

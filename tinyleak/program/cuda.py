@@ -1,0 +1,196 @@
+"""A program as a CUDA graph: captured once, then launched as one call an evaluation.
+
+A launch of one small kernel costs the processor more time than the GPU needs to run it. A captured
+graph launches all of a program's kernels at once. CuPy refuses its cuBLAS products while a stream
+is being captured, so a captured program brings two small matrix products of its own; the matrices
+here are small. The primitives know nothing of this: the calls are exchanged at capture time.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinyleak.backend import Array, array_module
+from tinyleak.program.program import Program
+
+TILE = 16
+WARP = 32
+WARPS_IN_BLOCK = 8
+
+MATMUL_SOURCE = r"""
+// C[b, i, j] = sum over k of A[b, i, k] B[b, k, j], for any strides, counted in elements.
+
+// One thread for each element of C; a block of 16 x 16 shares what it reads.
+extern "C" __global__ void matmul_tiled(
+    const REAL* a, const REAL* b, REAL* c, int rows, int depth, int columns,
+    long long a_batch, long long a_row, long long a_column,
+    long long b_batch, long long b_row, long long b_column,
+    long long c_batch, long long c_row, long long c_column)
+{
+    __shared__ REAL a_tile[16][17];
+    __shared__ REAL b_tile[16][17];
+    const int x = threadIdx.x, y = threadIdx.y;
+    const int i = blockIdx.y * 16 + y, j = blockIdx.x * 16 + x;
+    a += blockIdx.z * a_batch;
+    b += blockIdx.z * b_batch;
+    REAL total = 0;
+    for (int start = 0; start < depth; start += 16) {
+        const int ka = start + x, kb = start + y;
+        a_tile[y][x] = (i < rows && ka < depth) ? a[i * a_row + ka * a_column] : REAL(0);
+        b_tile[y][x] = (kb < depth && j < columns) ? b[kb * b_row + j * b_column] : REAL(0);
+        __syncthreads();
+        #pragma unroll
+        for (int k = 0; k < 16; ++k) total += a_tile[y][k] * b_tile[k][x];
+        __syncthreads();
+    }
+    if (i < rows && j < columns) c[blockIdx.z * c_batch + i * c_row + j * c_column] = total;
+}
+
+// One warp for each element of C: the lanes share a long sum, as in an inner product.
+extern "C" __global__ void matmul_long(
+    const REAL* a, const REAL* b, REAL* c, int rows, int depth, int columns,
+    long long a_batch, long long a_row, long long a_column,
+    long long b_batch, long long b_row, long long b_column,
+    long long c_batch, long long c_row, long long c_column)
+{
+    const int lane = threadIdx.x;
+    const long long element = (long long)blockIdx.x * blockDim.y + threadIdx.y;
+    if (element >= (long long)rows * columns) return;
+    const int i = element / columns, j = element % columns;
+    a += blockIdx.z * a_batch + i * a_row;
+    b += blockIdx.z * b_batch + j * b_column;
+    REAL total = 0;
+    for (int k = lane; k < depth; k += 32) total += a[k * a_column] * b[k * b_row];
+    for (int step = 16; step > 0; step /= 2)
+        total += __shfl_down_sync(0xffffffffu, total, step);
+    if (lane == 0) c[blockIdx.z * c_batch + i * c_row + j * c_column] = total;
+}
+"""
+
+
+class CapturedProgram:
+    """A program on the GPU that is launched as one CUDA graph.
+
+    Called like the program, and gives the same; arrays stay on the GPU.
+    """
+
+    def __init__(self, program: Program, graph: Any, pool: Any) -> None:
+        self.program = program
+        self._graph = graph
+        self._pool = pool  # what the graph allocated lives as long as the graph
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """Copy the arrays in, launch the graph, and return copies of the outputs.
+
+        Raises:
+            ValueError: as the program does.
+        """
+        self.program.load(*arrays)
+        self._graph.launch()
+        return self.program.results()
+
+
+def capture(program: Program) -> Program | CapturedProgram:
+    """Capture a program on the GPU as a CUDA graph.
+
+    Where that fails the program itself is returned, which replays call by call, and a warning
+    says so once.
+    """
+    module = array_module(*program.inputs)
+    stream = None
+    capturing = False
+    try:
+        calls = [capturable(module, call) for call in program.calls]
+        pool = module.cuda.MemoryPool()
+        # The null stream cannot be captured, nor one that waits for it.
+        stream = module.cuda.Stream(non_blocking=True)
+        module.cuda.get_current_stream().synchronize()
+        with module.cuda.using_allocator(pool.malloc), stream:
+            # Once before: kernels are compiled, and the pool is filled, outside the capture.
+            _run(calls)
+            stream.synchronize()
+            stream.begin_capture()
+            capturing = True
+            _run(calls)
+            graph = stream.end_capture()
+            capturing = False
+    except Exception as error:  # whatever the driver refuses, the program can be replayed
+        if capturing and stream is not None:
+            _abandon(stream)
+        warnings.warn(
+            f"the program was not captured as a CUDA graph ({error}); it is replayed call by call",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return program
+    return CapturedProgram(program, graph, pool)
+
+
+def capturable(module: Any, call: Callable[[], object]) -> Callable[[], object]:
+    """Exchange a call of the library's matrix product for one of ours."""
+    if isinstance(call, partial) and call.func is module.matmul:
+        return product(module, *call.args)
+    return call
+
+
+def product(module: Any, a: Array, b: Array, out: Array) -> Callable[[], object]:
+    """Return the call of our own kernel that computes `a @ b` into `out`.
+
+    Args:
+        module: CuPy.
+        a: (…, n, k), of any strides; leading axes broadcast.
+        b: (…, k, m), likewise.
+        out: (…, n, m).
+    """
+    leading = out.shape[:-2]
+    batch = math.prod(leading)
+    a, b = (_one_leading_axis(module, x, leading) for x in (a, b))
+    c = _one_leading_axis(module, out, leading)
+    rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
+    size = out.dtype.itemsize
+    arguments = [a, b, c, *(np.int32(n) for n in (rows, depth, columns))]
+    arguments += [np.int64(step // size) for x in (a, b, c) for step in x.strides]
+    source = MATMUL_SOURCE.replace("REAL", "double" if size == 8 else "float")
+    if depth >= 2 * WARP and rows * columns * batch <= 2**16:
+        kernel = module.RawKernel(source, "matmul_long")
+        grid = (-(-rows * columns // WARPS_IN_BLOCK), 1, batch)
+        block = (WARP, WARPS_IN_BLOCK, 1)
+    else:
+        kernel = module.RawKernel(source, "matmul_tiled")
+        grid = (-(-columns // TILE), -(-rows // TILE), batch)
+        block = (TILE, TILE, 1)
+    return partial(kernel, grid, block, tuple(arguments))
+
+
+def _one_leading_axis(module: Any, x: Array, leading: Sequence[int]) -> Array:
+    """View matrices (…, n, m) as (batch, n, m).
+
+    Raises:
+        ValueError: several leading axes do not make one without a copy.
+    """
+    full = module.broadcast_to(x, (*leading, *x.shape[-2:]))
+    if len(leading) == 1:
+        return full
+    flat = full.reshape((math.prod(leading), *x.shape[-2:]))
+    if math.prod(leading) > 1 and not module.may_share_memory(flat, x):
+        raise ValueError(f"matrices of shape {x.shape} cannot be numbered along one leading axis")
+    return flat
+
+
+def _run(calls: Sequence[Callable[[], object]]) -> None:
+    for call in calls:
+        call()
+
+
+def _abandon(stream: Any) -> None:
+    """End a capture that failed, so that the stream and the device are usable again."""
+    try:
+        stream.end_capture()
+    except Exception:
+        return
