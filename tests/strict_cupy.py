@@ -194,6 +194,8 @@ class _Ufunc(_Function):
             raise TypeError(f"cupy.{self.name} was given {len(args)} positional arguments")
         if any(isinstance(value, list | tuple) for value in args):
             raise TypeError(f"cupy.{self.name} takes no lists")
+        if self.function.signature and len(args) > self.function.nin:
+            raise ValueError(f"cupy.{self.name} takes out by name alone")
 
     def _refuse_without_arrays(self):
         pass  # a ufunc of scalars alone is right in CuPy
@@ -266,6 +268,17 @@ cuda = _SimpleNamespace(
     get_current_stream=lambda: _SimpleNamespace(synchronize=_wait),
     Device=lambda: _SimpleNamespace(synchronize=_wait),
 )
+
+
+
+def _special():
+    """`cupyx.scipy.special`, of which only `erf` is offered."""
+    from scipy.special import erf  # noqa: PLC0415
+
+    return _SimpleNamespace(erf=_Ufunc(erf, None, "erf"))
+
+
+_sys.modules["strict_cupyx.scipy.special"] = _special()
 
 
 def _new(host):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -93,6 +94,16 @@ def to_numpy(array: Any) -> npt.NDArray[Any]:
     return array.get()
 
 
+def call_into(module: Any, function: str, *arrays: Array, out: Array) -> Callable[[], object]:
+    """Return the call of a library function on these very arrays into `out`.
+
+    NumPy takes `out` quickest as one more argument; CuPy takes it by name alone.
+    """
+    if module is np:
+        return partial(getattr(np, function), *arrays, out)
+    return partial(getattr(module, function), *arrays, out=out)
+
+
 def take_into(
     module: Any, array: Array, indices: Array, axis: int, out: Array | None = None
 ) -> Array:
@@ -101,6 +112,12 @@ def take_into(
         # NumPy copies through a hidden buffer unless it is told not to check the indices.
         return np.take(array, indices, axis=axis, out=out, mode="clip")
     return module.take(array, indices, axis=axis, out=out)
+
+
+def error_function(module: Any) -> Callable[..., Array]:
+    """Return `erf(array, out=…)`, which SciPy has for NumPy and CuPy keeps beside its module."""
+    home = "scipy" if module is np else f"{module.__name__}x.scipy"
+    return import_module(f"{home}.special").erf
 
 
 def largest_into(

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyleak.backend import Array, array_module, to_numpy
+from tinyleak.backend import Array, array_module, call_into, to_numpy
 
 TensorLike: TypeAlias = "Tensor | Array | float | int"
 Step: TypeAlias = "Callable[[], object]"
@@ -140,8 +140,9 @@ class Tensor:
         parts = key if isinstance(key, tuple) else (key,)
         if len(parts) > self.ndim or not all(_is_plain(part) for part in parts):
             raise ValueError(
-                f"a Tensor of shape {self.shape} was indexed with {key!r}; give at most {self.ndim} "
-                "whole numbers and slices with positive steps (arrays of indices go to ops.take)"
+                f"a Tensor of shape {self.shape} was indexed with {key!r}; give at most "
+                f"{self.ndim} whole numbers and slices with positive steps (arrays of indices go "
+                "to ops.take)"
             )
         # Kept as plain numbers, so that equal keys are equal parameters.
         window = tuple(
@@ -206,7 +207,7 @@ class Primitive:
         if self._steps is not None and (self.in_place or out.flags.c_contiguous):
             return self._steps(xp, *arrays, out=out, **params)
         if self.function is not None:
-            return [partial(getattr(xp, self.function), *arrays, out)]
+            return [call_into(xp, self.function, *arrays, out=out)]
         return [partial(self.forward, xp, *arrays, out=out, **params)]
 
     def gradients(self, g: Tensor, out: Tensor) -> tuple[Tensor | None, ...]:

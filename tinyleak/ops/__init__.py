@@ -3,6 +3,7 @@
 from tinyleak.ops.elementwise import (
     add,
     divide,
+    erf,
     exp,
     greater,
     log,
@@ -40,6 +41,7 @@ __all__ = [
     "concatenate",
     "crop",
     "divide",
+    "erf",
     "exp",
     "fold",
     "greater",

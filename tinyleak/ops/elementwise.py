@@ -6,10 +6,11 @@ Inputs broadcast against each other as in NumPy. A rule answers in the broadcast
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
-from tinyleak.backend import Array
+from tinyleak.backend import Array, call_into, error_function
 from tinyleak.tensor import Step, Tensor, TensorLike, as_tensor, library_primitive, primitive
 
 add = library_primitive("add", "`a + b`.")
@@ -104,6 +105,22 @@ def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
 
 
 @primitive(in_place=True)
+def erf(xp: Any, x: Array, out: Array | None = None) -> Array:
+    """The error function, `2/√π · ∫₀ˣ e^−t² dt`."""
+    return error_function(xp)(x, out=out)
+
+
+@erf.steps
+def _(xp: Any, x: Array, out: Array) -> list[Step]:
+    return [partial(error_function(xp), x, out=out)]
+
+
+@erf.rule
+def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (g * (exp(-(x * x)) * (2.0 / math.sqrt(math.pi))),)
+
+
+@primitive(in_place=True)
 def sigmoid(xp: Any, x: Array, out: Array | None = None) -> Array:
     """`1 / (1 + e⁻ˣ)`."""
     out = xp.empty_like(x) if out is None else out
@@ -117,11 +134,11 @@ def _sigmoid_steps(xp: Any, x: Array, out: Array) -> list[Step]:
     # e⁻ˣ would overflow for very negative x; held at the largest number, the quotient is still ~0.
     limit = xp.asarray(709.0 if x.dtype.itemsize == 8 else 88.0, dtype=x.dtype)
     return [
-        partial(xp.negative, x, out),
+        call_into(xp, "negative", x, out=out),
         partial(xp.minimum, out, limit, out=out),
-        partial(xp.exp, out, out),
-        partial(xp.add, out, xp.ones((), dtype=x.dtype), out),
-        partial(xp.reciprocal, out, out),
+        call_into(xp, "exp", out, out=out),
+        call_into(xp, "add", out, xp.ones((), dtype=x.dtype), out=out),
+        call_into(xp, "reciprocal", out, out=out),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from tinyleak.backend import Array, shares_memory
+from tinyleak.backend import Array, call_into, shares_memory
 from tinyleak.ops.shape import reshape, swap_last_axes
 from tinyleak.tensor import Step, Tensor, primitive
 
@@ -16,6 +16,11 @@ def matmul(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError("matmul needs two axes or more; reshape a vector to a matrix first")
     return xp.matmul(a, b, out=out)
+
+
+@matmul.steps
+def _(xp: Any, a: Array, b: Array, out: Array) -> list[Step]:
+    return [call_into(xp, "matmul", a, b, out=out)]
 
 
 @matmul.rule
@@ -48,7 +53,7 @@ def _(xp: Any, a: Array, b: Array, out: Array, *, axes: int) -> list[Step]:
             steps.append(partial(xp.copyto, row.reshape(x.shape), x))
         rows.append(row)
     column = rows[1].swapaxes(-1, -2)
-    return [*steps, partial(xp.matmul, rows[0], column, out.reshape((*leading, 1, 1)))]
+    return [*steps, call_into(xp, "matmul", rows[0], column, out=out.reshape((*leading, 1, 1)))]
 
 
 @_inner.rule

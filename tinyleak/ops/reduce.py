@@ -10,7 +10,7 @@ import math
 from functools import partial
 from typing import Any
 
-from tinyleak.backend import Array, largest_into
+from tinyleak.backend import Array, call_into, largest_into
 from tinyleak.ops.elementwise import exp, log, stop_gradient
 from tinyleak.ops.shape import normalise_axis, reshape
 from tinyleak.tensor import Step, Tensor, primitive
@@ -48,10 +48,10 @@ def _(xp: Any, x: Array, out: Array, *, shape: tuple[int, ...]) -> list[Step]:
     if axes == (x.ndim - 2,):
         # Adding up rows or columns is a product with ones, and far quicker so.
         ones = xp.ones((1, x.shape[-2]), dtype=x.dtype)
-        return [partial(xp.matmul, ones, x, out.reshape(kept))]
+        return [call_into(xp, "matmul", ones, x, out=out.reshape(kept))]
     if axes == (x.ndim - 1,) and x.ndim > 1:
         ones = xp.ones((x.shape[-1], 1), dtype=x.dtype)
-        return [partial(xp.matmul, x, ones, out.reshape(kept))]
+        return [call_into(xp, "matmul", x, ones, out=out.reshape(kept))]
     return [partial(xp.sum, x, axis=axes, keepdims=True, out=out.reshape(kept))]
 
 

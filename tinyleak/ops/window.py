@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, take_into
+from tinyleak.backend import Array, call_into, take_into
 from tinyleak.tensor import Step, Tensor, primitive
 
 Pair = tuple[int, int]
@@ -94,7 +94,7 @@ def _fold_steps(
     return [
         partial(xp.copyto, windows, x),
         partial(take_into, xp, flat, places, len(leading), found),
-        partial(xp.matmul, ones, covers, out.reshape((*leading, 1, pixels * channels))),
+        call_into(xp, "matmul", ones, covers, out=out.reshape((*leading, 1, pixels * channels))),
     ]
 
 

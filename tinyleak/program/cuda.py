@@ -135,7 +135,7 @@ def capture(program: Program) -> Program | CapturedProgram:
 def capturable(module: Any, call: Callable[[], object]) -> Callable[[], object]:
     """Exchange a call of the library's matrix product for one of ours."""
     if isinstance(call, partial) and call.func is module.matmul:
-        return product(module, *call.args)
+        return product(module, *call.args, **call.keywords)
     return call
 
 
