@@ -6,14 +6,17 @@ matching leading axes, so that R networks run as one. Layouts are PyTorch's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tinyleak.ops import (
+    erf,
     mean,
     relu,
     reshape,
     sigmoid,
     softplus,
+    sqrt,
     tanh,
     transpose,
     unfold,
@@ -113,6 +116,33 @@ def avg_pool2d(x: Tensor, kernel: Pair, *, stride: Pair | None = None) -> Tensor
     """
     windows = unfold(transpose(x, (1, 2, 0)), kernel, stride=stride or kernel)
     return transpose(mean(windows, (-3, -2)), (2, 0, 1))
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return `x · Φ(x)`, with Φ the distribution function of N(0, 1): a smooth relu."""
+    return x * (0.5 + 0.5 * erf(x * math.sqrt(0.5)))
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Return gelu as the older BERTs approximate it, with a tanh in place of erf."""
+    return x * (0.5 + 0.5 * tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """Bring every row to mean 0 and variance 1, then scale and shift its elements.
+
+    Args:
+        x: (…, N, F).
+        weight: (…, F).
+        bias: (…, F).
+        epsilon: what is added to the variance, so that a constant row can be divided by it.
+
+    Returns:
+        (…, N, F).
+    """
+    centred = x - mean(x, -1, keepdims=True)
+    variance = mean(centred * centred, -1, keepdims=True)
+    return centred / sqrt(variance + epsilon) * _as_row(weight) + _as_row(bias)
 
 
 def flatten(x: Tensor) -> Tensor:

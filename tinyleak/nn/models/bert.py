@@ -1,0 +1,250 @@
+"""BERT for masked-language modelling: hide some words of a sentence and predict them.
+
+Devlin, Chang, Lee and Toutanova, "BERT: Pre-training of Deep Bidirectional Transformers for
+Language Understanding" (2019), section 3. Parameters have the names and layouts of Hugging Face's
+`BertForMaskedLM`; the output layer is the embedding table once more, so it has no name of its own.
+
+Tokens enter as the rows of the embedding table that they stand for, since that is what an attacker
+can vary: `model(params, model.embed(params, tokens))`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.backend import Array, array_module
+from tinyleak.nn.layers import gelu, gelu_tanh, layer_norm, linear
+from tinyleak.nn.losses import log_softmax, softmax
+from tinyleak.ops import crop, inner, relu, reshape, swap_last_axes, take, transpose
+from tinyleak.tensor import Tensor
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "relu": relu,
+}
+"""The activations that BERT checkpoints use, by the names in their `config.json`."""
+
+WORDS = "bert.embeddings.word_embeddings.weight"
+POSITIONS = "bert.embeddings.position_embeddings.weight"
+SEGMENTS = "bert.embeddings.token_type_embeddings.weight"
+OUTPUT_BIAS = "cls.predictions.bias"
+
+
+@dataclass(frozen=True)
+class Bert:
+    """A BERT of any size. Dropout is left out: it is off whenever numbers are to be repeatable.
+
+    Attributes:
+        vocabulary: V, how many tokens there are.
+        layers: how many transformer layers.
+        width: d, the length of every token's vector.
+        heads: attention heads in each layer; they share the width equally.
+        intermediate: width of the hidden layer in each feed-forward block.
+        positions: the longest sentence, in tokens.
+        segments: how many kinds of sentence are told apart.
+        activation: one of `ACTIVATIONS`.
+        epsilon: what layer normalisation adds to the variance.
+    """
+
+    vocabulary: int
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    intermediate: int = 256
+    positions: int = 64
+    segments: int = 2
+    activation: str = "gelu"
+    epsilon: float = 1e-12
+
+    def __post_init__(self) -> None:
+        counts = (self.vocabulary, self.layers, self.width, self.heads, self.intermediate)
+        if min(*counts, self.positions, self.segments) < 1 or self.width % self.heads:
+            raise ValueError(
+                f"{self} was asked for; every count must be at least 1, and the width a multiple "
+                "of the heads"
+            )
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation {self.activation!r} is unknown; choose from {known}")
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter, by name."""
+        width, hidden = self.width, self.intermediate
+        shapes: dict[str, tuple[int, ...]] = {
+            WORDS: (self.vocabulary, width),
+            POSITIONS: (self.positions, width),
+            SEGMENTS: (self.segments, width),
+            **_norm("bert.embeddings.LayerNorm", width),
+        }
+        for layer in range(self.layers):
+            at = f"bert.encoder.layer.{layer}"
+            for part in ("query", "key", "value"):
+                shapes |= _dense(f"{at}.attention.self.{part}", width, width)
+            shapes |= _dense(f"{at}.attention.output.dense", width, width)
+            shapes |= _norm(f"{at}.attention.output.LayerNorm", width)
+            shapes |= _dense(f"{at}.intermediate.dense", hidden, width)
+            shapes |= _dense(f"{at}.output.dense", width, hidden)
+            shapes |= _norm(f"{at}.output.LayerNorm", width)
+        return {
+            **shapes,
+            OUTPUT_BIAS: (self.vocabulary,),
+            **_dense("cls.predictions.transform.dense", width, width),
+            **_norm("cls.predictions.transform.LayerNorm", width),
+        }
+
+    def init(
+        self, rng: np.random.Generator, std: float = 0.02, dtype: str = "float64"
+    ) -> dict[str, Array]:
+        """Draw parameters as BERT does: weights N(0, std²), biases 0, normalisation weights 1."""
+        params = {}
+        for name, shape in self.shapes.items():
+            if len(shape) > 1:
+                params[name] = (std * rng.standard_normal(shape)).astype(dtype)
+            else:
+                params[name] = np.full(shape, name.endswith("LayerNorm.weight"), dtype=dtype)
+        return params
+
+    def embed(self, params: Mapping[str, Tensor], tokens: Array) -> Tensor:
+        """Return the word embeddings (…, N, T, d) of tokens (N, T), whole numbers in [0, V).
+
+        Raises:
+            ValueError: a token that the vocabulary does not have.
+        """
+        return take(params[WORDS], tokens, axis=-2)
+
+    def first_input(
+        self, params: Mapping[str, Tensor], words: Tensor, segments: Array | None = None
+    ) -> Tensor:
+        """Return what the first layer sees, (…, N, T, d): words, places and segments, normalised.
+
+        Args:
+            params: the parameters, by name.
+            words: (…, N, T, d) word embeddings.
+            segments: (N, T) which kind of sentence each token belongs to; the first, if None.
+
+        Raises:
+            ValueError: more tokens than the model has positions.
+        """
+        *leading, batch, length, width = words.shape
+        if length > self.positions:
+            raise ValueError(
+                f"a sentence of {length} tokens was given to a model with {self.positions} "
+                "positions; shorten it, or use a model with more"
+            )
+        places = crop(params[POSITIONS], [(0, self.positions - length), (0, 0)])
+        if segments is None:
+            kinds = crop(params[SEGMENTS], [(0, self.segments - 1), (0, 0)])
+            kinds = _with_axis(kinds)
+        else:
+            kinds = take(params[SEGMENTS], segments, axis=-2)
+        x = reshape(words + _with_axis(places) + kinds, (*leading, batch * length, width))
+        x = self._normalise(params, "bert.embeddings.LayerNorm", x)
+        return reshape(x, words.shape)
+
+    def __call__(
+        self,
+        params: Mapping[str, Tensor],
+        words: Tensor,
+        mask: Array | None = None,
+        segments: Array | None = None,
+    ) -> Tensor:
+        """Return the logits (…, N, T, V) of the token at each place.
+
+        Args:
+            params: the parameters, by name; with leading axes (…), as many networks.
+            words: (…, N, T, d) word embeddings.
+            mask: (N, T) true where there is a token, false where there is only padding.
+            segments: (N, T) which kind of sentence each token belongs to.
+
+        Raises:
+            ValueError: more tokens than the model has positions.
+        """
+        *leading, batch, length, width = words.shape
+        x = self.first_input(params, words, segments)
+        # Sentences lie end to end but in attention, so that weights may have leading axes too.
+        x = reshape(x, (*leading, batch * length, width))
+        for layer in range(self.layers):
+            at = f"bert.encoder.layer.{layer}"
+            found = self._attend(params, f"{at}.attention.self", x, (batch, length), mask)
+            found = _apply(params, f"{at}.attention.output.dense", found)
+            x = self._normalise(params, f"{at}.attention.output.LayerNorm", x + found)
+            hidden = self._activate(_apply(params, f"{at}.intermediate.dense", x))
+            found = _apply(params, f"{at}.output.dense", hidden)
+            x = self._normalise(params, f"{at}.output.LayerNorm", x + found)
+        x = self._activate(_apply(params, "cls.predictions.transform.dense", x))
+        x = self._normalise(params, "cls.predictions.transform.LayerNorm", x)
+        logits = linear(x, params[WORDS], params[OUTPUT_BIAS])
+        return reshape(logits, (*logits.shape[:-2], batch, length, self.vocabulary))
+
+    def _attend(
+        self,
+        params: Mapping[str, Tensor],
+        name: str,
+        x: Tensor,
+        size: tuple[int, int],
+        mask: Array | None,
+    ) -> Tensor:
+        """Let every token gather from the others: (…, N·T, d) → (…, N·T, d)."""
+        query, key, value = (
+            self._by_head(_apply(params, f"{name}.{part}", x), size)
+            for part in ("query", "key", "value")
+        )
+        scores = query @ swap_last_axes(key) * (1.0 / math.sqrt(self.width // self.heads))
+        if mask is not None:
+            xp = array_module(scores._array)
+            closed = xp.where(xp.asarray(mask), 0.0, np.finfo(scores.dtype).min)
+            scores = scores + Tensor(closed.astype(scores.dtype)[:, None, None, :])
+        gathered = transpose(softmax(scores) @ value, (0, 2, 1, 3))
+        return reshape(gathered, (*gathered.shape[:-4], *x.shape[-2:]))
+
+    def _by_head(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(…, N·T, d) → (…, N, heads, T, d / heads)."""
+        parts = (*size, self.heads, self.width // self.heads)
+        return transpose(reshape(x, (*x.shape[:-2], *parts)), (0, 2, 1, 3))
+
+    def _activate(self, x: Tensor) -> Tensor:
+        return ACTIVATIONS[self.activation](x)
+
+    def _normalise(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+        return layer_norm(x, params[f"{name}.weight"], params[f"{name}.bias"], self.epsilon)
+
+
+def masked_loss(logits: Tensor, targets: Tensor, masked: int) -> Tensor:
+    """Return the cross-entropy at the masked places, averaged over all of them.
+
+    Args:
+        logits: (…, N, T, V).
+        targets: (…, N, T, V), rows of probabilities at the masked places, zeros at all others.
+        masked: how many places of the batch are masked.
+
+    Returns:
+        (…).
+
+    Raises:
+        ValueError: the shapes differ, or have fewer than three axes.
+    """
+    return inner(targets, log_softmax(logits), axes=3) * (-1.0 / masked)
+
+
+def _apply(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return linear(x, params[f"{name}.weight"], params[f"{name}.bias"])
+
+
+def _with_axis(table: Tensor) -> Tensor:
+    """(…, T, d) → (…, 1, T, d), to be added to every sentence."""
+    return reshape(table, (*table.shape[:-2], 1, *table.shape[-2:]))
+
+
+def _dense(name: str, out: int, into: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
+
+
+def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
