@@ -4,4 +4,38 @@ An autograd engine of any order on NumPy or CuPy, and on it the attack that reco
 from the gradients a client shares (Zhu, Liu, Han, NeurIPS 2019).
 """
 
+from tinyleak import data, metrics, nn, ops
+from tinyleak.attack import Reconstruction, Settings, attack, attack_many
+from tinyleak.check import check_gradients
+from tinyleak.grad import grad
+from tinyleak.nn import MLP, LeNet, cross_entropy, log_softmax, one_hot, softmax
+from tinyleak.optim import lbfgs
+from tinyleak.program import trace
+from tinyleak.tensor import Tensor
+from tinyleak.victim import Victim, share
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "LeNet",
+    "Reconstruction",
+    "Settings",
+    "Tensor",
+    "Victim",
+    "attack",
+    "attack_many",
+    "check_gradients",
+    "cross_entropy",
+    "data",
+    "grad",
+    "lbfgs",
+    "log_softmax",
+    "metrics",
+    "nn",
+    "one_hot",
+    "ops",
+    "share",
+    "softmax",
+    "trace",
+]
