@@ -19,8 +19,11 @@ from tinyleak.attack.matching import Model, require_fit
 from tinyleak.attack.result import Frame, Progress, Reconstruction, Stages
 from tinyleak.backend import Array, device_module, to_device, to_numpy
 from tinyleak.nn.losses import one_hot
-from tinyleak.optim import State, lbfgs
+from tinyleak.optim import LineSearch, State, lbfgs
 from tinyleak.tensor import Tensor
+
+OUTER_STEP = 20
+"""How many iterations an outer step of L-BFGS has without a line search, as in PyTorch."""
 
 SATURATED_PIXEL = 20.0
 """Dummy pixels beyond this size (data has them in [0, 1]) have left what the network can tell."""
@@ -42,7 +45,7 @@ class Settings:
     """
 
     iterations: int = 2000
-    line_search: str = "strong-wolfe"
+    line_search: LineSearch = "strong-wolfe"
     history: int = 100
     dtype: str = "float64"
     scale_free: bool = True
@@ -234,13 +237,15 @@ class _Run:
         stages = Stages()
         state = None
         interrupted = False
+        searches = settings.line_search == "strong-wolfe"
         try:
             for state in lbfgs(
                 self.evaluator,
                 to_device(self.start.astype(settings.dtype), self.module),
                 line_search=settings.line_search,
                 history=settings.history,
-                max_iterations=settings.iterations,
+                max_iterations=settings.iterations * (1 if searches else OUTER_STEP),
+                inner_iterations=OUTER_STEP,
                 goal=settings.goal,
             ):
                 for history, value, iteration in zip(
