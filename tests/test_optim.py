@@ -1,0 +1,788 @@
+"""L-BFGS: its history against the two-loop recursion, its paths against PyTorch's, its promises."""
+
+from __future__ import annotations
+
+from math import inf, isfinite, nan
+
+import numpy as np
+import pytest
+import strict_cupy
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyleak.optim import State, lbfgs
+from tinyleak.optim.history import History
+from tinyleak.optim.line_search import Point, cubic_minimum, strong_wolfe
+from tinyleak.optim.messages import Look, Order
+
+# ---------------------------------------------------------------------------------- the problems
+
+
+def rosenbrock(x, rows=None, steepness=100):
+    a, b = x[:, :-1], x[:, 1:]
+    off = b - a * a
+    gradient = np.zeros_like(x)
+    gradient[:, :-1] = -4 * steepness * a * off - 2 * (1 - a)
+    gradient[:, 1:] += 2 * steepness * off
+    return (steepness * off**2 + (1 - a) ** 2).sum(axis=1), gradient
+
+
+def rosenbrock_start(n):
+    return np.where(np.arange(n) % 2, 1.0, -1.2)[None]
+
+
+def quadratic(n, condition, rng, dtype=np.float64, floor=0.0):
+    """½ (x − c)ᵀ H (x − c) + floor, with the eigenvalues of H spread from 1 to `condition`."""
+    basis, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    hessian = ((basis * np.geomspace(1, condition, n)) @ basis.T).astype(dtype)
+    centre = rng.standard_normal(n).astype(dtype)
+
+    def objective(x, rows=None):
+        gradient = (x - centre) @ hessian
+        return (0.5 * (x - centre) * gradient).sum(axis=1) + dtype(floor), gradient
+
+    return objective, centre
+
+
+def least_squares(n, rng):
+    """Residuals of a mildly curved fit with badly scaled columns: slow, but not chaotic."""
+    columns = rng.standard_normal((2 * n, n)) * np.geomspace(1, 1e-2, n)
+    truth = columns @ rng.standard_normal(n)
+
+    def objective(x, rows=None):
+        z = x @ columns.T
+        residuals = z + 0.1 * np.sin(z) - truth - 0.1 * np.sin(truth)
+        gradient = 2 * (residuals * (1 + 0.1 * np.cos(z))) @ columns
+        return (residuals**2).mean(axis=1), gradient / (2 * n)
+
+    return objective
+
+
+def minimise(objective, start, **settings) -> State:
+    *_, state = lbfgs(objective, start, **settings)
+    return state
+
+
+class Recorder:
+    """An objective that remembers where it was asked, of which problems, and what it said."""
+
+    def __init__(self, objective):
+        self.objective = objective
+        self.points, self.values, self.rows = [], [], []
+
+    def __call__(self, x, rows):
+        values, gradients = self.objective(x, rows)
+        self.points.append(x.copy())
+        self.values.append(values.copy())
+        self.rows.append(rows.copy())
+        return values, gradients
+
+
+def torch_closures(objective, start, outer_steps, **settings):
+    """Return every point at which `torch.optim.LBFGS` evaluates its closure, and the values."""
+    x = torch.tensor(start[0], requires_grad=True)
+    optimizer = torch.optim.LBFGS([x], history_size=100, **settings)
+    recorder = Recorder(objective)
+
+    def closure():
+        values, gradients = recorder(x.detach().numpy()[None], np.zeros(1, np.int64))
+        x.grad = torch.tensor(gradients[0])
+        return torch.tensor(values[0])
+
+    for _ in range(outer_steps):
+        optimizer.step(closure)
+    return np.concatenate(recorder.points), np.concatenate(recorder.values)
+
+
+# ----------------------------------------------------------------------------------- the history
+
+
+def two_loop(pairs, gradient, scale):
+    """The textbook's recursion for −H·g (Nocedal and Wright, algorithm 7.4)."""
+    q, alphas = gradient.copy(), []
+    for s, y in reversed(pairs):
+        alphas.append(s @ q / (s @ y))
+        q -= alphas[-1] * y
+    if pairs:
+        s, y = pairs[-1]
+        scale = s @ y / (y @ y)
+    r = scale * q
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        r += s * (alpha - y @ r / (s @ y))
+    return -r
+
+
+def curved_pair(rng, n):
+    s = rng.standard_normal(n)
+    return s, s * rng.uniform(0.2, 5, n)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 30])
+def test_the_compact_form_equals_the_two_loop_recursion_while_pairs_come_and_go(limit, rng):
+    n = 40
+    history = History(np.zeros((1, n)), limit)
+    pairs = []
+    for _ in range(3 * limit + 2):
+        s, y = curved_pair(rng, n)
+        pairs = [*pairs, (s, y)][-limit:]
+        g = rng.standard_normal(n)
+        order = Order(accept=True, taken=0.25, curvature=float(s @ y))
+        direction = history.next_directions(4 * s[None], np.array([[g, y]]), [order])
+        np.testing.assert_allclose(direction[0], two_loop(pairs, g, 1.0), rtol=1e-9, atol=1e-10)
+
+
+def test_each_problem_has_its_own_pairs_and_forgets_alone(rng):
+    problems, n, limit = 4, 15, 3
+    history = History(np.zeros((problems, n)), limit)
+    pairs, scales = [[] for _ in range(problems)], [1.0] * problems
+    for round_ in range(12):
+        s, y = np.stack([curved_pair(rng, n) for _ in range(problems)], axis=1)
+        g = rng.standard_normal((problems, n))
+        adding = rng.random(problems) < 0.6
+        orders = [
+            Order(accept=True, curvature=float(s[row] @ y[row]) if adding[row] else -1.0)
+            for row in range(problems)
+        ]
+        directions = history.next_directions(s, np.stack([g, y], axis=1), orders)
+        for row in range(problems):
+            if adding[row]:
+                pairs[row] = [*pairs[row], (s[row], y[row])][-limit:]
+            expected = two_loop(pairs[row], g[row], scales[row])
+            np.testing.assert_allclose(directions[row], expected, rtol=1e-9, atol=1e-11)
+        if round_ == 6:
+            history.forget([2], np.array([[0.3]]))
+            pairs[2], scales[2] = [], 0.3
+        if round_ == 8:
+            history.keep([3, 2])
+            problems, pairs, scales = 2, [pairs[3], pairs[2]], [scales[3], scales[2]]
+
+
+# ------------------------------------------------------------------------------- the line search
+
+
+def search(function, slope, value_0=None, slope_0=None, noise=0.0):
+    """Run the line search on φ; return the step, its φ and φ′, and all the steps it tried."""
+    value_0 = function(0.0) if value_0 is None else value_0
+    slope_0 = slope(0.0) if slope_0 is None else slope_0
+    steps = [1.0]
+
+    def look():
+        f, d = function(steps[-1]), slope(steps[-1])
+        return Look(d, d - slope_0, slope_0, f, abs(d), abs(d), 1.0)
+
+    course = strong_wolfe(Point(0.0, value_0, slope_0), look(), noise, value_0)
+    order = None
+    while True:
+        try:
+            order = next(course) if order is None else course.send(look())
+        except StopIteration as end:
+            step, last = end.value
+            return step, last, steps
+        steps.append(order.step)
+
+
+@pytest.mark.parametrize("minimum", [1e-7, 0.003, 0.4, 1.0, 7.0, 1e5])
+def test_a_step_satisfies_both_wolfe_conditions(minimum):
+    def function(t):
+        return (t - minimum) ** 2 / minimum**2 + 0.1 * np.cos(5 * t / minimum)
+
+    def slope(t):
+        return 2 * (t - minimum) / minimum**2 - 0.5 / minimum * np.sin(5 * t / minimum)
+
+    step, look, steps = search(function, slope)
+    assert step == steps[-1]
+    assert look.value <= function(0) + 1e-4 * step * slope(0)
+    assert abs(look.slope) <= -0.9 * slope(0)
+
+
+def test_a_step_out_of_the_domain_is_drawn_back():
+    def function(t):
+        return -t - np.log(0.01 - t) if t < 0.01 else nan
+
+    def slope(t):
+        return -1 + 1 / (0.01 - t) - 200 if t < 0.01 else nan
+
+    step, look, steps = search(lambda t: function(t) - 200 * t, slope)
+    assert 0 < step < 0.01
+    assert isfinite(look.value)
+    assert look.value < function(0)
+    assert steps[0] == 1.0
+
+
+@pytest.mark.parametrize("slope_0", [0.0, 1.0, nan, inf])
+def test_a_direction_that_does_not_descend_is_refused_without_a_search(slope_0):
+    step, _, steps = search(lambda t: t, lambda t: 1.0, slope_0=slope_0)
+    assert step == 0
+    assert steps == [1.0]
+
+
+def test_without_a_lower_point_the_step_is_zero():
+    step, look, steps = search(lambda t: float(t > 0), lambda t: -1.0)
+    assert step == 0
+    assert len(steps) == 12
+    assert look.is_finite()
+
+
+def test_values_equal_but_for_rounding_leave_the_decision_to_the_slopes():
+    ripple = iter([2e-16, -1e-16, 1e-16, 0.0] * 5)
+
+    def function(t):
+        return 1 + next(ripple) if t > 0 else 1.0
+
+    step, look, _ = search(function, lambda t: 1e-12 * (t - 0.3), noise=1e-15)
+    assert 0 < step < 0.6
+    assert abs(look.slope) <= 0.9 * 0.3e-12
+
+
+def test_the_cubic_finds_a_cubics_minimum_from_either_side():
+    def point(t):
+        return Point(t, t**3 - 3 * t, 3 * t**2 - 3)
+
+    for a, b in ((0.2, 1.7), (1.7, 0.2), (0.5, 0.8)):
+        share = cubic_minimum(point(a), point(b))
+        assert a + share * (b - a) == pytest.approx(1.0, abs=1e-12)
+    assert cubic_minimum(Point(0, 0, -1), Point(1, -2 / 3, -1)) is None
+    assert cubic_minimum(Point(0, 0, -1), Point(1, inf, nan)) is None
+
+
+# ---------------------------------------------------------------- no line search: PyTorch's path
+
+
+def agreement(ours, theirs):
+    """Return the largest difference of each pair of points, relative to the point's size."""
+    count = min(len(ours), len(theirs))
+    return np.abs(ours[:count] - theirs[:count]).max(axis=1) / np.abs(theirs[:count]).max(axis=1)
+
+
+def without_repeats(points):
+    """Drop the second evaluation of a point with which PyTorch begins an outer step."""
+    return points[np.r_[True, (points[1:] != points[:-1]).any(axis=1)]]
+
+
+def our_closures(objective, start, outer_steps, **settings):
+    recorder = Recorder(objective)
+    state = minimise(
+        recorder, start, line_search="none", max_iterations=20 * outer_steps, **settings
+    )
+    return np.concatenate(recorder.points), state
+
+
+@pytest.mark.parametrize("n", [100, 200])
+def test_least_squares_agrees_with_pytorch_for_100_closures(n, rng):
+    objective = least_squares(n, rng)
+    start = rng.standard_normal((1, n))
+    ours, _ = our_closures(objective, start, 5)
+    theirs, _ = torch_closures(objective, start, 5)
+    assert len(theirs) == 100
+    assert agreement(ours, theirs).max() < 1e-6
+    assert agreement(ours, theirs)[:40].max() < 1e-10
+
+
+@pytest.mark.parametrize(("n", "steepness"), [(2, 100), (50, 1), (50, 5)])
+def test_rosenbrock_agrees_with_pytorch_to_its_end(n, steepness):
+    """Through the outer steps that a tolerance cuts short, until no step is left to be taken."""
+
+    def objective(x, rows=None):
+        return rosenbrock(x, steepness=steepness)
+
+    start = rosenbrock_start(n)
+    ours, state = our_closures(objective, start, 30)
+    theirs = without_repeats(torch_closures(objective, start, 30)[0])
+    assert state.reasons == ("stalled",)
+    # PyTorch knows before the last evaluation that the slope is too small for another step.
+    assert len(ours) == len(theirs) + 1
+    assert agreement(ours, theirs).max() < 1e-6
+    np.testing.assert_allclose(state.x[0], theirs[-1], rtol=1e-7)
+
+
+@pytest.mark.parametrize("n", [10, 100])
+def test_chaotic_rosenbrock_stays_as_close_to_pytorch_as_pytorch_to_itself(n):
+    """Without a line search the steps overshoot, and rounding grows without bound.
+
+    How fast, PyTorch shows itself when its start is moved by a few units in the last place.
+    """
+    start = rosenbrock_start(n)
+    theirs, _ = torch_closures(rosenbrock, start, 5)
+    moved, _ = torch_closures(rosenbrock, start * (1 + 1e-15), 5)
+    ours, _ = our_closures(rosenbrock, start, 5)
+    growth = np.maximum.accumulate(agreement(moved, theirs)) + 1e-15
+    assert (agreement(ours, theirs) < 100 * growth).all()
+    assert agreement(ours, theirs)[:20].max() < 1e-8
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tolerance_change": 1e-3},
+        {"tolerance_grad": 1e-2},
+        {"max_iter": 7},
+        {"history_size": 3},
+        {"max_iter": 1},
+    ],
+)
+def test_other_settings_mean_what_they_mean_in_pytorch(settings, rng):
+    objective = least_squares(30, rng)
+    start = rng.standard_normal((1, 30))
+    inner = settings.get("max_iter", 20)
+    outer_steps = 4
+    x = torch.tensor(start[0], requires_grad=True)
+    optimizer = torch.optim.LBFGS([x], **{"history_size": 100, **settings})
+    recorder = Recorder(objective)
+
+    def closure():
+        values, gradients = recorder(x.detach().numpy()[None], np.zeros(1, np.int64))
+        x.grad = torch.tensor(gradients[0])
+        return torch.tensor(values[0])
+
+    for _ in range(outer_steps):
+        optimizer.step(closure)
+    ours = Recorder(objective)
+    state = minimise(
+        ours,
+        start,
+        line_search="none",
+        max_iterations=outer_steps * inner,
+        inner_iterations=inner,
+        history=settings.get("history_size", 100),
+        tolerance_gradient=settings.get("tolerance_grad", 1e-7),
+        tolerance_change=settings.get("tolerance_change", 1e-9),
+    )
+    np.testing.assert_allclose(state.x[0], x.detach().numpy(), rtol=1e-5, atol=1e-7)
+    theirs = without_repeats(np.concatenate(recorder.points))
+    np.testing.assert_allclose(
+        np.concatenate(ours.points)[: len(theirs)], theirs, rtol=1e-5, atol=1e-7
+    )
+
+
+def test_a_first_step_without_curvature_is_followed_by_a_full_gradient_step():
+    """PyTorch shortens its very first step only, whether or not that gave it a pair."""
+
+    def objective(x, rows=None):
+        return -np.cos(x).sum(axis=1), np.sin(x)
+
+    start = np.full((1, 3), 3.0)
+    ours, _ = our_closures(objective, start, 1)
+    theirs, _ = torch_closures(objective, start, 1)
+    assert agreement(ours, theirs)[:3].max() < 1e-14
+    assert agreement(ours, theirs).max() < 1e-6
+
+
+def test_300_outer_steps_of_20_are_6000_iterations():
+    state = minimise(
+        lambda x, rows: (x.sum(axis=1), np.ones_like(x)),
+        np.zeros((1, 2)),
+        line_search="none",
+        max_iterations=6000,
+    )
+    assert state.reasons == ("out of iterations",)
+    assert state.iterations == 6000
+    assert state.evaluations == 6001
+
+
+# ---------------------------------------------------------------------- strong Wolfe: its results
+
+
+@pytest.mark.parametrize("n", [2, 10, 100])
+def test_rosenbrock_takes_no_more_evaluations_than_pytorch(n):
+    start = rosenbrock_start(n)
+    recorder = Recorder(rosenbrock)
+    state = minimise(recorder, start)
+    _, theirs = torch_closures(
+        rosenbrock,
+        start,
+        60,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=0,
+        tolerance_change=0,
+    )
+
+    def evaluations_to(values, enough):
+        return int(np.argmax(np.asarray(values) <= enough)) + 1
+
+    assert state.reasons == ("converged",)
+    np.testing.assert_allclose(state.x, 1, atol=1e-11)
+    ours = np.concatenate(recorder.values)
+    for enough in (1e-5, 1e-10):
+        assert evaluations_to(ours, enough) <= 1.1 * evaluations_to(theirs, enough) + 2
+
+
+@pytest.mark.parametrize(("condition", "evaluations"), [(1e2, 150), (1e6, 800)])
+def test_a_quadratic_is_minimised_to_the_last_digits(condition, evaluations, rng):
+    objective, centre = quadratic(50, condition, rng)
+    state = minimise(objective, rng.standard_normal((1, 50)))
+    assert state.reasons == ("converged",)
+    assert state.evaluations < evaluations
+    np.testing.assert_allclose(state.x[0], centre, atol=1e-14 * condition)
+
+
+def test_the_scale_of_the_problem_does_not_matter(rng):
+    objective, centre = quadratic(20, 100, rng)
+    start = rng.standard_normal((1, 20))
+    for scale in (1e-25, 1e-8, 1e12):
+
+        def scaled(x, rows, scale=scale):
+            values, gradients = objective(x)
+            return scale * values, scale * gradients
+
+        state = minimise(scaled, start)
+        assert state.reasons[0] in ("converged", "stalled")
+        np.testing.assert_allclose(state.x[0], centre, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_progress_goes_on_where_values_can_no_longer_tell_points_apart(dtype, rng):
+    """Near a minimum of height 1 values differ by 1 only from √ε on; slopes do so down to ε."""
+    objective, centre = quadratic(30, 100, rng, dtype, floor=1.0)
+    state = minimise(objective, rng.standard_normal((1, 30)).astype(dtype))
+    epsilon = np.finfo(dtype).eps
+    assert state.x.dtype == dtype
+    assert np.abs(state.x - centre).max() < 100 * epsilon < np.sqrt(epsilon) / 10
+    assert state.reasons[0] in ("converged", "stalled")
+    assert state.evaluations < 400
+
+
+def test_the_start_may_be_the_minimum():
+    state = minimise(rosenbrock, np.ones((1, 5)))
+    assert state.reasons == ("converged",)
+    assert state.iterations == 0
+    assert state.evaluations == 1
+
+
+# --------------------------------------------------------------- strong Wolfe: what can go wrong
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 6),
+    hole=st.sampled_from([nan, inf, -inf, 1e300]),
+    lying=st.booleans(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_never_worse_than_the_start(seed, n, hole, lying, dtype):
+    """Bumpy functions with holes of nonsense in them, and gradients that may be wrong."""
+    rng = np.random.default_rng(seed)
+    waves = rng.standard_normal((5, n)) * 10 ** rng.uniform(-2, 2)
+    phases, heights = rng.uniform(0, 6, 5), rng.standard_normal(5)
+    holes = rng.standard_normal((2, 4, n))
+    radius = rng.uniform(0.1, 1.0)
+
+    def objective(x, rows):
+        angles = x @ waves.T + phases
+        values = np.sin(angles) @ heights + 0.01 * (x**2).sum(axis=1)
+        gradients = (np.cos(angles) * heights) @ waves + 0.02 * x
+        if lying:
+            gradients = gradients + rng.standard_normal(gradients.shape)
+        inside = (np.linalg.norm(x[:, None] - holes[rows], axis=2) < radius).any(axis=1)
+        values = np.where(inside, hole, values)
+        with np.errstate(over="ignore"):
+            return values.astype(dtype), gradients.astype(dtype)
+
+    start = rng.standard_normal((2, n)).astype(dtype)
+    states = list(lbfgs(objective, start, max_iterations=60, max_evaluations=200))
+    first, last = states[0], states[-1]
+    for before, after in zip(states, states[1:], strict=False):
+        assert not (after.values > first.values).any()
+        assert (after.evaluations >= before.evaluations).all()
+    for row in range(2):
+        if not isfinite(first.values[row]):
+            assert last.reasons[row] == "non-finite"
+            np.testing.assert_array_equal(last.x[row], start[row])
+        else:
+            lying = True  # its random numbers are spent: only the values can be compared
+            assert isfinite(last.values[row])
+    assert last.finished.all()
+    assert None not in last.reasons
+
+
+def test_the_values_of_a_state_are_those_at_its_points(rng):
+    for state in lbfgs(rosenbrock, rng.standard_normal((3, 4))):
+        np.testing.assert_array_equal(state.values, rosenbrock(state.x)[0])
+        np.testing.assert_array_equal(state.gradient_norms, abs(rosenbrock(state.x)[1]).max(axis=1))
+
+
+def test_a_wrong_direction_is_answered_by_a_fresh_start_down_the_gradient(monkeypatch):
+    right = History.next_directions
+    calls = []
+
+    def wrong_at_times(self, directions, gradients, orders):
+        answer = right(self, directions, gradients, orders)
+        calls.append(len(self.pairs))
+        if len(calls) in (5, 9):
+            return -answer
+        return answer * nan if len(calls) == 12 else answer
+
+    monkeypatch.setattr(History, "next_directions", wrong_at_times)
+    state = minimise(rosenbrock, rosenbrock_start(4))
+    assert len(calls) > 12
+    assert state.reasons == ("converged",)
+    np.testing.assert_allclose(state.x, 1, atol=1e-10)
+
+
+def test_a_function_without_a_bottom_ends_with_a_finite_point():
+    def objective(x, rows):
+        with np.errstate(over="ignore"):
+            return -np.exp(x).sum(axis=1), -np.exp(x)
+
+    state = minimise(objective, np.zeros((1, 2)))
+    assert state.reasons[0] in ("stalled", "non-finite")
+    assert isfinite(state.values[0])
+    assert state.values[0] < -1e100
+
+
+@pytest.mark.parametrize("line_search", ["strong-wolfe", "none"])
+@pytest.mark.parametrize("bad", [nan, inf, -inf])
+def test_non_finite_values_end_a_problem_where_it_last_made_sense(line_search, bad):
+    def objective(x, rows):
+        inside = np.abs(x - 1).max(axis=1) < 1e-14
+        sane = np.where(rows == 0, False, inside)
+        return np.where(sane, 5.0, bad), np.where(sane[:, None], 1.0, nan) * np.ones_like(x)
+
+    state = minimise(objective, np.ones((2, 3)), line_search=line_search)
+    assert state.reasons == ("non-finite", "non-finite")
+    np.testing.assert_array_equal(state.x, np.ones((2, 3)))
+    assert state.values[1] == 5.0
+    assert state.iterations.tolist() == [0, 0]
+
+
+def test_a_kink_is_searched_for_as_long_as_there_is_something_lower():
+    def objective(x, rows):
+        return np.abs(x).sum(axis=1) + 1, np.sign(x) + (x == 0)
+
+    state = minimise(objective, np.array([[0.3, -0.7]]))
+    assert state.reasons == ("stalled",)
+    assert state.evaluations < 1000
+    assert state.values[0] < 1 + 1e-12
+
+
+# ---------------------------------------------------------------------- many problems, one batch
+
+
+@pytest.mark.parametrize("line_search", ["strong-wolfe", "none"])
+def test_problems_together_go_where_each_goes_alone(line_search, rng):
+    targets = rng.standard_normal((7, 12))
+    scales = np.geomspace(0.1, 30, 7)
+
+    def together(x, rows):
+        off = (x - targets[rows]) * scales[rows, None]
+        return np.log1p(off**2).sum(axis=1), 2 * off * scales[rows, None] / (1 + off**2)
+
+    starts = targets + 0.1 * rng.standard_normal((7, 12))
+    settings = {"line_search": line_search, "max_iterations": 40, "history": 5}
+    batch = minimise(together, starts, **settings)
+    for row in range(7):
+
+        def alone(x, rows, row=row):
+            return together(x, np.array([row]))
+
+        single = minimise(alone, starts[row : row + 1], **settings)
+        np.testing.assert_allclose(batch.x[row], single.x[0], atol=1e-6)
+        assert batch.reasons[row] == single.reasons[0]
+        assert abs(batch.iterations[row] - single.iterations[0]) <= 2
+
+
+def test_finished_problems_leave_the_batch():
+    recorder = Recorder(rosenbrock)
+    starts = np.ones((16, 6)) + np.geomspace(1e-14, 3, 16)[:, None] * np.array([1, -1] * 3)
+    states = list(lbfgs(recorder, starts))
+    sizes = [len(rows) for rows in recorder.rows]
+    assert sizes[0] == 16
+    assert all(b == a or b <= a / 2 for a, b in zip(sizes, sizes[1:], strict=False))
+    assert len(set(sizes)) >= 3
+    assert all(len(x) == len(rows) for x, rows in zip(recorder.points, recorder.rows, strict=True))
+    np.testing.assert_allclose(states[-1].x, 1, atol=1e-10)
+    np.testing.assert_array_equal(states[-1].values, rosenbrock(states[-1].x)[0])
+    evaluated = np.bincount(np.concatenate(recorder.rows), minlength=16)
+    assert (states[-1].evaluations <= evaluated).all()
+    assert states[-1].evaluations.max() == len(sizes)
+    for before, after in zip(states, states[1:], strict=False):
+        done = before.finished
+        np.testing.assert_array_equal(after.x[done], before.x[done])
+        np.testing.assert_array_equal(after.evaluations[done], before.evaluations[done])
+
+
+def test_no_problem_waits_for_another():
+    """One evaluation of the batch serves a problem in its line search and another between two."""
+    starts = np.concatenate([np.ones((1, 4)) * 1.1, rosenbrock_start(4), np.full((1, 4), 30.0)])
+    alone = [minimise(rosenbrock, start[None]).evaluations[0] for start in starts]
+    recorder = Recorder(rosenbrock)
+    minimise(recorder, starts)
+    assert len(recorder.rows) <= max(alone) + 3 < sum(alone)
+
+
+# ----------------------------------------------------------------------------- the caller's loop
+
+
+def test_a_state_comes_at_the_start_and_after_every_move():
+    recorder = Recorder(rosenbrock)
+    states = list(lbfgs(recorder, rosenbrock_start(2)))
+    np.testing.assert_array_equal(states[0].x, rosenbrock_start(2))
+    assert [int(state.iterations[0]) for state in states] == list(range(len(states)))
+    assert states[-1].evaluations == len(recorder.points)
+    assert [state.reasons[0] for state in states[:-1]] == [None] * (len(states) - 1)
+    assert states[-1].finished.tolist() == [True]
+
+
+def test_a_kept_state_does_not_change():
+    states, copies = [], []
+    for state in lbfgs(rosenbrock, rosenbrock_start(3) * np.array([[1.0], [0.5], [0.1]])):
+        states.append(state)
+        copies.append((state.x.copy(), state.values.copy(), state.evaluations.copy()))
+    for state, (x, values, evaluations) in zip(states, copies, strict=True):
+        np.testing.assert_array_equal(state.x, x)
+        np.testing.assert_array_equal(state.values, values)
+        np.testing.assert_array_equal(state.evaluations, evaluations)
+
+
+def test_the_start_is_not_written_to():
+    start = rosenbrock_start(4)
+    minimise(rosenbrock, start)
+    np.testing.assert_array_equal(start, rosenbrock_start(4))
+
+
+def test_an_interrupt_leaves_the_last_state():
+    count = 0
+
+    def objective(x, rows):
+        nonlocal count
+        count += 1
+        if count == 25:
+            raise KeyboardInterrupt
+        return rosenbrock(x)
+
+    last = None
+    with pytest.raises(KeyboardInterrupt):
+        for state in lbfgs(objective, rosenbrock_start(10)):
+            last = state
+    assert last.iterations[0] > 5
+    np.testing.assert_array_equal(last.values, rosenbrock(last.x)[0])
+    assert last.values[0] < rosenbrock(rosenbrock_start(10))[0]
+
+
+def test_the_objective_may_reuse_its_arrays():
+    values, gradients = np.empty(1), np.empty((1, 6))
+
+    def reusing(x, rows):
+        values[...], gradients[...] = rosenbrock(x)
+        return values, gradients
+
+    np.testing.assert_array_equal(
+        minimise(reusing, rosenbrock_start(6)).x, minimise(rosenbrock, rosenbrock_start(6)).x
+    )
+
+
+def test_a_goal_ends_a_problem_and_only_that_one():
+    starts = np.repeat(rosenbrock_start(5), 3, axis=0)
+    state = minimise(rosenbrock, starts, goal=np.array([1e-3, -inf, 1.0]))
+    assert state.reasons == ("converged", "converged", "converged")
+    assert 1e-10 < state.values[0] <= 1e-3
+    assert state.values[1] < 1e-20
+    assert 1e-3 < state.values[2] <= 1.0
+    assert minimise(rosenbrock, starts, goal=1e9).iterations.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("line_search", ["strong-wolfe", "none"])
+def test_limits_are_kept(line_search):
+    start = rosenbrock_start(20)
+    none = minimise(rosenbrock, start, line_search=line_search, max_iterations=0)
+    assert (none.iterations[0], none.evaluations[0]) == (0, 1)
+    some = minimise(rosenbrock, start, line_search=line_search, max_iterations=7)
+    assert some.iterations[0] == 7
+    for evaluations in (1, 2, 3, 11):
+        recorder = Recorder(rosenbrock)
+        few = minimise(recorder, start, line_search=line_search, max_evaluations=evaluations)
+        assert few.evaluations[0] == evaluations == len(recorder.points)
+        if line_search == "strong-wolfe":
+            assert few.values[0] == min(np.concatenate(recorder.values))
+    assert none.reasons == some.reasons == few.reasons == ("out of iterations",)
+
+
+# --------------------------------------------------------------------------------- on the device
+
+
+@pytest.mark.parametrize("problems", [1, 6])
+@pytest.mark.parametrize("line_search", ["strong-wolfe", "none"])
+def test_on_a_device_each_evaluation_is_read_once(problems, line_search, rng):
+    """The stand-in refuses what CuPy has not; the path is NumPy's, with one read a step of it."""
+    centres = rng.standard_normal((6, 9))
+    device_centres = strict_cupy.asarray(centres)
+    evaluations = 0
+
+    def on_host(x, rows):
+        off = x - centres[rows]
+        return (off**2 + off**4).sum(axis=1), 2 * off + 4 * off**3
+
+    def on_device(x, rows):
+        nonlocal evaluations
+        evaluations += 1
+        assert isinstance(x, strict_cupy.ndarray)
+        assert isinstance(rows, np.ndarray)
+        assert rows.dtype == np.int64
+        off = x - device_centres[strict_cupy.asarray(rows)]
+        return (off**2 + off**4).sum(axis=1), 2 * off + 4 * off**3
+
+    start = rng.standard_normal((problems, 9)) * np.geomspace(0.1, 3, problems)[:, None]
+    expected = minimise(on_host, start, line_search=line_search, history=4)
+    start = strict_cupy.asarray(start)
+    strict_cupy.traffic.clear()
+    state = minimise(on_device, start, line_search=line_search, history=4)
+    assert strict_cupy.traffic["to_host"] == evaluations
+    assert strict_cupy.traffic["synchronize"] == 0
+    if problems == 1:
+        assert strict_cupy.traffic["to_device"] <= evaluations + 5
+    np.testing.assert_allclose(state.x.get(), expected.x, atol=1e-12)
+    assert state.reasons == expected.reasons
+
+
+# -------------------------------------------------------------------------------- bad arguments
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"line_search": "armijo"}, 'line search .armijo. is unknown; choose "strong-wolfe" or'),
+        ({"history": 0}, "history is 0; it must be at least 1"),
+        ({"max_iterations": -1}, "max_iterations is -1; it must be at least 0"),
+        ({"max_evaluations": 0}, "max_evaluations is 0; it must be at least 1"),
+        ({"inner_iterations": 0}, "inner_iterations is 0; it must be at least 1"),
+        ({"tolerance_gradient": -1e-3}, "tolerance_gradient is -0.001; it must be at least 0"),
+        ({"tolerance_change": nan}, "tolerance_change is nan; it must be at least 0"),
+        ({"goal": [1.0, 2.0, 3.0]}, r"goal has shape \(3,\); give one number, or 2 of them"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        lbfgs(rosenbrock, np.zeros((2, 3)), **settings)
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "message"),
+    [
+        (np.zeros(3), ValueError, r"start has shape \(3,\); it must be an array \(R, n\)"),
+        (np.zeros((0, 3)), ValueError, r"start has shape \(0, 3\)"),
+        ([[1.0, 2.0]], ValueError, "start is a list; it must be an array"),
+        (np.zeros((2, 3), int), TypeError, "start is int64; it must be float32 or float64"),
+        (np.zeros((2, 3), np.float16), TypeError, "start is float16; it must be float32 or"),
+    ],
+)
+def test_a_start_that_is_none_is_refused_at_once(start, error, message):
+    with pytest.raises(error, match=message):
+        lbfgs(rosenbrock, start)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (lambda x: (x.sum(), x), ValueError, r"values \(\) and gradients \(2, 3\); return values"),
+        (lambda x: (x[:, 0], x[:, :2]), ValueError, r"return values \(2,\) and gradients \(2, 3\)"),
+        (lambda x: (x[:1, 0], x[:1]), ValueError, r"values \(1,\) and gradients \(1, 3\)"),
+        (
+            lambda x: (x[:, 0], x.astype(np.float32)),
+            TypeError,
+            "answered float64 x with float64 values and float32 gradients; return both as float64",
+        ),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_refused(answer, error, message):
+    with pytest.raises(error, match=message):
+        next(iter(lbfgs(lambda x, rows: answer(x), np.zeros((2, 3)))))

@@ -1,0 +1,106 @@
+"""How one problem descends: the two recipes, each written for a single problem, as a coroutine.
+
+A coroutine yields what it wants evaluated and is sent the result, so it reads like the textbook's
+algorithm although many of them run side by side, each at its own place.
+"""
+
+from __future__ import annotations
+
+from tinyleak.optim.line_search import Point, strong_wolfe
+from tinyleak.optim.messages import Course, Order
+
+FIRST_LENGTH = 0.1
+"""How far the largest component of x moves in the first trial; the search corrects it tenfold."""
+NOISE = 10
+"""The rounding error of a value, in units of its last place."""
+PATIENCE = 10
+"""Iterations without progress after which a problem has stalled."""
+
+
+def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) -> Course:
+    """Descend by L-BFGS with a line search, and with steepest descent where that fails.
+
+    Args:
+        epsilon: the relative rounding error of the values.
+        tolerance_gradient: converged when the gradient has fallen to this share of the first one.
+        tolerance_change: stalled when for a while neither the value has fallen by this share of
+            itself nor the gradient has.
+    """
+    look = yield Order()
+    if not look.is_finite():
+        yield Order(accept=True, reason="non-finite")
+    vanishing = tolerance_gradient * look.gradient
+    if look.gradient <= vanishing:
+        yield Order(accept=True, reason="converged")
+    ceiling = lowest = look.value
+    flattest = look.gradient
+    patience = PATIENCE
+    has_pairs, moved = False, FIRST_LENGTH
+    order = Order(accept=True, scale=moved / look.gradient)
+    while True:
+        here = look
+        look = yield order
+        start = Point(0.0, here.value, look.start_slope)
+        noise = NOISE * epsilon * abs(here.value)
+        step, look = yield from strong_wolfe(start, look, noise, ceiling)
+        if step == 0:
+            if not has_pairs:
+                yield Order(reason="stalled" if look.is_finite() else "non-finite")
+            look, has_pairs = here, False
+            order = Order(scale=moved / here.gradient)
+            continue
+        if look.gradient <= vanishing:
+            yield Order(accept=True, reason="converged")
+        patience -= 1
+        if look.value < lowest - tolerance_change * abs(lowest):
+            lowest, patience = look.value, PATIENCE
+        if look.gradient < flattest - tolerance_change * flattest:
+            flattest, patience = look.gradient, PATIENCE
+        if patience == 0:
+            yield Order(accept=True, reason="stalled")
+        moved = step * look.length
+        curvature = step * look.bend
+        has_pairs = has_pairs or curvature > 0
+        if has_pairs:
+            order = Order(accept=True, taken=step, curvature=curvature)
+        else:
+            order = Order(accept=True, scale=moved / look.gradient)
+
+
+def descend_by_unit_steps(
+    iterations: int, inner_iterations: int, tolerance_gradient: float, tolerance_change: float
+) -> Course:
+    """L-BFGS as `torch.optim.LBFGS` does it by default: every step is taken, whatever it finds.
+
+    Args:
+        iterations: how many iterations the outer steps comprise, if none ends early.
+        inner_iterations: how many iterations there are to an outer step.
+        tolerance_gradient: converged when no component of the gradient exceeds it.
+        tolerance_change: the outer step ends early when the value or every component of x changed
+            by less, and the problem has stalled when the slope is.
+    """
+    look = yield Order()
+    if not look.is_finite():
+        yield Order(accept=True, reason="non-finite")
+    if look.gradient <= tolerance_gradient:
+        yield Order(accept=True, reason="converged")
+    value = look.value
+    order = Order(accept=True, scale=min(1.0, 1.0 / look.gradient_sum))
+    has_pairs = False
+    for _ in range(0, iterations, inner_iterations):
+        for _ in range(inner_iterations):
+            look = yield order
+            if look.start_slope > -tolerance_change:
+                yield Order(reason="stalled")
+            if not look.is_finite():
+                yield Order(reason="non-finite")
+            if look.gradient <= tolerance_gradient:
+                yield Order(accept=True, reason="converged")
+            if look.bend > 1e-10:
+                order, has_pairs = Order(accept=True, curvature=look.bend), True
+            else:
+                order = Order(accept=True, scale=0.0 if has_pairs else 1.0)
+            change, value = abs(look.value - value), look.value
+            if look.length <= tolerance_change or change < tolerance_change:
+                break
+    yield order._replace(reason="out of iterations")
