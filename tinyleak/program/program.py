@@ -86,8 +86,9 @@ def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True
         function: takes one Tensor for each example and returns a Tensor or a tuple of them. It
             must do the same whatever the numbers are.
         examples: arrays of the shapes and dtypes that the program will be called with.
-        check: run the function and the program once more, on other numbers, and compare; this
-            finds a function that is not the same every time.
+        check: compare the program with the function, on the examples and once more on other
+            numbers; this finds a function that is not the same every time. It is off where
+            rounding may decide (a relu in float32, near 0), or where the time counts.
 
     Raises:
         TraceError: the function looked at numbers, kept Tensors, or is not the same every time.
@@ -117,8 +118,8 @@ def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True
         removed,
         buffer_bytes,
     )
-    _require_equal(program.outputs, expected)
     if check:
+        _require_equal(program.outputs, expected)
         others = [0.75 * x + 0.125 if x.dtype.kind == "f" else x for x in examples]
         answer = function(*(Tensor(other) for other in others))
         again = answer if isinstance(answer, tuple) else (answer,)
@@ -171,10 +172,10 @@ def _require_equal(found: Sequence[Array], expected: Sequence[Array]) -> None:
 
 def _is_close(ours: Array, theirs: Array) -> bool:
     module = array_module(theirs)
-    if theirs.dtype.kind != "f":
+    if theirs.dtype.kind != "f" or theirs.size == 0:
         return bool(module.all(ours == theirs))
     finite = module.isfinite(theirs)
-    size = module.max(module.where(finite, module.abs(theirs), 0), initial=0.0)
+    size = module.max(module.where(finite, module.abs(theirs), 0))
     allowed = float(np.finfo(theirs.dtype).eps) ** 0.5 * (1.0 + float(size))
     with np.errstate(invalid="ignore", over="ignore"):
         return bool(module.all((module.abs(ours - theirs) <= allowed) | ~finite))

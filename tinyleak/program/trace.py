@@ -70,8 +70,9 @@ class Recording:
         self.inputs.clear()
         self.outputs.clear()
         self.tape.clear()
-        kept = next((tensor for witness in witnesses if (tensor := witness()) is not None), None)
-        if kept is not None:
+        alive = [tensor for witness in witnesses if (tensor := witness()) is not None]
+        if alive:
+            kept = alive[-1]  # which keeps what it was made from
             origin = f"made by {kept.primitive.name}" if kept.primitive else "that it was given"
             raise TraceError(
                 f"the function being traced kept a Tensor of shape {kept.shape} {origin} "
