@@ -1,0 +1,701 @@
+"""A program against the eager engine: what it computes, what it refuses, what it simplifies.
+
+Eager evaluation is the reference. A replay may differ from it by rounding alone, where a sum is
+taken in another order or constants were joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain, count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from primitive_cases import CASES, Case, on_device, weights
+
+from tinyleak import ops
+from tinyleak.attack import Matching, Model
+from tinyleak.grad import grad
+from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.losses import one_hot
+from tinyleak.program import Program, TraceError, trace
+from tinyleak.program.rewrites import REWRITES
+from tinyleak.tensor import Tensor
+
+Arrays = Sequence[np.ndarray]
+Function = Callable[..., "Tensor | tuple[Tensor, ...]"]
+
+
+def eagerly(function: Function, arrays: Arrays) -> list[np.ndarray]:
+    answer = function(*(Tensor(array.copy()) for array in arrays))
+    return [out.numpy() for out in (answer if isinstance(answer, tuple) else (answer,))]
+
+
+def assert_close(found: Arrays, expected: Arrays, tolerance: float) -> None:
+    """Equal up to `tolerance` of the largest number expected (or of 1), output by output."""
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == theirs.dtype
+        assert mine.shape == theirs.shape
+        scale = float(np.abs(theirs).max(initial=1.0))
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * scale)
+
+
+def poison(program: Program) -> None:
+    """Overwrite every buffer: what a replay needs it must compute, or get as an argument."""
+    for buffer in chain(program.inputs, (line.out for line in program.instructions)):
+        buffer.fill(np.nan if buffer.dtype.kind == "f" else True)
+
+
+def assert_written_over_only_in_place(program: Program) -> None:
+    """An instruction may write over what it reads only element by element, where each lies."""
+    for line in program.instructions:
+        for read in line.reads:
+            if np.shares_memory(line.out, read):
+                places = [(a.ctypes.data, a.shape, a.strides) for a in (line.out, read)]
+                assert places[0] == places[1], line
+
+
+def assert_replays(
+    function: Function, draws: Sequence[Arrays], tolerance: float = 1e-12, *, check: bool = True
+) -> Program:
+    """Trace on the first draw; replay on all of them, twice each, between poisoned buffers."""
+    program = trace(function, *draws[0], check=check)
+    assert_written_over_only_in_place(program)
+    for arrays in (*draws[1:], draws[0]):
+        given = [array.copy() for array in arrays]
+        found = program(*given)
+        for array, before in zip(given, arrays, strict=True):
+            np.testing.assert_array_equal(array, before)
+        assert_close(found, eagerly(function, arrays), tolerance)
+        poison(program)
+        for again, first in zip(program(*given), found, strict=True):
+            np.testing.assert_array_equal(again, first)
+        poison(program)
+    return program
+
+
+def normal(*shapes: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.standard_normal(shape)) for shape in shapes]
+
+
+def traced(function: Function, *shapes: tuple[int, ...]) -> Program:
+    """A program that was seen to be right."""
+    return assert_replays(function, [normal(*shapes, seed=seed) for seed in range(3)])
+
+
+# Every primitive.
+
+
+def value(y: Tensor, xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return (y,)
+
+
+def gradients(y: Tensor, xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return grad(ops.sum(y * Tensor(weights(y.shape))), xs)
+
+
+def second_order(y: Tensor, xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    slopes = gradients(y * y, xs)
+    return grad(ops.sum(slopes[0] * Tensor(weights(slopes[0].shape, 9))), xs)
+
+
+@pytest.mark.parametrize("order", [value, gradients, second_order], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_primitive_and_its_gradients(case: Case, order: Function) -> None:
+    constants = on_device(case.constants)
+    rng = np.random.default_rng(1)
+    draws = [[np.asarray(case.draw(rng, shape)) for shape in case.shapes] for _ in range(3)]
+    assert_replays(lambda *xs: order(case.ours(*xs, *constants), xs), draws)
+
+
+# The attack.
+
+
+def matching(
+    model: Model, attacks: int, batch: int, dtype: str, *, stacked: bool, known: bool
+) -> Matching:
+    rng = np.random.default_rng(5)
+    lead = (attacks,) if stacked else ()
+    params = {k: rng.uniform(-0.5, 0.5, (*lead, *shape)) for k, shape in model.shapes.items()}
+    shared = {k: rng.standard_normal((*lead, *shape)) for k, shape in model.shapes.items()}
+    labels = one_hot(rng.integers(model.classes, size=(*lead, batch)), model.classes, dtype)
+    return Matching(
+        model,
+        {name: array.astype(dtype) for name, array in params.items()},
+        {name: array.astype(dtype) for name, array in shared.items()},
+        batch,
+        rng.uniform(0.5, 2.0, lead).astype(dtype) if stacked else np.array(0.5, dtype),
+        labels if known else None,
+    )
+
+
+def assert_objective_replays(objective: Matching, attacks: int, dtype: str) -> Program:
+    rng = np.random.default_rng(6)
+    draws = [[rng.standard_normal((attacks, objective.size)).astype(dtype)] for _ in range(3)]
+    # In float32 a pixel near 0 may be on one side of a relu here and on the other there.
+    tolerance = 1e-12 if dtype == "float64" else 1e-2
+    return assert_replays(objective.value_and_gradient, draws, tolerance, check=False)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["free labels", "known labels"])
+@pytest.mark.parametrize("stacked", [False, True], ids=["common weights", "stacked weights"])
+@pytest.mark.parametrize("attacks", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("squash", ["sigmoid", "tanh", "softplus", "relu"])
+def test_the_attack_on_lenet(
+    squash: str, dtype: str, batch: int, attacks: int, stacked: bool, known: bool
+) -> None:
+    objective = matching(
+        LeNet(activation=squash), attacks, batch, dtype, stacked=stacked, known=known
+    )
+    assert_objective_replays(objective, attacks, dtype)
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["common weights", "stacked weights"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("squash", ["sigmoid", "tanh", "softplus", "relu"])
+def test_the_attack_on_an_mlp(squash: str, dtype: str, stacked: bool) -> None:
+    model = MLP((1, 6, 6), classes=4, activation=squash, widths=(9, 7))
+    objective = matching(model, 3, 2, dtype, stacked=stacked, known=False)
+    assert_objective_replays(objective, 3, dtype)
+
+
+def test_the_attack_on_a_colour_image() -> None:
+    model = LeNet((3, 11, 14), classes=5)
+    assert_objective_replays(
+        matching(model, 2, 2, "float64", stacked=False, known=False), 2, "float64"
+    )
+
+
+def test_lenets_program_is_short_and_uses_its_buffers_again() -> None:
+    objective = matching(LeNet(), 1, 1, "float64", stacked=False, known=False)
+    program = trace(objective.value_and_gradient, np.zeros((1, 794)))
+    assert len(program.instructions) < 180
+    values = sum(line.out.nbytes for line in program.instructions)
+    assert program.buffer_bytes < 0.6 * values
+    merged, dead = program.removed["merge equal nodes"], program.removed["dead: no output needs it"]
+    assert merged > 0
+    assert dead > 0
+
+
+# What goes in and what comes out.
+
+
+def test_results_are_copies() -> None:
+    program = trace(lambda x: (x, ops.exp(x), ops.transpose(ops.exp(x), (1, 0))), np.zeros((2, 3)))
+    first = program(np.ones((2, 3)))
+    kept = [out.copy() for out in first]
+    for out in program(np.full((2, 3), 5.0)):
+        out.fill(-1)
+    for out, before in zip(first, kept, strict=True):
+        np.testing.assert_array_equal(out, before)
+    for out, before in zip(program(np.ones((2, 3))), kept, strict=True):
+        np.testing.assert_array_equal(out, before)
+
+
+def test_an_output_may_be_an_input_a_constant_or_given_twice() -> None:
+    seven = Tensor(np.full(3, 7.0))
+    program = traced(lambda x, y: (x, seven, y, x * y, x * y, seven + seven), (3,), (3,))
+    assert len(program.instructions) == 1
+
+
+def test_an_input_may_be_of_no_use() -> None:
+    traced(lambda x, y: y * 2.0, (2,), (40,))
+    traced(lambda x, y: Tensor(np.ones(3)), (3,), (4,))
+
+
+def test_an_input_that_is_read_late_keeps_its_numbers() -> None:
+    def function(x: Tensor, y: Tensor) -> Tensor:
+        return ops.tanh(ops.sum(ops.exp(ops.tanh(x)), 0, keepdims=True)) + y
+
+    assert_replays(function, [normal((4, 5), (4, 5), seed=seed) for seed in range(3)], check=False)
+
+
+def test_an_argument_may_lie_anyhow_in_memory() -> None:
+    (x,) = normal((4, 6))
+    program = trace(lambda x: ops.exp(x) @ ops.transpose(x, (1, 0)), x)
+    expected = program(x)[0]
+    np.testing.assert_array_equal(program(np.asfortranarray(x))[0], expected)
+    np.testing.assert_array_equal(program(np.repeat(x, 2, axis=1)[:, ::2])[0], expected)
+
+
+def test_numbers_without_axes() -> None:
+    traced(lambda x, y: x * y + ops.exp(x), (), ())
+    assert trace(lambda x: x * 2.0, np.float32(3))(np.float32(4))[0].dtype == np.float32
+
+
+def test_masks_and_whole_numbers() -> None:
+    program = traced(lambda x, y: (x > y, (x > y) * 1.0, (x > y) * y), (3, 4), (4,))
+    assert [out.dtype for out in program.outputs] == [bool, float, float]
+    doubled = trace(lambda i: (i + i, (i * i) * 0.5), np.arange(3))
+    whole, halves = doubled(np.array([5, 6, 7]))
+    np.testing.assert_array_equal(whole, [10, 12, 14])
+    np.testing.assert_array_equal(halves, [12.5, 18.0, 24.5])
+
+
+def test_numbers_that_overflow_overflow_in_the_program_too() -> None:
+    x = np.array([-1.0, 0.5, 1e4])
+
+    def function(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return ops.exp(x), ops.log(x), ops.exp(x) - ops.exp(x)
+
+    with np.errstate(all="ignore"):
+        program = trace(function, x, check=False)
+        for mine, theirs in zip(program(x), eagerly(function, [x]), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-15)
+
+
+def test_zero_and_minus_zero_are_different_constants() -> None:
+    program = trace(lambda x: (x * 0.0, x * -0.0), np.ones(2))
+    positive, negative = program(np.ones(2))
+    assert not np.signbit(positive).any()
+    assert np.signbit(negative).all()
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ([np.zeros((2, 3))], "takes 2 arrays, not 1"),
+        ([np.zeros((2, 3)), np.zeros(3), np.zeros(3)], "takes 2 arrays, not 3"),
+        (
+            [np.zeros((2, 3)), np.zeros(4)],
+            r"was traced for float64 \(3,\) and was given float64 \(4,\); trace it again",
+        ),
+        (
+            [np.zeros((2, 3)), np.zeros((1, 3))],
+            r"was traced for float64 \(3,\) and was given float64 \(1, 3\)",
+        ),
+        (
+            [np.zeros((2, 3), np.float32), np.zeros(3)],
+            r"was traced for float64 \(2, 3\) and was given float32 \(2, 3\); trace it again",
+        ),
+    ],
+)
+def test_other_arrays_than_were_traced_are_refused(arrays: Arrays, message: str) -> None:
+    program = trace(lambda x, y: x * y, np.zeros((2, 3)), np.zeros(3))
+    with pytest.raises(ValueError, match=message):
+        program(*arrays)
+
+
+LOOKING: dict[str, Function] = {
+    "data": lambda x: -x if x.data.sum() > 0 else x,
+    "bool": lambda x: -x if ops.sum(x) > 0 else x,
+    "float": lambda x: x * float(ops.sum(x)),
+    "numpy": lambda x: x * Tensor(x.numpy()),
+    "an index": lambda x: ops.take(Tensor(np.zeros(3)), x),
+    "the gradient": lambda x: -x if grad(ops.sum(x * x), [x])[0].data[0] > 0 else x,
+}
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_function_that_looks_at_numbers_is_refused(name: str) -> None:
+    with pytest.raises(TraceError, match="looked at the numbers of a Tensor made by .* use where"):
+        trace(LOOKING[name], np.ones(3))
+
+
+def test_the_message_names_the_primitive() -> None:
+    with pytest.raises(TraceError, match="made by multiply"):
+        trace(lambda x: x if bool(ops.reshape(x, ()) * 2.0) else -x, np.ones(1))
+    with pytest.raises(TraceError, match="made by an input"):
+        trace(lambda x: x * float(x), np.array(1.0))
+
+
+def test_a_function_that_keeps_a_tensor_is_refused() -> None:
+    kept: list[Tensor] = []
+
+    def keeps_a_result(x: Tensor) -> Tensor:
+        kept.append(x * x)
+        return x + 1.0
+
+    def keeps_an_argument(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x + 1.0
+
+    message = r"kept a Tensor of shape \(3,\) made by multiply after it returned; return it instead"
+    with pytest.raises(TraceError, match=message):
+        trace(keeps_a_result, np.ones(3))
+    with pytest.raises(TraceError, match=r"kept a Tensor of shape \(3,\) that it was given"):
+        trace(keeps_an_argument, np.ones(3))
+
+
+def test_a_function_that_is_not_the_same_every_time_is_refused() -> None:
+    rng, counter, changing = np.random.default_rng(0), count(1.0), np.zeros(3)
+
+    def with_changing_array(x: Tensor) -> Tensor:
+        changing[...] = changing + 1
+        return x * Tensor(changing.copy())
+
+    for function in (
+        lambda x: x + Tensor(rng.standard_normal(3)),
+        lambda x: x * next(counter),
+        lambda x: x > 0.0 if next(counter) % 2 else (x > 0.0) * 1.0,
+        with_changing_array,
+    ):
+        with pytest.raises(TraceError, match="is not the same every time.* must be arguments"):
+            trace(function, np.ones(3))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: 3.0,
+        lambda x: None,
+        lambda x: [x, x],
+        lambda x: (x, np.ones(3)),
+    ],
+)
+def test_a_function_that_returns_anything_but_tensors_is_refused(function: Function) -> None:
+    message = (
+        r"returned a (float|NoneType|list|ndarray); it must return a Tensor or a tuple of Tensors"
+    )
+    with pytest.raises(TraceError, match=message):
+        trace(function, np.ones(3))
+
+
+# The simplifications, one by one: a function in which it must find something, and its inputs.
+
+LABELS = {
+    rewrite: rewrite.__name__.strip("_").replace("_", " ")
+    for rewrite in chain.from_iterable(REWRITES.values())
+}
+SIMPLIFIED: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
+    "drop what changes nothing": [
+        (lambda x: ops.transpose(x, (0, 1)), [(2, 3)]),
+        (lambda x: ops.broadcast_to(x, shape=(2, 3)), [(2, 3)]),
+        (lambda x: ops.sum_to(x, shape=(2, 3)), [(2, 3)]),
+        (ops.stop_gradient, [(2, 3)]),
+    ],
+    "drop neutral element": [
+        (lambda x: x * 1.0, [(3,)]),
+        (lambda x: 1.0 * x, [(3,)]),
+        (lambda x: x / 1.0, [(3,)]),
+        (lambda x: x + 0.0, [(3,)]),
+        (lambda x: 0.0 + x, [(3,)]),
+        (lambda x: x - 0.0, [(3,)]),
+    ],
+    "join moves": [
+        (lambda x: ops.reshape(ops.reshape(x, (6, 4)), (3, 8)), [(2, 3, 4)]),
+        (lambda x: ops.transpose(ops.transpose(x, (2, 0, 1)), (1, 0)), [(2, 3, 4)]),
+    ],
+    "move later": [
+        (lambda x: ops.tanh(ops.transpose(x, (1, 0))), [(2, 3)]),
+        (lambda x: ops.exp(ops.reshape(x, (3, 2))) * 2.0, [(2, 3)]),
+        (lambda x: ops.reshape(x, (2, 2, 3)) * Tensor(np.arange(6.0).reshape(2, 3)), [(2, 6)]),
+        (
+            lambda x: Tensor(np.arange(8.0).reshape(4, 2)) - ops.transpose(x, (1, 0)),
+            [(3, 2, 4)],
+        ),
+        (
+            lambda x, y: ops.transpose(x, (2, 0, 1)) > ops.transpose(y, (2, 0, 1)),
+            [(2, 3, 4), (2, 3, 4)],
+        ),
+    ],
+    "sum where it lies": [
+        (
+            lambda x, y: ops.inner(ops.transpose(x, (1, 0)), ops.transpose(y, (1, 0)), 2),
+            [(2, 3, 4), (2, 3, 4)],
+        ),
+        (
+            lambda x, y: ops.inner(ops.reshape(x, (2, 12)), ops.reshape(y, (2, 12)), 1),
+            [(2, 3, 4), (2, 3, 4)],
+        ),
+    ],
+    "leave broadcasting to the operation": [
+        (lambda x, y: ops.broadcast_to(x, shape=(2, 3)) * y, [(3,), (2, 3)]),
+        (lambda x, y: y - ops.broadcast_to(x, shape=(2, 3)), [(2, 1), (2, 3)]),
+        (
+            lambda x, y: ops.broadcast_to(x, shape=(2, 3)) + ops.broadcast_to(y, shape=(2, 3)),
+            [(2, 1), (3,)],
+        ),
+    ],
+    "multiply in order": [
+        (lambda x, y, z: ops.transpose(x @ y, (1, 0)) - z, [(2, 3), (3, 4), (4, 2)]),
+        (lambda x, y, z: z / ops.transpose(x @ y, (1, 0)), [(5, 2, 3), (3, 4), (5, 4, 2)]),
+    ],
+    "join signs": [
+        (lambda x: ops.negate(ops.negate(x)), [(3,)]),
+        (lambda x, y: x + (-y), [(3,), (3,)]),
+        (lambda x, y: (-x) + y, [(3,), (2, 3)]),
+        (lambda x, y: (-x) + (-y), [(3,), (3,)]),
+        (lambda x, y: x - (-y), [(3,), (3,)]),
+        (lambda x, y: (-x) * y, [(3,), (3,)]),
+        (lambda x, y: x / (-y), [(3,), (3,)]),
+        (lambda x, y: (-x) @ (-y), [(2, 3), (3, 4)]),
+        (lambda x, y: x @ (-y), [(2, 3), (3, 4)]),
+    ],
+    "join factors": [
+        (lambda x: (x * 3.0) * 0.5, [(3,)]),
+        (lambda x: 0.5 * (Tensor(np.arange(3.0)) * x), [(2, 3)]),
+    ],
+    "double": [(lambda x: x + x, [(3,)])],
+    "scale one column": [
+        (lambda x, y: x @ y, [(3, 1), (1, 4)]),
+        (lambda x, y: x @ y, [(5, 9, 1), (1, 4)]),
+        (lambda x, y: x @ y, [(9, 1), (5, 1, 4)]),
+    ],
+    "lay constants out": [
+        (lambda x: x @ Tensor(np.arange(20.0).reshape(5, 4).T), [(3, 4)]),
+        (lambda x: Tensor(np.arange(20.0).reshape(5, 4)) @ x, [(2, 4, 3)]),
+        (lambda x: x @ Tensor(np.broadcast_to(np.arange(20.0).reshape(5, 4), (2, 5, 4))), [(3, 5)]),
+    ],
+    "join pads": [
+        (lambda x, y: ops.pad(x, [(0, 3)]) + ops.pad(y, [(2, 0)]), [(4, 2), (4, 3)]),
+        (
+            lambda x, y: ops.pad(x, [(3, 0), (0, 0)]) + ops.pad(y, [(0, 2), (0, 0)]),
+            [(2, 3), (3, 3)],
+        ),
+    ],
+}
+# What looks like it, and is not.
+SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
+    "drop neutral element": [
+        (lambda x: 1.0 / x, [(3,)]),
+        (lambda x: 0.0 - x, [(3,)]),
+        (lambda x: (x > 0.0) * 1.0, [(3,)]),
+        (lambda x: x * Tensor(np.ones((2, 1))), [(3,)]),
+    ],
+    "move later": [
+        (lambda x, y: ops.transpose(x, (1, 0)) * y, [(2, 3), (3, 2)]),
+        (lambda x, y: ops.reshape(x, (3, 2)) * y, [(2, 3), (2,)]),
+        (lambda x: ops.reshape(x, (3, 4)) * Tensor(np.arange(4.0)), [(4, 3)]),
+    ],
+    "sum where it lies": [
+        (
+            lambda x, y: ops.inner(ops.transpose(x, (1, 0)), ops.transpose(y, (1, 0)), 1),
+            [(2, 3), (2, 3)],
+        ),
+        (
+            lambda x, y: ops.inner(ops.reshape(x, (3, 4)), ops.reshape(y, (3, 4)), 1),
+            [(2, 6), (2, 6)],
+        ),
+    ],
+    "leave broadcasting to the operation": [
+        (lambda x: ops.broadcast_to(x, shape=(2, 3)) * 2.0, [(3,)]),
+    ],
+    "multiply in order": [
+        (lambda x, y, z: ops.transpose(x @ y, (1, 0, 2)) + z, [(2, 3, 4), (4, 4), (3, 2, 4)]),
+    ],
+    "join factors": [
+        (lambda x: (x * Tensor(np.arange(3.0))) * Tensor(np.arange(2.0)[:, None]), [(3,)]),
+    ],
+    "double": [(lambda x, y: x + y, [(3,), (3,)])],
+    "scale one column": [(lambda x, y: x @ y, [(1, 3), (3, 1)])],
+    "join pads": [
+        # They overlap, leave a gap, run in two directions, or broadcast.
+        (lambda x, y: ops.pad(x, [(0, 1)]) + ops.pad(y, [(1, 0)]), [(4, 2), (4, 2)]),
+        (lambda x, y: ops.pad(x, [(0, 3)]) + ops.pad(y, [(3, 0)]), [(4, 2), (4, 2)]),
+        (lambda x, y: ops.pad(x, [(0, 2), (0, 2)]) + ops.pad(y, [(2, 0), (2, 0)]), [(2, 2)] * 2),
+        (lambda x, y: ops.pad(x, [(0, 0)]) + ops.pad(y, [(0, 0), (0, 1)]), [(3,), (3, 2)]),
+        (lambda x, y: ops.pad(x, [(0, 3)]) + ops.pad(y, [(2, 0)]), [(1, 2), (4, 3)]),
+    ],
+}
+
+
+def test_every_simplification_has_a_case() -> None:
+    assert set(SIMPLIFIED) == set(LABELS.values())
+
+
+def numbered(cases: dict[str, list[tuple[Function, list[tuple[int, ...]]]]]) -> list[object]:
+    return [
+        pytest.param(label, function, shapes, id=f"{label} {number}")
+        for label, several in cases.items()
+        for number, (function, shapes) in enumerate(several)
+    ]
+
+
+@pytest.mark.parametrize(("label", "function", "shapes"), numbered(SIMPLIFIED))
+def test_a_simplification_finds_what_it_should(
+    label: str, function: Function, shapes: list[tuple[int, ...]]
+) -> None:
+    assert traced(function, *shapes).removed[label] > 0
+
+
+@pytest.mark.parametrize(("label", "function", "shapes"), numbered(SIMPLIFIED_NOT))
+def test_a_simplification_leaves_the_rest_alone(
+    label: str, function: Function, shapes: list[tuple[int, ...]]
+) -> None:
+    assert label not in traced(function, *shapes).removed
+
+
+def test_what_no_output_needs_is_dropped() -> None:
+    def function(x: Tensor) -> Tensor:
+        ops.exp(ops.tanh(x))
+        return x * x
+
+    program = traced(function, (3,))
+    assert program.removed["traced"] == 3
+    assert program.removed["dead: no output needs it"] == 2
+    assert [line.name for line in program.instructions] == ["multiply"]
+
+
+def test_equal_nodes_are_one() -> None:
+    program = traced(lambda x: ops.exp(x) * ops.tanh(ops.exp(x)) + ops.tanh(ops.exp(x)), (3,))
+    assert program.removed["merge equal nodes"] == 3
+    assert len(program.instructions) == 4
+    # Other parameters, another operation or other inputs make another node.
+    other = traced(lambda x: (x**3, x**2, ops.sum(x, 0), ops.sum(x, 1), ops.exp(x)), (3, 3))
+    assert other.removed["merge equal nodes"] == 0
+
+
+def test_views_cost_nothing() -> None:
+    program = traced(lambda x: ops.exp(ops.transpose(x[1:, :2], (1, 0))) * 1.0, (3, 4))
+    assert program.removed["turn views into views"] >= 1
+    assert [line.name for line in program.instructions] == ["exp"]
+
+
+def test_nothing_is_written_over_what_is_read_in_another_order() -> None:
+    square = traced(lambda x: ops.exp(x) * ops.transpose(ops.exp(x), (1, 0)), (3, 3))
+    assert len({line.out.ctypes.data for line in square.instructions}) == 2
+    traced(lambda x: ops.tanh(ops.exp(x)[1:]) + ops.exp(x)[:-1], (4,))
+
+
+def test_what_is_elementwise_is_written_over_its_input() -> None:
+    program = traced(lambda x: ops.tanh(ops.exp(ops.tanh(ops.exp(x)))), (100,))
+    assert program.buffer_bytes == 2 * 800  # the argument, which stays, and the work
+    assert len({line.out.ctypes.data for line in program.instructions}) == 1
+
+
+def test_a_program_can_be_read() -> None:
+    def function(x: Tensor, y: Tensor) -> Tensor:
+        return ops.sum_to(ops.exp(x) @ y, shape=(1, 4)) * 1.0
+
+    program = traced(function, (2, 3), (3, 4))
+    text = str(program)
+    summary, body = text.split("\n\n")
+    lines = body.split("\n")
+    assert len(lines) == len(program.instructions) == 3
+    for line, name, shape, size, reads in zip(
+        lines,
+        ["exp", "matmul", "sum_to"],
+        ["(2, 3)", "(2, 4)", "(1, 4)"],
+        ["48 B", "64 B", "32 B"],
+        ["(2, 3)", "(2, 3), (3, 4)", "(2, 4)"],
+        strict=True,
+    ):
+        assert line.split()[0] == name
+        assert shape in line
+        assert size in line
+        assert line.endswith(f"<- {reads}")
+    assert "1 drop neutral element" in summary
+    assert "3 instructions remain" in summary
+    assert f"{program.buffer_bytes:,} bytes" in summary
+
+
+# Any graph.
+
+Steps = list[tuple[str, int, int]]
+
+
+def matrix_product(a: Tensor, b: Tensor) -> Tensor | None:
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-1]:
+        return None
+    return ops.tanh(a @ ops.transpose(b, (1, 0)))
+
+
+def padded_side_by_side(a: Tensor, b: Tensor) -> Tensor | None:
+    if a.ndim < 1 or a.ndim != b.ndim or a.shape[:-1] != b.shape[:-1]:
+        return None
+    return ops.pad(a, [(0, b.shape[-1])]) + ops.pad(b, [(a.shape[-1], 0)])
+
+
+def reversed_axes(x: Tensor) -> Tensor:
+    return ops.transpose(x, tuple(range(x.ndim))[::-1])
+
+
+def fits_rows(x: Tensor) -> bool:
+    return x.ndim > 1 and x.shape[-1] == 3
+
+
+ROWS = Tensor(np.random.default_rng(11).standard_normal((3, 2)))
+ROW = Tensor(np.array([0.5, -1.0, 2.0]))
+
+# Each takes two Tensors and may answer None where their shapes do not allow it.
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor | None]] = {
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: ops.tanh(a * b),
+    "divide": lambda a, b: a / (b * b + 1.0),
+    "double": lambda a, b: a + a,
+    "negate": lambda a, b: -a,
+    "subtract negated": lambda a, b: a - (-b),
+    "scale": lambda a, b: (a * 0.5) * 3.0,
+    "neutral": lambda a, b: (1.0 * a + 0.0) / 1.0,
+    "tanh": lambda a, b: ops.tanh(a),
+    "sigmoid": lambda a, b: ops.sigmoid(a),
+    "softplus": lambda a, b: ops.softplus(a),
+    "square": lambda a, b: ops.tanh(a) ** 2,
+    "where": lambda a, b: ops.where(a > b, a, b * 0.5),
+    "stop": lambda a, b: ops.stop_gradient(a) * b,
+    "matmul": matrix_product,
+    "matmul constant": lambda a, b: a @ ROWS if fits_rows(a) else None,
+    "transposed product": lambda a, b: (
+        ops.swap_last_axes(a @ ROWS) + ops.crop(ops.swap_last_axes(a), [(1, 0), (0, 0)])
+        if fits_rows(a)
+        else None
+    ),
+    "add row": lambda a, b: a + ROW,
+    "outer": lambda a, b: ops.reshape(a, (-1, 1)) @ ops.reshape(b, (1, -1)),
+    "inner": lambda a, b: ops.inner(a, b, a.ndim) if a.shape == b.shape else None,
+    "inner moved": lambda a, b: ops.inner(reversed_axes(a), reversed_axes(a), a.ndim),
+    "logsumexp": lambda a, b: ops.logsumexp(a) if a.ndim else None,
+    "flatten": lambda a, b: ops.reshape(a, (-1,)),
+    "column": lambda a, b: ops.reshape(a, (-1, 1)),
+    "row": lambda a, b: ops.reshape(a, (1, -1)),
+    "reversed axes": lambda a, b: reversed_axes(a),
+    "swap": lambda a, b: ops.transpose(a, (1, 0)) if a.ndim > 1 else None,
+    "stack": lambda a, b: ops.broadcast_to(a, shape=(2, *a.shape)) if a.ndim < 3 else None,
+    "sum": lambda a, b: ops.sum(a, 0) if a.ndim else None,
+    "mean": lambda a, b: ops.mean(a, -1, keepdims=True) if a.ndim else None,
+    "crop": lambda a, b: ops.crop(a, [(1, 0)]) if a.ndim and a.shape[-1] > 1 else None,
+    "pad": lambda a, b: ops.pad(a, [(1, 2)]) if a.ndim else None,
+    "pads": padded_side_by_side,
+    "first": lambda a, b: a[0] if a.ndim else None,
+    "every other": lambda a, b: a[::2] if a.ndim else None,
+    "unfold": lambda a, b: (
+        ops.unfold(a, (1, 1), padding=(1, 0)) if a.ndim == 3 and a.shape[-1] < 4 else None
+    ),
+}
+MOST_ELEMENTS = 200
+
+
+def grown(steps: Steps, xs: Sequence[Tensor]) -> list[Tensor]:
+    """Apply the steps one after another to what is there; those that do not fit are left out."""
+    there = list(xs)
+    for name, first, second in steps:
+        a, b = there[first % len(there)], there[second % len(there)]
+        try:
+            made = OPERATIONS[name](a, b)
+        except ValueError:  # shapes that do not broadcast
+            continue
+        if made is not None and np.prod(made.shape) <= MOST_ELEMENTS:
+            there.append(made)
+    return there[len(xs) :]
+
+
+@settings(max_examples=120)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 9), st.integers(0, 9)),
+        min_size=2,
+        max_size=14,
+    )
+)
+def test_any_graph_and_its_gradients(steps: Steps) -> None:
+    def function(*xs: Tensor) -> tuple[Tensor, ...]:
+        made = grown(steps, xs)
+        total = xs[0][0, 0]
+        for tensor in made:
+            total = total + ops.sum(ops.tanh(tensor))
+        slopes = grad(total, xs)
+        squares = [ops.sum(slope * slope) for slope in slopes]
+        return (total, *made[-2:], *slopes, *grad(squares[0] + squares[1], xs))
+
+    draws = [normal((2, 3), (3,), (), seed=seed) for seed in range(3)]
+    assert_replays(function, draws, tolerance=1e-10)
