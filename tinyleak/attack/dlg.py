@@ -148,12 +148,12 @@ def attack_many(
     """
     count = len(params)
     seeds = range(count) if seeds is None else seeds
-    lengths = {len(shared), len(seeds), count if labels is None else len(labels), count}
-    if lengths != {count} or count == 0:
-        raise ValueError(
-            f"attack_many was given {count} weights, {len(shared)} gradients and {len(seeds)} "
-            "seeds; give one of each for every client"
-        )
+    given = {"weights": count, "gradients": len(shared), "seeds": len(seeds)}
+    if labels is not None:
+        given["lists of labels"] = len(labels)
+    if set(given.values()) != {count} or count == 0:
+        counts = ", ".join(f"{length} {what}" for what, length in given.items())
+        raise ValueError(f"attack_many was given {counts}; give one of each for every client")
     run = _Run(
         model, params, shared, batch, labels, seeds, restarts, settings or Settings(), device
     )
@@ -253,7 +253,7 @@ class _Run:
                 ):
                     if len(history) <= iteration:
                         history.append(float(value))
-                best = int(np.argmin(state.values))
+                best = _nearest(state.values)
                 if self.victims == 1:
                     stages.add(int(state.iterations[best]), state.x[best], state.values[best])
                 if on_progress is not None:
@@ -289,8 +289,7 @@ class _Run:
         interrupted: bool,
     ) -> Reconstruction:
         mine = slice(victim * self.restarts, (victim + 1) * self.restarts)
-        values = np.where(np.isfinite(state.values[mine]), state.values[mine], np.inf)
-        best = mine.start + int(np.argmin(values))
+        best = mine.start + _nearest(state.values[mine])
         row = state.x[best : best + 1]
         images = self._images(to_numpy(row[0]))
         matching = self.evaluator.matching(np.array([best]))
@@ -310,6 +309,11 @@ class _Run:
             seconds=time.perf_counter() - self.began,
             reason=reason,
         )
+
+
+def _nearest(distances: Array) -> int:
+    """Return the place of the smallest distance; what is not a number is farthest."""
+    return int(np.argmin(np.where(np.isfinite(distances), distances, np.inf)))
 
 
 def _targets(model: Model, batch: int, labels: Sequence[int]) -> Array:
