@@ -203,17 +203,14 @@ def _lay_constants_out(graph: Graph, node: Node) -> Node | None:
 
 def _with_long_lines(graph: Graph, x: Node) -> Node:
     rows, columns = x.shape[-2:]
-    along, across = (-1, -2) if columns >= rows else (-2, -1)
-    strides = x.array.strides
-    if strides[along] == x.array.itemsize and strides[across] == x.shape[along] * strides[along]:
-        return x
     # Leading axes along which it is only broadcast stay so.
-    once = x.array[tuple(slice(0, 1 if step == 0 else None) for step in strides[:-2])]
+    once = x.array[tuple(slice(0, 1 if step == 0 else None) for step in x.array.strides[:-2])]
+    lines = once if columns >= rows else once.swapaxes(-1, -2)
+    if lines.flags.c_contiguous:
+        return x
     module = array_module(once)
-    if along == -1:
-        laid_out = module.ascontiguousarray(once)
-    else:
-        laid_out = module.ascontiguousarray(once.swapaxes(-1, -2)).swapaxes(-1, -2)
+    lines = module.ascontiguousarray(lines)
+    laid_out = lines if columns >= rows else lines.swapaxes(-1, -2)
     return graph.constant(module.broadcast_to(laid_out, x.shape))
 
 
