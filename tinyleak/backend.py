@@ -7,7 +7,7 @@ and calls that module, so one line of code runs on either device.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from types import ModuleType
@@ -112,6 +112,22 @@ def take_into(
         # NumPy copies through a hidden buffer unless it is told not to check the indices.
         return np.take(array, indices, axis=axis, out=out, mode="clip")
     return module.take(array, indices, axis=axis, out=out)
+
+
+def join_into(
+    module: Any, arrays: Sequence[Array], axis: int, out: Array
+) -> list[Callable[[], object]]:
+    """Return the calls that lay arrays one after another along `axis` of `out`."""
+    if module is np:
+        return [partial(np.concatenate, arrays, axis, out)]
+    # CuPy's own function would send a list of the arrays to the GPU each time, if it is long.
+    calls: list[Callable[[], object]] = []
+    stop = 0
+    for array in arrays:
+        start, stop = stop, stop + array.shape[axis]
+        part = out[(slice(None),) * (axis % out.ndim) + (slice(start, stop),)]
+        calls.append(partial(module.copyto, part, array))
+    return calls
 
 
 def error_function(module: Any) -> Callable[..., Array]:

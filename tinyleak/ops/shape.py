@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, take_into
-from tinyleak.tensor import Tensor, as_tensor, primitive
+from tinyleak.backend import Array, join_into, take_into
+from tinyleak.tensor import Step, Tensor, as_tensor, primitive
 
 
 @primitive(view=True)
@@ -202,6 +202,11 @@ def _(g: Tensor, out: Tensor, x: Tensor, *, key: Key) -> tuple[Tensor]:
 def _concatenate(xp: Any, *arrays: Array, out: Array | None = None, axis: int) -> Array:
     """The arrays one after another along an axis."""
     return xp.concatenate(arrays, axis=axis, out=out)
+
+
+@_concatenate.steps
+def _(xp: Any, *arrays: Array, out: Array, axis: int) -> list[Step]:
+    return join_into(xp, arrays, axis, out)
 
 
 @_concatenate.rule
