@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, array_module
+from tinyleak.backend import Array, array_module, shares_memory
 from tinyleak.program.program import Program
 
 TILE = 16
@@ -24,21 +24,24 @@ WARP = 32
 WARPS_IN_BLOCK = 8
 
 MATMUL_SOURCE = r"""
-// C[b, i, j] = sum over k of A[b, i, k] B[b, k, j], for any strides, counted in elements.
+// C[p, q, i, j] = sum over k of A[p, q, i, k] B[p, q, k, j], for any strides, in elements.
+// The matrices are numbered by blockIdx.z = p * inner + q.
 
 // One thread for each element of C; a block of 16 x 16 shares what it reads.
 extern "C" __global__ void matmul_tiled(
-    const REAL* a, const REAL* b, REAL* c, int rows, int depth, int columns,
-    long long a_batch, long long a_row, long long a_column,
-    long long b_batch, long long b_row, long long b_column,
-    long long c_batch, long long c_row, long long c_column)
+    const REAL* a, const REAL* b, REAL* c, int inner, int rows, int depth, int columns,
+    long long a_outer, long long a_inner, long long a_row, long long a_column,
+    long long b_outer, long long b_inner, long long b_row, long long b_column,
+    long long c_outer, long long c_inner, long long c_row, long long c_column)
 {
     __shared__ REAL a_tile[16][17];
     __shared__ REAL b_tile[16][17];
     const int x = threadIdx.x, y = threadIdx.y;
     const int i = blockIdx.y * 16 + y, j = blockIdx.x * 16 + x;
-    a += blockIdx.z * a_batch;
-    b += blockIdx.z * b_batch;
+    const int p = blockIdx.z / inner, q = blockIdx.z % inner;
+    a += p * a_outer + q * a_inner;
+    b += p * b_outer + q * b_inner;
+    c += p * c_outer + q * c_inner;
     REAL total = 0;
     for (int start = 0; start < depth; start += 16) {
         const int ka = start + x, kb = start + y;
@@ -49,27 +52,29 @@ extern "C" __global__ void matmul_tiled(
         for (int k = 0; k < 16; ++k) total += a_tile[y][k] * b_tile[k][x];
         __syncthreads();
     }
-    if (i < rows && j < columns) c[blockIdx.z * c_batch + i * c_row + j * c_column] = total;
+    if (i < rows && j < columns) c[i * c_row + j * c_column] = total;
 }
 
 // One warp for each element of C: the lanes share a long sum, as in an inner product.
 extern "C" __global__ void matmul_long(
-    const REAL* a, const REAL* b, REAL* c, int rows, int depth, int columns,
-    long long a_batch, long long a_row, long long a_column,
-    long long b_batch, long long b_row, long long b_column,
-    long long c_batch, long long c_row, long long c_column)
+    const REAL* a, const REAL* b, REAL* c, int inner, int rows, int depth, int columns,
+    long long a_outer, long long a_inner, long long a_row, long long a_column,
+    long long b_outer, long long b_inner, long long b_row, long long b_column,
+    long long c_outer, long long c_inner, long long c_row, long long c_column)
 {
     const int lane = threadIdx.x;
     const long long element = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (element >= (long long)rows * columns) return;
     const int i = element / columns, j = element % columns;
-    a += blockIdx.z * a_batch + i * a_row;
-    b += blockIdx.z * b_batch + j * b_column;
+    const int p = blockIdx.z / inner, q = blockIdx.z % inner;
+    a += p * a_outer + q * a_inner + i * a_row;
+    b += p * b_outer + q * b_inner + j * b_column;
+    c += p * c_outer + q * c_inner;
     REAL total = 0;
     for (int k = lane; k < depth; k += 32) total += a[k * a_column] * b[k * b_row];
     for (int step = 16; step > 0; step /= 2)
         total += __shfl_down_sync(0xffffffffu, total, step);
-    if (lane == 0) c[blockIdx.z * c_batch + i * c_row + j * c_column] = total;
+    if (lane == 0) c[i * c_row + j * c_column] = total;
 }
 """
 
@@ -147,40 +152,46 @@ def product(module: Any, a: Array, b: Array, out: Array) -> Callable[[], object]
         a: (…, n, k), of any strides; leading axes broadcast.
         b: (…, k, m), likewise.
         out: (…, n, m).
+
+    Raises:
+        ValueError: the leading axes cannot be numbered as two, in all three alike.
     """
-    leading = out.shape[:-2]
-    batch = math.prod(leading)
-    a, b = (_one_leading_axis(module, x, leading) for x in (a, b))
-    c = _one_leading_axis(module, out, leading)
-    rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
+    a, b, c = _two_leading_axes(module, a, b, out)
+    outer, inner, rows, columns = c.shape
+    depth = a.shape[-1]
     size = out.dtype.itemsize
-    arguments = [a, b, c, *(np.int32(n) for n in (rows, depth, columns))]
+    arguments = [a, b, c, *(np.int32(n) for n in (inner, rows, depth, columns))]
     arguments += [np.int64(step // size) for x in (a, b, c) for step in x.strides]
     source = MATMUL_SOURCE.replace("REAL", "double" if size == 8 else "float")
-    if depth >= 2 * WARP and rows * columns * batch <= 2**16:
+    if depth >= 2 * WARP and c.size <= 2**16:
         kernel = module.RawKernel(source, "matmul_long")
-        grid = (-(-rows * columns // WARPS_IN_BLOCK), 1, batch)
+        grid = (-(-rows * columns // WARPS_IN_BLOCK), 1, outer * inner)
         block = (WARP, WARPS_IN_BLOCK, 1)
     else:
         kernel = module.RawKernel(source, "matmul_tiled")
-        grid = (-(-columns // TILE), -(-rows // TILE), batch)
+        grid = (-(-columns // TILE), -(-rows // TILE), outer * inner)
         block = (TILE, TILE, 1)
     return partial(kernel, grid, block, tuple(arguments))
 
 
-def _one_leading_axis(module: Any, x: Array, leading: Sequence[int]) -> Array:
-    """View matrices (…, n, m) as (batch, n, m).
+def _two_leading_axes(module: Any, a: Array, b: Array, out: Array) -> list[Array]:
+    """View matrices (…, n, m) as (outer, inner, n, m), whose strides a kernel can follow.
 
-    Raises:
-        ValueError: several leading axes do not make one without a copy.
+    One axis would not do: weights of R networks, (R, 1, …), broadcast over N images each.
     """
-    full = module.broadcast_to(x, (*leading, *x.shape[-2:]))
-    if len(leading) == 1:
-        return full
-    flat = full.reshape((math.prod(leading), *x.shape[-2:]))
-    if math.prod(leading) > 1 and not module.may_share_memory(flat, x):
-        raise ValueError(f"matrices of shape {x.shape} cannot be numbered along one leading axis")
-    return flat
+    leading = out.shape[:-2]
+    arrays = [
+        x if x is out else module.broadcast_to(x, leading + x.shape[-2:]) for x in (a, b, out)
+    ]
+    for split in range(len(leading) + 1):
+        numbered = math.prod(leading[:split]), math.prod(leading[split:])
+        views = [x.reshape((*numbered, *x.shape[-2:])) for x in arrays]
+        if all(shares_memory(module, *pair) for pair in zip(views, arrays, strict=True)):
+            return views
+    raise ValueError(
+        f"the matrices of {a.shape} @ {b.shape} cannot be numbered along two axes; "
+        "give them at most one leading axis that broadcasts"
+    )
 
 
 def _run(calls: Sequence[Callable[[], object]]) -> None:
