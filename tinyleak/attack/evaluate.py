@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tinyleak.attack.matching import Matching, Model
 from tinyleak.backend import Array, array_module
-from tinyleak.program import capture, trace
+from tinyleak.program import Program, capture, trace
 from tinyleak.tensor import Tensor
 
 CACHE_BYTES = 4 * 2**20
@@ -48,6 +48,7 @@ class Evaluator:
     _programs: dict[object, Evaluate] = field(default_factory=dict, init=False, repr=False)
     _in_batch: int = field(default=0, init=False, repr=False)
     _slice: int = field(default=1, init=False, repr=False)
+    _captures: bool = field(default=True, init=False, repr=False)
 
     def __call__(self, z: Array, rows: Rows) -> tuple[Array, Array]:
         """Return the distances (A,) and their gradients (A, n) at z: (A, n), of problems `rows`."""
@@ -85,13 +86,19 @@ class Evaluator:
         key = rows.tobytes() if stacked else len(rows)
         if key not in self._programs:
             function = self.matching(rows).value_and_gradient
-            if not self.compiled:
-                self._programs[key] = _eagerly(function)
-            elif array_module(z) is np:
-                self._programs[key] = trace(function, z, check=False)
+            if self.compiled:
+                self._programs[key] = self._captured(trace(function, z, check=False))
             else:
-                self._programs[key] = capture(trace(function, z, check=False))
+                self._programs[key] = _eagerly(function)
         return self._programs[key]
+
+    def _captured(self, program: Program) -> Evaluate:
+        """On a GPU, capture the program; once that has failed, it is not tried again."""
+        if array_module(*program.inputs) is np or not self._captures:
+            return program
+        captured = capture(program)
+        self._captures = captured is not program
+        return captured
 
     def _slice_that_fits(self, z: Array, rows: Rows) -> int:
         """Return into how large slices of about equal size these rows are best cut."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tinyleak.backend import Array, to_numpy
+from tinyleak.backend import Array, array_module, to_numpy
 
 MAX_FRAMES = 200
 """How many stages of a reconstruction are kept; beyond that every second one is dropped."""
@@ -59,7 +59,10 @@ class Progress(NamedTuple):
 
 
 class Stages:
-    """Keeps stages of a run, evenly spaced, never more than `MAX_FRAMES` and the last."""
+    """Keeps stages of a run, evenly spaced, never more than `MAX_FRAMES` and the last.
+
+    They stay on the device until they are asked for: the attack does not wait for them.
+    """
 
     def __init__(self) -> None:
         self._stages: list[tuple[int, Array, float]] = []
@@ -72,12 +75,18 @@ class Stages:
         # The last one is provisional: it stays only if it stands at a whole multiple.
         if self._stages and self._stages[-1][0] % self._every:
             self._stages.pop()
-        self._stages.append((iteration, to_numpy(x), float(value)))
+        # A copy, since a row of many attacks would keep all of them in memory.
+        row = x if iteration % self._every else x.copy()
+        self._stages.append((iteration, row, float(value)))
         if len(self._stages) > MAX_FRAMES:
             self._every *= 2
             self._stages = [stage for stage in self._stages if stage[0] % self._every == 0]
 
     @property
     def kept(self) -> list[tuple[int, Array, float]]:
-        """The stages, in order."""
-        return self._stages
+        """The stages, in order, on the host."""
+        if not self._stages:
+            return []
+        iterations, rows, values = zip(*self._stages, strict=True)
+        together = to_numpy(array_module(*rows).stack(rows))
+        return list(zip(iterations, together, values, strict=True))
