@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from tinyleak import ops
+from tinyleak.backend import array_module
 from tinyleak.grad import grad
 from tinyleak.tensor import PRIMITIVES, Tensor
 
@@ -85,11 +86,8 @@ def second_order(case: Case, xs: Sequence[Tensor], constants: Sequence[Tensor]) 
 
 
 def on_device_of(like: Tensor, array: np.ndarray) -> Tensor:
-    if isinstance(like.data, np.ndarray | np.generic):
-        return Tensor(array.astype(like.dtype))
-    import strict_cupy
-
-    return Tensor(strict_cupy.asarray(array.astype(like.dtype)))
+    # Not `like.data`, which a Tensor that is being traced refuses.
+    return Tensor(array_module(like._array).asarray(array.astype(like.dtype)))
 
 
 def torch_unfold(x: torch.Tensor, kernel: Shape, stride: Shape, padding: Shape) -> torch.Tensor:

@@ -10,7 +10,9 @@ that `tinyleak.backend.array_module` traces back to this module. The arithmetic 
 - every result is an array, also the 0-dimensional ones of which NumPy makes scalars;
 - `empty` is filled with NaN, since what lies in fresh memory is nobody's business;
 - `traffic` counts what costs time on a GPU: "to_device" and "to_host" (copies between the
-  memories; `float(x)` and `bool(x)` are such copies) and "synchronize" (other waiting).
+  memories; `float(x)` and `bool(x)` are such copies), "synchronize" (other waiting), and what
+  helps, "launch" (of a captured graph);
+- streams, graphs, memory pools and kernels are those of `strict_cuda`, with CUDA's rules.
 
 In places it is stricter than CuPy, where CuPy's leniency is slow or only documented by accident:
 arrays are not iterated, not indexed with lists, ufuncs take no `where`, and there is no `random`.
@@ -21,11 +23,11 @@ from __future__ import annotations
 import functools as _functools
 import inspect as _inspect
 import sys as _sys
-from collections import Counter as _Counter
 from types import ModuleType as _ModuleType
 from types import SimpleNamespace as _SimpleNamespace
 
 import numpy as _np
+import strict_cuda as _strict_cuda
 
 try:
     import cupy as _cupy
@@ -35,11 +37,13 @@ except ImportError:
 # `array_module` looks the module up by the name of the array's class.
 _sys.modules["strict_cupy"] = _sys.modules[__name__]
 
+_run = _strict_cuda.run
+RawKernel = _strict_cuda.RawKernel
+cuda = _strict_cuda.cuda
+traffic = _strict_cuda.traffic
+
 knows_cupy = _cupy is not None
 """Whether names and arguments are checked against the real CuPy."""
-
-traffic: _Counter[str] = _Counter()
-"""How often data crossed between the memories, and how often the host waited."""
 
 _FROM_DATA = {"array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray"}
 _FROM_NOTHING = {
@@ -50,6 +54,7 @@ _ABOUT_TYPES = {"broadcast_shapes", "can_cast", "isscalar", "issubdtype", "promo
 _ABOUT_TYPES |= {"result_type"}
 # Their result's shape depends on the data, so the host waits for it.
 _WAITING = {"argwhere", "extract", "flatnonzero", "nonzero", "unique"}
+_JOINING = {"concatenate", "hstack", "stack", "vstack"}
 _PYTHON_IN_NUMPY_ONLY = {"allclose", "array_equal", "array_equiv"}
 _UFUNC_KEYWORDS = {"casting", "dtype", "out"}
 _GUFUNC_KEYWORDS = {"axes", "axis", "casting", "dtype", "keepdims", "order", "out", "signature"}
@@ -90,7 +95,7 @@ class ndarray:  # noqa: N801
     # What moves data to the host.
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        traffic["to_host"] += 1
+        _strict_cuda.crossing("to_host")
         if out is not None:
             _np.copyto(out, self._host)
             return out
@@ -128,13 +133,15 @@ class ndarray:  # noqa: N801
     # Indexing.
 
     def __getitem__(self, key):
-        return _new(self._host[_host_key(key)])
+        return _new(_run("getitem", _np.ndarray.__getitem__, self._host, _host_key(key)))
 
     def __setitem__(self, key, value):
-        self._host[_host_key(key)] = _to_numpy(value)
+        host = self._host
+        args = (host, _host_key(key), _to_numpy(value))
+        _run("setitem", _np.ndarray.__setitem__, *args, writes=(host,))
 
     def __copy__(self):
-        return _new(self._host.copy())
+        return _new(_run("copy", _np.ndarray.copy, self._host))
 
     def __deepcopy__(self, memo):
         return self.__copy__()
@@ -154,15 +161,17 @@ class _Function:
     def __call__(self, *args, **kwargs):
         self._check(args, kwargs)
         if self.name in _WAITING or (self.name == "where" and len(args) == 1):
-            traffic["synchronize"] += 1
+            _strict_cuda.waiting()
+        if self.name in _JOINING and len(args[0]) > 8:
+            _strict_cuda.crossing("to_device")  # a list of where the arrays lie
         if self.name in _FROM_DATA:
-            return _from_data(self.function, *args, **kwargs)
+            return _from_data(self.name, self.function, *args, **kwargs)
         known = {}
         given = [_to_numpy(value, known) for value in args]
         named = {key: _to_numpy(value, known) for key, value in kwargs.items()}
         if not known and self.name not in _FROM_NOTHING | _ABOUT_TYPES:
             self._refuse_without_arrays()
-        result = self.function(*given, **named)
+        result = _run(self.name, self.function, *given, writes=self._written(given), **named)
         if self.name.startswith("empty"):
             result = _poisoned(result)
         if self.name in _PYTHON_IN_NUMPY_ONLY:
@@ -177,6 +186,9 @@ class _Function:
                 raise TypeError(f"cupy.{self.name}: {error}") from None
             except ValueError:
                 pass  # written in C, without a signature
+
+    def _written(self, given):
+        return given[:1] if self.name == "copyto" else ()
 
     def _refuse_without_arrays(self):
         raise TypeError(f"cupy.{self.name} needs an array of the device")
@@ -197,6 +209,9 @@ class _Ufunc(_Function):
         if self.function.signature and len(args) > self.function.nin:
             raise ValueError(f"cupy.{self.name} takes out by name alone")
 
+    def _written(self, given):
+        return given[self.function.nin :]
+
     def _refuse_without_arrays(self):
         pass  # a ufunc of scalars alone is right in CuPy
 
@@ -204,18 +219,18 @@ class _Ufunc(_Function):
         if self.name not in _UFUNCS_WITH_AT or array.dtype.name not in _DTYPES_WITH_AT:
             raise TypeError(f"cupy.{self.name}.at does not work on {array.dtype}")
         operands = () if values is None else (_to_numpy(values),)
-        self.function.at(_to_numpy(array), _host_key(indices), *operands)
+        host = _to_numpy(array)
+        _run("at", self.function.at, host, _host_key(indices), *operands, writes=(host,))
 
     def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
         known = {}
         target = _to_numpy(out, known)
-        result = self.function.reduce(
-            _to_numpy(array), axis=axis, dtype=dtype, out=target, keepdims=keepdims
-        )
+        settings = {"axis": axis, "dtype": dtype, "out": target, "keepdims": keepdims}
+        result = _run(self.name, self.function.reduce, _to_numpy(array), **settings)
         return _to_device(result, known)
 
     def outer(self, a, b):
-        return _to_device(self.function.outer(_to_numpy(a), _to_numpy(b)), {})
+        return _to_device(_run(self.name, self.function.outer, _to_numpy(a), _to_numpy(b)), {})
 
 
 class _Submodule:
@@ -260,17 +275,6 @@ def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
     return a.get(order=order, out=out)
 
 
-def _wait():
-    traffic["synchronize"] += 1
-
-
-cuda = _SimpleNamespace(
-    get_current_stream=lambda: _SimpleNamespace(synchronize=_wait),
-    Device=lambda: _SimpleNamespace(synchronize=_wait),
-)
-
-
-
 def _special():
     """`cupyx.scipy.special`, of which only `erf` is offered."""
     from scipy.special import erf  # noqa: PLC0415
@@ -288,13 +292,13 @@ def _new(host):
     return made
 
 
-def _from_data(function, data, *args, **kwargs):
+def _from_data(name, function, data, *args, **kwargs):
     kwargs.pop("blocking", None)
     if isinstance(data, ndarray):
-        result = function(data._host, *args, **kwargs)
+        result = _run(name, function, data._host, *args, **kwargs)
         return data if result is data._host else _new(result)
     _refuse_lists_of_arrays(data)
-    traffic["to_device"] += 1
+    _strict_cuda.crossing("to_device")
     # The device has a memory of its own: what the host then does to its array is not seen there.
     return _new(_np.array(function(data, *args, **kwargs)))
 
@@ -347,7 +351,7 @@ def _host_key(key):
     if any(isinstance(part, list) for part in parts):
         raise TypeError("index with a slice, a number or an array of the device, not with a list")
     if any(isinstance(part, ndarray) and part.dtype == bool for part in parts):
-        traffic["synchronize"] += 1
+        _strict_cuda.waiting()
     has_ellipsis = any(part is ... for part in parts)
     return tuple(_to_numpy(part) for part in parts) + (() if has_ellipsis else (...,))
 
@@ -424,7 +428,9 @@ def _method(name, keywords):
         known = {id(self._host): self}
         given = [_to_numpy(value, known) for value in args]
         named = {key: _to_numpy(value, known) for key, value in kwargs.items()}
-        return _to_device(getattr(self._host, name)(*given, **named), known)
+        call = getattr(_np.ndarray, name)
+        writes = (self._host,) if name == "fill" else ()
+        return _to_device(_run(name, call, self._host, *given, writes=writes, **named), known)
 
     method.__name__ = name
     return method
