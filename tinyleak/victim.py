@@ -1,4 +1,7 @@
-"""A client that shares its gradient: data and weights in, gradient out."""
+"""A client that shares its gradient: data and weights in, gradient out.
+
+And, since here the client's data are known, how close an attack on that gradient came to them.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attack.matching import Model, parameter_gradients
+from tinyleak.attack import Model, Reconstruction, parameter_gradients
 from tinyleak.backend import Array
+from tinyleak.metrics import match_batch, mse, psnr
+from tinyleak.nn.init import draw
 from tinyleak.nn.losses import one_hot
 from tinyleak.tensor import Tensor
+
+RECOVERED_MSE = 1e-3
+"""An image counts as recovered below this mean squared error, of pixels in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -66,4 +74,84 @@ def share(
         numbers,
         {name: weight.data for name, weight in weights.items()},
         {name: gradient.data for name, gradient in gradients.items()},
+    )
+
+
+def simulate(
+    model: Model,
+    images: Array,
+    labels: Sequence[int] | Array,
+    *,
+    seed: int = 0,
+    scheme: str = "uniform",
+    dtype: str = "float64",
+) -> Victim:
+    """Return a client whose network has just been initialised, and who shares its gradient.
+
+    The weights come from `numpy.random.default_rng([seed, 0])`, so that one seed given to this
+    function and to `tinyleak.attack.attack` means one experiment, here and on the command line,
+    and its weights and its start are still independent.
+
+    Args:
+        model: the network.
+        images: (N, C, H, W), pixels in [0, 1].
+        labels: (N,) whole numbers.
+        seed: 0 or more.
+        scheme: of the weights, one of `tinyleak.nn.init.SCHEMES`.
+        dtype: in which the client computes, "float64" or "float32".
+
+    Raises:
+        ValueError: an unknown scheme, or as `share` does.
+    """
+    params = draw(model.shapes, np.random.default_rng([seed, 0]), scheme)
+    return share(model, params, images, labels, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A reconstruction beside the truth, image by image in the client's order.
+
+    Attributes:
+        order: (N,), which of the images found lies beside each of the client's.
+        images: (N, C, H, W), found.
+        labels: (N,), found.
+        soft_labels: (N, K), the probabilities found.
+        mse: (N,), mean squared errors.
+        psnr: (N,), peak signal-to-noise ratios in dB.
+        recovered: (N,), whether an image's MSE is below `RECOVERED_MSE` and its label is right.
+    """
+
+    order: Array
+    images: Array
+    labels: Array
+    soft_labels: Array
+    mse: Array
+    psnr: Array
+    recovered: Array
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every image of the client was recovered, with its label."""
+        return bool(self.recovered.all())
+
+
+def judge(victim: Victim, found: Reconstruction) -> Outcome:
+    """Compare what an attack found with what the client had, in the order that fits best.
+
+    Raises:
+        ValueError: another number or size of images than the client's.
+    """
+    # An order of one image needs no search, and so not the library that searches.
+    alone = len(found.images) == 1
+    order = np.zeros(1, np.int64) if alone else match_batch(found.images, victim.images)
+    images, labels = found.images[order], found.labels[order]
+    errors = mse(images, victim.images)
+    return Outcome(
+        order=order,
+        images=images,
+        labels=labels,
+        soft_labels=found.soft_labels[order],
+        mse=errors,
+        psnr=psnr(images, victim.images),
+        recovered=(errors < RECOVERED_MSE) & (labels == victim.labels),
     )
