@@ -1,0 +1,93 @@
+"""The README does what it says: its attack runs, and its commands parse."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import tokenize
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyleak.cli import build_parser
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+LINES = 20
+
+
+def blocks(*languages: str, text: str | None = None) -> list[str]:
+    """The contents of the README's fenced code blocks in one of these languages."""
+    text = README.read_text(encoding="utf-8") if text is None else text
+    return re.findall(rf"^```(?:{'|'.join(languages)})\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def lines_of_code(code: str) -> int:
+    """How many lines hold code: not blank ones, nor those that are all comment."""
+    ignored = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENCODING}
+    ignored |= {tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    held: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type not in ignored:
+            held.update(range(token.start[0], token.end[0] + 1))
+    return len(held)
+
+
+def commands(text: str | None = None) -> list[str]:
+    """The lines of the README's shell blocks that call tinyleak, a prompt before them or not."""
+    found = []
+    for block in blocks("console", "bash", "sh", text=text):
+        lines = block.replace("\\\n", " ").splitlines()
+        # Where there are prompts, lines without one are output.
+        prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        parts = [part.strip() for line in prompted or lines for part in line.split("&&")]
+        found += [part for part in parts if part.split()[:1] == ["tinyleak"]]
+    return found
+
+
+def test_the_attack_in_the_readme_recovers_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = blocks("python")
+    if not found:
+        pytest.skip("README.md has no Python block yet")
+    code = found[0]
+    assert lines_of_code(code) <= LINES
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(code, str(README), "exec"), names)
+    x, truth = np.asarray(names["x"]), np.asarray(names["truth"])
+    assert x.size == truth.size > 1
+    assert np.mean((x.ravel() - truth.ravel()) ** 2) < 1e-3
+
+
+def test_the_commands_in_the_readme_parse() -> None:
+    found = commands()
+    if not found:
+        pytest.skip("README.md has no command yet")
+    for line in found:
+        try:
+            build_parser().parse_args(shlex.split(line, comments=True)[1:])
+        except SystemExit as stop:
+            assert stop.code == 0, f"README.md: {line!r} is no command of tinyleak"
+
+
+# The checks themselves
+
+
+def test_lines_of_code_are_those_with_code_on_them() -> None:
+    code = "# a comment\nx = 1  # and a line\n\nfor i in range(3):\n    x += (i\n          + 1)\n"
+    assert lines_of_code(code) == 4
+    assert lines_of_code('text = """one\ntwo\n"""\n') == 3
+
+
+def test_commands_are_found_in_shell_blocks_alone() -> None:
+    text = (
+        "tinyleak in the text\n```console\n$ tinyleak info\ntinyleak  0.1.0\n```\n"
+        "```python\ntinyleak = 1\n```\n"
+        "```bash\npip install . && tinyleak info\ntinyleak attack \\\n  --seed 3  # so\n```\n"
+    )
+    expected = [["tinyleak", "info"], ["tinyleak", "info"], ["tinyleak", "attack", "--seed", "3"]]
+    assert [shlex.split(line, comments=True) for line in commands(text)] == expected

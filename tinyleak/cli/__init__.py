@@ -1,0 +1,122 @@
+"""The command line: one file a command, each with NAME, SUMMARY, `add_arguments` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+from tinyleak import __version__
+from tinyleak.cli import attack, info
+
+SUCCEEDED, FAILED, BAD_REQUEST = 0, 1, 2
+
+DESCRIPTION = "Deep Leakage from Gradients: recover training data from the gradients it made."
+
+EXIT_CODES = """\
+exit codes:
+  0  the attack succeeded, or the command did what it was asked for
+  1  the attack ended without success, or was interrupted
+  2  the request was bad; one line on the standard error says why
+"""
+
+
+class Command(Protocol):
+    """What a command's file holds."""
+
+    NAME: str
+    SUMMARY: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it, and return the exit code. Errors are raised, as everywhere."""
+
+
+COMMANDS: tuple[Command, ...] = (attack, info)
+"""A new command is a new file beside this one, and an entry here."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line's arguments, by default `sys.argv[1:]`, and return the exit code.
+
+    Raises:
+        SystemExit: the arguments do not parse, or only --help or --version was asked for.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path may hold what a terminal's encoding lacks; that is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(build_parser().parse_args(argv))
+        finally:
+            # What is buffered is written now, while a reader who has left can be dealt with.
+            print(end="", flush=True)
+    except BrokenPipeError:
+        # What could not be written is tried again when Python exits, and must not fail then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        print("tinyleak: interrupted before it was done", file=sys.stderr)
+        return FAILED
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run the command that was asked for; answer an error with one line."""
+    try:
+        code: int = args.run(args)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"tinyleak: {_one_line(error)}", file=sys.stderr)
+        return BAD_REQUEST
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog="tinyleak",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tinyleak {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = commands.add_parser(
+            command.NAME,
+            help=command.SUMMARY,
+            description=f"{command.SUMMARY[0].upper()}{command.SUMMARY[1:]}.",
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(subparser)
+        subparser.add_argument(
+            "--debug", action="store_true", help="show where an error comes from"
+        )
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers a bad request with one line, as the rest of tinyleak does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_REQUEST, f"tinyleak: {message}; see {self.prog} --help\n")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if text and isinstance(error, ValueError | TypeError | OSError | MemoryError):
+        return text
+    return f"{type(error).__name__}: {text or 'no more is known'}; --debug shows where"

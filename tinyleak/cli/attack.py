@@ -1,0 +1,128 @@
+"""`tinyleak attack`: a client with known images shares its gradient, and the attack recovers them.
+
+The client is simulated, so that the reconstruction can be judged by the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tinyleak.attack import attack
+from tinyleak.cli.options import (
+    SCHEMES,
+    add_data_options,
+    add_network_options,
+    add_recipe_options,
+    build_model,
+    build_settings,
+    read_data,
+    take_batch,
+    whole_number,
+)
+from tinyleak.cli.progress import progress_bar
+from tinyleak.cli.result import FILES, Result
+from tinyleak.report import prepare_directory
+from tinyleak.victim import judge, simulate
+
+NAME = "attack"
+SUMMARY = "recover a client's images from the gradient that it shares"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_data_options(parser)
+    add_network_options(parser)
+    add_recipe_options(parser)
+    group = parser.add_argument_group("how it is run")
+    group.add_argument(
+        "--seed",
+        metavar="S",
+        type=whole_number(0),
+        default=0,
+        help="decides the weights and the noise that the attack starts from (default: %(default)s)",
+    )
+    group.add_argument(
+        "--restarts",
+        metavar="R",
+        type=whole_number(1),
+        default=1,
+        help="starts that are run side by side; the nearest counts (default: %(default)s)",
+    )
+    group.add_argument(
+        "--labels",
+        choices=("optimise", "known"),
+        default="optimise",
+        help="find the labels with the images, or be told them (default: %(default)s)",
+    )
+    group.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)"
+    )
+    group = parser.add_argument_group("what comes out")
+    group.add_argument(
+        "--out", metavar="DIR", type=Path, help=f"a new directory for {', '.join(FILES)}"
+    )
+    group.add_argument("--force", action="store_true", help="write into DIR even if it exists")
+    group.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Attack, judge, write, summarise: 0 if every image and label was recovered, else 1.
+
+    Raises:
+        ValueError: a request that cannot be met.
+        OSError: files that cannot be read or written.
+    """
+    with _output_directory(args.out, force=args.force) as directory:
+        settings = build_settings(args)
+        dataset = read_data(args)
+        images, labels = take_batch(args, dataset)
+        model = build_model(args, dataset)
+        victim = simulate(
+            model, images, labels, seed=args.seed, scheme=SCHEMES[args.init], dtype=settings.dtype
+        )
+        with progress_bar(images, settings, quiet=args.quiet) as on_progress:
+            found = attack(
+                model,
+                victim.params,
+                victim.gradients,
+                batch=args.batch,
+                labels=victim.labels.tolist() if args.labels == "known" else None,
+                seed=args.seed,
+                restarts=args.restarts,
+                settings=settings,
+                device=args.device,
+                on_progress=on_progress,
+            )
+            # Still under the bar, since drawing takes seconds.
+            outcome = judge(victim, found)
+            result = Result(args, model, settings, victim, found, outcome)
+            if directory is not None:
+                result.write(directory)
+    if not args.quiet:
+        print(result.summary())
+    if found.reason == "interrupted":
+        kept = "was not kept, for want of --out" if directory is None else f"is in {directory}"
+        print(f"tinyleak: interrupted; the best so far {kept}", file=sys.stderr)
+        return 1
+    return 0 if outcome.succeeded else 1
+
+
+@contextlib.contextmanager
+def _output_directory(path: Path | None, *, force: bool) -> Iterator[Path | None]:
+    """Prepare the output directory before anything is computed, so that nothing is in vain.
+
+    Where the request then turns out to be bad, take the new, empty directory away again: the same
+    command, put right, is not to be refused because of it.
+    """
+    directory = None if path is None else prepare_directory(path, force=force)
+    try:
+        yield directory
+    except BaseException:
+        if directory is not None and not force:
+            with contextlib.suppress(OSError):  # it is not empty
+                directory.rmdir()
+        raise

@@ -1,0 +1,72 @@
+"""The bar that shows how far an attack is, while somebody watches."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tinyleak.attack import Progress, Settings
+from tinyleak.attack.dlg import OUTER_STEP
+from tinyleak.backend import Array
+from tinyleak.metrics import match_batch, mse
+
+SOONEST, LATEST = 0.1, 1.0
+"""Seconds between two updates: many a second where they are cheap, few where they are not."""
+
+LEISURE = 50
+"""How much longer than an update takes the attack is left alone after it, up to `LATEST`."""
+
+FORMAT = "iteration {n_fmt}/{total_fmt} |{bar}| {desc}, {elapsed}"
+
+
+@contextmanager
+def progress_bar(
+    truth: Array, settings: Settings, *, quiet: bool = False
+) -> Iterator[Callable[[Progress], None] | None]:
+    """Give an attack's `on_progress` that draws a bar on the standard error, if it is a terminal.
+
+    Args:
+        truth: (N, C, H, W), what the attack is to find.
+        settings: the attack's.
+        quiet: draw none anyway.
+    """
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    total = settings.iterations * (OUTER_STEP if settings.line_search == "none" else 1)
+    with tqdm(
+        total=total, bar_format=FORMAT, leave=False, dynamic_ncols=True, file=sys.stderr
+    ) as bar:
+        yield Meter(bar, truth)
+
+
+class Meter:
+    """Moves a tqdm bar along, and says how close the attack is; most calls return at once."""
+
+    def __init__(self, bar: Any, truth: Array) -> None:
+        self.bar, self.truth = bar, truth
+        self.due = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of an iteration."""
+        now = time.perf_counter()
+        if now < self.due:
+            return
+        self.bar.n = progress.iteration
+        error = self.error(progress.images())
+        self.bar.set_description_str(
+            f"distance {progress.distance:.1e}, MSE {error:.1e}", refresh=True
+        )
+        finished = time.perf_counter()
+        self.due = finished + min(max(SOONEST, LEISURE * (finished - now)), LATEST)
+
+    def error(self, images: Array) -> float:
+        """Return the mean squared error of the whole batch, in the order that fits best."""
+        if len(images) > 1:
+            images = images[match_batch(images, self.truth)]
+        return float(mse(images, self.truth).mean())

@@ -1,0 +1,185 @@
+"""What `tinyleak attack` leaves behind: the files of --out, and a summary for a person."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyleak import __version__
+from tinyleak.attack import Reconstruction, Settings
+from tinyleak.backend import Array, device_module
+from tinyleak.metrics import mse
+from tinyleak.nn import MLP, LeNet
+from tinyleak.report import (
+    Frame,
+    loss_figure,
+    player,
+    progress_figure,
+    write_arrays,
+    write_json,
+)
+from tinyleak.victim import RECOVERED_MSE, Outcome, Victim
+
+FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "player.html")
+
+
+@dataclass(frozen=True)
+class Result:
+    """An attack that has ended.
+
+    Attributes:
+        args: what was asked for.
+        model: the network that the client trains.
+        settings: how the attack was run.
+        victim: the client.
+        found: what the attack found.
+        outcome: how close that is.
+    """
+
+    args: argparse.Namespace
+    model: LeNet | MLP
+    settings: Settings
+    victim: Victim
+    found: Reconstruction
+    outcome: Outcome
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what result.json says: the outcome, and all that it takes to get it again."""
+        args, found, outcome = self.args, self.found, self.outcome
+        return {
+            "succeeded": outcome.succeeded,
+            "reason": found.reason,
+            "mse": outcome.mse,
+            "psnr": outcome.psnr,
+            "labels_true": self.victim.labels,
+            "labels_recovered": outcome.labels,
+            "gradient_distance": found.distance,
+            "iterations": found.iterations,
+            "evaluations": found.evaluations,
+            "seconds": found.seconds,
+            "settings": {
+                "data": args.data if args.image is None else None,
+                "data_dir": _readable(args.data_dir),
+                "image": _readable(args.image),
+                "index": args.index,
+                "batch": args.batch,
+                "label": args.label,
+                "model": args.model,
+                "image_shape": self.model.image_shape,
+                "classes": self.model.classes,
+                "activation": args.activation,
+                "init": args.init,
+                "seed": args.seed,
+                "recipe": args.recipe,
+                **asdict(self.settings),
+                "restarts": args.restarts,
+                "labels": args.labels,
+                "device": args.device,
+            },
+            "versions": _versions(args.device),
+        }
+
+    def write(self, directory: Path) -> None:
+        """Write all `FILES` into the directory, those that cannot be made from others first.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        truth, outcome = self.victim.images, self.outcome
+        write_json(directory / "result.json", self.as_dict())
+        write_arrays(
+            directory / "reconstruction.npz",
+            images=outcome.images,
+            truth=truth,
+            labels=outcome.labels,
+            labels_true=self.victim.labels,
+            soft_labels=outcome.soft_labels,
+            distances=self.found.distances,
+        )
+        frames = self._frames()
+        progress_figure(
+            directory / "progress.png",
+            frames,
+            truth,
+            labels_true=self.victim.labels.tolist(),
+            labels_recovered=outcome.labels.tolist(),
+        )
+        loss_figure(
+            directory / "loss.png",
+            [frame.iteration for frame in frames],
+            [frame.distance for frame in frames],
+            np.stack([mse(frame.images, truth) for frame in frames]),
+            success_below=RECOVERED_MSE,
+        )
+        title = "An image out of a gradient" if len(truth) == 1 else "Images out of a gradient"
+        player(directory / "player.html", frames, truth, title=title)
+
+    def _frames(self) -> list[Frame]:
+        """Return the stages as the report wants them, in the order of the client's images."""
+        frames = []
+        for iteration, images, distance in self.found.frames:
+            ordered = images[self.outcome.order]
+            frames.append(Frame(iteration, ordered, mse(ordered, self.victim.images), distance))
+        return frames
+
+    def summary(self) -> str:
+        """Return the few lines that tell a person what happened."""
+        args, found, outcome = self.args, self.found, self.outcome
+        count, recovered = len(self.victim.images), int(outcome.recovered.sum())
+        right = np.array_equal(outcome.labels, self.victim.labels)
+        shape = "x".join(map(str, self.model.image_shape))
+        verdict = "success" if outcome.succeeded else "NO success"
+        if count > 1:
+            verdict += f", {recovered} of {count} images recovered"
+        lines = {
+            "attacked": f"{_source(args)}, {shape}; {args.model} with {args.activation}, "
+            f"init {args.init}, seed {args.seed}",
+            "result": f"{verdict}: {found.reason} after {found.iterations} iterations",
+            "error": f"MSE {_range(outcome.mse, '.1e')}, PSNR {_range(outcome.psnr, '.1f')} dB",
+            "label" if count == 1 else "labels": _listed(outcome.labels)
+            + (" (right)" if right else f" (in truth {_listed(self.victim.labels)})"),
+            "distance": f"{found.distance:.1e} between the gradients",
+            "cost": f"{found.evaluations} evaluations, {found.seconds:.1f} s",
+            "files": "none (--out DIR writes the result, pictures and a player)"
+            if args.out is None
+            else f"{args.out}: {', '.join(FILES)}",
+        }
+        return "\n".join(f"{name:<10}{text}" for name, text in lines.items())
+
+
+def _versions(device: str) -> dict[str, str]:
+    versions = {
+        "tinyleak": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    if device == "cuda":
+        versions["cupy"] = device_module(device).__version__
+    return versions
+
+
+def _readable(path: Path | None) -> str | None:
+    """Return a path as text that UTF-8 can hold, whatever bytes it is made of."""
+    return None if path is None else str(path).encode(errors="backslashreplace").decode()
+
+
+def _source(args: argparse.Namespace) -> str:
+    if args.image is not None:
+        return f"image {args.image}"
+    if args.batch == 1:
+        return f"{args.data} image {args.index}"
+    return f"{args.data} images {args.index} to {args.index + args.batch - 1}"
+
+
+def _range(values: Array, form: str) -> str:
+    low, high = f"{values.min():{form}}", f"{values.max():{form}}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _listed(labels: Array) -> str:
+    return " ".join(map(str, labels))
