@@ -30,7 +30,8 @@ class Reconstruction:
         soft_labels: (N, K), the probabilities.
         distance: the distance between gradients at the end, as the settings scale it.
         distances: that distance after each iteration, the start first.
-        frames: stages on the way.
+        frames: stages on the way, each of the restart that was nearest then; the first is the
+            start, the last is what is returned.
         iterations: how many L-BFGS took.
         evaluations: how often the objective was evaluated.
         seconds: from the start of the whole call.
@@ -59,7 +60,7 @@ class Progress(NamedTuple):
 
 
 class Stages:
-    """Keeps stages of a run, evenly spaced, never more than `MAX_FRAMES` and the last.
+    """Keeps stages of a run: evenly spaced ones, `MAX_FRAMES` at most, and the last.
 
     They stay on the device until they are asked for: the attack does not wait for them.
     """
@@ -68,25 +69,28 @@ class Stages:
         self._stages: list[tuple[int, Array, float]] = []
         self._every = 1
 
-    def add(self, iteration: int, x: Array, value: float) -> None:
-        """Take note of an iterate, if it is time for one."""
-        if self._stages and iteration <= self._stages[-1][0]:
+    def add(self, iteration: int, x: Array, distance: float) -> None:
+        """Take note of the iterate that is nearest now; it is the last stage until the next."""
+        stages = self._stages
+        if stages and (stages[-1][0], stages[-1][2]) == (iteration, distance):
             return
-        # The last one is provisional: it stays only if it stands at a whole multiple.
-        if self._stages and self._stages[-1][0] % self._every:
-            self._stages.pop()
-        # A copy, since a row of many attacks would keep all of them in memory.
-        row = x if iteration % self._every else x.copy()
-        self._stages.append((iteration, row, float(value)))
-        if len(self._stages) > MAX_FRAMES:
+        # Another restart may have become the nearest, after fewer iterations.
+        while stages and stages[-1][0] >= iteration:
+            stages.pop()
+        # What was the last stays only if it stands at a whole multiple.
+        if stages and stages[-1][0] % self._every:
+            stages.pop()
+        if len(stages) >= MAX_FRAMES:
             self._every *= 2
-            self._stages = [stage for stage in self._stages if stage[0] % self._every == 0]
+            stages[:] = [stage for stage in stages if stage[0] % self._every == 0]
+        # A copy, since a row of many attacks would keep all of them in memory.
+        stages.append((iteration, x.copy(), distance))
 
     @property
     def kept(self) -> list[tuple[int, Array, float]]:
         """The stages, in order, on the host."""
         if not self._stages:
             return []
-        iterations, rows, values = zip(*self._stages, strict=True)
+        iterations, rows, distances = zip(*self._stages, strict=True)
         together = to_numpy(array_module(*rows).stack(rows))
-        return list(zip(iterations, together, values, strict=True))
+        return list(zip(iterations, together, distances, strict=True))
