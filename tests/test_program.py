@@ -463,6 +463,7 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
     ],
     "move later": [
         (lambda x, y: ops.transpose(x, (1, 0)) * y, [(2, 3), (3, 2)]),
+        (lambda x, y: ops.transpose(x, (1, 2, 0)) * ops.transpose(y, (2, 0, 1)), [(3, 3, 3)] * 2),
         (lambda x, y: ops.reshape(x, (3, 2)) * y, [(2, 3), (2,)]),
         (lambda x: ops.reshape(x, (3, 4)) * Tensor(np.arange(4.0)), [(4, 3)]),
     ],
@@ -474,6 +475,10 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
         (
             lambda x, y: ops.inner(ops.reshape(x, (3, 4)), ops.reshape(y, (3, 4)), 1),
             [(2, 6), (2, 6)],
+        ),
+        (
+            lambda x, y: ops.inner(ops.transpose(x, (1, 2, 0)), ops.transpose(y, (2, 0, 1)), 3),
+            [(2, 3, 3, 3), (2, 3, 3, 3)],
         ),
     ],
     "leave broadcasting to the operation": [
@@ -488,9 +493,10 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
     "double": [(lambda x, y: x + y, [(3,), (3,)])],
     "scale one column": [(lambda x, y: x @ y, [(1, 3), (3, 1)])],
     "join pads": [
-        # They overlap, leave a gap, run in two directions, or broadcast.
+        # They overlap, leave a gap, or a margin, run in two directions, or broadcast.
         (lambda x, y: ops.pad(x, [(0, 1)]) + ops.pad(y, [(1, 0)]), [(4, 2), (4, 2)]),
         (lambda x, y: ops.pad(x, [(0, 3)]) + ops.pad(y, [(3, 0)]), [(4, 2), (4, 2)]),
+        (lambda x, y: ops.pad(x, [(1, 3)]) + ops.pad(y, [(3, 1)]), [(4, 2), (4, 2)]),
         (lambda x, y: ops.pad(x, [(0, 2), (0, 2)]) + ops.pad(y, [(2, 0), (2, 0)]), [(2, 2)] * 2),
         (lambda x, y: ops.pad(x, [(0, 0)]) + ops.pad(y, [(0, 0), (0, 1)]), [(3,), (3, 2)]),
         (lambda x, y: ops.pad(x, [(0, 3)]) + ops.pad(y, [(2, 0)]), [(1, 2), (4, 3)]),
