@@ -1,19 +1,26 @@
 """Attacks: what a gradient says about the data it was computed from."""
 
+from tinyleak.attack.analytic import Separated, first_layer_input, separate_inputs
 from tinyleak.attack.dlg import Settings, attack, attack_many, starting_point
+from tinyleak.attack.labels import LabelInference, infer_labels
 from tinyleak.attack.matching import Matching, Model, parameter_gradients, squared_distance
 from tinyleak.attack.result import Frame, Progress, Reconstruction
 
 __all__ = [
     "Frame",
+    "LabelInference",
     "Matching",
     "Model",
     "Progress",
     "Reconstruction",
+    "Separated",
     "Settings",
     "attack",
     "attack_many",
+    "first_layer_input",
+    "infer_labels",
     "parameter_gradients",
+    "separate_inputs",
     "squared_distance",
     "starting_point",
 ]

@@ -10,11 +10,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from tinyleak.attack.evaluate import Evaluator
+from tinyleak.attack.labels import infer_labels
 from tinyleak.attack.matching import Model, require_fit
 from tinyleak.attack.result import Frame, Progress, Reconstruction, Stages
 from tinyleak.backend import Array, device_module, to_device, to_numpy
@@ -42,6 +43,10 @@ class Settings:
             neither the network's nor the loss's scale decides when the attack stops.
         goal: the distance at which the attack is satisfied.
         compiled: replay a traced program instead of running the engine eagerly.
+        direction: match the direction of the shared gradient, whatever its length: the client may
+            have scaled it.
+        smoothness: β, how strongly smooth images are preferred, as by a prior exp(−β · total
+            variation) beside noise of variance 1 / precision; 0 is not at all.
     """
 
     iterations: int = 2000
@@ -51,12 +56,16 @@ class Settings:
     scale_free: bool = True
     goal: float = 1e-20
     compiled: bool = True
+    direction: bool = False
+    smoothness: float = 0.0
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float64", "float32"):
             raise ValueError(f"dtype {self.dtype!r} is unknown; choose float64 or float32")
         if self.iterations < 0:
             raise ValueError(f"{self.iterations} iterations were asked for; give 0 or more")
+        if not 0 <= self.smoothness < math.inf:
+            raise ValueError(f"a smoothness of {self.smoothness} was asked for; give 0 or more")
 
     @classmethod
     def paper(cls, **changes: Any) -> Settings:
@@ -71,7 +80,8 @@ def attack(
     shared: Mapping[str, Array],
     *,
     batch: int = 1,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int] | Literal["infer"] | None = None,
+    precision: Mapping[str, Array] | None = None,
     seed: int = 0,
     restarts: int = 1,
     settings: Settings | None = None,
@@ -85,7 +95,10 @@ def attack(
         params: its weights, by name.
         shared: the gradient of the mean cross-entropy over the batch, by name.
         batch: N, how many images it was computed from.
-        labels: the N labels if they are known; otherwise they are found with the images.
+        labels: the N labels if they are known, or "infer" to read them off the last layer's
+            gradient first (see `infer_labels`); otherwise they are found with the images.
+        precision: what the squared difference of each entry is multiplied with, by name: 0 where
+            the shared gradient says nothing, 1 / variance where noise was added.
         seed: decides the noise that the attack starts from.
         restarts: how many starts to run, as one batch; the one that ends nearest is returned.
         settings: how to run it; by default what succeeds most.
@@ -104,7 +117,8 @@ def attack(
         [params],
         [shared],
         batch,
-        None if labels is None else [labels],
+        labels if labels is None or isinstance(labels, str) else [labels],
+        None if precision is None else [precision],
         [seed],
         restarts,
         settings or Settings(),
@@ -119,7 +133,8 @@ def attack_many(
     shared: Sequence[Mapping[str, Array]],
     *,
     batch: int = 1,
-    labels: Sequence[Sequence[int]] | None = None,
+    labels: Sequence[Sequence[int]] | Literal["infer"] | None = None,
+    precision: Sequence[Mapping[str, Array]] | None = None,
     seeds: Sequence[int] | None = None,
     restarts: int = 1,
     settings: Settings | None = None,
@@ -133,7 +148,8 @@ def attack_many(
         params: each client's weights.
         shared: the gradient that each shared.
         batch: N, how many images each was computed from.
-        labels: each client's N labels, if they are known.
+        labels: each client's N labels, if they are known, or "infer".
+        precision: for each client, as for `attack`.
         seeds: one for each client; by default 0, 1, 2, …
         restarts: how many starts to run for each.
         settings: as for `attack`.
@@ -149,14 +165,15 @@ def attack_many(
     count = len(params)
     seeds = range(count) if seeds is None else seeds
     given = {"weights": count, "gradients": len(shared), "seeds": len(seeds)}
-    if labels is not None:
+    if labels is not None and not isinstance(labels, str):
         given["lists of labels"] = len(labels)
+    if precision is not None:
+        given["precisions"] = len(precision)
     if set(given.values()) != {count} or count == 0:
         counts = ", ".join(f"{length} {what}" for what, length in given.items())
         raise ValueError(f"attack_many was given {counts}; give one of each for every client")
-    run = _Run(
-        model, params, shared, batch, labels, seeds, restarts, settings or Settings(), device
-    )
+    settings = settings or Settings()
+    run = _Run(model, params, shared, batch, labels, precision, seeds, restarts, settings, device)
     return run.reconstruct(on_progress)
 
 
@@ -166,12 +183,7 @@ def starting_point(
     """Draw dummy images and dummy label logits from N(0, 1): (restarts, n), float64, by NumPy.
 
     The first start is the same however many follow, and the same on every device.
-
-    Raises:
-        ValueError: a seed below 0.
     """
-    if seed < 0:
-        raise ValueError(f"seed {seed} was given; seeds are whole numbers from 0 on")
     size = batch * (math.prod(model.image_shape) + (model.classes if with_labels else 0))
     return np.random.default_rng(seed).standard_normal((restarts, size))
 
@@ -185,7 +197,8 @@ class _Run:
         params: Sequence[Mapping[str, Array]],
         shared: Sequence[Mapping[str, Array]],
         batch: int,
-        labels: Sequence[Sequence[int]] | None,
+        labels: Sequence[Sequence[int]] | Literal["infer"] | None,
+        precision: Sequence[Mapping[str, Array]] | None,
         seeds: Sequence[int],
         restarts: int,
         settings: Settings,
@@ -197,21 +210,32 @@ class _Run:
                 f"a batch of {batch} and {restarts} restarts were asked for; give 1 or more"
             )
         self.module = device_module(device)
-        self.settings, self.restarts, self.victims = settings, restarts, len(params)
+        self.model, self.settings = model, settings
+        self.restarts, self.victims = restarts, len(params)
         for one in params:
             require_fit(model, one, "weights")
         for one in shared:
             require_fit(model, one, "gradients")
-        weights = [self._weight(one) for one in shared]
+        for one in precision or ():
+            _require_weights(model, one)
+        weights = [
+            self._weight(one, None if precision is None else precision[victim])
+            for victim, one in enumerate(shared)
+        ]
+        if isinstance(labels, str):
+            labels = _infer(model, params, shared, batch, labels)
         targets = None if labels is None else [_targets(model, batch, one) for one in labels]
         self.evaluator = Evaluator(
             model,
-            {k: self._stack([to_numpy(one[k]) for one in params]) for k in model.shapes},
-            {k: self._stack([to_numpy(one[k]) for one in shared]) for k in model.shapes},
+            self._stack_all(params),
+            self._stack_all(shared),
             batch,
             self._stack(weights),
             None if targets is None else self._stack(targets),
             settings.compiled,
+            None if precision is None else self._stack_all(precision),
+            settings.direction,
+            settings.smoothness,
         )
         free = labels is None
         self.start = np.concatenate(
@@ -224,14 +248,21 @@ class _Run:
         stacked = kept[0] if len(kept) == 1 else np.repeat(np.stack(kept), self.restarts, axis=0)
         return to_device(stacked, self.module)
 
-    def _weight(self, shared: Mapping[str, Array]) -> float:
+    def _stack_all(self, clients: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+        names = self.model.shapes
+        return {name: self._stack([to_numpy(one[name]) for one in clients]) for name in names}
+
+    def _weight(self, shared: Mapping[str, Array], precision: Mapping[str, Array] | None) -> float:
         if not self.settings.scale_free:
             return 1.0
-        squared = sum(float(np.sum(np.square(to_numpy(g), dtype=float))) for g in shared.values())
+        squared = 0.0
+        for name, gradient in shared.items():
+            squares = np.square(to_numpy(gradient), dtype=float)
+            squared += float(np.sum(squares if precision is None else squares * precision[name]))
         if squared == 0.0:
             raise ValueError(
-                "every shared gradient is zero, so nothing can be read from it; "
-                "check that the client's backward pass was run"
+                "every shared gradient is zero, or has no precision, so nothing can be read from "
+                "it; check that the client's backward pass was run"
             )
         return 1.0 / squared
 
@@ -260,8 +291,7 @@ class _Run:
                         history.append(float(value))
                 best = _nearest(state.values)
                 if self.victims == 1:
-                    distance = float(state.values[best])
-                    stages.add(int(state.iterations[best]), state.x[best], distance)
+                    stages.add(int(state.iterations[best]), state.x[best], state.values[best])
                 if on_progress is not None:
                     on_progress(self._progress(state, best))
         except KeyboardInterrupt:
@@ -320,6 +350,25 @@ class _Run:
 def _nearest(distances: Array) -> int:
     """Return the place of the smallest distance; what is not a number is farthest."""
     return int(np.argmin(np.where(np.isfinite(distances), distances, np.inf)))
+
+
+def _infer(
+    model: Model,
+    params: Sequence[Mapping[str, Array]],
+    shared: Sequence[Mapping[str, Array]],
+    batch: int,
+    word: str,
+) -> list[list[int]]:
+    if word != "infer":
+        raise ValueError(f'labels {word!r} were given; give N whole numbers, or "infer"')
+    pairs = zip(params, shared, strict=True)
+    return [infer_labels(model, one, g, batch).labels.tolist() for one, g in pairs]
+
+
+def _require_weights(model: Model, precision: Mapping[str, Array]) -> None:
+    require_fit(model, precision, "precisions")
+    if any(bool((array < 0).any()) for array in precision.values()):
+        raise ValueError("a precision is negative; give 0 or more for each entry of the gradient")
 
 
 def _targets(model: Model, batch: int, labels: Sequence[int]) -> Array:

@@ -36,6 +36,9 @@ class Evaluator:
         weight: what each squared distance is multiplied with: () or (P,).
         targets: known labels as probabilities, (N, K) or (P, N, K), or None to optimise them.
         compiled: whether to replay programs or to run the engine eagerly each time.
+        precision: what each entry's squared difference is multiplied with, like `shared`; or None.
+        direction: match the shared gradients' directions, whatever their lengths.
+        smoothness: how strongly smooth images are preferred.
     """
 
     model: Model
@@ -45,6 +48,9 @@ class Evaluator:
     weight: Array
     targets: Array | None = None
     compiled: bool = True
+    precision: Mapping[str, Array] | None = None
+    direction: bool = False
+    smoothness: float = 0.0
     _programs: dict[object, Evaluate] = field(default_factory=dict, init=False, repr=False)
     _in_batch: int = field(default=0, init=False, repr=False)
     _slice: int = field(default=1, init=False, repr=False)
@@ -52,13 +58,13 @@ class Evaluator:
 
     def __call__(self, z: Array, rows: Rows) -> tuple[Array, Array]:
         """Return the distances (A,) and their gradients (A, n) at z: (A, n), of problems `rows`."""
+        if len(rows) != self._in_batch:
+            # Problems have finished; the programs for more of them are not needed again.
+            self._programs.clear()
+            self._in_batch = len(rows)
+            self._slice = self._slice_that_fits(z, rows)
         parts = []
         with np.errstate(all="ignore"):  # far from a solution overflow is expected, and handled
-            if len(rows) != self._in_batch:
-                # Problems have finished; the programs for more of them are not needed again.
-                self._programs.clear()
-                self._in_batch = len(rows)
-                self._slice = self._slice_that_fits(z, rows)
             for start in range(0, len(rows), self._slice):
                 part = slice(start, start + self._slice)
                 parts.append(self._program(z[part], rows[part])(z[part]))
@@ -70,15 +76,21 @@ class Evaluator:
 
     def matching(self, rows: Rows) -> Matching:
         """Return the objective of the given problems alone."""
-        shapes = self.model.shapes
         return Matching(
             self.model,
-            {name: _pick(self.params[name], rows, len(shapes[name])) for name in shapes},
-            {name: _pick(self.shared[name], rows, len(shapes[name])) for name in shapes},
+            self._pick_all(self.params, rows),
+            self._pick_all(self.shared, rows),
             self.batch,
             _pick(self.weight, rows, 0),
             None if self.targets is None else _pick(self.targets, rows, 2),
+            None if self.precision is None else self._pick_all(self.precision, rows),
+            self.direction,
+            self.smoothness,
         )
+
+    def _pick_all(self, arrays: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
+        shapes = self.model.shapes
+        return {name: _pick(arrays[name], rows, len(shapes[name])) for name in shapes}
 
     def _program(self, z: Array, rows: Rows) -> Evaluate:
         """Return what evaluates these rows, traced now if it has not been before."""

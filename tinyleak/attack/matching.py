@@ -18,8 +18,11 @@ from typing import Protocol
 from tinyleak.backend import Array, array_module
 from tinyleak.grad import grad
 from tinyleak.nn.losses import cross_entropy, softmax
-from tinyleak.ops import broadcast_to, inner, reshape, sum
+from tinyleak.ops import broadcast_to, inner, reshape, sqrt, sum
 from tinyleak.tensor import Tensor
+
+FLAT = 1e-3
+"""A difference between neighbouring pixels, of a range of 1, that counts as hardly any."""
 
 
 class Model(Protocol):
@@ -62,16 +65,45 @@ def parameter_gradients(
 
 
 def squared_distance(
-    found: Mapping[str, Tensor], shared: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+    found: Mapping[str, Tensor],
+    shared: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Return `Σ ‖found − shared‖²` over all parameters, for each attack: (…)."""
+    """Return `Σ precision · (found − shared)²` over all parameters, for each attack: (…)."""
+    differences = {name: found[name] - shared[name] for name in shapes}
+    return squared_norm(differences, shapes, precision)
+
+
+def squared_norm(
+    gradients: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Return `Σ precision · gradient²` over all parameters, for each attack: (…)."""
     total: Tensor | None = None
     for name, shape in shapes.items():
-        difference = found[name] - shared[name]
-        part = inner(difference, difference, axes=len(shape))
+        gradient = gradients[name]
+        weighted = gradient if precision is None else gradient * precision[name]
+        part = inner(weighted, gradient, axes=len(shape))
         total = part if total is None else total + part
     assert total is not None, "a model has parameters"
     return total
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Return how rough images are, for each attack: (…) from (…, N, C, H, W).
+
+    It is `Σ √(down² + across² + ε²)` over the differences between each pixel and the next, after
+    Rudin, Osher and Fatemi (1992); the small ε makes it differentiable where an image is flat.
+    """
+    every = (slice(None),) * (images.ndim - 2)
+    here = images[(*every, slice(0, -1), slice(0, -1))]
+    below = images[(*every, slice(1, None), slice(0, -1))]
+    right = images[(*every, slice(0, -1), slice(1, None))]
+    down, across = below - here, right - here
+    slopes = sqrt(down * down + across * across + FLAT * FLAT)
+    return sum(slopes, axes=(-4, -3, -2, -1))
 
 
 @dataclass(frozen=True)
@@ -88,6 +120,9 @@ class Matching:
         batch: N, how many images the client's batch had.
         weight: (R,) or () what the squared distance is multiplied with.
         targets: (N, K) or (R, N, K) known labels, or None to optimise them.
+        precision: what each entry's squared difference is multiplied with, by name; or None.
+        direction: match the shared gradient's direction, whatever its length.
+        smoothness: β; `2β` times the images' total variation is added to the squared distance.
     """
 
     model: Model
@@ -96,6 +131,9 @@ class Matching:
     batch: int
     weight: Array
     targets: Array | None = None
+    precision: Mapping[str, Array] | None = None
+    direction: bool = False
+    smoothness: float = 0.0
 
     @property
     def image_size(self) -> int:
@@ -130,14 +168,29 @@ class Matching:
             for name, shape in shapes.items()
         }
         found = parameter_gradients(self.model, params, self.images(z), self.labels(z))
-        shared = {name: Tensor(array) for name, array in self.shared.items()}
-        return squared_distance(found, shared, shapes) * Tensor(self.weight)
+        shared = _tensors(self.shared)
+        precision = None if self.precision is None else _tensors(self.precision)
+        if self.direction:
+            lengths = [squared_norm(g, shapes, precision) for g in (shared, found)]
+            scale = sqrt(lengths[0] / lengths[1])
+            found = {
+                name: found[name] * reshape(scale, (*scale.shape, *(1,) * len(shape)))
+                for name, shape in shapes.items()
+            }
+        distance = squared_distance(found, shared, shapes, precision)
+        if self.smoothness:
+            distance = distance + total_variation(self.images(z)) * (2.0 * self.smoothness)
+        return distance * Tensor(self.weight)
 
     def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the distances (R,) and the gradient of each by its own row of z, (R, n)."""
         values = self.distances(z)
         (gradient,) = grad(sum(values), [z])
         return values, gradient
+
+
+def _tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    return {name: Tensor(array) for name, array in arrays.items()}
 
 
 def require_fit(model: Model, arrays: Mapping[str, Array], what: str) -> None:
