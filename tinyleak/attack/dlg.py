@@ -183,7 +183,12 @@ def starting_point(
     """Draw dummy images and dummy label logits from N(0, 1): (restarts, n), float64, by NumPy.
 
     The first start is the same however many follow, and the same on every device.
+
+    Raises:
+        ValueError: a seed below 0.
     """
+    if seed < 0:
+        raise ValueError(f"seed {seed} was given; seeds are whole numbers from 0 on")
     size = batch * (math.prod(model.image_shape) + (model.classes if with_labels else 0))
     return np.random.default_rng(seed).standard_normal((restarts, size))
 
@@ -291,7 +296,8 @@ class _Run:
                         history.append(float(value))
                 best = _nearest(state.values)
                 if self.victims == 1:
-                    stages.add(int(state.iterations[best]), state.x[best], state.values[best])
+                    distance = float(state.values[best])
+                    stages.add(int(state.iterations[best]), state.x[best], distance)
                 if on_progress is not None:
                     on_progress(self._progress(state, best))
         except KeyboardInterrupt:

@@ -58,13 +58,13 @@ class Evaluator:
 
     def __call__(self, z: Array, rows: Rows) -> tuple[Array, Array]:
         """Return the distances (A,) and their gradients (A, n) at z: (A, n), of problems `rows`."""
-        if len(rows) != self._in_batch:
-            # Problems have finished; the programs for more of them are not needed again.
-            self._programs.clear()
-            self._in_batch = len(rows)
-            self._slice = self._slice_that_fits(z, rows)
         parts = []
         with np.errstate(all="ignore"):  # far from a solution overflow is expected, and handled
+            if len(rows) != self._in_batch:
+                # Problems have finished; the programs for more of them are not needed again.
+                self._programs.clear()
+                self._in_batch = len(rows)
+                self._slice = self._slice_that_fits(z, rows)
             for start in range(0, len(rows), self._slice):
                 part = slice(start, start + self._slice)
                 parts.append(self._program(z[part], rows[part])(z[part]))
