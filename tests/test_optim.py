@@ -361,11 +361,47 @@ def test_a_first_step_without_curvature_is_followed_by_a_full_gradient_step():
     def objective(x, rows=None):
         return -np.cos(x).sum(axis=1), np.sin(x)
 
-    start = np.full((1, 3), 3.0)
+    start = np.full((1, 30), 3.0)
+    assert abs(objective(start)[1]).sum() > 2
     ours, _ = our_closures(objective, start, 1)
     theirs, _ = torch_closures(objective, start, 1)
     assert agreement(ours, theirs)[:3].max() < 1e-14
     assert agreement(ours, theirs).max() < 1e-6
+
+
+def test_pairs_of_little_curvature_are_refused_as_in_pytorch():
+    """In a flat valley sᵀy falls below 1e-10 on the way: from then on the history is what it is."""
+
+    def objective(x, rows=None):
+        return 1e-4 * (x**4).sum(axis=1), 4e-4 * x**3
+
+    start = np.linspace(0.5, 1.5, 8)[None]
+    settings = {"tolerance_change": 0.0}
+    ours, _ = our_closures(objective, start, 3, tolerance_gradient=0.0, **settings)
+    theirs, _ = torch_closures(objective, start, 3, tolerance_grad=0.0, **settings)
+    steps = np.diff(theirs, axis=0)
+    changes = np.diff(objective(theirs)[1], axis=0)
+    curvatures = (steps * changes).sum(axis=1)
+    assert ((curvatures > 0) & (curvatures <= 1e-10)).sum() > 5
+    assert (curvatures > 1e-10).sum() > 5
+    assert agreement(ours, theirs).max() < 1e-8
+
+
+def test_a_tiny_step_ends_an_outer_step_as_in_pytorch():
+    """Where the function is steep, x may hardly move though the value changes much."""
+
+    def objective(x, rows=None):
+        values, gradients = rosenbrock(x)
+        return 1e6 * values, 1e6 * gradients
+
+    start = rosenbrock_start(4)
+    settings = {"tolerance_change": 0.03, "max_iterations": 100, "tolerance_gradient": 1e-7}
+    state = minimise(objective, start, line_search="none", **settings)
+    theirs, values = torch_closures(objective, start, 5, tolerance_change=0.03)
+    points = without_repeats(theirs)
+    assert len(points) < len(theirs)  # outer steps were cut short
+    assert (abs(np.diff(values))[np.diff(theirs, axis=0).any(axis=1)] > 0.03).all()
+    assert 0 <= state.evaluations[0] - len(points) <= 1
 
 
 def test_300_outer_steps_of_20_are_6000_iterations():
@@ -489,7 +525,6 @@ def test_never_worse_than_the_start(seed, n, hole, lying, dtype):
             assert last.reasons[row] == "non-finite"
             np.testing.assert_array_equal(last.x[row], start[row])
         else:
-            lying = True  # its random numbers are spent: only the values can be compared
             assert isfinite(last.values[row])
     assert last.finished.all()
     assert None not in last.reasons
@@ -599,6 +634,23 @@ def test_finished_problems_leave_the_batch():
         done = before.finished
         np.testing.assert_array_equal(after.x[done], before.x[done])
         np.testing.assert_array_equal(after.evaluations[done], before.evaluations[done])
+
+
+def test_a_finished_problem_is_not_evaluated_elsewhere(monkeypatch):
+    """While it waits to leave the batch it stays put, whatever its direction would be."""
+    right = History.next_directions
+
+    def wild(self, directions, gradients, orders):
+        answer = right(self, directions, gradients, orders)
+        answer[[order.reason is not None for order in orders]] = nan
+        return answer
+
+    monkeypatch.setattr(History, "next_directions", wild)
+    recorder = Recorder(rosenbrock)
+    state = minimise(recorder, np.repeat(rosenbrock_start(5), 3, axis=0), goal=[1.0, -inf, -inf])
+    assert len(recorder.points[-1]) == 3
+    assert state.evaluations[0] < state.evaluations[1]
+    np.testing.assert_array_equal(recorder.points[-1][0], state.x[0])
 
 
 def test_no_problem_waits_for_another():

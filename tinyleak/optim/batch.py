@@ -1,7 +1,7 @@
 """The arrays of the problems that are still running, and the work on them, all on the device.
 
-To keep a GPU busy, an evaluation sends one array of step lengths and flags out and reads one
-array of numbers back; nothing else waits for the device.
+An evaluation ends with one read of a few numbers for each problem, the only time the host waits
+for the device. What the host sends, step lengths and indices, it sends without waiting.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Batch:
         moving = [order.accept for order in orders]
         restarts = [row for row, order in enumerate(orders) if order.scale]
         ended = [row for row, order in enumerate(orders) if order.reason not in (None, IDLE.reason)]
-        with np.errstate(over="ignore", invalid="ignore"):
+        # Directions of nonsense are found out by their slopes.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if all(moving):
                 self._move_all(orders)
             elif any(moving):
@@ -112,6 +113,7 @@ class Batch:
         self.history.keep(places)
 
     def _restart(self, restarts: Sequence[int], scales: Sequence[float]) -> None:
+        """Let some problems forget their pairs and go down the gradient, d = −scale·∇f(x)."""
         rows = self.xp.asarray(restarts)
         column = self.xp.asarray(np.array(scales, dtype=self.x.dtype)[:, None])
         self.history.forget(restarts, column)

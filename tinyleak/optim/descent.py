@@ -1,7 +1,8 @@
-"""How one problem descends: the two recipes, each written for a single problem, as a coroutine.
+"""How one problem descends: two recipes, each written as if there were no other problem.
 
-A coroutine yields what it wants evaluated and is sent the result, so it reads like the textbook's
-algorithm although many of them run side by side, each at its own place.
+A recipe is a coroutine. It yields an order, is suspended while the batch is evaluated, and resumes
+with what was found at its point. So it reads like the textbook's algorithm, although many run side
+by side, one amid a line search while another begins an iteration.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) 
         start = Point(0.0, here.value, look.start_slope)
         noise = NOISE * epsilon * abs(here.value)
         step, look = yield from strong_wolfe(start, look, noise, ceiling)
-        if step == 0:
+        if step == 0:  # Nothing lower was found: go straight down, or if that was tried, give up.
             if not has_pairs:
                 yield Order(reason="stalled" if look.is_finite() else "non-finite")
             look, has_pairs = here, False
@@ -51,6 +52,7 @@ def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) 
             continue
         if look.gradient <= vanishing:
             yield Order(accept=True, reason="converged")
+
         patience -= 1
         if look.value < lowest - tolerance_change * abs(lowest):
             lowest, patience = look.value, PATIENCE
@@ -58,19 +60,23 @@ def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) 
             flattest, patience = look.gradient, PATIENCE
         if patience == 0:
             yield Order(accept=True, reason="stalled")
+
         moved = step * look.length
         curvature = step * look.bend
         has_pairs = has_pairs or curvature > 0
         if has_pairs:
             order = Order(accept=True, taken=step, curvature=curvature)
-        else:
+        else:  # The slope grows, which says nothing about H: try the same length again.
             order = Order(accept=True, scale=moved / look.gradient)
 
 
 def descend_by_unit_steps(
     iterations: int, inner_iterations: int, tolerance_gradient: float, tolerance_change: float
 ) -> Course:
-    """L-BFGS as `torch.optim.LBFGS` does it by default: every step is taken, whatever it finds.
+    """Descend as `torch.optim.LBFGS` does by default: take every step, whatever it finds.
+
+    Only the very first step is shortened, to a length of 1 in the sum of its components. A gradient
+    step that follows because that one gave no pair is not.
 
     Args:
         iterations: how many iterations the outer steps comprise, if none ends early.
@@ -96,7 +102,7 @@ def descend_by_unit_steps(
                 yield Order(reason="non-finite")
             if look.gradient <= tolerance_gradient:
                 yield Order(accept=True, reason="converged")
-            if look.bend > 1e-10:
+            if look.bend > 1e-10:  # the step is 1, so this is sᵀy
                 order, has_pairs = Order(accept=True, curvature=look.bend), True
             else:
                 order = Order(accept=True, scale=0.0 if has_pairs else 1.0)

@@ -18,8 +18,9 @@ which takes two products with the stacked pairs [S; Y] and a few with (m, m) mat
 R⁻¹ is kept, not R. A new pair borders it with one column, −R⁻¹·Sᵀy, and a 1 on the diagonal.
 Dropping the oldest pair strikes out the first row and column of R, and the inverse of what is left
 of a triangular matrix is what is left of its inverse. So the pairs lie in a ring, in whatever
-order they came to lie, and an evicted slot has its row and column of R⁻¹ set to zero. An empty slot
-is zero as well and takes no part in any sum: problems with different counts need no mask.
+order they came to lie, and when a slot is used again its row of R⁻¹ is set to zero; its column,
+being the first, had nothing but the diagonal. An empty slot is zero as well and takes no part in
+any sum: problems with different counts need no mask.
 """
 
 from __future__ import annotations
@@ -115,7 +116,6 @@ class History:
     def _border(self, where: Any, slot: Any, Sy: Array, Yy: Array) -> None:
         """Let the pairs just written to `slot` take the place of what was there."""
         self.inverse[where, slot] = 0
-        self.inverse[where, :, slot] = 0
         column = self._product(self.inverse, Sy)[where]
         self.inverse[where, :, slot] = -column
         self.inverse[where, slot, slot] = 1
