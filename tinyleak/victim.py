@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.attack import Model, Reconstruction, parameter_gradients
+from tinyleak.attack.matching import require_fit
 from tinyleak.backend import Array
 from tinyleak.metrics import match_batch, mse, psnr
 from tinyleak.nn.init import draw
@@ -56,14 +57,19 @@ def share(
         dtype: in which the client computes, "float64" or "float32".
 
     Raises:
-        ValueError: images that do not fit the model, a label out of range, or another number of
-            labels than images.
+        ValueError: weights that do not fit the model or are not finite, images that do not fit it,
+            none at all, a label out of range, another number of labels than images, or an unknown
+            dtype.
     """
+    if dtype not in ("float64", "float32"):
+        raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
+    require_fit(model, params, "weights")
     numbers = np.asarray(labels)
-    if images.ndim != 4 or images.shape[1:] != model.image_shape or len(images) != len(numbers):
+    fits = images.ndim == 4 and images.shape[1:] == model.image_shape and len(images) > 0
+    if not fits or numbers.shape != (len(images),):
         raise ValueError(
-            f"a client was given images of shape {images.shape} and {len(numbers)} labels; "
-            f"{model} needs (N, *{model.image_shape}) and N labels"
+            f"a client was given images of shape {images.shape} and {numbers.size} labels; "
+            f"{model} needs (N, *{model.image_shape}) and N labels, N at least 1"
         )
     weights = {name: Tensor(np.asarray(array, dtype=dtype)) for name, array in params.items()}
     batch = Tensor(np.asarray(images, dtype=dtype))
