@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tinyleak.attack import Reconstruction
 from tinyleak.nn import MLP, LeNet
@@ -46,6 +47,45 @@ def test_a_client_shares_the_gradient_of_its_mean_loss():
     }
 
 
+@pytest.mark.parametrize("squash", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("labels", [[3], [1, 0, 1, 9]], ids=str)
+def test_what_a_client_shares_is_pytorchs(labels: list[int], squash: str):
+    model = LeNet(activation=squash)
+    rng = np.random.default_rng(3)
+    images = rng.uniform(size=(len(labels), 1, 28, 28))
+    victim = share(model, model.init(rng), images, labels)
+
+    layers: list[torch.nn.Module] = []
+    for channels, stride in [(1, 2), (12, 2), (12, 1)]:
+        layers.append(torch.nn.Conv2d(channels, 12, 5, padding=2, stride=stride))
+        layers.append({"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh}[squash]())
+    reference = torch.nn.ModuleDict(
+        {
+            "body": torch.nn.Sequential(*layers),
+            "fc": torch.nn.Sequential(torch.nn.Linear(588, 10)),
+        }
+    ).double()
+    reference.load_state_dict({name: torch.tensor(w) for name, w in victim.params.items()})
+    logits = reference["fc"](reference["body"](torch.tensor(images)).flatten(1))
+    torch.nn.functional.cross_entropy(logits, torch.tensor(labels)).backward()
+    for name, weight in reference.named_parameters():
+        expected = weight.grad.numpy()
+        tolerance = 1e-10 * np.abs(expected).max()
+        np.testing.assert_allclose(victim.gradients[name], expected, rtol=0, atol=tolerance)
+
+
+def test_a_client_shares_what_it_was_given():
+    images = np.random.default_rng(5).uniform(size=(1, 1, 8, 8))
+    params = MODEL.init(np.random.default_rng(1))
+    before = {name: weight.copy() for name, weight in params.items()}
+    victim = share(MODEL, params, images, np.array([2]))
+    assert victim.images is images
+    assert victim.labels.tolist() == [2]
+    for name, weight in before.items():
+        np.testing.assert_array_equal(victim.params[name], weight)
+        np.testing.assert_array_equal(params[name], weight)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_client_computes_in_its_dtype(dtype):
     victim = client(dtype=dtype)
@@ -81,6 +121,37 @@ def test_images_that_do_not_fit_the_network_are_refused():
         simulate(MODEL, np.zeros((2, 1, 9, 9)), [0, 1])
     with pytest.raises(ValueError, match=r"images of shape \(2, 1, 8, 8\) and 1 labels"):
         share(MODEL, client().params, np.zeros((2, 1, 8, 8)), [0])
+
+
+def test_a_client_without_images_or_with_a_bare_label_is_refused():
+    params = client().params
+    with pytest.raises(ValueError, match=r"shape \(0, 1, 8, 8\) and 0 labels; .* N at least 1"):
+        share(MODEL, params, np.zeros((0, 1, 8, 8)), [])
+    with pytest.raises(ValueError, match="needs .* and N labels"):
+        share(MODEL, params, np.zeros((1, 1, 8, 8)), np.array(2))
+    with pytest.raises(ValueError, match=r"images of shape \(1, 8, 8\)"):
+        share(MODEL, params, np.zeros((1, 8, 8)), [2])
+
+
+def test_weights_that_are_not_the_model_s_are_refused():
+    params, images = client().params, np.zeros((1, 1, 8, 8))
+    fewer = {name: weight for name, weight in params.items() if name != "fc.0.bias"}
+    with pytest.raises(ValueError, match=r"weights do not fit LeNet.*missing \['fc.0.bias'\]"):
+        share(MODEL, fewer, images, [0])
+    with pytest.raises(ValueError, match=r"fc.0.bias has shape \(5,\), the model's is \(4,\)"):
+        share(MODEL, {**params, "fc.0.bias": np.zeros(5)}, images, [0])
+    with pytest.raises(ValueError, match="weights hold NaN or infinity in fc.0.bias"):
+        share(MODEL, {**params, "fc.0.bias": np.full(4, np.nan)}, images, [0])
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(ValueError, match="dtype 'float16' is unknown; choose float64 or float32"):
+        share(MODEL, client().params, np.zeros((1, 1, 8, 8)), [0], dtype="float16")
+
+
+def test_a_label_that_is_no_whole_number_is_refused():
+    with pytest.raises(ValueError, match="labels of dtype float64 were given; whole numbers"):
+        share(MODEL, client().params, np.zeros((1, 1, 8, 8)), [1.5])
 
 
 def test_a_label_out_of_range_is_refused():
