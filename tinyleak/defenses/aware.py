@@ -1,0 +1,62 @@
+"""What an attacker who knows the defences can use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.defenses.defense import Defense, Gradients
+
+LEAST_SHARE = 0.1
+"""No entry's variance is taken to be less than this share of the mean over its tensor.
+
+Entries that a rounded float holds far more precisely than others would rule the distance, and the
+optimiser would hardly move.
+"""
+
+
+class Knowledge(NamedTuple):
+    """What an attacker who knows the defences can use.
+
+    Attributes:
+        precision: what to multiply each entry's squared difference with, or None if all alike.
+        direction: only the direction of the gradient is to be matched; the client may have
+            scaled it.
+    """
+
+    precision: dict[str, Array] | None
+    direction: bool
+
+
+def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) -> Knowledge:
+    """Return what can be known of a shared gradient, given the defences and nothing else.
+
+    The precision of an entry is 0 where it was pruned, and 1 / variance where noise was added or
+    the entry was rounded; where there is neither, 1.
+
+    Args:
+        defenses: those that the client applied.
+        shared: the gradient that it shared, by name.
+        batch: N, how many examples the client had.
+    """
+    variances = {name: np.zeros(gradient.shape) for name, gradient in shared.items()}
+    for defense in defenses:
+        for name, variance in defense.variance(shared, batch).items():
+            variances[name] = variances[name] + variance
+    means = {name: _finite_mean(variance) for name, variance in variances.items()}
+    noisy = [mean for mean in means.values() if mean > 0]
+    precision = {}
+    for name, variance in variances.items():
+        # A tensor without any noise beside noisy ones is as precise as the most precise of them.
+        least = LEAST_SHARE * (means[name] or min(noisy, default=1.0 / LEAST_SHARE))
+        precision[name] = 1.0 / np.maximum(variance, least)
+    alike = all(bool((p == 1.0).all()) for p in precision.values())
+    return Knowledge(None if alike else precision, any(d.changes_scale for d in defenses))
+
+
+def _finite_mean(variance: Array) -> float:
+    finite = variance[np.isfinite(variance)]
+    return float(finite.mean()) if finite.size else 0.0

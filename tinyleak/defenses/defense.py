@@ -1,0 +1,93 @@
+"""What every defence is: a function of named gradients, and what can be known of its result."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+
+from tinyleak.backend import Array
+
+Gradients: TypeAlias = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Defense(ABC):
+    """A function of named gradients; `str(defense)` is what `parse` reads.
+
+    Attributes:
+        name: what it is called.
+        per_example: it needs each example's own gradient, along a leading axis, and averages them.
+        changes_scale: it may multiply all gradients with one number that is not known.
+    """
+
+    name: ClassVar[str]
+    per_example: ClassVar[bool] = False
+    changes_scale: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
+        """Return what is shared in place of `gradients`, in their shapes and dtypes."""
+
+    def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
+        """Return how far each shared entry is from the true one: the variance, infinity if unknown.
+
+        Args:
+            shared: what the client shared in the end, by name.
+            batch: N, of how many examples it is the mean.
+        """
+        return {name: np.zeros(gradient.shape) for name, gradient in shared.items()}
+
+    def __str__(self) -> str:
+        strengths = ",".join(repr(getattr(self, field.name)) for field in fields(self))
+        return f"{self.name}:{strengths}" if strengths else self.name
+
+
+def protect(
+    defenses: Sequence[Defense], gradients: Gradients, rng: np.random.Generator
+) -> dict[str, Array]:
+    """Return what a client shares that applies defences, in order.
+
+    Args:
+        defenses: any number of them.
+        gradients: by name, of the mean loss; or, if `need_examples(defenses)`, each example's own,
+            along a leading axis.
+        rng: where the noise comes from.
+
+    Raises:
+        ValueError: a defence that needs each example's own gradient is not the first.
+    """
+    need_examples(defenses)
+    shared = dict(gradients)
+    for defense in defenses:
+        shared = defense(shared, rng)
+    return shared
+
+
+def need_examples(defenses: Sequence[Defense]) -> bool:
+    """Return whether the first defence needs each example's own gradient.
+
+    Raises:
+        ValueError: a later one does.
+    """
+    for defense in defenses[1:]:
+        if defense.per_example:
+            raise ValueError(
+                f"defence {str(defense)!r} clips each example's own gradient, so it must come "
+                "first: the defences before it would have averaged them"
+            )
+    return bool(defenses) and defenses[0].per_example
+
+
+def require_positive(what: str, number: float) -> None:
+    """Check a strength.
+
+    Raises:
+        ValueError: it is not positive, or not finite.
+    """
+    if not 0 < number < math.inf:
+        raise ValueError(f"the {what} must be positive and finite, not {number}")

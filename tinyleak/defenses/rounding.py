@@ -1,0 +1,116 @@
+"""Rounding: half precision, and eight bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.defenses.defense import Defense, Gradients
+
+
+@dataclass(frozen=True)
+class Float16(Defense):
+    """Round to IEEE half precision: 11 significant bits; beyond 65,504 it is infinite."""
+
+    name: ClassVar[str] = "float16"
+
+    def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
+        """Round to nearest, to even where two are as near."""
+        with np.errstate(over="ignore"):
+            return {k: g.astype(np.float16).astype(g.dtype) for k, g in gradients.items()}
+
+    def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
+        """Return that of a number anywhere in the interval that is rounded to an entry."""
+        return _rounding_variance(shared, bits=11)
+
+
+@dataclass(frozen=True)
+class BFloat16(Defense):
+    """Round to bfloat16: float32 without its lower 16 bits, 8 significant bits."""
+
+    name: ClassVar[str] = "bfloat16"
+
+    def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
+        """Round to nearest, to even where two are as near."""
+        return {k: round_to_bfloat16(g).astype(g.dtype) for k, g in gradients.items()}
+
+    def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
+        """Return that of a number anywhere in the interval that is rounded to an entry."""
+        return _rounding_variance(shared, bits=8)
+
+
+@dataclass(frozen=True)
+class Int8(Defense):
+    """Round each tensor to whole multiples, −127 to 127, of its largest magnitude / 127.
+
+    That is symmetric quantisation, with one scale a tensor.
+    """
+
+    name: ClassVar[str] = "int8"
+
+    def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
+        """Quantise and return what the integers stand for."""
+        shared = {}
+        for name, gradient in gradients.items():
+            step = float(np.abs(gradient).max(initial=0.0)) / 127
+            whole = np.rint(gradient / step) if step else gradient
+            shared[name] = (whole * step).astype(gradient.dtype)
+        return shared
+
+    def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
+        """Return that of a number anywhere within half a step; the largest shows the step."""
+        steps = {name: np.abs(g).max(initial=0.0) / 127 for name, g in shared.items()}
+        return {name: np.full(g.shape, steps[name] ** 2 / 12) for name, g in shared.items()}
+
+
+@dataclass(frozen=True)
+class Int8Affine(Defense):
+    """Round each tensor to the 256 multiples of a step that span its range, zero among them."""
+
+    name: ClassVar[str] = "int8-affine"
+
+    def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
+        """Quantise and return what the integers stand for."""
+        shared = {}
+        for name, gradient in gradients.items():
+            low, step = _range(gradient)
+            zero = np.rint(low / step) if step else 0.0
+            whole = np.clip(np.rint(gradient / step), zero, zero + 255) if step else gradient
+            shared[name] = (whole * step).astype(gradient.dtype)
+        return shared
+
+    def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
+        """Return that of a number anywhere within half a step; the range shows the step."""
+        return {name: np.full(g.shape, _range(g)[1] ** 2 / 12) for name, g in shared.items()}
+
+
+def round_to_bfloat16(array: Array) -> Array:
+    """Round to the nearest bfloat16, as float32: to even where two are as near.
+
+    Half of the last place kept is added to the bits of a float32, a little less if the bit kept is
+    even, and the lower 16 bits are cut off. A carry moves on into the exponent, as it should.
+    """
+    single = np.asarray(array, dtype=np.float32)
+    bits = single.view(np.uint32)
+    even = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = (bits + (np.uint32(0x7FFF) + even)) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(single), single, rounded.view(np.float32))
+
+
+def _range(gradient: Array) -> tuple[float, float]:
+    """Return the low end of a tensor's range, which zero is part of, and a 255th of its width."""
+    low = float(gradient.min(initial=0.0))
+    return low, (float(gradient.max(initial=0.0)) - low) / 255
+
+
+def _rounding_variance(shared: Gradients, bits: int) -> dict[str, Array]:
+    """Return the variance of rounding to so many significant bits: a last place squared / 12."""
+    variances = {}
+    for name, gradient in shared.items():
+        _, exponent = np.frexp(gradient)
+        last_place = np.ldexp(1.0, exponent - bits)
+        variances[name] = np.where(gradient == 0, 0.0, last_place**2 / 12)
+    return variances
