@@ -13,6 +13,7 @@ import numpy as np
 from tinyleak.attack import Model, Reconstruction, parameter_gradients
 from tinyleak.attack.matching import require_fit
 from tinyleak.backend import Array
+from tinyleak.defenses import Defense, need_examples, protect
 from tinyleak.metrics import match_batch, mse, psnr
 from tinyleak.nn.init import draw
 from tinyleak.nn.losses import one_hot
@@ -30,7 +31,8 @@ class Victim:
         images: (N, C, H, W), pixels in [0, 1].
         labels: (N,).
         params: the weights, by name.
-        gradients: the gradient of the mean cross-entropy by each weight: what the client shares.
+        gradients: the gradient of the mean cross-entropy by each weight, as the client shares it:
+            after its defences.
     """
 
     images: Array
@@ -46,6 +48,8 @@ def share(
     labels: Sequence[int] | Array,
     *,
     dtype: str = "float64",
+    defenses: Sequence[Defense] = (),
+    rng: np.random.Generator | None = None,
 ) -> Victim:
     """Compute the gradient that a client with this batch would share.
 
@@ -55,11 +59,13 @@ def share(
         images: (N, C, H, W), pixels in [0, 1].
         labels: (N,) whole numbers.
         dtype: in which the client computes, "float64" or "float32".
+        defenses: what it does to the gradient, in order, before it shares it.
+        rng: where the noise of its defences comes from.
 
     Raises:
         ValueError: weights that do not fit the model or are not finite, images that do not fit it,
-            none at all, a label out of range, another number of labels than images, or an unknown
-            dtype.
+            none at all, a label out of range, another number of labels than images, an unknown
+            dtype, or defences that do not go together or lack an rng.
     """
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
@@ -71,16 +77,33 @@ def share(
             f"a client was given images of shape {images.shape} and {numbers.size} labels; "
             f"{model} needs (N, *{model.image_shape}) and N labels, N at least 1"
         )
-    weights = {name: Tensor(np.asarray(array, dtype=dtype)) for name, array in params.items()}
-    batch = Tensor(np.asarray(images, dtype=dtype))
-    targets = Tensor(one_hot(numbers, model.classes, dtype))
-    gradients = parameter_gradients(model, weights, batch, targets)
-    return Victim(
-        images,
-        numbers,
-        {name: weight.data for name, weight in weights.items()},
-        {name: gradient.data for name, gradient in gradients.items()},
-    )
+    weights = {name: np.asarray(array, dtype=dtype) for name, array in params.items()}
+    batch = np.asarray(images, dtype=dtype)
+    targets = one_hot(numbers, model.classes, dtype)
+    by_example = need_examples(defenses)
+    gradients = (_example_gradients if by_example else _gradients)(model, weights, batch, targets)
+    if defenses:
+        if rng is None:
+            raise ValueError("defences draw noise, but no rng was given; give one to share")
+        gradients = protect(defenses, gradients, rng)
+    return Victim(images, numbers, weights, gradients)
+
+
+def _gradients(
+    model: Model, weights: Mapping[str, Array], images: Array, targets: Array
+) -> dict[str, Array]:
+    """Return the gradient of the mean loss by each weight."""
+    params = {name: Tensor(weight) for name, weight in weights.items()}
+    gradients = parameter_gradients(model, params, Tensor(images), Tensor(targets))
+    return {name: gradient.data for name, gradient in gradients.items()}
+
+
+def _example_gradients(
+    model: Model, weights: Mapping[str, Array], images: Array, targets: Array
+) -> dict[str, Array]:
+    """Return each example's own gradient, (N, …) by name: N copies of the weights, N batches."""
+    copies = {k: np.broadcast_to(w, (len(images), *w.shape)) for k, w in weights.items()}
+    return _gradients(model, copies, images[:, np.newaxis], targets[:, np.newaxis])
 
 
 def simulate(
@@ -91,12 +114,13 @@ def simulate(
     seed: int = 0,
     scheme: str = "uniform",
     dtype: str = "float64",
+    defenses: Sequence[Defense] = (),
 ) -> Victim:
     """Return a client whose network has just been initialised, and who shares its gradient.
 
-    The weights come from `numpy.random.default_rng([seed, 0])`, so that one seed given to this
-    function and to `tinyleak.attack.attack` means one experiment, here and on the command line,
-    and its weights and its start are still independent.
+    The weights come from `numpy.random.default_rng([seed, 0])` and the noise of its defences from
+    `[seed, 2]`, so that one seed given to this function and to `tinyleak.attack.attack` means one
+    experiment, here and on the command line, and weights, noise and start are still independent.
 
     Args:
         model: the network.
@@ -105,12 +129,14 @@ def simulate(
         seed: 0 or more.
         scheme: of the weights, one of `tinyleak.nn.init.SCHEMES`.
         dtype: in which the client computes, "float64" or "float32".
+        defenses: what it does to the gradient, in order, before it shares it.
 
     Raises:
         ValueError: an unknown scheme, or as `share` does.
     """
     params = draw(model.shapes, np.random.default_rng([seed, 0]), scheme)
-    return share(model, params, images, labels, dtype=dtype)
+    noise = np.random.default_rng([seed, 2])
+    return share(model, params, images, labels, dtype=dtype, defenses=defenses, rng=noise)
 
 
 @dataclass(frozen=True)
