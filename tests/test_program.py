@@ -6,6 +6,9 @@ taken in another order or constants were joined.
 
 from __future__ import annotations
 
+import sys
+import threading
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import chain, count
 
@@ -323,6 +326,38 @@ def test_a_function_that_keeps_a_tensor_is_refused() -> None:
         trace(keeps_a_result, np.ones(3))
     with pytest.raises(TraceError, match=r"kept a Tensor of shape \(3,\) that it was given"):
         trace(keeps_an_argument, np.ones(3))
+
+
+def test_a_profiler_that_looks_at_the_function_keeps_no_tensor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look, looked, let_go = threading.Event(), threading.Event(), threading.Event()
+
+    def profile() -> None:
+        look.wait()
+        frames = list(traceback.walk_stack(sys._current_frames()[threading.main_thread().ident]))
+        looked.set()
+        let_go.wait()
+        del frames
+
+    def cube(x: Tensor) -> Tensor:
+        square = x * x
+        look.set()
+        looked.wait()
+        return square * x
+
+    def pause(seconds: float) -> None:
+        let_go.set()
+        profiler.join()
+
+    monkeypatch.setattr("time.sleep", pause)
+    profiler = threading.Thread(target=profile)
+    profiler.start()
+    try:
+        program = trace(cube, np.ones(3))
+    finally:
+        let_go.set()
+    np.testing.assert_array_equal(program(np.full(3, 2.0))[0], np.full(3, 8.0))
 
 
 def test_a_function_that_is_not_the_same_every_time_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,11 @@ from tinyleak.backend import Array
 from tinyleak.tensor import Primitive, Tensor
 
 Outputs = Tensor | tuple[Tensor, ...]
+
+PAUSES = (0.001, 0.01, 0.1)
+"""Seconds to wait for others to let go of a Tensor. A profiler that runs in a thread of its own, as
+that of a Dask worker, looks at the frames of the function, and so holds its Tensors for a moment.
+"""
 
 
 class TraceError(TypeError):
@@ -70,6 +76,10 @@ class Recording:
         self.inputs.clear()
         self.outputs.clear()
         self.tape.clear()
+        for pause in PAUSES:
+            if all(witness() is None for witness in witnesses):
+                return
+            time.sleep(pause)
         alive = [tensor for witness in witnesses if (tensor := witness()) is not None]
         if alive:
             kept = alive[-1]  # which keeps what it was made from
