@@ -1,0 +1,20 @@
+"""Many attacks: a grid of them, an executor that runs them, and a table that keeps every result."""
+
+from __future__ import annotations
+
+from tinyleak.sweep.executors import LocalProcesses, dask_executor
+from tinyleak.sweep.grid import grid, parse_strengths
+from tinyleak.sweep.request import Request, run_attack
+from tinyleak.sweep.runner import run_sweep
+from tinyleak.sweep.table import Table
+
+__all__ = [
+    "LocalProcesses",
+    "Request",
+    "Table",
+    "dask_executor",
+    "grid",
+    "parse_strengths",
+    "run_attack",
+    "run_sweep",
+]

@@ -1,0 +1,173 @@
+"""Where attacks run: processes of this machine, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from threading import Thread
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from tinyleak import __version__
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BLAS_THREADS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+)
+"""What the libraries behind NumPy read, once, when it is imported."""
+
+CONTACT_SECONDS = 10.0
+
+
+class LocalProcesses(Executor):
+    """Processes of this machine, one BLAS thread each.
+
+    It differs from `concurrent.futures.ProcessPoolExecutor` in three ways. After a worker has
+    died, which fails the futures that were under way, it goes on with new workers. Its workers
+    leave Ctrl-C to this process. And they end as soon as this process ends or stops them, also
+    where it is killed: none is left behind with half an attack.
+
+    Workers are started afresh (spawned), so a script that uses this guards its main program with
+    `if __name__ == "__main__"`.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        """Start the first worker, to know that it can be done.
+
+        Raises:
+            ValueError: fewer than one job.
+            OSError: a worker does not start.
+        """
+        if jobs < 1:
+            raise ValueError(f"{jobs} jobs were asked for; give 1 or more")
+        self._jobs = jobs
+        self._context = get_context("spawn")
+        # Nothing is ever sent through this pipe. Its end is what the workers wait for.
+        self._end_for_workers, self._own_end = self._context.Pipe(duplex=False)
+        self._pool = self._new_pool()
+        try:
+            self.submit(os.getpid).result()
+        except BrokenExecutor as error:
+            self.stop()
+            raise OSError(
+                "a worker process ended while it started; a script that sweeps needs its main "
+                'program under `if __name__ == "__main__"`'
+            ) from error
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self._jobs, self._context, _prepare_worker, (self._end_for_workers,)
+        )
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a worker call the function, and return the future of what it answers."""
+        # Here is where the pool starts processes, which inherit the environment.
+        with _one_blas_thread():
+            try:
+                return self._pool.submit(fn, *args, **kwargs)
+            except BrokenExecutor:
+                self._pool = self._new_pool()
+                return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the workers finish what they have, and end."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def stop(self) -> None:
+        """End the workers in the middle of what they do."""
+        self._own_end.close()
+        self.shutdown(cancel_futures=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.shutdown()
+        else:
+            self.stop()
+
+
+def _prepare_worker(end: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_follow, args=(end,), daemon=True).start()
+
+
+def _follow(end: Connection) -> None:
+    """End this process when the other end of the pipe is closed, or is gone with its process."""
+    with suppress(EOFError, OSError):
+        end.recv_bytes()
+    os._exit(1)
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Ask the processes that are started meanwhile to compute with one thread each."""
+    before = {name: os.environ.get(name) for name in BLAS_THREADS}
+    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def dask_executor(address: str) -> Iterator[Executor]:
+    """Give the executor of the Dask cluster whose scheduler is at this address.
+
+    The workers need this version of tinyleak, and are best started with one thread each
+    (`dask worker ADDRESS --nthreads 1`). Dask itself repeats the attacks of a worker that died,
+    and fails those that a few workers in a row did not survive.
+
+    Raises:
+        ValueError: the package `distributed` is missing, or a worker lacks this tinyleak.
+        OSError: no scheduler answers, or it has no workers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError(
+            "a Dask cluster needs the package distributed; install tinyleak[cluster]"
+        ) from error
+    try:
+        client = Client(address, timeout=CONTACT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise OSError(
+            f"no Dask scheduler answers at {address}; start one with `dask scheduler`, "
+            "and give the address that it prints"
+        ) from error
+    with client:
+        try:
+            versions = client.run(_version)
+        except Exception as error:
+            raise ValueError(
+                f"a Dask worker of {address} cannot import tinyleak ({error}); install it there"
+            ) from error
+        if not versions:
+            raise OSError(
+                f"the Dask scheduler at {address} has no workers; start some with "
+                f"`dask worker {address} --nthreads 1`"
+            )
+        if set(versions.values()) != {__version__}:
+            raise ValueError(
+                f"the Dask workers have tinyleak {', '.join(sorted(set(versions.values())))}, "
+                f"this is {__version__}; install the same on all"
+            )
+        yield client.get_executor(pure=False)
+
+
+def _version() -> str:
+    return __version__

@@ -1,0 +1,175 @@
+"""The table of a sweep: one row an attack, in a SQLite file that survives a kill at any moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tinyleak import __version__
+from tinyleak.report import write_arrays, write_atomically
+from tinyleak.sweep.request import RESULT_COLUMNS, Request
+
+PATIENCE = 60.0
+"""Seconds to wait while another process reads or writes the file."""
+
+
+class Table:
+    """The finished attacks of one or more sweeps.
+
+    A row is written in one transaction, and is on the disk before `record` returns: SQLite keeps
+    its rollback journal until then and syncs both, so that a process killed at any moment leaves
+    whole rows only. A row is keyed by its settings. A grid that differs from the one before adds
+    its own rows and leaves the others, and those that the two share are not run again. What each
+    sweep was asked for is kept too, in the table `sweeps`.
+
+    Only one process writes: the one that hands out the attacks.
+
+    Attributes:
+        path: the file. Reconstructions that are kept lie beside it, in the directory `images_path`.
+    """
+
+    def __init__(self, path: str | Path, columns: tuple[str, ...]) -> None:
+        """Open the file, or create it.
+
+        Args:
+            path: the file.
+            columns: the names of `Request.columns`.
+
+        Raises:
+            ValueError: the file holds something else, or columns of another version.
+            OSError: it cannot be opened.
+        """
+        self.path = Path(path)
+        self._settings = columns
+        self._columns = ("id", *columns, *RESULT_COLUMNS)
+        with self._explained():
+            self._database = sqlite3.connect(self.path, timeout=PATIENCE)
+        try:
+            with self._explained():
+                self._create()
+            self._check_columns()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _create(self) -> None:
+        self._database.execute("PRAGMA synchronous = FULL")
+        names = ", ".join(f'"{name}"' for name in self._columns[1:])
+        with self._database:
+            self._database.execute(
+                f'CREATE TABLE IF NOT EXISTS attacks ("id" TEXT PRIMARY KEY, {names})'
+            )
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS sweeps (started TEXT, versions TEXT, request TEXT)"
+            )
+
+    def _check_columns(self) -> None:
+        found = {row[1] for row in self._database.execute("PRAGMA table_info(attacks)")}
+        if found != set(self._columns):
+            differing = ", ".join(sorted(found ^ set(self._columns)))
+            raise ValueError(
+                f"{self.path} is a table of another version of tinyleak (columns that differ: "
+                f"{differing}); choose another --table"
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn the errors of SQLite into those that the rest of tinyleak raises."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                f"the table {self.path} cannot be used ({error}); choose another --table"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"{self.path} is not a table of tinyleak ({error}); choose another --table"
+            ) from error
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._database.close()
+
+    @property
+    def images_path(self) -> Path:
+        """The directory of the reconstructions: a file `<id>.npz` for each that is kept."""
+        return self.path.with_name(f"{self.path.name}.images")
+
+    def begin(self, request: Mapping[str, Any]) -> None:
+        """Note that a sweep begins, and what it was asked for, in plain numbers and names."""
+        versions = {"tinyleak": __version__, "numpy": np.__version__}
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with self._explained(), self._database:
+            self._database.execute(
+                "INSERT INTO sweeps VALUES (?, ?, ?)",
+                (started, json.dumps(versions), json.dumps(request)),
+            )
+
+    def finished(self, *, with_failed: bool = True) -> set[str]:
+        """Return the ids of the attacks that have a row, or only of those without an error."""
+        condition = "" if with_failed else " WHERE error IS NULL"
+        with self._explained():
+            return {row[0] for row in self._database.execute(f"SELECT id FROM attacks{condition}")}
+
+    def record(self, request: Request, result: Mapping[str, Any]) -> None:
+        """Write an attack's row. One that is there stays, unless it says that the attack failed.
+
+        Reconstructions are written first: where there is a row there are its images.
+
+        Raises:
+            OSError: the file, or the images, cannot be written.
+        """
+        if "arrays" in result:
+            self.images_path.mkdir(exist_ok=True)
+            write_arrays(self.images_path / f"{request.id}.npz", **result["arrays"])
+        row = {"id": request.id, **request.columns}
+        row.update({name: result[name] for name in RESULT_COLUMNS})
+        places = ", ".join(f":{name}" for name in self._columns)
+        updates = ", ".join(f'"{name}" = excluded."{name}"' for name in RESULT_COLUMNS)
+        with self._explained(), self._database:
+            self._database.execute(
+                f"INSERT INTO attacks VALUES ({places}) "
+                f"ON CONFLICT (id) DO UPDATE SET {updates} WHERE error IS NOT NULL",
+                row,
+            )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every row by column, in the order of the settings. NaN has become None."""
+        order = ", ".join(f'"{name}"' for name in self._settings)
+        names = ", ".join(f'"{name}"' for name in self._columns)
+        with self._explained():
+            found = self._database.execute(f"SELECT {names} FROM attacks ORDER BY {order}")
+            return [dict(zip(self._columns, row, strict=True)) for row in found]
+
+    def export_csv(self, path: str | Path) -> None:
+        """Write every row as CSV, the names of the columns first.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(self.rows())
+
+        def write(file: BinaryIO) -> None:
+            file.write(text.getvalue().encode())
+
+        write_atomically(path, write)
