@@ -1,0 +1,289 @@
+"""`tinyleak sweep`: every combination of defences, images, seeds and more, into one table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tinyleak import data
+from tinyleak.cli.options import (
+    ACTIVATIONS,
+    MODELS,
+    SCHEMES,
+    add_recipe_options,
+    build_settings,
+    whole_number,
+)
+from tinyleak.defenses import FORMS
+from tinyleak.sweep import (
+    LocalProcesses,
+    Request,
+    Table,
+    dask_executor,
+    grid,
+    parse_strengths,
+    run_sweep,
+)
+from tinyleak.sweep.request import ATTACKERS, LABEL_MODES, UNDEFENDED
+
+NAME = "sweep"
+SUMMARY = "run a grid of attacks, defence by strength by image by seed, into a durable table"
+
+DASK_WINDOW = 1000
+"""Attacks that a cluster is given at a time: enough for its workers, and little to hold."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    _add_grid_options(parser)
+    add_recipe_options(parser)
+    group = parser.add_argument_group("how it is run")
+    group.add_argument(
+        "--restarts",
+        metavar="R",
+        type=whole_number(1),
+        default=1,
+        help="starts of an attack that are run side by side (default: %(default)s)",
+    )
+    group.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)"
+    )
+    where = group.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs",
+        metavar="J",
+        type=whole_number(1),
+        default=os.cpu_count() or 1,
+        help="processes of this machine, one thread each (default: %(default)s)",
+    )
+    where.add_argument(
+        "--dask", metavar="ADDRESS", help="run on the Dask cluster with this scheduler instead"
+    )
+    group.add_argument(
+        "--retry-failed", action="store_true", help="run those again whose row is an error"
+    )
+    group = parser.add_argument_group("what comes out")
+    group.add_argument(
+        "--table",
+        metavar="FILE",
+        type=Path,
+        default=Path("sweep.sqlite"),
+        help="a SQLite file, one row an attack (default: %(default)s). Attacks that it holds "
+        "are not run again, so the same command finishes a sweep that was stopped, and a "
+        "larger grid adds to it",
+    )
+    group.add_argument(
+        "--csv", metavar="FILE", type=Path, help="write the whole table as CSV too, at the end"
+    )
+    group.add_argument(
+        "--keep-images",
+        action="store_true",
+        help="write each reconstruction, with its curves, to FILE.images/ID.npz",
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+
+
+def _add_grid_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "the grid", "Every combination is an attack. Each option takes several values."
+    )
+    group.add_argument(
+        "--defense",
+        metavar="D",
+        nargs="+",
+        default=[UNDEFENDED],
+        help=f"{UNDEFENDED}, {', '.join(FORMS)}; gaussian:1e-4/1e-3 is one at two strengths, "
+        f"prune:0.2+gaussian:1e-3 one after the other (default: {UNDEFENDED})",
+    )
+    numbers: dict[str, tuple[str, int, str]] = {
+        "--images": ("I", 0, "first images, such as 0-9 12"),
+        "--seeds": ("S", 0, "each decides the weights and the start, such as 0-4"),
+        "--batch": ("N", 1, "how many images an attack is on, I to I+N-1"),
+    }
+    for option, (metavar, least, text) in numbers.items():
+        group.add_argument(
+            option,
+            metavar=metavar,
+            nargs="+",
+            type=number_range(least),
+            default=[[least]],
+            help=f"{text} (default: {least})",
+        )
+    choices: dict[str, tuple[Sequence[str], str]] = {
+        "--attacker": (ATTACKERS, "naive"),
+        "--model": (tuple(MODELS), "lenet"),
+        "--activation": (ACTIVATIONS, "sigmoid"),
+        "--init": (tuple(SCHEMES), "U"),
+        "--labels": (LABEL_MODES, "optimise"),
+    }
+    for option, (names, default) in choices.items():
+        group.add_argument(
+            option,
+            nargs="+",
+            choices=names,
+            default=[default],
+            help=f"(default: {default})",
+        )
+    group.add_argument(
+        "--data", choices=data.NAMES, default="glyphs", help="(default: %(default)s)"
+    )
+    group.add_argument("--data-dir", metavar="DIR", type=Path, help="where its files are")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what the table lacks: 0 if the whole grid is there without an error, else 1.
+
+    Raises:
+        ValueError: a request that cannot be met.
+        OSError: files or a cluster that cannot be used.
+    """
+    requests = _requests(args)
+    with Table(args.table, tuple(requests[0].columns)) as table:
+        finished = table.finished(with_failed=not args.retry_failed)
+        missing = [request for request in requests if request.id not in finished]
+        if not args.quiet:
+            print(
+                f"{len(requests)} attacks; {len(requests) - len(missing)} are in {args.table}, "
+                f"{len(missing)} to run",
+                flush=True,
+            )
+        interrupted = False
+        if missing:
+            table.begin(_plain(args))
+            try:
+                with (
+                    _executor(args, len(missing)) as executor,
+                    _progress_bar(len(missing), quiet=args.quiet) as on_result,
+                ):
+                    window = DASK_WINDOW if args.dask else args.jobs
+                    run_sweep(missing, table, executor, window=window, on_result=on_result)
+            except KeyboardInterrupt:
+                interrupted = True
+        if args.csv is not None:
+            table.export_csv(args.csv)
+        held = {row["id"]: row for row in table.rows()}
+        rows = [held[request.id] for request in requests if request.id in held]
+    if not args.quiet:
+        print(summary(rows))
+    if interrupted:
+        print(
+            f"tinyleak: interrupted; {len(rows)} of {len(requests)} attacks are in {args.table}, "
+            "and the same command runs the rest",
+            file=sys.stderr,
+        )
+    complete = len(rows) == len(requests) and all(row["error"] is None for row in rows)
+    return 0 if complete else 1
+
+
+def _requests(args: argparse.Namespace) -> list[Request]:
+    dataset = data.load(args.data, data_dir=args.data_dir)
+    shape = dataset.images.shape[1:]
+    return grid(
+        dataset,
+        [
+            MODELS[model](shape, dataset.classes, activation)
+            for model in args.model
+            for activation in args.activation
+        ],
+        defenses=[steps for text in args.defense for steps in parse_strengths(text)],
+        attackers=args.attacker,
+        images=_flat(args.images),
+        batches=_flat(args.batch),
+        schemes=[SCHEMES[name] for name in args.init],
+        label_modes=args.labels,
+        seeds=_flat(args.seeds),
+        restarts=args.restarts,
+        settings=build_settings(args),
+        device=args.device,
+        keep_images=args.keep_images,
+    )
+
+
+def _flat(ranges: Sequence[Sequence[int]]) -> list[int]:
+    return [number for numbers in ranges for number in numbers]
+
+
+def _plain(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what was asked for, as JSON can hold it."""
+    options = {name: value for name, value in vars(args).items() if not callable(value)}
+    for name in ("images", "batch", "seeds"):
+        options[name] = _flat(options[name])
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in options.items()
+    }
+
+
+@contextmanager
+def _executor(args: argparse.Namespace, attacks: int) -> Iterator[Executor]:
+    if args.dask is None:
+        with LocalProcesses(min(args.jobs, attacks)) as processes:
+            yield processes
+    else:
+        with dask_executor(args.dask) as cluster:
+            yield cluster
+
+
+@contextmanager
+def _progress_bar(
+    total: int, *, quiet: bool
+) -> Iterator[Callable[[Request, Mapping[str, Any]], None] | None]:
+    """Give a sweep's `on_result` that moves a bar on the standard error, if it is a terminal."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    counts = {"recovered": 0, "failed": 0}
+    with tqdm(total=total, unit="attack", dynamic_ncols=True, file=sys.stderr) as bar:
+
+        def on_result(request: Request, result: Mapping[str, Any]) -> None:
+            counts["recovered"] += bool(result["succeeded"])
+            counts["failed"] += result["error"] is not None
+            bar.set_postfix(counts, refresh=False)
+            bar.update()
+
+        yield on_result
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line for each defence and attacker, in the order in which they first come."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["defense"], row["attacker"]), []).append(row)
+    width = max([len("defence"), *(len(defense) for defense, _ in groups)])
+    lines = [f"{'defence':<{width}}  attacker  attacks  recovered  errors  median MSE"]
+    for (defense, attacker), group in groups.items():
+        errors = sum(row["error"] is not None for row in group)
+        recovered = sum(bool(row["succeeded"]) for row in group)
+        found = [row["mse"] for row in group if row["mse"] is not None]
+        median = f"{statistics.median(found):.1e}" if found else "-"
+        lines.append(
+            f"{defense:<{width}}  {attacker:<8}  {len(group):>7}  {recovered:>9}  {errors:>6}  "
+            f"{median:>10}"
+        )
+    return "\n".join(lines)
+
+
+def number_range(least: int) -> Callable[[str], range]:
+    """Return what parses a whole number of `least` or more, or a range of them such as 0-9."""
+
+    def parse(text: str) -> range:
+        first, dash, last = text.partition("-")
+        try:
+            numbers = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            numbers = range(0)
+        if not numbers or numbers[0] < least:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no whole number of {least} or more, and no range such as 0-9"
+            )
+        return numbers
+
+    return parse
