@@ -36,6 +36,9 @@ AT_ONCE = 64
 MOST_NUMBERS = 200
 """About how many numbers of the last layer's gradient the linear map reads."""
 
+NOISE_FLOOR = 1e-6
+"""A direction whose variance is this share of the largest is left out of the linear map."""
+
 SURE_ERROR = 0.15
 """Counts are trusted below this standard error, expected from the stand-ins, …"""
 
@@ -189,9 +192,11 @@ def _estimate(
         probes * classes, -1
     )
     middle = numbers.mean(axis=0)
+    numbers -= middle
     wanted = np.tile(labels - 1 / classes, (probes, 1))
-    linear, *_ = np.linalg.lstsq(numbers - middle, wanted, rcond=1e-3)
-    error = float((wanted - (numbers - middle) @ linear).std(axis=0).max())
+    # The normal equations; directions in which the numbers hardly vary would say noise.
+    linear, *_ = np.linalg.lstsq(numbers.T @ numbers, numbers.T @ wanted, rcond=NOISE_FLOOR)
+    error = float((wanted - numbers @ linear).std(axis=0).max())
     return (shared.ravel() - middle) @ linear + 1 / classes, error
 
 

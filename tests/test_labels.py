@@ -1,0 +1,292 @@
+"""Labels read off the last layer's gradient: of one image, and counts of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyleak.attack import Settings, attack, attack_many, infer_labels
+from tinyleak.attack.labels import last_layer
+from tinyleak.data import Dataset, load_glyphs, load_mnist
+from tinyleak.nn import MLP, LeNet, flatten, init, linear
+from tinyleak.nn.layers import activation
+from tinyleak.tensor import Tensor
+from tinyleak.victim import Victim, simulate
+
+GLYPHS = load_glyphs(300)
+SMALL = LeNet((1, 8, 8), classes=4, hidden=6)
+
+
+@dataclass(frozen=True)
+class WithoutBias:
+    """One hidden layer, and a last layer that has no bias."""
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    classes: int = 10
+    activation: str = "sigmoid"
+    width: int = 30
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        pixels = math.prod(self.image_shape)
+        return {"in": (self.width, pixels), "out": (self.classes, self.width)}
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        features = activation(self.activation)(linear(flatten(x), params["in"]))
+        return linear(features, params["out"])
+
+
+def clients(model, count: int, scheme: str = "uniform", data: Dataset = GLYPHS) -> list[Victim]:
+    """Clients of one image each, every one with weights of its own."""
+    return [
+        simulate(model, *data.batch([index]), seed=index, scheme=scheme) for index in range(count)
+    ]
+
+
+def batch_client(model, size: int, seed: int, scheme: str) -> Victim:
+    images = np.random.default_rng([seed, size]).integers(len(GLYPHS), size=size)
+    return simulate(model, *GLYPHS.batch(images), seed=seed, scheme=scheme)
+
+
+def read(model, victim: Victim, **options):
+    return infer_labels(model, victim.params, victim.gradients, len(victim.labels), **options)
+
+
+# One image.
+
+
+@pytest.mark.parametrize("scheme", init.SCHEMES)
+@pytest.mark.parametrize("squash", ["sigmoid", "tanh", "softplus", "relu"])
+def test_the_bias_gives_the_label_away_whatever_the_activation(
+    squash: str, scheme: str, mnist_directory: Path
+):
+    model = LeNet(activation=squash)
+    for victim in clients(model, 60, scheme, load_mnist(mnist_directory)):
+        found = read(model, victim)
+        assert found.labels.tolist() == victim.labels.tolist()
+        assert (found.rule, found.trusted, found.warning) == ("bias", True, None)
+
+
+def test_a_network_that_is_certain_gives_the_label_away_or_the_rule_says_that_it_guesses():
+    # Probabilities round to 1 and 0, in float32 sooner, until no entry is left that is negative.
+    trusted = 0
+    for dtype in ("float64", "float32"):
+        for label in range(10):
+            params = LeNet().init(np.random.default_rng(label))
+            for certainty in (10, 30, 60, 300):
+                params["fc.0.bias"][label] = certainty
+                victim = _share(LeNet(), params, GLYPHS.images[:1], [label], dtype)
+                found = read(LeNet(), victim)
+                trusted += found.trusted
+                assert found.labels.tolist() == [label] or not found.trusted
+    assert trusted >= 40
+
+
+def _share(model, params, images, labels, dtype):
+    from tinyleak.victim import share
+
+    return share(model, params, images, labels, dtype=dtype)
+
+
+def test_without_a_bias_the_weight_rule_serves_features_that_cannot_be_negative():
+    for squash in ("sigmoid", "softplus", "relu"):
+        model = WithoutBias(activation=squash)
+        for victim in clients(model, 30):
+            found = read(model, victim)
+            assert found.labels.tolist() == victim.labels.tolist()
+            assert (found.rule, found.trusted) == ("weight", True)
+
+
+def test_the_weight_rule_is_wrong_where_features_can_be_negative_and_the_rows_are_not():
+    model = WithoutBias(activation="tanh")
+    sums_right = 0
+    for victim in clients(model, 60):
+        sums_right += int(np.argmin(victim.gradients["out"].sum(axis=1))) == victim.labels[0]
+        found = read(model, victim)
+        assert found.labels.tolist() == victim.labels.tolist()
+        assert (found.rule, found.trusted) == ("rows", True)
+    assert sums_right < 50
+
+
+def test_two_classes_without_bias_and_sign_are_not_told_apart_and_it_says_so():
+    model = WithoutBias(classes=2, activation="tanh")
+    victim = simulate(model, GLYPHS.images[:1], [1])
+    found = read(model, victim)
+    assert not found.trusted
+    assert found.warning is not None
+    assert "is a guess" in found.warning
+    # With a sign that is known the same two classes are told apart.
+    model = WithoutBias(classes=2)
+    for label in (0, 1):
+        victim = simulate(model, GLYPHS.images[:1], [label])
+        assert read(model, victim).labels.tolist() == [label]
+
+
+def test_a_gradient_that_is_not_one_images_is_not_trusted():
+    model = LeNet()
+    victim = clients(model, 1)[0]
+    rng = np.random.default_rng(0)
+    noisy = {k: g + rng.normal(0, 0.3, g.shape) for k, g in victim.gradients.items()}
+    assert not infer_labels(model, victim.params, noisy).trusted
+    zero = {name: np.zeros_like(g) for name, g in victim.gradients.items()}
+    assert not infer_labels(model, victim.params, zero).trusted
+    for squash in ("sigmoid", "tanh"):
+        bare = WithoutBias(activation=squash)
+        victim = clients(bare, 1)[0]
+        zero = {name: np.zeros_like(g) for name, g in victim.gradients.items()}
+        assert not infer_labels(bare, victim.params, zero).trusted
+
+
+# Batches.
+
+
+@pytest.mark.parametrize("size", [2, 8, 64])
+@pytest.mark.parametrize("squash", ["sigmoid", "tanh", "softplus"])
+def test_counts_are_exact_where_predictions_hardly_depend_on_the_image(squash: str, size: int):
+    model = LeNet(activation=squash)
+    for seed in range(3):
+        victim = batch_client(model, size, seed, "default")
+        found = read(model, victim)
+        assert found.labels.tolist() == sorted(victim.labels.tolist())
+        assert found.counts.tolist() == np.bincount(victim.labels, minlength=10).tolist()
+        assert (found.rule, found.trusted) == ("counts", True)
+
+
+def test_counts_are_exact_for_the_papers_weights_and_batches():
+    model = LeNet()
+    for size in (2, 4, 8):
+        for seed in range(3):
+            victim = batch_client(model, size, seed, "uniform")
+            assert read(model, victim).labels.tolist() == sorted(victim.labels.tolist())
+
+
+def test_probes_like_the_clients_images_make_counts_of_large_batches_exact():
+    model = LeNet()
+    probes = load_glyphs(400, seed=9).images
+    exact = {"smooth noise": 0, "digits": 0}
+    for seed in range(6):
+        victim = batch_client(model, 64, seed, "uniform")
+        truth = sorted(victim.labels.tolist())
+        exact["smooth noise"] += read(model, victim).labels.tolist() == truth
+        exact["digits"] += read(model, victim, probes=probes).labels.tolist() == truth
+    assert exact["digits"] >= 4
+    assert exact["digits"] > exact["smooth noise"] + 1
+
+
+def test_counts_that_are_off_are_not_trusted():
+    trusted, wrong = 0, 0
+    for squash in ("sigmoid", "tanh", "softplus"):
+        for scheme in init.SCHEMES:
+            for size in (3, 16, 48):
+                model = LeNet(activation=squash)
+                victim = batch_client(model, size, 1, scheme)
+                found = read(model, victim)
+                exact = found.labels.tolist() == sorted(victim.labels.tolist())
+                assert len(found.labels) == found.counts.sum() == size
+                assert exact or not found.trusted
+                trusted += found.trusted
+                wrong += not exact
+                if not found.trusted:
+                    assert "standard error" in str(found.warning)
+    assert trusted >= 9
+    assert wrong >= 2
+
+
+def test_without_a_bias_and_with_many_classes_counts_are_found_as_well():
+    bare = WithoutBias()
+    many = MLP((1, 28, 28), classes=100, widths=(20,))
+    for model in (bare, many):
+        images = GLYPHS.images[:8]
+        params = init.draw(model.shapes, np.random.default_rng(0), "default")
+        labels = [3, 3, 3, 0, 9, 9, 1, 7]
+        victim = _share(model, params, images, labels, "float64")
+        assert read(model, victim).labels.tolist() == sorted(labels)
+
+
+# The attack.
+
+
+def test_the_attack_uses_inferred_labels_as_known_ones():
+    images = np.random.default_rng(0).uniform(size=(2, 1, 8, 8))
+    victims = [
+        simulate(SMALL, images, labels, seed=seed, scheme="default")
+        for seed, labels in enumerate([[3, 1], [2, 2]])
+    ]
+    settings = Settings(iterations=5)
+    told = attack_many(
+        SMALL,
+        [victim.params for victim in victims],
+        [victim.gradients for victim in victims],
+        batch=2,
+        labels=[[1, 3], [2, 2]],
+        settings=settings,
+    )
+    inferred = attack_many(
+        SMALL,
+        [victim.params for victim in victims],
+        [victim.gradients for victim in victims],
+        batch=2,
+        labels="infer",
+        settings=settings,
+    )
+    for one, other in zip(told, inferred, strict=True):
+        assert one.labels.tolist() == other.labels.tolist()
+        np.testing.assert_array_equal(one.images, other.images)
+    alone = attack(
+        SMALL,
+        victims[0].params,
+        victims[0].gradients,
+        batch=2,
+        labels="infer",
+        seed=0,
+        settings=settings,
+    )
+    np.testing.assert_allclose(alone.images, told[0].images, rtol=1e-9)
+
+
+# Bad requests.
+
+
+def test_another_word_than_infer_is_refused():
+    victim = clients(LeNet(), 1)[0]
+    with pytest.raises(ValueError, match=r"labels 'guess' were given; give N whole numbers, or"):
+        attack(LeNet(), victim.params, victim.gradients, labels="guess")  # type: ignore[arg-type]
+
+
+def test_a_batch_below_one_and_probes_of_another_shape_are_refused():
+    victim = clients(LeNet(), 1)[0]
+    with pytest.raises(ValueError, match="a batch of 0; give 1 or more"):
+        infer_labels(LeNet(), victim.params, victim.gradients, 0)
+    for shape in ((5, 3, 28, 28), (0, 1, 28, 28), (1, 28, 28)):
+        with pytest.raises(ValueError, match=r"probes of shape .* needs \(M, \*\(1, 28, 28\)\)"):
+            infer_labels(LeNet(), victim.params, victim.gradients, 2, probes=np.zeros(shape))
+
+
+def test_gradients_that_do_not_fit_are_refused():
+    victim = clients(LeNet(), 1)[0]
+    with pytest.raises(ValueError, match="the gradients do not fit"):
+        infer_labels(LeNet(), victim.params, {})
+    with pytest.raises(ValueError, match="the weights do not fit"):
+        infer_labels(LeNet(), {}, victim.gradients)
+
+
+def test_a_network_without_a_linear_last_layer_is_refused():
+    @dataclass(frozen=True)
+    class Odd:
+        classes: int = 10
+        image_shape: tuple[int, int, int] = (1, 2, 2)
+        shapes = {"scale": (10,)}
+
+    with pytest.raises(ValueError, match=r"labels can be inferred where the last layer is linear"):
+        last_layer(Odd())  # type: ignore[arg-type]
+
+
+def test_the_last_layer_is_found_by_its_shape():
+    assert last_layer(LeNet()) == ("fc.0.weight", "fc.0.bias")
+    assert last_layer(MLP()) == ("4.weight", "4.bias")
+    assert last_layer(WithoutBias()) == ("out", None)  # type: ignore[arg-type]
