@@ -10,14 +10,17 @@ from tinyleak.report.figures import loss_figure, progress_figure
 from tinyleak.report.files import prepare_directory, write_arrays, write_atomically, write_json
 from tinyleak.report.frames import Frame, choose_frames
 from tinyleak.report.player import player
+from tinyleak.report.strengths import defence_grid, strength_curves
 
 __all__ = [
     "Frame",
     "choose_frames",
+    "defence_grid",
     "loss_figure",
     "player",
     "prepare_directory",
     "progress_figure",
+    "strength_curves",
     "write_arrays",
     "write_atomically",
     "write_json",

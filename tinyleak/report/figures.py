@@ -129,7 +129,7 @@ def loss_figure(
         axes.spines[["top", "right"]].set_visible(False)
         ends = []
         for name, colour, values in lines:
-            curves = _on_log_scale(values).reshape(len(values), -1)
+            curves = on_log_scale(values).reshape(len(values), -1)
             # A marker shows what a line cannot: a single point.
             marker = "o" if len(curves) == 1 else None
             thickness = 2 if curves.shape[1] == 1 else 1.2
@@ -143,7 +143,7 @@ def loss_figure(
         save(figure, path)
 
 
-def _on_log_scale(values: Floats) -> Floats:
+def on_log_scale(values: Floats) -> Floats:
     """Values that a log axis can draw: zero a decade below the smallest other, the rest gaps."""
     usable = np.isfinite(values) & (values > 0)
     floor = values[usable].min() / 10 if usable.any() else 1.0
