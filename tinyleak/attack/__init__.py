@@ -3,7 +3,13 @@
 from tinyleak.attack.analytic import Separated, first_layer_input, separate_inputs
 from tinyleak.attack.dlg import Settings, attack, attack_many, starting_point
 from tinyleak.attack.labels import LabelInference, infer_labels
-from tinyleak.attack.matching import Matching, Model, parameter_gradients, squared_distance
+from tinyleak.attack.matching import (
+    Matching,
+    Model,
+    parameter_gradients,
+    squared_distance,
+    total_variation,
+)
 from tinyleak.attack.result import Frame, Progress, Reconstruction
 
 __all__ = [
@@ -23,4 +29,5 @@ __all__ = [
     "separate_inputs",
     "squared_distance",
     "starting_point",
+    "total_variation",
 ]
