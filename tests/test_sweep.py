@@ -455,13 +455,16 @@ def processes() -> Iterator[LocalProcesses]:
         yield executor
 
 
-def test_local_processes_have_one_blas_thread(
+def test_local_processes_have_one_blas_thread_and_are_deaf_to_ctrl_c(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     with LocalProcesses(1) as executor:
         assert executor.submit(blas_threads).result() == ["1", "1"]
+        blocked = executor.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+        assert signal.SIGINT in blocked, "a Ctrl-C is for this process alone"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert blas_threads() == ["7", None], "this process's own are as they were"
 
 

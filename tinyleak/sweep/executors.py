@@ -19,11 +19,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BLAS_THREADS = (
-    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
 )
 """What the libraries behind NumPy read, once, when it is imported."""
 
 CONTACT_SECONDS = 10.0
+"""How long a scheduler has to answer."""
 
 
 class LocalProcesses(Executor):
@@ -68,8 +72,7 @@ class LocalProcesses(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a worker call the function, and return the future of what it answers."""
-        # Here is where the pool starts processes, which inherit the environment.
-        with _one_blas_thread():
+        with _starting_workers():
             try:
                 return self._pool.submit(fn, *args, **kwargs)
             except BrokenExecutor:
@@ -98,6 +101,7 @@ class LocalProcesses(Executor):
 
 
 def _prepare_worker(end: Connection) -> None:
+    # Where it could not be blocked from the start.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_follow, args=(end,), daemon=True).start()
 
@@ -110,8 +114,14 @@ def _follow(end: Connection) -> None:
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Ask the processes that are started meanwhile to compute with one thread each."""
+def _starting_workers() -> Iterator[None]:
+    """Have the processes that are started meanwhile compute with one thread, deaf to Ctrl-C.
+
+    They inherit both: the environment, and which signals are blocked. A Ctrl-C that comes
+    meanwhile reaches this process afterwards.
+    """
+    blocks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if blocks else None
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
     os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
     try:
@@ -122,6 +132,8 @@ def _one_blas_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager
