@@ -166,6 +166,16 @@ class Bert:
         Raises:
             ValueError: more tokens than the model has positions.
         """
+        return self.head(params, self.encode(params, words, mask, segments))
+
+    def encode(
+        self,
+        params: Mapping[str, Tensor],
+        words: Tensor,
+        mask: Array | None = None,
+        segments: Array | None = None,
+    ) -> Tensor:
+        """Return what the last layer says of each token, (…, N, T, d); arguments as for a call."""
         *leading, batch, length, width = words.shape
         x = self.first_input(params, words, segments)
         # Sentences lie end to end but in attention, so that weights may have leading axes too.
@@ -178,6 +188,12 @@ class Bert:
             hidden = self._activate(_apply(params, f"{at}.intermediate.dense", x))
             found = _apply(params, f"{at}.output.dense", hidden)
             x = self._normalise(params, f"{at}.output.LayerNorm", x + found)
+        return reshape(x, (*x.shape[:-2], batch, length, width))
+
+    def head(self, params: Mapping[str, Tensor], encoded: Tensor) -> Tensor:
+        """Return the logits (…, N, T, V) of encoded tokens (…, N, T, d), each by itself."""
+        *leading, batch, length, width = encoded.shape
+        x = reshape(encoded, (*leading, batch * length, width))
         x = self._activate(_apply(params, "cls.predictions.transform.dense", x))
         x = self._normalise(params, "cls.predictions.transform.LayerNorm", x)
         logits = linear(x, params[WORDS], params[OUTPUT_BIAS])
