@@ -28,6 +28,9 @@ import numpy as np
 traffic: Counter[str] = Counter()
 """How often data crossed between the memories, the host waited, and a graph was launched."""
 
+volume: Counter[str] = Counter()
+"""How many bytes crossed between the memories."""
+
 _BLOCK_BYTES = 512  # CuPy's pool rounds up to this
 _CUBLAS = {"dot", "einsum", "inner", "matmul", "tensordot", "vdot"}
 
@@ -109,11 +112,11 @@ class Graph:
             return type(value)([self._bare(entry) for entry in value])
         if isinstance(value, dict):
             return {key: self._bare(entry) for key, entry in value.items()}
-        owner = value
-        while isinstance(owner, np.ndarray):
-            owner = owner.base
-        if not isinstance(owner, _Block):
-            return value
+        owner = value if isinstance(value, np.ndarray) else None
+        while not isinstance(owner, _Block):
+            if owner is None:
+                return value
+            owner = getattr(owner, "base", None)
         self._shelves.add(owner.shelf)
         places = [array.__array_interface__["data"][0] for array in (value, owner.raw)]
         offset = places[0] - places[1]
@@ -197,11 +200,12 @@ cuda = SimpleNamespace(
 """`cupy.cuda`."""
 
 
-def crossing(direction):
-    """Count a copy between the memories, `"to_host"` or `"to_device"`."""
+def crossing(direction, count):
+    """Count a copy of so many bytes between the memories, `"to_host"` or `"to_device"`."""
     if _current().is_capturing():
         raise CUDARuntimeError(f"a copy {direction} was asked for while a stream is captured")
     traffic[direction] += 1
+    volume[direction] += count
 
 
 def waiting():
@@ -287,11 +291,20 @@ class RawKernel:
         self.types = [re.sub(r"\s*\w+$", "", part.strip()) for part in declared[1].split(",")]
 
     def __call__(self, grid, block, args, *, shared_mem=0):
-        self._check(grid, block, args)
-        hosts = [getattr(arg, "_host", arg) for arg in args]
-        run(self.name, partial(_multiply, self.name), grid, block, *hosts, writes=(hosts[2],))
+        self._check_arguments(grid, block, args)
+        a, b, c, *numbers = (getattr(arg, "_host", arg) for arg in args)
+        inner, rows, depth, columns, *steps = (int(number) for number in numbers)
+        _check_threads(self.name, grid, block, rows, columns)
+        assert grid[2] % inner == 0, "the matrices are numbered along two axes"
+        leading = (grid[2] // inner, inner)
+        left = _reached(a, (*leading, rows, depth), steps[0:4])
+        right = _reached(b, (*leading, depth, columns), steps[4:8])
+        target = _reached(c, (*leading, rows, columns), steps[8:12])
+        assert not np.may_share_memory(a, c) and not np.may_share_memory(b, c)
+        assert target.size == c.size == np.unique(_places(target)).size, "once and only once"
+        run(self.name, _multiply, left, right, target, writes=(target,))
 
-    def _check(self, grid, block, args):
+    def _check_arguments(self, grid, block, args):
         assert len(grid) == len(block) == 3, (grid, block)
         assert min(grid) > 0 and grid[0] < 2**31 and max(grid[1:]) < 2**16, grid
         assert np.prod(block) <= 1024, block
@@ -301,9 +314,8 @@ class RawKernel:
             assert arg.dtype == wanted and hasattr(arg, "_host") == ("*" in declared), arg
 
 
-def _multiply(name, grid, block, a, b, c, inner, rows, depth, columns, *steps):
-    """Do what the kernels do: every product that the threads of the grid compute."""
-    assert not np.may_share_memory(a, c) and not np.may_share_memory(b, c)
+def _check_threads(name, grid, block, rows, columns):
+    """Check that the threads of the grid compute each element of a matrix once."""
     if name == "matmul_tiled":
         assert tuple(block) == (16, 16, 1), "a block of 16 x 16 shares its tiles"
         i, j = np.meshgrid(np.arange(grid[1] * 16), np.arange(grid[0] * 16), indexing="ij")
@@ -313,21 +325,23 @@ def _multiply(name, grid, block, a, b, c, inner, rows, depth, columns, *steps):
         element = np.arange(grid[0] * block[1])
         element = element[element < rows * columns]
     assert np.array_equal(np.sort(element), np.arange(rows * columns)), "once and only once"
-    assert grid[2] % inner == 0, "the matrices are numbered along two axes"
-    leading = (grid[2] // inner, inner)
-    left = _strided(a, (*leading, rows, depth), steps[0:4])
-    right = _strided(b, (*leading, depth, columns), steps[4:8])
-    target = _strided(c, (*leading, rows, columns), steps[8:12])
-    places = sum(n * step for n, step in zip(np.indices(target.shape), steps[8:12], strict=True))
-    assert np.unique(places).size == places.size, "two threads write the same element"
+
+
+def _multiply(left, right, target):
     target[...] = left @ right
 
 
-def _strided(array, shape, steps):
+def _reached(array, shape, steps):
     """The elements that a kernel reaches from an array's first one, by steps of elements."""
-    strides = [int(step) * array.itemsize for step in steps]
+    strides = [step * array.itemsize for step in steps]
     found = np.lib.stride_tricks.as_strided(array, shape, strides)
     low, high = np.lib.array_utils.byte_bounds(found)
     first, last = np.lib.array_utils.byte_bounds(array)
     assert first <= low and high <= last, "a thread reads or writes beside the array"
     return found
+
+
+def _places(array):
+    """Where each element lies, in bytes from the first."""
+    indices = np.indices(array.shape)
+    return sum(n * step for n, step in zip(indices, array.strides, strict=True))

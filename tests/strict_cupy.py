@@ -95,7 +95,7 @@ class ndarray:  # noqa: N801
     # What moves data to the host.
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        _strict_cuda.crossing("to_host")
+        _strict_cuda.crossing("to_host", self.nbytes)
         if out is not None:
             _np.copyto(out, self._host)
             return out
@@ -163,7 +163,7 @@ class _Function:
         if self.name in _WAITING or (self.name == "where" and len(args) == 1):
             _strict_cuda.waiting()
         if self.name in _JOINING and len(args[0]) > 8:
-            _strict_cuda.crossing("to_device")  # a list of where the arrays lie
+            _strict_cuda.crossing("to_device", 8 * len(args[0]))  # where they all lie
         if self.name in _FROM_DATA:
             return _from_data(self.name, self.function, *args, **kwargs)
         known = {}
@@ -298,9 +298,10 @@ def _from_data(name, function, data, *args, **kwargs):
         result = _run(name, function, data._host, *args, **kwargs)
         return data if result is data._host else _new(result)
     _refuse_lists_of_arrays(data)
-    _strict_cuda.crossing("to_device")
     # The device has a memory of its own: what the host then does to its array is not seen there.
-    return _new(_np.array(function(data, *args, **kwargs)))
+    host = _np.array(function(data, *args, **kwargs))
+    _strict_cuda.crossing("to_device", host.nbytes)
+    return _new(host)
 
 
 def _refuse_lists_of_arrays(data):

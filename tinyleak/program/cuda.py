@@ -83,12 +83,19 @@ class CapturedProgram:
     """A program on the GPU that is launched as one CUDA graph.
 
     Called like the program, and gives the same; arrays stay on the GPU.
+
+    Attributes:
+        program: the program that was captured, whose buffers the graph uses.
+        graph: the CUDA graph.
     """
 
-    def __init__(self, program: Program, graph: Any, pool: Any) -> None:
+    def __init__(
+        self, program: Program, graph: Any, pool: Any, calls: Sequence[Callable[[], object]]
+    ) -> None:
         self.program = program
-        self._graph = graph
-        self._pool = pool  # what the graph allocated lives as long as the graph
+        self.graph = graph
+        # What the graph allocated, and the kernels it launches, live as long as the graph.
+        self._pool, self._calls = pool, calls
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """Copy the arrays in, launch the graph, and return copies of the outputs.
@@ -97,7 +104,7 @@ class CapturedProgram:
             ValueError: as the program does.
         """
         self.program.load(*arrays)
-        self._graph.launch()
+        self.graph.launch()
         return self.program.results()
 
 
@@ -134,7 +141,7 @@ def capture(program: Program) -> Program | CapturedProgram:
             stacklevel=2,
         )
         return program
-    return CapturedProgram(program, graph, pool)
+    return CapturedProgram(program, graph, pool, calls)
 
 
 def capturable(module: Any, call: Callable[[], object]) -> Callable[[], object]:
