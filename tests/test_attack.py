@@ -585,6 +585,14 @@ def test_an_image_that_ran_away_is_saturated() -> None:
     assert found.reason == "saturated"
     assert np.median(np.abs(found.images)) > dlg.SATURATED_PIXEL
 
+    def interrupt(progress: Progress) -> None:
+        if np.median(np.abs(progress.images())) > dlg.SATURATED_PIXEL:
+            raise KeyboardInterrupt
+
+    settings = Settings.paper()
+    found = attack(SMALL, victim.params, victim.gradients, settings=settings, on_progress=interrupt)
+    assert found.reason == "interrupted"
+
 
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_an_interrupt_keeps_the_best_so_far(restarts: int) -> None:
