@@ -480,6 +480,10 @@ SIMPLIFIED: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
         (lambda x: Tensor(np.arange(20.0).reshape(5, 4)) @ x, [(2, 4, 3)]),
         (lambda x: x @ Tensor(np.broadcast_to(np.arange(20.0).reshape(5, 4), (2, 5, 4))), [(3, 5)]),
     ],
+    "join products": [
+        (lambda a, b, c, d: a @ b + c @ d, [(20, 2), (2, 20), (20, 3), (3, 20)]),
+        (lambda a, b, c, d: a @ b + c @ d, [(2, 20, 2), (2, 20), (2, 20, 3), (3, 20)]),
+    ],
     "join pads": [
         (lambda x, y: ops.pad(x, [(0, 3)]) + ops.pad(y, [(2, 0)]), [(4, 2), (4, 3)]),
         (
@@ -527,6 +531,12 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
     ],
     "double": [(lambda x, y: x + y, [(3,), (3,)])],
     "scale one column": [(lambda x, y: x @ y, [(1, 3), (3, 1)])],
+    "join products": [
+        # The factors are larger than the products, or are not of one number of matrices.
+        (lambda a, b, c, d: a @ b + c @ d, [(3, 4), (4, 3), (3, 4), (4, 3)]),
+        (lambda a, b, c, d: a @ b + c @ d, [(20, 2), (2, 20), (2, 20, 3), (2, 3, 20)]),
+        (lambda a, b, c, d: a @ b + c @ d, [(2, 20, 2), (2, 20), (2, 20, 3), (2, 3, 20)]),
+    ],
     "join pads": [
         # They overlap, leave a gap, or a margin, run in two directions, or broadcast.
         (lambda x, y: ops.pad(x, [(0, 1)]) + ops.pad(y, [(1, 0)]), [(4, 2), (4, 2)]),

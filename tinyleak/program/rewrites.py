@@ -6,6 +6,8 @@ of arithmetic or of shapes; only the joining of constant factors changes the rou
 
 from __future__ import annotations
 
+import math
+
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Graph, Node, Rewrite
 
@@ -214,6 +216,22 @@ def _with_long_lines(graph: Graph, x: Node) -> Node:
     return graph.constant(module.broadcast_to(laid_out, x.shape))
 
 
+def _join_products(graph: Graph, node: Node) -> Node | None:
+    """a @ b + c @ d = [a c] @ [b; d], where the factors are smaller than the products they save."""
+    if any(x.name != "matmul" or x.shape != node.shape for x in node.inputs):
+        return None
+    (a, b), (c, d) = (x.inputs for x in node.inputs)
+    alike = a.shape[:-1] == c.shape[:-1] and b.shape[:-2] == d.shape[:-2]
+    if not alike or sum(math.prod(x.shape) for x in (a, b, c, d)) >= math.prod(node.shape):
+        return None
+    depth = a.shape[-1] + c.shape[-1]
+    wide = _rows_first(a.array, (*a.shape[:-1], depth))
+    tall = _rows_first(b.array, (*b.shape[:-2], depth, b.shape[-1]))
+    left = graph.add("concatenate", [a, c], wide, axis=len(a.shape) - 1)
+    right = graph.add("concatenate", [b, d], tall, axis=len(b.shape) - 2)
+    return graph.add("matmul", [left, right], _rows_first(node.array))
+
+
 def _join_pads(graph: Graph, node: Node) -> Node | None:
     """Two pieces padded to stand side by side, and added, are joined."""
     first, second = node.inputs
@@ -244,10 +262,10 @@ def _is_number(node: Node, value: float | None = None) -> bool:
     return value is None or node.array.item() == value
 
 
-def _rows_first(array: Array) -> Array:
-    """Stand for an array of this shape and dtype in row-major order."""
+def _rows_first(array: Array, shape: tuple[int, ...] | None = None) -> Array:
+    """Stand for an array of this dtype, and this or the given shape, in row-major order."""
     module = array_module(array)
-    return module.broadcast_to(module.zeros((), dtype=array.dtype), array.shape)
+    return module.broadcast_to(module.zeros((), dtype=array.dtype), shape or array.shape)
 
 
 def _moved_back(array: Array, move: Node) -> Array:
@@ -277,7 +295,7 @@ REWRITES: dict[str, list[Rewrite]] = {
     "matmul": [_scale_one_column, _join_signs, _lay_constants_out],
     "negate": [_join_signs, _move_later],
     "inner": [_sum_where_it_lies],
-    "add": [_double, _join_pads],
+    "add": [_double, _join_products, _join_pads],
     "multiply": [_join_factors],
 }
 """For each primitive the simplifications that are tried, in order."""
