@@ -187,9 +187,7 @@ def _two_leading_axes(module: Any, a: Array, b: Array, out: Array) -> list[Array
     One axis would not do: weights of R networks, (R, 1, …), broadcast over N images each.
     """
     leading = out.shape[:-2]
-    arrays = [
-        x if x is out else module.broadcast_to(x, leading + x.shape[-2:]) for x in (a, b, out)
-    ]
+    arrays = [*(module.broadcast_to(x, leading + x.shape[-2:]) for x in (a, b)), out]
     for split in range(len(leading) + 1):
         numbered = math.prod(leading[:split]), math.prod(leading[split:])
         views = [x.reshape((*numbered, *x.shape[-2:])) for x in arrays]
