@@ -27,6 +27,7 @@ from tinyleak.cli import COMMANDS, build_parser, main, options, progress
 from tinyleak.cli.result import FILES
 from tinyleak.data import load_image, load_mnist
 from tinyleak.data.glyphs import draw_digit
+from tinyleak.defenses import Clip, Prune, protect
 from tinyleak.nn import LeNet
 from tinyleak.victim import Outcome, Victim, judge, simulate
 
@@ -156,6 +157,8 @@ def test_the_result_tells_all_there_is_to_know(finished: Path, digits: Path) -> 
     expected |= {"activation": "sigmoid", "init": "U", "seed": 5, "recipe": "default"}
     expected |= {"iterations": 2000, "line_search": "strong-wolfe", "history": 100}
     expected |= {"dtype": "float64", "restarts": 1, "labels": "optimise", "device": "cpu"}
+    expected |= {"defenses": [], "aware": False, "direction": False, "smoothness": 0.0}
+    assert result["labels_inferred"] is None
     assert expected.items() <= result["settings"].items()
     assert result["versions"]["tinyleak"] == tinyleak.__version__
     assert result["versions"]["numpy"] == np.__version__
@@ -317,6 +320,51 @@ def test_an_option_that_is_not_given_is_the_recipe_s(given: str, expected: Setti
     assert options.build_settings(args) == expected
 
 
+def test_defences_reach_the_client_and_knowledge_of_them_the_attack(
+    called: Callable[..., Call], short: list[object]
+) -> None:
+    given = "--defense clip:0.5 --defense prune:0.25 --seed 3"
+    plain = called(*short, "--seed", 3)
+    naive = called(*short, *given.split())
+    expected = protect([Clip(0.5), Prune(0.25)], plain.shared, np.random.default_rng(0))
+    for name, gradient in naive.shared.items():
+        np.testing.assert_allclose(gradient, expected[name], rtol=1e-12)
+    assert naive.options["precision"] is None
+    assert naive.options["settings"] == Settings(iterations=3)
+    aware = called(*short, *given.split(), "--aware", "--smoothness", "2.5")
+    assert aware.options["settings"] == Settings(iterations=3, direction=True, smoothness=2.5)
+    for name, gradient in aware.shared.items():
+        np.testing.assert_array_equal(gradient, naive.shared[name])
+        np.testing.assert_array_equal(aware.options["precision"][name], gradient != 0)
+
+
+def test_inferred_labels_reach_the_attack_and_the_result(
+    called: Callable[..., Call], short: list[object], tmp_path: Path, without_pictures: None
+) -> None:
+    out = tmp_path / "out"
+    given = ["--batch", 3, "--labels", "infer", "--defense", "int8", "--aware", "--out", out]
+    assert called(*short, *given).options["labels"] == [0, 1, 2]
+    result = read_result(out)
+    assert result["labels_inferred"] == [0, 1, 2]
+    settings = result["settings"]
+    assert (settings["labels"], settings["defenses"], settings["aware"]) == (
+        "infer",
+        ["int8"],
+        True,
+    )
+
+
+def test_labels_that_are_a_guess_are_said_to_be(run: Run, short: list[object]) -> None:
+    answer = run(*short, "--labels", "infer", "--defense", "gaussian:10")
+    assert answer.code == 1
+    assert re.fullmatch(r"tinyleak: label \d is a guess: .*\n", answer.err)
+    assert re.search(
+        "^defended +gaussian:10; the attacker does not know of it$", answer.out, re.MULTILINE
+    )
+    answer = run(*short, "--defense", "int8", "--aware")
+    assert re.search("^defended +int8; the attacker knows of it$", answer.out, re.MULTILINE)
+
+
 def test_a_label_takes_the_place_of_the_data_s(
     called: Callable[..., Call], short: list[object]
 ) -> None:
@@ -385,7 +433,8 @@ def test_help_names_every_option_and_its_default(run: Run) -> None:
         "--data {glyphs,portrait,mnist,cifar100} --data-dir --image FILE --shape --classes --label "
         "--index --batch --seed --model {lenet,mlp} --activation {sigmoid,tanh,softplus} "
         "--init {U,default} --recipe {default,paper} --iterations --line-search --history --dtype "
-        "--restarts --labels {optimise,known} --device {cpu,cuda} --out --force --quiet --debug"
+        "--restarts --defense --aware --smoothness --labels {optimise,infer,known} "
+        "--device {cpu,cuda} --out --force --quiet --debug"
     )
     for option in re.findall("--[^-]+(?:-[^-]+)*", usage):
         assert option.strip() in text
@@ -679,7 +728,7 @@ def test_info_names_the_gpus(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         ("attack --init zeros", "--init: invalid choice: 'zeros' .*U'?, '?default"),
         ("attack --recipe mine", "--recipe: invalid choice: 'mine' .*default'?, '?paper"),
         ("attack --line-search armijo", "--line-search: invalid choice: 'armijo' .*strong-wolfe"),
-        ("attack --labels guess", "--labels: invalid choice: 'guess' .*optimise'?, '?known"),
+        ("attack --labels guess", "--labels: invalid choice: 'guess' .*optimise'?, '?infer"),
         ("attack --batch 0", "--batch: '0' is no whole number of 1 or more"),
         ("attack --batch two", "--batch: 'two' is no whole number of 1 or more"),
         ("attack --iterations -3", "--iterations: '-3' is no whole number of 0 or more"),
@@ -699,6 +748,12 @@ def test_info_names_the_gpus(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         ("attack --image no.png", "image file 'no.png' is not there; give the path of a file"),
         ("attack --data-dir .", "data 'glyphs' is built in and reads no files"),
         ("attack --data portrait --index 1", "asks for image 1, but .* holds images 0 to 0; lower"),
+        ("attack --defense fog:1", "defence 'fog:1' is unknown; choose from gaussian:VARIANCE, "),
+        ("attack --defense prune:2", "defence 'prune:2' is out of range: the fraction must lie in"),
+        ("attack --defense int8 --defense dpsgd:1,1", "clips each example's .* must come first"),
+        ("attack --aware", "--aware is an attacker who knows .* give them with --defense"),
+        ("attack --smoothness -1", "a smoothness of -1.0 was asked for; give 0 or more"),
+        ("attack --smoothness soft", "--smoothness: invalid float value: 'soft'"),
         ("attack --data portrait --label 10", "label 10 .* out of range; .* labels are 0 to 9"),
     ],
 )

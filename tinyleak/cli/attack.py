@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tinyleak.attack import attack
+from tinyleak.cli.attacker import add_attacker_options, equip, read_defenses
 from tinyleak.cli.options import (
     SCHEMES,
     add_data_options,
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     add_network_options(parser)
     add_recipe_options(parser)
+    add_attacker_options(parser)
     group = parser.add_argument_group("how it is run")
     group.add_argument(
         "--seed",
@@ -51,12 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         default=1,
         help="starts that are run side by side; the nearest counts (default: %(default)s)",
-    )
-    group.add_argument(
-        "--labels",
-        choices=("optimise", "known"),
-        default="optimise",
-        help="find the labels with the images, or be told them (default: %(default)s)",
     )
     group.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)"
@@ -78,28 +74,37 @@ def run(args: argparse.Namespace) -> int:
     """
     with _output_directory(args.out, force=args.force) as directory:
         settings = build_settings(args)
+        defenses = read_defenses(args)
         dataset = read_data(args)
         images, labels = take_batch(args, dataset)
         model = build_model(args, dataset)
         victim = simulate(
-            model, images, labels, seed=args.seed, scheme=SCHEMES[args.init], dtype=settings.dtype
+            model,
+            images,
+            labels,
+            seed=args.seed,
+            scheme=SCHEMES[args.init],
+            dtype=settings.dtype,
+            defenses=defenses,
         )
+        attacker = equip(args, model, victim, settings, defenses)
         with progress_bar(images, settings, quiet=args.quiet) as on_progress:
             found = attack(
                 model,
                 victim.params,
                 victim.gradients,
                 batch=args.batch,
-                labels=victim.labels.tolist() if args.labels == "known" else None,
+                labels=attacker.labels,
+                precision=attacker.precision,
                 seed=args.seed,
                 restarts=args.restarts,
-                settings=settings,
+                settings=attacker.settings,
                 device=args.device,
                 on_progress=on_progress,
             )
             # Still under the bar, since drawing takes seconds.
             outcome = judge(victim, found)
-            result = Result(args, model, settings, victim, found, outcome)
+            result = Result(args, model, attacker, victim, found, outcome)
             if directory is not None:
                 result.write(directory)
     if not args.quiet:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from tinyleak import __version__
-from tinyleak.attack import Reconstruction, Settings
+from tinyleak.attack import Reconstruction
 from tinyleak.backend import Array, device_module
+from tinyleak.cli.attacker import Attacker
 from tinyleak.metrics import mse
 from tinyleak.nn import MLP, LeNet
 from tinyleak.report import (
@@ -35,7 +36,7 @@ class Result:
     Attributes:
         args: what was asked for.
         model: the network that the client trains.
-        settings: how the attack was run.
+        attacker: what it knew, and how it was run.
         victim: the client.
         found: what the attack found.
         outcome: how close that is.
@@ -43,7 +44,7 @@ class Result:
 
     args: argparse.Namespace
     model: LeNet | MLP
-    settings: Settings
+    attacker: Attacker
     victim: Victim
     found: Reconstruction
     outcome: Outcome
@@ -51,6 +52,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json says: the outcome, and all that it takes to get it again."""
         args, found, outcome = self.args, self.found, self.outcome
+        inference = self.attacker.inference
         return {
             "succeeded": outcome.succeeded,
             "reason": found.reason,
@@ -58,6 +60,7 @@ class Result:
             "psnr": outcome.psnr,
             "labels_true": self.victim.labels,
             "labels_recovered": outcome.labels,
+            "labels_inferred": None if inference is None else inference.labels,
             "gradient_distance": found.distance,
             "iterations": found.iterations,
             "evaluations": found.evaluations,
@@ -76,8 +79,10 @@ class Result:
                 "init": args.init,
                 "seed": args.seed,
                 "recipe": args.recipe,
-                **asdict(self.settings),
+                **asdict(self.attacker.settings),
                 "restarts": args.restarts,
+                "defenses": args.defense,
+                "aware": args.aware,
                 "labels": args.labels,
                 "device": args.device,
             },
@@ -139,6 +144,7 @@ class Result:
         lines = {
             "attacked": f"{_source(args)}, {shape}; {args.model} with {args.activation}, "
             f"init {args.init}, seed {args.seed}",
+            **self._defended(),
             "result": f"{verdict}: {found.reason} after {found.iterations} iterations",
             "error": f"MSE {_range(outcome.mse, '.1e')}, PSNR {_range(outcome.psnr, '.1f')} dB",
             "label" if count == 1 else "labels": _listed(outcome.labels)
@@ -150,6 +156,12 @@ class Result:
             else f"{args.out}: {', '.join(FILES)}",
         }
         return "\n".join(f"{name:<10}{text}" for name, text in lines.items())
+
+    def _defended(self) -> dict[str, str]:
+        if not self.args.defense:
+            return {}
+        knows = "knows of it" if self.args.aware else "does not know of it"
+        return {"defended": f"{', '.join(self.args.defense)}; the attacker {knows}"}
 
 
 def _versions(device: str) -> dict[str, str]:

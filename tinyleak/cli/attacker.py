@@ -1,0 +1,99 @@
+"""What the client does to its gradient, and what the attacker makes of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+
+from tinyleak.attack import LabelInference, Settings, infer_labels
+from tinyleak.backend import Array
+from tinyleak.defenses import FORMS, Defense, knowledge, parse
+from tinyleak.nn import MLP, LeNet
+from tinyleak.victim import Victim
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """What an attacker brings to one client.
+
+    Attributes:
+        settings: how the attack is run.
+        labels: the N labels that it goes by, or None to find them with the images.
+        precision: what it multiplies each entry's squared difference with, or None.
+        inference: where the labels come from, if they were read off the gradient.
+    """
+
+    settings: Settings
+    labels: list[int] | None
+    precision: dict[str, Array] | None
+    inference: LabelInference | None
+
+
+def add_attacker_options(parser: argparse.ArgumentParser) -> None:
+    """What stands between client and attacker, and what the attacker knows."""
+    group = parser.add_argument_group("what the client does about it, and what the attacker knows")
+    group.add_argument(
+        "--defense",
+        metavar="NAME:STRENGTH",
+        action="append",
+        default=[],
+        help=f"what is done to the gradient before it is shared: {', '.join(FORMS)}; several are "
+        "applied in the order given",
+    )
+    group.add_argument(
+        "--aware",
+        action="store_true",
+        help="the attacker knows the defences: it matches only what survived pruning, weighs the "
+        "rest by how exactly it is known, and matches the direction alone after clipping",
+    )
+    group.add_argument(
+        "--smoothness",
+        metavar="BETA",
+        type=float,
+        default=0.0,
+        help="prefer images of little total variation; 3 helps against noise (default: 0, not)",
+    )
+    group.add_argument(
+        "--labels",
+        choices=("optimise", "infer", "known"),
+        default="optimise",
+        help="find the labels with the images, read them off the last layer's gradient first, or "
+        "be told them (default: %(default)s)",
+    )
+
+
+def read_defenses(args: argparse.Namespace) -> list[Defense]:
+    """Return the defences that were asked for.
+
+    Raises:
+        ValueError: one that is none, or knowledge of defences where there are none.
+    """
+    if args.aware and not args.defense:
+        raise ValueError(
+            "--aware is an attacker who knows the client's defences, but there are none; "
+            "give them with --defense, or leave it out"
+        )
+    return [parse(text) for text in args.defense]
+
+
+def equip(
+    args: argparse.Namespace,
+    model: LeNet | MLP,
+    victim: Victim,
+    settings: Settings,
+    defenses: list[Defense],
+) -> Attacker:
+    """Return what the attacker that was asked for brings; say so if labels are a guess."""
+    settings = replace(settings, smoothness=args.smoothness)
+    precision = None
+    if args.aware:
+        precision, direction = knowledge(defenses, victim.gradients, args.batch)
+        settings = replace(settings, direction=direction)
+    if args.labels == "infer":
+        inference = infer_labels(model, victim.params, victim.gradients, args.batch)
+        if inference.warning is not None:
+            print(f"tinyleak: {inference.warning}", file=sys.stderr)
+        return Attacker(settings, inference.labels.tolist(), precision, inference)
+    labels = victim.labels.tolist() if args.labels == "known" else None
+    return Attacker(settings, labels, precision, None)
