@@ -80,7 +80,7 @@ def plan(options: argparse.Namespace, inits: Sequence[str], store: Store) -> lis
     works: list[Work] = []
     counts = {
         "default": options.triples,
-        "paper": options.triples,
+        "paper": min(options.timed, options.triples),
         "goal": min(options.timed, options.triples),
         "torch-paper": min(options.peers, options.triples),
         "torch-best": min(options.peers, options.triples),
@@ -153,7 +153,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--triples", type=int, default=300, help="for each initialisation (300)")
     parser.add_argument("--init", choices=("both", *SCHEMES), default="both")
     parser.add_argument(
-        "--timed", type=int, default=100, help="triples to be run with a goal as well (100)"
+        "--timed", type=int, default=100, help="triples that our other recipes run as well (100)"
     )
     parser.add_argument(
         "--peers",

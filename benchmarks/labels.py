@@ -1,0 +1,265 @@
+"""Labels read off the gradient: of one image, of a batch; and inputs of a fully connected layer.
+
+    python benchmarks/labels.py                   every part; what is there is not computed again
+    python benchmarks/labels.py --part one        DLG's labels beside inferred ones, 1,000 digits
+    python benchmarks/labels.py --part counts     label counts of batches up to 64
+    python benchmarks/labels.py --part separated  which images of a batch the MLP's gradient gives
+
+DLG finds the label with the image, by optimisation; the inferred one follows from the signs of the
+last layer's gradient alone. iDLG's published figures are those of its README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from cells import Cell, Cells, mnist
+from timing import table
+from training import accuracy, train
+
+from tinyleak.attack import Settings, attack_many, infer_labels, separate_inputs
+from tinyleak.attack.dlg import OUTER_STEP
+from tinyleak.data import Dataset, load_glyphs
+from tinyleak.metrics import mse, wilson_interval
+from tinyleak.nn import MLP, LeNet
+from tinyleak.victim import Victim, share, simulate
+
+SCHEMES = {"U": "uniform", "default": "default"}
+ACTIVATIONS = ("sigmoid", "tanh", "softplus")
+AT_ONCE = 50
+"""Clients attacked as one program, and kept as one cell."""
+
+BATCHES = (2, 4, 8, 16, 32, 64)
+BATCHES_EACH = 40
+TRAINED = {"sigmoid": 0.05, "tanh": 0.005, "softplus": 0.002}
+"""Rates of learning at which a LeNet with U weights learns."""
+
+LEGIBLE = 0.03
+"""About where a digit becomes legible to the eye."""
+
+
+def inferred(data: Dataset, activation: str, init: str, indices: range) -> Cell:
+    """Infer the labels of clients of one image."""
+    model = LeNet(activation=activation)
+    clients = simulated(data, model, init, indices)
+    found = [infer_labels(model, client.params, client.gradients) for client in clients]
+    return {
+        "labels": np.concatenate([client.labels for client in clients]),
+        "found": np.concatenate([one.labels for one in found]),
+        "trusted": np.array([one.trusted for one in found]),
+    }
+
+
+def optimised(data: Dataset, recipe: str, init: str, indices: range, steps: int) -> Cell:
+    """Attack clients of one image with unknown labels; return those that were found with it."""
+    model = LeNet()
+    clients = simulated(data, model, init, indices)
+    outer = max(1, steps // OUTER_STEP)
+    settings = Settings(steps) if recipe == "ours" else Settings.paper(iterations=outer)
+    found = attack_many(
+        model,
+        [client.params for client in clients],
+        [client.gradients for client in clients],
+        seeds=list(indices),
+        settings=settings,
+    )
+    pairs = list(zip(found, clients, strict=True))
+    return {
+        "labels": np.concatenate([client.labels for client in clients]),
+        "found": np.concatenate([one.labels for one in found]),
+        "mse": np.concatenate([mse(one.images, client.images) for one, client in pairs]),
+    }
+
+
+def simulated(data: Dataset, model: LeNet, init: str, indices: range) -> list[Victim]:
+    """Return a client for each image, every one with weights of its own."""
+    return [
+        simulate(model, *data.batch([index]), seed=index, scheme=SCHEMES[init]) for index in indices
+    ]
+
+
+def counts(
+    data: Dataset,
+    activation: str,
+    init: str,
+    training_steps: int,
+    batches: Sequence[int],
+    each: int,
+) -> Cell:
+    """Infer the label counts of random batches, with and without digits to stand in."""
+    model = LeNet(activation=activation)
+    params = model.init(np.random.default_rng(0), SCHEMES[init])
+    half = len(data) // 2
+    if training_steps:
+        params = train(
+            model,
+            params,
+            data.images[half:],
+            data.labels[half:],
+            np.random.default_rng(1),
+            steps=training_steps,
+            rate=TRAINED[activation],
+        )
+    score = accuracy(model, params, data.images[:500], data.labels[:500])
+    probes = {"smooth noise": None, "digits": load_glyphs(400, seed=9).images}
+    wrong = np.zeros((len(probes), len(batches), each))
+    trusted = np.zeros((len(probes), len(batches), each), dtype=bool)
+    for column, size in enumerate(batches):
+        for trial in range(each):
+            chosen = np.random.default_rng([size, trial]).integers(half, size=size)
+            client = share(model, params, *data.batch(chosen))
+            truth = np.bincount(client.labels, minlength=data.classes)
+            for row, images in enumerate(probes.values()):
+                found = infer_labels(model, params, client.gradients, size, probes=images)
+                wrong[row, column, trial] = np.abs(found.counts - truth).sum() / 2
+                trusted[row, column, trial] = found.trusted
+    return {"wrong": wrong, "trusted": trusted, "accuracy": np.array(score)}
+
+
+def separated(data: Dataset, widths: tuple[int, ...], size: int, trials: int) -> Cell:
+    """Count which images of random batches the first layer of a ReLU network gives away."""
+    model = MLP(activation="relu", widths=widths)
+    found = np.zeros(trials)
+    errors = [0.0]
+    for trial in range(trials):
+        chosen = np.random.default_rng([size, trial]).integers(len(data), size=size)
+        client = simulate(model, *data.batch(chosen), seed=trial, scheme="default")
+        pixels = client.images.reshape(size, -1)
+        for one_input in separate_inputs(client.gradients["0.weight"], client.gradients["0.bias"]):
+            errors.append(float(np.abs(pixels - one_input.x).max(axis=1).min()))
+            found[trial] += 1
+    return {"found": found, "worst": np.array(max(errors))}
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", choices=("all", "one", "counts", "separated"), default="all")
+    parser.add_argument("--digits", type=int, default=1000, help="to infer labels of (1000)")
+    parser.add_argument(
+        "--iterations", type=int, default=200, help="of DLG, by which labels have settled (200)"
+    )
+    parser.add_argument("--data-dir", type=Path, help="MNIST's folder (else TINYLEAK_MNIST)")
+    parser.add_argument(
+        "--results", type=Path, help="where cells go (results/labels; a new folder with --quick)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="built-in digits, few and short: a smoke test"
+    )
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    """Compute what is missing, and print the tables."""
+    options = parse_arguments()
+    folder = tempfile.mkdtemp() if options.quick else "results/labels"
+    cells = Cells(options.results or Path(folder))
+    data = mnist(options.data_dir, options.quick)
+    if options.part in ("all", "one"):
+        digits = 4 if options.quick else options.digits
+        print(one_table(cells, data, digits, 3 if options.quick else options.iterations))
+    if options.part in ("all", "counts"):
+        print(counts_table(cells, data, options.quick))
+    if options.part in ("all", "separated"):
+        print(separated_table(cells, data, options.quick))
+    return 0
+
+
+def one_table(cells: Cells, data: Dataset, digits: int, steps: int) -> str:
+    """Return the table of labels of one image, inferred and optimised."""
+    parts = [range(start, min(start + AT_ONCE, digits)) for start in range(0, digits, AT_ONCE)]
+
+    def joined(name: str, compute: Callable[[range], Cell]) -> Cell:
+        found = [
+            cells.get(f"one {name} {part.start}-{part.stop}", partial(compute, part))
+            for part in parts
+        ]
+        return {key: np.concatenate([cell[key] for cell in found]) for key in found[0]}
+
+    rows = []
+    for activation in ACTIVATIONS:
+        for init in SCHEMES:
+            cell = joined(
+                f"inferred {activation} {init}",
+                lambda part, activation=activation, init=init: inferred(
+                    data, activation, init, part
+                ),
+            )
+            sure = f"{int(cell['trusted'].sum())} trusted"
+            rows.append(
+                ["inferred", activation, init, right(cell["found"] == cell["labels"]), sure]
+            )
+    for recipe, init in (("ours", "U"), ("ours", "default"), ("the paper's", "U")):
+        cell = joined(
+            f"optimised {recipe} {init} {steps}",
+            lambda part, recipe=recipe, init=init: optimised(data, recipe, init, part, steps),
+        )
+        near = int((cell["mse"] < LEGIBLE).sum())
+        name = f"DLG, {recipe}, {steps} iterations"
+        correct = right(cell["found"] == cell["labels"])
+        rows.append([name, "sigmoid", init, correct, f"{near} with MSE < {LEGIBLE}"])
+    rows.append(["DLG, iDLG's README", "sigmoid", "U", "89.9 %", ""])
+    rows.append(["iDLG, its README", "sigmoid", "U", "100 %", ""])
+    return table(["labels", "activation", "init", "right (95 % interval)", ""], rows)
+
+
+def right(correct: np.ndarray) -> str:
+    """Return how many are right, with Wilson's interval of 95 %."""
+    low, high = wilson_interval(int(correct.sum()), len(correct))
+    return f"{int(correct.sum())}/{len(correct)} ({low:.1%} to {high:.1%})"
+
+
+def counts_table(cells: Cells, data: Dataset, quick: bool) -> str:
+    """Return how often the counts of a batch are exact, and the share of labels that is right."""
+    batches, each = ((2, 4), 2) if quick else (BATCHES, BATCHES_EACH)
+    rows = []
+    for activation in ACTIVATIONS:
+        for init, steps in (("U", 0), ("default", 0), ("U", 50), ("U", 500)):
+            its_steps = min(steps, 3) if quick else steps
+            cell = cells.get(
+                f"counts {activation} {init} {its_steps}",
+                partial(counts, data, activation, init, its_steps, batches, each),
+            )
+            state = (
+                f"{its_steps} steps, {float(cell['accuracy']):.0%}" if its_steps else "untrained"
+            )
+            for row, probes in enumerate(("smooth noise", "digits")):
+                wrong, trusted = cell["wrong"][row], cell["trusted"][row]
+                described = [
+                    f"{np.mean(errors == 0):.0%} ({1 - np.mean(errors) / size:.0%})"
+                    for errors, size in zip(wrong, batches, strict=True)
+                ]
+                sure = wrong[trusted] == 0
+                described.append(f"{int(sure.sum())}/{sure.size}")
+                rows.append([activation, init, state, probes, *described])
+    header = ["activation", "init", "network", "stand-ins", *(f"N = {size}" for size in batches)]
+    return table([*header, "exact where trusted"], rows)
+
+
+def separated_table(cells: Cells, data: Dataset, quick: bool) -> str:
+    """Return how many images of a batch are separated, by the first layer's width."""
+    sizes, trials = ((2,), 2) if quick else ((1, 2, 4, 8, 16, 32), 20)
+    rows = []
+    for width in (128, 1024):
+        row, worst = [f"784 → {width} → 64 → 10"], 0.0
+        for size in sizes:
+            cell = cells.get(
+                f"separated {width} {size}", partial(separated, data, (width, 64), size, trials)
+            )
+            row.append(f"{cell['found'].mean():.1f}")
+            worst = max(worst, float(cell["worst"]))
+        rows.append([*row, f"{worst:.0e}"])
+    header = ["ReLU MLP, default init", *(f"N = {size}" for size in sizes), "largest error"]
+    return table(header, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
