@@ -361,6 +361,7 @@ def test_any_executor_runs_the_sweep(tmp_path: Path, make: Callable[[], Executor
 
 def test_the_executor_has_no_more_than_the_window(tmp_path: Path) -> None:
     lock, under_way, most = threading.Lock(), 0, 0
+    full = threading.Event()
 
     class Counting(ThreadPoolExecutor):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -368,6 +369,8 @@ def test_the_executor_has_no_more_than_the_window(tmp_path: Path) -> None:
             with lock:
                 under_way += 1
                 most = max(most, under_way)
+                if under_way == 3:
+                    full.set()
             future = super().submit(fn, *args, **kwargs)
             future.add_done_callback(leave)
             return future
@@ -377,8 +380,13 @@ def test_the_executor_has_no_more_than_the_window(tmp_path: Path) -> None:
         with lock:
             under_way -= 1
 
+    def patient(request: Request) -> dict[str, Any]:
+        # No attack ends before as many are under way as ever will be.
+        assert full.wait(timeout=30)
+        return run_attack(request)
+
     with open_table(tmp_path / "t") as table, Counting(4) as executor:
-        run_sweep(requests(12), table, executor, window=3)
+        run_sweep(requests(12), table, executor, window=3, work=patient)
     assert most == 3
     assert seeds_in(tmp_path / "t") == list(range(12))
 
