@@ -65,7 +65,11 @@ def _forget_peak() -> None:
 
 
 def _peak_bytes() -> int:
-    # Linux counts in KiB, macOS in bytes.
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    # Elsewhere; on Linux this would count the parent's memory from before the child began, too.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
