@@ -193,10 +193,13 @@ def main() -> int:
         options.rows = Path(tempfile.mkdtemp()) / "success.jsonl"
     store = Store(options.rows)
     works = plan(options, inits, store)
-    for done, found in enumerate(results(works, options.jobs, options.quick), start=1):
-        store.add(found)
-        if sys.stderr.isatty() or done == len(works):
-            print(f"\r{done} of {len(works)}", end="", file=sys.stderr, flush=True)
+    try:
+        for done, found in enumerate(results(works, options.jobs, options.quick), start=1):
+            store.add(found)
+            if sys.stderr.isatty() or done == len(works):
+                print(f"\r{done} of {len(works)}", end="", file=sys.stderr, flush=True)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"success.py: {error}") from None
     print(file=sys.stderr)
     numbers = report(store, inits)
     if options.json is not None:

@@ -105,6 +105,13 @@ def test_quick_success_prints_both_initialisations() -> None:
     assert "| tinyleak, to the goal, many at once | 0/2" in done.stdout
 
 
+def test_data_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    done = run("success.py", "--data-dir", str(tmp_path), "--rows", str(tmp_path / "rows.jsonl"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("success.py: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def row(succeeded: bool = True, seconds: float = 2.0) -> dict:
     return {
         "label": 1,
