@@ -2,6 +2,7 @@
 
 from tinyleak.attack.analytic import Separated, first_layer_input, separate_inputs
 from tinyleak.attack.dlg import Settings, attack, attack_many, starting_point
+from tinyleak.attack.jacobian import Jacobian
 from tinyleak.attack.labels import LabelInference, infer_labels
 from tinyleak.attack.matching import (
     Matching,
@@ -14,6 +15,7 @@ from tinyleak.attack.result import Frame, Progress, Reconstruction
 
 __all__ = [
     "Frame",
+    "Jacobian",
     "LabelInference",
     "Matching",
     "Model",
