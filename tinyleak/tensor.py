@@ -5,6 +5,8 @@ Following `inputs` from a result leads back to every number it depends on: that 
 `tinyleak.grad` walks. A `Primitive` is a forward function on raw arrays and a rule which says, in
 Tensors again, what its gradient is. Because the rule's answer is itself made of primitives, it can
 be differentiated too, as often as one likes.
+
+Lesson: lessons/01_a_tensor_that_remembers.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,233 @@
+# %% [markdown]
+# # 1. A tensor that remembers
+#
+# *How can a number know where it came from?*
+#
+# Add two numbers in Python and you get a number. Nothing in it says that it is a sum. But a
+# derivative is a question about origins: if I move this input a little, how much does the result
+# move? To answer it, a program must know how the result was made.
+#
+# So in this lesson we build an array that keeps a memory. It is the smallest part of tinyleak, and
+# everything else stands on it: derivatives, networks, and in lesson 8 the attack that turns a
+# gradient back into a picture.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyleak import Tensor, ops
+
+# %% [markdown]
+# ## The idea
+#
+# We keep three things together:
+#
+# - `data`: the numbers, an ordinary NumPy array;
+# - `made_by`: the name of the operation that computed them, or `None` if nobody did;
+# - `inputs`: the objects that the operation read.
+#
+# An object that no operation computed is called a **leaf**. You made it by hand, from data.
+#
+# The inputs are not copied. They are the same objects, with memories of their own. So from a result
+# we can walk back to its inputs, then to theirs, until only leaves are left.
+
+
+# %%
+class Node:
+    """An array that remembers how it was made."""
+
+    def __init__(self, data, made_by=None, inputs=()):
+        self.data = np.asarray(data, dtype=float)
+        self.made_by = made_by
+        self.inputs = inputs
+
+    def __add__(self, other):
+        other = as_node(other)
+        return Node(self.data + other.data, "add", (self, other))
+
+    def __mul__(self, other):
+        other = as_node(other)
+        return Node(self.data * other.data, "multiply", (self, other))
+
+    __rmul__ = __mul__  # what Python calls for 2 * node
+
+
+def as_node(value):
+    return value if isinstance(value, Node) else Node(value)
+
+
+def tanh(x):
+    return Node(np.tanh(x.data), "tanh", (x,))
+
+
+# %% [markdown]
+# That is all. Python calls `__add__` when it meets `a + b`, so we can write formulas as usual. Take
+#
+# $y = \tanh(a · b + b)$
+#
+# and let every operation leave its trace:
+
+# %%
+a, b = Node(0.5), Node(-2.0)
+product = a * b
+total = product + b
+y = tanh(total)
+
+print("y is", y.data, "and was made by", y.made_by)
+print("from", y.inputs[0].data, "which was made by", y.inputs[0].made_by)
+
+assert y.data == np.tanh(0.5 * -2.0 + -2.0)
+assert y.inputs == (total,)
+assert total.inputs == (product, b)
+assert a.made_by is None, "a is a leaf"
+
+# %% [markdown]
+# ## What it looks like
+#
+# Draw a box for every object, and an arrow from each input to what was made of it. This picture is
+# called the **graph** of the computation. Nobody had to describe it: running the formula built it.
+
+# %% tags=["thumbnail"]
+boxes = {
+    a: (0, 1, f"a\n{a.data:g}"),
+    b: (0, 0, f"b\n{b.data:g}"),
+    product: (1, 1, f"{product.made_by}\n{product.data:g}"),
+    total: (2, 0.5, f"{total.made_by}\n{total.data:g}"),
+    y: (3, 0.5, f"{y.made_by}\n{y.data:.3f}"),
+}
+arrows = [(x, node) for node in boxes for x in node.inputs]
+assert len(arrows) == 5
+assert sum(start is b for start, _ in arrows) == 2, "b is used twice"
+
+figure, ax = plt.subplots(figsize=(8, 2.4), layout="constrained")
+ax.set(xlim=(-0.4, 3.4), ylim=(-0.4, 1.4))
+ax.axis("off")
+outlines = {}
+for node, (across, up, text) in boxes.items():
+    style = {"boxstyle": "round,pad=0.5", "facecolor": "#EAF2F8", "edgecolor": "#0072B2"}
+    label = ax.text(across, up, text, ha="center", va="center", fontsize=13, bbox=style)
+    outlines[node] = label.get_bbox_patch()
+for start, end in arrows:
+    ends = {"patchA": outlines[start], "patchB": outlines[end]}
+    style = {"arrowstyle": "-|>", "color": "#666666", "mutation_scale": 16, **ends}
+    ax.annotate("", xy=boxes[end][:2], xytext=boxes[start][:2], arrowprops=style)
+plt.show()
+
+# %% [markdown]
+# Look at `b`. It is used twice, so two arrows leave it. It is still one object. That small fact
+# decides how lesson 2 has to work.
+#
+# ## Where one gets stuck
+#
+# `node * array` works. What about `array * node`? Three numbers times three numbers should be
+# three numbers.
+
+# %%
+weights = np.array([1.0, 2.0, 3.0])
+x = Node([10.0, 20.0, 30.0])
+
+print("node * array:", (x * weights).data)
+
+wrong = weights * x
+print("array * node:", type(wrong).__name__, "of", wrong.dtype, "elements")
+print("the first element:", wrong[0].data)
+
+assert isinstance(wrong, np.ndarray), "no Node, so no memory"
+assert len(wrong) * wrong[0].data.size == 9, "nine numbers instead of three"
+
+# %% [markdown]
+# No error, and nine numbers instead of three. Python asks the left operand first. The left operand
+# is a NumPy array, and NumPy has never heard of `Node`. It takes the node for one thing without
+# elements, and multiplies *each* of its own elements by the whole node.
+#
+# The symptom is an array of dtype `object`. If you ever see one, ask who did the multiplying. The
+# cure is one line. It tells NumPy to leave such operations to us:
+
+# %%
+Node.__array_ufunc__ = None
+
+right = weights * x
+print("array * node:", type(right).__name__, right.data, "made by", right.made_by)
+
+assert isinstance(right, Node)
+assert np.array_equal(right.data, [10.0, 40.0, 90.0])
+
+# %% [markdown]
+# The memory has a second enemy: changing an array after it was used. The node below remembers that
+# it is twice `x`. Then we write into the array of `x`, and the memory is false. So nothing in
+# tinyleak ever writes into the data of a tensor; it makes a new one.
+
+# %%
+double = x + x
+x.data[0] = 7.0
+
+assert double.data[0] != 2 * x.data[0], "the result no longer fits its inputs"
+
+# %% [markdown]
+# ## tinyleak's own
+#
+# tinyleak's class is called `Tensor`. (A tensor is an array with any number of axes: a number, a
+# row, a table, a stack of pictures.) It keeps the same three things. Only the operation is more
+# than a name. It is an object of the class `Primitive`, which knows how to compute itself and, from
+# lesson 2 on, how to differentiate itself.
+#
+# Let us make the same formula with it, and walk both graphs side by side.
+
+
+# %%
+def same_memory(node, tensor):
+    """Whether two graphs have the same numbers, operations and inputs, all the way back."""
+    name = tensor.primitive.name if tensor.primitive else None
+    return (
+        np.array_equal(node.data, tensor.data)
+        and node.made_by == name
+        and len(node.inputs) == len(tensor.inputs)
+        and all(same_memory(n, t) for n, t in zip(node.inputs, tensor.inputs, strict=True))
+    )
+
+
+ta, tb = Tensor(0.5), Tensor(-2.0)
+ty = ops.tanh(ta * tb + tb)
+print(ty)
+
+assert same_memory(y, ty)
+assert ty.inputs[0].inputs[1] is tb, "inputs are kept, not copied"
+
+# %% [markdown]
+# The same holds for arrays of any shape, since nothing in `Node` mentions a shape.
+
+# %%
+rng = np.random.default_rng(1)
+p, q = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
+
+assert same_memory(
+    tanh(Node(p) * Node(q) + q),
+    ops.tanh(Tensor(p) * Tensor(q) + q),
+)
+
+# %% [markdown]
+# An operation often needs settings that are not inputs: which shape to make, how far to move a
+# window. A `Tensor` keeps those too, under `params`.
+
+# %%
+column_sums = ops.sum_to(Tensor(p), shape=(1, 3))
+print(column_sums.primitive.name, column_sums.params)
+
+assert column_sums.params == {"shape": (1, 3)}
+
+# %% [markdown]
+# Read the real thing now: [`tinyleak/tensor.py`](../tinyleak/tensor.py). `Tensor` is its first
+# class. Most of what it has beyond ours is operators and clear errors.
+#
+# ## Exercise
+#
+# Write `count(y)`, which returns how many different objects `y` depends on, itself included. The
+# graph above has 5. Then try it on this, and watch how long it takes:
+#
+# ```python
+# x = Node(1.0)
+# for _ in range(30):
+#     x = x + x
+# ```
+#
+# The answer is 31. If yours takes forever, you have met the question of the next lesson.

@@ -1,0 +1,277 @@
+"""The lessons run, their notebooks are their scripts', and they use only what is public.
+
+Every claim of a lesson is an `assert` in it, so running it is the test of what it says.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import jupytext
+import pytest
+
+DIRECTORY = Path(__file__).resolve().parents[1] / "lessons"
+SCRIPTS = sorted(DIRECTORY.glob("[0-9][0-9]_*.py"))
+SECONDS = 60
+
+# A lesson must work where there is no network, so here there is none.
+WITHOUT_NETWORK = """
+import runpy, socket, sys
+def refuse(*_, **__):
+    raise OSError("a lesson must not use the network")
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def load_builder() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lessons_build", DIRECTORY / "build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+builder = load_builder()
+
+
+def run(code: str, script: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(script)],
+        env=os.environ | {"MPLBACKEND": "Agg"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+# What a lesson may name
+
+
+def names_of_tinyleak(source: str) -> Iterator[tuple[str, str]]:
+    """The (module, name) pairs that a script takes from tinyleak, by import or as an attribute."""
+    tree = ast.parse(source)
+    modules: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "tinyleak":
+                    *above, name = alias.name.split(".")
+                    if above:
+                        yield ".".join(above), name
+                    modules[alias.asname or "tinyleak"] = alias.name if alias.asname else "tinyleak"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tinyleak":
+            for alias in node.names:
+                yield str(node.module), alias.name
+                if is_module(full := f"{node.module}.{alias.name}"):
+                    modules[alias.asname or alias.name] = full
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (home := module_of(node.value, modules)):
+            yield home, node.attr
+
+
+def module_of(node: ast.expr, modules: dict[str, str]) -> str | None:
+    """The module that an expression such as `tinyleak.ops` stands for, or None."""
+    if isinstance(node, ast.Name):
+        return modules.get(node.id)
+    if isinstance(node, ast.Attribute) and (above := module_of(node.value, modules)):
+        return full if is_module(full := f"{above}.{node.attr}") else None
+    return None
+
+
+def is_module(name: str) -> bool:
+    try:
+        return isinstance(importlib.import_module(name), ModuleType)
+    except ModuleNotFoundError:
+        return False
+
+
+def is_public(home: str, name: str) -> bool:
+    """Whether the module lists the name, is a package that has it, or defines and documents it."""
+    if name.startswith("_"):
+        return name == "__version__"
+    module = importlib.import_module(home)
+    if name in getattr(module, "__all__", ()):
+        return True
+    if is_module(f"{home}.{name}"):
+        # A function may hide the module it came from: tinyleak.attack is not what attack is.
+        return bool(sys.modules[f"{home}.{name}"].__doc__)
+    thing = getattr(module, name, None)
+    if hasattr(module, "__all__") or thing is None:
+        return False
+    return name.isupper() or (thing.__module__ == home and bool(thing.__doc__))
+
+
+def private_names(source: str) -> list[str]:
+    """What a lesson takes from tinyleak, or from one of its objects, that is not public."""
+    found = [f"{home}.{name}" for home, name in names_of_tinyleak(source)]
+    private = [full for full in found if not is_public(*full.rsplit(".", 1))]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            private += [] if ast.unparse(node.value) == "self" else [ast.unparse(node)]
+    return private
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+# The lessons
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_script_runs(script: Path) -> None:
+    done = run(WITHOUT_NETWORK, script)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_notebook_is_the_script(script: Path) -> None:
+    rebuild = f"python lessons/build.py {script.name[:2]}"
+    path = script.with_suffix(".ipynb")
+    assert path.is_file(), f"{path.name} is missing: {rebuild}"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = jupytext.reads(script.read_text(encoding="utf-8"), fmt="py:percent").cells
+    expected = [(cell.cell_type, cell.source) for cell in cells]
+    held = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    assert held == expected, f"{path.name} is not what its script says: {rebuild}"
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    counts = [cell["execution_count"] for cell in code]
+    assert counts == list(range(1, len(code) + 1)), f"{path.name} was not executed: {rebuild}"
+    assert path.stat().st_size < builder.LARGEST_NOTEBOOK
+    lesson = builder.read_lesson(script)
+    assert lesson.thumbnail.is_file(), f"{lesson.thumbnail.name} is missing: {rebuild}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_lesson_uses_only_what_is_public(script: Path) -> None:
+    source = script.read_text(encoding="utf-8")
+    assert list(names_of_tinyleak(source)), "a lesson compares with tinyleak's own"
+    assert private_names(source) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS[:-1], ids=lambda path: path.stem)
+def test_the_next_lesson_has_the_solution(script: Path) -> None:
+    following = SCRIPTS[SCRIPTS.index(script) + 1]
+    summary = f"<summary>Solution to the exercise of lesson {int(script.name[:2])}</summary>"
+    assert "# ## Exercise\n" in script.read_text(encoding="utf-8")
+    if int(following.name[:2]) == int(script.name[:2]) + 1:
+        assert summary in following.read_text(encoding="utf-8")
+
+
+def test_the_contents_page_lists_every_lesson() -> None:
+    page = builder.CONTENTS.read_text(encoding="utf-8")
+    lessons = builder.find_lessons()
+    assert [lesson.path for lesson in lessons] == SCRIPTS
+    assert builder.with_contents(page, lessons) == page, (
+        "lessons/README.md: python lessons/build.py"
+    )
+    assert all(lesson.path.name in page and lesson.notebook.name in page for lesson in lessons)
+
+
+# The builder and the checks themselves
+
+SMALL = """# %% [markdown]
+# # 1. Small
+#
+# *Is it the same twice?*
+
+# %%
+import sys
+import matplotlib.pyplot as plt
+
+for part in range(20):
+    print(part, flush=True)
+
+# %% tags=["thumbnail"]
+plt.figure(figsize=(2, 1))
+plt.plot([1, 2])
+plt.show()
+"""
+
+
+def small_lesson(directory: Path, source: str = SMALL):
+    (directory / "01_small.py").write_text(source, encoding="utf-8")
+    (lesson,) = builder.find_lessons(directory)
+    return lesson
+
+
+def test_building_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    lesson = small_lesson(tmp_path)
+    assert (lesson.title, lesson.question) == ("Small", "Is it the same twice?")
+    first = builder.build(lesson)
+    thumbnail = lesson.thumbnail.read_bytes()
+    assert builder.build(lesson) == first == lesson.notebook.read_bytes()
+    assert lesson.thumbnail.read_bytes() == thumbnail
+    notebook = json.loads(first)
+    assert [cell["id"] for cell in notebook["cells"]] == ["cell-00", "cell-01", "cell-02"]
+    assert "language_info" not in notebook["metadata"]
+    assert len(notebook["cells"][1]["outputs"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (SMALL.replace("# %% tags", "# %% other"), "no thumbnail"),
+        (SMALL.replace("print(part, ", "print(part, file=sys.stderr, "), "wrote to stderr"),
+        (SMALL.replace("# # 1. Small", "# # 2. Small"), "its first cell must be markdown"),
+        (SMALL.replace("*Is it the same twice?*", "It is."), "its first cell must be markdown"),
+    ],
+)
+def test_the_builder_refuses(tmp_path: Path, source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        builder.build(small_lesson(tmp_path, source))
+
+
+def test_a_lesson_that_fails_or_uses_the_network_is_found(tmp_path: Path) -> None:
+    script = tmp_path / "lesson.py"
+    script.write_text("assert 1 + 1 == 3\n", encoding="utf-8")
+    assert "AssertionError" in run(WITHOUT_NETWORK, script).stderr
+    script.write_text(
+        "import urllib.request\nurllib.request.urlopen('http://localhost:9')", encoding="utf-8"
+    )
+    assert "must not use the network" in run(WITHOUT_NETWORK, script).stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from tinyleak.tensor import _register",
+        "from tinyleak.ops.reduce import _normalise",
+        "from tinyleak import ops\nops._unfold",
+        "import tinyleak\ntinyleak.nn.layers._as_row",
+        "import tinyleak.ops as o\no.no_such_thing",
+        "from tinyleak.attack import require_fit",
+        "from tinyleak.grad import array_module",
+        "from tinyleak import Tensor\nTensor(1.0)._array",
+    ],
+)
+def test_a_private_name_is_found(source: str) -> None:
+    assert private_names(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from tinyleak import Tensor, ops\nops.sum(Tensor(1.0)).data",
+        "import tinyleak\ntinyleak.nn.layers.conv2d",
+        "from tinyleak.grad import topological_order",
+        "from tinyleak.attack.matching import FLAT",
+        "from tinyleak.optim.history import History",
+        "class A:\n def f(self): return self._x",
+    ],
+)
+def test_a_public_name_is_not_reported(source: str) -> None:
+    assert private_names(source) == []
