@@ -1,11 +1,14 @@
-"""Files that data is read from: the user's cache, downloads with a checksum, bounded reading."""
+"""Files: the user's cache, downloads with a checksum, bounded reading, and whole writing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 from urllib.parse import urlsplit
+
+PathLike: TypeAlias = str | os.PathLike[str]
 
 CHUNK_BYTES = 2**20
 
@@ -32,6 +35,31 @@ def read_bounded(stream: ByteStream, limit: int) -> bytes:
         if len(content) > limit:
             raise ValueError(f"it holds more than the {limit:,} bytes that are possible here")
     return bytes(content)
+
+
+def write_atomically(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Have `write` fill a file that appears at `path` only once it is whole.
+
+    Until then it has a temporary name in the same directory; if `write` fails or is interrupted,
+    that is removed and whatever was at `path` stays.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = Path(path)
+    # Not one of the tempfile module's: those only their owner may read, and so could the result.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"{target} cannot be written ({error.strerror or error}); choose another --out"
+        ) from error
 
 
 def find_file(folder: str | Path, names: Sequence[str]) -> Path:

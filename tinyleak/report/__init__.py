@@ -6,8 +6,9 @@ a file appears under its name only when it is whole.
 
 from __future__ import annotations
 
+from tinyleak.data.files import write_atomically
 from tinyleak.report.figures import loss_figure, progress_figure
-from tinyleak.report.files import prepare_directory, write_arrays, write_atomically, write_json
+from tinyleak.report.files import prepare_directory, write_arrays, write_json
 from tinyleak.report.frames import Frame, choose_frames
 from tinyleak.report.player import player
 from tinyleak.report.strengths import defence_grid, strength_curves

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.report.files import PathLike, write_atomically
+from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.report.frames import Floats, Frame, check_frames, choose_frames, number, pixels
 
 DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR = "#0072B2", "#D55E00", "#666666"

@@ -6,14 +6,14 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-PathLike: TypeAlias = str | os.PathLike[str]
+from tinyleak.data.files import PathLike, write_atomically
 
 
 def prepare_directory(path: PathLike, *, force: bool = False) -> Path:
@@ -55,31 +55,6 @@ def _unwritable(directory: Path, error: OSError) -> OSError:
         f"output directory {directory} cannot be written to ({error.strerror or error}); "
         "choose another --out"
     )
-
-
-def write_atomically(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
-    """Have `write` fill a file that appears at `path` only once it is whole.
-
-    Until then it has a temporary name in the same directory; if `write` fails or is interrupted,
-    that is removed and whatever was at `path` stays.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    target = Path(path)
-    # Not one of the tempfile module's: those only their owner may read, and so could the result.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise type(error)(
-            f"{target} cannot be written ({error.strerror or error}); choose another --out"
-        ) from error
 
 
 def write_json(path: PathLike, result: Mapping[str, Any]) -> None:

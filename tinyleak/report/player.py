@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.report.figures import PNG_METADATA, drawing, show_image
-from tinyleak.report.files import PathLike, write_atomically
 from tinyleak.report.frames import Frame, check_frames, choose_frames, number, pixels, tile
 
 TILES = 16

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.data.files import PathLike
 from tinyleak.report.figures import QUIET_COLOUR, drawing, on_log_scale, save, show_image
-from tinyleak.report.files import PathLike
 from tinyleak.report.frames import number
 
 Numbers: TypeAlias = Sequence[float] | Sequence[int] | Array
