@@ -26,7 +26,7 @@ ROOMS = [
 EXEMPT = {"tinyleak", "tinyleak.__main__"}
 
 # Imported inside the functions that use them, so that importing tinyleak stays quick.
-HEAVY = {"PIL", "matplotlib", "mpl_toolkits", "pooch", "scipy", "tqdm"}
+HEAVY = {"PIL", "matplotlib", "mpl_toolkits", "pooch", "safetensors", "scipy", "tqdm"}
 OTHER_ENGINES = {"jax", "tensorflow", "torch"}
 GPU_LIBRARIES = {"cupy", "cupyx"}
 UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

@@ -16,7 +16,7 @@ from tinyleak.data.mnist import FILE_PREFIX, PUBLISHED
 NAME = "info"
 SUMMARY = "say which versions and devices are there, and where data is kept"
 
-DEPENDENCIES = ("matplotlib", "pillow", "scipy", "pooch", "tqdm")
+DEPENDENCIES = ("matplotlib", "pillow", "scipy", "pooch", "safetensors", "tqdm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
