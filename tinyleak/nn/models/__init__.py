@@ -2,5 +2,7 @@
 
 from tinyleak.nn.models.lenet import LeNet
 from tinyleak.nn.models.mlp import MLP
+from tinyleak.nn.models.names import match_names
+from tinyleak.nn.models.shapes import model_from_shapes
 
-__all__ = ["MLP", "LeNet"]
+__all__ = ["MLP", "LeNet", "match_names", "model_from_shapes"]

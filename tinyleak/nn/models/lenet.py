@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,11 +11,8 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.nn import init
 from tinyleak.nn.layers import activation, conv2d, flatten, linear
-from tinyleak.ops.window import window_counts
 from tinyleak.tensor import Tensor
 
-KERNEL = 5
-PADDING = 2
 STRIDES = (2, 2, 1)
 
 
@@ -24,42 +22,60 @@ class LeNet:
 
     Strides are 2, 2, 1 and the padding is 2, so a 1×28×28 image becomes 588 features and a
     3×32×32 one 768. Parameters are named as in the reference implementation's state dict
-    (`body.0.weight` … `fc.0.bias`), in PyTorch's layouts.
+    (`body.0.weight` … `fc.0.bias`), in PyTorch's layouts. Other sizes are LeNets too.
 
     Attributes:
         image_shape: (C, H, W) of the images.
         classes: how many classes are told apart.
         activation: "sigmoid" (the paper's), "tanh", "softplus" or "relu".
-        hidden: channels of each convolution.
+        hidden: channels of each convolution: one number for all, or a number for each.
+        kernel: height and width of their windows, odd; the padding is half of it, rounded down.
+        strides: of each convolution.
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)
     classes: int = 10
     activation: str = "sigmoid"
-    hidden: int = 12
+    hidden: int | tuple[int, ...] = 12
+    kernel: int = 5
+    strides: tuple[int, ...] = STRIDES
 
     def __post_init__(self) -> None:
         activation(self.activation)
-        sizes = (*self.image_shape, self.classes, self.hidden)
-        if len(sizes) != 5 or min(sizes) < 1:
+        sizes = (*self.image_shape, self.classes, *self.channels, *self.strides)
+        if len(self.image_shape) != 3 or min(sizes) < 1:
             raise ValueError(
-                f"LeNet was given images of {self.image_shape}, {self.classes} classes and "
-                f"{self.hidden} channels; it needs (C, H, W) and counts of at least 1"
+                f"LeNet was given images of {self.image_shape}, {self.classes} classes, "
+                f"{self.hidden} channels and strides {self.strides}; it needs (C, H, W) and counts "
+                "of at least 1"
             )
+        if self.kernel < 1 or self.kernel % 2 == 0 or len(self.channels) != len(self.strides):
+            raise ValueError(
+                f"LeNet was given a kernel of {self.kernel}, {self.hidden} channels and strides "
+                f"{self.strides}; it needs an odd kernel, and one stride for each convolution"
+            )
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The channels of each convolution."""
+        if isinstance(self.hidden, int):
+            return (self.hidden,) * len(self.strides)
+        return self.hidden
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter, by name."""
-        channels, height, width = self.image_shape
+        channels, *size = self.image_shape
         shapes: dict[str, tuple[int, ...]] = {}
-        for layer, stride in enumerate(STRIDES):
-            shapes[f"body.{2 * layer}.weight"] = (self.hidden, channels, KERNEL, KERNEL)
-            shapes[f"body.{2 * layer}.bias"] = (self.hidden,)
-            channels = self.hidden
-            height, width = window_counts(
-                (height, width), (KERNEL, KERNEL), (stride, stride), (PADDING, PADDING)
-            )
-        shapes["fc.0.weight"] = (self.classes, self.hidden * height * width)
+        for layer, (out_channels, stride) in enumerate(
+            zip(self.channels, self.strides, strict=True)
+        ):
+            shapes[f"body.{2 * layer}.weight"] = (out_channels, channels, self.kernel, self.kernel)
+            shapes[f"body.{2 * layer}.bias"] = (out_channels,)
+            channels = out_channels
+            # Half a window of padding at either side: a stride rounds the size up.
+            size = [-(-length // stride) for length in size]
+        shapes["fc.0.weight"] = (self.classes, channels * math.prod(size))
         shapes["fc.0.bias"] = (self.classes,)
         return shapes
 
@@ -72,7 +88,8 @@ class LeNet:
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (…, N, classes) of images (…, N, C, H, W)."""
         squash = activation(self.activation)
-        for layer, stride in enumerate(STRIDES):
+        padding = (self.kernel // 2, self.kernel // 2)
+        for layer, stride in enumerate(self.strides):
             weight, bias = params[f"body.{2 * layer}.weight"], params[f"body.{2 * layer}.bias"]
-            x = squash(conv2d(x, weight, bias, stride=(stride, stride), padding=(PADDING, PADDING)))
+            x = squash(conv2d(x, weight, bias, stride=(stride, stride), padding=padding))
         return linear(flatten(x), params["fc.0.weight"], params["fc.0.bias"])

@@ -1,0 +1,185 @@
+"""Which tensor of a file is which parameter of a network, told by names and shapes alone.
+
+What they leave open is refused, and never guessed: the error then carries, as a note (PEP 678),
+what the file has beside what the network expects.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+Shape: TypeAlias = tuple[int, ...]
+Shapes: TypeAlias = Mapping[str, Shape]
+
+ROWS, COLUMN = 40, 44
+"""How many rows, and letters of the left column, `side_by_side` shows."""
+
+
+def match_names(
+    expected: Shapes,
+    given: Shapes,
+    rename: Mapping[str, str] | None = None,
+    what: str = "names in the file",
+) -> dict[str, str]:
+    """Return which of the given tensors is each expected parameter: its name, by the model's name.
+
+    Names that are not the model's may all have one prefix more, such as "module.". Otherwise they
+    are matched by shape: where only one tensor has that shape; where a tensor stands beside one
+    already matched, as `conv1.bias` beside `conv1.weight`; and where names differ in one number
+    alone, as `conv2.weight` and `conv3.weight`, in the order of the numbers. A name that happens to
+    be the model's says nothing then: the second layer of the one may be the third of the other.
+
+    Args:
+        expected: the model's shapes, by name.
+        given: the shapes in a file, by name.
+        rename: the model's name, by a name in the file; both may be those of a layer ("conv1") and
+            then stand for all of its parameters.
+        what: the tensors are called in errors.
+
+    Raises:
+        ValueError: names that cannot be told, a tensor missing, one too many, or one of another
+            shape; a rename of what is not there.
+    """
+    names = _renamed(given, rename or {})
+    told = (
+        set(names) if set(names) == set(expected) else {n for n, old in names.items() if n != old}
+    )
+    # From the model's names to the file's, as those are by now.
+    found = {name: name for name in expected if name in told}
+    for rule in (_by_prefix, _by_shape):
+        open_ = {name: shape for name, shape in expected.items() if name not in found}
+        rest = {name: given[old] for name, old in names.items() if name not in found.values()}
+        found |= rule(open_, rest, found)
+    wrong = [name for name in found if given[names[found[name]]] != expected[name]]
+    if wrong or len(found) != len(expected) or len(found) != len(given):
+        raise mismatch(
+            f"the {what}, {len(given)} tensors, cannot be told by name and shape to be the model's "
+            f"{len(expected)} parameters; compare the columns, and name a tensor with "
+            "--rename from=to",
+            given,
+            expected,
+            "the model expects",
+            {name: names[old] for name, old in found.items()},
+        )
+    return {name: names[found[name]] for name in expected}
+
+
+def side_by_side(
+    given: Shapes, expected: Shapes, heading: str, matched: Mapping[str, str] | None = None
+) -> str:
+    """Return a table of two columns: what a file has, and what a model expects."""
+    # What is called the same, or has been matched, stands in one line.
+    matched = {**{name: name for name in expected if name in given}, **(matched or {})}
+    pairs: list[tuple[str | None, str | None]] = [(old, name) for name, old in matched.items()]
+    left = [name for name in given if name not in matched.values()]
+    right = [name for name in expected if name not in matched]
+    pairs += itertools.zip_longest(left, right)
+    lines = [f"  {'the file has':<{COLUMN}}  {heading}"]
+    for old, name in pairs[:ROWS]:
+        entry = "" if old is None else f"{_printable(old)} {given[old]}"
+        wanted = "" if name is None else f"{name} {expected[name]}"
+        lines.append(f"  {entry:<{COLUMN}}  {wanted}".rstrip())
+    if len(pairs) > ROWS:
+        lines.append(f"  … and {len(pairs) - ROWS} more")
+    return "\n".join(lines)
+
+
+def mismatch(
+    why: str,
+    given: Shapes,
+    expected: Shapes,
+    heading: str,
+    matched: Mapping[str, str] | None = None,
+) -> ValueError:
+    """Return the error that says why, with the two columns as a note."""
+    error = ValueError(why)
+    error.add_note(side_by_side(given, expected, heading, matched))
+    return error
+
+
+def _printable(name: str) -> str:
+    return ascii(name)[1:-1] if len(name) <= COLUMN else ascii(name[: COLUMN - 1])[1:-1] + "…"
+
+
+def _renamed(given: Shapes, rename: Mapping[str, str]) -> dict[str, str]:
+    """Return the names in the file by what they are called from now on."""
+    names: dict[str, str] = {}
+    used = set()
+    for old in given:
+        new = old
+        layer = old.rpartition(".")[0]
+        if old in rename:
+            new = rename[old]
+            used.add(old)
+        elif layer in rename:
+            new = rename[layer] + old[len(layer) :]
+            used.add(layer)
+        if new in names:
+            raise ValueError(f"{names[new]!r} and {old!r} would both be {new!r}; rename one only")
+        names[new] = old
+    missing = sorted(set(rename) - used)
+    if missing:
+        raise ValueError(f"{missing[0]!r} was to be renamed, but the file has no such tensor")
+    return names
+
+
+def _by_prefix(open_: Shapes, rest: Shapes, found: Mapping[str, str]) -> dict[str, str]:
+    """Match names that all lack the same prefix."""
+    prefixes = {name[: -len(wanted)] for wanted in open_ for name in rest if name.endswith(wanted)}
+    for prefix in sorted(prefixes):
+        if prefix.endswith(".") and {prefix + wanted for wanted in open_} == set(rest):
+            return {wanted: prefix + wanted for wanted in open_}
+    return {}
+
+
+def _by_shape(open_: Shapes, rest: Shapes, found: Mapping[str, str]) -> dict[str, str]:
+    """Match by shape where that leaves no choice, until nothing more is found."""
+    result: dict[str, str] = {}
+    while True:
+        wanted = {name: shape for name, shape in open_.items() if name not in result}
+        left = {name: shape for name, shape in rest.items() if name not in result.values()}
+        step = _beside(wanted, left, {**found, **result}) or _alike(wanted, left)
+        if not step:
+            return result
+        result |= step
+
+
+def _beside(wanted: Shapes, left: Shapes, found: Mapping[str, str]) -> dict[str, str]:
+    """Match one tensor whose layer has been matched already."""
+    for name, old in found.items():
+        layer, old_layer = name.rpartition(".")[0], old.rpartition(".")[0]
+        for kind in ("weight", "bias"):
+            one, other = f"{layer}.{kind}", f"{old_layer}.{kind}"
+            if one in wanted and other in left and wanted[one] == left[other]:
+                return {one: other}
+    return {}
+
+
+def _alike(wanted: Shapes, left: Shapes) -> dict[str, str]:
+    """Match the tensors of one shape that are alone, or differ in one number of their names."""
+    # The weights first: a bias then stands beside its weight.
+    for shape in sorted(set(wanted.values()), key=len, reverse=True):
+        names = [name for name in wanted if wanted[name] == shape]
+        old = sorted((name for name in left if left[name] == shape), key=natural)
+        if len(names) == len(old) and (len(old) == 1 or _differ_in_one_number(old)):
+            return dict(zip(names, old, strict=True))
+    return {}
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts names as people do: conv2 before conv10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in _parts(name)]
+
+
+def _differ_in_one_number(names: Sequence[str]) -> bool:
+    columns: Iterable[tuple[str | None, ...]] = itertools.zip_longest(*map(_parts, names))
+    differing = [column for column in columns if len(set(column)) > 1]
+    return len(differing) == 1 and all(part and part.isdigit() for part in differing[0])
+
+
+def _parts(name: str) -> list[str]:
+    # Digits beyond what a layer's number has are no number: int() would refuse thousands of them.
+    return re.findall(r"[0-9]{1,9}|[^0-9]+", name)

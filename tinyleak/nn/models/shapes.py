@@ -1,0 +1,150 @@
+"""The size of a network, read off the shapes of its weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+from tinyleak.nn.models.lenet import STRIDES, LeNet
+from tinyleak.nn.models.mlp import MLP
+from tinyleak.nn.models.names import Shape, Shapes, mismatch, natural
+
+MODELS: dict[str, type[LeNet] | type[MLP]] = {"lenet": LeNet, "mlp": MLP}
+
+MOST_LAYERS = 100
+"""Of one kind; a deeper network is none that can be attacked, but it could take long to refuse."""
+
+MOST_CONVOLUTIONS = 12
+"""If their strides are not the usual ones, so that all combinations can be tried."""
+
+
+def model_from_shapes(
+    kind: str,
+    shapes: Shapes,
+    image_shape: tuple[int, int, int],
+    classes: int | None = None,
+    activation: str = "sigmoid",
+    strides: tuple[int, ...] | None = None,
+) -> LeNet | MLP:
+    """Return the network that has parameters of these shapes, whatever they are called.
+
+    Args:
+        kind: "lenet" or "mlp".
+        shapes: the shape of each tensor in a file of weights, by its name there.
+        image_shape: (C, H, W) of the images.
+        classes: how many there should be; otherwise as many as the last layer has.
+        activation: of the network; it leaves no trace in the weights.
+        strides: of a LeNet's convolutions, which leave none but the number of features: by
+            default 2, 2, 1 if that fits, else the only 1s and 2s that do.
+
+    Raises:
+        ValueError: an unknown kind or activation; shapes that are none of such a network, or
+            leave its strides open; another number of classes.
+    """
+    if kind not in MODELS:
+        raise ValueError(f"model {kind!r} is unknown; choose from {', '.join(MODELS)}")
+    try:
+        if kind == "mlp":
+            model: LeNet | MLP = _mlp(shapes, image_shape, activation)
+        else:
+            model = _lenet(shapes, image_shape, activation, strides)
+        if classes not in (None, model.classes):
+            raise ValueError(f"its last layer tells {model.classes} classes apart, not {classes}")
+    except ValueError as error:
+        usual = MODELS[kind](image_shape, classes or 10, activation)
+        raise mismatch(
+            f"the weights are no {MODELS[kind].__name__} for images of {image_shape}: {error}; "
+            "compare the columns",
+            shapes,
+            usual.shapes,
+            f"the usual {MODELS[kind].__name__} has",
+        ) from error
+    return model
+
+
+def _mlp(shapes: Shapes, image_shape: tuple[int, int, int], activation: str) -> MLP:
+    chain = _chain(shapes, 2, math.prod(image_shape))
+    *widths, classes = [shape[0] for shape in chain]
+    if not widths:
+        raise ValueError("it has no hidden layer")
+    return MLP(image_shape, classes, activation, tuple(widths))
+
+
+def _lenet(
+    shapes: Shapes,
+    image_shape: tuple[int, int, int],
+    activation: str,
+    strides: tuple[int, ...] | None,
+) -> LeNet:
+    chain = _chain(shapes, 4, image_shape[0])
+    kernels = {length for shape in chain for length in shape[2:]}
+    if len(kernels) != 1 or max(kernels) % 2 == 0:
+        raise ValueError(
+            f"its windows measure {sorted(kernels)}, and all should have one odd height and width"
+        )
+    matrices = [shape for shape in shapes.values() if len(shape) == 2]
+    if len(matrices) != 1:
+        raise ValueError(f"{len(matrices)} linear layers follow its convolutions, and not one")
+    ((classes, features),) = matrices
+    channels = tuple(shape[0] for shape in chain)
+    if math.prod(channels) < 1 or classes < 1:
+        raise ValueError("a layer of it has no outputs")
+    hidden = channels[0] if len(set(channels)) == 1 else channels
+
+    def build(candidate: tuple[int, ...]) -> LeNet:
+        return LeNet(image_shape, classes, activation, hidden, max(kernels), candidate)
+
+    def fits(candidate: tuple[int, ...]) -> bool:
+        return build(candidate).shapes["fc.0.weight"][1] == features
+
+    return build(_strides(len(chain), fits, features, strides))
+
+
+def _strides(
+    layers: int,
+    fits: Callable[[tuple[int, ...]], bool],
+    features: int,
+    told: tuple[int, ...] | None,
+) -> tuple[int, ...]:
+    """Return the strides of so many convolutions that lead to as many features as there are."""
+    if told is not None:
+        if len(told) != layers or not fits(told):
+            raise ValueError(
+                f"strides {told} do not lead its {layers} convolutions to {features} features"
+            )
+        return told
+    usual = (STRIDES + (1,) * layers)[:layers]
+    if fits(usual):
+        return usual
+    if layers > MOST_CONVOLUTIONS:
+        raise ValueError(f"the strides of its {layers} convolutions cannot be told")
+    others = [
+        candidate for candidate in itertools.product((1, 2), repeat=layers) if fits(candidate)
+    ]
+    if len(others) == 1:
+        return others[0]
+    if not others:
+        raise ValueError(f"no strides of 1 and 2 lead to the {features} features of its last layer")
+    raise ValueError(
+        f"strides {' and '.join(map(str, others[:3]))} all lead to its {features} features; "
+        "say which in the notes beside the file"
+    )
+
+
+def _chain(shapes: Shapes, axes: int, inputs: int) -> list[Shape]:
+    """Return the weights of so many axes in the order in which one's outputs feed the next."""
+    left = sorted((name for name, shape in shapes.items() if len(shape) == axes), key=natural)
+    if not 0 < len(left) <= MOST_LAYERS:
+        raise ValueError(f"it has {len(left)} weights of {axes} axes, and not 1 to {MOST_LAYERS}")
+    chain: list[Shape] = []
+    while left:
+        following = next((name for name in left if shapes[name][1] == inputs), None)
+        if following is None:
+            raise ValueError(
+                f"after {len(chain)} layers {inputs} numbers go on, and no weight left takes those"
+            )
+        left.remove(following)
+        chain.append(shapes[following])
+        inputs = shapes[following][0]
+    return chain
