@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,9 @@ import runpy, socket, sys
 def refuse(*_, **__):
     raise OSError("a lesson must not use the network")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
-runpy.run_path(sys.argv[1], run_name="__main__")
+names = runpy.run_path(sys.argv[1], run_name="__main__")
+for solution in sys.argv[2:]:
+    exec(solution, names)
 """
 
 
@@ -45,10 +48,11 @@ def load_builder() -> ModuleType:
 builder = load_builder()
 
 
-def run(code: str, script: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(script: Path, *solutions: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, and then the solutions of its exercise, as if they stood at its end."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(script)],
-        env=os.environ | {"MPLBACKEND": "Agg"} | environment,
+        [sys.executable, "-W", "error", "-c", WITHOUT_NETWORK, str(script), *solutions],
+        env=os.environ | {"MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -130,9 +134,22 @@ def is_private(name: str) -> bool:
 # The lessons
 
 
+def solutions_of(script: Path) -> list[str]:
+    """The code of the solution of a script's exercise, which is folded in the next lesson."""
+    number = int(script.name[:2])
+    summary = f"<summary>Solution to the exercise of lesson {number}</summary>"
+    for path in DIRECTORY.glob(f"{number + 1:02}_*.py"):
+        text = "\n".join(cell.source for cell in builder.read_cells(path))
+        assert summary in text, f"{path.name} has no folded solution of lesson {number}"
+        folded = text.split(summary)[1].split("</details>")[0]
+        return re.findall(r"^```python\n(.*?)^```$", folded, re.DOTALL | re.MULTILINE)
+    return []
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_the_script_runs(script: Path) -> None:
-    done = run(WITHOUT_NETWORK, script)
+def test_the_script_and_its_solution_run(script: Path) -> None:
+    assert "# ## Exercise\n" in script.read_text(encoding="utf-8")
+    done = run(script, *solutions_of(script))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr == ""
 
@@ -160,15 +177,6 @@ def test_the_lesson_uses_only_what_is_public(script: Path) -> None:
     source = script.read_text(encoding="utf-8")
     assert list(names_of_tinyleak(source)), "a lesson compares with tinyleak's own"
     assert private_names(source) == []
-
-
-@pytest.mark.parametrize("script", SCRIPTS[:-1], ids=lambda path: path.stem)
-def test_the_next_lesson_has_the_solution(script: Path) -> None:
-    following = SCRIPTS[SCRIPTS.index(script) + 1]
-    summary = f"<summary>Solution to the exercise of lesson {int(script.name[:2])}</summary>"
-    assert "# ## Exercise\n" in script.read_text(encoding="utf-8")
-    if int(following.name[:2]) == int(script.name[:2]) + 1:
-        assert summary in following.read_text(encoding="utf-8")
 
 
 def test_the_contents_page_lists_every_lesson() -> None:
@@ -238,11 +246,11 @@ def test_the_builder_refuses(tmp_path: Path, source: str, message: str) -> None:
 def test_a_lesson_that_fails_or_uses_the_network_is_found(tmp_path: Path) -> None:
     script = tmp_path / "lesson.py"
     script.write_text("assert 1 + 1 == 3\n", encoding="utf-8")
-    assert "AssertionError" in run(WITHOUT_NETWORK, script).stderr
+    assert "AssertionError" in run(script).stderr
     script.write_text(
         "import urllib.request\nurllib.request.urlopen('http://localhost:9')", encoding="utf-8"
     )
-    assert "must not use the network" in run(WITHOUT_NETWORK, script).stderr
+    assert "must not use the network" in run(script).stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 `grad` is an ordinary program on Tensors: it walks the graph that the operations left behind, from
 the result back to the inputs asked for, and at each node calls that primitive's rule. What it
 returns are Tensors that remember how *they* were made, so `grad` of a `grad` is the second order.
+
+Lessons: lessons/02_walking_backwards.py, lessons/04_gradients_of_gradients.py
 """
 
 from __future__ import annotations

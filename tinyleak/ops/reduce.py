@@ -2,6 +2,8 @@
 
 `broadcast_to` copies an element to many places; its adjoint `sum_to` adds those places up. Each is
 the other's rule, which makes both right to every order. `sum` is `sum_to` and a reshape.
+
+Lesson: lessons/03_broadcasting.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,292 @@
+# %% [markdown]
+# # 2. Walking backwards
+#
+# *How does the chain rule become a program, and why does the order matter so much?*
+#
+# A tensor remembers how it was made (lesson 1). Now we use that memory. We walk from a result back
+# to its inputs and collect, on the way, how strongly each of them moves the result. That is the
+# whole of automatic differentiation. Most of this lesson is about one question: in which order to
+# walk.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyleak import Tensor, grad, ops
+from tinyleak.grad import topological_order
+
+# %% [markdown]
+# ## One step of the chain rule
+#
+# Let $y$ be a number at the end of a long computation, and let $c = a · b$ be one step in the
+# middle of it. Suppose we already know $∂y/∂c$: how much $y$ moves when $c$ moves. Call it $g$, for
+# gradient. Then
+#
+# $∂y/∂a = g · b$, and $∂y/∂b = g · a$.
+#
+# For this we need not know what happens between $c$ and $y$. It is all in $g$. So every operation
+# needs just one small **rule**: given $g$, what it read and what it computed, say the gradient by
+# each input.
+
+# %%
+RULES = {
+    "add": lambda g, out, a, b: (g, g),
+    "multiply": lambda g, out, a, b: (g * b, g * a),
+    "tanh": lambda g, out, x: (g * (1 - out**2),),
+}
+
+# %% [markdown]
+# The last one says that the derivative of $\tanh x$ is $1 - (\tanh x)^2$. The rule may use `out`,
+# which is $\tanh x$ already, so it need not compute it again.
+#
+# If an input is used in two places, it moves $y$ in two ways, and the two effects add up. For
+# $y = a · b + b$ that gives $∂y/∂b = a + 1$: the $a$ comes along one arrow, the 1 along the other.
+#
+# So the plan is: start with $∂y/∂y = 1$, walk backwards, apply rules, add up what arrives.
+#
+# ## Where one gets stuck
+#
+# Here is the plan as most people write it first. Each tensor hands its gradient to its inputs at
+# once, and they hand theirs on:
+
+
+# %%
+def walk_at_once(node, g, total):
+    """Add g to what node has received so far, and pass everything on at once."""
+    total[node] = total.get(node, 0.0) + g
+    if node.primitive:
+        arrays = [x.data for x in node.inputs]
+        answers = RULES[node.primitive.name](total[node], node.data, *arrays)
+        for x, answer in zip(node.inputs, answers, strict=True):
+            walk_at_once(x, answer, total)
+    return total
+
+
+a, b = Tensor(3.0), Tensor(2.0)
+y = ops.tanh(a * b)
+found = walk_at_once(y, 1.0, {})
+assert np.isclose(found[a], (1 - np.tanh(6.0) ** 2) * 2.0), "right"
+
+# %% [markdown]
+# It works. It passes every test in which each tensor is used once. Now the smallest graph in which
+# one is used twice, twice:
+
+# %%
+a = Tensor(1.0)
+b = a + a
+c = b + b  # so c = 4 a, and ∂c/∂a = 4
+
+found = walk_at_once(c, 1.0, {})
+print("∂c/∂a, it says:", found[a])
+
+assert found[a] == 6.0, "wrong: it is 4"
+
+# %% [markdown]
+# The symptom is a gradient that is too large, and only for tensors that are used more than once.
+# Let us follow it. `c` sends 1 to `b` along its first arrow. `b` has 1 now, and passes it on to `a`
+# along both of its arrows: 2. Then `c` sends 1 along its second arrow. `b` has 2 now, and passes on
+# *2*: another 4. But of these 2 the first was passed on before. It went down twice.
+#
+# One cure is to pass on only what just arrived, not the sum. That is right, but slow: it walks
+# along every path from the end to the start. Each doubling below doubles the number of paths.
+
+
+# %%
+def walk_every_path(node, g, total):
+    """Pass on what just arrived. Returns the number of visits."""
+    total[node] = total.get(node, 0.0) + g
+    visits = 1
+    if node.primitive:
+        answers = RULES[node.primitive.name](g, node.data, *[x.data for x in node.inputs])
+        for x, answer in zip(node.inputs, answers, strict=True):
+            visits += walk_every_path(x, answer, total)
+    return visits
+
+
+def doublings(depth):
+    first = last = Tensor(1.0)
+    for _ in range(depth):
+        last = last + last
+    return first, last
+
+
+depths = range(1, 13)
+paths = []
+for depth in depths:
+    first, last = doublings(depth)
+    total = {}
+    paths.append(walk_every_path(last, 1.0, total))
+    assert total[first] == 2.0**depth, "right"
+
+print("visits for 12 doublings:", paths[-1], "for", len(topological_order(last)), "tensors")
+assert paths == [2 ** (depth + 1) - 1 for depth in depths]
+
+# %% [markdown]
+# ## The right order
+#
+# Both failures have one cause: `b` passed on before it had heard from everybody. So:
+#
+# **A tensor may pass on its gradient only when everything made from it has done so.**
+#
+# An order that keeps to this is called **topological**. To find one, list every tensor *after* its
+# inputs, and then read the list from the end. In the list, whatever is made of `b` comes after `b`;
+# from the end, it comes before.
+#
+# How do we list a tensor after its inputs? We put it on a stack with a note, "list me when you see
+# me again", and put its inputs on top. They will be dealt with before we are back at the note.
+# Recursion would do the same, but Python allows only about a thousand nested calls, and graphs are
+# deeper than that.
+
+
+# %%
+def list_inputs_first(y):
+    """Every tensor y depends on, each once, and after its own inputs."""
+    order, seen = [], set()
+    stack = [(y, False)]
+    while stack:
+        node, inputs_are_listed = stack.pop()
+        if inputs_are_listed:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack += [(x, False) for x in node.inputs]
+    return order
+
+
+def gradients(y, xs):
+    """∂y/∂x for each x, as NumPy arrays."""
+    total = {y: np.ones_like(y.data)}
+    for node in reversed(list_inputs_first(y)):
+        if node.primitive is None:
+            continue
+        arrays = [x.data for x in node.inputs]
+        answers = RULES[node.primitive.name](total[node], node.data, *arrays)
+        for x, answer in zip(node.inputs, answers, strict=True):
+            total[x] = total.get(x, 0.0) + answer
+    return [total[x] for x in xs]
+
+
+assert gradients(c, [a]) == [4.0], "right at last"
+
+# %% [markdown]
+# Every tensor is visited once now, however often it is used.
+
+# %% tags=["thumbnail"]
+tensors = [len(list_inputs_first(doublings(depth)[1])) for depth in depths]
+assert tensors == [depth + 1 for depth in depths]
+
+figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+ax.semilogy(depths, paths, "o-", color="#D55E00")
+ax.semilogy(depths, tensors, "o-", color="#0072B2")
+ax.text(12.2, paths[-1], "along every path", color="#D55E00", va="center")
+ax.text(12.2, tensors[-1], "in topological order", color="#0072B2", va="center")
+ax.set(xlabel="doublings", ylabel="visits", xlim=(0.5, 15.5), xticks=[2, 4, 6, 8, 10, 12])
+ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# ## Is it right?
+#
+# We can ask without trusting any of this. Move an input by a little, $h$, in both directions, and
+# see how far the result moves:
+#
+# $∂y/∂x ≈ (y(x + h) - y(x - h)) / 2h$
+#
+# This is called a **finite difference**. It is slow and never exact, but it knows nothing of our
+# rules, so it cannot share their mistakes.
+
+
+# %%
+def formula(a, b):
+    inner = ops.tanh(a * b + b)
+    return inner * inner + a * inner  # `inner` is used three times
+
+
+a, b = Tensor(0.7), Tensor(-0.4)
+y = formula(a, b)
+by_a, by_b = gradients(y, [a, b])
+
+h = 1e-6
+ahead, behind = formula(Tensor(0.7 + h), b), formula(Tensor(0.7 - h), b)
+measured = (float(ahead) - float(behind)) / (2 * h)
+print(f"the graph says {by_a:.9f}, finite differences say {measured:.9f}")
+
+assert abs(by_a - measured) < 1e-8
+
+# %% [markdown]
+# ## tinyleak's own
+#
+# tinyleak calls it `grad`. The rules are not in a table. Each stands beside its operation, in
+# `tinyleak/ops/`. The walk is the same, and so are the numbers:
+
+# %%
+own_a, own_b = grad(y, [a, b])
+assert np.isclose(by_a, own_a.data, rtol=1e-14)
+assert np.isclose(by_b, own_b.data, rtol=1e-14)
+
+rng = np.random.default_rng(2)
+p, q = Tensor(rng.standard_normal((4, 3))), Tensor(rng.standard_normal((4, 3)))
+y = formula(p, q)
+for ours, own in zip(gradients(y, [p, q]), grad(ops.sum(y), [p, q]), strict=True):
+    assert np.allclose(ours, own.data, rtol=1e-14)
+
+# %% [markdown]
+# Its graphs can be as deep as you like:
+
+# %%
+first = last = Tensor(1.0)
+for _ in range(20_000):
+    last = last + 1.0
+(slope,) = grad(last, [first])
+assert slope.data == 1.0
+
+try:
+    walk_every_path(last, 1.0, {})
+except RecursionError:
+    print("the recursive walk gives up: RecursionError")
+else:
+    raise AssertionError("it should have given up")
+
+# %% [markdown]
+# Two things `grad` does besides. It walks only along paths that lead to the `xs` you ask for. And
+# an input on which `y` does not depend gets a gradient of zeros, not `None`.
+
+# %%
+stranger = Tensor([1.0, 2.0])
+assert np.array_equal(grad(slope * a, [stranger])[0].data, [0.0, 0.0])
+
+# %% [markdown]
+# Now read [`tinyleak/grad.py`](../tinyleak/grad.py). You know almost every line of it. One function
+# there is new, `_undo_broadcasting`. It is the next lesson.
+#
+# ## Exercise
+#
+# Add two rules to `RULES`: `"subtract"`, for $a - b$, and `"divide"`, for $a / b$. For the second,
+# try to use `out`. Check both against `grad` and against finite differences.
+#
+# <details><summary>Solution to the exercise of lesson 1</summary>
+#
+# Keep a set of what you have seen. Without it, `x = x + x` repeated 30 times sends you along
+# $2^{30}$ paths.
+#
+# ```python
+# def count(y):
+#     seen, stack = set(), [y]
+#     while stack:
+#         node = stack.pop()
+#         if node not in seen:
+#             seen.add(node)
+#             stack.extend(node.inputs)
+#     return len(seen)
+#
+#
+# x = Node(1.0)
+# for _ in range(30):
+#     x = x + x
+# assert count(x) == 31 and count(y) == 5
+# ```
+#
+# It is `len(list_inputs_first(y))` of this lesson, without the care for the order.
+#
+# </details>
