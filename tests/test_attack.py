@@ -580,7 +580,7 @@ def test_weights_that_overflow_end_it_as_non_finite() -> None:
 
 
 def test_an_image_that_ran_away_is_saturated() -> None:
-    victim = small_client(scale=10)
+    victim = small_client(scale=4)
     found = attack(SMALL, victim.params, victim.gradients, settings=Settings.paper())
     assert found.reason == "saturated"
     assert np.median(np.abs(found.images)) > dlg.SATURATED_PIXEL

@@ -79,6 +79,12 @@ LAYERS = [
     *CONVOLUTIONS,
     Case("linear", nn.linear, functional.linear, ((3, 4), (2, 4), (2,))),
     Case("linear", nn.linear, functional.linear, ((3, 4), (2, 4)), "without bias"),
+    Case(
+        "linear_on_images",
+        nn.linear_on_images,
+        lambda x, weight, bias: functional.linear(x.flatten(1), weight, bias),
+        ((3, 2, 2, 3), (2, 12), (2,)),
+    ),
     *[
         Case(
             "avg_pool2d",

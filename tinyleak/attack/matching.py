@@ -161,6 +161,9 @@ class Matching:
 
     def distances(self, z: Tensor) -> Tensor:
         """Return the weighted squared distance between gradients, for each row of z: (R,)."""
+        return self._unweighted(z) * Tensor(self.weight)
+
+    def _unweighted(self, z: Tensor) -> Tensor:
         shapes = self.model.shapes
         # A copy of the weights for each attack: the gradient by the copies keeps attacks apart.
         params = {
@@ -180,13 +183,15 @@ class Matching:
         distance = squared_distance(found, shared, shapes, precision)
         if self.smoothness:
             distance = distance + total_variation(self.images(z)) * (2.0 * self.smoothness)
-        return distance * Tensor(self.weight)
+        return distance
 
     def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the distances (R,) and the gradient of each by its own row of z, (R, n)."""
-        values = self.distances(z)
-        (gradient,) = grad(sum(values), [z])
-        return values, gradient
+        distance, weight = self._unweighted(z), Tensor(self.weight)
+        # Half the distance has differences for derivatives, without a factor of 2; that and the
+        # weight are then multiplied with once, at the end, and not with every parameter's.
+        (gradient,) = grad(sum(distance * 0.5), [z])
+        return distance * weight, gradient * (2.0 * reshape(weight, (*weight.shape, 1)))
 
 
 def _tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:

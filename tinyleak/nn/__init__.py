@@ -1,6 +1,13 @@
 """Networks: layers and losses as functions, initial weights, models."""
 
-from tinyleak.nn.layers import ACTIVATIONS, avg_pool2d, conv2d, flatten, linear
+from tinyleak.nn.layers import (
+    ACTIVATIONS,
+    avg_pool2d,
+    conv2d,
+    flatten,
+    linear,
+    linear_on_images,
+)
 from tinyleak.nn.losses import cross_entropy, log_softmax, one_hot, softmax
 from tinyleak.nn.models import MLP, LeNet
 
@@ -13,6 +20,7 @@ __all__ = [
     "cross_entropy",
     "flatten",
     "linear",
+    "linear_on_images",
     "log_softmax",
     "one_hot",
     "softmax",

@@ -59,6 +59,24 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out if bias is None else out + _as_row(bias)
 
 
+def linear_on_images(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `linear(flatten(x), weight, bias)`, summed over the pixels in another order.
+
+    It is the order in which `conv2d` leaves them in memory: the weights are brought into it, and
+    the images, which change with every evaluation, stay where they are.
+
+    Args:
+        x: (…, N, C, H, W).
+        weight: (…, O, C·H·W).
+        bias: (…, O).
+
+    Returns:
+        (…, N, O).
+    """
+    weight_images = reshape(weight, (*weight.shape[:-1], *x.shape[-3:]))
+    return linear(_channels_last_rows(x), _channels_last_rows(weight_images), bias)
+
+
 def conv2d(
     x: Tensor,
     weight: Tensor,
@@ -148,6 +166,11 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
 def flatten(x: Tensor) -> Tensor:
     """Make one row of each image: (…, N, C, H, W) → (…, N, C·H·W)."""
     return reshape(x, (*x.shape[:-3], -1))
+
+
+def _channels_last_rows(x: Tensor) -> Tensor:
+    """(…, C, H, W) → (…, H·W·C)."""
+    return reshape(transpose(x, (1, 2, 0)), (*x.shape[:-3], -1))
 
 
 def _as_row(bias: Tensor) -> Tensor:

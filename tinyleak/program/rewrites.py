@@ -255,11 +255,13 @@ def _join_pads(graph: Graph, node: Node) -> Node | None:
     return graph.add("concatenate", [x.inputs[0] for x in pieces], node.array, axis=axis)
 
 
-def _is_number(node: Node, value: float | None = None) -> bool:
-    """Whether a node is one constant number (and that value, if given)."""
-    if not node.constant or node.array.size != 1 or node.array.ndim > 0:
+def _is_number(node: Node, value: float) -> bool:
+    """Whether a node is a constant that has this value everywhere."""
+    if not node.constant or node.array.size == 0:
         return False
-    return value is None or node.array.item() == value
+    # The first element decides most cases, without a look at a whole matrix.
+    first = node.array[(0,) * node.array.ndim]
+    return bool(first == value) and bool((node.array == value).all())
 
 
 def _rows_first(array: Array, shape: tuple[int, ...] | None = None) -> Array:

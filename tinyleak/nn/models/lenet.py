@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.nn import init
-from tinyleak.nn.layers import activation, conv2d, flatten, linear
+from tinyleak.nn.layers import activation, conv2d, linear_on_images
 from tinyleak.tensor import Tensor
 
 STRIDES = (2, 2, 1)
@@ -92,4 +92,4 @@ class LeNet:
         for layer, stride in enumerate(self.strides):
             weight, bias = params[f"body.{2 * layer}.weight"], params[f"body.{2 * layer}.bias"]
             x = squash(conv2d(x, weight, bias, stride=(stride, stride), padding=padding))
-        return linear(flatten(x), params["fc.0.weight"], params["fc.0.bias"])
+        return linear_on_images(x, params["fc.0.weight"], params["fc.0.bias"])
