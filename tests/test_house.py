@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "tinyleak"
 # The ground floor is at the top.
 ROOMS = [
     *("backend", "tensor", "ops", "grad", "check", "program", "nn", "optim", "attack"),
-    *("defenses", "metrics", "data", "victim", "report", "sweep", "cli"),
+    *("defenses", "metrics", "data", "victim", "report", "audit", "sweep", "cli"),
 ]
 EXEMPT = {"tinyleak", "tinyleak.__main__"}
 
@@ -39,7 +39,7 @@ STUDENT_PATH = [
 ]
 BESIDE = [
     *("check", "program", "nn.models", "attack.text", "defenses", "metrics", "data", "victim"),
-    *("report", "sweep", "cli"),
+    *("report", "audit", "sweep", "cli"),
 ]
 BESIDE_BUT_ALLOWED = {("attack", "program"), ("nn", "nn.models.lenet")}
 

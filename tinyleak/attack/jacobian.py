@@ -76,6 +76,11 @@ class Jacobian:
         """Return JᵀJ v for each row v of (R, n): (R, n)."""
         return self.transposed_times(self.times(directions))
 
+    def gram_product(self, rows: int) -> Callable[[Array], Array]:
+        """Return what computes JᵀJ v for each row v of (rows, n), again and again: a program."""
+        program = trace(self.gram_times, np.zeros((rows, self.size)), check=False)
+        return lambda directions: program(directions)[0]
+
     def gram(self) -> Array:
         """Return JᵀJ, (n, n), without ever holding J."""
         return self._of_every_direction(self.gram_times)

@@ -67,8 +67,8 @@ class Result:
             "seconds": found.seconds,
             "settings": {
                 "data": args.data if args.image is None else None,
-                "data_dir": _readable(args.data_dir),
-                "image": _readable(args.image),
+                "data_dir": readable(args.data_dir),
+                "image": readable(args.image),
                 "index": args.index,
                 "batch": args.batch,
                 "label": args.label,
@@ -175,7 +175,7 @@ def _versions(device: str) -> dict[str, str]:
     return versions
 
 
-def _readable(path: Path | None) -> str | None:
+def readable(path: Path | None) -> str | None:
     """Return a path as text that UTF-8 can hold, whatever bytes it is made of."""
     return None if path is None else str(path).encode(errors="backslashreplace").decode()
 

@@ -1,0 +1,362 @@
+"""The audit: spectra with known answers, forecasts that hold, and what it finds in networks."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyleak.attack import Jacobian
+from tinyleak.audit import (
+    Audit,
+    Spectrum,
+    audit,
+    count,
+    estimate,
+    find,
+    measure,
+    noise_for,
+    noise_variance,
+    of_gram,
+    pixel_variance,
+    saturation,
+    typical,
+)
+from tinyleak.audit.preview import best_guesses
+from tinyleak.audit.structure import embeddings
+from tinyleak.data import Dataset
+from tinyleak.defenses import parse
+from tinyleak.nn import MLP, LeNet, linear, one_hot
+from tinyleak.nn.layers import flatten
+from tinyleak.nn.models.bert import WORDS, Bert
+from tinyleak.victim import share
+
+PRIOR = 0.07
+SMALL = LeNet((1, 8, 8), 5, hidden=4)
+
+
+@dataclass(frozen=True)
+class OneLayer:
+    """Logits W x: with W = 0, p is uniform, and the gradient (p − y) xᵀ is linear in the image."""
+
+    image_shape: tuple[int, int, int] = (1, 3, 4)
+    classes: int = 5
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"weight": (self.classes, 12)}
+
+    def __call__(self, params: Any, x: Any) -> Any:
+        return linear(flatten(x), params["weight"])
+
+
+def linear_case(labels: list[int], rng: np.random.Generator) -> Jacobian:
+    model = OneLayer()
+    images = rng.random((len(labels), *model.image_shape))
+    return Jacobian(model, {"weight": np.zeros((5, 12))}, images, one_hot(np.array(labels), 5))
+
+
+def digits(count: int, rng: np.random.Generator, shape: tuple[int, ...] = (1, 8, 8)) -> Any:
+    return rng.random((count, *shape)), rng.integers(5, size=count)
+
+
+def audited(rng: np.random.Generator, **options: Any) -> Audit:
+    images, labels = digits(6, rng)
+    return audit(SMALL, SMALL.init(rng), images, labels, **options)
+
+
+# Spectra
+
+
+@pytest.mark.parametrize("find_spectrum", [measure, estimate])
+def test_one_images_spectrum_in_the_linear_case(find_spectrum, rng: np.random.Generator) -> None:
+    # J = (p − y) ⊗ I, so every singular value is ‖p − y‖ = √(1 − 1/K).
+    spectrum = find_spectrum(linear_case([2], rng))
+    heavy = spectrum.values[spectrum.shares > 1e-6]
+    np.testing.assert_allclose(heavy, np.sqrt(0.8), rtol=1e-12)
+    assert spectrum.shares.sum() == pytest.approx(1)
+    assert spectrum.rank == spectrum.unknowns == 12
+    assert spectrum.forecast(0.1, PRIOR) == pytest.approx(1 / (0.8 / 0.1 + 1 / PRIOR))
+
+
+@pytest.mark.parametrize("find_spectrum", [measure, estimate])
+def test_two_images_of_different_labels_in_the_linear_case(
+    find_spectrum, rng: np.random.Generator
+) -> None:
+    # (p − y)·(p − y′) = −1/K: half of the singular values are √(1 − 2/K)/2, half 1/2.
+    spectrum = find_spectrum(linear_case([0, 3], rng))
+    assert spectrum.rank == 24
+    expected = (1 / (0.15 / 0.1 + 1 / PRIOR) + 1 / (0.25 / 0.1 + 1 / PRIOR)) / 2
+    # The estimate is one of random vectors.
+    allowed = 1e-12 if spectrum.complete else 0.05
+    assert spectrum.forecast(0.1, PRIOR) == pytest.approx(expected, rel=allowed)
+
+
+def test_two_images_of_one_label_mix_in_the_linear_case(rng: np.random.Generator) -> None:
+    spectrum = measure(linear_case([1, 1], rng))
+    # Only their sum is seen: half of the directions keep the prior's variance without any noise.
+    assert spectrum.rank == 12
+    assert spectrum.forecast(0.0, PRIOR) == pytest.approx(PRIOR / 2)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_spectrum_is_that_of_the_matrix(batch: int, rng: np.random.Generator) -> None:
+    images, labels = digits(batch, rng)
+    jacobian = Jacobian(SMALL, SMALL.init(rng), images, one_hot(labels, 5))
+    expected = np.linalg.svd(jacobian.dense(), compute_uv=False)
+    np.testing.assert_allclose(
+        measure(jacobian).values, expected, rtol=1e-6, atol=1e-7 * expected[0]
+    )
+
+
+def test_an_estimate_forecasts_as_the_whole_spectrum_does(rng: np.random.Generator) -> None:
+    images, labels = digits(3, rng)
+    jacobian = Jacobian(SMALL, SMALL.init(rng), images, one_hot(labels, 5))
+    whole, guess = measure(jacobian), estimate(jacobian, steps=60)
+    assert whole.complete
+    assert not guess.complete
+    for variance in 10.0 ** np.arange(-8, 3):
+        expected = whole.forecast(variance, PRIOR)
+        assert guess.forecast(variance, PRIOR) == pytest.approx(expected, rel=0.2)
+
+
+# Forecasts
+
+
+def test_a_forecast_rises_with_the_noise_from_nothing_to_the_prior(
+    rng: np.random.Generator,
+) -> None:
+    for spectrum in audited(rng, examples=3).spectra:
+        errors = [spectrum.forecast(v, PRIOR) for v in (0.0, *10.0 ** np.arange(-12, 8))]
+        assert errors[0] == pytest.approx(0, abs=1e-12)
+        assert all(low < high for low, high in itertools.pairwise(errors))
+        assert errors[-1] == pytest.approx(PRIOR, rel=1e-3)
+        seen = [spectrum.seen(v, PRIOR) for v in (0.0, *10.0 ** np.arange(-12, 8))]
+        assert seen == sorted(seen, reverse=True)
+        assert (seen[0], seen[-1]) == (64, 0)
+
+
+def test_stronger_directions_and_narrower_priors_leave_less() -> None:
+    weak, strong = (Spectrum(np.array([s]), np.ones(1), 1) for s in (0.1, 0.2))
+    assert strong.forecast(1e-2, PRIOR) < weak.forecast(1e-2, PRIOR)
+    assert weak.forecast(1e-2, PRIOR / 2) < weak.forecast(1e-2, PRIOR)
+
+
+def test_more_images_in_a_batch_leave_more(rng: np.random.Generator) -> None:
+    images, labels = digits(4, rng)
+    params = SMALL.init(rng)
+    errors = [
+        audit(SMALL, params, images, labels, batch=batch, examples=1).at(1e-6).mse
+        for batch in (1, 2, 4)
+    ]
+    assert errors == sorted(errors)
+    assert errors[0] < errors[-1] / 2
+
+
+def test_a_direction_drowns_where_half_of_it_is_hidden() -> None:
+    spectrum = of_gram(np.diag([4.0, 1.0]))
+    np.testing.assert_allclose(spectrum.drowning(PRIOR), [4 * PRIOR, PRIOR])
+    alone = of_gram(np.diag([4.0]))
+    assert alone.forecast(4 * PRIOR, PRIOR) == pytest.approx(PRIOR / 2)
+    assert [spectrum.seen(v * PRIOR, PRIOR) for v in (0.5, 2, 5)] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("variance", "prior"), [(-1e-3, 0.1), (1e-3, 0.0), (np.nan, 0.1)])
+def test_a_forecast_of_what_cannot_be_is_refused(variance: float, prior: float) -> None:
+    with pytest.raises(ValueError, match="give 0 or more"):
+        of_gram(np.eye(2)).forecast(variance, prior)
+
+
+def test_the_noise_for_an_error_is_the_forecasts_inverse(rng: np.random.Generator) -> None:
+    spectra = audited(rng).spectra
+    variance = noise_for(0.01, spectra, PRIOR)
+    assert np.mean([s.forecast(variance, PRIOR) for s in spectra]) == pytest.approx(0.01)
+    assert noise_for(PRIOR, spectra, PRIOR) == np.inf
+    assert noise_for(PRIOR / 4, [measure(linear_case([1, 1], rng))], PRIOR) == 0.0
+
+
+def test_the_forecast_is_what_the_best_guess_achieves(rng: np.random.Generator) -> None:
+    """Where the network is nearly linear around the image, guesses from its true gradient."""
+    images, labels = digits(40, rng)
+    params = SMALL.init(rng)
+    found = audit(SMALL, params, images, labels, examples=40)
+    for variance in (1e-5, 1e-3, 1e-1):
+        errors = []
+        for index, jacobian in enumerate(found.jacobians):
+            one = Audit(**{**vars(found), "jacobians": [jacobian]})
+            (guess,) = best_guesses(one, [variance], seed=index) or []
+            errors.append(np.mean((guess - jacobian.images[0]) ** 2))
+        assert np.mean(errors) == pytest.approx(found.at(variance).mse, rel=0.15)
+
+
+# Structure
+
+
+def test_counting() -> None:
+    numbers = count(LeNet(), 4)
+    assert (numbers.parameters, numbers.pixels, numbers.unknowns) == (13_426, 784, 3136)
+    assert numbers.most_images == 17
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "about", "leaks", "words"),
+    [
+        (LeNet(), 1, "activation", True, "smooth"),
+        (LeNet(activation="relu"), 1, "activation", False, "not smooth"),
+        (LeNet(), 1, "last layer", True, "has a bias"),
+        (LeNet(), 4, "last layer", True, "how many images"),
+        (OneLayer(), 1, "last layer", True, "opposes"),
+        (OneLayer(), 1, "first layer", True, "multiple of the image"),
+        (MLP(), 1, "first layer", True, "exactly, without any search"),
+        (MLP(activation="relu"), 3, "first layer", True, "one image alone"),
+    ],
+)
+def test_findings(model: Any, batch: int, about: str, leaks: bool, words: str) -> None:
+    (found,) = [one for one in find(model, batch) if one.name == about]
+    assert found.leaks is leaks
+    assert words in found.text
+
+
+def test_a_convolution_gives_nothing_away_by_division() -> None:
+    assert "first layer" not in [one.name for one in find(LeNet(), 1)]
+
+
+def test_embeddings_are_found_by_name() -> None:
+    names = [one.text.split()[0] for one in embeddings(Bert(50).shapes)]
+    assert WORDS in names
+    assert not any("LayerNorm" in name for name in names)
+    assert embeddings(LeNet().shapes) == []
+
+
+@pytest.mark.parametrize(
+    ("activation", "scale", "bias", "share"),
+    [
+        ("sigmoid", 0.0, 0.0, 0.0),
+        ("sigmoid", 0.0, 9.0, 1.0),
+        ("tanh", 0.0, -5.0, 1.0),
+        ("softplus", 0.0, -9.0, 1.0),
+        ("softplus", 0.0, 9.0, 0.0),
+        ("relu", 0.0, -1.0, 1.0),
+        ("relu", 0.0, 1.0, 0.0),
+    ],
+)
+def test_saturation(activation: str, scale: float, bias: float, share: float) -> None:
+    model = MLP((1, 2, 2), 3, activation, (6, 5))
+    params = {
+        name: np.full(shape, bias if len(shape) == 1 else scale)
+        for name, shape in model.shapes.items()
+    }
+    found = saturation(model, params, np.zeros((2, 1, 2, 2)))
+    assert [(one.activation, one.units) for one in found] == [(activation, 6), (activation, 5)]
+    assert [one.share for one in found] == [share, share]
+
+
+# A gradient that was shared
+
+
+def shared(rng: np.random.Generator, *defenses: str, dtype: str = "float64") -> Any:
+    model = LeNet()
+    images, labels = rng.random((1, 1, 28, 28)), [7]
+    made = share(
+        model,
+        model.init(rng),
+        images,
+        labels,
+        dtype=dtype,
+        defenses=[parse(text) for text in defenses],
+        rng=rng,
+    )
+    return model, made
+
+
+@pytest.mark.parametrize("variance", [1e-6, 1e-3])
+def test_noise_is_read_off_the_last_layer(variance: float, rng: np.random.Generator) -> None:
+    model, made = shared(rng, f"gaussian:{variance}")
+    assert noise_variance(model, made.gradients) == pytest.approx(variance, rel=0.2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_without_noise_there_is_none(dtype: str, rng: np.random.Generator) -> None:
+    model, made = shared(rng, dtype=dtype)
+    images, labels = rng.random((2, 1, 28, 28)), [1, 2]
+    found = audit(model, made.params, images, labels, gradients=made.gradients).shared
+    assert found is not None
+    assert found.exact
+    assert found.labels == [7]
+    assert found.doubt is None
+    assert found.norm == pytest.approx(found.typical_norm, rel=0.5)
+
+
+def test_pruning_shows(rng: np.random.Generator) -> None:
+    model, made = shared(rng, "prune:0.4")
+    images, labels = rng.random((1, 1, 28, 28)), [1]
+    found = audit(model, made.params, images, labels, gradients=made.gradients).shared
+    assert found is not None
+    assert found.zeros == pytest.approx(0.4, abs=0.02)
+    assert not found.exact
+
+
+def test_noise_cannot_be_told_without_classes_to_compare() -> None:
+    model = MLP((1, 2, 2), 1, widths=(3,))
+    assert noise_variance(model, model.init(np.random.default_rng(0))) is None
+
+
+# What cannot be audited
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 9}, "6 typical images were given for a batch of 9"),
+        ({"batch": 0}, "give 1 or more"),
+        ({"examples": 0}, "give 1 or more"),
+        ({"prior": 0.0}, "leave nothing to find"),
+        ({"gradients": {}}, "gradients do not fit"),
+        (
+            {"gradients": {k: np.zeros(s) for k, s in SMALL.shapes.items()}},
+            "zero everywhere",
+        ),
+    ],
+)
+def test_what_cannot_be_audited(options: Any, message: str, rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match=message):
+        audited(rng, **options)
+
+
+def test_weights_that_are_not_finite_are_refused(rng: np.random.Generator) -> None:
+    params = SMALL.init(rng)
+    params["fc.0.bias"][0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        audit(SMALL, params, *digits(1, rng))
+
+
+def test_images_that_are_all_alike_are_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match="leave nothing to find"):
+        audit(SMALL, SMALL.init(rng), np.ones((3, 1, 8, 8)), [0, 1, 2])
+
+
+# Typical images
+
+
+def test_pixels_vary_around_the_mean_image() -> None:
+    images = np.array([[0.0, 1.0], [0.0, 0.0]]).reshape(2, 1, 1, 2)
+    assert pixel_variance(images) == pytest.approx(0.25)
+    assert pixel_variance(images[:1]) == pytest.approx(0.25)
+
+
+def test_a_source_is_fitted_to_the_network(rng: np.random.Generator) -> None:
+    model = LeNet((3, 8, 6), 4, hidden=2)
+    params = model.init(rng)
+    source = Dataset("grey", rng.random((3, 1, 9, 9)), np.array([0, 1, 2]), 4)
+    fitted = typical(model, params, source)
+    assert fitted.images.shape == (3, 3, 8, 6)
+    assert 0 <= fitted.images.min() <= fitted.images.max() <= 1
+    assert fitted.labels.tolist() == [0, 1, 2]
+    # Labels that are not the network's own are those that it gives.
+    answers = typical(model, params, source, labelled=False).labels
+    assert len(set(answers.tolist())) <= 4
+    other = Dataset("grey", source.images, np.array([0, 1, 6]), 7)
+    np.testing.assert_array_equal(typical(model, params, other).labels, answers)

@@ -1,0 +1,203 @@
+"""`tinyleak audit`: what it prints, writes and exits with, and what it turns down."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyleak.cli import main
+from tinyleak.data.glyphs import draw_digit
+from tinyleak.defenses import parse
+from tinyleak.nn import MLP, LeNet
+from tinyleak.victim import share
+
+MODEL = LeNet((1, 8, 8), 4, hidden=3)
+NETWORK = ["--shape", "1,8,8", "--classes", "4"]
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> Answer:
+        try:
+            code = main(["audit", *map(str, arguments)])
+        except SystemExit as stop:  # argparse: what it cannot parse
+            code = int(stop.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def refused(run: Run) -> Callable[..., str]:
+    def call(*arguments: object) -> str:
+        answer = run(*arguments)
+        assert (answer.code, answer.out) == (2, "")
+        assert re.fullmatch(r"tinyleak: [^\n]+\n", answer.err), answer.err
+        return answer.err.strip()
+
+    return call
+
+
+@pytest.fixture
+def files(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
+    """A client's weights, and the noisy gradient that it shared."""
+    made = share(
+        MODEL,
+        MODEL.init(rng),
+        rng.random((1, 1, 8, 8)),
+        [2],
+        defenses=[parse("gaussian:1e-4")],
+        rng=rng,
+    )
+    weights, gradients = tmp_path / "w.npz", tmp_path / "g.npz"
+    np.savez(weights, **made.params)
+    np.savez(gradients, **made.gradients)
+    return weights, gradients
+
+
+class Resources(HTMLParser):
+    """What a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.images = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "iframe")
+        for name, value in attrs:
+            if name in ("src", "href"):
+                self.sources.append(value or "")
+        self.images += tag == "img"
+
+
+def test_it_says_what_to_expect(run: Run) -> None:
+    answer = run(*NETWORK, "--noise", "1e-6", "1e-2")
+    assert answer.code == 0
+    assert answer.err == ""
+    for word in ("expect", "counting", "activation", "last layer", "saturation", "rank"):
+        assert re.search(rf"^{word}  ", answer.out, re.MULTILINE), word
+    assert "64 of 64 directions" in answer.out
+    assert "float32 rounding" in answer.out
+    assert re.search(r"^10⁻⁶ ", answer.out, re.MULTILINE)
+    assert re.search(r"^0\.01 ", answer.out, re.MULTILINE)
+    assert not re.search(r"^gradient ", answer.out, re.MULTILINE)
+    assert max(map(len, answer.out.splitlines())) <= 100
+
+
+def test_a_gradient_from_a_file_is_looked_at(run: Run, files: tuple[Path, Path]) -> None:
+    weights, gradients = files
+    answer = run(*NETWORK, "--weights", weights, "--gradients", gradients)
+    assert answer.code == 0
+    assert "the given gradient" in answer.out
+    assert re.search(r"^noise +of variance about", answer.out, re.MULTILINE)
+    assert re.search(r"^labels +\d", answer.out, re.MULTILINE)
+
+
+def test_out_gets_a_page_that_needs_nothing_else_and_the_numbers(
+    run: Run, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    weights, gradients = files
+    out = tmp_path / "out"
+    answer = run(*NETWORK, "--weights", weights, "--gradients", gradients, "--out", out, "--quiet")
+    assert answer == (0, "", "")
+    assert sorted(path.name for path in out.iterdir()) == ["audit.html", "audit.json"]
+    page = Resources()
+    page.feed((out / "audit.html").read_text(encoding="utf-8"))
+    assert page.images == 3
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    result = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    assert result["counting"]["unknowns"] == 64
+    assert result["counting"]["parameters"] == sum(np.prod(s) for s in MODEL.shapes.values())
+    assert result["identifiability"]["ranks"] == [64] * 5
+    assert len(result["identifiability"]["singular_values"][0]) == 64
+    errors = [one["mse"] for one in result["forecast"] if one["noise"] == "given"]
+    assert errors == sorted(errors)
+    assert result["gradient"]["noise_variance"] == pytest.approx(1e-4, rel=0.7)
+    assert result["settings"]["model"] == "lenet"
+    assert len(result["scope"]) >= 3
+
+
+def test_the_same_request_writes_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert run(*NETWORK, "--out", tmp_path / name, "--quiet").code == 0
+    for name in ("audit.html", "audit.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_batch_of_a_perceptron_at_ones_own_images(run: Run, tmp_path: Path) -> None:
+    paths = []
+    for index in range(4):
+        paths.append(tmp_path / f"<{index}>.png")
+        Image.fromarray(np.rint(255 * draw_digit(index)).astype(np.uint8)).save(paths[-1])
+    model = MLP((1, 6, 6), 3, "tanh", (9, 5))
+    np.savez(tmp_path / "w.npz", **model.init(np.random.default_rng(0)))
+    network = ["--weights", tmp_path / "w.npz", "--model", "mlp", "--activation", "tanh"]
+    answer = run(
+        *(*network, "--shape", "1,6,6", "--batch", 2, "--image", *paths),
+        *("--out", tmp_path / "out"),
+    )
+    assert answer.code == 0, answer.err
+    assert "3 classes" in answer.out
+    assert "2 typical batches" in answer.out
+    assert "mixture of the images" in answer.out
+    page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    assert "&lt;0&gt;.png" in page
+    assert "<0>.png" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--weights", "nowhere.npz"], "nowhere.npz"),
+        (["--batch", "0"], "no whole number of 1 or more"),
+        (["--noise", "-1"], "no variance of 0 or more"),
+        (["--noise", "nan"], "no variance of 0 or more"),
+        (["--shape", "28"], "no shape C,H,W"),
+        (["--model", "resnet"], "invalid choice"),
+        (["--data", "portrait", "--batch", "2"], "1 typical images were given for a batch of 2"),
+        (["--image", "a.png", "--data-dir", "."], "leave one of the two out"),
+        (["--image", "nowhere.png"], "nowhere.png"),
+    ],
+)
+def test_what_is_turned_down(refused: Callable[..., str], arguments: Any, message: str) -> None:
+    assert message in refused(*NETWORK, *arguments)
+
+
+def test_weights_of_another_network_are_turned_down(
+    refused: Callable[..., str], files: tuple[Path, Path]
+) -> None:
+    weights, _ = files
+    refused("--weights", weights, "--shape", "1,28,28")
+    refused("--weights", weights, "--shape", "1,8,8", "--model", "mlp")
+    refused(*NETWORK, "--weights", weights, "--init", "U")
+    refused(*NETWORK, "--weights", weights, "--gradients", "nowhere.npz")
+
+
+def test_a_directory_that_is_there_is_not_written_into(
+    refused: Callable[..., str], run: Run, tmp_path: Path
+) -> None:
+    assert "exists already" in refused(*NETWORK, "--out", tmp_path)
+    assert run(*NETWORK, "--out", tmp_path, "--force", "--quiet").code == 0
+
+
+def test_a_bad_request_leaves_no_directory(refused: Callable[..., str], tmp_path: Path) -> None:
+    refused(*NETWORK, "--data", "portrait", "--batch", "2", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,34 @@
+"""What to expect of a network's gradient: counting, structure, the measured spectrum, a forecast.
+
+Nothing here attacks. See `audit`; `tinyleak audit` is the same on the command line.
+"""
+
+from tinyleak.audit.audit import Audit, Forecast, audit, pixel_variance
+from tinyleak.audit.page import write_page
+from tinyleak.audit.shared import Shared, noise_variance, read_shared
+from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
+from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
+from tinyleak.audit.typical import typical
+
+__all__ = [
+    "Audit",
+    "Counting",
+    "Finding",
+    "Forecast",
+    "Saturation",
+    "Shared",
+    "Spectrum",
+    "audit",
+    "count",
+    "estimate",
+    "find",
+    "measure",
+    "noise_for",
+    "noise_variance",
+    "of_gram",
+    "pixel_variance",
+    "read_shared",
+    "saturation",
+    "typical",
+    "write_page",
+]

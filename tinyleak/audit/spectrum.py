@@ -1,0 +1,187 @@
+"""What a gradient determines, and at what noise it stops doing so: the singular values of J.
+
+Near an image x the shared gradient is g(x) + J (x′ − x). Let σᵢ be the singular values of J, τ² the
+variance of a pixel before anything was shared, and v that of the noise on every number shared. Then
+the best that anybody can do, with independent pixels and to first order, is known in closed form:
+each of the n directions has the posterior variance 1 / (σᵢ²/v + 1/τ²), and the mean of these is the
+expected squared error of a pixel.
+
+R-GAP (Zhu and Blaschko 2021, section 4) counts the rank of linear constraints that an architecture
+puts on its input; this is the measured spectrum of one network with its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.attack import Jacobian
+from tinyleak.backend import Array
+
+MOST_DENSE = 3200
+"""Up to so many unknown pixels the whole of JᵀJ is computed; beyond, its spectrum is estimated."""
+
+RESOLUTION = float(np.finfo(np.float32).eps)
+"""A direction weaker than this, beside the strongest, is lost when a gradient is stored as float32.
+
+It is also about what is left of float64 once J has been squared.
+"""
+
+PROBES, STEPS = 4, 160
+"""How many random vectors the estimate starts from, and how many products it makes with each."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The singular values of the Jacobian at one batch.
+
+    Attributes:
+        values: (m,), descending, 0 or more.
+        shares: (m,), which part of all directions has each; they add up to 1. 1/n each where the
+            spectrum is complete.
+        unknowns: n, how many directions there are: the batch's pixels.
+        complete: whether the values are all of them, or an estimate of how they are distributed.
+    """
+
+    values: Array
+    shares: Array
+    unknowns: int
+    complete: bool = True
+
+    @property
+    def rank(self) -> int:
+        """How many directions a gradient in float32 determines at all; rounded if estimated."""
+        return self._count(self._determined)
+
+    @property
+    def _determined(self) -> Array:
+        return self.values > RESOLUTION * self.values.max(initial=0.0)
+
+    def seen(self, variance: float, prior: float) -> int:
+        """Return in how many directions noise of this variance leaves more than it hides.
+
+        A direction drowns where its posterior variance is half of the prior's: at v = σ²τ².
+        """
+        return self._count(self._determined & (self.values**2 * prior > variance))
+
+    def drowning(self, prior: float) -> Array:
+        """Return at what variance of the noise each direction drowns: (m,), descending."""
+        return self.values**2 * prior
+
+    def forecast(self, variance: float, prior: float) -> float:
+        """Return the mean squared error of a pixel that the best attacker is left with.
+
+        Args:
+            variance: v, of the noise on each number of the gradient; 0 or more.
+            prior: τ², of a pixel before anything was shared.
+
+        Returns:
+            A number from 0 to `prior`, which rises with the variance.
+
+        Raises:
+            ValueError: a variance below 0, or a prior that is not positive.
+        """
+        if not (variance >= 0 and prior > 0):
+            raise ValueError(
+                f"a forecast was asked for noise of variance {variance} and pixels of variance "
+                f"{prior}; give 0 or more, and more than 0"
+            )
+        # 1 / (σ²/v + 1/τ²) = τ² · v / (σ²τ² + v), which also holds without any noise.
+        strength = self.values**2 * prior
+        left = np.ones_like(strength)
+        np.divide(variance, strength + variance, out=left, where=self._determined)
+        return float(prior * (self.shares @ left))
+
+    def _count(self, which: Array) -> int:
+        return round(self.unknowns * float(self.shares[which].sum()))
+
+
+def measure(jacobian: Jacobian) -> Spectrum:
+    """Return the singular values at one batch: all of them, or beyond `MOST_DENSE` an estimate."""
+    if jacobian.size > MOST_DENSE:
+        return estimate(jacobian)
+    return of_gram(jacobian.gram())
+
+
+def of_gram(gram: Array) -> Spectrum:
+    """Return the spectrum of a Jacobian of which JᵀJ, (n, n), is given."""
+    size = len(gram)
+    squares = np.linalg.eigvalsh(gram)[::-1]
+    return Spectrum(np.sqrt(np.maximum(squares, 0.0)), np.full(size, 1.0 / size), size)
+
+
+def estimate(jacobian: Jacobian, *, probes: int = PROBES, steps: int = STEPS) -> Spectrum:
+    """Return an estimate of the spectrum, by some hundred products and without a matrix.
+
+    Stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017): from a random vector, the Krylov
+    space of JᵀJ yields a few values and weights that integrate smooth functions over the spectrum
+    as all values would. A forecast is such an integral.
+
+    Args:
+        jacobian: where.
+        probes: how many random vectors are averaged.
+        steps: the dimension of each Krylov space, at most n.
+    """
+    size = jacobian.size
+    starts = np.random.default_rng(0).choice([-1.0, 1.0], (probes, size)) / np.sqrt(size)
+    diagonals, sides = _lanczos(jacobian, starts, min(steps, size))
+    values, shares = [], []
+    for diagonal, side in zip(diagonals, sides, strict=True):
+        squares, vectors = np.linalg.eigh(
+            np.diag(diagonal) + np.diag(side[:-1], 1) + np.diag(side[:-1], -1)
+        )
+        values.append(np.sqrt(np.maximum(squares, 0.0)))
+        shares.append(vectors[0] ** 2 / probes)
+    every = np.concatenate(values)
+    order = np.argsort(every)[::-1]
+    return Spectrum(every[order], np.concatenate(shares)[order], size, complete=False)
+
+
+def _lanczos(jacobian: Jacobian, starts: Array, steps: int) -> tuple[Array, Array]:
+    """Run Lanczos from each of (R, n) unit vectors: the tridiagonals' (R, steps) entries, twice."""
+    product = jacobian.gram_product(len(starts))
+    rows, size = starts.shape
+    basis = np.zeros((rows, steps, size))
+    diagonals, sides = np.zeros((rows, steps)), np.zeros((rows, steps))
+    vector = starts
+    for step in range(steps):
+        basis[:, step] = vector
+        image = product(vector)
+        diagonals[:, step] = (image * vector).sum(axis=1)
+        for _ in range(2):  # once is not enough to stay orthogonal
+            overlap = np.einsum("rsn,rn->rs", basis[:, : step + 1], image)
+            image = image - np.einsum("rs,rsn->rn", overlap, basis[:, : step + 1])
+        length = np.linalg.norm(image, axis=1)
+        # Where the space is exhausted, nothing is left to go on with.
+        exhausted = length <= RESOLUTION**2 * diagonals[:, : step + 1].max(axis=1)
+        sides[:, step] = np.where(exhausted, 0.0, length)
+        vector = np.where(exhausted, 0.0, image.T / np.where(exhausted, 1.0, length)).T
+    return diagonals, sides
+
+
+def forecasts(spectra: Sequence[Spectrum], variances: Array, prior: float) -> Array:
+    """Return the forecast at each of several batches and variances: (batches, variances)."""
+    return np.array([[one.forecast(float(v), prior) for v in variances] for one in spectra])
+
+
+def noise_for(error: float, spectra: Sequence[Spectrum], prior: float) -> float:
+    """Return at what variance of the noise the mean forecast reaches this mean squared error.
+
+    Returns:
+        0 if it does so without any noise, infinity if it never does.
+    """
+
+    def mean(variance: float) -> float:
+        return float(np.mean([one.forecast(variance, prior) for one in spectra]))
+
+    if mean(0.0) >= error:
+        return 0.0
+    if error >= prior:
+        return float("inf")
+    low, high = -40.0, 20.0  # exponents of ten
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean(10.0**middle) < error else (low, middle)
+    return float(10.0**high)

@@ -1,0 +1,280 @@
+"""`tinyleak audit`: what a network's gradient gives away, said before anybody attacks it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyleak import __version__, data
+from tinyleak.attack import Model
+from tinyleak.attack.matching import require_fit
+from tinyleak.audit import audit, typical, write_page
+from tinyleak.audit.audit import VARIANCES
+from tinyleak.audit.page import as_dict
+from tinyleak.audit.words import lines, meaning, table
+from tinyleak.backend import Array
+from tinyleak.cli.options import (
+    IMAGE_CLASSES,
+    IMAGE_SHAPE,
+    MODELS,
+    SCHEMES,
+    image_shape,
+    whole_number,
+)
+from tinyleak.cli.result import readable
+from tinyleak.data import Dataset
+from tinyleak.nn import ACTIVATIONS, MLP, LeNet
+from tinyleak.nn.init import draw
+from tinyleak.report import prepare_directory, write_json
+
+NAME = "audit"
+SUMMARY = "say what to expect of a network's gradient, without attacking it"
+
+FILES = ("audit.json", "audit.html")
+WIDTH = 100
+"""Columns of text on the screen."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    _network_options(parser)
+    _image_options(parser)
+    group = parser.add_argument_group("what is asked")
+    group.add_argument(
+        "--batch",
+        metavar="N",
+        type=whole_number(1),
+        default=1,
+        help="of how many images the client shares the mean gradient (default: %(default)s)",
+    )
+    group.add_argument(
+        "--gradients",
+        metavar="G",
+        type=Path,
+        help="a shared gradient, .safetensors or .npz by parameter name: how exact it is, whose "
+        "labels it has, and what to expect of it",
+    )
+    group.add_argument(
+        "--noise",
+        metavar="V",
+        nargs="+",
+        type=_variance,
+        default=list(VARIANCES),
+        help="forecast for noise of these variances on the gradient "
+        f"(default: {VARIANCES[0]:g} to {VARIANCES[-1]:g})",
+    )
+    group.add_argument(
+        "--examples",
+        metavar="M",
+        type=whole_number(1),
+        default=5,
+        help="typical batches to measure at, at most (default: %(default)s)",
+    )
+    group = parser.add_argument_group("what comes out")
+    group.add_argument(
+        "--out", metavar="DIR", type=Path, help=f"a new directory for {' and '.join(FILES)}"
+    )
+    group.add_argument("--force", action="store_true", help="write into DIR even if it exists")
+    group.add_argument("--quiet", action="store_true", help="print nothing")
+
+
+def _network_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the network")
+    group.add_argument(
+        "--weights",
+        metavar="W",
+        type=Path,
+        help="its weights, .safetensors or .npz by parameter name, as a state_dict is saved "
+        "(default: freshly initialised)",
+    )
+    group.add_argument("--model", choices=MODELS, default="lenet", help="(default: %(default)s)")
+    group.add_argument(
+        "--shape",
+        metavar="C,H,W",
+        type=image_shape,
+        default=IMAGE_SHAPE,
+        help=f"of an image (default: {','.join(map(str, IMAGE_SHAPE))})",
+    )
+    group.add_argument(
+        "--classes",
+        metavar="K",
+        type=whole_number(1),
+        help=f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})",
+    )
+    group.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        default="sigmoid",
+        help="the weights do not tell (default: %(default)s)",
+    )
+    group.add_argument(
+        "--init",
+        choices=SCHEMES,
+        help="without --weights: from U(-0.5, 0.5), or as PyTorch does by default (default: U)",
+    )
+    group.add_argument(
+        "--seed",
+        metavar="S",
+        type=whole_number(0),
+        help="without --weights: decides them (default: 0)",
+    )
+
+
+def _image_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("typical images, none of them the client's")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--data",
+        choices=data.NAMES,
+        default="glyphs",
+        help="resized to --shape where need be (default: %(default)s, built-in digits)",
+    )
+    source.add_argument("--image", metavar="FILE", nargs="+", type=Path, help="image files instead")
+    group.add_argument("--data-dir", metavar="DIR", type=Path, help="where the data's files are")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, say, write: 0 if that could be done.
+
+    Raises:
+        ValueError: a request that cannot be met.
+        OSError: files that cannot be read or written.
+    """
+    model, params = _network(args)
+    gradients = None if args.gradients is None else _read(args.gradients)
+    images = typical(model, params, _source(args), labelled=args.image is None)
+    directory = None if args.out is None else prepare_directory(args.out, force=args.force)
+    found = audit(
+        model,
+        params,
+        images.images,
+        images.labels,
+        batch=args.batch,
+        gradients=gradients,
+        examples=args.examples,
+        variances=args.noise,
+    )
+    subject = _subject(args, model, images)
+    if directory is not None:
+        settings = _settings(args, model)
+        result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
+        write_json(directory / "audit.json", result)
+        write_page(directory / "audit.html", found, subject=subject)
+    if not args.quiet:
+        said = {"audited": subject, **lines(found)}
+        width = 2 + max(map(len, said))
+        for name, text in said.items():
+            print(_paragraph(name, text, width))
+        print(f"\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}")
+        if directory is None:
+            print(f"\nfiles: none (--out DIR writes {' and '.join(FILES)})")
+        else:
+            print(f"\nfiles: {directory}: {', '.join(FILES)}")
+    return 0
+
+
+def _network(args: argparse.Namespace) -> tuple[Any, dict[str, Array]]:
+    """Return the network and its weights: from a file, or as they are before any training."""
+    if args.weights is None:
+        model = MODELS[args.model](args.shape, args.classes or IMAGE_CLASSES, args.activation)
+        rng = np.random.default_rng([args.seed or 0, 0])
+        return model, draw(model.shapes, rng, SCHEMES[args.init or "U"])
+    if args.init is not None or args.seed is not None:
+        raise ValueError(
+            "--init and --seed say how weights are drawn, but they come from --weights; leave one "
+            "of the two out"
+        )
+    params = _read(args.weights)
+    model = _sized(args, {name: array.shape for name, array in params.items()})
+    require_fit(model, params, f"weights in {str(args.weights)!r}")
+    return model, params
+
+
+def _sized(args: argparse.Namespace, shapes: dict[str, tuple[int, ...]]) -> LeNet | MLP:
+    """Return the network of the size that the weights have."""
+    last = [shape for shape in shapes.values() if len(shape) == 2]
+    classes = args.classes or (last[-1][0] if last else IMAGE_CLASSES)
+    if args.model == "mlp":
+        return MLP(args.shape, classes, args.activation, tuple(shape[0] for shape in last[:-1]))
+    first = next((shape[0] for shape in shapes.values() if len(shape) == 4), 12)
+    return LeNet(args.shape, classes, args.activation, first)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    """Return the named arrays of a file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(path)!r} is not there; give the path of a file")
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import load_file
+
+        return dict(load_file(path))
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _source(args: argparse.Namespace) -> Dataset:
+    """Return where the typical images come from."""
+    if args.image is None:
+        return data.load(args.data, data_dir=args.data_dir)
+    if args.data_dir is not None:
+        raise ValueError(
+            "--data-dir is where data like mnist has its files, but an --image was given; leave "
+            "one of the two out"
+        )
+    images = np.stack([data.load_image(path, args.shape) for path in args.image])
+    return Dataset("image", images, np.zeros(len(images), np.int64), 1)
+
+
+def _subject(args: argparse.Namespace, model: Model, images: Dataset) -> str:
+    """Return the line that says what was audited."""
+    init, seed = args.init or "U", args.seed or 0
+    weights = f"weights {args.weights}" if args.weights else f"init {init}, seed {seed}"
+    shape = "x".join(map(str, model.image_shape))
+    many = "1 image" if args.batch == 1 else f"{args.batch} images"
+    typical = args.data if args.image is None else ", ".join(path.name for path in args.image)
+    return (
+        f"{args.model} with {args.activation}, {weights}; gradients of {many} of {shape}, "
+        f"{model.classes} classes; typical images: {typical}"
+    )
+
+
+def _settings(args: argparse.Namespace, model: Model) -> dict[str, Any]:
+    fresh = args.weights is None
+    return {
+        "weights": readable(args.weights),
+        "gradients": readable(args.gradients),
+        "model": args.model,
+        "image_shape": model.image_shape,
+        "classes": model.classes,
+        "activation": args.activation,
+        "init": (args.init or "U") if fresh else None,
+        "seed": (args.seed or 0) if fresh else None,
+        "data": args.data if args.image is None else None,
+        "data_dir": readable(args.data_dir),
+        "image": None if args.image is None else [readable(path) for path in args.image],
+        "batch": args.batch,
+        "noise": args.noise,
+        "examples": args.examples,
+    }
+
+
+def _variance(text: str) -> float:
+    """Parse the variance of noise."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no variance of 0 or more")
+    return number
+
+
+def _paragraph(name: str, text: str, width: int) -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent=name.ljust(width), subsequent_indent=" " * width
+    )
