@@ -155,12 +155,34 @@ def test_a_batch_of_a_perceptron_at_ones_own_images(run: Run, tmp_path: Path) ->
         *("--out", tmp_path / "out"),
     )
     assert answer.code == 0, answer.err
-    assert "3 classes" in answer.out
-    assert "2 typical batches" in answer.out
-    assert "mixture of the images" in answer.out
+    said = " ".join(answer.out.split())
+    assert "3 classes" in said
+    assert "2 typical batches" in said
+    assert "mixture of the images" in said
     page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     assert "&lt;0&gt;.png" in page
     assert "<0>.png" not in page
+
+
+def test_pytorchs_own_names_are_matched(run: Run, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        *(torch.nn.Flatten(), torch.nn.Linear(64, 9), torch.nn.Tanh(), torch.nn.Linear(9, 4))
+    )
+    loss = torch.nn.functional.cross_entropy(network(torch.rand(1, 8, 8)), torch.tensor([3]))
+    loss.backward()
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    save_file(gradients, tmp_path / "g.safetensors")
+    answer = run(
+        *("--model", "mlp", "--activation", "tanh", "--shape", "1,8,8"),
+        *("--weights", tmp_path / "w.safetensors", "--gradients", tmp_path / "g.safetensors"),
+    )
+    assert answer.code == 0, answer.err
+    assert re.search(r"^labels +3 \(read off", answer.out, re.MULTILINE)
+    assert re.search(r"^noise +none beyond rounding", answer.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +195,7 @@ def test_a_batch_of_a_perceptron_at_ones_own_images(run: Run, tmp_path: Path) ->
         (["--shape", "28"], "no shape C,H,W"),
         (["--model", "resnet"], "invalid choice"),
         (["--data", "portrait", "--batch", "2"], "1 typical images were given for a batch of 2"),
+        (["--rename", "a"], "no renaming FROM=TO"),
         (["--image", "a.png", "--data-dir", "."], "leave one of the two out"),
         (["--image", "nowhere.png"], "nowhere.png"),
     ],

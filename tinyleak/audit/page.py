@@ -9,8 +9,7 @@ from typing import Any
 from tinyleak.audit.audit import Audit, Forecast
 from tinyleak.audit.figures import forecast_figure, preview_figure, spectrum_figure
 from tinyleak.audit.words import SCOPE, headline, lines, meaning, rows
-from tinyleak.report import write_atomically
-from tinyleak.report.files import PathLike
+from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.report.frames import number
 
 PAGE = """<!DOCTYPE html>

@@ -11,10 +11,8 @@ from tinyleak.backend import Array
 from tinyleak.tensor import Tensor
 
 
-def best_guesses(
-    audit: Audit, variances: Sequence[float], *, seed: int = 0
-) -> list[Array] | None:
-    """Return the first typical batch's first image as the best attacker would see it: (C, H, W) for each noise.
+def best_guesses(audit: Audit, variances: Sequence[float], *, seed: int = 0) -> list[Array] | None:
+    """Return the first typical image as the best attacker would see it: (C, H, W) for each noise.
 
     With d the difference between the batch and the mean image, the gradient shows J d plus noise e,
     and the best guess of d solves (JᵀJ + v/τ²) d̂ = JᵀJ d + Jᵀe: the mean of the posterior.

@@ -6,13 +6,12 @@ The client is simulated, so that the reconstruction can be judged by the truth.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from tinyleak.attack import attack
 from tinyleak.cli.attacker import add_attacker_options, equip, read_defenses
+from tinyleak.cli.directory import output_directory
 from tinyleak.cli.options import (
     SCHEMES,
     add_data_options,
@@ -26,7 +25,6 @@ from tinyleak.cli.options import (
 )
 from tinyleak.cli.progress import progress_bar
 from tinyleak.cli.result import FILES, Result
-from tinyleak.report import prepare_directory
 from tinyleak.victim import judge, simulate
 
 NAME = "attack"
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
-    with _output_directory(args.out, force=args.force) as directory:
+    with output_directory(args.out, force=args.force) as directory:
         settings = build_settings(args)
         defenses = read_defenses(args)
         dataset = read_data(args)
@@ -114,20 +112,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"tinyleak: interrupted; the best so far {kept}", file=sys.stderr)
         return 1
     return 0 if outcome.succeeded else 1
-
-
-@contextlib.contextmanager
-def _output_directory(path: Path | None, *, force: bool) -> Iterator[Path | None]:
-    """Prepare the output directory before anything is computed, so that nothing is in vain.
-
-    Where the request then turns out to be bad, take the new, empty directory away again: the same
-    command, put right, is not to be refused because of it.
-    """
-    directory = None if path is None else prepare_directory(path, force=force)
-    try:
-        yield directory
-    except BaseException:
-        if directory is not None and not force:
-            with contextlib.suppress(OSError):  # it is not empty
-                directory.rmdir()
-        raise

@@ -12,12 +12,12 @@ import numpy as np
 
 from tinyleak import __version__, data
 from tinyleak.attack import Model
-from tinyleak.attack.matching import require_fit
 from tinyleak.audit import audit, typical, write_page
 from tinyleak.audit.audit import VARIANCES
 from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import lines, meaning, table
 from tinyleak.backend import Array
+from tinyleak.cli.directory import output_directory
 from tinyleak.cli.options import (
     IMAGE_CLASSES,
     IMAGE_SHAPE,
@@ -28,14 +28,17 @@ from tinyleak.cli.options import (
 )
 from tinyleak.cli.result import readable
 from tinyleak.data import Dataset
+from tinyleak.data.tensors import read_notes, read_tensors
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
 from tinyleak.nn.init import draw
-from tinyleak.report import prepare_directory, write_json
+from tinyleak.nn.models import match_names, model_from_shapes
+from tinyleak.report import write_json
 
 NAME = "audit"
 SUMMARY = "say what to expect of a network's gradient, without attacking it"
 
 FILES = ("audit.json", "audit.html")
+ACTIVATION = "sigmoid"
 WIDTH = 100
 """Columns of text on the screen."""
 
@@ -109,8 +112,16 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--activation",
         choices=ACTIVATIONS,
-        default="sigmoid",
-        help="the weights do not tell (default: %(default)s)",
+        help=f"the weights do not tell (default: as the notes beside them say, else {ACTIVATION})",
+    )
+    group.add_argument(
+        "--rename",
+        metavar="FROM=TO",
+        type=_renaming,
+        action="append",
+        default=[],
+        help="what a tensor, or a layer, of the files is called in the model, where names and "
+        "shapes leave that open; may be repeated",
     )
     group.add_argument(
         "--init",
@@ -145,26 +156,26 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
-    model, params = _network(args)
-    gradients = None if args.gradients is None else _read(args.gradients)
-    images = typical(model, params, _source(args), labelled=args.image is None)
-    directory = None if args.out is None else prepare_directory(args.out, force=args.force)
-    found = audit(
-        model,
-        params,
-        images.images,
-        images.labels,
-        batch=args.batch,
-        gradients=gradients,
-        examples=args.examples,
-        variances=args.noise,
-    )
-    subject = _subject(args, model, images)
-    if directory is not None:
-        settings = _settings(args, model)
-        result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
-        write_json(directory / "audit.json", result)
-        write_page(directory / "audit.html", found, subject=subject)
+    with output_directory(args.out, force=args.force) as directory:
+        model, params = _network(args)
+        gradients = _gradients(args, model)
+        images = typical(model, params, _source(args), labelled=args.image is None)
+        found = audit(
+            model,
+            params,
+            images.images,
+            images.labels,
+            batch=args.batch,
+            gradients=gradients,
+            examples=args.examples,
+            variances=args.noise,
+        )
+        subject = _subject(args, model, images)
+        if directory is not None:
+            settings = _settings(args, model)
+            result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
+            write_json(directory / "audit.json", result)
+            write_page(directory / "audit.html", found, subject=subject)
     if not args.quiet:
         said = {"audited": subject, **lines(found)}
         width = 2 + max(map(len, said))
@@ -178,10 +189,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _network(args: argparse.Namespace) -> tuple[Any, dict[str, Array]]:
+def _network(args: argparse.Namespace) -> tuple[LeNet | MLP, dict[str, Array]]:
     """Return the network and its weights: from a file, or as they are before any training."""
     if args.weights is None:
-        model = MODELS[args.model](args.shape, args.classes or IMAGE_CLASSES, args.activation)
+        model = MODELS[args.model](
+            args.shape, args.classes or IMAGE_CLASSES, args.activation or ACTIVATION
+        )
         rng = np.random.default_rng([args.seed or 0, 0])
         return model, draw(model.shapes, rng, SCHEMES[args.init or "U"])
     if args.init is not None or args.seed is not None:
@@ -189,32 +202,26 @@ def _network(args: argparse.Namespace) -> tuple[Any, dict[str, Array]]:
             "--init and --seed say how weights are drawn, but they come from --weights; leave one "
             "of the two out"
         )
-    params = _read(args.weights)
-    model = _sized(args, {name: array.shape for name, array in params.items()})
-    require_fit(model, params, f"weights in {str(args.weights)!r}")
-    return model, params
+    tensors = read_tensors(args.weights)
+    shapes = {name: array.shape for name, array in tensors.items()}
+    activation = args.activation or read_notes(args.weights).get("activation", ACTIVATION)
+    model = model_from_shapes(args.model, shapes, args.shape, args.classes, activation)
+    return model, _matched(model, tensors, args.rename, "weights")
 
 
-def _sized(args: argparse.Namespace, shapes: dict[str, tuple[int, ...]]) -> LeNet | MLP:
-    """Return the network of the size that the weights have."""
-    last = [shape for shape in shapes.values() if len(shape) == 2]
-    classes = args.classes or (last[-1][0] if last else IMAGE_CLASSES)
-    if args.model == "mlp":
-        return MLP(args.shape, classes, args.activation, tuple(shape[0] for shape in last[:-1]))
-    first = next((shape[0] for shape in shapes.values() if len(shape) == 4), 12)
-    return LeNet(args.shape, classes, args.activation, first)
+def _gradients(args: argparse.Namespace, model: Model) -> dict[str, Array] | None:
+    """Return the shared gradient, by the model's names, if there is one."""
+    if args.gradients is None:
+        return None
+    return _matched(model, read_tensors(args.gradients), args.rename, "gradients")
 
 
-def _read(path: Path) -> dict[str, Array]:
-    """Return the named arrays of a file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} is not there; give the path of a file")
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import load_file
-
-        return dict(load_file(path))
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+def _matched(
+    model: Model, tensors: dict[str, Array], rename: list[tuple[str, str]], what: str
+) -> dict[str, Array]:
+    shapes = {name: array.shape for name, array in tensors.items()}
+    names = match_names(model.shapes, shapes, dict(rename), what)
+    return {name: tensors[old] for name, old in names.items()}
 
 
 def _source(args: argparse.Namespace) -> Dataset:
@@ -230,7 +237,7 @@ def _source(args: argparse.Namespace) -> Dataset:
     return Dataset("image", images, np.zeros(len(images), np.int64), 1)
 
 
-def _subject(args: argparse.Namespace, model: Model, images: Dataset) -> str:
+def _subject(args: argparse.Namespace, model: LeNet | MLP, images: Dataset) -> str:
     """Return the line that says what was audited."""
     init, seed = args.init or "U", args.seed or 0
     weights = f"weights {args.weights}" if args.weights else f"init {init}, seed {seed}"
@@ -238,12 +245,12 @@ def _subject(args: argparse.Namespace, model: Model, images: Dataset) -> str:
     many = "1 image" if args.batch == 1 else f"{args.batch} images"
     typical = args.data if args.image is None else ", ".join(path.name for path in args.image)
     return (
-        f"{args.model} with {args.activation}, {weights}; gradients of {many} of {shape}, "
+        f"{args.model} with {model.activation}, {weights}; gradients of {many} of {shape}, "
         f"{model.classes} classes; typical images: {typical}"
     )
 
 
-def _settings(args: argparse.Namespace, model: Model) -> dict[str, Any]:
+def _settings(args: argparse.Namespace, model: LeNet | MLP) -> dict[str, Any]:
     fresh = args.weights is None
     return {
         "weights": readable(args.weights),
@@ -251,7 +258,7 @@ def _settings(args: argparse.Namespace, model: Model) -> dict[str, Any]:
         "model": args.model,
         "image_shape": model.image_shape,
         "classes": model.classes,
-        "activation": args.activation,
+        "activation": model.activation,
         "init": (args.init or "U") if fresh else None,
         "seed": (args.seed or 0) if fresh else None,
         "data": args.data if args.image is None else None,
@@ -274,7 +281,20 @@ def _variance(text: str) -> float:
     return number
 
 
+def _renaming(text: str) -> tuple[str, str]:
+    """Parse a renaming."""
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise argparse.ArgumentTypeError(f"{text!r} is no renaming FROM=TO")
+    return old, new
+
+
 def _paragraph(name: str, text: str, width: int) -> str:
     return textwrap.fill(
-        text, WIDTH, initial_indent=name.ljust(width), subsequent_indent=" " * width
+        text,
+        WIDTH,
+        initial_indent=name.ljust(width),
+        subsequent_indent=" " * width,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
