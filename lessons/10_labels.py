@@ -1,0 +1,270 @@
+# %% [markdown]
+# # 10. The label was never hidden
+#
+# *Does the attacker have to search for the label?*
+#
+# In lesson 8 the attack moved an image and a label together, for hundreds of steps. In this lesson
+# we read the label off the gradient with one line and no step at all. Then we do the same to a
+# whole image, where the network allows it.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyleak import MLP, LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share, softmax
+from tinyleak.attack import first_layer_input, infer_labels, separate_inputs
+
+DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
+
+digits = data.load(DATA, data_dir=DATA_DIR)
+
+
+def client(model, seed, indices, scheme="uniform"):
+    """A client with fresh weights and these images, and the gradient that it shares."""
+    images, labels = digits.batch(indices)
+    weights = model.init(np.random.default_rng([seed, 0]), scheme)
+    return share(model, weights, images, labels)
+
+
+# %% [markdown]
+# ## The gradient by the logits is an answer sheet
+#
+# The last layer gives one number for each class, the **logits** $z$. Softmax turns them into
+# probabilities $p$. The label, as a row $y$ of zeros with a single one, enters through the loss
+#
+# $L = -Σ_k y_k \log p_k = -Σ_k y_k z_k + \log Σ_k e^{z_k}$.
+#
+# Differentiate by one logit. The first part gives $-y_k$, the second gives $p_k$:
+#
+# $∂L/∂z_k = p_k - y_k$.
+#
+# A probability lies between 0 and 1. So for every wrong class this is $p_k - 0 > 0$, and for the
+# right one it is $p_k - 1 < 0$. **One entry is negative, and its place is the label.** Let us see
+# whether our `grad` agrees.
+
+# %%
+logits = Tensor(np.random.default_rng(0).standard_normal((1, 10)))
+target = Tensor(one_hot(np.array([7]), 10))
+(by_logits,) = grad(cross_entropy(logits, target), [logits])
+
+assert np.allclose(by_logits.data, softmax(logits).data - target.data)
+assert np.flatnonzero(by_logits.data[0] < 0).tolist() == [7]
+
+# %% [markdown]
+# A client does not share the gradient by the logits. It shares gradients by *parameters*. But the
+# last layer is $z = W h + b$, where $h$ are the features that the layers before it made. The bias
+# is added to the logits, so $∂z_k/∂b_k = 1$, and
+#
+# $∂L/∂b_k = p_k - y_k$.
+#
+# The answer sheet is in the envelope. This is the whole attack:
+
+
+# %%
+def bias_rule(gradients):
+    return int(np.argmin(gradients["fc.0.bias"]))
+
+
+lenet = LeNet()
+one = client(lenet, 0, [7])
+assert bias_rule(one.gradients) == one.labels[0] == 7
+
+right = 0
+for seed in range(100):
+    someone = client(lenet, seed, [seed])
+    ours = bias_rule(someone.gradients)
+    theirs = infer_labels(lenet, someone.params, someone.gradients)
+    assert ours == theirs.labels[0] and theirs.rule == "bias" and theirs.trusted
+    right += ours == someone.labels[0]
+print(f"{right} of 100 labels read off, each by looking for the smallest of ten numbers")
+assert right == 100
+
+# %% tags=["thumbnail"]
+figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
+residual = one.gradients["fc.0.bias"]
+axes.bar(range(10), residual, color=["tab:red" if r < 0 else "tab:blue" for r in residual])
+axes.axhline(0, color="black", linewidth=0.8)
+axes.set(xticks=range(10), xlabel="class k", ylabel="∂L/∂b_k", title="Which digit was it?")
+plt.show()
+
+# %% [markdown]
+# ## The same with no bias
+#
+# Some networks have no bias in the last layer. The weights tell as much. Row $k$ of $W$ is
+# multiplied with $h$ to make logit $k$, so its gradient is
+#
+# $∂L/∂W_k = (p_k - y_k) h$.
+#
+# After a sigmoid all of $h$ is positive. So the row of the label is all negative, every other row
+# is all positive, and the smallest row *sum* is the label. That is the rule of iDLG (Zhao, Mopuri
+# and Bilen 2020), the paper that first noticed this.
+
+
+# %%
+def weight_rule(gradients):
+    return int(np.argmin(gradients["fc.0.weight"].sum(axis=1)))
+
+
+def share_right(rule, model):
+    clients = [client(model, seed, [seed]) for seed in range(100)]
+    return np.mean([rule(c.gradients) == c.labels[0] for c in clients])
+
+
+with_sigmoid = share_right(weight_rule, lenet)
+print(f"weight rule, sigmoid: {with_sigmoid:.0%} right")
+assert with_sigmoid == 1
+
+# %% [markdown]
+# ## Where one gets stuck
+#
+# Take the same rule to a network with tanh in place of the sigmoid.
+
+# %%
+tanh = LeNet(activation="tanh")
+with_tanh = share_right(weight_rule, tanh)
+print(f"weight rule, tanh: {with_tanh:.0%} right")
+assert 0.3 < with_tanh < 0.8
+
+# %% [markdown]
+# The symptom is nasty: nothing crashes, and about half of the labels are right. Half is too good
+# for guessing among ten classes and too bad for a theorem. That is how a *sign* error looks. And a
+# sign is what the rule relied on: tanh is negative half of the time, so the sum of $h$ can be
+# negative, and then every row changes its sign.
+#
+# How would one find it? Look at what the rule assumed, not at what it answered:
+
+# %%
+assert (client(lenet, 0, [7]).gradients["fc.0.weight"][7] < 0).all()  # the row is all negative
+row = client(tanh, 0, [7]).gradients["fc.0.weight"][7]
+print(f"with tanh {np.mean(row < 0):.0%} of the row is negative: h has both signs")
+assert 0.2 < np.mean(row < 0) < 0.8
+
+with_bias = share_right(bias_rule, tanh)
+assert with_bias == 1  # the bias rule does not care what h is
+
+# %% [markdown]
+# ## A batch: labels without names
+#
+# With $N$ images the client shares the *mean* of their gradients. The bias gradient becomes
+# $mean(p) - mean(y)$, so
+#
+# $N · mean(y)_k = N · (mean(p)_k - ∂L/∂b_k)$.
+#
+# The left side counts how many images have label $k$. On the right one thing is missing: $mean(p)$,
+# what the network thinks of the client's images. But the attacker has the network. A fresh network
+# thinks nearly the same of every image. So show it noise, and take the answer.
+
+
+# %%
+def counts_rule(model, params, gradients, batch):
+    noise = np.random.default_rng(0).uniform(size=(64, *model.image_shape))
+    weights = {name: Tensor(array) for name, array in params.items()}
+    mean_p = softmax(model(weights, Tensor(noise))).data.mean(axis=0)
+    return batch * (mean_p - gradients["fc.0.bias"])
+
+
+many = client(lenet, 1, [3, 3, 17, 25, 40, 51, 63, 74])
+true_counts = np.bincount(many.labels, minlength=10)
+estimate = counts_rule(lenet, many.params, many.gradients, 8)
+print("true counts:", *true_counts)
+print("estimate:   ", *np.round(estimate, 1))
+assert np.abs(estimate - true_counts).max() < 0.8
+
+# %% [markdown]
+# Near, but a rounding away from wrong. `infer_labels` does better. It also uses the *weight*
+# gradient, where each image's $p - y$ is multiplied with its own $h$. Twenty batches of eight:
+
+# %%
+chosen = np.random.default_rng(0).integers(200, size=(20, 8))
+batches = [client(lenet, seed, indices) for seed, indices in enumerate(chosen)]
+simple = better = 0
+for batch in batches:
+    truth = np.bincount(batch.labels, minlength=10)
+    rounded = np.rint(counts_rule(lenet, batch.params, batch.gradients, 8))
+    simple += (rounded == truth).all()
+    better += (infer_labels(lenet, batch.params, batch.gradients, 8).counts == truth).all()
+print(f"all counts right: {simple} of 20 by the line above, {better} of 20 by infer_labels")
+assert simple < better and better >= 18
+
+# %% [markdown]
+# Two warnings. The counts say *which* labels, not which image has which. And once a network is
+# trained, it thinks very different things of different images, and the guess for mean(p) gets
+# worse. `infer_labels` says so: it answers with `trusted` and `warning`.
+#
+# ## What is the label worth?
+#
+# With the label fixed the attack searches for 784 pixels and nothing else.
+
+# %%
+searched = attack(lenet, one.params, one.gradients)
+told = attack(lenet, one.params, one.gradients, labels="infer")
+for name, found in (("label optimised", searched), ("label read off", told)):
+    error = np.square(found.images - one.images).mean()
+    print(f"{name}: {found.evaluations} evaluations, mean squared error {error:.0e}")
+    assert error < 1e-12 and found.labels[0] == 7
+assert told.evaluations < 0.7 * searched.evaluations
+
+# %% [markdown]
+# Half the work, for one `argmin`.
+#
+# ## The same trick on pixels
+#
+# Nothing above needed the layer to be the *last* one. Take a network that begins with a fully
+# connected layer, an MLP. With input $x$ and outputs $a = W x + b$, let $δ_o = ∂L/∂a_o$. Then
+#
+# $∂L/∂b_o = δ_o$ and $∂L/∂W_o = δ_o x$.
+#
+# Both are shared. Divide one by the other and out comes $x$: the image. No dummy, no L-BFGS.
+
+# %%
+mlp = MLP()
+victim = client(mlp, 0, [7])
+by_weight, by_bias = victim.gradients["0.weight"], victim.gradients["0.bias"]
+print("gradient by the weight", by_weight.shape, "and by the bias", by_bias.shape)
+
+best = np.argmax(np.abs(by_bias))  # the largest divisor loses the fewest digits
+divided = by_weight[best] / by_bias[best]
+assert np.allclose(divided, victim.images.ravel(), atol=1e-12)
+assert np.allclose(divided, first_layer_input(by_weight, by_bias), atol=1e-12)
+
+# %% [markdown]
+# And a batch? Then $∂L/∂W_o$ is a sum over the images, and the ratio is a *weighted mean* of them.
+# With a ReLU after the layer, though, an image has $δ_o = 0$ wherever it does not switch unit $o$
+# on. A unit that only one image switches on gives that image away. `separate_inputs` looks for
+# those.
+
+# %%
+relu = MLP(activation="relu")
+four = client(relu, 0, [3, 7, 14, 21], scheme="default")
+by_weight, by_bias = four.gradients["0.weight"], four.gradients["0.bias"]
+mixture = first_layer_input(by_weight, by_bias)
+alone = [separated.x for separated in separate_inputs(by_weight, by_bias)]
+assert len(alone) == 4
+for image in four.images:
+    assert min(np.abs(x - image.ravel()).max() for x in alone) < 1e-10
+
+panels = [divided, mixture, *alone]
+names = ["one image:\na division", "four images:\nmean ratio", *["four images:\none unit"] * 4]
+figure, axes = plt.subplots(1, 6, figsize=(9, 2.2), layout="constrained")
+for panel, name, pixels in zip(axes, names, panels, strict=True):
+    panel.imshow(pixels.reshape(28, 28), cmap="gray")
+    panel.set_title(name, fontsize=9)
+    panel.axis("off")
+plt.show()
+
+# %% [markdown]
+# ## What to remember
+#
+# - The gradient of cross-entropy by the logits is $p - y$. The last bias shares it as it is.
+# - A rule that needs a sign must say what gives it that sign.
+# - A fully connected first layer shares its input, divided by nothing worse than a number.
+#
+# The real things are [`tinyleak/attack/labels.py`](../tinyleak/attack/labels.py) and
+# [`tinyleak/attack/analytic.py`](../tinyleak/attack/analytic.py).
+#
+# ## Exercise
+#
+# Convolutions do not fall to a division, so for a LeNet the attacker must solve for the pixels. How
+# many images could one gradient determine at most? Count the numbers in the LeNet's gradient and
+# the numbers in one image, and divide. (`lenet.shapes` has all you need.) Is that a promise, or
+# only a limit? The next lesson comes close to it.
