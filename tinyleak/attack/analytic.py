@@ -4,6 +4,8 @@ For output o of such a layer and image i let δᵢₒ be the gradient of the los
 the activation. Then ∂L/∂b_o = Σᵢ δᵢₒ and ∂L/∂W_o = Σᵢ δᵢₒ xᵢ: the ratio of the two is a weighted
 mean of the images, and for a single image the image itself (Phong et al. 2018, section 3;
 Geiping et al., "Inverting Gradients", 2020, proposition 3.1).
+
+Lesson: lessons/10_labels.py
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ For a batch counts = N · (mean(p) − mean(p − y)), and mean(p) is not known.
 al. 2022) stand-in images are shown to the network. Both the mean of y and the shared gradient are
 means over the batch, so a linear map that recovers y from the gradient of one image recovers the
 counts from the shared one: it is fitted to the stand-ins, each with every label.
+
+Lesson: lessons/10_labels.py
 """
 
 from __future__ import annotations
