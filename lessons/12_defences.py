@@ -11,8 +11,18 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tinyleak import LeNet, Settings, Tensor, attack_many, cross_entropy, data, grad, one_hot
-from tinyleak import share, trace
+from tinyleak import (
+    LeNet,
+    Settings,
+    Tensor,
+    attack_many,
+    cross_entropy,
+    data,
+    grad,
+    one_hot,
+    share,
+    trace,
+)
 from tinyleak.defenses import knowledge, parse
 from tinyleak.metrics import mse
 
