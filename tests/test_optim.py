@@ -279,6 +279,26 @@ def test_least_squares_agrees_with_pytorch_for_100_closures(n, rng):
     assert agreement(ours, theirs)[:40].max() < 1e-10
 
 
+def pytorchs_spread(objective, start, theirs, outer_steps, tidy=lambda points: points):
+    """Return how far, up to each point, PyTorch strays from itself when its gradients are shaken.
+
+    Of four runs with each number of each gradient moved by some 20 units in the last place, the one
+    that strays farthest. How a sum is rounded depends on the processor, so two programs can be held
+    together no closer than to a multiple of this.
+    """
+    rng = np.random.default_rng(0)
+
+    def shaken(x, rows=None):
+        values, gradients = objective(x)
+        return values, gradients * (1 + rng.choice([-4e-15, 4e-15], gradients.shape))
+
+    spread = np.zeros(len(theirs))
+    for _ in range(4):
+        off = agreement(tidy(torch_closures(shaken, start, outer_steps)[0]), theirs)
+        spread[: len(off)] = np.maximum(spread[: len(off)], off)
+    return np.maximum.accumulate(spread)
+
+
 @pytest.mark.parametrize(("n", "steepness"), [(2, 100), (50, 1), (50, 5)])
 def test_rosenbrock_agrees_with_pytorch_to_its_end(n, steepness):
     """Through the outer steps that a tolerance cuts short, until no step is left to be taken."""
@@ -292,22 +312,20 @@ def test_rosenbrock_agrees_with_pytorch_to_its_end(n, steepness):
     assert state.reasons == ("stalled",)
     # PyTorch knows before the last evaluation that the slope is too small for another step.
     assert len(ours) == len(theirs) + 1
-    assert agreement(ours, theirs).max() < 1e-6
+    spread = pytorchs_spread(objective, start, theirs, 30, without_repeats)
+    assert spread.max() < 1e-6
+    assert (agreement(ours, theirs) < np.maximum(1e-6, 100 * spread)).all()
     np.testing.assert_allclose(state.x[0], theirs[-1], rtol=1e-7)
 
 
 @pytest.mark.parametrize("n", [10, 100])
 def test_chaotic_rosenbrock_stays_as_close_to_pytorch_as_pytorch_to_itself(n):
-    """Without a line search the steps overshoot, and rounding grows without bound.
-
-    How fast, PyTorch shows itself when its start is moved by a few units in the last place.
-    """
+    """Without a line search the steps overshoot, and rounding grows without bound."""
     start = rosenbrock_start(n)
     theirs, _ = torch_closures(rosenbrock, start, 5)
-    moved, _ = torch_closures(rosenbrock, start * (1 + 1e-15), 5)
     ours, _ = our_closures(rosenbrock, start, 5)
-    growth = np.maximum.accumulate(agreement(moved, theirs)) + 1e-15
-    assert (agreement(ours, theirs) < 100 * growth).all()
+    spread = pytorchs_spread(rosenbrock, start, theirs, 5)
+    assert (agreement(ours, theirs) < 1e-13 + 100 * spread).all()
     assert agreement(ours, theirs)[:20].max() < 1e-8
 
 
