@@ -4,6 +4,8 @@ For a function f and a random direction v, the slope of f along v can be had twi
 product ⟨∇f, v⟩, and from two values of f a small step apart. If both agree the gradient is right
 along v, and a wrong gradient agrees by chance with probability 0. The next order is the same
 check on the function x ↦ ∇f(x), so one short recursion covers them all.
+
+Lesson: lessons/04_gradients_of_gradients.py
 """
 
 from __future__ import annotations
