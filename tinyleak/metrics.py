@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from statistics import NormalDist
 
 import numpy as np
@@ -79,6 +80,59 @@ def label_accuracy(found: Array, true: Array) -> float:
     return float(np.mean(found == true))
 
 
+def match_sentences(found: Array, truth: Array, words: Array) -> Array:
+    """Return the order in which the found sentences fit the true ones best: most tokens in place.
+
+    `found[match_sentences(found, truth, words)]` lies beside `truth`.
+
+    Args:
+        found: (N, T) tokens.
+        truth: (N, T) tokens.
+        words: (N, T), true at the places that count, by the true sentence.
+
+    Returns:
+        (N,) int64, each of 0 to N − 1 once.
+
+    Raises:
+        ValueError: as `token_accuracy` does.
+    """
+    found, truth, words = _token_rows(found, truth, words)
+    if len(found) == 1:
+        # An order of one needs no search, and so not the library that searches.
+        return np.zeros(1, np.int64)
+    from scipy.optimize import linear_sum_assignment
+
+    agreeing = (found[np.newaxis] == truth[:, np.newaxis]) & words[:, np.newaxis]
+    _, order = linear_sum_assignment(agreeing.sum(axis=-1), maximize=True)
+    return np.asarray(order, dtype=np.int64)
+
+
+def token_accuracy(found: Array, truth: Array, words: Array) -> float:
+    """Return the share of tokens, each (N, T) int, that are right in their places.
+
+    Args:
+        found: (N, T), in the order of the true sentences; see `match_sentences`.
+        truth: (N, T).
+        words: (N, T), true at the places that count: not at a sentence's start and end, which
+            every sentence has.
+
+    Raises:
+        ValueError: shapes that differ, or no place that counts.
+    """
+    found, truth, words = _token_rows(found, truth, words)
+    return float(np.mean(found[words] == truth[words]))
+
+
+def bag_accuracy(found: Array, truth: Array, words: Array) -> float:
+    """Return the share of all sentences' tokens that were found, in whatever place.
+
+    A token that is there twice has to be found twice. Arguments and errors as `token_accuracy`.
+    """
+    found, truth, words = _token_rows(found, truth, words)
+    common = Counter(found[words].tolist()) & Counter(truth[words].tolist())
+    return common.total() / int(words.sum())
+
+
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the ends, in [0, 1], of Wilson's score interval for a probability of success.
 
@@ -115,6 +169,16 @@ def _image_rows(a: Array, b: Array) -> tuple[Array, Array]:
         )
     first, second = (to_numpy(array).reshape(len(array), -1) for array in (a, b))
     return first.astype(np.float64), second.astype(np.float64)
+
+
+def _token_rows(found: Array, truth: Array, words: Array) -> tuple[Array, Array, Array]:
+    """Return all three in the computer's main memory, if they fit each other."""
+    if not found.shape == truth.shape == words.shape or found.ndim != 2 or not words.any():
+        raise ValueError(
+            "tokens are compared in arrays of one shape (N, T) with places that count, not in "
+            f"{found.shape} found, {truth.shape} true and {words.shape} places"
+        )
+    return to_numpy(found), to_numpy(truth), to_numpy(words)
 
 
 def _row_mse(a: Array, b: Array) -> Array:

@@ -25,7 +25,15 @@ FLAT = 1e-3
 """A difference between neighbouring pixels, of a range of 1, that counts as hardly any."""
 
 
-class Model(Protocol):
+class HasShapes(Protocol):
+    """Whatever has named parameters."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter, by name."""
+
+
+class Model(HasShapes, Protocol):
     """What the attack needs of a network."""
 
     @property
@@ -35,10 +43,6 @@ class Model(Protocol):
     @property
     def classes(self) -> int:
         """How many classes are told apart."""
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter, by name."""
 
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (…, N, K) of images (…, N, C, H, W)."""
@@ -198,7 +202,7 @@ def _tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
     return {name: Tensor(array) for name, array in arrays.items()}
 
 
-def require_fit(model: Model, arrays: Mapping[str, Array], what: str) -> None:
+def require_fit(model: HasShapes, arrays: Mapping[str, Array], what: str) -> None:
     """Check that named arrays are a model's: the names, the shapes, and every number finite.
 
     Raises:

@@ -1,0 +1,90 @@
+"""Attacks on text: the sentences of a client, out of the gradient of a language model.
+
+    tokenizer = load_tokenizer()
+    model = Bert(len(tokenizer))
+    rng = numpy.random.default_rng(0)
+    sentence = tokenizer.encode("The old man closed the door.")
+    client = share_text(model, model.init(rng), [sentence], tokenizer.special, rng=rng)
+    result = attack(client, method="span")
+    print(tokenizer.decode(result.tokens_recovered[0]))
+
+This room stands in the attack's, and below its floor: its client has defences, and its results are
+judged.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from tinyleak.attack.text.client import (
+    SharedText,
+    TextClient,
+    choose_hidden,
+    masked_count,
+    masked_gradients,
+    share_text,
+)
+from tinyleak.attack.text.result import Found, OnReading, Reading, TextResult, judge
+from tinyleak.attack.text.train import train
+
+__all__ = [
+    "METHODS",
+    "Found",
+    "Reading",
+    "SharedText",
+    "TextClient",
+    "TextResult",
+    "attack",
+    "choose_hidden",
+    "judge",
+    "masked_count",
+    "masked_gradients",
+    "share_text",
+    "train",
+]
+
+
+class Method(Protocol):
+    """An attack on text. It sees what is shared, and no truth."""
+
+    def __call__(
+        self,
+        shared: SharedText,
+        *,
+        seed: int = 0,
+        on_reading: OnReading | None = None,
+        **options: Any,
+    ) -> Found:
+        """Find the sentences; `seed` decides all that is drawn at random."""
+
+
+METHODS: dict[str, Method] = {}
+"""Every attack by its name."""
+
+
+def attack(
+    client: TextClient,
+    method: str = "span+match",
+    *,
+    seed: int = 0,
+    on_reading: OnReading | None = None,
+    **options: Any,
+) -> TextResult:
+    """Attack what a client shares, and judge what was found by what it had.
+
+    Args:
+        client: the client, as `share_text` makes it.
+        method: one of `METHODS`.
+        seed: 0 or more; decides all that the attack draws at random.
+        on_reading: called with each reading as soon as it is there.
+        options: the method's own.
+
+    Raises:
+        ValueError: an unknown method, or as the method does.
+    """
+    if method not in METHODS:
+        raise ValueError(f"attack {method!r} is unknown; choose from {', '.join(METHODS)}")
+    began = time.perf_counter()
+    found = METHODS[method](client.shared, seed=seed, on_reading=on_reading, **options)
+    return judge(client, found, method, time.perf_counter() - began)

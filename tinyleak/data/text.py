@@ -1,0 +1,186 @@
+"""Sentences, and the tokens that a language model reads them as.
+
+The text is tinyleak's own: `corpus.txt`, a sentence a line. Its WordPiece vocabulary,
+`vocabulary.txt`, was trained on it by the library `tokenizers`; `python -m
+tinyleak.data.vocabulary` makes the same file again. Any vocabulary of BERT's form does as well.
+
+A word that the vocabulary has is one token; any other is several, `bridge` perhaps `bri` `##dge`.
+A sentence begins with the token [CLS] and ends with [SEP] (Devlin et al. 2019, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.data.files import PathLike, read_bounded
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Padding, a word that cannot be read, a sentence's start and end, and a word to be guessed."""
+
+MAX_BYTES = 2**24
+"""The largest vocabulary file that is read."""
+
+
+class Special(NamedTuple):
+    """The numbers of the tokens that are no words."""
+
+    pad: int
+    unknown: int
+    start: int
+    end: int
+    mask: int
+
+
+class Tokenizer:
+    """Turns sentences into tokens and back.
+
+    Args:
+        vocabulary: the tokens; each one's place in it is its number. They are lower case unless
+            one of them has a capital letter.
+
+    Raises:
+        ValueError: a token of `SPECIAL` is missing, or a token is there twice; or the library
+            `tokenizers` is not installed.
+    """
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        numbers = {token: number for number, token in enumerate(vocabulary)}
+        missing = [token for token in SPECIAL if token not in numbers]
+        if missing:
+            raise ValueError(
+                f"a vocabulary of {len(vocabulary)} tokens lacks {', '.join(missing)}; "
+                "BERT's begin with them, one token a line"
+            )
+        if len(numbers) < len(vocabulary):
+            twice = next(t for n, t in enumerate(vocabulary) if numbers[t] != n)
+            raise ValueError(f"token {twice!r} is in the vocabulary twice; take one of them out")
+        self.vocabulary = tuple(vocabulary)
+        self.special = Special(*(numbers[token] for token in SPECIAL))
+        self._library = _library_tokenizer(numbers)
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, sentence: str, longest: int | None = None) -> Array:
+        """Return the tokens (T,) of a sentence, whole numbers, with its start and end.
+
+        Args:
+            sentence: any text.
+            longest: how many tokens it may have; any number, if None.
+
+        Raises:
+            ValueError: the sentence is empty, holds a word with no token, or is too long.
+        """
+        found = self._library.encode(sentence, add_special_tokens=False)
+        if not found.ids:
+            raise ValueError("the sentence is empty; give one with at least one word")
+        for token, (start, stop) in zip(found.ids, found.offsets, strict=True):
+            if token == self.special.unknown:
+                raise ValueError(
+                    f"{sentence[start:stop]!r} cannot be written in the vocabulary's "
+                    f"{len(self)} tokens; use another word, or another --vocabulary"
+                )
+        tokens = np.array([self.special.start, *found.ids, self.special.end])
+        if longest is not None and len(tokens) > longest:
+            raise ValueError(
+                f"the sentence has {len(tokens)} tokens, with its start and end, and the model "
+                f"takes {longest} at most; shorten it"
+            )
+        return tokens
+
+    def words(self, tokens: Array) -> list[str]:
+        """Return each token of (T,) as it is written in the vocabulary."""
+        return [self.vocabulary[token] for token in tokens]
+
+    def decode(self, tokens: Array) -> str:
+        """Return tokens (T,) as a text, without its start, end and padding."""
+        left_out = (self.special.pad, self.special.start, self.special.end)
+        kept = self.words(np.array([token for token in tokens if token not in left_out], int))
+        return " ".join(kept).replace(" ##", "")
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """The sentences of `corpus.txt` that can be written in this vocabulary."""
+        unknown = self.special.unknown
+        return [s for s in read_corpus() if unknown not in self._library.encode(s).ids]
+
+    def sentences_of_length(self, length: int) -> list[str]:
+        """Return the sentences of `corpus.txt` that have this many tokens, start and end included.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found = [s for s in self.sentences if len(self.encode(s)) == length]
+        if not found:
+            raise ValueError(
+                f"no sentence of the built-in text has {length} tokens; choose another length"
+            )
+        return found
+
+
+def load_tokenizer(path: PathLike | None = None) -> Tokenizer:
+    """Return the tokenizer with a vocabulary file's tokens, one a line; by default tinyleak's own.
+
+    Raises:
+        ValueError: the file is no UTF-8 text, is too large, or is no vocabulary; or the library
+            `tokenizers` is not installed.
+        OSError: it cannot be read.
+    """
+    if path is None:
+        return Tokenizer(_shipped("vocabulary.txt").splitlines())
+    try:
+        with Path(path).open("rb") as file:
+            # Not splitlines: a vocabulary may hold other line separators as tokens.
+            lines = read_bounded(file, MAX_BYTES).decode("utf-8").replace("\r\n", "\n").split("\n")
+        return Tokenizer(lines[:-1] if lines[-1] == "" else lines)
+    except ValueError as error:
+        raise ValueError(f"vocabulary {str(path)!r} cannot be used: {error}") from error
+    except OSError as error:
+        raise type(error)(
+            f"vocabulary {str(path)!r} cannot be read ({error.strerror or error}); give the path "
+            "of a text file with one token a line"
+        ) from error
+
+
+def read_corpus() -> list[str]:
+    """Return tinyleak's own sentences."""
+    return _shipped("corpus.txt").splitlines()
+
+
+def _shipped(name: str) -> str:
+    return resources.files("tinyleak.data").joinpath(name).read_text(encoding="utf-8")
+
+
+def library() -> Any:
+    """Return the module `tokenizers`.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ValueError(
+            "sentences need the library tokenizers, which is not installed; "
+            "install tinyleak with its text extra (tinyleak[text])"
+        ) from error
+    return tokenizers
+
+
+def _library_tokenizer(numbers: dict[str, int]) -> Any:
+    """Return the library's own tokenizer, as BERT splits text."""
+    tokenizers = library()
+    capitals = any(t != t.lower() for t in numbers if not t.startswith("["))
+    model = tokenizers.models.WordPiece(numbers, unk_token="[UNK]")
+    made = tokenizers.Tokenizer(model)
+    made.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=not capitals)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    made.decoder = tokenizers.decoders.WordPiece()
+    return made
