@@ -2,6 +2,8 @@
 
 Every layer maps over leading axes. Inputs are `(…, N, C, H, W)` or `(…, N, F)`; weights may have
 matching leading axes, so that R networks run as one. Layouts are PyTorch's.
+
+Lesson: lessons/05_convolution.py
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 `unfold` lays every window of an image out as a row, so that a convolution is one matrix product;
 `fold` adds the rows back where they came from. Images are channels-last here, (…, H, W, C): one
 line of a window is then contiguous in memory, and laying it out is a plain copy.
+
+Lesson: lessons/05_convolution.py
 """
 
 from __future__ import annotations
