@@ -2,6 +2,8 @@
 
 `"uniform"` is the reference implementation's, U(−0.5, 0.5) for weights and biases alike;
 `"default"` is what PyTorch gives its layers when told nothing: U(±1/√fan_in) for both.
+
+Lesson: lessons/06_lenet.py
 """
 
 from __future__ import annotations

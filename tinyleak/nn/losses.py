@@ -1,4 +1,7 @@
-"""Losses. Labels are soft: a row of probabilities for each image, so that they can be optimised."""
+"""Losses. Labels are soft: a row of probabilities for each image, so that they can be optimised.
+
+Lesson: lessons/06_lenet.py
+"""
 
 from __future__ import annotations
 

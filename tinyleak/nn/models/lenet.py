@@ -1,4 +1,7 @@
-"""The LeNet of the Deep Leakage from Gradients paper's reference implementation."""
+"""The LeNet of the Deep Leakage from Gradients paper's reference implementation.
+
+Lesson: lessons/06_lenet.py
+"""
 
 from __future__ import annotations
 
