@@ -26,6 +26,7 @@ from tinyleak.audit import (
     typical,
 )
 from tinyleak.audit.preview import best_guesses
+from tinyleak.audit.shared import length
 from tinyleak.audit.structure import embeddings
 from tinyleak.data import Dataset
 from tinyleak.defenses import parse
@@ -190,6 +191,20 @@ def test_the_forecast_is_what_the_best_guess_achieves(rng: np.random.Generator) 
             (guess,) = best_guesses(one, [variance], seed=index) or []
             errors.append(np.mean((guess - jacobian.images[0]) ** 2))
         assert np.mean(errors) == pytest.approx(found.at(variance).mse, rel=0.15)
+
+
+def test_rounding_is_that_of_computing_in_float32(rng: np.random.Generator) -> None:
+    images, labels = digits(3, rng)
+    doubtful = SMALL.init(rng)
+    # Sure of every label, so that the gradient is the small difference of numbers near one.
+    sure = doubtful | {"fc.0.bias": doubtful["fc.0.bias"] + 14.0 * one_hot(labels[:1], 5)[0]}
+    shares = []
+    for params in (doubtful, sure):
+        found = audit(SMALL, params, images[:1], labels[:1])
+        norm = length(share(SMALL, params, images[:1], labels[:1]).gradients)
+        shares.append(np.sqrt(found.rounding * found.counting.parameters) / norm)
+    assert 1e-9 < shares[0] < 1e-5
+    assert shares[1] > 30 * shares[0]
 
 
 # Structure

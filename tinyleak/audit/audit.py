@@ -15,13 +15,10 @@ from tinyleak.audit.spectrum import Spectrum, forecasts, measure, noise_for
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
 from tinyleak.backend import Array
 from tinyleak.nn.losses import one_hot
-from tinyleak.victim import RECOVERED_MSE, share
+from tinyleak.victim import RECOVERED_MSE, Victim, share
 
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """The noise that is forecast for, if nothing else is asked for."""
-
-ROUNDING = 2.0**-24 / math.sqrt(3)
-"""The standard deviation of float32's rounding error, as a part of the number, at most."""
 
 HIDDEN = 0.9
 """An image is hidden where the error is more than this part of what is known without a gradient."""
@@ -61,7 +58,7 @@ class Audit:
         jacobians: at each typical batch.
         spectra: of each of them.
         prior: τ², the variance of a pixel that is not known.
-        rounding: the variance of a typical gradient's rounding to float32.
+        rounding: the mean square of what a client that computes in float32 gets wrong.
         variances: of the noise that is forecast for.
         shared: what the given gradient says, if one was given.
     """
@@ -158,7 +155,9 @@ def audit(
         raise ValueError(f"pixels of variance {prior} leave nothing to find; give more than 0")
     parts = [slice(start, start + batch) for start in range(0, len(images) - batch + 1, batch)]
     parts = parts[:examples]
-    shared = [share(model, params, images[part], labels[part]) for part in parts]
+    # Weights travel in float32, so that they are known as exactly to client and attacker.
+    weights = {name: np.asarray(params[name], dtype=np.float32) for name in model.shapes}
+    shared = [share(model, weights, images[part], labels[part]) for part in parts]
     jacobians = [
         Jacobian(model, params, one.images, one_hot(one.labels, model.classes)) for one in shared
     ]
@@ -174,7 +173,7 @@ def audit(
         jacobians,
         [measure(jacobian) for jacobian in jacobians],
         prior,
-        (ROUNDING * norm) ** 2 / numbers.parameters,
+        float(np.mean([_rounding(model, one) for one in shared])),
         tuple(variances),
         None if gradients is None else read_shared(model, params, gradients, batch, norm),
     )
@@ -188,6 +187,17 @@ def pixel_variance(images: Array) -> float:
     if len(images) == 1:
         return float(images.var())
     return float(images.var(axis=0, ddof=1).mean())
+
+
+def _rounding(model: Model, exact: Victim) -> float:
+    """Return the mean square of what computing in float32 changes in a gradient.
+
+    Far more than rounding the result would, where the softmax is nearly the label: the client
+    computes the small difference of two numbers near one.
+    """
+    rounded = share(model, exact.params, exact.images, exact.labels, dtype="float32").gradients
+    off = {name: rounded[name] - gradient for name, gradient in exact.gradients.items()}
+    return length(off) ** 2 / sum(array.size for array in off.values())
 
 
 def verdict(error: float, prior: float) -> str:
