@@ -3,6 +3,8 @@
 A recipe is a coroutine. It yields an order, is suspended while the batch is evaluated, and resumes
 with what was found at its point. So it reads like the textbook's algorithm, although many run side
 by side, one amid a line search while another begins an iteration.
+
+Lesson: lessons/07_lbfgs.py
 """
 
 from __future__ import annotations

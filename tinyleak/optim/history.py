@@ -21,6 +21,8 @@ of a triangular matrix is what is left of its inverse. So the pairs lie in a rin
 order they came to lie, and when a slot is used again its row of R⁻¹ is set to zero; its column,
 being the first, had nothing but the diagonal. An empty slot is zero as well and takes no part in
 any sum: problems with different counts need no mask.
+
+Lesson: lessons/07_lbfgs.py
 """
 
 from __future__ import annotations

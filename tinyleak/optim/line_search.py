@@ -12,6 +12,8 @@ section 3.5). Until there is a `high` the steps grow; then the bracket shrinks.
 Near a minimum φ(t) − φ(0) drowns in the rounding of f long before the slopes do. Values are
 therefore compared up to `noise`, their own rounding error, and within it the slopes decide (after
 the approximate Wolfe conditions of Hager and Zhang 2005, section 2).
+
+Lesson: lessons/07_lbfgs.py
 """
 
 from __future__ import annotations
