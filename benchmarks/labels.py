@@ -24,7 +24,7 @@ from timing import table
 from training import accuracy, train
 
 from tinyleak.attack import Settings, attack_many, infer_labels, separate_inputs
-from tinyleak.attack.dlg import OUTER_STEP
+from tinyleak.attack.settings import OUTER_STEP
 from tinyleak.data import Dataset, load_glyphs
 from tinyleak.metrics import mse, wilson_interval
 from tinyleak.nn import MLP, LeNet

@@ -20,10 +20,10 @@ from tinyleak.attack import (
     Settings,
     attack,
     attack_many,
-    dlg,
     evaluate,
     parameter_gradients,
     result,
+    run,
     starting_point,
 )
 from tinyleak.attack.evaluate import Evaluator
@@ -120,7 +120,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Record:
             record.states.append(state)
             yield state
 
-    monkeypatch.setattr(dlg, "lbfgs", watched)
+    monkeypatch.setattr(run, "lbfgs", watched)
     return record
 
 
@@ -391,7 +391,7 @@ def test_the_engine_run_eagerly_walks_the_same_path(record: Record) -> None:
 
 def start_alone(monkeypatch: pytest.MonkeyPatch, rows: np.ndarray) -> None:
     """Let an attack start at these rows, whatever its seed."""
-    monkeypatch.setattr(dlg, "starting_point", lambda *args, **kwargs: rows)
+    monkeypatch.setattr(run, "starting_point", lambda *args, **kwargs: rows)
 
 
 def test_the_first_restart_is_the_single_run() -> None:
@@ -583,10 +583,10 @@ def test_an_image_that_ran_away_is_saturated() -> None:
     victim = small_client(scale=4)
     found = attack(SMALL, victim.params, victim.gradients, settings=Settings.paper())
     assert found.reason == "saturated"
-    assert np.median(np.abs(found.images)) > dlg.SATURATED_PIXEL
+    assert np.median(np.abs(found.images)) > run.SATURATED_PIXEL
 
     def interrupt(progress: Progress) -> None:
-        if np.median(np.abs(progress.images())) > dlg.SATURATED_PIXEL:
+        if np.median(np.abs(progress.images())) > run.SATURATED_PIXEL:
             raise KeyboardInterrupt
 
     settings = Settings.paper()
@@ -886,7 +886,7 @@ on_the_stand_in = pytest.mark.filterwarnings("ignore:the program was not capture
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dlg, "device_module", lambda device: strict_cupy)
+    monkeypatch.setattr(run, "device_module", lambda device: strict_cupy)
 
 
 @on_the_stand_in

@@ -157,7 +157,13 @@ def test_the_result_tells_all_there_is_to_know(finished: Path, digits: Path) -> 
     expected |= {"activation": "sigmoid", "init": "U", "seed": 5, "recipe": "default"}
     expected |= {"iterations": 2000, "line_search": "strong-wolfe", "history": 100}
     expected |= {"dtype": "float64", "restarts": 1, "labels": "optimise", "device": "cpu"}
-    expected |= {"defenses": [], "aware": False, "direction": False, "smoothness": 0.0}
+    expected |= {
+        "method": "lbfgs",
+        "defenses": [],
+        "aware": False,
+        "direction": False,
+        "smoothness": 0.0,
+    }
     assert result["labels_inferred"] is None
     assert expected.items() <= result["settings"].items()
     assert result["versions"]["tinyleak"] == tinyleak.__version__
@@ -292,6 +298,16 @@ def test_options_reach_the_attack(called: Callable[..., Call], short: list[objec
     assert call.options["settings"] == Settings(iterations=3)
     expected = LeNet().init(np.random.default_rng([7, 0]))
     np.testing.assert_array_equal(call.params["fc.0.weight"], expected["fc.0.weight"])
+
+
+def test_the_method_reaches_the_attack(
+    called: Callable[..., Call], short: list[object], run: Run
+) -> None:
+    call = called(*short, "--iterations", 1, "--method", "levenberg-marquardt")
+    assert call.options["method"] == "levenberg-marquardt"
+    answer = run(*short, "--smoothness", 3, "--method", "lbfgs+levenberg-marquardt")
+    assert answer.code == 2
+    assert "or to prefer smooth images, choose method lbfgs" in answer.err
 
 
 def test_options_reach_the_network(called: Callable[..., Call], short: list[object]) -> None:
@@ -433,6 +449,7 @@ def test_help_names_every_option_and_its_default(run: Run) -> None:
         "--data {glyphs,portrait,mnist,cifar100} --data-dir --image FILE --shape --classes --label "
         "--index --batch --seed --model {lenet,mlp} --activation {sigmoid,tanh,softplus} "
         "--init {U,default} --recipe {default,paper} --iterations --line-search --history --dtype "
+        "--method {lbfgs,levenberg-marquardt,lbfgs+levenberg-marquardt} "
         "--restarts --defense --aware --smoothness --labels {optimise,infer,known} "
         "--device {cpu,cuda} --out --force --quiet --debug"
     )

@@ -1,7 +1,7 @@
 """Attacks: what a gradient says about the data it was computed from."""
 
 from tinyleak.attack.analytic import Separated, first_layer_input, separate_inputs
-from tinyleak.attack.dlg import Settings, attack, attack_many, starting_point
+from tinyleak.attack.dlg import attack, attack_many
 from tinyleak.attack.jacobian import Jacobian
 from tinyleak.attack.labels import LabelInference, infer_labels
 from tinyleak.attack.matching import (
@@ -12,12 +12,15 @@ from tinyleak.attack.matching import (
     total_variation,
 )
 from tinyleak.attack.result import Frame, Progress, Reconstruction
+from tinyleak.attack.run import starting_point
+from tinyleak.attack.settings import Method, Settings
 
 __all__ = [
     "Frame",
     "Jacobian",
     "LabelInference",
     "Matching",
+    "Method",
     "Model",
     "Progress",
     "Reconstruction",

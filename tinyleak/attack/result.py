@@ -32,11 +32,11 @@ class Reconstruction:
         distances: that distance after each iteration, the start first.
         frames: stages on the way, each of the restart that was nearest then; the first is the
             start, the last is what is returned.
-        iterations: how many L-BFGS took.
+        iterations: how many it took.
         evaluations: how often the objective was evaluated.
         seconds: from the start of the whole call.
-        reason: why it stopped: "converged", "stalled", "saturated", "non-finite",
-            "out of iterations" or "interrupted".
+        reason: why it stopped: "converged" (the goal is reached), "stationary", "stalled",
+            "saturated", "non-finite", "out of iterations" or "interrupted".
     """
 
     images: Array

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
-from tinyleak.attack import attack
+from tinyleak.attack import Method, attack
 from tinyleak.cli.attacker import add_attacker_options, equip, read_defenses
 from tinyleak.cli.directory import output_directory
 from tinyleak.cli.options import (
@@ -44,6 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0),
         default=0,
         help="decides the weights and the noise that the attack starts from (default: %(default)s)",
+    )
+    group.add_argument(
+        "--method",
+        choices=get_args(Method),
+        default="lbfgs",
+        help="what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which "
+        "takes batches to the rounding error, best with --labels infer; or the one to finish "
+        "after the other (default: %(default)s)",
     )
     group.add_argument(
         "--restarts",
@@ -96,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
                 precision=attacker.precision,
                 seed=args.seed,
                 restarts=args.restarts,
+                method=args.method,
                 settings=attacker.settings,
                 device=args.device,
                 on_progress=on_progress,

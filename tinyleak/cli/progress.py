@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tinyleak.attack import Progress, Settings
-from tinyleak.attack.dlg import OUTER_STEP
+from tinyleak.attack.settings import OUTER_STEP
 from tinyleak.backend import Array
 from tinyleak.metrics import match_batch, mse
 

@@ -80,6 +80,7 @@ class Result:
                 "seed": args.seed,
                 "recipe": args.recipe,
                 **asdict(self.attacker.settings),
+                "method": args.method,
                 "restarts": args.restarts,
                 "defenses": args.defense,
                 "aware": args.aware,

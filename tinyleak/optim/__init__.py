@@ -1,8 +1,23 @@
-"""Minimisation of many smooth functions at once, without any knowledge of what they are."""
+"""Minimisation of smooth functions, without any knowledge of what they are."""
 
 from __future__ import annotations
 
 from tinyleak.optim.batch import Objective
 from tinyleak.optim.lbfgs import LineSearch, State, lbfgs
+from tinyleak.optim.levenberg_marquardt import (
+    FIRST_DAMPING,
+    Fit,
+    Residual,
+    levenberg_marquardt,
+)
 
-__all__ = ["LineSearch", "Objective", "State", "lbfgs"]
+__all__ = [
+    "FIRST_DAMPING",
+    "Fit",
+    "LineSearch",
+    "Objective",
+    "Residual",
+    "State",
+    "lbfgs",
+    "levenberg_marquardt",
+]

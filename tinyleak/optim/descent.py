@@ -25,7 +25,7 @@ def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) 
 
     Args:
         epsilon: the relative rounding error of the values.
-        tolerance_gradient: converged when the gradient has fallen to this share of the first one.
+        tolerance_gradient: stationary when the gradient has fallen to this share of the first one.
         tolerance_change: stalled when for a while neither the value has fallen by this share of
             itself nor the gradient has.
     """
@@ -34,7 +34,7 @@ def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) 
         yield Order(accept=True, reason="non-finite")
     vanishing = tolerance_gradient * look.gradient
     if look.gradient <= vanishing:
-        yield Order(accept=True, reason="converged")
+        yield Order(accept=True, reason="stationary")
     ceiling = lowest = look.value
     flattest = look.gradient
     patience = PATIENCE
@@ -53,7 +53,7 @@ def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) 
             order = Order(scale=moved / here.gradient)
             continue
         if look.gradient <= vanishing:
-            yield Order(accept=True, reason="converged")
+            yield Order(accept=True, reason="stationary")
 
         patience -= 1
         if look.value < lowest - tolerance_change * abs(lowest):
@@ -83,7 +83,7 @@ def descend_by_unit_steps(
     Args:
         iterations: how many iterations the outer steps comprise, if none ends early.
         inner_iterations: how many iterations there are to an outer step.
-        tolerance_gradient: converged when no component of the gradient exceeds it.
+        tolerance_gradient: stationary when no component of the gradient exceeds it.
         tolerance_change: the outer step ends early when the value or every component of x changed
             by less, and the problem has stalled when the slope is.
     """
@@ -91,7 +91,7 @@ def descend_by_unit_steps(
     if not look.is_finite():
         yield Order(accept=True, reason="non-finite")
     if look.gradient <= tolerance_gradient:
-        yield Order(accept=True, reason="converged")
+        yield Order(accept=True, reason="stationary")
     value = look.value
     order = Order(accept=True, scale=min(1.0, 1.0 / look.gradient_sum))
     has_pairs = False
@@ -103,7 +103,7 @@ def descend_by_unit_steps(
             if not look.is_finite():
                 yield Order(reason="non-finite")
             if look.gradient <= tolerance_gradient:
-                yield Order(accept=True, reason="converged")
+                yield Order(accept=True, reason="stationary")
             if look.bend > 1e-10:  # the step is 1, so this is sᵀy
                 order, has_pairs = Order(accept=True, curvature=look.bend), True
             else:

@@ -32,10 +32,11 @@ class State:
         iterations: (R,) moves made so far; the start is iterate 0.
         evaluations: (R,) evaluations spent so far, those between two iterates included.
         finished: (R,) whether a problem has ended.
-        reasons: R strings, or None where a problem is still running: "converged" (the gradient has
-            all but vanished, or the goal is reached), "stalled" (no lower point can be found or
-            told apart by the arithmetic), "non-finite" (the start, or all there is around x, is
-            infinite or not a number), "out of iterations" (or out of evaluations).
+        reasons: R strings, or None where a problem is still running: "converged" (the goal is
+            reached), "stationary" (the gradient has all but vanished elsewhere), "stalled" (no
+            lower point can be found or told apart by the arithmetic), "non-finite" (the start, or
+            all there is around x, is infinite or not a number), "out of iterations" (or out of
+            evaluations).
     """
 
     x: Array
@@ -82,7 +83,7 @@ def lbfgs(
             So 300 outer steps of 20 are `max_iterations=6000`. (PyTorch evaluates an outer step's
             first point a second time; here it is not evaluated again.)
         max_evaluations: evaluations for each problem; None is no limit.
-        tolerance_gradient: a problem has converged when the largest component of its gradient is
+        tolerance_gradient: a problem is stationary when the largest component of its gradient is
             at most this share of what it was at the start (by default 1e-15), or with "none" at
             most this, absolutely (by default 1e-7).
         tolerance_change: a problem has stalled when over ten iterations neither its value nor its

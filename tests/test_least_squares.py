@@ -1,0 +1,206 @@
+"""Gradient matching by Levenberg–Marquardt: its Jacobian, batches to the rounding error, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyleak.attack import Matching, Settings, attack, attack_many, starting_point
+from tinyleak.attack.least_squares import refine
+from tinyleak.attack.residual import GradientResidual
+from tinyleak.metrics import match_batch, mse
+from tinyleak.nn import LeNet, one_hot
+from tinyleak.tensor import Tensor
+from tinyleak.victim import Victim, judge, share
+
+SMALL = LeNet((1, 8, 8), classes=4, hidden=6)
+
+
+def client(labels: Sequence[int], scheme: str = "uniform", seed: int = 0) -> Victim:
+    rng = np.random.default_rng(100 + seed)
+    images = rng.random((len(labels), *SMALL.image_shape))
+    return share(SMALL, SMALL.init(np.random.default_rng(seed), scheme), images, labels)
+
+
+def matching_of(victim: Victim, **changes: Any) -> Matching:
+    squared = sum(float(np.square(g).sum()) for g in victim.gradients.values())
+    batch = len(victim.images)
+    weight = np.asarray(1 / squared)
+    return Matching(SMALL, victim.params, victim.gradients, batch, weight, **changes)
+
+
+def error(images: np.ndarray, victim: Victim) -> float:
+    return float(mse(images[match_batch(images, victim.images)], victim.images).max())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_residual_is_the_distance_and_its_jacobian_the_derivative(
+    weighted: bool, rng: np.random.Generator
+) -> None:
+    victim = client([0, 2, 2])
+    precision = {name: rng.random(shape) for name, shape in SMALL.shapes.items()}
+    matching = matching_of(victim, precision=precision if weighted else None)
+    # The second image's label is fixed, the others' are unknowns.
+    targets = one_hot(np.array([1, 2, 3]), 4)
+    residual = GradientResidual(matching, targets, np.array([0, 2]))
+    x = rng.standard_normal(3 * 64 + 2 * 4)
+    r = residual.value(x)
+    logits = np.stack([x[-8:-4], [0, 0, 800, 0], x[-4:]])
+    z = np.concatenate([x[: 3 * 64], logits.ravel()])[np.newaxis]
+    assert r @ r == pytest.approx(float(matching.distances(Tensor(z)).data[0]), rel=1e-12)
+
+    jacobian = residual.jacobian(x, np.arange(len(x))).copy()
+    step = 1e-6
+    for unknown in (0, 63, 64, 150, 191, 192, 195, 199):
+        moved = [x.copy(), x.copy()]
+        moved[0][unknown] += step
+        moved[1][unknown] -= step
+        slope = (residual.value(moved[0]) - residual.value(moved[1])) / (2 * step)
+        allowed = 1e-7 * np.abs(jacobian).max()
+        np.testing.assert_allclose(jacobian[:, unknown], slope, rtol=0, atol=allowed)
+    np.testing.assert_allclose(residual.slope(x, r), jacobian.T @ r, atol=1e-12)
+    some = np.array([3, 17, 64, 130, 193, 199])
+    np.testing.assert_allclose(residual.jacobian(x, some), jacobian[:, some], atol=1e-14)
+
+
+@pytest.mark.parametrize("scheme", ["uniform", "default"])
+def test_a_batch_comes_back_to_the_rounding_error(scheme: str) -> None:
+    victim = client([0, 1, 2], scheme)
+    found = attack(
+        SMALL,
+        victim.params,
+        victim.gradients,
+        batch=3,
+        labels="infer",
+        method="levenberg-marquardt",
+    )
+    assert found.reason == "converged"
+    assert found.distance <= 1e-20
+    assert found.iterations < 60
+    assert judge(victim, found).succeeded
+    assert error(found.images, victim) < 1e-13
+    assert found.distances[0] > found.distances[-1] == found.distance
+    assert len(found.distances) == found.iterations + 1
+    assert (found.images >= 0).all()
+    assert (found.images <= 1).all()
+
+
+def test_labels_that_are_not_known_settle_and_are_fixed() -> None:
+    victim = client([3])
+    found = attack(SMALL, victim.params, victim.gradients, method="levenberg-marquardt")
+    assert found.reason == "converged"
+    assert found.labels.tolist() == [3]
+    assert found.soft_labels[0, 3] == pytest.approx(1, abs=1e-12)
+    assert error(found.images, victim) < 1e-13
+
+
+def test_it_finishes_what_lbfgs_began() -> None:
+    victim = client([1, 3])
+    settings = Settings(iterations=80)
+    known = {"batch": 2, "settings": settings}
+    begun = attack(SMALL, victim.params, victim.gradients, **known)
+    assert begun.reason == "out of iterations"
+    seen = []
+    found = attack(
+        SMALL,
+        victim.params,
+        victim.gradients,
+        **known,
+        method="lbfgs+levenberg-marquardt",
+        on_progress=lambda progress: seen.append(progress.iteration),
+    )
+    assert found.distances[:81] == begun.distances
+    assert found.iterations > 80
+    assert found.evaluations > begun.evaluations
+    assert found.reason == "converged"
+    assert error(found.images, victim) < 1e-13
+    assert seen == sorted(seen)
+
+
+def test_what_lbfgs_has_finished_is_left_alone() -> None:
+    victim = client([2])
+    settings = Settings(goal=1e-6)
+    one, other = (
+        attack(SMALL, victim.params, victim.gradients, settings=settings, method=method)
+        for method in ("lbfgs", "lbfgs+levenberg-marquardt")
+    )
+    assert one.reason == other.reason == "converged"
+    np.testing.assert_array_equal(one.images, other.images)
+
+
+def test_many_clients_are_attacked_as_each_would_be_alone() -> None:
+    victims = [client([0], seed=0), client([3], seed=1)]
+    method = "levenberg-marquardt"
+    together = attack_many(
+        SMALL,
+        [victim.params for victim in victims],
+        [victim.gradients for victim in victims],
+        seeds=[5, 6],
+        restarts=2,
+        method=method,
+    )
+    for seed, victim, found in zip((5, 6), victims, together, strict=True):
+        alone = attack(SMALL, victim.params, victim.gradients, seed=seed, restarts=2, method=method)
+        assert found.reason == "converged"
+        np.testing.assert_allclose(found.images, alone.images, atol=1e-9)
+        assert found.iterations == alone.iterations
+
+
+def test_restarts_end_with_the_first_that_converges() -> None:
+    victim = client([1])
+    runs = [
+        attack(
+            SMALL,
+            victim.params,
+            victim.gradients,
+            labels=[1],
+            restarts=restarts,
+            method="levenberg-marquardt",
+        )
+        for restarts in (1, 3)
+    ]
+    assert runs[0].reason == "converged"
+    assert runs[0].evaluations == runs[1].evaluations
+
+
+def test_what_pruning_removed_is_not_matched() -> None:
+    victim = client([0])
+    kept = {name: (np.abs(g) > 1e-3).astype(float) for name, g in victim.gradients.items()}
+    pruned = {name: g * kept[name] for name, g in victim.gradients.items()}
+    assert 0.02 < 1 - np.mean(np.concatenate([k.ravel() for k in kept.values()])) < 0.9
+    found = attack(
+        SMALL, victim.params, pruned, labels=[0], precision=kept, method="levenberg-marquardt"
+    )
+    assert error(found.images, victim) < 1e-13
+
+
+def test_fewer_iterations_are_an_end_too() -> None:
+    victim = client([0, 1])
+    found = attack(
+        SMALL,
+        victim.params,
+        victim.gradients,
+        batch=2,
+        settings=Settings(iterations=4),
+        method="levenberg-marquardt",
+    )
+    assert (found.iterations, found.reason) == (4, "out of iterations")
+
+
+def test_a_gradient_that_is_no_sum_of_squares_is_refused() -> None:
+    victim = client([0])
+    start = starting_point(SMALL, 1, 0)[0]
+    for changes in ({"direction": True}, {"smoothness": 1.0}):
+        with pytest.raises(ValueError, match="minimises the distance between gradients alone"):
+            next(refine(matching_of(victim, **changes), start, max_iterations=1, goal=0.0))
+
+
+def test_an_unknown_method_is_refused_and_so_is_a_gpu() -> None:
+    victim = client([0])
+    with pytest.raises(ValueError, match=r"method 'newton' is unknown; choose one of lbfgs, leven"):
+        attack(SMALL, victim.params, victim.gradients, method="newton")
+    with pytest.raises(ValueError, match="levenberg-marquardt runs on the cpu alone, not on 'cud"):
+        attack(SMALL, victim.params, victim.gradients, method="levenberg-marquardt", device="cuda")

@@ -1,0 +1,164 @@
+"""Levenberg–Marquardt: known least-squares problems, bounds, damping, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+import pytest
+
+from tinyleak.optim import Fit, levenberg_marquardt
+
+
+@dataclass
+class Dense:
+    """A residual given by two functions, which notes what it was asked for."""
+
+    function: Callable[[np.ndarray], np.ndarray]
+    derivative: Callable[[np.ndarray], np.ndarray]
+    columns: list[int] = field(default_factory=list)
+
+    def value(self, x: np.ndarray) -> np.ndarray:
+        return self.function(x)
+
+    def slope(self, x: np.ndarray, r: np.ndarray) -> np.ndarray:
+        return self.derivative(x).T @ r
+
+    def jacobian(self, x: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        self.columns.append(len(columns))
+        return self.derivative(x)[:, columns]
+
+
+ROSENBROCK = Dense(
+    lambda x: np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]),
+    lambda x: np.array([[-20 * x[0], 10.0], [-1.0, 0.0]]),
+)
+
+
+def linear(rows: int, columns: int, rng: np.random.Generator) -> tuple[Dense, np.ndarray]:
+    """A x − b, and the x at which its squares are least."""
+    matrix, target = rng.standard_normal((rows, columns)), rng.standard_normal(rows)
+    best, *_ = np.linalg.lstsq(matrix, target)
+    return Dense(lambda x: matrix @ x - target, lambda x: matrix), best
+
+
+def last(residual: Dense, start: list[float] | np.ndarray, **options: object) -> Fit:
+    *_, fit = levenberg_marquardt(residual, np.asarray(start, dtype=float), **options)
+    return fit
+
+
+def test_rosenbrocks_valley_is_walked_to_its_end() -> None:
+    fit = last(ROSENBROCK, [-1.2, 1.0], goal=1e-28)
+    assert fit.reason == "converged"
+    np.testing.assert_allclose(fit.x, 1, atol=1e-13)
+    assert fit.iterations < 40
+
+
+def test_where_the_residual_can_vanish_the_end_is_quadratic() -> None:
+    values = [fit.value for fit in levenberg_marquardt(ROSENBROCK, np.array([1.1, 1.1]), goal=0.0)]
+    near = [value for value in values if 1e-28 < value < 1e-3]
+    assert len(near) >= 2
+    for value, following in zip(near, near[1:], strict=False):
+        assert following < 1e-3 * value
+
+
+def test_a_linear_problem_ends_stationary_at_its_least_squares(rng: np.random.Generator) -> None:
+    residual, best = linear(30, 6, rng)
+    fit = last(residual, rng.standard_normal(6), tolerance_gradient=1e-12)
+    assert fit.reason in ("stationary", "stalled")
+    assert fit.value > 1
+    np.testing.assert_allclose(fit.x, best, atol=1e-9)
+
+
+def test_bounds_hold_and_what_they_hold_costs_nothing(rng: np.random.Generator) -> None:
+    from scipy.optimize import lsq_linear
+
+    residual, best = linear(40, 8, rng)
+    lowest, highest = np.full(8, -0.1), np.full(8, 0.1)
+    lowest[0], highest[0] = -inf, inf
+    assert (np.abs(best[1:]) > 0.1).any(), "a bound matters"
+    expected = lsq_linear(
+        residual.derivative(best), -residual.value(np.zeros(8)), (lowest, highest)
+    )
+    fits = list(
+        levenberg_marquardt(residual, 3 * rng.standard_normal(8), lowest=lowest, highest=highest)
+    )
+    for fit in fits:
+        assert (fit.x >= lowest).all()
+        assert (fit.x <= highest).all()
+    np.testing.assert_allclose(fits[-1].x, expected.x, atol=1e-6)
+    assert min(residual.columns) < 8
+
+
+def test_the_value_never_rises_and_damping_follows_success() -> None:
+    fits = list(levenberg_marquardt(ROSENBROCK, np.array([-1.2, 1.0]), goal=1e-20))
+    for before, after in zip(fits, fits[1:], strict=False):
+        assert after.value < before.value
+        failures = after.evaluations - before.evaluations - 1
+        assert after.damping == pytest.approx(before.damping * 4**failures / 5)
+
+
+def test_an_unknown_that_does_nothing_stays() -> None:
+    residual = Dense(lambda x: x[:1] ** 3 - 8, lambda x: np.array([[3 * x[0] ** 2, 0.0]]))
+    fit = last(residual, [1.0, 7.0], goal=1e-24)
+    np.testing.assert_allclose(fit.x, [2.0, 7.0], atol=1e-11)
+
+
+def test_it_stops_after_the_iterations_it_was_given() -> None:
+    fit = last(ROSENBROCK, [-1.2, 1.0], max_iterations=3)
+    assert (fit.iterations, fit.reason) == (3, "out of iterations")
+    assert last(ROSENBROCK, [-1.2, 1.0], max_iterations=0).iterations == 0
+
+
+def test_it_stalls_where_steps_have_no_effect_to_speak_of() -> None:
+    # 2 + exp(−x) falls for ever, and ever less.
+    residual = Dense(lambda x: 2 + np.exp(-x), lambda x: -np.exp(-x)[:, np.newaxis])
+    fit = last(residual, [3.0], max_iterations=1000, tolerance_gradient=0.0)
+    assert fit.reason == "stalled"
+    assert fit.iterations < 100
+
+
+def test_the_start_may_be_the_goal_or_not_a_number() -> None:
+    fit = last(ROSENBROCK, [1.0, 1.0], goal=0.0)
+    assert (fit.iterations, fit.evaluations, fit.reason) == (0, 1, "converged")
+    with np.errstate(all="ignore"):
+        assert last(ROSENBROCK, [inf, 1.0]).reason == "non-finite"
+
+
+def test_what_overflows_is_drawn_back_from() -> None:
+    # Gauss and Newton's first step leads to −48, where the residual is infinite.
+    residual = Dense(
+        lambda x: np.where(x < -20, inf, np.arctan(x) + 1.5), lambda x: 1 / (1 + x[:, None] ** 2)
+    )
+    fit = last(residual, [4.0], goal=1e-20)
+    assert fit.reason == "converged"
+    assert fit.evaluations > fit.iterations + 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_iterations": -1}, "max_iterations is -1; it must be at least 0"),
+        ({"damping": 0.0}, "damping is 0.0; it must be above 0 and finite"),
+        ({"lowest": 2.0, "highest": 1.0}, "give lowest < highest"),
+        ({"lowest": [0.0, 0.0, 0.0]}, r"a bound has shape \(3,\); give one number, or 2"),
+    ],
+)
+def test_a_bad_request_is_answered_with_one_clear_sentence(
+    options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        levenberg_marquardt(ROSENBROCK, np.array([1.0, 2.0]), **options)
+
+
+def test_a_start_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"start has shape \(1, 2\); it must be an array \(n,\)"):
+        levenberg_marquardt(ROSENBROCK, np.ones((1, 2)))
+
+
+def test_a_residual_of_another_shape_is_refused() -> None:
+    residual = Dense(lambda x: np.ones((2, 1)), lambda x: np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"answered with shape \(2, 1\); it must be \(m,\)"):
+        next(levenberg_marquardt(residual, np.ones(2)))

@@ -1,0 +1,185 @@
+"""Gradient matching as nonlinear least squares, by Levenberg–Marquardt.
+
+An image has fewer pixels than the network has weights, so the shared gradient overdetermines it,
+and the Jacobian can be held whole. Then tens of iterations do what thousands of L-BFGS's do not:
+they end at the rounding error, for whole batches.
+
+Two things that L-BFGS is not told are used on the way. Pixels are in [0, 1]. And a label is one of
+K classes: its logits, which would run to infinity, are unknowns only until it is clear which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from tinyleak.attack.evaluate import Evaluator
+from tinyleak.attack.matching import Matching
+from tinyleak.attack.residual import GradientResidual, Places, as_float64
+from tinyleak.backend import Array
+from tinyleak.nn.losses import one_hot, softmax
+from tinyleak.optim import FIRST_DAMPING, Fit, State, levenberg_marquardt
+from tinyleak.tensor import Tensor
+
+MOST_ITERATIONS = 200
+"""More are never of use: what has not converged by then is stuck."""
+
+SETTLED = 3
+"""Iterations for which a label must be the most probable before it is fixed."""
+
+CERTAIN = 50.0
+"""The logit of a fixed label, where those of the others are 0."""
+
+GREY, CONTRAST = 0.5, 0.1
+"""Mean and standard deviation of the noise to start from: within the range that pixels have."""
+
+
+def start_alone(evaluator: Evaluator, noise: Array) -> State:
+    """Return the state from which Levenberg–Marquardt starts alone, from noise of N(0, 1): (R, n).
+
+    The label logits start as that noise, the pixels as a grey that it disturbs a little.
+    """
+    attacks = len(noise)
+    pixels = evaluator.batch * math.prod(evaluator.model.image_shape)
+    x = noise.astype(float)
+    x[:, :pixels] = GREY + CONTRAST * x[:, :pixels]
+    return State(
+        x=x,
+        values=np.full(attacks, np.inf),
+        gradient_norms=np.full(attacks, np.inf),
+        iterations=np.zeros(attacks, np.int64),
+        evaluations=np.zeros(attacks, np.int64),
+        finished=np.zeros(attacks, np.bool_),
+        reasons=(None,) * attacks,
+    )
+
+
+def refine_all(
+    evaluator: Evaluator, state: State, restarts: int, *, max_iterations: int, goal: float
+) -> Iterator[State]:
+    """Refine all attacks of a state, one after the other; the restarts of a client until one is in.
+
+    Args:
+        evaluator: their problems.
+        state: where they are.
+        restarts: how many rows in succession are of one client.
+        max_iterations: steps at most, for each.
+        goal: the distance at which one has converged.
+
+    Yields:
+        The state after each step of any of them.
+
+    Raises:
+        ValueError: as `refine` does.
+    """
+    for row in range(len(state.x)):
+        first = row - row % restarts
+        if "converged" in state.reasons[first : first + restarts]:
+            continue
+        begun = state
+        start = as_float64(begun.x[row])
+        matching = evaluator.matching(np.array([row]))
+        for fit in refine(matching, start, max_iterations=max_iterations, goal=goal):
+            state = _with(begun, row, fit)
+            yield state
+
+
+def _with(begun: State, row: int, fit: Fit) -> State:
+    """Return a state with one attack where its fit is, counting on from where it had begun."""
+    x = as_float64(begun.x).copy()
+    x[row] = fit.x
+
+    def put(array: Array, value: float) -> Array:
+        array = array.copy()
+        array[row] = value
+        return array
+
+    return State(
+        x=x,
+        values=put(begun.values, fit.value),
+        gradient_norms=put(begun.gradient_norms, fit.gradient_norm),
+        iterations=put(begun.iterations, begun.iterations[row] + fit.iterations),
+        evaluations=put(begun.evaluations, begun.evaluations[row] + fit.evaluations),
+        finished=put(begun.finished, fit.reason is not None),
+        reasons=(*begun.reasons[:row], fit.reason, *begun.reasons[row + 1 :]),
+    )
+
+
+def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float) -> Iterator[Fit]:
+    """Minimise the distance from a start on, with pixels in [0, 1], and fix labels as they settle.
+
+    Args:
+        matching: one attack, with labels that are known or not.
+        start: (n,) dummy pixels, and label logits unless the labels are known.
+        max_iterations: steps at most.
+        goal: the distance at which it is satisfied.
+
+    Yields:
+        As `levenberg_marquardt` does, x being the dummies, of the start's shape.
+
+    Raises:
+        ValueError: the attack matches a direction, or prefers smooth images: that is not a sum of
+            as many squares.
+    """
+    if matching.direction or matching.smoothness:
+        raise ValueError(
+            "Levenberg–Marquardt minimises the distance between gradients alone; to match a "
+            "direction (as after clipping) or to prefer smooth images, choose method lbfgs"
+        )
+    size, batch, classes = matching.image_size, matching.batch, matching.model.classes
+    known = matching.targets is not None
+    pixels = start[:size].astype(float)
+    logits = np.zeros((batch, classes)) if known else start[size:].reshape(batch, classes)
+    logits = logits.astype(float)
+    targets = softmax(Tensor(logits)).data
+    if matching.targets is not None:
+        targets = as_float64(matching.targets).reshape(batch, classes)
+    unsettled = np.arange(0 if known else batch)
+    favourites: list[Array] = []
+    iterations = evaluations = 0
+    damping = FIRST_DAMPING
+    while True:
+        residual = GradientResidual(matching, targets, unsettled)
+        x = np.concatenate([pixels, logits[unsettled].ravel()])
+        inside = np.where(np.arange(len(x)) < size, 1.0, np.inf)
+        for fit in levenberg_marquardt(
+            residual,
+            x,
+            lowest=np.where(inside == 1.0, 0.0, -np.inf),
+            highest=inside,
+            damping=damping,
+            max_iterations=max_iterations - iterations,
+            goal=goal,
+        ):
+            pixels, logits[unsettled] = fit.x[:size], fit.x[size:].reshape(-1, classes)
+            yield replace(
+                fit,
+                x=pixels if known else np.concatenate([pixels, logits.ravel()]),
+                iterations=iterations + fit.iterations,
+                evaluations=evaluations + fit.evaluations,
+            )
+            targets = residual.labels(fit.x)
+            favourites.append(targets.argmax(axis=1))
+            settled = _settled(favourites, unsettled)
+            if len(settled):
+                break
+        else:
+            return
+        labels = favourites[-1][settled]
+        targets[settled] = one_hot(labels, classes)
+        logits[settled] = CERTAIN * targets[settled]
+        unsettled = np.setdiff1d(unsettled, settled)
+        iterations += fit.iterations
+        evaluations += fit.evaluations
+        damping = fit.damping
+
+
+def _settled(favourites: list[Array], images: Places) -> Places:
+    """Return those of these images whose most probable label has not changed for a while."""
+    if len(favourites) < SETTLED:
+        return images[:0]
+    lately = np.stack(favourites[-SETTLED:])[:, images]
+    return images[(lately == lately[0]).all(axis=0)]
