@@ -4,10 +4,11 @@ Nothing here attacks. See `audit`; `tinyleak audit` is the same on the command l
 """
 
 from tinyleak.audit.audit import Audit, Forecast, audit, pixel_variance
-from tinyleak.audit.page import write_page
+from tinyleak.audit.page import write_page, write_text_page
 from tinyleak.audit.shared import Shared, noise_variance, read_shared
 from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
+from tinyleak.audit.text import TextAudit, audit_text
 from tinyleak.audit.typical import typical
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "Saturation",
     "Shared",
     "Spectrum",
+    "TextAudit",
     "audit",
+    "audit_text",
     "count",
     "estimate",
     "find",
@@ -31,4 +34,5 @@ __all__ = [
     "saturation",
     "typical",
     "write_page",
+    "write_text_page",
 ]

@@ -8,9 +8,12 @@ from typing import Any
 
 from tinyleak.audit.audit import Audit, Forecast
 from tinyleak.audit.figures import forecast_figure, preview_figure, spectrum_figure
+from tinyleak.audit.text import TEXT_SCOPE, TextAudit, text_lines
 from tinyleak.audit.words import SCOPE, headline, lines, meaning, rows
 from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.report.frames import number
+
+TITLE = "What leaks from this gradient"
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -39,19 +42,7 @@ img {{ max-width: 100%; }}
 <h1>{title}</h1>
 <p class="quiet">{subject}</p>
 <p class="expect">{expect}.</p>
-<h2>The forecast</h2>
-<p>What somebody who solves the problem perfectly is left with, if each number of the gradient has
-noise of this variance.</p>
-{table}
-<p class="quiet">{meaning}.</p>
-{curve}
-{preview}
-<h2>How much the gradient determines</h2>
-<p>Each direction in which the images could differ changes the gradient by its singular value. It
-drowns in noise of the variance drawn here: then noise hides more of it than the gradient shows. A
-line for each typical batch.</p>
-{spectrum}
-<h2>What was found</h2>
+{forecast}<h2>What was found</h2>
 <dl>
 {findings}
 </dl>
@@ -64,10 +55,22 @@ line for each typical batch.</p>
 </html>
 """
 
+FORECAST = """<h2>The forecast</h2>
+<p>What somebody who solves the problem perfectly is left with, if each number of the gradient has
+noise of this variance.</p>
+{table}
+<p class="quiet">{meaning}.</p>
+{curve}
+{preview}
+<h2>How much the gradient determines</h2>
+<p>Each direction in which the images could differ changes the gradient by its singular value. It
+drowns in noise of the variance drawn here: then noise hides more of it than the gradient shows. A
+line for each typical batch.</p>
+{spectrum}
+"""
 
-def write_page(
-    path: PathLike, audit: Audit, *, title: str = "What leaks from this gradient", subject: str = ""
-) -> None:
+
+def write_page(path: PathLike, audit: Audit, *, title: str = TITLE, subject: str = "") -> None:
     """Write an audit as one HTML page, with its figures inside.
 
     Args:
@@ -79,21 +82,49 @@ def write_page(
     Raises:
         OSError: the file cannot be written.
     """
-    from tinyleak import __version__
 
-    expect = headline(audit)
-    said = {name: text for name, text in lines(audit).items() if name != "expect"}
-    page = PAGE.format(
-        title=html.escape(title),
-        subject=html.escape(subject),
-        expect=html.escape(expect[0].upper() + expect[1:]),
+    forecast = FORECAST.format(
         table=_table(rows(audit)),
         meaning=html.escape(meaning(audit)),
         curve=_inline(forecast_figure(audit), "The forecast's curve"),
         preview=_preview(audit),
         spectrum=_inline(spectrum_figure(audit), "At what noise each direction drowns"),
+    )
+    _write(path, title, subject, lines(audit), forecast, dict(SCOPE))
+
+
+def write_text_page(path: PathLike, audit: TextAudit, *, subject: str = "") -> None:
+    """Write the audit of a language model as one HTML page.
+
+    Args:
+        path: the page to write.
+        audit: what there is to say.
+        subject: a line under the heading: which network.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _write(path, TITLE, subject, text_lines(audit), "", dict(TEXT_SCOPE))
+
+
+def _write(
+    path: PathLike,
+    title: str,
+    subject: str,
+    said: dict[str, str],
+    forecast: str,
+    scope: dict[str, str],
+) -> None:
+    from tinyleak import __version__
+
+    expect = said.pop("expect")
+    page = PAGE.format(
+        title=html.escape(title),
+        subject=html.escape(subject),
+        expect=html.escape(expect[0].upper() + expect[1:]),
+        forecast=forecast,
         findings=_definitions(said),
-        scope=_definitions(dict(SCOPE)),
+        scope=_definitions(scope),
         version=__version__,
     )
     write_atomically(path, lambda file: file.write(page.encode()))

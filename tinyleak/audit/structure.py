@@ -1,7 +1,7 @@
 """What can be said of a network before its gradient is differentiated: counts, layers, saturation.
 
 Counting: R-GAP (Zhu and Blaschko 2021, section 4) and common sense; the first layer: Phong et al.
-2018, section 3; the last: Zhao, Mopuri and Bilen, iDLG (2020); embeddings: Melis et al. 2019.
+2018, section 3; the last: Zhao, Mopuri and Bilen, iDLG (2020). Tables of embeddings: `text`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Finding:
     """One thing that the structure says.
 
     Attributes:
-        name: what it is about: "activation", "first layer", "last layer" or "embedding".
+        name: what it is about: "activation", "first layer" or "last layer".
         leaks: whether it makes an attack easier; else it makes it harder.
         text: a sentence.
     """
@@ -86,28 +86,7 @@ def count(model: Model, batch: int) -> Counting:
 
 def find(model: Model, batch: int) -> list[Finding]:
     """Return what the layers' kinds say about a batch of N images."""
-    findings = [*_activation(model), *_first_layer(model, batch), *_last_layer(model, batch)]
-    return [*findings, *embeddings(model.shapes)]
-
-
-def embeddings(shapes: Mapping[str, tuple[int, ...]]) -> list[Finding]:
-    """Return a finding for each table of embeddings among named parameters.
-
-    A table is known by its name, which holds `embed`, and by having more than one row. It is
-    looked up by whole numbers: words, most often.
-    """
-    return [
-        Finding(
-            "embedding",
-            True,
-            f"{name} is a table of {shape[0]:,} rows, of which a gradient touches only those that "
-            "were looked up: it names the words, though not their order, unless the table is also "
-            "the output layer",
-        )
-        for name, shape in shapes.items()
-        if "embed" in name.lower() and "norm" not in name.lower()
-        if len(shape) == 2 and shape[0] > 1
-    ]
+    return [*_activation(model), *_first_layer(model, batch), *_last_layer(model, batch)]
 
 
 def _activation(model: Model) -> list[Finding]:

@@ -17,6 +17,7 @@ from tinyleak.audit.audit import VARIANCES
 from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import lines, meaning, table
 from tinyleak.backend import Array
+from tinyleak.cli.audit_text import run_text
 from tinyleak.cli.directory import output_directory
 from tinyleak.cli.options import (
     IMAGE_CLASSES,
@@ -26,6 +27,7 @@ from tinyleak.cli.options import (
     image_shape,
     whole_number,
 )
+from tinyleak.cli.paragraphs import WIDTH, paragraphs
 from tinyleak.cli.result import readable
 from tinyleak.data import Dataset
 from tinyleak.data.tensors import read_notes, read_tensors
@@ -39,14 +41,14 @@ SUMMARY = "say what to expect of a network's gradient, without attacking it"
 
 FILES = ("audit.json", "audit.html")
 ACTIVATION = "sigmoid"
-WIDTH = 100
-"""Columns of text on the screen."""
+TEXT = "text"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     _network_options(parser)
     _image_options(parser)
+    _text_options(parser)
     group = parser.add_argument_group("what is asked")
     group.add_argument(
         "--batch",
@@ -95,7 +97,13 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
         help="its weights, .safetensors or .npz by parameter name, as a state_dict is saved "
         "(default: freshly initialised)",
     )
-    group.add_argument("--model", choices=MODELS, default="lenet", help="(default: %(default)s)")
+    group.add_argument(
+        "--model",
+        choices=(*MODELS, TEXT),
+        default="lenet",
+        help="text: any language model, of which only the words that "
+        "its gradient names are told (default: %(default)s)",
+    )
     group.add_argument(
         "--shape",
         metavar="C,H,W",
@@ -136,6 +144,16 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _text_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("words")
+    group.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        type=Path,
+        help="with --model text: its tokens, one a line, so that words are told and not numbers",
+    )
+
+
 def _image_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("typical images, none of them the client's")
     source = group.add_mutually_exclusive_group()
@@ -157,36 +175,41 @@ def run(args: argparse.Namespace) -> int:
         OSError: files that cannot be read or written.
     """
     with output_directory(args.out, force=args.force) as directory:
-        model, params = _network(args)
-        gradients = _gradients(args, model)
-        images = typical(model, params, _source(args), labelled=args.image is None)
-        found = audit(
-            model,
-            params,
-            images.images,
-            images.labels,
-            batch=args.batch,
-            gradients=gradients,
-            examples=args.examples,
-            variances=args.noise,
-        )
-        subject = _subject(args, model, images)
-        if directory is not None:
-            settings = _settings(args, model)
-            result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
-            write_json(directory / "audit.json", result)
-            write_page(directory / "audit.html", found, subject=subject)
+        said = run_text(args, directory) if args.model == TEXT else _run_images(args, directory)
     if not args.quiet:
-        said = {"audited": subject, **lines(found)}
-        width = 2 + max(map(len, said))
-        for name, text in said.items():
-            print(_paragraph(name, text, width))
-        print(f"\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}")
+        print(said)
         if directory is None:
             print(f"\nfiles: none (--out DIR writes {' and '.join(FILES)})")
         else:
             print(f"\nfiles: {directory}: {', '.join(FILES)}")
     return 0
+
+
+def _run_images(args: argparse.Namespace, directory: Path | None) -> str:
+    """Audit a network that looks at images, write the files, and return what there is to say."""
+    if args.vocabulary is not None:
+        raise ValueError(f"--vocabulary names words, and {args.model} has none; leave it out")
+    model, params = _network(args)
+    gradients = _gradients(args, model)
+    images = typical(model, params, _source(args), labelled=args.image is None)
+    found = audit(
+        model,
+        params,
+        images.images,
+        images.labels,
+        batch=args.batch,
+        gradients=gradients,
+        examples=args.examples,
+        variances=args.noise,
+    )
+    subject = _subject(args, model, images)
+    if directory is not None:
+        settings = _settings(args, model)
+        result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
+        write_json(directory / "audit.json", result)
+        write_page(directory / "audit.html", found, subject=subject)
+    said = paragraphs({"audited": subject, **lines(found)})
+    return f"{said}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
 
 
 def _network(args: argparse.Namespace) -> tuple[LeNet | MLP, dict[str, Array]]:
@@ -287,14 +310,3 @@ def _renaming(text: str) -> tuple[str, str]:
     if not (old and equals and new):
         raise argparse.ArgumentTypeError(f"{text!r} is no renaming FROM=TO")
     return old, new
-
-
-def _paragraph(name: str, text: str, width: int) -> str:
-    return textwrap.fill(
-        text,
-        WIDTH,
-        initial_indent=name.ljust(width),
-        subsequent_indent=" " * width,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

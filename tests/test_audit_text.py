@@ -1,0 +1,123 @@
+"""The audit of language models: words and lengths named by rows, and what it turns down."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyleak.attack.text import share_text
+from tinyleak.audit import audit_text
+from tinyleak.audit.text import text_lines
+from tinyleak.cli import main
+from tinyleak.data.text import Special
+from tinyleak.defenses import Gaussian
+from tinyleak.nn.models.bert import POSITIONS, WORDS, Bert
+
+TABLE = "embedding.weight"
+Call = Callable[..., Any]
+
+
+def looked_up(rows: int, touched: list[int]) -> dict[str, np.ndarray]:
+    gradient = np.zeros((rows, 4))
+    gradient[touched] = 0.1
+    return {TABLE: gradient, "out.bias": np.array([0.5, -0.5])}
+
+
+@pytest.fixture
+def bert() -> tuple[Bert, dict[str, np.ndarray]]:
+    model = Bert(30, layers=1, width=8, heads=2, intermediate=12, positions=10)
+    return model, model.init(np.random.default_rng(0), 0.2)
+
+
+def test_only_rows_that_were_looked_up_are_named() -> None:
+    params = {TABLE: np.ones((9, 4)), "out.bias": np.ones(2)}
+    found = audit_text(params, looked_up(9, [2, 5]), list("abcdefghi"))
+    assert found.parameters == 38
+    assert found.named == [2, 5]
+    assert found.guessed is None
+    assert "2 of 9 words" in text_lines(found)["expect"]
+    assert "c f" in text_lines(found)["words"]
+
+
+def test_a_table_that_is_the_output_layer_too_names_what_was_to_be_guessed(
+    bert: Any, rng: np.random.Generator
+) -> None:
+    model, params = bert
+    client = share_text(model, params, [np.arange(2, 9)], Special(0, 1, 2, 8, 4), rng=rng)
+    found = audit_text(params, client.shared.gradients)
+    words, places = (next(t for t in found.tables if t.name == n) for n in (WORDS, POSITIONS))
+    assert found.tables[0] is words
+    assert words.dense
+    assert places.touched == list(range(7))
+    assert found.named == found.guessed == sorted(client.tokens[client.hidden].tolist())
+    assert "7 are touched" in text_lines(found)["places"]
+
+
+def test_noise_hides_what_was_to_be_guessed(bert: Any, rng: np.random.Generator) -> None:
+    model, params = bert
+    defenses = [Gaussian(1e-6)]
+    client = share_text(
+        *(model, params, [np.arange(2, 9)], Special(0, 1, 2, 8, 4)),
+        rng=rng,
+        noise=rng,
+        defenses=defenses,
+    )
+    found = audit_text(params, client.shared.gradients)
+    assert found.guessed is None
+    assert found.named == []
+    assert "names no word" in text_lines(found)["expect"]
+
+
+@pytest.mark.parametrize(
+    ("params", "gradients", "vocabulary", "message"),
+    [
+        ({"0.weight": np.ones((3, 4))}, None, None, "no table of embeddings"),
+        ({TABLE: np.ones((3, 4))}, None, ["a"], "1 words, but embedding.weight has 3 rows"),
+        ({TABLE: np.ones((3, 4))}, {"other": np.ones(3)}, None, "hold no embedding.weight"),
+        ({TABLE: np.ones((3, 4))}, {TABLE: np.ones((2, 4))}, None, "hold no embedding.weight"),
+        ({TABLE: np.ones((3, 4))}, {TABLE: np.zeros((3, 4))}, None, "zero everywhere"),
+    ],
+)
+def test_what_cannot_be_audited(params: Any, gradients: Any, vocabulary: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        audit_text(params, gradients, vocabulary)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, gradients, words, out = (tmp_path / n for n in ("w.npz", "g.npz", "words", "out"))
+    np.savez(weights, **{TABLE: np.ones((9, 4)), "out.bias": np.ones(2)})
+    np.savez(gradients, **looked_up(9, [5, 6]))
+    words.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n<b>\nriver\nwinter\ncold\n")
+    command = ["audit", "--model", "text", "--weights", str(weights), "--gradients", str(gradients)]
+    assert main([*command, "--vocabulary", str(words), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^words +embedding.weight, 9 rows: 2 are touched: <b> river;", said, re.M)
+    result = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    assert result["named"] == [5, 6]
+    assert result["words"] == ["<b>", "river"]
+    page = (out / "audit.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt; river" in page
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "text"], "give them"),
+        (["--model", "text", "--classes", "3", "--image", "a.png"], "--classes and --image"),
+        (["--vocabulary", "words"], "lenet has none"),
+    ],
+)
+def test_what_the_command_line_turns_down(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["audit", *arguments]) == 2
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert re.fullmatch(rf"tinyleak: [^\n]*{re.escape(message)}[^\n]*\n", answer.err)

@@ -1,0 +1,246 @@
+"""What the gradient of a language model names without any search: words, by the rows they touch.
+
+A word's embedding is looked up, so its row of the table is the only one whose gradient is not zero
+(Melis, Song, De Cristofaro and Shmatikov 2019, section 4.1). A position's tells how long a sentence
+is. And the bias of an output layer has the gradient p − y, which is negative at words that were to
+be guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyleak.audit.shared import ROUNDING
+from tinyleak.backend import Array
+
+SHOWN = 40
+"""Words that are listed on the screen; audit.json has all of them."""
+
+TEXT_SCOPE = (
+    (
+        "Several steps",
+        "Every step touches its own words' rows, so what several steps of gradient descent change "
+        "in the table names the words of all of them.",
+    ),
+    (
+        "Unknown weights",
+        "Which rows are touched does not depend on the weights: nobody needs to know them.",
+    ),
+    (
+        "Secure aggregation",
+        "The sum over many clients names the words of all of them, and not whose they are.",
+    ),
+)
+"""What might be different from one step of one client, and what each of it changes."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of embeddings, and the rows of it that a gradient touches.
+
+    Attributes:
+        name: of the parameter.
+        rows: how many there are.
+        touched: their numbers, ascending; None if no gradient was given.
+    """
+
+    name: str
+    rows: int
+    touched: list[int] | None
+
+    @property
+    def of_positions(self) -> bool:
+        """Whether places are looked up in it, and not words."""
+        return "position" in self.name.lower()
+
+    @property
+    def dense(self) -> bool:
+        """Whether the gradient touches every row, and so names none."""
+        return self.touched is not None and len(self.touched) == self.rows
+
+
+@dataclass(frozen=True)
+class TextAudit:
+    """What a language model's gradient names.
+
+    Attributes:
+        parameters: how many numbers are shared.
+        tables: of embeddings, those of words first.
+        guessed: words that were certainly to be guessed, ascending; None if no gradient was given,
+            or it has no bias of an output layer, with an entry for each word, that is free of
+            noise.
+        vocabulary: the words by their numbers, if it is known.
+    """
+
+    parameters: int
+    tables: list[Table]
+    guessed: list[int] | None
+    vocabulary: Sequence[str] | None = None
+
+    @property
+    def named(self) -> list[int]:
+        """The words that the gradient names, in one way or the other, ascending."""
+        words = self.tables[0]
+        looked_up = [] if words.touched is None or words.dense else words.touched
+        return sorted({*looked_up, *(self.guessed or ())})
+
+    def words(self, numbers: Sequence[int]) -> list[str]:
+        """Return the words of these numbers, or the numbers where no vocabulary is known."""
+        if self.vocabulary is None:
+            return [str(number) for number in numbers]
+        return [self.vocabulary[number] for number in numbers]
+
+
+def audit_text(
+    params: Mapping[str, Array],
+    gradients: Mapping[str, Array] | None = None,
+    vocabulary: Sequence[str] | None = None,
+) -> TextAudit:
+    """Say what a language model's gradient names, whatever the network is beyond its tables.
+
+    Args:
+        params: its weights, by name.
+        gradients: a shared gradient, by the same names.
+        vocabulary: the words, in the order of the table's rows.
+
+    Raises:
+        ValueError: no table of embeddings; a gradient that lacks one or has another shape, or is
+            zero everywhere; a vocabulary of another length than the table.
+    """
+    shapes = {name: array.shape for name, array in params.items()}
+    names = sorted(_tables(shapes), key=lambda name: (_not_words(name), -shapes[name][0]))
+    if not names:
+        raise ValueError(
+            "the weights have no table of embeddings: none of two axes whose name holds 'embed'; "
+            "choose the --model that they are of, or give the table such a name"
+        )
+    if vocabulary is not None and len(vocabulary) != shapes[names[0]][0]:
+        raise ValueError(
+            f"the vocabulary has {len(vocabulary)} words, but {names[0]} has "
+            f"{shapes[names[0]][0]} rows; give the model's own vocabulary"
+        )
+    if gradients is not None:
+        for name in names:
+            if name not in gradients or gradients[name].shape != shapes[name]:
+                raise ValueError(
+                    f"the gradients hold no {name} of shape {shapes[name]}, as the weights do; "
+                    "give the gradient of the same network"
+                )
+        if not any(array.any() for array in gradients.values()):
+            raise ValueError(
+                "the gradients are zero everywhere, so nothing can be read from them; check that "
+                "the client's backward pass was run before they were saved"
+            )
+    return TextAudit(
+        sum(array.size for array in params.values()),
+        [Table(name, shapes[name][0], _touched(name, gradients)) for name in names],
+        _guessed(shapes[names[0]][0], gradients),
+        vocabulary,
+    )
+
+
+def _tables(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Return which are tables of embeddings: so named, of two axes, and more than one row."""
+    return [
+        name
+        for name, shape in shapes.items()
+        if "embed" in name.lower() and len(shape) == 2 and shape[0] > 1
+    ]
+
+
+def _not_words(name: str) -> bool:
+    """Whether a table's name says that it is of places or kinds of sentence."""
+    return any(word in name.lower() for word in ("position", "type", "segment"))
+
+
+def _touched(name: str, gradients: Mapping[str, Array] | None) -> list[int] | None:
+    if gradients is None:
+        return None
+    return np.flatnonzero(gradients[name].any(axis=1)).tolist()
+
+
+def _guessed(words: int, gradients: Mapping[str, Array] | None) -> list[int] | None:
+    """Return where the output layer's bias has a negative gradient, if that can be relied on.
+
+    Over the words p − y adds up to zero. Where it does not, there is noise, or it is another bias.
+    """
+    for name, array in (gradients or {}).items():
+        if name.endswith("bias") and array.shape == (words,):
+            values = np.asarray(array, dtype=float)
+            if abs(values.sum()) < ROUNDING * np.abs(values).sum():
+                return np.flatnonzero(values < 0).tolist()
+    return None
+
+
+def text_headline(audit: TextAudit) -> str:
+    """Return the one sentence that matters most."""
+    words = audit.tables[0]
+    if words.touched is None:
+        return (
+            f"a gradient of this network names the words that were looked up in {words.name}, "
+            "without any search, unless that is also its output layer"
+        )
+    if audit.named:
+        return f"the gradient names {len(audit.named)} of {words.rows:,} words, without any search"
+    return "the gradient names no word by itself: every row of the table is touched"
+
+
+def text_lines(audit: TextAudit) -> dict[str, str]:
+    """Return what there is to say, by topic."""
+    said = {
+        "expect": text_headline(audit),
+        "counting": f"{audit.parameters:,} numbers are shared",
+    }
+    for table in audit.tables:
+        topic = "words" if table is audit.tables[0] else "places"
+        if topic == "words" or table.of_positions:
+            said[topic] = f"{table.name}, {table.rows:,} rows: {_rows(audit, table)}"
+    if audit.guessed:
+        said["guessed"] = (
+            f"{_listed(audit, audit.guessed)}: where the gradient of the output layer's bias is "
+            "negative, a word was to be guessed"
+        )
+    return said
+
+
+def _rows(audit: TextAudit, table: Table) -> str:
+    if table.touched is None:
+        return (
+            "those that a sentence reaches to, as long as it is"
+            if table.of_positions
+            else "only those of words that were looked up get a gradient: not their order"
+        )
+    if table.dense:
+        return (
+            "every one is touched, so the table is the output layer too, or there is noise, or the "
+            "batch has every word; a first attention layer still gives its inputs away, since "
+            "they span the gradient of its queries (DAGER, Petrov et al. 2024)"
+        )
+    if table.of_positions:
+        return f"{len(table.touched)} are touched, as many as the longest sentence has tokens"
+    return f"{len(table.touched)} are touched: {_listed(audit, table.touched)}; not in their order"
+
+
+def _listed(audit: TextAudit, numbers: list[int]) -> str:
+    more = len(numbers) - SHOWN
+    return " ".join(audit.words(numbers[:SHOWN])) + (f" and {more} more" if more > 0 else "")
+
+
+def text_as_dict(audit: TextAudit) -> dict[str, Any]:
+    """Return what audit.json says of it."""
+    return {
+        "expect": text_headline(audit),
+        "counting": {"parameters": audit.parameters},
+        "tables": [
+            {"name": table.name, "rows": table.rows, "touched": table.touched}
+            for table in audit.tables
+        ],
+        "guessed": audit.guessed,
+        "named": audit.named,
+        "words": None if audit.vocabulary is None else audit.words(audit.named),
+        "scope": dict(TEXT_SCOPE),
+    }

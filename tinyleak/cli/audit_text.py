@@ -1,0 +1,48 @@
+"""`tinyleak audit --model text`: which words a language model's gradient names by itself."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tinyleak import __version__
+from tinyleak.audit import audit_text, write_text_page
+from tinyleak.audit.text import text_as_dict, text_lines
+from tinyleak.cli.paragraphs import paragraphs
+from tinyleak.cli.result import readable
+from tinyleak.data.tensors import read_tensors
+from tinyleak.data.text import load_tokenizer
+from tinyleak.report import write_json
+
+OF_IMAGES = ("classes", "activation", "rename", "init", "seed", "image", "data_dir")
+"""Options that a language model has no use for."""
+
+
+def run_text(args: argparse.Namespace, directory: Path | None) -> str:
+    """Audit a language model, write the files, and return what there is to say.
+
+    Raises:
+        ValueError: a request that cannot be met.
+        OSError: files that cannot be read or written.
+    """
+    given = [name for name in OF_IMAGES if getattr(args, name)]
+    if given:
+        options = " and ".join("--" + name.replace("_", "-") for name in given)
+        raise ValueError(f"--model text reads no images, but {options} was given; leave it out")
+    if args.weights is None:
+        raise ValueError("--model text looks at the tables in a network's --weights; give them")
+    params = read_tensors(args.weights)
+    gradients = None if args.gradients is None else read_tensors(args.gradients)
+    words = None if args.vocabulary is None else load_tokenizer(args.vocabulary).vocabulary
+    found = audit_text(params, gradients, words)
+    subject = f"a language model, weights {args.weights}"
+    if directory is not None:
+        settings = {
+            "model": "text",
+            **{n: readable(getattr(args, n)) for n in ("weights", "gradients", "vocabulary")},
+        }
+        versions = {"tinyleak": __version__}
+        result = {**text_as_dict(found), "settings": settings, "versions": versions}
+        write_json(directory / "audit.json", result)
+        write_text_page(directory / "audit.html", found, subject=subject)
+    return paragraphs({"audited": subject, **text_lines(found)})
