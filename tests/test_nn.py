@@ -82,8 +82,8 @@ LAYERS = [
     Case(
         "linear_on_images",
         nn.linear_on_images,
-        lambda x, weight, bias: functional.linear(x.flatten(1), weight, bias),
-        ((3, 2, 2, 3), (2, 12), (2,)),
+        lambda x, weight, bias: functional.linear(x.permute(0, 3, 1, 2).flatten(1), weight, bias),
+        ((3, 2, 3, 2), (2, 12), (2,)),
     ),
     *[
         Case(

@@ -151,7 +151,7 @@ def empty_bytes(module: Any, count: int) -> Array:
         return module.empty(count, dtype=np.uint8)
     line = 64
     raw = np.empty(count + line, dtype=np.uint8)
-    start = -raw.ctypes.data % line
+    start = -raw.__array_interface__["data"][0] % line
     return raw[start : start + count]
 
 

@@ -43,7 +43,7 @@ def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tens
     by = {y: Tensor(module.ones(y.shape, dtype=y.dtype)) if g is None else g}
     on_the_way = depending_on(xs, order := topological_order(y))
     for node in reversed(order):
-        if node.primitive is None or node not in on_the_way or node not in by:
+        if node.primitive is None or node not in by or on_the_way.isdisjoint(node.inputs):
             continue
         answers = node.primitive.gradients(by[node], node)
         for x, answer in zip(node.inputs, answers, strict=True):
@@ -70,25 +70,26 @@ def topological_order(*results: Node) -> list[Node]:
 
     The walk keeps its own stack, since a graph can be deeper than Python's.
     """
-    order: list[Node] = []
+    order: dict[Node, None] = {}  # for its keys, which keep the order they came in
     seen: set[Node] = set()
-    stack = [(result, False) for result in reversed(results)]
+    stack = list(reversed(results))
     while stack:
-        node, inputs_are_listed = stack.pop()
-        if inputs_are_listed:
-            order.append(node)
-        elif node not in seen:
+        node = stack[-1]
+        if node in seen:
+            # The second time it is on top, all that lay above it, its inputs, has been listed.
+            order[node] = None
+            stack.pop()
+        else:
             seen.add(node)
-            stack.append((node, True))
-            stack.extend((x, False) for x in reversed(node.inputs) if x not in seen)
-    return order
+            stack.extend(reversed(node.inputs))
+    return list(order)
 
 
 def depending_on(xs: Sequence[Tensor], order: list[Tensor]) -> set[Tensor]:
     """Return those nodes of a topological order that are among `xs` or depend on one of them."""
     found = set(xs)
     for node in order:
-        if any(x in found for x in node.inputs):
+        if not found.isdisjoint(node.inputs):
             found.add(node)
     return found
 

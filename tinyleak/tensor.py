@@ -46,12 +46,7 @@ class Tensor:
         inputs: tuple[Tensor, ...] = (),
         params: dict[str, Any] | None = None,
     ) -> None:
-        if isinstance(data, Tensor):
-            raise TypeError("Tensor(Tensor) is ambiguous; pass its .data for a fresh leaf")
-        if isinstance(data, bool | int | float | list | tuple):
-            numbers = np.asarray(data)
-            data = numbers.astype(float) if numbers.dtype.kind == "i" else numbers
-        self._array: Array = data
+        self._array: Array = data if type(data) is np.ndarray else _as_array(data)
         self.primitive = primitive
         self.inputs = inputs
         self.params = params or {}
@@ -154,6 +149,35 @@ class Tensor:
         return PRIMITIVES["index"](self, key=window)
 
 
+def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
+    """Compute a primitive on Tensors and remember that it was done.
+
+    Numbers and arrays among the inputs become constants; a Python number takes the dtype of the
+    other operand, so that float32 stays float32.
+
+    Raises:
+        TypeError: inputs of different floating dtypes, or on different devices.
+        ValueError: shapes that the primitive cannot combine.
+    """
+    tensors = _as_tensors(inputs)
+    arrays = [tensor._array for tensor in tensors]
+    try:
+        data = operation.forward(array_module(*arrays), *arrays, **params)
+    except ValueError as error:
+        settings = "".join(f", {name}={value}" for name, value in params.items())
+        raise ValueError(
+            f"{operation.name} cannot combine {_describe(tensors)}{settings}: {error}"
+        ) from error
+    maker = tensors[0]
+    for tensor in tensors:
+        if tensor._array.dtype is not data.dtype:
+            _check_dtypes(operation, tensors, data)
+        if type(tensor) is not Tensor:
+            # A subclass (a Tensor that is being traced) makes results of its own kind.
+            maker = tensor
+    return maker._result(data, operation, tensors, params)
+
+
 class Primitive:
     """An operation: how to compute it, and how to differentiate it.
 
@@ -232,9 +256,7 @@ class Primitive:
             )
         return gradients
 
-    def __call__(self, *inputs: TensorLike, **params: Any) -> Tensor:
-        """Apply the primitive to Tensors; see `apply`."""
-        return apply(self, *inputs, **params)
+    __call__ = apply
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -271,35 +293,6 @@ def _register(made: Primitive) -> Primitive:
     return made
 
 
-def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
-    """Compute a primitive on Tensors and remember that it was done.
-
-    Numbers and arrays among the inputs become constants; a Python number takes the dtype of the
-    other operand, so that float32 stays float32.
-
-    Raises:
-        TypeError: inputs of different floating dtypes, or on different devices.
-        ValueError: shapes that the primitive cannot combine.
-    """
-    tensors = _as_tensors(inputs)
-    arrays = [tensor._array for tensor in tensors]
-    try:
-        data = operation.forward(array_module(*arrays), *arrays, **params)
-    except ValueError as error:
-        settings = "".join(f", {name}={value}" for name, value in params.items())
-        raise ValueError(
-            f"{operation.name} cannot combine {_describe(tensors)}{settings}: {error}"
-        ) from error
-    maker = tensors[0]
-    for tensor in tensors:
-        if tensor._array.dtype is not data.dtype:
-            _check_dtypes(operation, tensors, data)
-        if type(tensor) is not Tensor:
-            # A subclass (a Tensor that is being traced) makes results of its own kind.
-            maker = tensor
-    return maker._result(data, operation, tensors, params)
-
-
 def _check_dtypes(operation: Primitive, tensors: tuple[Tensor, ...], data: Array) -> None:
     """Raise if floating dtypes were mixed, or if an integer silently widened a floating one."""
     floats = {tensor.dtype for tensor in tensors if tensor.dtype.kind == "f"}
@@ -313,6 +306,16 @@ def _check_dtypes(operation: Primitive, tensors: tuple[Tensor, ...], data: Array
             f"{operation.name} of {_describe(tensors)} would turn into {data.dtype}; "
             "make the integer input a floating one first"
         )
+
+
+def _as_array(data: Any) -> Array:
+    """Return numbers, or lists of them, as an array; whole ones become floating."""
+    if isinstance(data, Tensor):
+        raise TypeError("Tensor(Tensor) is ambiguous; pass its .data for a fresh leaf")
+    if isinstance(data, bool | int | float | list | tuple):
+        numbers = np.asarray(data)
+        return numbers.astype(float) if numbers.dtype.kind == "i" else numbers
+    return data
 
 
 def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:

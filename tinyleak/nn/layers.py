@@ -23,7 +23,7 @@ from tinyleak.ops import (
     transpose,
     unfold,
 )
-from tinyleak.ops.window import Pair, window_counts
+from tinyleak.ops.window import Pair
 from tinyleak.tensor import Tensor
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -62,21 +62,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def linear_on_images(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `linear(flatten(x), weight, bias)`, summed over the pixels in another order.
+    """Return `linear(flatten(x), weight, bias)` for channels-last images.
 
-    It is the order in which `conv2d` leaves them in memory: the weights are brought into it, and
-    the images, which change with every evaluation, stay where they are.
+    `flatten` has the pixels of one channel after those of another, and the weights expect them so.
+    The weights are brought into the order of the images, which change with every evaluation.
 
     Args:
-        x: (…, N, C, H, W).
+        x: (…, N, H, W, C).
         weight: (…, O, C·H·W).
         bias: (…, O).
 
     Returns:
         (…, N, O).
     """
-    weight_images = reshape(weight, (*weight.shape[:-1], *x.shape[-3:]))
-    return linear(_channels_last_rows(x), _channels_last_rows(weight_images), bias)
+    height, width, channels = x.shape[-3:]
+    weight_images = reshape(weight, (*weight.shape[:-1], channels, height, width))
+    return linear(_rows(x), _rows(channels_last(weight_images)), bias)
 
 
 def conv2d(
@@ -87,10 +88,7 @@ def conv2d(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
 ) -> Tensor:
-    """Convolve (cross-correlate, as deep learning does), as unfold and one matrix product.
-
-    Channels are the last axis inside, where the windows lie contiguous; since transposing moves no
-    number, consecutive layers hand each other channels-last memory in this channels-first shape.
+    """Convolve (cross-correlate, as deep learning does), in PyTorch's layout.
 
     Args:
         x: (…, N, C, H, W).
@@ -110,22 +108,49 @@ def conv2d(
             f"conv2d was given images of shape {x.shape} and a weight of shape {weight.shape}; "
             "it needs (…, N, C, H, W) and (…, O, C, kH, kW)"
         )
-    *_, batch, channels, height, width = x.shape
-    *leading, out_channels, in_channels, high, wide = weight.shape
-    if channels != in_channels:
+    image = convolve(channels_last(x), weight, bias, stride=stride, padding=padding)
+    return transpose(image, (2, 0, 1))
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Pair, padding: Pair
+) -> Tensor:
+    """Convolve channels-last images, as unfold and one matrix product.
+
+    The windows lie contiguous so, and what one layer returns is what the next one takes.
+
+    Args:
+        x: (…, N, H, W, C).
+        weight: (…, O, C, kH, kW).
+        bias: (…, O), or None.
+        stride: how far the window moves, down and across.
+        padding: zeros put above and below, left and right.
+
+    Returns:
+        (…, N, oH, oW, O).
+
+    Raises:
+        ValueError: channels that differ, or a window that does not fit the image.
+    """
+    out_channels, channels, high, wide = weight.shape[-4:]
+    if x.shape[-1] != channels:
         raise ValueError(
-            f"conv2d was given images of {channels} channels (…, N, C, H, W) = {x.shape} and a "
-            f"weight for {in_channels} (…, O, C, kH, kW) = {weight.shape}; they must agree"
+            f"a convolution was given images of {x.shape[-1]} channels (…, N, H, W, C) = {x.shape} "
+            f"and a weight for {channels} (…, O, C, kH, kW) = {weight.shape}; they must agree"
         )
-    rows, columns = window_counts((height, width), (high, wide), stride, padding)
-    windows = unfold(transpose(x, (1, 2, 0)), (high, wide), stride=stride, padding=padding)
-    lines = reshape(windows, (*x.shape[:-4], batch * rows * columns, high * wide * channels))
-    matrix = reshape(transpose(weight, (2, 3, 1, 0)), (*leading, -1, out_channels))
+    windows = unfold(x, (high, wide), stride=stride, padding=padding)
+    *leading, batch, rows, columns = windows.shape[:-3]
+    lines = reshape(windows, (*leading, batch * rows * columns, high * wide * channels))
+    matrix = reshape(transpose(weight, (2, 3, 1, 0)), (*weight.shape[:-4], -1, out_channels))
     out = lines @ matrix
     if bias is not None:
         out = out + _as_row(bias)
-    image = reshape(out, (*out.shape[:-2], batch, rows, columns, out_channels))
-    return transpose(image, (2, 0, 1))
+    return reshape(out, (*out.shape[:-2], batch, rows, columns, out_channels))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(…, C, H, W) → (…, H, W, C)."""
+    return transpose(x, (1, 2, 0))
 
 
 def avg_pool2d(x: Tensor, kernel: Pair, *, stride: Pair | None = None) -> Tensor:
@@ -134,7 +159,7 @@ def avg_pool2d(x: Tensor, kernel: Pair, *, stride: Pair | None = None) -> Tensor
     Raises:
         ValueError: the window does not fit the image.
     """
-    windows = unfold(transpose(x, (1, 2, 0)), kernel, stride=stride or kernel)
+    windows = unfold(channels_last(x), kernel, stride=stride or kernel)
     return transpose(mean(windows, (-3, -2)), (2, 0, 1))
 
 
@@ -170,9 +195,9 @@ def flatten(x: Tensor) -> Tensor:
     return reshape(x, (*x.shape[:-3], -1))
 
 
-def _channels_last_rows(x: Tensor) -> Tensor:
-    """(…, C, H, W) → (…, H·W·C)."""
-    return reshape(transpose(x, (1, 2, 0)), (*x.shape[:-3], -1))
+def _rows(x: Tensor) -> Tensor:
+    """(…, H, W, C) → (…, H·W·C)."""
+    return reshape(x, (*x.shape[:-3], -1))
 
 
 def _as_row(bias: Tensor) -> Tensor:

@@ -40,9 +40,11 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     Raises:
         ValueError: the shape has another number of elements.
     """
-    known = math.prod(length for length in shape if length != -1)
-    size = math.prod(x.shape)
-    full = tuple(size // known if length == -1 and known else length for length in shape)
+    full = tuple(shape)
+    if -1 in full:
+        known = math.prod(length for length in full if length != -1)
+        left = math.prod(x.shape) // known if known else -1
+        full = tuple(left if length == -1 else length for length in full)
     return x if full == x.shape else _reshape(x, shape=full)
 
 
@@ -75,8 +77,7 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
             f"0 … k−1 for the last k axes, k at most {x.ndim}"
         )
     leading = x.ndim - len(axes)
-    full = tuple(range(leading)) + tuple(leading + axis for axis in axes)
-    return _transpose(x, axes=full)
+    return _transpose(x, axes=(*range(leading), *[leading + axis for axis in axes]))
 
 
 def swap_last_axes(x: Tensor) -> Tensor:

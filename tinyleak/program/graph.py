@@ -76,20 +76,23 @@ class Graph:
         if isinstance(primitive, str):
             primitive = PRIMITIVES[primitive]
         inputs = tuple(inputs)
-        if all(node.constant for node in inputs):
-            arrays = [node.array for node in inputs]
-            return self.constant(primitive.forward(array_module(*arrays), *arrays, **params))
-        key = (primitive.name, inputs, tuple(params.items()))
+        key = (primitive, inputs, *params.items())
         known = self._known.get(key)
         if known is not None:
             self.merged += 1
             return known
-        node = Node(array, primitive, inputs, params)
-        for rewrite in self.rewrites.get(primitive.name, ()):
+        node = self._known[key] = self._simplest(Node(array, primitive, inputs, params))
+        return node
+
+    def _simplest(self, node: Node) -> Node:
+        """Return what a node can be replaced with, or itself."""
+        if node.primitive is not None and all(x.constant for x in node.inputs):
+            arrays = [x.array for x in node.inputs]
+            module = array_module(*arrays)
+            return self.constant(node.primitive.forward(module, *arrays, **node.params))
+        for rewrite in self.rewrites.get(node.name, ()):
             simpler = rewrite(self, node)
             if simpler is not None:
                 self.applied[rewrite] += 1
-                self._known[key] = simpler
                 return simpler
-        self._known[key] = node
         return node

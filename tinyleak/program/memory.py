@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyleak.backend import Array, array_module, empty_bytes, shares_memory
 from tinyleak.program.graph import Node
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """One step of a program.
-
-    Attributes:
-        name: the primitive's name.
-        out: the buffer that it writes.
-        reads: the buffers that it reads.
-        calls: the calls of the array library that do it.
-    """
+class Instruction(NamedTuple):
+    """One step of a program."""
 
     name: str
+    """The primitive's name."""
     out: Array
+    """The buffer that it writes."""
     reads: tuple[Array, ...]
+    """The buffers that it reads."""
     calls: list[Callable[[], object]]
+    """The calls of the array library that do it."""
 
     def __str__(self) -> str:
         reads = ", ".join(str(array.shape) for array in self.reads)
@@ -41,14 +36,15 @@ class Memory:
 
     def claim(self, like: Array) -> tuple[Array, Array]:
         """Return raw memory, and an array over it of the shape and axis order of `like`."""
-        fitting = [raw for raw in self._free if like.nbytes <= raw.nbytes <= 2 * like.nbytes]
+        size = like.nbytes
+        fitting = [raw for raw in self._free if size <= raw.nbytes <= 2 * size]
         if fitting:
             # The one given back last is the likeliest to be in the processor's cache.
             raw = min(reversed(fitting), key=lambda raw: raw.nbytes)
             self._free = [other for other in self._free if other is not raw]
         else:
-            raw = empty_bytes(self.module, like.nbytes)
-            self.total += like.nbytes
+            raw = empty_bytes(self.module, size)
+            self.total += size
         return raw, laid_over(raw, like)
 
     def release(self, raw: Array) -> None:
@@ -69,7 +65,7 @@ def laid_over(raw: Array, like: Array) -> Array:
 def lay_out(
     order: Sequence[Node], outputs: Sequence[Node]
 ) -> tuple[list[Instruction], dict[Node, Array], int]:
-    """Give every node of an ordered graph its place, and run it once there.
+    """Give every node of an ordered graph its place, and prepare the calls that fill it.
 
     Returns:
         The instructions, where each node's value lies, and the bytes of all buffers.
@@ -89,9 +85,8 @@ def lay_out(
             continue
         if node.primitive is None:
             _, place[node] = memory.claim(node.array)
-            place[node][...] = node.array
             continue
-        reads = tuple(place[x] for x in node.inputs)
+        reads = tuple([place[x] for x in node.inputs])
         if node.primitive.view:
             view = node.primitive.forward(module, *reads, **node.params)
             if shares_memory(module, view, reads[0]):
@@ -106,8 +101,6 @@ def lay_out(
             dying.remove(heir)
             raw[node], place[node] = raw[heir], place[heir]
         calls = node.primitive.prepare(module, reads, place[node], node.params)
-        for call in calls:
-            call()
         instructions.append(Instruction(node.name, place[node], reads, calls))
         for dead in dying:
             memory.release(raw[dead])

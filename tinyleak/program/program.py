@@ -119,7 +119,7 @@ def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True
         buffer_bytes,
     )
     if check:
-        _require_equal(program.outputs, expected)
+        _require_equal(program(*examples), expected)
         others = [0.75 * x + 0.125 if x.dtype.kind == "f" else x for x in examples]
         answer = function(*(Tensor(other) for other in others))
         again = answer if isinstance(answer, tuple) else (answer,)
@@ -144,8 +144,7 @@ def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node], int]
         # What was not traced does not depend on the inputs: it has been computed, once, already.
         return nodes[tensor] if tensor in nodes else graph.constant(tensor._array)
 
-    live = set(topological_order(*recording.outputs))
-    needed = [tensor for tensor in recording.tape if tensor in live]
+    needed = recording.needed()
     for tensor in needed:
         if tensor.primitive is not None:
             sources = [node_of(x) for x in tensor.inputs]

@@ -64,6 +64,14 @@ class Recording:
     tape: list[Tensor]
     outputs: list[Tensor]
 
+    def needed(self) -> list[Tensor]:
+        """Return what the outputs depend on, in the order in which it was computed."""
+        needed = set(self.outputs)
+        for tensor in reversed(self.tape):
+            if tensor in needed:
+                needed.update(tensor.inputs)
+        return [tensor for tensor in self.tape if tensor in needed]
+
     def forget(self) -> None:
         """Let go of every Tensor, and check that nothing else still holds one.
 
