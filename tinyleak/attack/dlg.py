@@ -2,6 +2,8 @@
 
 Zhu, Liu and Han (NeurIPS 2019), algorithm 1: start from noise, and minimise the distance between
 the gradient that the dummy makes and the gradient that was shared. What comes out is the data.
+
+Lesson: lessons/08_deep_leakage.py
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ a function of the dummies that contains a gradient, so its own gradient is of se
 
 Everything here maps over leading axes: (R, …) dummies, with or without (R, …) weights and shared
 gradients, are R attacks at once.
+
+Lesson: lessons/08_deep_leakage.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,269 @@
+# %% [markdown]
+# # 8. Deep leakage in 20 lines
+#
+# *What does a gradient tell about the picture that it was made from?*
+#
+# A client has a picture that nobody may see. It computes the gradient of a network's loss, as in
+# lesson 6, and shares that and nothing else. In this lesson we take the gradient and get the
+# picture back. All the parts are there: a gradient of a gradient (lesson 4), a network that looks
+# at pictures (5), labels that can be moved by a little (6), and a way down long valleys (7).
+#
+# The idea is by Ligeng Zhu, Zhijian Liu and Song Han: *Deep Leakage from Gradients*, NeurIPS 2019.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyleak import LeNet, Tensor, attack, cross_entropy, data, grad, lbfgs, one_hot, ops, softmax
+from tinyleak.attack import Matching
+
+DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
+
+# %% [markdown]
+# ## The client
+#
+# The network is the LeNet of lesson 6, with fresh weights. Everybody who takes part knows them. The
+# picture `truth` and its `label` stay with the client. It shares `shared`: eight arrays, one for
+# each array of weights.
+
+# %%
+rng = np.random.default_rng(0)
+model = LeNet()
+arrays = model.init(rng)
+weights = {name: Tensor(array) for name, array in arrays.items()}
+
+
+def gradient(x, y):
+    """What a client with picture x and label y shares."""
+    return grad(cross_entropy(model(weights, x), y), list(weights.values()))
+
+
+truth, label = data.load(DATA, data_dir=DATA_DIR).batch([7])
+shared = [Tensor(g.data) for g in gradient(Tensor(truth), Tensor(one_hot(label, 10)))]
+
+# %% [markdown]
+# ## The attacker
+#
+# From here on we use `truth` only to see how close we are.
+#
+# We make a picture of pure noise and a label of pure noise: the **dummies**. Together they are 794
+# random numbers $z$, of which 784 are the picture and 10 the label. With them we do what the client
+# did, and get *their* gradient. How far it is from the shared one is a number:
+#
+# $D(z) = ∑ (gradient(z) - shared)^2$, the sum over all 13,426 entries.
+#
+# If the dummy were the client's picture, $D$ would be zero. So we make $D$ small. L-BFGS wants to
+# know $D$ and $∂D/∂z$ at each point, and `grad` of `grad` tells.
+#
+# The label must be a row of probabilities. Ten free numbers are not, so softmax makes them one.
+
+
+# %%
+def objective(z, rows):
+    """The distance and its gradient, at the one row of z."""
+    dummy = Tensor(z[0])
+    x = ops.reshape(dummy[:784], truth.shape)
+    y = softmax(ops.reshape(dummy[784:], (1, 10)))
+    distance = sum(ops.sum((a - b) ** 2) for a, b in zip(gradient(x, y), shared, strict=True))
+    return distance.data[None], grad(distance, [dummy])[0].data[None]
+
+
+start = rng.standard_normal((1, 794))
+states = list(lbfgs(objective, start, goal=1e-8, max_iterations=500))
+
+# %% [markdown]
+# That is the whole attack. Count the lines of the last two cells, if you like. Now look at what the
+# dummy picture was on the way.
+
+# %% tags=["thumbnail"]
+stages = [0, 20, 40, 60, 80, 100, 140, len(states) - 1]
+figure, axes = plt.subplots(2, 4, figsize=(8, 4.4), layout="constrained")
+for ax, stage in zip(axes.flat, stages, strict=True):
+    ax.imshow(states[stage].x[0, :784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
+    ax.set_title("noise" if stage == 0 else f"step {stage}")
+    ax.axis("off")
+plt.show()
+
+# %% [markdown]
+# There it is. And it does not merely look like a 7. It is *this* 7, pixel by pixel.
+
+# %%
+last = states[-1].x[0]
+error = np.square(last[:784] - truth.ravel()).mean()
+print(f"largest error of a pixel: {np.abs(last[:784] - truth.ravel()).max():.4f}, black 0, white 1")
+print(f"mean squared error: {error:.0e}")
+print("label:", last[784:].argmax(), "and the client's:", label[0])
+assert error < 1e-4 and last[784:].argmax() == label[0]
+
+# %%
+steps = np.arange(len(states))
+distances = [state.values[0] for state in states]
+errors = [np.square(state.x[0, :784] - truth.ravel()).mean() for state in states]
+beliefs = softmax(Tensor(np.array([state.x[0, 784:] for state in states]))).data
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), layout="constrained")
+left.semilogy(steps, distances, color="#0072B2")
+left.semilogy(steps, errors, color="#D55E00")
+left.text(steps[-1] * 0.45, distances[0] * 0.3, "distance of the gradients", color="#0072B2")
+left.text(steps[-1] * 0.45, distances[0] * 0.03, "error of the picture", color="#D55E00")
+left.set(xlabel="step")
+for digit, belief in enumerate(beliefs.T):
+    right.plot(steps, belief, color="#D55E00" if digit == label[0] else "#999999")
+right.text(steps[-1] * 0.5, 0.9, f"class {label[0]}", color="#D55E00")
+right.set(xlabel="step", ylabel="dummy label", ylim=(0, 1.05))
+for ax in (left, right):
+    ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# Left: the attacker sees the blue curve. It does not need the orange one. When the distance goes to
+# zero, the picture comes along. Right: nobody told the attacker the label. It settles first, and
+# then the picture follows.
+
+# %%
+label_settles = int(np.flatnonzero(beliefs[:, label[0]] < 0.9).max()) + 1
+picture_settles = int(np.flatnonzero(np.array(errors) > 1e-2).max()) + 1
+print(f"the label is found at step {label_settles}, the picture at step {picture_settles}")
+assert label_settles < picture_settles
+
+# %% [markdown]
+# ## Why it works
+#
+# The shared gradient is 13,426 numbers. The dummies are 794 unknown ones. So there are almost
+# seventeen times as many equations as unknowns. The client's picture solves all of them. That
+# another picture solves them, too, would be a strange accident. This is a reason and not a proof.
+# There are networks for which it is wrong, and lesson 9 looks at what can go wrong here.
+#
+# ## tinyleak's own
+#
+# The objective of the package is called `Matching`. At any $z$ it has the same distance and the
+# same gradient as ours:
+
+# %%
+named = dict(zip(arrays, [g.data for g in shared], strict=True))
+matching = Matching(model, arrays, named, batch=1, weight=np.ones(()))
+for z in (start, states[50].x):
+    value, slope = objective(z, None)
+    own_value, own_slope = matching.value_and_gradient(Tensor(z))
+    assert np.allclose(value, own_value.data, rtol=1e-10)
+    assert np.allclose(slope, own_slope.data, rtol=1e-8, atol=1e-10)
+
+# %% [markdown]
+# And the attack is called `attack`. It starts from other noise, divides the distance by the size of
+# the gradient, and goes on for longer. It is also many times as fast, since it records the graph of
+# `objective` once and repeats it (lesson 14).
+
+# %%
+found = attack(model, arrays, named)
+print(f"{found.reason} after {found.iterations} steps, label {found.labels[0]}")
+print(f"mean squared error: {np.square(found.images - truth).mean():.0e}")
+assert np.square(found.images - truth).mean() < 1e-14 and found.labels[0] == label[0]
+
+# %% [markdown]
+# ## Where one gets stuck
+#
+# The attacker gets the weights from somewhere, perhaps in a file. Suppose that the file keeps the
+# weights of a convolution in another order, and the attacker swaps the first two axes of the second
+# one. There, 12 channels go in and 12 come out. Everything fits.
+
+# %%
+right_weights = weights
+swapped = np.ascontiguousarray(arrays["body.2.weight"].transpose(1, 0, 2, 3))
+weights = {**right_weights, "body.2.weight": Tensor(swapped)}
+
+wrong = list(lbfgs(objective, start, goal=1e-8, max_iterations=150))
+print(f"the distance falls from {wrong[0].values[0]:.0f} to {wrong[-1].values[0]:.0f}, and stays")
+print(f"pixels lie between {wrong[-1].x[0, :784].min():.0f} and {wrong[-1].x[0, :784].max():.0f}")
+assert np.abs(wrong[-1].x[0, :784]).max() > 10
+assert wrong[-1].values[0] > max(1, 0.8 * wrong[-50].values[0])
+
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.7), width_ratios=[1, 1, 2.2], layout="constrained")
+for ax, state, title in (
+    (axes[0], states[-1], "right weights"),
+    (axes[1], wrong[-1], "swapped axes"),
+):
+    ax.imshow(state.x[0, :784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
+    ax.set_title(title)
+    ax.axis("off")
+axes[2].semilogy(distances, color="#0072B2", label="right weights")
+axes[2].semilogy([state.values[0] for state in wrong], color="#D55E00", label="swapped axes")
+axes[2].set(xlabel="step", ylabel="distance")
+axes[2].legend(frameon=False)
+axes[2].spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# The symptom: the distance falls at first, and then comes to rest far above zero. The picture is
+# noise, and gets wilder. It looks like a failure of the minimiser. One could spend days on line
+# searches and starts.
+#
+# Here is what to do first, before any attack. Make a gradient of a picture that you *do* know, by
+# the same way as the client's, and put that picture in. **At the truth the distance must be zero.**
+# If it is not, there is nothing to be found, and no minimiser will help:
+
+
+# %%
+def at_the_truth():
+    logits = np.where(one_hot(label, 10) > 0, 50.0, 0.0)  # softmax makes it a 1 and nine zeros
+    value, slope = objective(np.concatenate([truth.ravel(), logits[0]])[None], None)
+    return value[0], np.abs(slope).max()
+
+
+value, slope = at_the_truth()
+print(f"swapped axes:  distance {value:.1f}, slope {slope:.1f}")
+assert value > 100
+
+weights = right_weights
+value, slope = at_the_truth()
+print(f"right weights: distance {value:.1f}, slope {slope:.1f}")
+assert value < 1e-20 and slope < 1e-9
+
+# %% [markdown]
+# It is the same test for a loss that was divided by two, a network in another mode, or a label that
+# was counted from one.
+#
+# ## What to remember
+#
+# - A gradient is a system of equations for the data that it was made from. Here there are enough of
+#   them.
+# - The attack is: compute the same for a dummy, measure the distance, go downhill.
+# - Before you attack, put the truth in.
+#
+# And what to keep in mind: this attacker knows the network, its weights, and the exact gradient of
+# *one* picture. With many pictures at once, with noise on the gradient, or with a sum over many
+# clients it gets harder. Lessons 9 to 13 look at that.
+#
+# The real things are [`tinyleak/attack/matching.py`](../tinyleak/attack/matching.py) and
+# [`tinyleak/attack/dlg.py`](../tinyleak/attack/dlg.py).
+#
+# ## Exercise
+#
+# Many networks use $\max(0, x)$ in place of the sigmoid, called **relu**. What is its second
+# derivative? Ask `grad`. Then let `LeNet(activation="relu")` be the model, and attack with 100
+# iterations (`attack` takes `settings=Settings(iterations=100)`). What comes out, and why?
+#
+# <details><summary>Solution to the exercise of lesson 7</summary>
+#
+# The more pairs, the fewer steps: about 480, 290 and 240. For a function as costly as the attack's
+# that is a bargain, and so tinyleak keeps 100.
+#
+# ```python
+# def chain(x, rows):
+#     wall = x[:, 1:] - x[:, :-1] ** 2
+#     heights = ((1 - x[:, :-1]) ** 2 + 100 * wall**2).sum(axis=1)
+#     slopes = np.zeros_like(x)
+#     slopes[:, :-1] += -2 * (1 - x[:, :-1]) - 400 * x[:, :-1] * wall
+#     slopes[:, 1:] += 200 * wall
+#     return heights, slopes
+#
+#
+# start = np.tile([-1.2, 1.0], 25)[np.newaxis]
+# counts = []
+# for pairs_kept in (1, 5, 100):
+#     *_, end = lbfgs(chain, start, history=pairs_kept, goal=1e-12)
+#     assert end.values[0] <= 1e-12
+#     counts.append(end.iterations[0])
+# assert counts[0] > 1.3 * counts[1] > 1.3 * counts[2]
+# ```
+#
+# </details>
