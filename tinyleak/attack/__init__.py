@@ -13,12 +13,14 @@ from tinyleak.attack.matching import (
 )
 from tinyleak.attack.result import Frame, Progress, Reconstruction
 from tinyleak.attack.run import starting_point
+from tinyleak.attack.scale import LossScale, infer_loss_scale
 from tinyleak.attack.settings import Method, Settings
 
 __all__ = [
     "Frame",
     "Jacobian",
     "LabelInference",
+    "LossScale",
     "Matching",
     "Method",
     "Model",
@@ -30,6 +32,7 @@ __all__ = [
     "attack_many",
     "first_layer_input",
     "infer_labels",
+    "infer_loss_scale",
     "parameter_gradients",
     "separate_inputs",
     "squared_distance",

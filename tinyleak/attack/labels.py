@@ -105,7 +105,7 @@ def infer_labels(
     if batch == 1:
         signed = getattr(model, "activation", None) not in NON_NEGATIVE
         return _one_label(by_weight, by_bias, signed)
-    logits = _logits(model, params, _stand_ins(model) if probes is None else probes)
+    logits = logits_of(model, params, stand_ins(model) if probes is None else probes)
     shift = 0.0 if bias is None else to_numpy(params[bias])
     estimate, error = _estimate(
         softmax(Tensor(logits)).data,
@@ -223,7 +223,12 @@ def _whole_counts(estimate: Array, error: float, batch: int) -> LabelInference:
     return LabelInference(np.repeat(np.arange(len(counts)), counts), counts, "counts", warning)
 
 
-def _logits(model: Model, params: Mapping[str, Array], images: Array) -> Array:
+def logits_of(model: Model, params: Mapping[str, Array], images: Array) -> Array:
+    """Return what the network says of images (M, C, H, W): (M, K), in float64.
+
+    Raises:
+        ValueError: they are no images for the model.
+    """
     if images.ndim != 4 or images.shape[1:] != model.image_shape or len(images) == 0:
         raise ValueError(
             f"probes of shape {images.shape} were given; {model} needs (M, *{model.image_shape})"
@@ -237,7 +242,7 @@ def _logits(model: Model, params: Mapping[str, Array], images: Array) -> Array:
     )
 
 
-def _stand_ins(model: Model) -> Array:
+def stand_ins(model: Model) -> Array:
     """Draw smooth noise, cut off so that much of it is black as images are: (M, C, H, W)."""
     rng = np.random.default_rng(0)
     channels, height, width = model.image_shape

@@ -1,0 +1,74 @@
+"""The factor on a client's loss, told from the last layer's gradient."""
+
+from __future__ import annotations
+
+import pytest
+
+from tinyleak.attack import LossScale, infer_loss_scale
+from tinyleak.nn import MLP, LeNet
+from tinyleak.victim import share
+
+SHAPE = (1, 10, 10)
+
+
+def client(model, rng, batch, scheme="default"):
+    params = model.init(rng, scheme)
+    labels = rng.integers(0, model.classes, batch)
+    return params, share(model, params, rng.random((batch, *SHAPE)), labels).gradients
+
+
+def times(gradients, factor):
+    return {name: factor * gradient for name, gradient in gradients.items()}
+
+
+@pytest.mark.parametrize("factor", [1.0, 8.0, 1e-3, -0.05])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softplus"])
+@pytest.mark.parametrize("scheme", ["default", "uniform"])
+def test_for_one_image_it_is_exact(rng, factor, activation, scheme) -> None:
+    for model in (LeNet(SHAPE, 7, activation), MLP(SHAPE, 2, activation, (20,))):
+        if model.classes == 2 and factor < 0:
+            continue
+        params, gradients = client(model, rng, 1, scheme)
+        found = infer_loss_scale(model, params, times(gradients, factor))
+        assert found is not None
+        assert found.exact
+        assert found.factor == pytest.approx(factor, rel=1e-6)
+
+
+@pytest.mark.parametrize("batch", [2, 4, 8])
+def test_a_mean_and_a_sum_over_a_batch_are_told_apart(rng, batch) -> None:
+    model = LeNet(SHAPE, 10)
+    params, gradients = client(model, rng, batch)
+    assert infer_loss_scale(model, params, gradients, batch) == LossScale(1.0, exact=True)
+    summed = infer_loss_scale(model, params, times(gradients, batch), batch)
+    assert summed == LossScale(float(batch), exact=True)
+
+
+def test_another_factor_of_a_batch_is_an_estimate(rng) -> None:
+    model = LeNet(SHAPE, 10)
+    params, gradients = client(model, rng, 4)
+    found = infer_loss_scale(model, params, times(gradients, 0.3), 4)
+    assert found is not None
+    assert not found.exact
+    assert found.factor == pytest.approx(0.3, rel=0.05)
+
+
+def test_where_predictions_depend_on_the_images_nothing_is_said_to_be_exact(rng) -> None:
+    model = MLP(SHAPE, 10, "tanh", (30,))
+    params, gradients = client(model, rng, 4, "uniform")
+    found = infer_loss_scale(model, params, gradients, 4)
+    assert found is None or not found.exact
+
+
+def test_noise_on_the_last_layer_is_not_taken_for_a_factor(rng) -> None:
+    model = LeNet(SHAPE, 10)
+    params, gradients = client(model, rng, 1)
+    noisy = {name: g + 0.1 * rng.standard_normal(g.shape) for name, g in gradients.items()}
+    assert infer_loss_scale(model, params, noisy) is None
+
+
+def test_a_gradient_of_zeros_says_nothing(rng) -> None:
+    model = LeNet(SHAPE, 10)
+    params, gradients = client(model, rng, 2)
+    assert infer_loss_scale(model, params, times(gradients, 0.0), 2) is None
+    assert infer_loss_scale(model, params, times(gradients, 0.0), 1) is None
