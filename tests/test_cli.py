@@ -392,6 +392,7 @@ def test_the_network_is_made_for_the_data(tmp_path: Path) -> None:
     (tmp_path / "test.bin").write_bytes(bytes([0, 42]) + bytes(3072))
     given = ["attack", "--data", "cifar100", "--data-dir", str(tmp_path)]
     args = build_parser().parse_args(given)
+    options.fill_simulated(args)
     dataset = options.read_data(args)
     assert options.build_model(args, dataset) == LeNet((3, 32, 32), classes=100)
     assert dataset.labels.tolist() == [42]

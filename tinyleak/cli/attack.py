@@ -1,6 +1,7 @@
 """`tinyleak attack`: a client with known images shares its gradient, and the attack recovers them.
 
-The client is simulated, so that the reconstruction can be judged by the truth.
+The client is simulated, so that the reconstruction can be judged by the truth; unless --weights
+and --gradients are a real one's (`attack_files`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import get_args
 
 from tinyleak.attack import Method, attack
+from tinyleak.cli.attack_files import run_on_files
 from tinyleak.cli.attacker import add_attacker_options, equip, read_defenses
+from tinyleak.cli.client import add_client_options, has_files
 from tinyleak.cli.directory import output_directory
 from tinyleak.cli.options import (
     SCHEMES,
@@ -20,6 +23,7 @@ from tinyleak.cli.options import (
     add_recipe_options,
     build_model,
     build_settings,
+    fill_simulated,
     read_data,
     take_batch,
     whole_number,
@@ -36,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_data_options(parser)
     add_network_options(parser)
+    add_client_options(parser)
     add_recipe_options(parser)
     add_attacker_options(parser)
     group = parser.add_argument_group("how it is run")
@@ -79,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
+    if has_files(args):
+        return run_on_files(args)
+    fill_simulated(args)
     with output_directory(args.out, force=args.force) as directory:
         settings = build_settings(args)
         defenses = read_defenses(args)

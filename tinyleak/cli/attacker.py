@@ -57,9 +57,8 @@ def add_attacker_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--labels",
         choices=("optimise", "infer", "known"),
-        default="optimise",
         help="find the labels with the images, read them off the last layer's gradient first, or "
-        "be told them (default: %(default)s)",
+        "be told them (default: optimise; with files infer, where that can be trusted)",
     )
 
 
@@ -85,11 +84,7 @@ def equip(
     defenses: list[Defense],
 ) -> Attacker:
     """Return what the attacker that was asked for brings; say so if labels are a guess."""
-    settings = replace(settings, smoothness=args.smoothness)
-    precision = None
-    if args.aware:
-        precision, direction = knowledge(defenses, victim.gradients, args.batch)
-        settings = replace(settings, direction=direction)
+    settings, precision = aim(args, settings, defenses, victim.gradients, args.batch)
     if args.labels == "infer":
         inference = infer_labels(model, victim.params, victim.gradients, args.batch)
         if inference.warning is not None:
@@ -97,3 +92,18 @@ def equip(
         return Attacker(settings, inference.labels.tolist(), precision, inference)
     labels = victim.labels.tolist() if args.labels == "known" else None
     return Attacker(settings, labels, precision, None)
+
+
+def aim(
+    args: argparse.Namespace,
+    settings: Settings,
+    defenses: list[Defense],
+    gradients: dict[str, Array],
+    batch: int,
+) -> tuple[Settings, dict[str, Array] | None]:
+    """Return how closely the attacker wants which part of a gradient matched, and how it looks."""
+    settings = replace(settings, smoothness=args.smoothness)
+    if not args.aware:
+        return settings, None
+    precision, direction = knowledge(defenses, gradients, batch)
+    return replace(settings, direction=direction), precision

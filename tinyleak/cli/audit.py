@@ -19,6 +19,13 @@ from tinyleak.audit.words import lines, meaning, table
 from tinyleak.backend import Array
 from tinyleak.cli.audit_text import run_text
 from tinyleak.cli.directory import output_directory
+from tinyleak.cli.files import (
+    ACTIVATION,
+    add_rename_option,
+    gather_notes,
+    read_matching,
+    read_network,
+)
 from tinyleak.cli.options import (
     IMAGE_CLASSES,
     IMAGE_SHAPE,
@@ -30,17 +37,14 @@ from tinyleak.cli.options import (
 from tinyleak.cli.paragraphs import WIDTH, paragraphs
 from tinyleak.cli.result import readable
 from tinyleak.data import Dataset
-from tinyleak.data.tensors import read_notes, read_tensors
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
 from tinyleak.nn.init import draw
-from tinyleak.nn.models import match_names, model_from_shapes
 from tinyleak.report import write_json
 
 NAME = "audit"
 SUMMARY = "say what to expect of a network's gradient, without attacking it"
 
 FILES = ("audit.json", "audit.html")
-ACTIVATION = "sigmoid"
 TEXT = "text"
 
 
@@ -122,15 +126,7 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
         choices=ACTIVATIONS,
         help=f"the weights do not tell (default: as the notes beside them say, else {ACTIVATION})",
     )
-    group.add_argument(
-        "--rename",
-        metavar="FROM=TO",
-        type=_renaming,
-        action="append",
-        default=[],
-        help="what a tensor, or a layer, of the files is called in the model, where names and "
-        "shapes leave that open; may be repeated",
-    )
+    add_rename_option(group)
     group.add_argument(
         "--init",
         choices=SCHEMES,
@@ -225,26 +221,14 @@ def _network(args: argparse.Namespace) -> tuple[LeNet | MLP, dict[str, Array]]:
             "--init and --seed say how weights are drawn, but they come from --weights; leave one "
             "of the two out"
         )
-    tensors = read_tensors(args.weights)
-    shapes = {name: array.shape for name, array in tensors.items()}
-    activation = args.activation or read_notes(args.weights).get("activation", ACTIVATION)
-    model = model_from_shapes(args.model, shapes, args.shape, args.classes, activation)
-    return model, _matched(model, tensors, args.rename, "weights")
+    return read_network(args, gather_notes(args.weights), args.batch)
 
 
 def _gradients(args: argparse.Namespace, model: Model) -> dict[str, Array] | None:
     """Return the shared gradient, by the model's names, if there is one."""
     if args.gradients is None:
         return None
-    return _matched(model, read_tensors(args.gradients), args.rename, "gradients")
-
-
-def _matched(
-    model: Model, tensors: dict[str, Array], rename: list[tuple[str, str]], what: str
-) -> dict[str, Array]:
-    shapes = {name: array.shape for name, array in tensors.items()}
-    names = match_names(model.shapes, shapes, dict(rename), what)
-    return {name: tensors[old] for name, old in names.items()}
+    return read_matching(args, model, args.gradients, "gradients")
 
 
 def _source(args: argparse.Namespace) -> Dataset:
@@ -302,11 +286,3 @@ def _variance(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no variance of 0 or more")
     return number
-
-
-def _renaming(text: str) -> tuple[str, str]:
-    """Parse a renaming."""
-    old, equals, new = text.partition("=")
-    if not (old and equals and new):
-        raise argparse.ArgumentTypeError(f"{text!r} is no renaming FROM=TO")
-    return old, new

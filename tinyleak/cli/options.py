@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,18 @@ ACTIVATIONS = ("sigmoid", "tanh", "softplus")
 SCHEMES = {"U": "uniform", "default": "default"}
 RECIPES: dict[str, Callable[[], Settings]] = {"default": Settings, "paper": Settings.paper}
 IMAGE_SHAPE, IMAGE_CLASSES = (1, 28, 28), 10
+REDUCTIONS = ("mean", "sum")
+
+SIMULATED: dict[str, Any] = {
+    "data": "glyphs",
+    "index": 0,
+    "batch": 1,
+    "model": "lenet",
+    "activation": "sigmoid",
+    "init": "U",
+    "labels": "optimise",
+}
+"""What a simulated client is like unless its options say otherwise."""
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +42,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--data",
         choices=data.NAMES,
-        default="glyphs",
         help="glyphs: built-in digits; portrait: one built-in RGB photograph; "
-        "mnist, cifar100: test splits (default: %(default)s)",
+        "mnist, cifar100: test splits (default: glyphs)",
     )
     source.add_argument("--image", metavar="FILE", type=Path, help="an image file instead")
     group.add_argument(
@@ -58,15 +70,13 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--index",
         metavar="I",
         type=whole_number(0),
-        default=0,
-        help="the first image (default: %(default)s)",
+        help="the first image (default: 0)",
     )
     group.add_argument(
         "--batch",
         metavar="N",
         type=whole_number(1),
-        default=1,
-        help="how many images, I to I+N-1 (default: %(default)s)",
+        help="how many images, I to I+N-1 (default: 1)",
     )
     group.add_argument(
         "--label",
@@ -79,18 +89,23 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Which network the client trains."""
     group = parser.add_argument_group("the client's network")
-    group.add_argument(
-        "--model", choices=MODELS, default="lenet", help="(default: %(default)s, the paper's)"
-    )
-    group.add_argument(
-        "--activation", choices=ACTIVATIONS, default="sigmoid", help="(default: %(default)s)"
-    )
+    group.add_argument("--model", choices=MODELS, help="(default: lenet, the paper's)")
+    group.add_argument("--activation", choices=ACTIVATIONS, help="(default: sigmoid)")
     group.add_argument(
         "--init",
         choices=SCHEMES,
-        default="U",
-        help="weights from U(-0.5, 0.5), or as PyTorch does by default (default: %(default)s)",
+        help="weights from U(-0.5, 0.5), or as PyTorch does by default (default: U)",
     )
+
+
+def fill_simulated(args: argparse.Namespace) -> None:
+    """Give the options of a simulated client that were left out what `SIMULATED` says.
+
+    The parser leaves them None, so that it shows whether they were given.
+    """
+    for name, default in SIMULATED.items():
+        if getattr(args, name, default) is None:
+            setattr(args, name, default)
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:

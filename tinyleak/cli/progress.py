@@ -24,12 +24,12 @@ FORMAT = "iteration {n_fmt}/{total_fmt} |{bar}| {desc}, {elapsed}"
 
 @contextmanager
 def progress_bar(
-    truth: Array, settings: Settings, *, quiet: bool = False
+    truth: Array | None, settings: Settings, *, quiet: bool = False
 ) -> Iterator[Callable[[Progress], None] | None]:
     """Give an attack's `on_progress` that draws a bar on the standard error, if it is a terminal.
 
     Args:
-        truth: (N, C, H, W), what the attack is to find.
+        truth: (N, C, H, W), what the attack is to find, if that is known.
         settings: the attack's.
         quiet: draw none anyway.
     """
@@ -48,7 +48,7 @@ def progress_bar(
 class Meter:
     """Moves a tqdm bar along, and says how close the attack is; most calls return at once."""
 
-    def __init__(self, bar: Any, truth: Array) -> None:
+    def __init__(self, bar: Any, truth: Array | None) -> None:
         self.bar, self.truth = bar, truth
         self.due = 0.0
 
@@ -58,15 +58,16 @@ class Meter:
         if now < self.due:
             return
         self.bar.n = progress.iteration
-        error = self.error(progress.images())
-        self.bar.set_description_str(
-            f"distance {progress.distance:.1e}, MSE {error:.1e}", refresh=True
-        )
+        said = f"distance {progress.distance:.1e}"
+        if self.truth is not None:
+            said += f", MSE {self.error(progress.images()):.1e}"
+        self.bar.set_description_str(said, refresh=True)
         finished = time.perf_counter()
         self.due = finished + min(max(SOONEST, LEISURE * (finished - now)), LATEST)
 
     def error(self, images: Array) -> float:
         """Return the mean squared error of the whole batch, in the order that fits best."""
+        assert self.truth is not None, "without a truth there is no error"
         if len(images) > 1:
             images = images[match_batch(images, self.truth)]
         return float(mse(images, self.truth).mean())

@@ -87,7 +87,7 @@ class Result:
                 "labels": args.labels,
                 "device": args.device,
             },
-            "versions": _versions(args.device),
+            "versions": versions(args.device),
         }
 
     def write(self, directory: Path) -> None:
@@ -148,8 +148,8 @@ class Result:
             **self._defended(),
             "result": f"{verdict}: {found.reason} after {found.iterations} iterations",
             "error": f"MSE {_range(outcome.mse, '.1e')}, PSNR {_range(outcome.psnr, '.1f')} dB",
-            "label" if count == 1 else "labels": _listed(outcome.labels)
-            + (" (right)" if right else f" (in truth {_listed(self.victim.labels)})"),
+            "label" if count == 1 else "labels": listed(outcome.labels)
+            + (" (right)" if right else f" (in truth {listed(self.victim.labels)})"),
             "distance": f"{found.distance:.1e} between the gradients",
             "cost": f"{found.evaluations} evaluations, {found.seconds:.1f} s",
             "files": "none (--out DIR writes the result, pictures and a player)"
@@ -165,7 +165,8 @@ class Result:
         return {"defended": f"{', '.join(self.args.defense)}; the attacker {knows}"}
 
 
-def _versions(device: str) -> dict[str, str]:
+def versions(device: str) -> dict[str, str]:
+    """Return the versions of all that has a say in the numbers."""
     versions = {
         "tinyleak": __version__,
         "python": platform.python_version(),
@@ -194,5 +195,6 @@ def _range(values: Array, form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _listed(labels: Array) -> str:
+def listed(labels: Array) -> str:
+    """Return labels as text."""
     return " ".join(map(str, labels))

@@ -1,0 +1,101 @@
+"""Whether what an attack found explains the shared gradient: the only test where no truth is known.
+
+The images and labels found make a gradient of their own. They are what the client had, or as good,
+if that differs from the shared one by no more than what is wrong with the shared one itself: the
+rounding of the numbers it was computed and saved in, and noise, of which the last layer tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.attack import Reconstruction, parameter_gradients
+from tinyleak.audit.shared import noise_variance
+from tinyleak.backend import Array
+from tinyleak.cli.client import Client
+from tinyleak.tensor import Tensor
+
+MARGIN = 10.0
+"""The client's additions may have been in another order, and so rounded otherwise."""
+
+NOISE_MARGIN = 2.0
+"""Noise is estimated from one layer."""
+
+LEAST = 1e-16
+"""A distance so small needs no excuse."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How well images and labels explain a gradient.
+
+    Attributes:
+        distance: ‖found − shared‖² / ‖shared‖².
+        tolerance: what it may be.
+        noisy: whether that is because of noise, beyond any rounding.
+        factor: what the shared gradient is of the gradient of the mean loss.
+    """
+
+    distance: float
+    tolerance: float
+    noisy: bool
+    factor: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the gradient is explained."""
+        return self.distance <= self.tolerance
+
+
+def explain(
+    client: Client, found: Reconstruction, precision: Mapping[str, Array] | None = None
+) -> Explained:
+    """Compare the gradient that was found with the one that was shared.
+
+    Args:
+        client: whose it is.
+        found: by the attack.
+        precision: what each entry's squared difference was multiplied with, by name, or None.
+    """
+    shared = _row(client.shared)
+    exact = _row(_gradient(client, found, "float64"))
+    weight = np.ones_like(shared) if precision is None else _row(precision)
+    length = float(weight @ shared**2)
+    factor = client.factor
+    if not client.exact:
+        stretch = float(weight @ (exact * shared)) / float(weight @ exact**2)
+        exact, factor = exact * stretch, factor * stretch
+    rounding = _rounding(client, found, exact, weight) / length
+    noise = (noise_variance(client.model, client.shared) or 0.0) * float(weight.sum()) / length
+    usual = max(LEAST, MARGIN * rounding)
+    return Explained(
+        distance=float(weight @ (exact - shared) ** 2) / length,
+        tolerance=max(usual, NOISE_MARGIN * noise),
+        noisy=NOISE_MARGIN * noise > MARGIN * usual,
+        factor=factor,
+    )
+
+
+def _rounding(client: Client, found: Reconstruction, exact: Array, weight: Array) -> float:
+    """Return how far rounding, as the client's, takes the gradient that was found."""
+    if client.dtype == "float64":
+        return 0.0
+    if client.dtype == "float16":
+        return float(weight @ (exact.astype(np.float16) - exact) ** 2)
+    plain = _row(_gradient(client, found, "float64"))
+    return float(weight @ (_row(_gradient(client, found, "float32")) - plain) ** 2)
+
+
+def _gradient(client: Client, found: Reconstruction, dtype: str) -> dict[str, Array]:
+    params = {name: Tensor(array.astype(dtype)) for name, array in client.params.items()}
+    images, labels = (Tensor(array.astype(dtype)) for array in (found.images, found.soft_labels))
+    with np.errstate(all="ignore"):
+        gradients = parameter_gradients(client.model, params, images, labels)
+    return {name: gradient.data for name, gradient in gradients.items()}
+
+
+def _row(arrays: Mapping[str, Array]) -> Array:
+    return np.concatenate([np.asarray(arrays[name], dtype=float).ravel() for name in arrays])
