@@ -125,8 +125,8 @@ print(y)
 assert np.isclose(our_cross_entropy(z.data, y), float(cross_entropy(z, Tensor(y))))
 
 # %% [markdown]
-# A network that knows nothing says 0.1 for every digit. Then the loss is $-\log 0.1 = \log 10 ≈
-# 2.303$, whatever the picture. Remember that number. We shall meet it again.
+# A network that knows nothing says 0.1 for every digit. Then the loss is
+# $-\log 0.1 = \log 10 ≈ 2.303$, whatever the picture. Remember that number. We shall meet it again.
 
 # %%
 assert np.isclose(our_cross_entropy(np.zeros((4, 10)), y), np.log(10))

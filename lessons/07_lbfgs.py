@@ -60,8 +60,8 @@ assert len(small_steps) - 1 == 15_068
 # entries. So we look for something cheaper. Let $H$ stand for our idea of $A^{-1}$. We keep the
 # last few pairs $(s, y)$ and demand that $H$ explains the newest one: $H y = s$.
 #
-# The formula for that is by Broyden, Fletcher, Goldfarb and Shanno, which makes BFGS. With $ρ = 1 /
-# ⟨s, y⟩$, the new $H$ is
+# The formula for that is by Broyden, Fletcher, Goldfarb and Shanno, which makes BFGS. With
+# $ρ = 1 / ⟨s, y⟩$, the new $H$ is
 #
 # $(I - ρ s y^T) H (I - ρ y s^T) + ρ s s^T$.
 #
@@ -318,10 +318,10 @@ assert slopes[6] < 0 < slopes[7], "this direction goes up"
 # find out why, print the slope along the direction, as above. It is *positive*: L-BFGS proposes to
 # go up. No step length can help then.
 #
-# How did that come about? Look at the pair of the step before. Along it the slope fell, so $⟨s, y⟩
-# < 0$: the ground curved downwards. From such a pair $H$ learns that down is up. The second test
-# prevents it. It demands a slope that is closer to zero than before, so the slope has risen, and
-# $⟨s, y⟩ > 0$.
+# How did that come about? Look at the pair of the step before. Along it the slope fell, so
+# $⟨s, y⟩ < 0$: the ground curved downwards. From such a pair $H$ learns that down is up. The second
+# test prevents it. It demands a slope that is closer to zero than before, so the slope has risen,
+# and $⟨s, y⟩ > 0$.
 
 # %%
 s, y = stuck[7] - stuck[6], gradient(stuck[7]) - gradient(stuck[6])
