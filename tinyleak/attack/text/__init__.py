@@ -26,21 +26,29 @@ from tinyleak.attack.text.client import (
     share_text,
 )
 from tinyleak.attack.text.result import Found, OnReading, Reading, TextResult, judge
+from tinyleak.attack.text.rows import rows
+from tinyleak.attack.text.space import RowSpace
+from tinyleak.attack.text.span import candidates, first_space, span
 from tinyleak.attack.text.train import train
 
 __all__ = [
     "METHODS",
     "Found",
     "Reading",
+    "RowSpace",
     "SharedText",
     "TextClient",
     "TextResult",
     "attack",
+    "candidates",
     "choose_hidden",
+    "first_space",
     "judge",
     "masked_count",
     "masked_gradients",
+    "rows",
     "share_text",
+    "span",
     "train",
 ]
 
@@ -59,13 +67,13 @@ class Method(Protocol):
         """Find the sentences; `seed` decides all that is drawn at random."""
 
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {"rows": rows, "span": span}
 """Every attack by its name."""
 
 
 def attack(
     client: TextClient,
-    method: str = "span+match",
+    method: str = "span",
     *,
     seed: int = 0,
     on_reading: OnReading | None = None,

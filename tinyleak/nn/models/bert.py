@@ -193,11 +193,14 @@ class Bert:
     def head(self, params: Mapping[str, Tensor], encoded: Tensor) -> Tensor:
         """Return the logits (…, N, T, V) of encoded tokens (…, N, T, d), each by itself."""
         *leading, batch, length, width = encoded.shape
-        x = reshape(encoded, (*leading, batch * length, width))
-        x = self._activate(_apply(params, "cls.predictions.transform.dense", x))
-        x = self._normalise(params, "cls.predictions.transform.LayerNorm", x)
+        x = self.transform(params, reshape(encoded, (*leading, batch * length, width)))
         logits = linear(x, params[WORDS], params[OUTPUT_BIAS])
         return reshape(logits, (*logits.shape[:-2], batch, length, self.vocabulary))
+
+    def transform(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Return what is held against the embedding table, (…, N, d), of encoded (…, N, d)."""
+        x = self._activate(_apply(params, "cls.predictions.transform.dense", x))
+        return self._normalise(params, "cls.predictions.transform.LayerNorm", x)
 
     def _attend(
         self,

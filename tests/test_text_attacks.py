@@ -1,0 +1,174 @@
+"""The exact attacks on text, `rows` and `span`, and the row space that `span` reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyleak.attack import text
+from tinyleak.attack.text import arrange
+from tinyleak.attack.text.hidden import fill_in
+from tinyleak.attack.text.space import RowSpace
+from tinyleak.backend import Array
+from tinyleak.data.text import load_tokenizer
+from tinyleak.defenses import parse
+from tinyleak.nn.models.bert import POSITIONS, WORDS, Bert
+
+TOKENIZER = load_tokenizer()
+MODEL = Bert(len(TOKENIZER))
+UNTRAINED = MODEL.init(np.random.default_rng(0))
+
+
+def moved() -> dict[str, Array]:
+    """Weights of which none is zero or one, as after training, and larger."""
+    rng = np.random.default_rng(1)
+    drawn = MODEL.init(rng, std=0.1)
+    return {name: a + 0.05 * rng.standard_normal(a.shape) for name, a in drawn.items()}
+
+
+WEIGHTS = {"untrained": UNTRAINED, "moved": moved()}
+
+
+def client(sentences: list[str], weights: str = "untrained", **options) -> text.TextClient:
+    return text.share_text(
+        MODEL,
+        WEIGHTS[weights],
+        [TOKENIZER.encode(sentence) for sentence in sentences],
+        TOKENIZER.special,
+        rng=np.random.default_rng(3),
+        **options,
+    )
+
+
+def sentences(length: int, *which: int) -> list[str]:
+    return [TOKENIZER.sentences_of_length(length)[i] for i in which]
+
+
+class TestOneSentence:
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    @pytest.mark.parametrize("weights", WEIGHTS)
+    @pytest.mark.parametrize("length", [8, 16, 30])
+    @pytest.mark.parametrize("method", ["rows", "span"])
+    def test_every_word_is_found(self, method, length, weights, dtype) -> None:
+        made = client(sentences(length, 5), weights, dtype=dtype)
+        seen = []
+        result = text.attack(made, method, on_reading=seen.append)
+        np.testing.assert_array_equal(result.tokens_recovered, made.tokens)
+        assert result.succeeded
+        assert result.reason in ("every place names its word", "one word fits at each place")
+        assert [reading.iteration for reading in seen] == [0]
+        np.testing.assert_array_equal(seen[0].tokens, made.tokens)
+
+    def test_rows_looks_at_the_embedding_tables_alone_for_what_was_read(self) -> None:
+        made = client(sentences(16, 0))
+        others = {name: g for name, g in made.shared.gradients.items() if "attention" not in name}
+        gradients = {**{n: 0 * g for n, g in made.shared.gradients.items()}, **others}
+        assert text.attack(with_gradients(made, gradients), "rows").succeeded
+
+    def test_span_does_not_look_at_the_embedding_tables(self) -> None:
+        made = client(sentences(16, 0))
+        gradients = dict(made.shared.gradients)
+        gradients[WORDS], gradients[POSITIONS] = 0 * gradients[WORDS], 0 * gradients[POSITIONS]
+        assert text.attack(with_gradients(made, gradients), "span").succeeded
+
+    def test_noise_stops_span(self) -> None:
+        noise = np.random.default_rng(0)
+        made = client(sentences(16, 0), defenses=[parse("gaussian:1e-2")], noise=noise)
+        result = text.attack(made, "span")
+        assert not result.succeeded
+        assert result.reason == "the space leaves a choice"
+
+    @pytest.mark.parametrize(
+        ("method", "message"),
+        [
+            ("span", "30 tokens span all 24 numbers of a token's vector"),
+            ("rows", "30 tokens and 4 hidden ones span all 24 numbers"),
+        ],
+    )
+    def test_too_many_tokens_for_the_width(self, method: str, message: str) -> None:
+        narrow = Bert(len(TOKENIZER), layers=1, width=24, intermediate=8)
+        rng = np.random.default_rng(0)
+        tokens = [TOKENIZER.encode(sentences(30, 0)[0])]
+        made = text.share_text(narrow, narrow.init(rng), tokens, TOKENIZER.special, rng=rng)
+        with pytest.raises(ValueError, match=message):
+            text.attack(made, method)
+
+    @pytest.mark.parametrize(
+        ("method", "message"),
+        [("span", "gradient is zero, so it has no row space"), ("rows", "no row names a word")],
+    )
+    def test_a_gradient_of_zeros(self, method: str, message: str) -> None:
+        made = client(sentences(8, 0))
+        zeros = {name: 0 * gradient for name, gradient in made.shared.gradients.items()}
+        with pytest.raises(ValueError, match=message):
+            text.attack(with_gradients(made, zeros), method)
+
+
+def with_gradients(made: text.TextClient, gradients: dict[str, Array]) -> text.TextClient:
+    shared = made.shared
+    changed = text.SharedText(
+        shared.model, shared.params, gradients, shared.lengths, shared.special
+    )
+    return text.TextClient(changed, made.tokens, made.hidden)
+
+
+class TestBatch:
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    def test_span_tells_sentences_apart(self, dtype: str) -> None:
+        made = client(sentences(8, 2, 9, 14), "moved", dtype=dtype)
+        result = text.attack(made, "span")
+        np.testing.assert_array_equal(result.tokens_recovered, made.tokens)
+
+    def test_of_different_lengths_too(self) -> None:
+        made = client([*sentences(8, 2, 9), *sentences(10, 1)], "moved")
+        result = text.attack(made, "span")
+        np.testing.assert_array_equal(result.tokens_recovered, made.tokens)
+
+    def test_rows_names_the_words(self) -> None:
+        made = client(sentences(8, 2, 9, 14))
+        result = text.attack(made, "rows")
+        words = made.shared.words
+        assert set(made.tokens[words]) <= set(result.tokens_recovered[words])
+
+    def test_where_there_are_too_many_to_try_they_are_improved(self, monkeypatch) -> None:
+        monkeypatch.setattr(arrange, "MOST_TRIED", 4)
+        made = client(sentences(8, 2, 9), "moved")
+        vectors = text.candidates(made.shared)
+        space = text.first_space(made.shared)
+        inputs, sure = arrange.arrange(
+            made.shared, space.distances(vectors), space.holds(vectors), np.random.default_rng(0)
+        )
+        assert sure
+        read = np.where(made.hidden, TOKENIZER.special.mask, made.tokens)
+        assert {tuple(row) for row in inputs} == {tuple(row) for row in read}
+
+
+class TestHidden:
+    def test_without_a_hidden_place_nothing_is_filled_in(self) -> None:
+        made = client(sentences(8, 0))
+        assert fill_in(made.shared, made.tokens) is made.tokens
+
+
+class TestRowSpace:
+    RNG = np.random.default_rng(0)
+    INPUTS = RNG.standard_normal((5, 20))
+    GRADIENT = RNG.standard_normal((30, 5)) @ INPUTS
+
+    def test_inputs_lie_in_it_and_nothing_else(self) -> None:
+        space = RowSpace.of([self.GRADIENT], 5)
+        assert space.holds(self.INPUTS).all()
+        assert not space.holds(self.RNG.standard_normal((50, 20))).any()
+
+    def test_inputs_that_are_there_twice_take_one_direction(self) -> None:
+        space = RowSpace.of([self.GRADIENT], 9)
+        assert len(space.basis) == 5
+        assert space.holds(self.INPUTS).all()
+
+    @pytest.mark.parametrize("deviation", [1e-6, 1e-3])
+    def test_it_measures_the_noise(self, deviation: float) -> None:
+        noisy = self.GRADIENT + deviation * self.RNG.standard_normal(self.GRADIENT.shape)
+        space = RowSpace.of([noisy], 5)
+        scaled = deviation / np.linalg.norm(noisy)
+        assert space.noise == pytest.approx(scaled, rel=0.15)
+        ratios = space.distances(self.INPUTS) / space.expected(self.INPUTS)
+        assert np.all((ratios > 0.4) & (ratios < 2.5))

@@ -1,0 +1,70 @@
+"""The words behind [MASK], once it is known what the model has read.
+
+The loss reaches the network through its output layers, at the hidden places alone. Their first is
+linear, so the gradient by its weight and bias is Σ_m δ_m [h_m, 1]ᵀ over the hidden places m. What
+the model has read says what h_m is; and a few h_m are independent, so each δ_m follows. It says
+which word was right: δ_m is affine in the target, and every word of the vocabulary can be tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinyleak.attack.text.client import SharedText, attention
+from tinyleak.backend import Array
+from tinyleak.grad import grad
+from tinyleak.nn.losses import softmax
+from tinyleak.nn.models.bert import OUTPUT_BIAS, WORDS
+from tinyleak.ops import broadcast_to
+from tinyleak.tensor import Tensor
+
+LAYER = "cls.predictions.transform.dense"
+
+
+def encode(shared: SharedText, inputs: Array, lengths: Sequence[int]) -> Array:
+    """Return what the last layer says of each token that the model reads: (…, T, d) of (…, T)."""
+    params = exact_params(shared)
+    mask = attention(lengths)
+    return shared.model.encode(params, shared.model.embed(params, inputs), mask).data
+
+
+def exact_params(shared: SharedText) -> dict[str, Tensor]:
+    """Return the weights in float64, so that no rounding is added to the client's."""
+    return {name: Tensor(array.astype(float)) for name, array in shared.params.items()}
+
+
+def fill_in(shared: SharedText, inputs: Array) -> Array:
+    """Return what the model read, (N, T), with the most fitting word in place of each [MASK]."""
+    places = inputs == shared.special.mask
+    if not places.any():
+        return inputs
+    encoded = encode(shared, inputs, shared.lengths)[places]
+    tokens = inputs.copy()
+    tokens[places] = _best_words(shared, encoded)
+    return tokens
+
+
+def _best_words(shared: SharedText, encoded: Array) -> Array:
+    """Return the word that was right at each hidden place, (M,), from its encoding, (M, d)."""
+    known = np.concatenate([encoded, np.ones((len(encoded), 1))], axis=1)
+    by_bias = shared.gradients[f"{LAYER}.bias"][:, np.newaxis]
+    by_both = np.concatenate([shared.gradients[f"{LAYER}.weight"], by_bias], axis=1).astype(float)
+    found = by_both @ np.linalg.pinv(known)  # (d, M): δ_m in columns
+    found = found.T @ shared.params[f"{LAYER}.weight"]  # (M, d): by the encoding
+    wanted = _gradients_by_encoding(shared, encoded) / shared.masked  # (V, M, d)
+    return np.argmin(np.square(wanted - found).sum(axis=-1), axis=0)
+
+
+def _gradients_by_encoding(shared: SharedText, encoded: Array) -> Array:
+    """Return, for each word as the target, the loss's gradient by each encoding: (V, M, d)."""
+    params = exact_params(shared)
+    table, bias = params[WORDS].data, params[OUTPUT_BIAS].data
+    copies = broadcast_to(Tensor(encoded), shape=(len(table), *encoded.shape))
+    outputs = shared.model.transform(params, copies)
+    # By the logits z the gradient is softmax(z) − target, and z is linear in the outputs.
+    guesses = softmax(Tensor(outputs.data[0] @ table.T + bias)).data
+    by_outputs = (guesses @ table) - table[:, np.newaxis]
+    (gradients,) = grad(outputs, [copies], Tensor(by_outputs))
+    return gradients.data

@@ -1,0 +1,74 @@
+"""`span`: which words lie in the row space of the first layer's gradient, exactly.
+
+The first layer's query, key and value have the tokens' vectors as inputs, so these span the row
+space of their weights' gradients (see `tinyleak.attack.text.space`). A token's vector is one of
+finitely many: for place p and word v it is LayerNorm(E_v + P_p + S_0). Each is tried, and the
+words whose vectors lie in the space were there (DAGER: Petrov, Dimitrov, Baader, Müller and
+Vechev, "Exact Gradient Inversion for Language Models", NeurIPS 2024, sections 4.1 and 5).
+
+For one sentence that names every word in its place. For a batch it names the words at each place,
+and `tinyleak.attack.text.arrange` tells the sentences apart.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyleak.attack.text.arrange import arrange
+from tinyleak.attack.text.client import SharedText
+from tinyleak.attack.text.hidden import exact_params, fill_in
+from tinyleak.attack.text.result import Found, OnReading, Reading
+from tinyleak.attack.text.space import RowSpace
+from tinyleak.backend import Array
+from tinyleak.nn.models.bert import WORDS
+from tinyleak.tensor import Tensor
+
+ATTENTION = "bert.encoder.layer.0.attention.self"
+
+
+def span(
+    shared: SharedText, *, seed: int = 0, on_reading: OnReading | None = None, **options: Any
+) -> Found:
+    """Read the sentences off the row space of the first layer's gradient.
+
+    Raises:
+        ValueError: as many tokens as a token's vector has numbers, or more; a gradient of zeros.
+    """
+    space = first_space(shared)
+    vectors = candidates(shared)
+    distances = space.distances(vectors)
+    if len(shared.lengths) == 1:
+        inputs = np.argmin(distances, axis=1)[np.newaxis]
+        sure = bool((np.sum(space.holds(vectors), axis=1) == 1).all())
+    else:
+        allowed = space.holds(vectors)
+        inputs, sure = arrange(shared, distances, allowed, np.random.default_rng(seed))
+    tokens = fill_in(shared, inputs)
+    reading = Reading(0, tokens, float(np.min(distances, axis=1).max()))
+    if on_reading is not None:
+        on_reading(reading)
+    reason = "one word fits at each place" if sure else "the space leaves a choice"
+    return Found(tokens, [reading], reason)
+
+
+def first_space(shared: SharedText) -> RowSpace:
+    """Return the space that the tokens' vectors span, as far as the gradient tells.
+
+    Raises:
+        ValueError: as `RowSpace.of`.
+    """
+    gradients = [
+        shared.gradients[f"{ATTENTION}.{part}.weight"] for part in ("query", "key", "value")
+    ]
+    return RowSpace.of(gradients, sum(shared.lengths))
+
+
+def candidates(shared: SharedText) -> Array:
+    """Return what the first layer would see of each word at each place: (T, V, d)."""
+    params = exact_params(shared)
+    length = shared.shape[1]
+    table = params[WORDS].data[:, np.newaxis]
+    words = np.broadcast_to(table, (len(table), length, table.shape[-1]))
+    return np.swapaxes(shared.model.first_input(params, Tensor(words)).data, 0, 1)
