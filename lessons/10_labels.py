@@ -268,3 +268,19 @@ plt.show()
 # many images could one gradient determine at most? Count the numbers in the LeNet's gradient and
 # the numbers in one image, and divide. (`lenet.shapes` has all you need.) Is that a promise, or
 # only a limit? The next lesson comes close to it.
+#
+# <details><summary>Solution to the exercise of lesson 9</summary>
+#
+# With $n$ starts all fail with probability $0.2^n$. That is below $0.001$ from
+# $n = \log 0.001 / \log 0.2 = 4.3$ on, so it takes five.
+#
+# ```python
+# _, _, good = run_on([clients[seed] for seed in failed], failed + 1000, paper)
+# print(f"of {len(failed)} failures, {good.sum()} come out with one other start")
+# assert 0.6 < good.mean() < 1
+# assert 0.2**5 < 0.001 < 0.2**4
+# ```
+#
+# About as many as of all clients. So it was the start that failed, and not the client.
+#
+# </details>

@@ -1,4 +1,7 @@
-"""How close a reconstruction came to the truth."""
+"""How close a reconstruction came to the truth.
+
+Lesson: lessons/09_why_it_fails.py
+"""
 
 from __future__ import annotations
 

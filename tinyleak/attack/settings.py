@@ -1,4 +1,7 @@
-"""How an attack is run."""
+"""How an attack is run.
+
+Lesson: lessons/09_why_it_fails.py
+"""
 
 from __future__ import annotations
 
