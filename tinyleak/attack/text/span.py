@@ -8,6 +8,8 @@ Vechev, "Exact Gradient Inversion for Language Models", NeurIPS 2024, sections 4
 
 For one sentence that names every word in its place. For a batch it names the words at each place,
 and `tinyleak.attack.text.arrange` tells the sentences apart.
+
+Lesson: lessons/13_text.py
 """
 
 from __future__ import annotations

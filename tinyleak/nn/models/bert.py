@@ -6,6 +6,8 @@ Language Understanding" (2019), section 3. Parameters have the names and layouts
 
 Tokens enter as the rows of the embedding table that they stand for, since that is what an attacker
 can vary: `model(params, model.embed(params, tokens))`.
+
+Lesson: lessons/13_text.py
 """
 
 from __future__ import annotations

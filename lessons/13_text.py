@@ -1,0 +1,280 @@
+# %% [markdown]
+# # 13. Token for token: text
+#
+# *A word cannot be moved by a little, as a pixel can. Is a sentence safer than a picture?*
+#
+# So far the attacker went downhill, from noise to a picture. There is no way downhill from "cat" to
+# "house". In this lesson we read a whole sentence off a gradient, every word of it and each in its
+# place, and not one step is taken. It is linear algebra and a list of words.
+#
+# (The words are split into tokens by the library `tokenizers`: `pip install '.[text]'`.)
+
+# %%
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyleak import Tensor
+from tinyleak.attack.text import attack, masked_gradients, share_text
+from tinyleak.data.text import load_tokenizer
+from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS, Bert
+
+# %% [markdown]
+# ## From words to vectors
+#
+# A network for text has a list of words, its **vocabulary**. Ours has 500 entries. A frequent word
+# is one entry. A rare word is made of several pieces; `##` says that a piece continues the one
+# before. An entry is called a **token**. So a sentence is a row of numbers from 0 to 499.
+
+# %%
+tokenizer = load_tokenizer()
+SENTENCE = "My sister has a small house near the lake where we go every summer."
+tokens = tokenizer.encode(SENTENCE)
+print(*tokenizer.words(tokens))
+print(tokens)
+assert len(tokenizer) == 500 and len(tokens) == 23
+
+# %% [markdown]
+# Each token $v$ has a vector of 64 numbers, row $v$ of a table $E$. Each place $p$ in a sentence
+# has one too, row $p$ of a table $P$. The first layer sees their sum (and one more vector $S$, the
+# same everywhere), brought to mean 0 and variance 1:
+#
+# $x = normalise(E_v + P_p + S)$.
+#
+# The network is a BERT. What its layers do does not matter here. We need only this: the first thing
+# that happens to the vectors $x$ is that each is multiplied with the same matrices, called query,
+# key and value.
+
+# %%
+model = Bert(vocabulary=len(tokenizer))
+params = model.init(np.random.default_rng(0))
+
+
+def first_inputs(words, places):
+    """What the first layer sees of words at places, whole numbers that broadcast: (…, 64)."""
+    x = params[WORDS][words] + params[POSITIONS][places] + params[SEGMENTS][0]
+    return (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
+
+
+tensors = {name: Tensor(array) for name, array in params.items()}
+own = model.first_input(tensors, model.embed(tensors, tokens[np.newaxis]))
+assert np.allclose(first_inputs(tokens, np.arange(23)), own.data[0])
+
+# %% [markdown]
+# ## What the client does
+#
+# BERT learns by guessing. The client hides some tokens of its sentence behind a special one,
+# `[MASK]`, and the network must say what they were. The loss is the cross-entropy of lesson 6, with
+# 500 classes, at the hidden places. The client shares the gradient. `share_text` plays it.
+
+# %%
+client = share_text(model, params, [tokens], tokenizer.special, rng=np.random.default_rng(0))
+gradients = client.shared.gradients
+hidden = client.hidden[0]
+read = np.where(hidden, tokenizer.special.mask, tokens)  # what the network was given
+print(*tokenizer.words(read))
+assert hidden.sum() == 3
+
+# %% [markdown]
+# ## A gradient is a mixture of its inputs
+#
+# Lesson 10 had a layer with one input $x$. The gradient by its weight was $δ x^T$: each row is $x$
+# times a number. So we divided, and had $x$. Here the same weight $W$ meets 23 inputs, one for each
+# token, and the effects add up:
+#
+# $∂L/∂W = ∑_t δ_t x_t^T$.
+#
+# Now each row is a *mixture* of the 23 vectors, and there is nothing to divide. But a mixture of 23
+# vectors lies in the space that they span. It has 23 dimensions, in a room of 64. The rows of the
+# gradient show us that space, and nothing else is in it.
+#
+# The **singular value decomposition** finds it. It writes a matrix as a sum of as few products of a
+# column and a row as possible, with sizes. The rows are orthogonal to each other, and those with a
+# size that is not zero span the space.
+
+# %%
+SELF = "bert.encoder.layer.0.attention.self"
+by_weight = [gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
+rows = np.concatenate([g / np.linalg.norm(g) for g in by_weight])
+_, sizes, directions = np.linalg.svd(rows)
+print("the 23rd size:", f"{sizes[22]:.0e}", " the 24th:", f"{sizes[23]:.0e}")
+assert sizes[22] > 1e-5 and sizes[23] < 1e-14
+
+# %% [markdown]
+# ## Try every word
+#
+# We do not know the 23 vectors, only their space. But a vector of the sentence is not just any
+# vector. It belongs to one of 500 tokens, and we know the tables. So make the vector of *every*
+# token at *every* place, 11,500 in all, and ask of each how much of it sticks out of the space.
+
+
+# %%
+def sticking_out(x, basis):
+    """How much of each vector (…, d) is outside the space with these orthogonal rows: 0 to 1."""
+    outside = x - (x @ basis.T) @ basis
+    return np.linalg.norm(outside, axis=-1) / np.linalg.norm(x, axis=-1)
+
+
+candidates = first_inputs(np.arange(500), np.arange(23)[:, np.newaxis])
+distances = sticking_out(candidates, directions[:23])
+found = distances.argmin(axis=1)
+print(candidates.shape, "→", distances.shape)
+print(*tokenizer.words(found))
+
+assert np.array_equal(found, read), "every token, in its place"
+nearest, second = np.sort(distances, axis=1)[:, :2].T
+assert nearest.max() < 1e-12 and second.min() > 0.3
+
+# %% tags=["thumbnail"]
+places = np.arange(23)
+figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
+ax.semilogy(places, distances, "o", color="#AAAAAA", markersize=2)
+ax.semilogy(places, nearest, "o", color="#D55E00", markersize=7)
+for place, word in enumerate(tokenizer.words(found)):
+    ax.text(place, 1e-13, word, rotation=90, ha="center", va="bottom", fontsize=11)
+ax.set(xlabel="place in the sentence", ylabel="outside of the space", ylim=(1e-16, 10))
+ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# At each place there are 500 dots. Of 499 of them 30 % or more sticks out. Of one nothing does, but
+# for rounding. There is no doubt anywhere, and nothing was minimised.
+#
+# This is the idea of DAGER (Petrov, Dimitrov, Baader, Müller and Vechev, NeurIPS 2024).
+#
+# ## What was hidden
+#
+# Behind `[MASK]` the network saw nothing, so those vectors say nothing. But the hidden words are
+# the *labels*, and lesson 10 has taught that labels are never hidden. The last layer adds a bias to
+# the logits. Its gradient is the mean of $p - y$: negative only for words that were right.
+
+# %%
+negative = np.flatnonzero(gradients[OUTPUT_BIAS] < 0)
+print("hidden words:", *tokenizer.words(negative))
+assert set(negative) == set(tokens[hidden])
+
+# %% [markdown]
+# Which of the three stood where? There are six ways to order them. We try all: compute the gradient
+# that the client would have shared, and compare it with the one it did share. At the truth the
+# distance is zero (lesson 8).
+
+
+# %%
+def distance_if(guess):
+    """How far the gradient would be from the shared one, were `guess` behind the masks."""
+    targets = np.zeros((1, 23, 500))
+    targets[0, np.flatnonzero(hidden_places), guess] = 1
+    words = model.embed(tensors, found[np.newaxis])
+    theirs = masked_gradients(model, tensors, words, Tensor(targets), len(guess))
+    return sum(np.square(theirs[name].data - gradients[name]).sum() for name in gradients)
+
+
+hidden_places = found == tokenizer.special.mask
+orders = [list(order) for order in itertools.permutations(negative)]
+off = [distance_if(order) for order in orders]
+best = int(np.argmin(off))
+sentence = found.copy()
+sentence[hidden_places] = orders[best]
+print(tokenizer.decode(sentence))
+print("distances:", *(f"{value:.0e}" for value in off))
+
+assert np.array_equal(sentence, tokens), "token for token"
+assert off[best] < 1e-20 and np.sort(off)[1] > 1e-6
+
+# %% [markdown]
+# ## tinyleak's own
+#
+# The package calls this method `span`. It measures how much noise is on the gradient, finds the
+# hidden words without trying all orders, and tells the sentences of a batch apart.
+
+# %%
+own = attack(client, method="span")
+print(tokenizer.decode(own.tokens_recovered[0]))
+print(own.reason)
+assert np.array_equal(own.tokens_recovered[0], sentence)
+
+# %% [markdown]
+# ## Where one gets stuck
+#
+# A BERT of the usual size has vectors of 768 numbers. Ours have 64. Let us save some more, and take
+# 16:
+
+# %%
+small = Bert(vocabulary=len(tokenizer), width=16)
+params = small.init(np.random.default_rng(0))
+victim = share_text(small, params, [tokens], tokenizer.special, rng=np.random.default_rng(0))
+by_weight = [victim.shared.gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
+rows = np.concatenate([g / np.linalg.norm(g) for g in by_weight])
+_, _, directions = np.linalg.svd(rows)
+narrow = sticking_out(first_inputs(np.arange(500), np.arange(23)[:, np.newaxis]), directions[:23])
+print(*tokenizer.words(narrow.argmin(axis=1)))
+print(f"right: {(narrow.argmin(axis=1) == read).sum()} of 23")
+assert (narrow.argmin(axis=1) == read).sum() < 5
+
+# %% [markdown]
+# Nonsense. And the nearest words are *very* near, so one might believe it. The symptom shows when
+# one looks at all words and not only at the best:
+
+# %%
+print(f"nearest {narrow.min():.0e}, farthest {narrow.max():.0e}")
+assert narrow.max() < 1e-13
+
+# %% [markdown]
+# *Every* word fits. Twenty-three vectors in a room of 16 dimensions span the whole room, and
+# nothing can be outside of that. A test that everybody passes says nothing. So look at the second
+# best, always. And count: there must be fewer tokens than a vector has numbers. That is the limit
+# of this attack, and 768 is a long sentence.
+#
+# tinyleak counts:
+
+# %%
+try:
+    attack(victim, method="span")
+except ValueError as error:
+    print("ValueError:", error)
+else:
+    raise AssertionError("it should have refused")
+
+# %% [markdown]
+# ## What to remember
+#
+# - The gradient of a weight spans the space of the layer's inputs.
+# - Where the inputs are from a list, try the list. No minimiser is needed.
+# - A test is worth as much as its second best answer is far away.
+#
+# Noise on the gradient blurs the space, and with enough of it the test fails. Then one goes back to
+# minimising the distance between gradients, over vectors in place of pixels, as the paper did.
+#
+# The real things are [`tinyleak/attack/text/span.py`](../tinyleak/attack/text/span.py) and
+# [`tinyleak/attack/text/space.py`](../tinyleak/attack/text/space.py), and the network is
+# [`tinyleak/nn/models/bert.py`](../tinyleak/nn/models/bert.py).
+#
+# ## Exercise
+#
+# How much noise does it take? Add normal noise to `by_weight` of the wide network, of a standard
+# deviation that is a share of the gradient's typical entry: $10^{-6}$, $10^{-4}$, $10^{-2}$. Count
+# the tokens that are still found in their places.
+#
+# <details><summary>Solution to the exercise of lesson 12</summary>
+#
+# Only rows 2 and 7 have a gradient. The attacker knows which words were in the sentence, though not
+# in which order. Pruning half of the entries prunes zeros, since most are zero already.
+#
+# ```python
+# from tinyleak import ops
+#
+# rng = np.random.default_rng(12)
+# table = Tensor(rng.standard_normal((10, 4)))
+# looked_up = ops.take(table, np.array([2, 7, 7]), axis=-2)
+# (by_table,) = grad(ops.sum(looked_up * looked_up * looked_up), [table])
+# assert np.flatnonzero(np.abs(by_table.data).sum(axis=1)).tolist() == [2, 7]
+#
+# half = prune({"table": by_table.data}, 0.5)["table"]
+# assert np.array_equal(half, by_table.data)
+# ```
+#
+# In a BERT it is less plain. Its table is used once more, as the last layer, and through that every
+# row gets a gradient.
+#
+# </details>
