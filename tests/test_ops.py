@@ -19,6 +19,7 @@ from primitive_cases import CASES, Case, gradients, on_device, second_order, wei
 from tinyleak import ops
 from tinyleak.check import check_gradients
 from tinyleak.grad import grad, topological_order
+from tinyleak.program import trace
 from tinyleak.tensor import PRIMITIVES, Tensor
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -413,6 +414,21 @@ def test_arrays_without_elements() -> None:
     assert float(ops.sum(y)) == 0
     assert grad(ops.sum(y), [x])[0].shape == (0, 3)
     assert ops.concatenate([x, Tensor(np.ones((1, 3)))]).shape == (1, 3)
+
+
+@pytest.mark.parametrize("scratch", [1, 5_000, 10_000])
+def test_fold_in_slices_is_the_same_as_at_once(
+    scratch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fold(x: Tensor) -> Tensor:
+        return ops.fold(ops.transpose(x, (0, 2, 1, 3, 4)), (4, 5), padding=(1, 0))
+
+    windows = np.random.default_rng(0).normal(size=(3, 5, 5, 2, 4, 2, 3))
+    at_once = fold(Tensor(windows)).data
+    monkeypatch.setattr("tinyleak.backend.SCRATCH_BYTES", scratch)
+    np.testing.assert_array_equal(fold(Tensor(windows)).data, at_once)
+    program = trace(fold, windows)
+    np.testing.assert_array_equal(program(windows[::-1])[0], at_once[::-1])
 
 
 def test_fold_of_windows_that_leave_gaps_is_zero_there() -> None:

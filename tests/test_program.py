@@ -451,8 +451,8 @@ SIMPLIFIED: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
         ),
     ],
     "multiply in order": [
-        (lambda x, y, z: ops.transpose(x @ y, (1, 0)) - z, [(2, 3), (3, 4), (4, 2)]),
-        (lambda x, y, z: z / ops.transpose(x @ y, (1, 0)), [(5, 2, 3), (3, 4), (5, 4, 2)]),
+        (lambda x, y, z: ops.transpose(x @ y, (1, 0)) - z, [(4, 3), (3, 2), (2, 4)]),
+        (lambda x, y, z: z / ops.transpose(x @ y, (1, 0)), [(5, 4, 3), (3, 2), (5, 2, 4)]),
     ],
     "join signs": [
         (lambda x: ops.negate(ops.negate(x)), [(3,)]),
@@ -474,6 +474,10 @@ SIMPLIFIED: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
         (lambda x, y: x @ y, [(3, 1), (1, 4)]),
         (lambda x, y: x @ y, [(5, 9, 1), (1, 4)]),
         (lambda x, y: x @ y, [(9, 1), (5, 1, 4)]),
+    ],
+    "make long rows": [
+        (lambda x, y: ops.transpose(x, (1, 0)) @ y, [(3, 5), (3, 2)]),
+        (lambda x, y: ops.transpose(x, (1, 0)) @ y, [(2, 3, 5), (3, 4)]),
     ],
     "lay constants out": [
         (lambda x: x @ Tensor(np.arange(20.0).reshape(5, 4).T), [(3, 4)]),
@@ -525,12 +529,18 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
     ],
     "multiply in order": [
         (lambda x, y, z: ops.transpose(x @ y, (1, 0, 2)) + z, [(2, 3, 4), (4, 4), (3, 2, 4)]),
+        (lambda x, y, z: ops.transpose(x @ y, (1, 0)) - z, [(2, 3), (3, 4), (4, 2)]),
     ],
     "join factors": [
         (lambda x: (x * Tensor(np.arange(3.0))) * Tensor(np.arange(2.0)[:, None]), [(3,)]),
     ],
     "double": [(lambda x, y: x + y, [(3,), (3,)])],
     "scale one column": [(lambda x, y: x @ y, [(1, 3), (3, 1)])],
+    "make long rows": [
+        (lambda x, y: ops.transpose(x, (1, 0)) @ y, [(3, 2), (3, 5)]),
+        (lambda x, y: ops.transpose(x, (1, 2, 0)) @ y, [(2, 3, 5), (2, 4)]),
+        (lambda x, y: x @ ops.transpose(y, (1, 0)), [(5, 3), (2, 3)]),
+    ],
     "join products": [
         # The factors are larger than the products, or are not of one number of matrices.
         (lambda a, b, c, d: a @ b + c @ d, [(3, 4), (4, 3), (3, 4), (4, 3)]),

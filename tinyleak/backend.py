@@ -20,6 +20,10 @@ Array: TypeAlias = npt.NDArray[Any]
 """An array of the module in use. CuPy's arrays have the same interface, so NumPy's type serves."""
 
 
+SCRATCH_BYTES = 2**19
+"""How much scratch memory a step may work in on the CPU: half of a usual second-level cache."""
+
+
 class DeviceError(ValueError):
     """A device that was asked for is unknown, or is not there."""
 
@@ -143,6 +147,15 @@ def largest_into(
     if module is np:
         return partial(np.maximum.reduce, array, axes, None, out, True)
     return partial(module.amax, array, axis=axes, out=out, keepdims=True)
+
+
+def fitting_count(module: Any, count: int, each: int) -> int:
+    """Return how many of `count` equal pieces of work to do at once, at least 1.
+
+    Each takes so many bytes of scratch memory, which are to stay in the processor's cache. A GPU
+    takes all at once: there many pieces are better than few.
+    """
+    return max(1, min(count, SCRATCH_BYTES // each) if module is np else count)
 
 
 def empty_bytes(module: Any, count: int) -> Array:

@@ -9,13 +9,12 @@ Lesson: lessons/05_convolution.py
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, call_into, take_into
+from tinyleak.backend import Array, call_into, fitting_count, shares_memory, take_into
 from tinyleak.tensor import Step, Tensor, primitive
 
 Pair = tuple[int, int]
@@ -81,23 +80,29 @@ def _fold(
 def _fold_steps(
     xp: Any, x: Array, out: Array, *, size: Pair, stride: Pair, padding: Pair
 ) -> list[Step]:
-    *leading, rows, columns, high, wide, channels = x.shape
+    rows, columns, high, wide, channels = x.shape[-5:]
     places = _places(xp, (rows, columns), (high, wide), size, stride, padding)
-    entries = rows * columns * high * wide
+    windows = x.reshape((-1, rows * columns * high * wide, channels))
+    images = out.reshape((len(windows), 1, size[0] * size[1] * channels))
+    steps: list[Step] = []
+    if not shares_memory(xp, windows, x):
+        steps.append(partial(xp.copyto, windows.reshape(x.shape), x))
+    each = (windows.shape[1] + places.size) * channels * x.dtype.itemsize
+    together = fitting_count(xp, len(windows), each)
     # One more entry, of zeros, stands for the places that a pixel near the border lacks.
-    flat = xp.zeros((*leading, entries + 1, channels), dtype=x.dtype)
-    windows = xp.lib.stride_tricks.as_strided(
-        flat, x.shape, (*flat.strides[:-2], *_row_major(x.shape[-5:], x.dtype.itemsize))
-    )
-    found = xp.empty((*leading, places.size, channels), dtype=x.dtype)
-    pixels = size[0] * size[1]
-    covers = found.reshape((*leading, places.size // pixels, pixels * channels))
-    ones = xp.ones((1, covers.shape[-2]), dtype=x.dtype)
-    return [
-        partial(xp.copyto, windows, x),
-        partial(take_into, xp, flat, places, len(leading), found),
-        call_into(xp, "matmul", ones, covers, out=out.reshape((*leading, 1, pixels * channels))),
-    ]
+    flat = xp.zeros((together, windows.shape[1] + 1, channels), dtype=x.dtype)
+    found = xp.empty((together, places.size, channels), dtype=x.dtype)
+    covers = found.reshape((together, -1, images.shape[-1]))
+    ones = xp.ones((1, covers.shape[1]), dtype=x.dtype)
+    for start in range(0, len(windows), together):
+        part = slice(start, min(start + together, len(windows)))
+        here = slice(0, part.stop - start)
+        steps += [
+            partial(xp.copyto, flat[here, :-1], windows[part]),
+            partial(take_into, xp, flat[here], places, 1, found[here]),
+            call_into(xp, "matmul", ones, covers[here], out=images[part]),
+        ]
+    return steps
 
 
 @_fold.rule
@@ -170,11 +175,6 @@ def window_counts(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair
             f"{tuple(padding)}; use a smaller kernel, more padding or a larger image"
         )
     return down, across
-
-
-def _row_major(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """The strides of an array whose last axis varies fastest."""
-    return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 @lru_cache(maxsize=256)

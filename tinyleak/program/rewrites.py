@@ -6,10 +6,15 @@ of arithmetic or of shapes; only the joining of constant factors changes the rou
 
 from __future__ import annotations
 
-import math
-
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Graph, Node, Rewrite
+from tinyleak.program.products import (
+    join_products,
+    lay_constants_out,
+    make_long_rows,
+    multiply_in_order,
+    scale_one_column,
+)
 
 UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "relu", "power")
 BINARY = ("add", "subtract", "multiply", "divide", "greater")
@@ -64,8 +69,11 @@ def _move_later(graph: Graph, node: Node) -> Node | None:
     sources = [_before(graph, move, x) for x in node.inputs]
     if any(source is None for source in sources):
         return None
-    moved_back = _moved_back(node.array, move)
-    early = graph.add(node.primitive, filter(None, sources), moved_back, **node.params)
+    # What it is made of may have been moved already, and so lie otherwise than it did when traced.
+    lies = move.inputs[0].array
+    if lies.dtype != node.array.dtype or move.inputs[0].name == "broadcast_to":
+        lies = _moved_back(node.array, move)
+    early = graph.add(node.primitive, filter(None, sources), lies, **node.params)
     return graph.add(move.name, [early], node.array, **move.params)
 
 
@@ -121,19 +129,6 @@ def _leave_broadcasting_to_the_operation(graph: Graph, node: Node) -> Node | Non
     return None
 
 
-def _multiply_in_order(graph: Graph, node: Node) -> Node | None:
-    """move(a @ b)ᵀ next to something laid out the other way is better made so: bᵀ @ aᵀ."""
-    if node.primitive is None:
-        return None
-    for position, x in enumerate(node.inputs):
-        if x.name == "transpose" and x.inputs[0].name == "matmul" and _swaps_last_two(x):
-            a, b = (_swapped(graph, operand) for operand in x.inputs[0].inputs)
-            sources = list(node.inputs)
-            sources[position] = graph.add("matmul", [b, a], _rows_first(x.array))
-            return graph.add(node.primitive, sources, node.array, **node.params)
-    return None
-
-
 def _join_signs(graph: Graph, node: Node) -> Node | None:
     """−(−x) = x, x + (−y) = x − y, (−x) + y = y − x, x − (−y) = x + y, (−x) · y = −(x · y)."""
     negated = [x.name == "negate" for x in node.inputs]
@@ -182,56 +177,6 @@ def _double(graph: Graph, node: Node) -> Node | None:
     return graph.add("multiply", [first, graph.constant(two)], node.array)
 
 
-def _scale_one_column(graph: Graph, node: Node) -> Node | None:
-    """A matrix product over a length of 1 is a product of a column and a row, elementwise."""
-    column, row = node.inputs
-    if column.shape[-1] != 1:
-        return None
-    if column.shape[-2] <= row.shape[-1]:
-        return graph.add("multiply", [column, row], node.array)
-    # Long lines are quicker than many, so the longer of the two becomes the row.
-    sources = [_swapped(graph, row), _swapped(graph, column)]
-    product = graph.add("multiply", sources, _rows_first(node.array.swapaxes(-1, -2)))
-    return _swapped(graph, product)
-
-
-def _lay_constants_out(graph: Graph, node: Node) -> Node | None:
-    """A constant matrix is multiplied quickest if its longer axis is contiguous in memory."""
-    sources = [_with_long_lines(graph, x) if x.constant else x for x in node.inputs]
-    if all(source is x for source, x in zip(sources, node.inputs, strict=True)):
-        return None
-    return graph.add("matmul", sources, node.array)
-
-
-def _with_long_lines(graph: Graph, x: Node) -> Node:
-    rows, columns = x.shape[-2:]
-    # Leading axes along which it is only broadcast stay so.
-    once = x.array[tuple(slice(0, 1 if step == 0 else None) for step in x.array.strides[:-2])]
-    lines = once if columns >= rows else once.swapaxes(-1, -2)
-    if lines.flags.c_contiguous:
-        return x
-    module = array_module(once)
-    lines = module.ascontiguousarray(lines)
-    laid_out = lines if columns >= rows else lines.swapaxes(-1, -2)
-    return graph.constant(module.broadcast_to(laid_out, x.shape))
-
-
-def _join_products(graph: Graph, node: Node) -> Node | None:
-    """a @ b + c @ d = [a c] @ [b; d], where the factors are smaller than the products they save."""
-    if any(x.name != "matmul" or x.shape != node.shape for x in node.inputs):
-        return None
-    (a, b), (c, d) = (x.inputs for x in node.inputs)
-    alike = a.shape[:-1] == c.shape[:-1] and b.shape[:-2] == d.shape[:-2]
-    if not alike or sum(math.prod(x.shape) for x in (a, b, c, d)) >= math.prod(node.shape):
-        return None
-    depth = a.shape[-1] + c.shape[-1]
-    wide = _rows_first(a.array, (*a.shape[:-1], depth))
-    tall = _rows_first(b.array, (*b.shape[:-2], depth, b.shape[-1]))
-    left = graph.add("concatenate", [a, c], wide, axis=len(a.shape) - 1)
-    right = graph.add("concatenate", [b, d], tall, axis=len(b.shape) - 2)
-    return graph.add("matmul", [left, right], _rows_first(node.array))
-
-
 def _join_pads(graph: Graph, node: Node) -> Node | None:
     """Two pieces padded to stand side by side, and added, are joined."""
     first, second = node.inputs
@@ -264,28 +209,11 @@ def _is_number(node: Node, value: float) -> bool:
     return bool(first == value) and bool((node.array == value).all())
 
 
-def _rows_first(array: Array, shape: tuple[int, ...] | None = None) -> Array:
-    """Stand for an array of this dtype, and this or the given shape, in row-major order."""
-    module = array_module(array)
-    return module.broadcast_to(module.zeros((), dtype=array.dtype), shape or array.shape)
-
-
 def _moved_back(array: Array, move: Node) -> Array:
     if move.name == "reshape":
         return array.reshape(move.inputs[0].shape)
     axes = move.params["axes"]
     return array.transpose(sorted(range(len(axes)), key=axes.__getitem__))
-
-
-def _swaps_last_two(node: Node) -> bool:
-    count = len(node.shape)
-    return bool(node.params["axes"] == (*range(count - 2), count - 1, count - 2))
-
-
-def _swapped(graph: Graph, node: Node) -> Node:
-    count = len(node.shape)
-    axes = (*range(count - 2), count - 1, count - 2)
-    return graph.add("transpose", [node], node.array.transpose(axes), axes=axes)
 
 
 REWRITES: dict[str, list[Rewrite]] = {
@@ -294,10 +222,10 @@ REWRITES: dict[str, list[Rewrite]] = {
     "broadcast_to": [_drop_what_changes_nothing],
     "sum_to": [_drop_what_changes_nothing],
     "stop_gradient": [_drop_what_changes_nothing],
-    "matmul": [_scale_one_column, _join_signs, _lay_constants_out],
+    "matmul": [scale_one_column, _join_signs, make_long_rows, lay_constants_out],
     "negate": [_join_signs, _move_later],
     "inner": [_sum_where_it_lies],
-    "add": [_double, _join_products, _join_pads],
+    "add": [_double, join_products, _join_pads],
     "multiply": [_join_factors],
 }
 """For each primitive the simplifications that are tried, in order."""
@@ -307,5 +235,5 @@ for _name in UNARY:
         REWRITES[_name] = [_move_later]
 for _name in BINARY:
     first = [_drop_neutral_element, _join_signs] if _name != "greater" else []
-    last = [_leave_broadcasting_to_the_operation, _move_later, _multiply_in_order]
+    last = [_leave_broadcasting_to_the_operation, _move_later, multiply_in_order]
     REWRITES[_name] = [*first, *REWRITES.get(_name, []), *last]

@@ -1,0 +1,107 @@
+"""Simplifications of matrix products: which way round they are made, and what they are joined to.
+
+A product is quickest along the memory: with long rows to read, and long rows to write.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tinyleak.backend import Array, array_module
+from tinyleak.program.graph import Graph, Node
+
+
+def scale_one_column(graph: Graph, node: Node) -> Node | None:
+    """A matrix product over a length of 1 is a product of a column and a row, elementwise."""
+    column, row = node.inputs
+    if column.shape[-1] != 1:
+        return None
+    if column.shape[-2] <= row.shape[-1]:
+        return graph.add("multiply", [column, row], node.array)
+    # Long lines are quicker than many, so the longer of the two becomes the row.
+    sources = [_swapped(graph, row), _swapped(graph, column)]
+    product = graph.add("multiply", sources, _rows_first(node.array.swapaxes(-1, -2)))
+    return _swapped(graph, product)
+
+
+def make_long_rows(graph: Graph, node: Node) -> Node | None:
+    """xᵀ @ b = (bᵀ @ x)ᵀ, where that has the longer rows: a product is quicker along the memory."""
+    left, b = node.inputs
+    if not _has_longer_rows_turned(left, node.shape):
+        return None
+    array = _rows_first(node.array.swapaxes(-1, -2))
+    return _swapped(graph, graph.add("matmul", [_swapped(graph, b), left.inputs[0]], array))
+
+
+def _has_longer_rows_turned(left: Node, shape: tuple[int, ...]) -> bool:
+    """Whether a product of this shape, of `left` and another, is to be made as its transpose."""
+    turned = left.name == "transpose" and _swaps_last_two(left)
+    return turned and shape[-2] > shape[-1]
+
+
+def lay_constants_out(graph: Graph, node: Node) -> Node | None:
+    """A constant matrix is multiplied quickest if its longer axis is contiguous in memory."""
+    sources = [_with_long_lines(graph, x) if x.constant else x for x in node.inputs]
+    if all(source is x for source, x in zip(sources, node.inputs, strict=True)):
+        return None
+    return graph.add("matmul", sources, node.array)
+
+
+def _with_long_lines(graph: Graph, x: Node) -> Node:
+    rows, columns = x.shape[-2:]
+    # Leading axes along which it is only broadcast stay so.
+    once = x.array[tuple(slice(0, 1 if step == 0 else None) for step in x.array.strides[:-2])]
+    lines = once if columns >= rows else once.swapaxes(-1, -2)
+    if lines.flags.c_contiguous:
+        return x
+    module = array_module(once)
+    lines = module.ascontiguousarray(lines)
+    laid_out = lines if columns >= rows else lines.swapaxes(-1, -2)
+    return graph.constant(module.broadcast_to(laid_out, x.shape))
+
+
+def multiply_in_order(graph: Graph, node: Node) -> Node | None:
+    """(a @ b)ᵀ next to something laid out the other way is better made so: bᵀ @ aᵀ."""
+    if node.primitive is None:
+        return None
+    for position, x in enumerate(node.inputs):
+        if x.name == "transpose" and x.inputs[0].name == "matmul" and _swaps_last_two(x):
+            a, b = (_swapped(graph, operand) for operand in x.inputs[0].inputs)
+            if not _has_longer_rows_turned(b, x.shape):
+                sources = list(node.inputs)
+                sources[position] = graph.add("matmul", [b, a], _rows_first(x.array))
+                return graph.add(node.primitive, sources, node.array, **node.params)
+    return None
+
+
+def join_products(graph: Graph, node: Node) -> Node | None:
+    """a @ b + c @ d = [a c] @ [b; d], where the factors are smaller than the products they save."""
+    if any(x.name != "matmul" or x.shape != node.shape for x in node.inputs):
+        return None
+    (a, b), (c, d) = (x.inputs for x in node.inputs)
+    alike = a.shape[:-1] == c.shape[:-1] and b.shape[:-2] == d.shape[:-2]
+    if not alike or sum(math.prod(x.shape) for x in (a, b, c, d)) >= math.prod(node.shape):
+        return None
+    depth = a.shape[-1] + c.shape[-1]
+    wide = _rows_first(a.array, (*a.shape[:-1], depth))
+    tall = _rows_first(b.array, (*b.shape[:-2], depth, b.shape[-1]))
+    left = graph.add("concatenate", [a, c], wide, axis=len(a.shape) - 1)
+    right = graph.add("concatenate", [b, d], tall, axis=len(b.shape) - 2)
+    return graph.add("matmul", [left, right], _rows_first(node.array))
+
+
+def _rows_first(array: Array, shape: tuple[int, ...] | None = None) -> Array:
+    """Stand for an array of this dtype, and this or the given shape, in row-major order."""
+    module = array_module(array)
+    return module.broadcast_to(module.zeros((), dtype=array.dtype), shape or array.shape)
+
+
+def _swaps_last_two(node: Node) -> bool:
+    count = len(node.shape)
+    return bool(node.params["axes"] == (*range(count - 2), count - 1, count - 2))
+
+
+def _swapped(graph: Graph, node: Node) -> Node:
+    count = len(node.shape)
+    axes = (*range(count - 2), count - 1, count - 2)
+    return graph.add("transpose", [node], node.array.transpose(axes), axes=axes)
