@@ -25,6 +25,7 @@ from tinyleak.attack.text.client import (
     masked_gradients,
     share_text,
 )
+from tinyleak.attack.text.match import match
 from tinyleak.attack.text.result import Found, OnReading, Reading, TextResult, judge
 from tinyleak.attack.text.rows import rows
 from tinyleak.attack.text.space import RowSpace
@@ -46,6 +47,7 @@ __all__ = [
     "judge",
     "masked_count",
     "masked_gradients",
+    "match",
     "rows",
     "share_text",
     "span",
@@ -67,7 +69,7 @@ class Method(Protocol):
         """Find the sentences; `seed` decides all that is drawn at random."""
 
 
-METHODS: dict[str, Method] = {"rows": rows, "span": span}
+METHODS: dict[str, Method] = {"rows": rows, "match": match, "span": span}
 """Every attack by its name."""
 
 

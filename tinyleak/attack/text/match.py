@@ -1,0 +1,155 @@
+"""`match`: words as free vectors, moved until their gradient is the one that was shared.
+
+Deep Leakage from Gradients (Zhu, Liu, Han 2019), section 4.2, with the embedding table's gradient
+hidden. The attacker knows the network and its weights, all other parameters' gradients, how many
+tokens each sentence has, with its start and end, and how many are hidden. It does not know which
+are hidden; the hidden words, but not their places, it reads off the output bias's gradient.
+
+L-BFGS moves the vectors of all words and the places of the hidden ones together. Every few
+iterations they are rounded to words, and these judged by their own gradient: the right sentence
+has a distance of zero, so it is known when it is found. Where rounding leaves some words wrong,
+others are tried in their places, one or two at a time, and L-BFGS starts again from the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyleak.attack.text.client import SharedText
+from tinyleak.attack.text.distance import Distance, Guess, named_answers, noise_variance, stacked
+from tinyleak.attack.text.polish import polish
+from tinyleak.attack.text.relaxed import Relaxation, any_word
+from tinyleak.attack.text.result import Found, OnReading, Reading
+from tinyleak.backend import Array
+from tinyleak.optim import lbfgs
+
+EVERY = 10
+"""After how many iterations the sentences are read."""
+
+EXACT = 1e-7
+"""A distance that only the right sentences have: it is far above rounding, far below one word."""
+
+EVENNESS = (1.0, 0.25)
+"""How evenly tensors are weighted, round by round: networks differ in which of them succeeds."""
+
+
+def match(
+    shared: SharedText,
+    *,
+    seed: int = 0,
+    on_reading: OnReading | None = None,
+    iterations: int = 300,
+    rounds: int = 6,
+    starts: int = 4,
+    **options: Any,
+) -> Found:
+    """Find the sentences by matching the gradient.
+
+    Args:
+        shared: what the client shared.
+        seed: decides the starts.
+        on_reading: called with each reading, every 10 iterations.
+        iterations: of L-BFGS in a round, at most.
+        rounds: how often to begin again, at most.
+        starts: how many starts a round has, as one batch.
+        options: ignored: other methods' own.
+
+    Raises:
+        ValueError: a gradient of zeros.
+    """
+    search = Search(shared, any_word(shared), seed, on_reading)
+    for number in range(rounds):
+        if search.round(iterations, starts, EVENNESS[number % len(EVENNESS)]):
+            break
+    return search.found()
+
+
+class Search:
+    """Rounds of L-BFGS and of polishing, until sentences are found whose gradient is the shared.
+
+    Args:
+        shared: what the client shared.
+        allowed: (N, T, V) which words may stand at which place.
+        seed: decides the starts.
+        on_reading: called with each reading.
+        mixed: move mixtures of the allowed words in place of free vectors.
+    """
+
+    def __init__(
+        self,
+        shared: SharedText,
+        allowed: Array,
+        seed: int,
+        on_reading: OnReading | None = None,
+        mixed: bool = False,
+    ) -> None:
+        self.shared, self.allowed, self.mixed = shared, allowed, mixed
+        self.rng = np.random.default_rng(seed)
+        self.on_reading = on_reading
+        self.answers = named_answers(shared)
+        # Under noise every entry is as uncertain as every other, and is judged alike.
+        noisy = noise_variance(shared) > 0.0
+        self.judge = Distance(shared, 0.0 if noisy else 1.0)
+        self.best: Guess | None = None
+        self.value = np.inf
+        self.history: list[Reading] = []
+        self.evaluations = 0
+        self._iteration = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether the best sentences' gradient is the shared one, but for rounding."""
+        return self.value <= EXACT
+
+    def round(self, iterations: int, starts: int, evenness: float) -> bool:
+        """Minimise from some starts, the first from the best sentences so far; then polish.
+
+        Returns:
+            Whether the sentences are exact.
+        """
+        relaxation = Relaxation(
+            Distance(self.shared, evenness), self.answers, self.allowed, self.mixed
+        )
+        z = relaxation.start(self.rng, starts)
+        if self.best is not None:
+            z[0] = relaxation.start(self.rng, 1, self.best)[0]
+        nearest: tuple[float, Guess, Array] | None = None
+        before, last = self._iteration, -EVERY
+        for state in lbfgs(relaxation, z, max_iterations=iterations):
+            now = int(state.iterations.max())
+            if now < last + EVERY and not state.finished.all():
+                continue
+            last, self._iteration = now, before + now
+            readings = [relaxation.read(row) for row in state.x]
+            distances = self.judge.of_guesses(stacked([guess for guess, _ in readings]))
+            which = int(np.argmin(distances))
+            if nearest is None or distances[which] < nearest[0]:
+                nearest = (float(distances[which]), *readings[which])
+            self._report(readings[which][0], float(distances[which]))
+            if nearest[0] <= EXACT:
+                break
+        assert nearest is not None
+        value, guess, nearness = nearest
+        if value > EXACT:
+            guess, value = polish(self.judge, guess, relaxation.open, nearness, EXACT)
+            self._report(guess, value)
+        self.evaluations += relaxation.evaluations
+        if value < self.value:
+            self.best, self.value = guess, value
+        return self.exact
+
+    def found(self) -> Found:
+        """Return the best sentences of all rounds."""
+        assert self.best is not None
+        self._report(self.best, self.value)
+        reason = "the gradient is matched" if self.exact else "out of rounds"
+        evaluations = self.evaluations + self.judge.evaluations
+        return Found(self.best.tokens, self.history, reason, evaluations)
+
+    def _report(self, guess: Guess, value: float) -> None:
+        reading = Reading(self._iteration, guess.tokens, value)
+        self.history.append(reading)
+        if self.on_reading is not None:
+            self.on_reading(reading)

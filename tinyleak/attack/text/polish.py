@@ -1,0 +1,124 @@
+"""Whole words, changed one or two at a time for as long as the gradient comes nearer."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TypeAlias
+
+import numpy as np
+
+from tinyleak.attack.text.distance import Distance, Guess, stacked
+from tinyleak.backend import Array
+
+Change: TypeAlias = dict[int, tuple[int, int]]
+"""At some places of a guess laid flat: what the model is to read there, and the answer or −1."""
+
+NEAREST = 24
+"""How many words are tried at a place at first, the nearest ones; if none helps, all are."""
+
+SUCCESSORS = 3
+"""How many words are tried at a place that a hidden word leaves."""
+
+
+def polish(
+    distance: Distance, guess: Guess, open_places: Array, nearness: Array, enough: float
+) -> tuple[Guess, float]:
+    """Improve a guess by other words, by exchanges, and by other places for the hidden words.
+
+    It ends where no change helps, or where the distance is enough.
+
+    Args:
+        distance: what is to become small.
+        guess: (N, T).
+        open_places: (F,) the places in question, in the guess laid flat.
+        nearness: (F, V), how near each word is there; −∞ if it is not allowed.
+        enough: the distance of a guess that is right.
+
+    Returns:
+        The guess and its distance.
+    """
+    value = float(distance.of_guesses(stacked([guess]))[0])
+    words = dict(zip(open_places.tolist(), map(_ranked, nearness), strict=True))
+    few = {place: ranked[:NEAREST] for place, ranked in words.items()}
+    rest = {place: ranked[NEAREST:] for place, ranked in words.items()}
+    improved = True
+    while improved and value > enough:
+        for changes in (
+            _other_words(guess, few),
+            _exchanges(guess, words),
+            _other_hiding(guess, few),
+            _other_words(guess, rest),
+        ):
+            guess, lower = _best_of(distance, guess, value, changes)
+            improved, value = lower < value, lower
+            if improved:
+                break
+    return guess, value
+
+
+def _best_of(
+    distance: Distance, guess: Guess, value: float, changes: list[Change]
+) -> tuple[Guess, float]:
+    """Make the change that helps most, and then of the others, at other places, those that do."""
+    if not changes:
+        return guess, value
+    distances = distance.of_guesses(stacked([_changed(guess, change) for change in changes]))
+    taken: set[int] = set()
+    helpful = [which for which in np.argsort(distances) if distances[which] < value]
+    for which in helpful:
+        change = changes[which]
+        if taken.isdisjoint(change):
+            candidate = _changed(guess, change)
+            lower = float(distance.of_guesses(stacked([candidate]))[0])
+            if lower < value:
+                guess, value = candidate, lower
+                taken |= set(change)
+    return guess, value
+
+
+def _other_words(guess: Guess, words: dict[int, list[int]]) -> list[Change]:
+    """Return each other word at each place that is not hidden."""
+    inputs, answers = guess.inputs.ravel(), guess.answers.ravel()
+    return [
+        {place: (word, -1)}
+        for place, others in words.items()
+        for word in others
+        if answers[place] < 0 and word != inputs[place]
+    ]
+
+
+def _exchanges(guess: Guess, words: dict[int, list[int]]) -> list[Change]:
+    """Return the exchanges of what stands at two places, where both may stand there."""
+    inputs, answers = guess.inputs.ravel(), guess.answers.ravel()
+    stands = {place: (int(inputs[place]), int(answers[place])) for place in words}
+    return [
+        {first: stands[second], second: stands[first]}
+        for first, second in combinations(words, 2)
+        if stands[first] != stands[second]
+    ]
+
+
+def _other_hiding(guess: Guess, words: dict[int, list[int]]) -> list[Change]:
+    """Return each hidden word at each other place, with some word in the place that it leaves."""
+    inputs, answers = guess.inputs.ravel(), guess.answers.ravel()
+    hidden = [place for place in words if answers[place] >= 0]
+    return [
+        {place: (word, -1), other: (int(inputs[place]), int(answers[place]))}
+        for place in hidden
+        for other in words
+        if answers[other] < 0
+        for word in words[place][:SUCCESSORS]
+    ]
+
+
+def _changed(guess: Guess, change: Change) -> Guess:
+    inputs, answers = guess.inputs.copy(), guess.answers.copy()
+    for place, (word, answer) in change.items():
+        inputs.flat[place], answers.flat[place] = word, answer
+    return Guess(inputs, answers)
+
+
+def _ranked(nearness: Array) -> list[int]:
+    """Return the allowed words, the nearest first."""
+    order = np.argsort(-nearness)
+    return [int(word) for word in order if nearness[word] > -np.inf]
