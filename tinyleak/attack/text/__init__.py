@@ -33,6 +33,8 @@ from tinyleak.attack.text.span import candidates, first_space, span
 from tinyleak.attack.text.train import train
 
 __all__ = [
+    "DEFAULT",
+    "INTERRUPTED",
     "METHODS",
     "Found",
     "Reading",
@@ -72,10 +74,16 @@ class Method(Protocol):
 METHODS: dict[str, Method] = {"rows": rows, "match": match, "span": span}
 """Every attack by its name."""
 
+DEFAULT = "span+match" if "span+match" in METHODS else "span"
+"""The attack that is tried if none is named."""
+
+INTERRUPTED = "interrupted"
+"""The reason that is given where somebody stopped an attack."""
+
 
 def attack(
     client: TextClient,
-    method: str = "span",
+    method: str = DEFAULT,
     *,
     seed: int = 0,
     on_reading: OnReading | None = None,
@@ -90,11 +98,25 @@ def attack(
         on_reading: called with each reading as soon as it is there.
         options: the method's own.
 
+    An attack that is interrupted (Ctrl-C) gives back its last reading, if it had one.
+
     Raises:
         ValueError: an unknown method, or as the method does.
     """
     if method not in METHODS:
         raise ValueError(f"attack {method!r} is unknown; choose from {', '.join(METHODS)}")
     began = time.perf_counter()
-    found = METHODS[method](client.shared, seed=seed, on_reading=on_reading, **options)
+    seen: list[Reading] = []
+
+    def take(reading: Reading) -> None:
+        seen.append(reading)
+        if on_reading is not None:
+            on_reading(reading)
+
+    try:
+        found = METHODS[method](client.shared, seed=seed, on_reading=take, **options)
+    except KeyboardInterrupt:
+        if not seen:
+            raise
+        found = Found(seen[-1].tokens, seen, INTERRUPTED)
     return judge(client, found, method, time.perf_counter() - began)

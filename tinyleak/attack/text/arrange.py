@@ -4,7 +4,7 @@ The row space of the first layer's gradient names the words at each place of a b
 of them stood together. A later layer tells: what it sees of a hidden place depends on the whole
 sentence, and must lie in the row space of its own gradient. The layer taken here is the first of
 the output's, which sees the hidden places alone: there are few, so the space is small, and hardly
-anything lies in it by chance. (DAGER, section 5.2, takes the second layer, and all places.)
+anything lies in it by chance. (DAGER takes the second layer, and all places.)
 
 All sentences that the words allow are tried, if they are few; else each of many random ones is
 changed at one place after another, for the better.

@@ -2,7 +2,7 @@
 
 As in BERT's training (Devlin et al. 2019, section 3.1) it hides 15 % of a sentence's tokens, each
 behind the token [MASK], and has the model guess them: the loss is the mean cross-entropy at the
-hidden places. As Deep Leakage from Gradients does (Zhu, Liu, Han 2019, section 4.2), it shares the
+hidden places. As Deep Leakage from Gradients does (Zhu, Liu, Han 2019, section 4), it shares the
 gradient of that loss by every parameter.
 """
 

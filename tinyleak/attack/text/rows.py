@@ -2,7 +2,7 @@
 
 A word's row of the table gets the gradient of every place where the word stood, so rows with a
 gradient name the words of the sentences (Melis, Song, De Cristofaro and Shmatikov, "Exploiting
-Unintended Feature Leakage in Collaborative Learning", 2019, section 4).
+Unintended Feature Leakage in Collaborative Learning", 2019).
 
 BERT's table is its output layer too, which gives every row a gradient. For V words, one sentence
 of T tokens and M hidden places, the table's gradient is

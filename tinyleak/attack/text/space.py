@@ -3,7 +3,7 @@
 For a linear layer with inputs x_t and gradients δ_t by its outputs, the gradient by its weight is
 Σ_t δ_t x_tᵀ. All its rows are sums of inputs, and as long as there are fewer inputs than an input
 has numbers, and the δ_t are independent, its row space is spanned by the inputs and by nothing
-else (DAGER: Petrov et al., NeurIPS 2024, section 4.1). That holds in whole or not at all, so an
+else (DAGER: Petrov et al., NeurIPS 2024). That holds in whole or not at all, so an
 input is told from everything else by whether it lies in that space.
 
 Lesson: lessons/13_text.py

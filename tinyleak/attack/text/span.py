@@ -3,11 +3,14 @@
 The first layer's query, key and value have the tokens' vectors as inputs, so these span the row
 space of their weights' gradients (see `tinyleak.attack.text.space`). A token's vector is one of
 finitely many: for place p and word v it is LayerNorm(E_v + P_p + S_0). Each is tried, and the
-words whose vectors lie in the space were there (DAGER: Petrov, Dimitrov, Baader, Müller and
-Vechev, "Exact Gradient Inversion for Language Models", NeurIPS 2024, sections 4.1 and 5).
+words whose vectors lie in the space were there (Petrov, Dimitrov, Baader, Müller and Vechev,
+"DAGER: Exact Gradient Inversion for Large Language Models", NeurIPS 2024, arXiv 2405.15586).
 
 For one sentence that names every word in its place. For a batch it names the words at each place,
 and `tinyleak.attack.text.arrange` tells the sentences apart.
+
+It takes two layers or more. In the last only the hidden places' queries count, and what they ask
+of all other places is a sum over few hidden places and heads, which spans too little.
 
 Lesson: lessons/13_text.py
 """

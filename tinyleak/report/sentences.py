@@ -1,0 +1,123 @@
+"""A sentence as it emerges from a gradient: as a table of text, and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tinyleak.data.files import PathLike, write_atomically
+from tinyleak.report.figures import QUIET_COLOUR, drawing, save
+
+RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#D55E00"
+"""Blue and vermilion of Okabe and Ito's palette, told apart by any colour vision."""
+
+STAGES = 12
+"""How many readings the picture shows at most."""
+
+LETTER, GAP, LINE = 0.085, 0.16, 0.28
+"""Inches: of a letter, between two words, and of a line."""
+
+
+class Stage(NamedTuple):
+    """Sentences as they read after an iteration, each a list of its words."""
+
+    iteration: int
+    sentences: list[list[str]]
+
+
+def choose_stages(stages: Sequence[Stage], most: int = STAGES) -> list[Stage]:
+    """Return at most so many stages, the first and the last among them, evenly spaced.
+
+    Raises:
+        ValueError: no stage.
+    """
+    if not stages:
+        raise ValueError("there is no reading to show; give at least one")
+    if len(stages) <= most:
+        return list(stages)
+    last = len(stages) - 1
+    return [stages[round(i * last / (most - 1))] for i in range(most)]
+
+
+def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]]) -> str:
+    """Return the sentences at every stage as text; words that are wrong stand in <angles>.
+
+    Args:
+        stages: any number.
+        truth: the words of each sentence.
+    """
+    blocks = []
+    for number, right in enumerate(truth):
+        lines = [f"{'truth':>14}  {' '.join(right)}"]
+        for stage in stages:
+            words = stage.sentences[number]
+            pairs = zip(words, right, strict=True)
+            said = " ".join(word if word == true else f"<{word}>" for word, true in pairs)
+            lines.append(f"iteration {stage.iteration:>4}  {said}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def write_sentence_table(
+    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]]
+) -> None:
+    """Write `sentence_table` as a text file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = sentence_table(stages, truth)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def sentence_figure(
+    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]]
+) -> None:
+    """Draw the sentences at each stage below the truth, wrong words in another colour: a PNG.
+
+    Args:
+        path: the PNG to write.
+        stages: at least one; `choose_stages` chooses among them.
+        truth: the words of each sentence.
+
+    Raises:
+        ValueError: as `choose_stages`.
+        OSError: the file cannot be written.
+    """
+    shown = choose_stages(stages)
+    left = LETTER * len("iteration 1000") + GAP
+    columns = [_columns(number, shown, right) for number, right in enumerate(truth)]
+    width = left + max(max(ends) for ends in columns) + GAP
+    lines = len(truth) * (len(shown) + 2)
+    with drawing(width, (lines + 0.5) * LINE) as figure:
+        figure.set_layout_engine("none")  # everything is placed by hand, in inches
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, width), ylim=(lines + 0.25, -0.75))
+        axes.axis("off")
+        for number, (right, starts) in enumerate(zip(truth, columns, strict=True)):
+            top = number * (len(shown) + 2)
+            rows = [
+                ("truth", list(right)),
+                *((f"iteration {s.iteration}", s.sentences[number]) for s in shown),
+            ]
+            for down, (title, words) in enumerate(rows):
+                axes.text(left - GAP, top + down, title, ha="right", color=QUIET_COLOUR, size=9)
+                for start, word, true in zip(starts, words, right, strict=False):
+                    colour = (
+                        "black" if down == 0 else RIGHT_COLOUR if word == true else WRONG_COLOUR
+                    )
+                    axes.text(left + start, top + down, _plain(word), color=colour, size=9)
+        save(figure, path)
+
+
+def _columns(number: int, stages: Sequence[Stage], truth: Sequence[str]) -> list[float]:
+    """Return where each word of a sentence starts, in inches, and where the last one ends."""
+    starts = [0.0]
+    for column in zip(truth, *(stage.sentences[number] for stage in stages), strict=True):
+        starts.append(starts[-1] + LETTER * max(map(len, column)) + GAP)
+    return starts
+
+
+def _plain(word: str) -> str:
+    """Return a word of which matplotlib makes no formula."""
+    return word.replace("$", r"\$")
