@@ -28,7 +28,7 @@ from tinyleak.cli.result import FILES
 from tinyleak.data import load_image, load_mnist
 from tinyleak.data.glyphs import draw_digit
 from tinyleak.defenses import Clip, Prune, protect
-from tinyleak.nn import LeNet
+from tinyleak.nn import LeNet, ResNet
 from tinyleak.victim import Outcome, Victim, judge, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -300,6 +300,17 @@ def test_options_reach_the_attack(called: Callable[..., Call], short: list[objec
     np.testing.assert_array_equal(call.params["fc.0.weight"], expected["fc.0.weight"])
 
 
+def test_a_resnet_is_attacked_to_a_goal_of_its_own(
+    called: Callable[..., Call], short: list[object]
+) -> None:
+    given = [*short, "--iterations", 0, "--model", "resnet"]
+    call = called(*given)
+    assert call.model == ResNet((1, 28, 28))
+    assert call.options["settings"].goal == 1e-30
+    assert called(*given, "--goal", "1e-9").options["settings"].goal == 1e-9
+    assert called(*given, "--recipe", "paper").options["settings"].goal == -np.inf
+
+
 def test_the_method_reaches_the_attack(
     called: Callable[..., Call], short: list[object], run: Run
 ) -> None:
@@ -448,8 +459,9 @@ def test_help_names_every_option_and_its_default(run: Run) -> None:
     text = " ".join(answer.out.split())
     usage = (
         "--data {glyphs,portrait,mnist,cifar100} --data-dir --image FILE --shape --classes --label "
-        "--index --batch --seed --model {lenet,mlp} --activation {sigmoid,tanh,softplus} "
-        "--init {U,default} --recipe {default,paper} --iterations --line-search --history --dtype "
+        "--index --batch --seed --model {lenet,mlp,resnet} --activation {sigmoid,tanh,softplus} "
+        "--init {U,default} --recipe {default,paper} --iterations --goal --line-search "
+        "--history --dtype "
         "--method {lbfgs,levenberg-marquardt,lbfgs+levenberg-marquardt} "
         "--restarts --defense --aware --smoothness --labels {optimise,infer,known} "
         "--device {cpu,cuda} --out --force --quiet --debug"

@@ -8,7 +8,7 @@ from tinyleak import data, metrics, nn, ops
 from tinyleak.attack import Reconstruction, Settings, attack, attack_many
 from tinyleak.check import check_gradients
 from tinyleak.grad import grad
-from tinyleak.nn import MLP, LeNet, cross_entropy, log_softmax, one_hot, softmax
+from tinyleak.nn import MLP, LeNet, ResNet, cross_entropy, log_softmax, one_hot, softmax
 from tinyleak.optim import lbfgs
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
@@ -20,6 +20,7 @@ __all__ = [
     "MLP",
     "LeNet",
     "Reconstruction",
+    "ResNet",
     "Settings",
     "Tensor",
     "Victim",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from tinyleak.attack import LabelInference, Settings, infer_labels
 from tinyleak.backend import Array
 from tinyleak.defenses import FORMS, Defense, knowledge, parse
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.models import Network
 from tinyleak.victim import Victim
 
 
@@ -78,7 +78,7 @@ def read_defenses(args: argparse.Namespace) -> list[Defense]:
 
 def equip(
     args: argparse.Namespace,
-    model: LeNet | MLP,
+    model: Network,
     victim: Victim,
     settings: Settings,
     defenses: list[Defense],

@@ -29,7 +29,6 @@ from tinyleak.cli.files import (
 from tinyleak.cli.options import (
     IMAGE_CLASSES,
     IMAGE_SHAPE,
-    MODELS,
     SCHEMES,
     image_shape,
     whole_number,
@@ -39,6 +38,7 @@ from tinyleak.cli.result import readable
 from tinyleak.data import Dataset
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
 from tinyleak.nn.init import draw
+from tinyleak.nn.models.shapes import MODELS
 from tinyleak.report import write_json
 
 NAME = "audit"

@@ -14,12 +14,15 @@ from tinyleak import data
 from tinyleak.attack import Settings
 from tinyleak.backend import Array
 from tinyleak.data import Dataset
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn import MLP, LeNet, ResNet
+from tinyleak.nn.models import Network
 
-MODELS: dict[str, type[LeNet] | type[MLP]] = {"lenet": LeNet, "mlp": MLP}
+MODELS: dict[str, type[Network]] = {"lenet": LeNet, "mlp": MLP, "resnet": ResNet}
 ACTIVATIONS = ("sigmoid", "tanh", "softplus")
 SCHEMES = {"U": "uniform", "default": "default"}
 RECIPES: dict[str, Callable[[], Settings]] = {"default": Settings, "paper": Settings.paper}
+DEEP_GOAL = 1e-30
+"""A deep network's gradient hardly depends on the image: a small distance says little there."""
 IMAGE_SHAPE, IMAGE_CLASSES = (1, 28, 28), 10
 REDUCTIONS = ("mean", "sum")
 
@@ -89,7 +92,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Which network the client trains."""
     group = parser.add_argument_group("the client's network")
-    group.add_argument("--model", choices=MODELS, help="(default: lenet, the paper's)")
+    group.add_argument(
+        "--model",
+        choices=MODELS,
+        help="the paper's LeNet, a perceptron, or ResNet-20 without strides (default: lenet)",
+    )
     group.add_argument("--activation", choices=ACTIVATIONS, help="(default: sigmoid)")
     group.add_argument(
         "--init",
@@ -116,7 +123,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         choices=RECIPES,
         default="default",
-        help="what the next four options are if not given; the default is what succeeds most, "
+        help="what the next five options are if not given; the default is what succeeds most, "
         "paper is the paper's: raw distance, float32, no line search (default: %(default)s)",
     )
     group.add_argument(
@@ -125,6 +132,13 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0),
         help=f"iterations at most (default: {ours.iterations}; paper: {papers.iterations} outer "
         "steps of 20)",
+    )
+    group.add_argument(
+        "--goal",
+        metavar="D",
+        type=float,
+        help=f"the distance between gradients at which it is satisfied (default: {ours.goal:g}, "
+        f"resnet {DEEP_GOAL:g}; paper: none)",
     )
     group.add_argument(
         "--line-search",
@@ -148,9 +162,11 @@ def build_settings(args: argparse.Namespace) -> Settings:
     """Return the recipe, with the options that were given in place of its own."""
     given = {
         name: getattr(args, name)
-        for name in ("iterations", "line_search", "history", "dtype")
+        for name in ("iterations", "goal", "line_search", "history", "dtype")
         if getattr(args, name) is not None
     }
+    if args.recipe == "default" and args.model in ("resnet", ["resnet"]):
+        given = {"goal": DEEP_GOAL} | given
     return replace(RECIPES[args.recipe](), **given)
 
 
@@ -198,7 +214,7 @@ def take_batch(args: argparse.Namespace, dataset: Dataset) -> tuple[Array, Array
     return dataset.batch(range(args.index, last + 1))
 
 
-def build_model(args: argparse.Namespace, dataset: Dataset) -> LeNet | MLP:
+def build_model(args: argparse.Namespace, dataset: Dataset) -> Network:
     """Return the network that was asked for, made for the data."""
     _, channels, height, width = dataset.images.shape
     return MODELS[args.model]((channels, height, width), dataset.classes, args.activation)

@@ -15,7 +15,7 @@ from tinyleak.attack import Reconstruction
 from tinyleak.backend import Array, device_module
 from tinyleak.cli.attacker import Attacker
 from tinyleak.metrics import mse
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.models import Network
 from tinyleak.report import (
     Frame,
     loss_figure,
@@ -43,7 +43,7 @@ class Result:
     """
 
     args: argparse.Namespace
-    model: LeNet | MLP
+    model: Network
     attacker: Attacker
     victim: Victim
     found: Reconstruction

@@ -1,7 +1,8 @@
 """Initial weights, drawn by NumPy whatever the device, so that one seed means one network.
 
 `"uniform"` is the reference implementation's, U(−0.5, 0.5) for weights and biases alike;
-`"default"` is what PyTorch gives its layers when told nothing: U(±1/√fan_in) for both.
+`"default"` is what PyTorch gives its layers when told nothing: U(±1/√fan_in) for both, and to the
+scales and shifts of a normalisation 1 and 0.
 
 Lesson: lessons/06_lenet.py
 """
@@ -29,7 +30,8 @@ def draw(
     """Draw parameters of the given shapes, in the order given.
 
     Args:
-        shapes: by name; a weight is (out, in, …), and the bias after it (out,) has its fan-in.
+        shapes: by name; a weight is (out, in, …), and the bias after it (out,) has its fan-in. A
+            `weight` of one axis is a normalisation's, and so is the bias after it.
         rng: where the random numbers come from.
         scheme: "uniform" or "default".
         scale: half the width of the uniform distribution.
@@ -41,9 +43,14 @@ def draw(
     if scheme not in SCHEMES:
         raise ValueError(f"initialisation {scheme!r} is unknown; choose from {', '.join(SCHEMES)}")
     params = {}
-    bound = scale
+    bound, middle = scale, 0.0
     for name, shape in shapes.items():
-        if scheme == "default" and len(shape) > 1:
-            bound = 1.0 / math.sqrt(math.prod(shape[1:]))
-        params[name] = rng.uniform(-bound, bound, shape).astype(dtype)
+        if scheme == "default":
+            normalises = len(shape) == 1 and name.endswith("weight")
+            middle = 1.0 if normalises else 0.0
+            if normalises:
+                bound = 0.0
+            elif len(shape) > 1:
+                bound = 1.0 / math.sqrt(math.prod(shape[1:]))
+        params[name] = (middle + rng.uniform(-bound, bound, shape)).astype(dtype)
     return params

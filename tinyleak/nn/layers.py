@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from tinyleak.backend import Array
 from tinyleak.ops import (
     erf,
     mean,
@@ -163,6 +164,35 @@ def avg_pool2d(x: Tensor, kernel: Pair, *, stride: Pair | None = None) -> Tensor
     return transpose(mean(windows, (-3, -2)), (2, 0, 1))
 
 
+def batch_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Shift and scale each channel as batch norm does once it is trained, in evaluation form.
+
+    The mean and the variance are constants that do not depend on the batch.
+
+    Args:
+        x: (…, N, C, H, W).
+        weight: (…, C).
+        bias: (…, C).
+        running_mean: (C,), by default 0, as before any training.
+        running_var: (C,), by default 1.
+        epsilon: what is added to the variance.
+    """
+    if running_mean is not None:
+        x = x - Tensor(running_mean.reshape(-1, 1, 1))
+    if running_var is None:
+        weight = weight * (1.0 + epsilon) ** -0.5
+    else:
+        weight = weight * Tensor((running_var + epsilon) ** -0.5)
+    return x * _as_channels(weight) + _as_channels(bias)
+
+
 def gelu(x: Tensor) -> Tensor:
     """Return `x · Φ(x)`, with Φ the distribution function of N(0, 1): a smooth relu."""
     return x * (0.5 + 0.5 * erf(x * math.sqrt(0.5)))
@@ -198,6 +228,11 @@ def flatten(x: Tensor) -> Tensor:
 def _rows(x: Tensor) -> Tensor:
     """(…, H, W, C) → (…, H·W·C)."""
     return reshape(x, (*x.shape[:-3], -1))
+
+
+def _as_channels(numbers: Tensor) -> Tensor:
+    """(…, C) → (…, 1, C, 1, 1), to be spread over images and pixels."""
+    return reshape(numbers, (*numbers.shape[:-1], 1, numbers.shape[-1], 1, 1))
 
 
 def _as_row(bias: Tensor) -> Tensor:

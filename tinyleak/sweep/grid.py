@@ -9,7 +9,7 @@ from itertools import product
 from tinyleak.attack import Settings
 from tinyleak.data import Dataset
 from tinyleak.defenses import Defense, parse
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.models import Network
 from tinyleak.sweep.request import UNDEFENDED, Request
 
 
@@ -34,7 +34,7 @@ def parse_strengths(text: str) -> list[tuple[Defense, ...]]:
 
 def grid(
     dataset: Dataset,
-    models: Sequence[LeNet | MLP],
+    models: Sequence[Network],
     *,
     defenses: Sequence[tuple[Defense, ...]] = ((),),
     attackers: Sequence[str] = ("naive",),

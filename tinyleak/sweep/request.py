@@ -18,7 +18,7 @@ from tinyleak.attack import Reconstruction, Settings, attack
 from tinyleak.backend import Array
 from tinyleak.defenses import Defense, knowledge, need_examples
 from tinyleak.metrics import match_batch, mse
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.models import Network
 from tinyleak.victim import Outcome, Victim, judge, simulate
 
 LABEL_MODES = ("optimise", "infer", "known")
@@ -51,7 +51,7 @@ class Request:
     image: int
     images: Array
     labels: Array
-    model: LeNet | MLP
+    model: Network
     scheme: str = "uniform"
     seed: int = 0
     restarts: int = 1
