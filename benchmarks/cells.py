@@ -27,14 +27,25 @@ class Cells:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, name: str, compute: Callable[[], Cell]) -> Cell:
-        """Return the cell of that name: from its file, or computed now and kept."""
-        path = self.folder / f"{re.sub(r'[^A-Za-z0-9.+-]+', '_', name)}.npz"
+    def peek(self, name: str) -> Cell | None:
+        """Return the cell of that name if it is there."""
+        path = self._path(name)
         if not path.exists():
-            print(name, file=sys.stderr, flush=True)
-            write_arrays(path, **compute())
+            return None
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
+
+    def get(self, name: str, compute: Callable[[], Cell]) -> Cell:
+        """Return the cell of that name: from its file, or computed now and kept."""
+        if not self._path(name).exists():
+            print(name, file=sys.stderr, flush=True)
+            write_arrays(self._path(name), **compute())
+        cell = self.peek(name)
+        assert cell is not None, "it has just been written"
+        return cell
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{re.sub(r'[^A-Za-z0-9.+-]+', '_', name)}.npz"
 
 
 def mnist(data_dir: Path | None, quick: bool) -> Dataset:

@@ -50,21 +50,23 @@ def grow(library: str, batch: int, attacks: int, dtype: str) -> int:
     """Return the bytes by which this process grows for an evaluation."""
     problem = Problem.draw(batch, attacks, dtype)
     evaluate = problem.ours() if library == "tinyleak" else problem.torch()
-    _forget_peak()
-    before = _peak_bytes()
+    forget_peak()
+    before = peak_bytes()
     for _ in range(3):
         evaluate()
-    return _peak_bytes() - before
+    return peak_bytes() - before
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
+    """Begin anew to watch how much memory this process takes at most, where that can be done."""
     # Importing leaves a peak behind that would hide a small evaluation; Linux can forget it.
     switch = Path("/proc/self/clear_refs")
     if switch.exists():
         switch.write_text("5", encoding="ascii")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """Return how many bytes of memory this process has taken at most."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

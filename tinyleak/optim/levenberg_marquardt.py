@@ -34,6 +34,8 @@ MOST_FAILURES = 25
 """Steps that may fail one after the other: by then λ has grown by 10¹⁵."""
 FLOOR = 1e-14
 """The smallest damping of an unknown, as a share of the largest: one that does nothing stays."""
+MOST_HELD = 5
+"""How often unknowns that a step would take across a bound are put on it."""
 PATIENCE = 10
 """Iterations without progress after which the problem has stalled."""
 
@@ -204,17 +206,40 @@ class _Descent:
         diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
         undamped = diagonal.copy()
         scale = xp.maximum(undamped, FLOOR * undamped.max())
+        low = xp.broadcast_to(self.lowest - x, x.shape)[free]
+        high = xp.broadcast_to(self.highest - x, x.shape)[free]
         for _ in range(MOST_FAILURES):
             diagonal[...] = undamped + self.damping * scale
             trial = x.copy()
-            trial[free] -= xp.linalg.solve(gram, slope)
-            trial = trial.clip(self.lowest, self.highest)
+            trial[free] += _bounded_step(gram, slope, low, high)
+            trial = trial.clip(self.lowest, self.highest)  # rounding may have left them
             r = self._value(trial)
             if _square(r) < value:  # false for what is not a number
                 self.damping = max(LEAST_DAMPING, SUCCESS * self.damping)
                 return trial, r
             self.damping *= FAILURE
         return None
+
+
+def _bounded_step(gram: Array, slope: Array, low: Array, high: Array) -> Array:
+    """Return the s between the bounds that about minimises ½ sᵀ gram s + slopeᵀ s.
+
+    What a step would take across a bound is put on it, and the rest is solved for again.
+    """
+    xp: Any = array_module(slope)
+    step = xp.linalg.solve(gram, -slope)
+    crossing = (step < low) | (step > high)
+    held = xp.zeros(len(slope), dtype=bool)
+    for _ in range(MOST_HELD):
+        if not bool(crossing.any()):
+            break
+        held |= crossing
+        step = xp.where(held, step.clip(low, high), step)
+        inside, outside = xp.flatnonzero(~held), xp.flatnonzero(held)
+        pull = slope[inside] + gram[xp.ix_(inside, outside)] @ step[outside]
+        step[inside] = xp.linalg.solve(gram[xp.ix_(inside, inside)], -pull)
+        crossing = ~held & ((step < low) | (step > high))
+    return step.clip(low, high)
 
 
 def _bound(bound: npt.ArrayLike, start: Array) -> Array:

@@ -1,0 +1,205 @@
+"""Batches to the rounding error, by Levenberg–Marquardt: how often, how far, at what cost.
+
+    python benchmarks/least_squares.py                  10 seeds of N = 1, 2, 4, 8, and larger N
+    python benchmarks/least_squares.py --batches 1 2    these only
+    python benchmarks/least_squares.py --report         the tables of what there is
+
+A client is N random MNIST digits and a LeNet that has just been initialised. The labels are read
+off its gradient first; the attack starts from noise. Each attack runs in a process of its own, so
+that its memory can be told, and leaves a file: what is there is not computed again.
+
+The gradient has 13,426 numbers and a digit 784, so 17 digits at most are determined by counting.
+Seconds are of processor time on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import process_time
+
+from timing import table
+
+# isort: split
+# What follows imports NumPy, which `timing` has told to keep to one thread.
+import numpy as np
+from cells import Cell, Cells, mnist
+from growth import forget_peak, peak_bytes
+
+from tinyleak.attack import Progress, Settings, attack, infer_labels
+from tinyleak.data import Dataset
+from tinyleak.metrics import match_batch, mse
+from tinyleak.nn import LeNet
+from tinyleak.victim import judge, simulate
+
+MODEL = LeNet()
+SCHEMES = {"U": "uniform", "default": "default"}
+SEEDS = 10
+BATCHES = (1, 2, 4, 8)
+LARGER = (12, 16, 17)
+"""Batches of which one seed is run, up to what counting allows."""
+
+EXACT = 1e-8
+"""Every image of a batch below this mean squared error: the batch is recovered exactly."""
+
+GOAL = 1e-24
+LIMIT = 2400.0
+"""Seconds of processor time for one attack: two cores for twenty minutes."""
+
+
+def run(data: Dataset, batch: int, init: str, seed: int, restarts: int, iterations: int) -> Cell:
+    """Attack one client, and return what came of it and how."""
+    chosen = np.random.default_rng([seed, 1]).integers(len(data), size=batch)
+    client = simulate(MODEL, *data.batch(chosen), seed=seed, scheme=SCHEMES[init])
+    labels = infer_labels(MODEL, client.params, client.gradients, batch).labels
+    forget_peak()
+    memory, began = peak_bytes(), process_time()
+    seconds, distances, errors = [], [], []
+
+    def note(progress: Progress) -> None:
+        images = progress.images()
+        found = images[match_batch(images, client.images)]
+        seconds.append(process_time() - began)
+        distances.append(progress.distance)
+        errors.append(mse(found, client.images))
+        if seconds[-1] > LIMIT:
+            raise KeyboardInterrupt
+
+    found = attack(
+        MODEL,
+        client.params,
+        client.gradients,
+        batch=batch,
+        labels=labels.tolist(),
+        method="levenberg-marquardt",
+        seed=seed,
+        restarts=restarts,
+        settings=Settings(goal=GOAL, iterations=iterations),
+        on_progress=note,
+    )
+    outcome = judge(client, found)
+    return {
+        "mse": outcome.mse,
+        "images": outcome.images.astype(np.float32),
+        "labels": client.labels,
+        "labels_inferred": labels,
+        "iterations": np.array(found.iterations),
+        "evaluations": np.array(found.evaluations),
+        "reason": np.array(found.reason),
+        "seconds": np.array(process_time() - began),
+        "bytes": np.array(peak_bytes() - memory),
+        "course_seconds": np.array(seconds),
+        "course_distance": np.array(distances),
+        "course_mse": np.array(errors),
+    }
+
+
+def name_of(batch: int, init: str, seed: int) -> str:
+    """Return the name of an attack's cell."""
+    return f"N={batch} {init} {seed}"
+
+
+def success_table(cells: Cells, points: Sequence[tuple[int, str, int]]) -> str:
+    """Return how many batches came back exactly, and what an attack takes, by N and init."""
+    rows = []
+    for batch, init in dict.fromkeys((batch, init) for batch, init, _ in points):
+        names = [name_of(*point) for point in points if point[:2] == (batch, init)]
+        found = [cell for cell in map(cells.peek, names) if cell is not None]
+        if not found:
+            continue
+        worst = np.array([cell["mse"].max() for cell in found])
+        images = np.concatenate([cell["mse"] for cell in found])
+        right = [np.array_equal(np.sort(c["labels"]), c["labels_inferred"]) for c in found]
+        rows.append(
+            [
+                f"{batch}",
+                init,
+                f"{int((worst < EXACT).sum())} of {len(found)}",
+                f"{int((images < EXACT).sum())} of {len(images)}",
+                f"{sum(right)} of {len(right)}",
+                f"{np.median(worst):.0e}",
+                f"{worst.max():.0e}",
+                f"{np.median([int(cell['iterations']) for cell in found]):.0f}",
+                f"{np.median([float(cell['seconds']) for cell in found]):.0f}",
+                f"{batch * 784}",
+                f"{np.median([int(cell['bytes']) for cell in found]) / 2**20:.0f}",
+            ]
+        )
+    header = ["N", "init", f"batches with every MSE < {EXACT:g}", "images", "labels inferred"]
+    header += ["median worst MSE", "largest", "iterations", "seconds", "n", "MiB"]
+    return table(header, rows)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batches", type=int, nargs="+", help="N (1 2 4 8, one seed of 12 16 17)")
+    parser.add_argument("--inits", choices=SCHEMES, nargs="+", default=list(SCHEMES))
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="clients to each (10)")
+    parser.add_argument(
+        "--restarts", type=int, default=3, help="starts, one after the other until one is in (3)"
+    )
+    parser.add_argument("--report", action="store_true", help="compute nothing")
+    parser.add_argument("--data-dir", type=Path, help="MNIST's folder (else TINYLEAK_MNIST)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="where cells go (results/least_squares; a new folder with --quick)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="built-in digits, few and short: a smoke test"
+    )
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def points_of(options: argparse.Namespace) -> list[tuple[int, str, int]]:
+    """Return which attacks are asked for, the cheap ones first: (N, init, seed)."""
+    batches = options.batches or (BATCHES if options.batches is None else ())
+    points = [
+        (batch, init, seed)
+        for batch in batches
+        for init in options.inits
+        for seed in range(options.seeds)
+    ]
+    if options.batches is None and not options.quick:
+        points += [(batch, init, 0) for batch in LARGER for init in options.inits]
+    return points
+
+
+def main() -> int:
+    """Run what is missing, each attack in its own process, and print the table."""
+    options = parse_arguments()
+    if options.quick:
+        options.batches, options.seeds, options.restarts = options.batches or [1], 1, 1
+    folder = tempfile.mkdtemp() if options.quick else "results/least_squares"
+    cells = Cells(options.results or Path(folder))
+    if options.one is not None:
+        batch, init, seed = int(options.one[0]), options.one[1], int(options.one[2])
+        data = mnist(options.data_dir, options.quick)
+        iterations = 2 if options.quick else 200
+        cells.get(
+            name_of(batch, init, seed),
+            lambda: run(data, batch, init, seed, options.restarts, iterations),
+        )
+        return 0
+    points = points_of(options)
+    for batch, init, seed in points:
+        if not options.report and cells.peek(name_of(batch, init, seed)) is None:
+            command = [sys.executable, __file__, "--one", str(batch), init, str(seed)]
+            command += ["--results", str(cells.folder), "--restarts", str(options.restarts)]
+            command += ["--quick"] if options.quick else []
+            command += ["--data-dir", str(options.data_dir)] if options.data_dir else []
+            subprocess.run(command, check=True)
+    print(success_table(cells, points))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
