@@ -1,4 +1,7 @@
-"""The audit: what to expect of a network's gradient, said without attacking it."""
+"""The audit: what to expect of a network's gradient, said without attacking it.
+
+Lesson: lessons/15_pytorch.py
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,305 @@
+# %% [markdown]
+# # 15. The same attack in PyTorch, and your own client
+#
+# *I train my networks in another framework. Does any of this concern me?*
+#
+# A gradient is a gradient, whoever computes it. In this lesson we write the attack of lesson 8 in
+# PyTorch, line by line beside tinyleak's, and look how many digits agree, and why they stop to.
+# Then we turn to a gradient of your own, and ask what it would give away. It is the last lesson, so
+# it ends with what to read next.
+#
+# (It needs PyTorch: `pip install torch`.)
+
+# %%
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from tinyleak import LeNet, Settings, Tensor, attack, data, lbfgs, one_hot, share
+from tinyleak.attack import Matching
+from tinyleak.audit import audit
+from tinyleak.data.tensors import read_tensors, write_tensors
+
+# %% [markdown]
+# ## One network, twice
+#
+# tinyleak names and shapes its weights as PyTorch does. So they load without a change.
+
+
+# %%
+class TorchLeNet(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers, channels = [], 1
+        for stride in (2, 2, 1):
+            layers.append(torch.nn.Conv2d(channels, 12, 5, stride=stride, padding=2))
+            layers.append(torch.nn.Sigmoid())
+            channels = 12
+        self.body = torch.nn.Sequential(*layers)
+        self.fc = torch.nn.Sequential(torch.nn.Linear(588, 10))
+
+    def forward(self, x):
+        return self.fc(self.body(x).flatten(1))
+
+
+torch.set_num_threads(1)  # so that sums are added up in one order
+model = LeNet()
+arrays = model.init(np.random.default_rng(0))
+network = TorchLeNet().double()  # float64, as in tinyleak
+network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+assert [name for name, _ in network.named_parameters()] == list(arrays)
+
+# %% [markdown]
+# ## The attack, line by line
+#
+# | what | tinyleak | PyTorch | lesson |
+# | --- | --- | --- | --- |
+# | an array that remembers | `Tensor(a)` | `torch.tensor(a, requires_grad=True)` | 1 |
+# | a gradient | `grad(y, xs)` | `torch.autograd.grad(y, xs)` | 2 |
+# | ... with a memory of its own | `grad(y, xs)` | the same, with `create_graph=True` | 4 |
+# | a convolution | `nn.conv2d` | `torch.nn.Conv2d` | 5 |
+# | a loss with soft labels | `cross_entropy(z, y)` | `cross_entropy(z, y)` | 6 |
+# | L-BFGS | `for state in lbfgs(f, x)` | `torch.optim.LBFGS([x]).step(f)` | 7 |
+#
+# Here is the client, and the attacker's distance.
+
+
+# %%
+def gradient(x, y, create_graph=False):
+    """What a client with picture x and label y shares."""
+    loss = torch.nn.functional.cross_entropy(network(x), y)
+    return torch.autograd.grad(loss, list(network.parameters()), create_graph=create_graph)
+
+
+def distance(z):
+    x, y = z[:784].reshape(1, 1, 28, 28), torch.softmax(z[784:].reshape(1, 10), dim=-1)
+    pairs = zip(gradient(x, y, create_graph=True), shared, strict=True)
+    return sum(((a - b) ** 2).sum() for a, b in pairs)
+
+
+truth, label = data.load_glyphs(8).batch([7])
+shared = gradient(torch.from_numpy(truth), torch.from_numpy(one_hot(label, 10)))
+client = share(model, arrays, truth, label)
+
+print("largest difference, as a share of the largest entry:")
+for (name, ours), theirs in zip(client.gradients.items(), shared, strict=True):
+    difference = np.abs(ours - theirs.numpy()).max() / np.abs(ours).max()
+    print(f"  {name:<14} {difference:.0e}")
+    assert difference < 1e-13
+
+# %% [markdown]
+# float64 has about 16 digits, and all but the last one or two agree. Those depend on the order in
+# which numbers are added up, and each library has its own. Now the second order, at a random dummy:
+
+# %%
+matching = Matching(model, arrays, client.gradients, batch=1, weight=np.ones(()))
+start = np.random.default_rng(1).standard_normal((1, 794))
+z = torch.tensor(start[0], requires_grad=True)
+value = distance(z)
+(slope,) = torch.autograd.grad(value, [z])
+own_value, own_slope = matching.value_and_gradient(Tensor(start))
+
+print(f"distance: PyTorch {value.item():.10f}, tinyleak {own_value.data[0]:.10f}")
+difference = np.abs(slope.numpy() - own_slope.data[0]).max() / np.abs(own_slope.data).max()
+print(f"its gradient differs by {difference:.0e} of its largest entry")
+assert np.isclose(value.item(), own_value.data[0], rtol=1e-12) and difference < 1e-12
+
+# %% [markdown]
+# ## The whole way down
+#
+# Both L-BFGS take every step with length 1 (lesson 7), from the same start. Do they visit the same
+# points? And how would we know what "the same" can mean? Let PyTorch run twice: once from the
+# start, and once from the start with the sixteenth digit shaken.
+
+# %%
+STEPS = 150
+
+
+def torch_path(start):
+    z = torch.tensor(start[0], requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [z], max_iter=1, history_size=100, tolerance_grad=0, tolerance_change=0
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        value = distance(z)
+        value.backward()
+        return value
+
+    points = [z.detach().numpy().copy()]
+    for _ in range(STEPS):
+        optimizer.step(closure)
+        points.append(z.detach().numpy().copy())
+    return np.array(points)
+
+
+def objective(z, rows):
+    value, slope = matching.value_and_gradient(Tensor(z))
+    return value.data, slope.data
+
+
+unlimited = {"tolerance_gradient": 0, "tolerance_change": 0, "inner_iterations": STEPS}
+states = lbfgs(objective, start, line_search="none", max_iterations=STEPS, **unlimited)
+ours = np.array([state.x[0] for state in states])
+theirs = torch_path(start)
+shaken = torch_path(start + 1e-16 * np.random.default_rng(2).standard_normal(start.shape))
+
+# %% tags=["thumbnail"]
+between = np.abs(ours - theirs).max(axis=1)
+itself = np.abs(shaken - theirs).max(axis=1)
+figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+ax.semilogy(np.maximum(itself, 1e-17), color="#AAAAAA", linewidth=5)
+ax.semilogy(np.maximum(between, 1e-17), color="#D55E00", linewidth=1.5)
+ax.text(75, 1e-9, "PyTorch and tinyleak", color="#D55E00")
+ax.text(75, 1e-11, "PyTorch and PyTorch, its\nlast digit shaken", color="#777777", va="top")
+ax.set(xlabel="step", ylabel="largest difference of a pixel")
+ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %%
+for step in (1, 10, 30, 60, 100, 150):
+    print(f"step {step:>3}: {between[step]:.0e} apart; PyTorch from itself {itself[step]:.0e}")
+assert between[10] < 1e-9 and between[30] < 1e-6
+assert (between[2:] < 100 * itself[2:]).all()
+
+# %% [markdown]
+# Eleven digits after ten steps, eight after thirty, and hardly one at the end. Each step makes a
+# difference a little larger, as a pencil that stands on its tip falls a little faster at each
+# moment. But look at the grey curve. PyTorch is as far from *itself* when a single digit is shaken.
+# So the two programs agree as well as anything can here.
+#
+# When you compare two programs, always ask how far the first one is from itself.
+#
+# And both find the digit:
+
+# %%
+for name, path in (("PyTorch", theirs), ("tinyleak", ours)):
+    error = np.square(path[-1][:784] - truth.ravel()).mean()
+    print(f"{name}: mean squared error {error:.0e} after {STEPS} steps")
+    assert error < 3e-2
+
+# %% [markdown]
+# ## Where one gets stuck
+#
+# Two mistakes are so common in PyTorch that you should have seen them once. The first is to forget
+# `create_graph=True`. The gradients come back without a memory (lesson 4), and nothing can be
+# differentiated. PyTorch says so, if in words of its own:
+
+# %%
+z = torch.tensor(start[0], requires_grad=True)
+x, y = z[:784].reshape(1, 1, 28, 28), torch.softmax(z[784:].reshape(1, 10), dim=-1)
+forgetful = sum(((a - b) ** 2).sum() for a, b in zip(gradient(x, y), shared, strict=True))
+try:
+    torch.autograd.grad(forgetful, [z])
+except RuntimeError as error:
+    print("RuntimeError:", error)
+else:
+    raise AssertionError("it should have failed")
+
+# %% [markdown]
+# The second is silent. Who trains in half precision multiplies the loss by a large number, so that
+# small gradients do not vanish, and divides again later. A gradient taken in between is 1024 times
+# too large. Everything else is right.
+
+# %%
+scaled = {name: 1024 * g for name, g in client.gradients.items()}
+lost = attack(model, arrays, scaled, settings=Settings(iterations=400))
+print(f"distance {lost.distance:.2f} of 1, pixels up to {np.abs(lost.images).max():.0e}")
+assert lost.distance > 0.9 and np.abs(lost.images).max() > 100
+
+# %% [markdown]
+# The symptom: the distance stays near 1 from the beginning (tinyleak measures it as a share of the
+# shared gradient's squared length), and the pixels grow without end. No picture makes a gradient
+# that long. To find it, put the truth in, as in lesson 8, and divide one gradient by the other.
+# Here the ratio is the same everywhere, and so the mistake has told its name:
+
+# %%
+at_the_truth = share(model, arrays, truth, label).gradients
+ratios = np.concatenate([(scaled[name] / at_the_truth[name]).ravel() for name in scaled])
+print(f"ratios between {ratios.min():.3f} and {ratios.max():.3f}")
+assert np.allclose(ratios, 1024)
+
+found = attack(model, arrays, scaled, settings=Settings(iterations=400, direction=True))
+print(f"by direction alone: mean squared error {np.square(found.images - truth).mean():.0e}")
+assert np.square(found.images - truth).mean() < 1e-4
+
+# %% [markdown]
+# The last two lines show that a factor protects nobody. An attacker who matches the *direction* of
+# the gradient, and not its length, does not care.
+#
+# ## Your own client
+#
+# Now let PyTorch be yours. Save the weights and one gradient, as arrays by name. Take a picture
+# that may be seen, since whoever has these two files has the picture.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    weights_file, gradients_file = Path(folder) / "weights.npz", Path(folder) / "gradients.npz"
+    names = [name for name, _ in network.named_parameters()]
+    write_tensors(weights_file, {n: p.detach().numpy() for n, p in network.named_parameters()})
+    write_tensors(gradients_file, {n: g.numpy() for n, g in zip(names, shared, strict=True)})
+
+    weights, gradients = read_tensors(weights_file), read_tensors(gradients_file)
+
+# %% [markdown]
+# An **audit** attacks nothing. It counts, looks at the layers, and measures at typical pictures how
+# the gradient moves when a pixel does: how many of the 784 directions it determines, and how much
+# noise would drown them.
+
+# %%
+digits = data.load_glyphs(20)
+report = audit(
+    model, weights, digits.images[10:], digits.labels[10:], gradients=gradients, examples=2
+)
+for finding in report.findings:
+    print("-", finding.text)
+print("numbers shared:", report.counting.parameters, "for", report.counting.unknowns, "pixels")
+print("directions determined:", *report.ranks)
+print("label read off:", report.shared.labels[0], "and the gradient is exact:", report.shared.exact)
+print(f"recovered below noise of variance {report.recovered_below:.0e}")
+print(f"hidden above {report.hidden_above:.0e}")
+
+assert report.ranks == [784, 784] and report.shared.exact
+assert report.shared.labels == [int(label[0])]
+assert report.recovered_below < 1e-4 and report.hidden_above > 1e-2
+
+# %% [markdown]
+# On the command line the same is
+#
+# ```console
+# tinyleak audit --weights weights.npz --gradients gradients.npz --model lenet --out audit
+# ```
+#
+# which also writes a page with figures. What it cannot know: how many pictures were in a batch, how
+# many steps a client makes before it shares, and whether a server sees single clients at all. Each
+# of these changes the answer. The page says how.
+#
+# ## What to read next
+#
+# Where this comes from:
+#
+# - Zhu, Liu and Han, *Deep Leakage from Gradients*, NeurIPS 2019: lesson 8.
+# - Zhao, Mopuri and Bilen, *iDLG: Improved Deep Leakage from Gradients*, 2020: lesson 10.
+# - Petrov and others, *DAGER*, NeurIPS 2024 (arXiv 2405.15586): lesson 13.
+#
+# Where it goes:
+#
+# - Geiping and others, *Inverting Gradients*, 2020 (arXiv 2003.14053): large networks, trained
+#   weights, and a prior for pictures.
+# - Zhu and Blaschko, *R-GAP*, 2021 (arXiv 2010.07733): layer by layer, without a minimiser, and
+#   when an architecture determines its input.
+# - And for balance arXiv 2409.19301, which finds that none of the attacks it tested breached a
+#   realistic federated setting. Be as careful with claims of danger as with claims of safety.
+#
+# And in this repository: [`tinyleak/audit/`](../tinyleak/audit/audit.py), and
+# [`benchmarks/`](../benchmarks/README.md), where every figure of the README comes from.
+#
+# ## Exercise
+#
+# The last one has no solution here. Take a network of your own that is small enough, save its
+# weights and the gradient of one batch, and audit it. Then change one thing that makes it leak
+# less, and measure what that costs.
