@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attack import Model, Reconstruction, parameter_gradients
+from tinyleak.attack import LocalSteps, Model, Reconstruction, parameter_gradients
 from tinyleak.attack.matching import require_fit
 from tinyleak.backend import Array
 from tinyleak.defenses import Defense, need_examples, protect
@@ -32,7 +32,8 @@ class Victim:
         labels: (N,).
         params: the weights, by name.
         gradients: the gradient of the mean cross-entropy by each weight, as the client shares it:
-            after its defences.
+            after its defences; or, with local steps, (weights before − weights after) / learning
+            rate.
     """
 
     images: Array
@@ -50,6 +51,7 @@ def share(
     dtype: str = "float64",
     defenses: Sequence[Defense] = (),
     rng: np.random.Generator | None = None,
+    local: LocalSteps | None = None,
 ) -> Victim:
     """Compute the gradient that a client with this batch would share.
 
@@ -61,11 +63,13 @@ def share(
         dtype: in which the client computes, "float64" or "float32".
         defenses: what it does to the gradient, in order, before it shares it.
         rng: where the noise of its defences comes from.
+        local: steps of SGD that it takes, to share their outcome instead of one gradient.
 
     Raises:
         ValueError: weights that do not fit the model or are not finite, images that do not fit it,
             none at all, a label out of range, another number of labels than images, an unknown
-            dtype, or defences that do not go together or lack an rng.
+            dtype, or defences that do not go together or lack an rng, or that need each example's
+            own gradient where local steps have only their sum.
     """
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
@@ -80,8 +84,15 @@ def share(
     weights = {name: np.asarray(array, dtype=dtype) for name, array in params.items()}
     batch = np.asarray(images, dtype=dtype)
     targets = one_hot(numbers, model.classes, dtype)
-    by_example = need_examples(defenses)
-    gradients = (_example_gradients if by_example else _gradients)(model, weights, batch, targets)
+    if need_examples(defenses):
+        if local is not None:
+            raise ValueError(
+                "a defence needs each example's own gradient, but local steps have only their "
+                "sum; leave one of the two out"
+            )
+        gradients = _example_gradients(model, weights, batch, targets)
+    else:
+        gradients = _gradients(model, weights, batch, targets, local)
     if defenses:
         if rng is None:
             raise ValueError("defences draw noise, but no rng was given; give one to share")
@@ -90,11 +101,19 @@ def share(
 
 
 def _gradients(
-    model: Model, weights: Mapping[str, Array], images: Array, targets: Array
+    model: Model,
+    weights: Mapping[str, Array],
+    images: Array,
+    targets: Array,
+    local: LocalSteps | None = None,
 ) -> dict[str, Array]:
-    """Return the gradient of the mean loss by each weight."""
+    """Return the gradient of the mean loss by each weight, or its sum over local steps."""
+
+    def gradient(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return parameter_gradients(model, params, Tensor(images), Tensor(targets))
+
     params = {name: Tensor(weight) for name, weight in weights.items()}
-    gradients = parameter_gradients(model, params, Tensor(images), Tensor(targets))
+    gradients = gradient(params) if local is None else local.update(params, gradient)
     return {name: gradient.data for name, gradient in gradients.items()}
 
 
@@ -115,6 +134,7 @@ def simulate(
     scheme: str = "uniform",
     dtype: str = "float64",
     defenses: Sequence[Defense] = (),
+    local: LocalSteps | None = None,
 ) -> Victim:
     """Return a client whose network has just been initialised, and who shares its gradient.
 
@@ -130,13 +150,16 @@ def simulate(
         scheme: of the weights, one of `tinyleak.nn.init.SCHEMES`.
         dtype: in which the client computes, "float64" or "float32".
         defenses: what it does to the gradient, in order, before it shares it.
+        local: steps of SGD that it takes, to share their outcome instead of one gradient.
 
     Raises:
         ValueError: an unknown scheme, or as `share` does.
     """
     params = draw(model.shapes, np.random.default_rng([seed, 0]), scheme)
     noise = np.random.default_rng([seed, 2])
-    return share(model, params, images, labels, dtype=dtype, defenses=defenses, rng=noise)
+    return share(
+        model, params, images, labels, dtype=dtype, defenses=defenses, rng=noise, local=local
+    )
 
 
 @dataclass(frozen=True)

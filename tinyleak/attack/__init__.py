@@ -4,6 +4,7 @@ from tinyleak.attack.analytic import Separated, first_layer_input, separate_inpu
 from tinyleak.attack.dlg import attack, attack_many
 from tinyleak.attack.jacobian import Jacobian
 from tinyleak.attack.labels import LabelInference, infer_labels
+from tinyleak.attack.local import LocalSteps
 from tinyleak.attack.matching import (
     Matching,
     Model,
@@ -20,6 +21,7 @@ __all__ = [
     "Frame",
     "Jacobian",
     "LabelInference",
+    "LocalSteps",
     "LossScale",
     "Matching",
     "Method",

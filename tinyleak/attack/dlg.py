@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+from tinyleak.attack.local import LocalSteps
 from tinyleak.attack.matching import Model
 from tinyleak.attack.result import Progress, Reconstruction
 from tinyleak.attack.run import Run
@@ -31,6 +32,7 @@ def attack(
     method: Method = "lbfgs",
     settings: Settings | None = None,
     device: str = "cpu",
+    local: LocalSteps | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Reconstruction:
     """Reconstruct a client's batch from the gradient it shared.
@@ -51,6 +53,8 @@ def attack(
             until one converges); or "lbfgs+levenberg-marquardt", the one to finish after the other.
         settings: how to run it; by default what succeeds most.
         device: "cpu" or "cuda".
+        local: the steps of SGD that the client took, if it shared their outcome: then `shared` is
+            (weights before − weights after) / learning rate.
         on_progress: called after each iteration.
 
     Returns:
@@ -59,7 +63,8 @@ def attack(
     Raises:
         ValueError: params or shared do not fit the model or are not finite; a label out of range;
             a batch or number of restarts below 1; an unknown setting, method or
-            device; or Levenberg–Marquardt with a direction or smoothness in the settings.
+            device; or Levenberg–Marquardt with local steps, or with a direction or smoothness in
+            the settings.
     """
     run = Run(
         model,
@@ -73,6 +78,7 @@ def attack(
         settings or Settings(),
         device,
         method,
+        local,
     )
     return run.reconstruct(on_progress)[0]
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinyleak.attack.local import LocalSteps
 from tinyleak.attack.matching import Matching, Model
 from tinyleak.backend import Array, array_module
 from tinyleak.program import Program, capture, trace
@@ -39,6 +40,7 @@ class Evaluator:
         precision: what each entry's squared difference is multiplied with, like `shared`; or None.
         direction: match the shared gradients' directions, whatever their lengths.
         smoothness: how strongly smooth images are preferred.
+        local: the steps that each client took, if that was more than one.
     """
 
     model: Model
@@ -51,6 +53,7 @@ class Evaluator:
     precision: Mapping[str, Array] | None = None
     direction: bool = False
     smoothness: float = 0.0
+    local: LocalSteps | None = None
     _programs: dict[object, Evaluate] = field(default_factory=dict, init=False, repr=False)
     _in_batch: int = field(default=0, init=False, repr=False)
     _slice: int = field(default=1, init=False, repr=False)
@@ -86,6 +89,7 @@ class Evaluator:
             None if self.precision is None else self._pick_all(self.precision, rows),
             self.direction,
             self.smoothness,
+            self.local,
         )
 
     def _pick_all(self, arrays: Mapping[str, Array], rows: Rows) -> dict[str, Array]:

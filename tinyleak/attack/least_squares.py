@@ -122,8 +122,13 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
 
     Raises:
         ValueError: the attack matches a direction, or prefers smooth images: that is not a sum of
-            as many squares.
+            as many squares; or it unrolls local steps.
     """
+    if matching.local is not None:
+        raise ValueError(
+            "Levenberg–Marquardt matches one gradient, and no sum over local steps; choose method "
+            "lbfgs"
+        )
     if matching.direction or matching.smoothness:
         raise ValueError(
             "Levenberg–Marquardt minimises the distance between gradients alone; to match a "

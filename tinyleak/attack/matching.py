@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from tinyleak.attack.local import LocalSteps
 from tinyleak.backend import Array, array_module
 from tinyleak.grad import grad
 from tinyleak.nn.losses import cross_entropy, softmax
@@ -129,6 +130,7 @@ class Matching:
         precision: what each entry's squared difference is multiplied with, by name; or None.
         direction: match the shared gradient's direction, whatever its length.
         smoothness: β; `2β` times the images' total variation is added to the squared distance.
+        local: the steps that the client took, if what it shared is not one gradient but their sum.
     """
 
     model: Model
@@ -140,6 +142,7 @@ class Matching:
     precision: Mapping[str, Array] | None = None
     direction: bool = False
     smoothness: float = 0.0
+    local: LocalSteps | None = None
 
     @property
     def image_size(self) -> int:
@@ -176,7 +179,12 @@ class Matching:
             name: broadcast_to(Tensor(self.params[name]), shape=(z.shape[0], *shape))
             for name, shape in shapes.items()
         }
-        found = parameter_gradients(self.model, params, self.images(z), self.labels(z))
+        images, labels = self.images(z), self.labels(z)
+
+        def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return parameter_gradients(self.model, weights, images, labels)
+
+        found = gradient(params) if self.local is None else self.local.update(params, gradient)
         shared = _tensors(self.shared)
         precision = None if self.precision is None else _tensors(self.precision)
         if self.direction:
@@ -188,7 +196,7 @@ class Matching:
             }
         distance = squared_distance(found, shared, shapes, precision)
         if self.smoothness:
-            distance = distance + total_variation(self.images(z)) * (2.0 * self.smoothness)
+            distance = distance + total_variation(images) * (2.0 * self.smoothness)
         return distance
 
     def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 from tinyleak.attack.evaluate import Evaluator
 from tinyleak.attack.labels import infer_labels
 from tinyleak.attack.least_squares import MOST_ITERATIONS, refine_all, start_alone
+from tinyleak.attack.local import LocalSteps
 from tinyleak.attack.matching import Model, require_fit
 from tinyleak.attack.result import Frame, Progress, Reconstruction, Stages
 from tinyleak.attack.settings import OUTER_STEP, Method, Settings
@@ -56,6 +57,7 @@ class Run:
         settings: Settings,
         device: str,
         method: Method,
+        local: LocalSteps | None = None,
     ) -> None:
         self.began = time.perf_counter()
         if batch < 1 or restarts < 1:
@@ -96,6 +98,7 @@ class Run:
             None if precision is None else self._stack_all(precision),
             settings.direction,
             settings.smoothness,
+            local,
         )
         free = labels is None
         self.start = np.concatenate(

@@ -1,0 +1,123 @@
+"""Several local steps: what a client's weights give away after it has trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tinyleak.attack import LocalSteps, Matching, Settings, attack
+from tinyleak.check import check_gradients
+from tinyleak.metrics import mse
+from tinyleak.nn import MLP, LeNet
+from tinyleak.tensor import Tensor
+from tinyleak.victim import share
+
+SHAPE = (1, 6, 6)
+MODEL = MLP(SHAPE, 4, "tanh", (12,))
+RATE = 0.5
+
+
+def client(rng, steps, batch=1, model=MODEL):
+    params = model.init(rng, "default")
+    images, labels = rng.random((batch, *model.image_shape)), np.arange(batch) % model.classes
+    return share(model, params, images, labels, local=LocalSteps(steps, RATE))
+
+
+def test_one_step_is_the_gradient(rng) -> None:
+    made = client(rng, 1, batch=2)
+    plain = share(MODEL, made.params, made.images, made.labels)
+    for name, gradient in plain.gradients.items():
+        np.testing.assert_array_equal(made.gradients[name], gradient)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_steps_are_pytorchs(rng, steps) -> None:
+    made = client(rng, steps, batch=3)
+    network = torch.nn.Sequential(
+        *(torch.nn.Flatten(), torch.nn.Linear(36, 12), torch.nn.Tanh(), torch.nn.Linear(12, 4))
+    ).double()
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(), made.params.values(), strict=True):
+            parameter.copy_(torch.tensor(value))
+    optimiser = torch.optim.SGD(network.parameters(), lr=RATE)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            network(torch.tensor(made.images)), torch.tensor(made.labels)
+        )
+        loss.backward()
+        optimiser.step()
+    for parameter, name in zip(network.parameters(), made.params, strict=True):
+        after = made.params[name] - RATE * made.gradients[name]
+        np.testing.assert_allclose(after, parameter.detach().numpy(), atol=1e-14)
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_the_objective_s_gradient_goes_through_the_steps(rng, steps) -> None:
+    model = MLP((1, 2, 2), 3, "tanh", (4,))
+    made = client(rng, steps, model=model)
+    matching = Matching(
+        model, made.params, made.gradients, 1, np.ones(()), local=LocalSteps(steps, RATE)
+    )
+    check_gradients(matching.distances, [Tensor(rng.standard_normal((2, 7)))], order=1)
+    z = Tensor(rng.standard_normal((2, 7)))
+    value, gradient = matching.value_and_gradient(z)
+    np.testing.assert_allclose(value.data, matching.distances(z).data)
+    assert gradient.shape == (2, 7)
+
+
+def test_at_the_truth_the_distance_is_zero(rng) -> None:
+    made = client(rng, 4, batch=2)
+    matching = Matching(
+        MODEL,
+        made.params,
+        made.gradients,
+        2,
+        np.ones(()),
+        targets=np.eye(4)[made.labels],
+        local=LocalSteps(4, RATE),
+    )
+    z = made.images.reshape(1, -1)
+    assert matching.distances(Tensor(z)).data[0] < 1e-28
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 5])
+def test_an_image_comes_back_through_the_steps(rng, steps) -> None:
+    made = client(rng, steps)
+    local = LocalSteps(steps, RATE)
+    found = attack(MODEL, made.params, made.gradients, local=local, seed=1)
+    assert found.labels.tolist() == made.labels.tolist()
+    assert mse(found.images, made.images).max() < 1e-10
+
+
+def test_who_takes_them_for_one_gradient_gets_less(rng) -> None:
+    made = client(rng, 5)
+    average = {name: g / 5 for name, g in made.gradients.items()}
+    found = attack(MODEL, made.params, average, settings=Settings(iterations=300))
+    assert mse(found.images, made.images).max() > 1e-6
+
+
+def test_a_lenet_s_image_comes_back_through_two_steps(rng) -> None:
+    model = LeNet((1, 8, 8), 3, hidden=4, kernel=3)
+    made = client(rng, 2, model=model)
+    found = attack(model, made.params, made.gradients, local=LocalSteps(2, RATE))
+    assert mse(found.images, made.images).max() < 1e-6
+
+
+@pytest.mark.parametrize(("count", "rate"), [(0, 0.1), (2, 0.0), (2, -1.0), (2, np.inf)])
+def test_steps_that_are_none_are_refused(count, rate) -> None:
+    with pytest.raises(ValueError, match="give 1 step or more, and a learning rate above 0"):
+        LocalSteps(count, rate)
+
+
+def test_levenberg_marquardt_refuses_local_steps(rng) -> None:
+    made = client(rng, 2)
+    with pytest.raises(ValueError, match="matches one gradient, and no sum over local steps"):
+        attack(
+            MODEL,
+            made.params,
+            made.gradients,
+            method="levenberg-marquardt",
+            local=LocalSteps(2, RATE),
+        )

@@ -1,0 +1,57 @@
+"""Several local steps: a client that trains before it shares, and shares its weights.
+
+In federated averaging (McMahan et al., AISTATS 2017) a client takes K steps of SGD from the weights
+θ₀ that it was given, and what is seen of it is θ_K. With plain steps θₖ₊₁ = θₖ − η g(θₖ),
+
+    (θ₀ − θ_K) / η = Σₖ g(θₖ),
+
+which for K = 1 is the gradient itself. For more, an attacker who knows η and K goes the same steps
+with its dummies: each is differentiable, and so is the sum, by whatever the gradients depend on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tinyleak.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class LocalSteps:
+    """Steps of plain SGD, all with the same whole batch: no momentum, decay, or shuffling.
+
+    Attributes:
+        count: K, 1 or more.
+        learning_rate: η, above 0.
+    """
+
+    count: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"{self.count} local steps with learning rate {self.learning_rate} were given; "
+                "give 1 step or more, and a learning rate above 0"
+            )
+
+    def update(
+        self,
+        params: Mapping[str, Tensor],
+        gradient: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        """Take the steps, and return Σₖ g(θₖ) by name.
+
+        Args:
+            params: θ₀, by name.
+            gradient: g, from weights to their gradient, both by name.
+        """
+        found = dict(gradient(params))
+        total = found
+        for _ in range(self.count - 1):
+            params = {name: params[name] - found[name] * self.learning_rate for name in params}
+            found = dict(gradient(params))
+            total = {name: total[name] + found[name] for name in total}
+        return total
