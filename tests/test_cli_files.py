@@ -72,7 +72,7 @@ def refused(run: Run) -> Callable[..., str]:
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds: leave it out where the test is not about it."""
     for name in ("progress_figure", "loss_figure", "player"):
-        monkeypatch.setattr(f"tinyleak.cli.attack_files.{name}", lambda *args, **kwargs: None)
+        monkeypatch.setattr(f"tinyleak.cli.file_result.{name}", lambda *args, **kwargs: None)
 
 
 def client(
@@ -141,7 +141,7 @@ def test_a_digit_comes_back(run: Run, tmp_path: Path, ending: str, steps: int) -
     assert answer.code == 0, answer.out + answer.err
     assert errors(tmp_path / "out", truth).max() < 1e-6
     assert re.search(r"^label +3 \(read off beforehand\)$", answer.out, re.MULTILINE)
-    assert re.search(r"^loss +the gradient is that of the loss itself", answer.out, re.MULTILINE)
+    assert re.search(r"^loss +as it is, as the last layer tells$", answer.out, re.MULTILINE)
     result = read_result(tmp_path / "out")
     assert result["succeeded"] is True
     assert result["mse"] is result["psnr"] is result["labels_true"] is None
@@ -158,7 +158,7 @@ def test_a_small_batch_comes_back_with_its_loss_added_up(run: Run, tmp_path: Pat
     answer = run(*files(tmp_path), "--shape", "1,16,16", "--batch", 2, "--out", tmp_path / "out")
     assert answer.code == 0, answer.out + answer.err
     assert errors(tmp_path / "out", truth).max() < 1e-6
-    assert "the loss is a sum over the batch" in answer.out
+    assert "loss      a sum over the batch, as the last layer tells" in answer.out
     assert read_result(tmp_path / "out")["loss_factor"] == 2
 
 
@@ -235,7 +235,7 @@ def test_notes_beside_the_files_say_what_they_do_not(run: Run, tmp_path: Path) -
     answer = run(*files(tmp_path, "npz"), "--out", tmp_path / "out")
     assert answer.code == 0, answer.out + answer.err
     assert "told      model lenet, shape 1,16,16, batch 2, reduction mean (by the" in answer.out
-    assert "the loss is a mean over the batch, as was said" in answer.out
+    assert "loss      a mean over the batch, as was said" in answer.out
     assert errors(tmp_path / "out", truth).max() < 1e-6
 
 
@@ -285,7 +285,7 @@ def test_an_image_that_stays_in_doubt_is_no_success(run: Run, tmp_path: Path) ->
     client(tmp_path, [3], size=16)
     answer = run(*files(tmp_path), "--shape", "1,16,16", "--iterations", 20)
     assert answer.code == 1
-    assert "out of iterations after 20 iterations" in answer.out
+    assert "out of iterations after 20 iterations" in " ".join(answer.out.split())
 
 
 # What is turned down
@@ -294,7 +294,7 @@ def test_an_image_that_stays_in_doubt_is_no_success(run: Run, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--weights", "w.npz"], "--weights were given without a gradient"),
+        (["--weights", "w.npz"], "--weights need what the client made of them"),
         (["--gradients", "g.npz"], "--gradients speaks of a client's files, but without --weights"),
         (["--rename", "a=b"], "--rename speaks of a client's files"),
         (["--reduction", "sum"], "--reduction speaks of a client's files"),

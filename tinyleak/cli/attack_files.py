@@ -1,5 +1,7 @@
 """`tinyleak attack --weights W --gradients G`: an attack on a client known only by its files.
 
+Or --weights-after: then the gradient is what one step of SGD changed, or several steps' sum.
+
 No truth is known. Success is that what was found explains the shared gradient (`explained`), and
 the pictures show what was found. Keys of result.json that need the truth are null.
 """
@@ -8,32 +10,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
-
-from tinyleak.attack import LabelInference, Reconstruction, attack, infer_labels
-from tinyleak.backend import Array
+from tinyleak.attack import LabelInference, attack, infer_labels
 from tinyleak.cli.attacker import Attacker, aim, read_defenses
-from tinyleak.cli.client import Client, read_client, settings_of
+from tinyleak.cli.client import Client, read_client
 from tinyleak.cli.directory import output_directory
-from tinyleak.cli.explained import Explained, explain
+from tinyleak.cli.explained import explain
+from tinyleak.cli.file_result import FileResult
 from tinyleak.cli.options import build_settings
 from tinyleak.cli.progress import progress_bar
-from tinyleak.cli.result import FILES, listed, readable, versions
-from tinyleak.report import (
-    Frame,
-    loss_figure,
-    player,
-    progress_figure,
-    write_arrays,
-    write_json,
-)
-
-DARKEST, LIGHTEST = -0.25, 1.25
-"""Pixels beyond these were not in [0, 1]: the client normalised its images."""
 
 
 def run_on_files(args: argparse.Namespace) -> int:
@@ -47,7 +33,7 @@ def run_on_files(args: argparse.Namespace) -> int:
         settings, defenses = build_settings(args), read_defenses(args)
         client = read_client(args)
         settings, precision = aim(args, settings, defenses, client.shared, client.batch)
-        if not client.exact:
+        if not client.loss.exact:
             settings = replace(settings, direction=True)
         labels, inference = _labels(args, client)
         attacker = Attacker(settings, labels, precision, inference)
@@ -63,10 +49,11 @@ def run_on_files(args: argparse.Namespace) -> int:
                 restarts=args.restarts,
                 settings=settings,
                 method=args.method,
+                local=client.local,
                 device=args.device,
                 on_progress=on_progress,
             )
-            result = Result(args, client, attacker, found, explain(client, found, precision))
+            result = FileResult(args, client, attacker, found, explain(client, found, precision))
             if directory is not None:
                 result.write(directory)
     if not args.quiet:
@@ -84,159 +71,12 @@ def _labels(
     """Return the labels to go by, and where they are from; None to find them with the images."""
     if args.labels == "optimise":
         return None, None
-    inference = infer_labels(client.model, client.params, client.shared, client.batch)
+    # Over several steps the gradient hardly turns: their mean is about one.
+    steps = 1 if client.local is None else client.local.count
+    mean = {name: array / steps for name, array in client.shared.items()}
+    inference = infer_labels(client.model, client.params, mean, client.batch)
     if args.labels == "infer":
         if inference.warning is not None:
             print(f"tinyleak: {inference.warning}", file=sys.stderr)
         return inference.labels.tolist(), inference
     return (inference.labels.tolist() if inference.trusted else None), inference
-
-
-@dataclass(frozen=True)
-class Result:
-    """An attack on files that has ended.
-
-    Attributes:
-        args: what was asked for.
-        client: whose files they are.
-        attacker: what it knew, and how it was run.
-        found: what the attack found.
-        explained: how well that explains the gradient.
-    """
-
-    args: argparse.Namespace
-    client: Client
-    attacker: Attacker
-    found: Reconstruction
-    explained: Explained
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what result.json says: the keys of any attack, and how success was told."""
-        args, found, explained = self.args, self.found, self.explained
-        inference = self.attacker.inference
-        return {
-            "succeeded": explained.succeeded,
-            "reason": found.reason,
-            "mse": None,
-            "psnr": None,
-            "labels_true": None,
-            "labels_recovered": found.labels,
-            "labels_inferred": None if inference is None else inference.labels,
-            "gradient_distance": found.distance,
-            "relative_distance": explained.distance,
-            "succeeded_below": explained.tolerance,
-            "loss_factor": explained.factor,
-            "pixel_range": [found.images.min(), found.images.max()],
-            "iterations": found.iterations,
-            "evaluations": found.evaluations,
-            "seconds": found.seconds,
-            "settings": {
-                "weights": readable(args.weights),
-                "gradients": readable(args.gradients),
-                **settings_of(args, self.client),
-                "seed": args.seed,
-                "recipe": args.recipe,
-                "method": args.method,
-                **asdict(self.attacker.settings),
-                "restarts": args.restarts,
-                "defenses": args.defense,
-                "aware": args.aware,
-                "labels": args.labels,
-                "device": args.device,
-            },
-            "versions": versions(args.device),
-        }
-
-    def write(self, directory: Path) -> None:
-        """Write all `FILES` into the directory, those that cannot be made from others first.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
-        found = self.found
-        write_json(directory / "result.json", self.as_dict())
-        write_arrays(
-            directory / "reconstruction.npz",
-            images=found.images,
-            labels=found.labels,
-            soft_labels=found.soft_labels,
-            distances=found.distances,
-        )
-        frames = self._frames()
-        progress_figure(directory / "progress.png", frames, labels_recovered=found.labels.tolist())
-        loss_figure(
-            directory / "loss.png",
-            [frame.iteration for frame in frames],
-            [frame.distance for frame in frames],
-        )
-        title = (
-            "An image out of a gradient" if len(found.images) == 1 else "Images out of a gradient"
-        )
-        player(directory / "player.html", frames, title=title)
-
-    def _frames(self) -> list[Frame]:
-        """Return the stages, with pixels in the range that can be drawn."""
-        low, high = self._drawn()
-        return [
-            Frame(iteration, (images - low) / (high - low), None, distance)
-            for iteration, images, distance in self.found.frames
-        ]
-
-    def _drawn(self) -> tuple[float, float]:
-        """Return which pixels are drawn black and white: 0 and 1, unless the client had others."""
-        low, high = float(self.found.images.min()), float(self.found.images.max())
-        usual = low >= DARKEST and high <= LIGHTEST
-        return (0.0, 1.0) if usual or not low < high < np.inf else (low, high)
-
-    def summary(self) -> str:
-        """Return the few lines that tell a person what happened."""
-        args, client, found, explained = self.args, self.client, self.found, self.explained
-        model = client.model
-        many = "1 image" if client.batch == 1 else f"{client.batch} images"
-        lines = {
-            "attacked": f"the gradient of {many} in {_source(args)}; "
-            f"{settings_of(args, client)['model']} with {model.activation}, "
-            f"{'x'.join(map(str, model.image_shape))}, {model.classes} classes",
-        }
-        if client.notes.said():
-            lines["told"] = f"{client.notes.said()} (by the notes about the files)"
-        if args.defense:
-            lines["defended"] = f"{', '.join(args.defense)}; the attacker knows of it"
-        lines["loss"] = client.scale
-        lines["result"] = f"{self._verdict()}: {found.reason} after {found.iterations} iterations"
-        allowed = "its noise" if explained.noisy else "its rounding"
-        lines["distance"] = (
-            f"{explained.distance:.1e} of the gradient's squared length; {allowed} allows "
-            f"{explained.tolerance:.1e}"
-        )
-        origin = "found with the images" if self.attacker.labels is None else "read off beforehand"
-        lines["label" if client.batch == 1 else "labels"] = f"{listed(found.labels)} ({origin})"
-        lines["pixels"] = self._pixels()
-        lines["cost"] = f"{found.evaluations} evaluations, {found.seconds:.1f} s"
-        lines["files"] = (
-            "none (--out DIR writes the result, pictures and a player)"
-            if args.out is None
-            else f"{args.out}: {', '.join(FILES)}"
-        )
-        return "\n".join(f"{name:<10}{text}" for name, text in lines.items())
-
-    def _verdict(self) -> str:
-        if not self.explained.succeeded:
-            return "NO success, what was found does not explain the gradient"
-        if self.explained.noisy:
-            return (
-                "success, as far as the noise on the gradient lets tell (tinyleak audit says more)"
-            )
-        return "success, what was found explains the gradient"
-
-    def _pixels(self) -> str:
-        images: Array = self.found.images
-        text = f"{images.min():.2f} to {images.max():.2f}"
-        low, high = self._drawn()
-        if (low, high) != (0.0, 1.0):
-            text += ", drawn from black to white: the client's images may have been normalised"
-        return text
-
-
-def _source(args: argparse.Namespace) -> str:
-    return f"{args.gradients}, weights {args.weights}"

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyleak.attack import infer_loss_scale
+import numpy as np
+
+from tinyleak.attack import LocalSteps
 from tinyleak.backend import Array
 from tinyleak.cli.files import (
     Notes,
     add_rename_option,
     gather_notes,
+    learning_rate,
     read_matching,
     read_network,
 )
-from tinyleak.cli.options import REDUCTIONS
+from tinyleak.cli.loss import Loss, read_loss
+from tinyleak.cli.options import REDUCTIONS, whole_number
 from tinyleak.nn import MLP, LeNet
 
 ONLY_SIMULATED = ("data", "image", "data_dir", "index", "label", "init")
 """Options of `attack` that describe a client which is simulated."""
 
-ONLY_FILES = ("gradients", "rename", "reduction")
+ONLY_FILES = (
+    *("gradients", "rename", "reduction"),
+    *("weights_after", "learning_rate", "local_steps"),
+)
 """Options of `attack` that need --weights."""
 
-EXACTLY_ONE = 1e-5
-"""A factor so near 1 is 1, and the rest is float32's rounding."""
+MOST_STEPS = 5
+"""Each local step makes the attack's graph longer."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +43,26 @@ class Client:
     Attributes:
         model: its network.
         params: the weights, by name.
-        shared: its gradient, by name, divided by `factor`.
+        shared: its gradient, by name, or the sum over its local steps; divided by the loss's
+            factor.
         batch: N, how many images it is of.
-        factor: what it is of the gradient of the mean loss, as far as that is known.
-        exact: whether it is; otherwise only the gradient's direction is to be matched.
-        scale: the sentence that says where the factor is from.
-        dtype: the coarsest in which the gradient is written down.
+        loss: what it is of the gradient of the mean loss, as far as that is known.
+        dtype: the coarsest in which what it shared is written down.
         notes: what was said about the files.
+        local: the steps of SGD that it took, if it shared the weights after more than one.
+        rounding: the variance, by name, that rounding the weights after them leaves on what they
+            changed; None where a gradient was shared.
     """
 
     model: LeNet | MLP
     params: dict[str, Array]
     shared: dict[str, Array]
     batch: int
-    factor: float
-    exact: bool
-    scale: str
+    loss: Loss
     dtype: str
     notes: Notes
+    local: LocalSteps | None = None
+    rounding: dict[str, Array] | None = None
 
 
 def add_client_options(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +82,22 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
         "--gradients", metavar="G", type=Path, help="the gradient that it shared, likewise"
     )
     add_rename_option(group)
+    group.add_argument(
+        "--weights-after",
+        metavar="W2",
+        type=Path,
+        help="instead of a gradient: its weights after it has trained with --learning-rate",
+    )
+    group.add_argument(
+        "--learning-rate", metavar="LR", type=learning_rate, help="of its steps of plain SGD"
+    )
+    group.add_argument(
+        "--local-steps",
+        metavar="K",
+        type=whole_number(1),
+        help=f"how many they were, {MOST_STEPS} at most, each with the same whole batch "
+        "(default: as the notes say, else 1)",
+    )
     group.add_argument(
         "--reduction",
         choices=REDUCTIONS,
@@ -126,60 +150,87 @@ def read_client(args: argparse.Namespace) -> Client:
         ValueError: files that cannot be used, or that do not fit each other or the request.
         OSError: files that are not there.
     """
-    if args.gradients is None:
-        raise ValueError("--weights were given without a gradient; give it with --gradients")
-    notes = gather_notes(args.weights, args.gradients)
-    batch = args.batch or notes.batch or 1
-    model, params = read_network(args, notes, batch)
-    shared = read_matching(args, model, args.gradients, "gradients")
-    if not any(array.any() for array in shared.values()):
+    if (args.gradients is None) == (args.weights_after is None):
         raise ValueError(
-            f"every number in {str(args.gradients)!r} is zero, so nothing can be read from it; "
-            "check that the client's backward pass was run before its gradient was saved"
+            "--weights need what the client made of them; give either its gradient with "
+            "--gradients, or its weights after its steps with --weights-after"
         )
-    dtype = min((array.dtype for array in shared.values()), key=lambda kind: kind.itemsize)
-    factor, exact, scale = _scale(args, notes, model, params, shared, batch)
+    notes = gather_notes(args.weights, args.gradients, args.weights_after)
+    batch = args.batch or notes.batch or 1
+    local = _local_steps(args, notes)
+    model, params = read_network(args, notes, batch * (1 if local is None else local.count))
+    path = args.gradients or args.weights_after
+    given = read_matching(args, model, path, "gradients" if local is None else "weights after")
+    held = [*given.values(), *(() if local is None else params.values())]
+    params = {name: array.astype(float) for name, array in params.items()}
+    shared = {name: array.astype(float) for name, array in given.items()}
+    if local is not None:
+        rate = local.learning_rate
+        shared = {name: (params[name] - after) / rate for name, after in shared.items()}
+    _require_a_difference(shared, path, local)
+    steps = 1 if local is None else local.count
+    loss = read_loss(args.reduction or notes.reduction, model, params, shared, batch, steps)
+    rounding = None
+    if local is not None:
+        # A step rounds each weight to a multiple of its spacing s, which errs by s² / 12.
+        variance = local.count / (12.0 * (local.learning_rate * loss.factor) ** 2)
+        rounding = {name: variance * _spacing(after) ** 2 for name, after in given.items()}
+        # Each step with c times the loss is one with c times the rate.
+        local = None if local.count == 1 else LocalSteps(local.count, rate * loss.factor)
     return Client(
         model=model,
-        params={name: array.astype(float) for name, array in params.items()},
-        shared={name: array.astype(float) / factor for name, array in shared.items()},
+        params=params,
+        shared={name: array / loss.factor for name, array in shared.items()},
         batch=batch,
-        factor=factor,
-        exact=exact,
-        scale=scale,
-        dtype=dtype.name,
+        loss=loss,
+        dtype=min((array.dtype for array in held), key=lambda kind: kind.itemsize).name,
         notes=notes,
+        local=local,
+        rounding=rounding,
     )
 
 
-def _scale(
-    args: argparse.Namespace,
-    notes: Notes,
-    model: LeNet | MLP,
-    params: dict[str, Array],
-    shared: dict[str, Array],
-    batch: int,
-) -> tuple[float, bool, str]:
-    """Return the factor on the client's loss, whether it is certain, and how it is known."""
-    reduction = args.reduction or notes.reduction
-    if reduction is not None:
-        factor = float(batch) if reduction == "sum" else 1.0
-        return factor, True, f"the loss is a {reduction} over the batch, as was said"
-    found = infer_loss_scale(model, params, shared, batch)
-    if found is None or not math.isfinite(found.factor) or found.factor == 0.0:
-        return 1.0, True, "a mean over the batch is assumed; the last layer does not tell"
-    if abs(found.factor - 1.0) <= EXACTLY_ONE:
-        mean = "the loss itself" if batch == 1 else "the mean loss of the batch"
-        return 1.0, True, f"the gradient is that of {mean}, as the last layer tells"
-    if found.exact and found.factor == batch:
-        return found.factor, True, "the loss is a sum over the batch, as the last layer tells"
-    if found.exact:
-        return found.factor, True, f"the loss was {found.factor:.6g} times as large: read off"
-    return (
-        found.factor,
-        False,
-        f"the loss was about {found.factor:.3g} times the mean; only the gradient's direction is "
-        "matched",
+def _spacing(array: Array) -> Array:
+    """Return how far each number is from the next that its dtype can hold."""
+    return np.abs(np.spacing(array)).astype(float)
+
+
+def _local_steps(args: argparse.Namespace, notes: Notes) -> LocalSteps | None:
+    """Return the steps of SGD that lie between the weights before and after, if those are given."""
+    if args.weights_after is None:
+        for name in ("learning_rate", "local_steps"):
+            if getattr(args, name) is not None:
+                raise ValueError(
+                    f"{_flag(name)} speaks of steps between weights, but --gradients are one "
+                    "step's; leave one of the two out"
+                )
+        return None
+    rate = args.learning_rate or notes.learning_rate
+    if rate is None:
+        raise ValueError(
+            "weights before and after tell a gradient only together with the learning rate; give "
+            "it with --learning-rate"
+        )
+    count = args.local_steps or notes.local_steps or 1
+    if count > MOST_STEPS:
+        raise ValueError(
+            f"{count} local steps were given, and {MOST_STEPS} at most can be unrolled; attack a "
+            "client that takes fewer"
+        )
+    return LocalSteps(count, rate)
+
+
+def _require_a_difference(shared: dict[str, Array], path: Path, local: LocalSteps | None) -> None:
+    if any(array.any() for array in shared.values()):
+        return
+    if local is not None:
+        raise ValueError(
+            f"the weights in {str(path)!r} are those from before, so nothing can be read from "
+            "them; check that the client has trained before they were saved"
+        )
+    raise ValueError(
+        f"every number in {str(path)!r} is zero, so nothing can be read from it; "
+        "check that the client's backward pass was run before its gradient was saved"
     )
 
 
@@ -195,5 +246,7 @@ def settings_of(args: argparse.Namespace, client: Client) -> dict[str, Any]:
         "activation": model.activation,
         "rename": ["=".join(pair) for pair in args.rename],
         "reduction": args.reduction or client.notes.reduction,
+        "local_steps": args.local_steps or client.notes.local_steps,
+        "learning_rate": args.learning_rate or client.notes.learning_rate,
         "notes": client.notes.said() or None,
     }

@@ -64,8 +64,8 @@ def explain(
     exact = _row(_gradient(client, found, "float64"))
     weight = np.ones_like(shared) if precision is None else _row(precision)
     length = float(weight @ shared**2)
-    factor = client.factor
-    if not client.exact:
+    factor = client.loss.factor
+    if not client.loss.exact:
         stretch = float(weight @ (exact * shared)) / float(weight @ exact**2)
         exact, factor = exact * stretch, factor * stretch
     rounding = _rounding(client, found, exact, weight) / length
@@ -81,19 +81,25 @@ def explain(
 
 def _rounding(client: Client, found: Reconstruction, exact: Array, weight: Array) -> float:
     """Return how far rounding, as the client's, takes the gradient that was found."""
+    saved = 0.0 if client.rounding is None else float(weight @ _row(client.rounding))
     if client.dtype == "float64":
-        return 0.0
+        return saved
     if client.dtype == "float16":
-        return float(weight @ (exact.astype(np.float16) - exact) ** 2)
+        return saved + float(weight @ (exact.astype(np.float16) - exact) ** 2)
     plain = _row(_gradient(client, found, "float64"))
-    return float(weight @ (_row(_gradient(client, found, "float32")) - plain) ** 2)
+    return saved + float(weight @ (_row(_gradient(client, found, "float32")) - plain) ** 2)
 
 
 def _gradient(client: Client, found: Reconstruction, dtype: str) -> dict[str, Array]:
     params = {name: Tensor(array.astype(dtype)) for name, array in client.params.items()}
     images, labels = (Tensor(array.astype(dtype)) for array in (found.images, found.soft_labels))
+
+    def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return parameter_gradients(client.model, weights, images, labels)
+
     with np.errstate(all="ignore"):
-        gradients = parameter_gradients(client.model, params, images, labels)
+        local = client.local
+        gradients = gradient(params) if local is None else local.update(params, gradient)
     return {name: gradient.data for name, gradient in gradients.items()}
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from tinyleak.attack import Model
 from tinyleak.backend import Array
-from tinyleak.cli.options import IMAGE_SHAPE, MODELS, REDUCTIONS, image_shape, whole_number
+from tinyleak.cli.options import IMAGE_SHAPE, REDUCTIONS, image_shape, whole_number
 from tinyleak.data.tensors import read_notes, read_tensors
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
 from tinyleak.nn.models import match_names, model_from_shapes
+from tinyleak.nn.models.shapes import MODELS
 
 ACTIVATION = "sigmoid"
 
