@@ -53,3 +53,9 @@ def mnist(data_dir: Path | None, quick: bool) -> Dataset:
     if quick:
         return load("glyphs")
     return load("mnist", data_dir=data_dir or os.environ.get("TINYLEAK_MNIST"))
+
+
+def random_batch(data: Dataset, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return so many different images, chosen at random, and their labels."""
+    chosen = np.random.default_rng([seed, 1]).choice(len(data), size, replace=False)
+    return data.batch(chosen)

@@ -27,7 +27,7 @@ from timing import table
 # isort: split
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
-from cells import Cell, Cells, mnist
+from cells import Cell, Cells, mnist, random_batch
 from growth import forget_peak, peak_bytes
 
 from tinyleak.attack import Progress, Settings, attack, infer_labels
@@ -53,8 +53,8 @@ LIMIT = 2400.0
 
 def run(data: Dataset, batch: int, init: str, seed: int, restarts: int, iterations: int) -> Cell:
     """Attack one client, and return what came of it and how."""
-    chosen = np.random.default_rng([seed, 1]).integers(len(data), size=batch)
-    client = simulate(MODEL, *data.batch(chosen), seed=seed, scheme=SCHEMES[init])
+    images = random_batch(data, batch, seed)
+    client = simulate(MODEL, *images, seed=seed, scheme=SCHEMES[init])
     labels = infer_labels(MODEL, client.params, client.gradients, batch).labels
     forget_peak()
     memory, began = peak_bytes(), process_time()
@@ -85,6 +85,7 @@ def run(data: Dataset, batch: int, init: str, seed: int, restarts: int, iteratio
     return {
         "mse": outcome.mse,
         "images": outcome.images.astype(np.float32),
+        "truth": client.images.astype(np.float32),
         "labels": client.labels,
         "labels_inferred": labels,
         "iterations": np.array(found.iterations),

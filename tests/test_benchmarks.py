@@ -193,3 +193,24 @@ def test_contestants_take_turns() -> None:
     )
     assert found == {"a": 0.5, "b": 0.5}
     assert "".join(calls) == "aaabbb" + 2 * "aaabbb"
+
+
+def test_the_paper_in_parts_runs_prints_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    parts = ("paper.py", "squares", "networks", "--quick", "--results", str(tmp_path))
+    done = run(*parts)
+    assert done.returncode == 0, done.stderr
+    assert "## squares: batches to the rounding error" in done.stdout
+    assert "| LeNet   | default |" in done.stdout
+    kept = (tmp_path / "squares.md").read_text(encoding="utf-8")
+    assert "batches with every MSE < 1e-08" in kept
+    assert (tmp_path / "networks" / "portrait.png").stat().st_size > 10_000
+    again = run(*parts)
+    assert again.stdout == done.stdout
+    assert "N=1 U 0" in done.stderr
+    assert "N=1 U 0" not in again.stderr, "what is there is not computed again"
+
+
+def test_a_part_that_is_none_is_refused() -> None:
+    done = run("paper.py", "figures")
+    assert done.returncode == 2
+    assert "part 'figures' is unknown; choose from batches, squares, labels" in done.stderr

@@ -1,0 +1,59 @@
+"""The figure of a batch: the truth, what each method found of it, and how the error fell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyleak.report.figures import drawing, save, show_image
+from tinyleak.report.frames import number
+
+COLOURS = ("#D55E00", "#0072B2", "#009E73")
+
+
+class Found(NamedTuple):
+    """What one method found of a batch.
+
+    Attributes:
+        images: (N, C, H, W), in the order of the truth.
+        mse: (N,).
+        seconds: (K,) of processor time at each iteration.
+        worst: (K,) the largest error of the batch then.
+    """
+
+    images: np.ndarray
+    mse: np.ndarray
+    seconds: np.ndarray
+    worst: np.ndarray
+
+
+def batch_figure(path: Path, truth: np.ndarray, found: Mapping[str, Found]) -> None:
+    """Draw a batch, a row for the truth and each method, and beside them the error over time.
+
+    Args:
+        path: the PNG to write.
+        truth: (N, C, H, W).
+        found: what was found, by the method's name.
+    """
+    count = len(truth)
+    with drawing(1.1 * count + 4.5, 1.25 * (1 + len(found)) + 0.3) as figure:
+        left, right = figure.subfigures(1, 2, width_ratios=(1.1 * count, 4.5))
+        grid = left.subplots(1 + len(found), count, squeeze=False)
+        for axes, image in zip(grid[0], truth, strict=True):
+            show_image(axes, image)
+        grid[0, 0].set_ylabel("truth", fontsize=9)
+        for row, (name, one) in zip(grid[1:], found.items(), strict=True):
+            row[0].set_ylabel(name, fontsize=9)
+            for axes, image, error in zip(row, one.images, one.mse, strict=True):
+                show_image(axes, image)
+                axes.set_xlabel(f"MSE {number(float(error))}", fontsize=7)
+        axes = right.subplots()
+        axes.set(yscale="log", xlabel="seconds of processor time", ylabel="largest MSE")
+        axes.spines[["top", "right"]].set_visible(False)
+        for (name, one), colour in zip(found.items(), COLOURS, strict=False):
+            axes.plot(one.seconds, one.worst, "-", color=colour, label=name)
+        axes.legend(frameon=False, fontsize=8)
+        save(figure, path)
