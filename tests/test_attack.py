@@ -585,12 +585,15 @@ def test_an_image_that_ran_away_is_saturated() -> None:
     assert found.reason == "saturated"
     assert np.median(np.abs(found.images)) > run.SATURATED_PIXEL
 
-    def interrupt(progress: Progress) -> None:
-        if np.median(np.abs(progress.images())) > run.SATURATED_PIXEL:
-            raise KeyboardInterrupt
 
-    settings = Settings.paper()
-    found = attack(SMALL, victim.params, victim.gradients, settings=settings, on_progress=interrupt)
+def test_an_interrupt_comes_before_saturation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "SATURATED_PIXEL", 0.0)
+    victim = small_client()
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    found = attack(SMALL, victim.params, victim.gradients, on_progress=interrupt)
     assert found.reason == "interrupted"
 
 
