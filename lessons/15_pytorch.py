@@ -303,3 +303,27 @@ assert report.recovered_below < 1e-4 and report.hidden_above > 1e-2
 # The last one has no solution here. Take a network of your own that is small enough, save its
 # weights and the gradient of one batch, and audit it. Then change one thing that makes it leak
 # less, and measure what that costs.
+#
+# <details><summary>Solution to the exercise of lesson 14</summary>
+#
+# Begin with the argument, and add every step that reads something you have. The steps come after
+# their inputs, so one walk is enough.
+#
+# ```python
+# def varying(steps, argument):
+#     depends = {argument}
+#     for tensor in steps:
+#         if not depends.isdisjoint(tensor.inputs):
+#             depends.add(tensor)
+#     return [tensor for tensor in steps if tensor in depends]
+#
+#
+# constant = len(steps) - len(varying(steps, argument))
+# print(f"{constant} of {len(steps)} steps are the same every time")
+# assert 20 < constant < 100
+# ```
+#
+# Most of them turn and copy the weights. `trace` does not even record a step that depends on no
+# argument.
+#
+# </details>

@@ -1,4 +1,7 @@
-"""A place for every value: views stay views, and a buffer is used again once its value is read."""
+"""A place for every value: views stay views, and a buffer is used again once its value is read.
+
+Lesson: lessons/14_a_graph_is_a_program.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A program: a traced graph with a place for every value, replayed with one call a node."""
+"""A program: a traced graph with a place for every value, replayed with one call a node.
+
+Lesson: lessons/14_a_graph_is_a_program.py
+"""
 
 from __future__ import annotations
 

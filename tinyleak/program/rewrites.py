@@ -2,6 +2,8 @@
 
 They are tried on every node as it is added, when its inputs are already simple. All are identities
 of arithmetic or of shapes; only the joining of constant factors changes the rounding.
+
+Lesson: lessons/14_a_graph_is_a_program.py
 """
 
 from __future__ import annotations

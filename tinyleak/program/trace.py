@@ -1,4 +1,7 @@
-"""Tracing: run a function of Tensors once and keep what it did."""
+"""Tracing: run a function of Tensors once and keep what it did.
+
+Lesson: lessons/14_a_graph_is_a_program.py
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,391 @@
+# %% [markdown]
+# # 14. A graph is a program
+#
+# *The attack asks the same question hundreds of times, with other numbers. Why build the answer
+# anew each time?*
+#
+# Each evaluation of the attack makes some 300 tensors, walks them twice, and throws them away. The
+# next evaluation makes the very same ones. Only the numbers in them differ. In this lesson we
+# record the graph once, make it shorter, and play it back. That is why tinyleak's attack is many
+# times as fast as the 20 lines of lesson 8, and no derivative was written by hand for it.
+
+# %%
+import itertools
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyleak import LeNet, Tensor, data, ops, share, trace
+from tinyleak.attack import Matching, starting_point
+from tinyleak.backend import DeviceError, device_module, to_device
+from tinyleak.grad import topological_order
+from tinyleak.program import TraceError, capture
+
+rng = np.random.default_rng(0)
+model = LeNet()
+images, labels = data.load("glyphs").batch([7])
+client = share(model, model.init(rng), images, labels)
+
+
+def matching_of(victims, dtype="float64"):
+    """The objective of lesson 8 for several clients at once: z is (R, 794), R their number."""
+
+    def stack(arrays):
+        return {name: np.stack([one[name] for one in arrays]).astype(dtype) for name in arrays[0]}
+
+    weight = np.ones(len(victims), dtype)
+    params, shared = stack([v.params for v in victims]), stack([v.gradients for v in victims])
+    return Matching(model, params, shared, 1, weight)
+
+
+objective = matching_of([client]).value_and_gradient
+z = starting_point(model, batch=1, seed=0)
+
+# %% [markdown]
+# ## Record
+#
+# Every tensor remembers how it was made (lesson 1). So there is nothing to record: run the function
+# once and list what the results depend on, each tensor after its inputs (lesson 2). That list *is*
+# a program. Each line says: take these, do this, call the result so.
+#
+# A leaf is either an argument, which will be other numbers next time, or a **constant**: the
+# weights, the shared gradient.
+
+# %%
+argument = Tensor(z)
+results = objective(argument)
+tape = topological_order(*results)
+steps = [tensor for tensor in tape if tensor.primitive]
+
+print(len(steps), "steps from", len(tape) - len(steps), "leaves to", len(results), "results")
+for tensor in steps[100:106]:
+    reads = ", ".join(str(x.shape) for x in tensor.inputs)
+    print(f"   {tensor.primitive.name:<10} {tensor.shape!s:<18} ← {reads}")
+assert argument in tape and 200 < len(steps) < 400
+
+
+# %% [markdown]
+# ## Make it shorter
+#
+# A backward pass computes some things twice, because each rule looks only at its own operation. The
+# rule of `sigmoid` computes $1 - out$; so does the rule of the rule. Here is how to find out. Two
+# steps are **equal** if they do the same operation, with the same settings, on the same inputs.
+# Then one of them will do. And two constants are equal if their numbers are: there are many ones
+# and twos. We walk along the tape and keep each kind of tensor once.
+
+
+# %%
+def simplify(tape, argument):
+    """Map each tensor to the first one that is equal to it."""
+    same, known = {argument: argument}, {}
+    for tensor in tape:
+        if tensor is argument:
+            continue
+        if tensor.primitive is None:
+            key = ("constant", tensor.shape, tensor.data.tobytes())
+        else:
+            inputs = tuple(same[x] for x in tensor.inputs)
+            key = (tensor.primitive.name, inputs, repr(tensor.params))
+        same[tensor] = known.setdefault(key, tensor)
+    return same
+
+
+same = simplify(tape, argument)
+kept = [tensor for tensor in steps if same[tensor] is tensor]
+print(f"{len(steps)} steps, of which {len(kept)} are different")
+assert len(kept) < len(steps) - 20
+
+
+# %% [markdown]
+# ## Play it back
+#
+# `primitive.forward` is the operation on plain arrays: it is given the array library and the
+# arrays, and knows nothing of tensors. With it, here is the whole of it in one piece:
+
+
+# %%
+def make_program(function, example):
+    """A function of arrays that repeats what the function of tensors did with the example."""
+    argument = Tensor(example)
+    results = function(argument)
+    tape = topological_order(*results)
+    same = simplify(tape, argument)
+    leaves = [tensor for tensor in tape if not tensor.primitive]
+    kept = [tensor for tensor in tape if tensor.primitive and same[tensor] is tensor]
+
+    def replay(array):
+        value = {tensor: tensor.data for tensor in leaves}
+        value[argument] = array
+        for tensor in kept:
+            arrays = [value[same[x]] for x in tensor.inputs]
+            value[tensor] = tensor.primitive.forward(np, *arrays, **tensor.params)
+        return [value[same[result]] for result in results]
+
+    return replay
+
+
+small_program = make_program(objective, z)
+program = trace(objective, z)
+other = rng.standard_normal(z.shape)
+for ours, own, eager in zip(
+    small_program(other), program(other), objective(Tensor(other)), strict=True
+):
+    assert np.allclose(ours, eager.data, rtol=1e-13, atol=0)
+    assert np.allclose(own, eager.data, rtol=1e-9, atol=1e-12)
+
+# %% [markdown]
+# Numbers that were not there when we recorded, and the right answer. tinyleak's own is called
+# `trace`, and it gives the same. It knows more ways to make a program shorter. Ours knew one. Here
+# is what it found:
+
+# %%
+for what, count in program.removed.items():
+    print(f"{count:>4} {what}")
+print(f"{len(program.instructions):>4} instructions remain")
+assert len(program.instructions) < 0.7 * len(kept)
+
+# %% [markdown]
+# Most of these are identities from school: $x · 1 = x$, or $2(3x) = 6x$, or two transpositions in a
+# row. Each is a few lines in [`tinyleak/program/rewrites.py`](../tinyleak/program/rewrites.py).
+# "Dead" steps are those that no result needs.
+#
+# ## A place for everything
+#
+# Our program still asks for new memory at every step. But we know beforehand which arrays will be
+# needed, how large they are, and who reads them last. So every step can get its place in advance,
+# and a place whose value nobody will read any more can be given to a later step. NumPy writes where
+# one tells it to:
+
+# %%
+place = np.empty(3)
+answer = np.add([1.0, 2.0, 3.0], 10.0, out=place)
+assert answer is place, "no new array was made"
+
+# %% [markdown]
+# In the picture each row is one piece of memory, and time runs to the right. A bar reaches from the
+# step that writes a value to the step that reads it last. Where a bar begins at the end of another,
+# a step writes its result over what it has just read. No two bars in a row overlap, and that is all
+# there is to it.
+
+# %% tags=["thumbnail"]
+
+
+def owner(array):
+    """The piece of memory that an array lies in."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+rows, bars = {}, []
+for now, step in enumerate(program.instructions):
+    for read in step.reads:
+        for bar in reversed(bars):
+            if bar["memory"] is owner(read):
+                bar["end"] = now
+                break
+    row = rows.setdefault(id(owner(step.out)), len(rows))
+    bars.append({"memory": owner(step.out), "row": row, "begin": now, "end": now, "step": step})
+for output in program.outputs:  # a result is read at the end
+    next(bar for bar in reversed(bars) if bar["memory"] is owner(output))["end"] = len(bars)
+
+figure, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
+for bar in bars:
+    colour = "#D55E00" if bar["step"].name == "matmul" else "#0072B2"
+    width = max(bar["end"] - bar["begin"], 0.8)
+    axes.broken_barh([(bar["begin"], width)], (bar["row"] - 0.4, 0.8), color=colour, alpha=0.6)
+axes.set(xlabel="step of the program", ylabel="piece of memory", xlim=(0, len(bars)))
+axes.set_title("Every value's place; matrix products in red", fontsize=10)
+axes.invert_yaxis()
+plt.show()
+
+for bar, later in itertools.combinations(bars, 2):
+    assert bar["row"] != later["row"] or bar["end"] <= later["begin"], "two values at one place"
+needed = sum(step.out.nbytes for step in program.instructions)
+print(f"{len(bars)} values, {len(rows)} pieces of memory")
+print(f"{needed:,} bytes if each had its own, {program.buffer_bytes:,} bytes as it is")
+assert len(rows) < len(bars) / 2 and program.buffer_bytes < needed / 2
+
+
+# %% [markdown]
+# ## How much faster?
+#
+# We let the computer take the times, and print none: they differ from machine to machine.
+
+
+# %%
+def seconds(function, argument, repeats=15):
+    """The shortest of several runs, in seconds of the processor."""
+    times = []
+    for _ in range(repeats):
+        begin = time.process_time()
+        function(argument)
+        times.append(time.process_time() - begin)
+    return min(times)
+
+
+eager = seconds(objective, Tensor(z))
+ours = seconds(small_program, z)
+own = seconds(program, z)
+assert own < ours < eager and own < eager / 2
+
+# %% [markdown]
+# So playing back is faster than building, and with the other simplifications and with places it is
+# at least twice as fast. The README has [times](../README.md#how-often-and-how-fast), with their
+# machine and their command, beside those of PyTorch and of JAX, which compiles the function to
+# machine code.
+#
+# ## Where one gets stuck
+#
+# A program does the same steps whatever the numbers are. So what if the function does *not*? Here
+# is one that leaves out negative sums. We record it at a point where the sum is positive.
+
+
+# %%
+def positive_part(x):
+    total = ops.sum(x)
+    return (total if total.data > 0 else total * 0.0,)
+
+
+frozen = make_program(positive_part, np.array([1.0, 2.0]))
+elsewhere = np.array([1.0, -5.0])
+(wrong,), (right,) = frozen(elsewhere), positive_part(Tensor(elsewhere))
+print("the program says", wrong, "and the function", abs(right.data))
+assert wrong == -4.0 and right.data == 0.0
+
+# %% [markdown]
+# The symptom: right where you recorded, wrong elsewhere, and no error. The `if` was decided while
+# recording. It is not in the graph; the graph has only what was done. The same happens to random
+# numbers: whatever was drawn while recording is drawn for ever.
+#
+# How would one have found it? Compare the program with the function at a *second* point. `trace`
+# does that. And it goes further: while it records, the numbers cannot be looked at.
+
+# %%
+for trap in (positive_part, lambda x: x * rng.standard_normal()):
+    try:
+        trace(trap, np.array([1.0, 2.0]))
+    except TraceError as error:
+        print(f"TraceError: {str(error)[:90]}…")
+    else:
+        raise AssertionError("it should have been refused")
+
+
+# What to write instead: both cases, and a choice that is an operation like any other.
+def positive_part_of_any(x):
+    return ops.relu(ops.sum(x))
+
+
+assert trace(positive_part_of_any, np.array([1.0, 2.0]))(elsewhere)[0] == 0.0
+
+# %% [markdown]
+# ## Many attacks, one program
+#
+# At 28×28 pixels most steps are so small that calling NumPy takes longer than computing. So let
+# each call do more. Everything in tinyleak accepts further axes in front: with weights of shape
+# `(16, …)` and dummies of shape `(16, 794)`, one program evaluates sixteen attacks. It has
+# as many steps as for one attack, up to a few, and each does sixteen times the work.
+
+# %%
+victims = [
+    share(model, model.init(np.random.default_rng(seed)), *data.load("glyphs").batch([seed]))
+    for seed in range(16)
+]
+together = trace(matching_of(victims).value_and_gradient, np.repeat(z, 16, axis=0), check=False)
+print(f"steps: {len(program.instructions)} for 1 attack, {len(together.instructions)} for 16")
+assert len(together.instructions) < 1.2 * len(program.instructions)
+
+values, slopes = together(np.repeat(z, 16, axis=0))
+for row, victim in enumerate(victims):
+    value, slope = matching_of([victim]).value_and_gradient(Tensor(z))
+    assert np.isclose(values[row], value.data[0], rtol=1e-10)
+    assert np.allclose(slopes[row], slope.data[0], rtol=1e-8, atol=1e-10)
+
+# %% [markdown]
+# Lesson 9 attacked a hundred clients this way.
+#
+# ## And on a GPU
+#
+# A GPU computes fast and is slow to be asked. Each call sends it one small piece of work, a
+# **kernel**. The processor has to prepare and send every one of them, and our pieces are tiny. But
+# the list of calls never changes. So CUDA, through which one uses these GPUs, can record it: a
+# **CUDA graph** holds all the calls with all their places, and is sent as one. It is the idea of
+# this lesson once more, one floor down. Since every value has its place already, there is nothing
+# left to do but to let CUDA listen while the program is played once. In tinyleak that is
+# `capture(program)`.
+#
+# Let us count what the processor sends for one evaluation. (A step that only looks at an array in
+# another way, as a reshape does, sends nothing.)
+
+# %%
+eagerly = sum(not tensor.primitive.view for tensor in steps)
+print(f"tensor by tensor:         {eagerly} calls, each of one kernel or more")
+print(f"the program:              {len(program.calls)} calls")
+print("the captured program:     1 graph")
+assert len(program.calls) < eagerly
+
+# %% [markdown]
+# These are counts. **There are no times beside them, because nobody has measured any:** this
+# package was written without a GPU. What runs on one is tested against a stand-in that keeps
+# CuPy's rules. (CuPy is NumPy's counterpart on a GPU.) One thing is known from CuPy itself: while a
+# graph is being recorded, it refuses matrix products. In version 14.2 it says "calling cuBLAS API
+# during stream capture is currently unsupported". So a captured program brings matrix products of
+# its own. If you have a GPU, `python benchmarks/compare.py --device cuda` measures, and the next
+# cell compares the numbers.
+
+# %%
+try:
+    module = device_module("cuda")
+except DeviceError:
+    print("no GPU here")
+else:
+    on_gpu = {name: to_device(a, module) for name, a in client.params.items()}
+    shared = {name: to_device(a, module) for name, a in client.gradients.items()}
+    there = Matching(model, on_gpu, shared, 1, to_device(np.ones(()), module))
+    captured = capture(trace(there.value_and_gradient, to_device(z, module)))
+    for found, expected in zip(captured(to_device(other, module)), program(other), strict=True):
+        assert np.allclose(module.asnumpy(found), expected, rtol=1e-8)
+
+# %% [markdown]
+# ## What to remember
+#
+# - A graph that is the same every time is a program. Record it once, simplify it, play it back.
+# - Plan the memory while you have time, so that nobody has to ask for any later.
+# - A recording knows no `if`. Compare it at a second point.
+# - When calls cost more than work, put more work into each call, or send all calls at once.
+#
+# Recording is in [`tinyleak/program/trace.py`](../tinyleak/program/trace.py), the places in
+# [`tinyleak/program/memory.py`](../tinyleak/program/memory.py), and the whole in
+# [`tinyleak/program/program.py`](../tinyleak/program/program.py).
+#
+# ## Exercise
+#
+# Some steps read nothing but constants: the weights are brought into another shape, say. They give
+# the same every time, so they need not be in the program. Write `varying(steps, argument)`,
+# which returns the steps that depend on the argument. How many of the steps of `objective` do not?
+#
+# <details><summary>Solution to the exercise of lesson 13</summary>
+#
+# More than one would think. The answer depends on the noise that was drawn, but not by much.
+#
+# ```python
+# rng = np.random.default_rng(13)
+# clean = [gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
+# right = {}
+# for share in (1e-6, 1e-4, 1e-2, 1e-1, 1.0):
+#     sizes = [share * np.sqrt(np.square(g).mean()) for g in clean]
+#     noisy = [g + rng.normal(0, size, g.shape) for g, size in zip(clean, sizes)]
+#     rows = np.concatenate([g / np.linalg.norm(g) for g in noisy])
+#     _, _, directions = np.linalg.svd(rows)
+#     best = sticking_out(candidates, directions[:23]).argmin(axis=1)
+#     right[share] = (best == read).sum()
+# print(right)
+# assert right[1e-6] == right[1e-4] == 23 and right[1e-2] > 20
+# assert right[1e-1] > 10 > right[1.0]
+# ```
+#
+# At a hundredth of the typical entry nearly all are found, at a tenth still more than half. When
+# the noise is as large as the gradient, a few are.
+#
+# </details>
