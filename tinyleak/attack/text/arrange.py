@@ -14,27 +14,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from tinyleak.attack.text.client import SharedText, masked_count
-from tinyleak.attack.text.hidden import LAYER, encode
+from tinyleak.attack.text.hidden import LAYER, exact_params
 from tinyleak.attack.text.space import RowSpace
 from tinyleak.backend import Array
+from tinyleak.nn.models.bert import WORDS
+from tinyleak.program import trace
 
-MOST_TRIED = 4096
+MOST_TRIED = 8192
 """How many sentences are tried one by one at most."""
 
 MOST_WORDS = 32
 """How many words are tried at each place."""
 
-STARTS, SWEEPS = 48, 4
-"""How many random sentences are improved where there are more, and how often at each place."""
+STARTS, ROUNDS = 64, 4
+"""How many random sentences are improved at once where there are more, and how often."""
 
-AT_ONCE = 256
-"""How many sentences the network reads at once."""
+Score: TypeAlias = Callable[[Array], Array]
 
 
 class Arranged(NamedTuple):
@@ -55,15 +56,14 @@ def arrange(
         allowed: (T, V), true for the words that may be.
         rng: where random sentences come from.
     """
-    space = RowSpace.of([shared.gradients[f"{LAYER}.weight"]], shared.masked)
     inputs = np.full(shared.shape, shared.special.pad)
     sure = True
     for length in sorted(set(shared.lengths)):
         rows = np.flatnonzero(np.array(shared.lengths) == length)
         options = [_options(shared, place, length, distances, allowed) for place in range(length)]
-        tried, scores = _tried(shared, options, space, rng)
+        score = _scoring(shared, length)
+        tried, scores = _tried(options, len(rows), score, shared.special.mask, rng)
         order = np.argsort(scores)
-        # What is left of a sentence's words when all sentences are found must not be made of them.
         chosen = tried[order[: len(rows)]]
         sure = sure and bool(np.sum(scores <= 1.0) == len(rows))
         inputs[rows, :length] = chosen[np.arange(len(rows)) % len(chosen)]
@@ -85,57 +85,93 @@ def _options(
 
 
 def _tried(
-    shared: SharedText, options: Sequence[list[int]], space: RowSpace, rng: np.random.Generator
+    options: Sequence[list[int]], wanted: int, score: Score, mask: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Return sentences (C, T), all different, and the score of each, (C,): at most 1 if it fits."""
-    count = math.prod(len(words) for words in options)
-    if count <= MOST_TRIED:
+    """Return sentences (C, T), all different, and the score of each, (C,).
+
+    Args:
+        options: the words that may stand at each place.
+        wanted: how many sentences there are.
+        score: says how far sentences are from fitting: up to 1 they do.
+        mask: the token [MASK].
+        rng: where random sentences come from.
+    """
+    hidden = masked_count(len(options))
+    if math.prod(len(words) for words in options) <= MOST_TRIED:
         tried = np.array(list(itertools.product(*options)))
-        hidden = (tried == shared.special.mask).sum(axis=1) == masked_count(len(options))
-        tried = tried[hidden] if hidden.any() else tried
-        return tried, _scores(shared, tried, space)
-    tried = _improved(shared, options, space, rng)
-    return tried, _scores(shared, tried, space)
+        likely = (tried == mask).sum(axis=1) == hidden
+        tried = tried[likely] if likely.any() else tried
+        return tried, score(tried)
+    every: list[Array] = []
+    for _ in range(ROUNDS):
+        every.append(_improved(_random(options, hidden, mask, rng), options, score, mask, rng))
+        tried = np.unique(np.concatenate(every), axis=0)
+        scores = score(tried)
+        if np.sum(scores <= 1.0) >= wanted:
+            break
+    return tried, scores
+
+
+def _random(
+    options: Sequence[list[int]], hidden: int, mask: int, rng: np.random.Generator
+) -> Array:
+    """Return random sentences, (STARTS, T), with so many hidden places each."""
+    places = [place for place, words in enumerate(options) if mask in words]
+    sentences = np.array([[rng.choice(_spoken(w, mask)) for w in options] for _ in range(STARTS)])
+    for sentence in sentences:
+        sentence[rng.permutation(places)[:hidden]] = mask
+    return sentences
 
 
 def _improved(
-    shared: SharedText, options: Sequence[list[int]], space: RowSpace, rng: np.random.Generator
+    sentences: Array,
+    options: Sequence[list[int]],
+    score: Score,
+    mask: int,
+    rng: np.random.Generator,
 ) -> Array:
-    """Return random sentences, (C, T), made better one place after another; each once."""
-    wanted = shared.lengths.count(len(options))
-    mask, length = shared.special.mask, len(options)
-    hidable = [place for place in range(length) if mask in options[place]]
-    spoken = [[word for word in words if word != mask] or words for words in options]
-    sentences = np.array([[rng.choice(words) for words in spoken] for _ in range(STARTS)])
-    hidden = np.zeros(sentences.shape, bool)
-    for row in range(STARTS):
-        hidden[row, rng.permutation(hidable)[: masked_count(length)]] = True
-    sentences[hidden] = mask
-    scores = _scores(shared, sentences, space)
-    for _ in range(SWEEPS):
-        for place in rng.permutation(length):
-            for word in spoken[place]:
+    """Return sentences (C, T), changed for the better one place after another, but hidden ones."""
+    hidden, scores, before = sentences == mask, score(sentences), np.inf
+    while scores.sum() < before:
+        before = scores.sum()
+        for place in rng.permutation(len(options)):
+            for word in _spoken(options[place], mask):
                 changed = sentences.copy()
                 changed[~hidden[:, place], place] = word
-                found = _scores(shared, changed, space)
+                found = score(changed)
                 better = found < scores
                 sentences[better], scores[better] = changed[better], found[better]
-            if len(np.unique(sentences[scores <= 1.0], axis=0)) >= wanted:
-                return np.unique(sentences, axis=0)
-    return np.unique(sentences, axis=0)
+    return sentences
 
 
-def _scores(shared: SharedText, sentences: Array, space: RowSpace) -> Array:
-    """Return how far each of (C, T) sentences is from fitting, (C,): the hidden place farthest off.
+def _spoken(words: list[int], mask: int) -> list[int]:
+    return [word for word in words if word != mask] or words
 
-    The distance is in units of what noise explains, and infinite where nothing is hidden.
+
+def _scoring(shared: SharedText, length: int) -> Score:
+    """Return what says how far each of (C, T) sentences is from fitting, (C,).
+
+    It is the distance of the hidden place farthest off, in units of what counts as lying in the
+    space, and infinite where nothing is hidden.
     """
-    scores = []
-    for start in range(0, len(sentences), AT_ONCE):
-        some = sentences[start : start + AT_ONCE]
-        seen = encode(shared, some, [some.shape[1]] * len(some))
-        far = space.distances(seen) / space.allowance(seen)
-        hidden = some == shared.special.mask
-        farthest = np.max(np.where(hidden, far, 0.0), axis=1)
-        scores.append(np.where(hidden.any(axis=1), farthest, np.inf))
-    return np.concatenate(scores)
+    space = RowSpace.of([shared.gradients[f"{LAYER}.weight"]], shared.masked)
+    params = exact_params(shared)
+    table, mask = params[WORDS].data, shared.special.mask
+    read = trace(
+        lambda words: shared.model.encode(params, words),
+        np.zeros((STARTS, length, table.shape[1])),
+        check=False,
+    )
+
+    def score(sentences: Array) -> Array:
+        scores = []
+        for start in range(0, len(sentences), STARTS):
+            some = sentences[start : start + STARTS]
+            filled = np.resize(some, (STARTS, length))  # with the same ones over again
+            (seen,) = read(table[filled])
+            far = (space.distances(seen) / space.allowance(seen))[: len(some)]
+            farthest = np.max(np.where(some == mask, far, 0.0), axis=1)
+            scores.append(np.where((some == mask).any(axis=1), farthest, np.inf))
+        return np.concatenate(scores)
+
+    return score
