@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from tinyleak.backend import Array, array_module
@@ -45,18 +45,21 @@ class Node:
 
 
 Rewrite: TypeAlias = "Callable[[Graph, Node], Node | None]"
+Candidates: TypeAlias = "Callable[[str, tuple[str, ...]], Sequence[Rewrite]]"
 
 
 class Graph:
     """Adds nodes, replacing each by something simpler where a rewrite knows how.
 
     Attributes:
+        candidates: gives, for the name of an operation and those of its inputs, the rewrites that
+            may find something.
         applied: how often each rewrite found something.
         merged: how many nodes were equal to one that was there.
     """
 
-    def __init__(self, rewrites: dict[str, list[Rewrite]]) -> None:
-        self.rewrites = rewrites
+    def __init__(self, candidates: Candidates) -> None:
+        self.candidates = candidates
         self.applied: Counter[Rewrite] = Counter()
         self.merged = 0
         self._known: dict[Any, Node] = {}
@@ -86,11 +89,12 @@ class Graph:
 
     def _simplest(self, node: Node) -> Node:
         """Return what a node can be replaced with, or itself."""
-        if node.primitive is not None and all(x.constant for x in node.inputs):
+        names = tuple([x.name for x in node.inputs])
+        if node.primitive is not None and set(names) == {"constant"}:
             arrays = [x.array for x in node.inputs]
             module = array_module(*arrays)
             return self.constant(node.primitive.forward(module, *arrays, **node.params))
-        for rewrite in self.rewrites.get(node.name, ()):
+        for rewrite in self.candidates(node.name, names):
             simpler = rewrite(self, node)
             if simpler is not None:
                 self.applied[rewrite] += 1

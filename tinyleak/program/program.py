@@ -14,7 +14,7 @@ from tinyleak.backend import Array, array_module
 from tinyleak.grad import topological_order
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.memory import Instruction, lay_out
-from tinyleak.program.rewrites import REWRITES
+from tinyleak.program.rewrites import candidates
 from tinyleak.program.trace import Outputs, Recording, TraceError, record
 from tinyleak.tensor import Tensor
 
@@ -140,7 +140,7 @@ def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node], int]
     Returns:
         The graph, its inputs, its outputs, and how many recorded operations they needed.
     """
-    graph = Graph(REWRITES)
+    graph = Graph(candidates)
     nodes: dict[Tensor, Node] = {x: Node(x._array) for x in recording.inputs}
 
     def node_of(tensor: Tensor) -> Node:

@@ -8,6 +8,8 @@ Lesson: lessons/14_a_graph_is_a_program.py
 
 from __future__ import annotations
 
+from functools import cache
+
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.products import (
@@ -239,3 +241,29 @@ for _name in BINARY:
     first = [_drop_neutral_element, _join_signs] if _name != "greater" else []
     last = [_leave_broadcasting_to_the_operation, _move_later, multiply_in_order]
     REWRITES[_name] = [*first, *REWRITES.get(_name, []), *last]
+
+LOOKS_FOR: dict[Rewrite, set[str]] = {
+    _drop_neutral_element: {"constant"},
+    _join_factors: {"constant"},
+    lay_constants_out: {"constant"},
+    _join_moves: {*MOVES},
+    _move_later: {*MOVES},
+    _sum_where_it_lies: {*MOVES},
+    make_long_rows: {"transpose"},
+    multiply_in_order: {"transpose"},
+    _leave_broadcasting_to_the_operation: {"broadcast_to"},
+    _join_signs: {"negate"},
+    join_products: {"matmul"},
+    _join_pads: {"pad"},
+}
+"""What a simplification needs to see among the inputs, one of these; the others look at all."""
+
+
+@cache
+def candidates(name: str, inputs: tuple[str, ...]) -> list[Rewrite]:
+    """Return the simplifications that may find something in an operation with such inputs."""
+    return [
+        rewrite
+        for rewrite in REWRITES.get(name, [])
+        if rewrite not in LOOKS_FOR or not LOOKS_FOR[rewrite].isdisjoint(inputs)
+    ]
