@@ -15,8 +15,8 @@ from tinyleak.metrics import wilson_interval
 TITLES = {
     "default": "tinyleak, default",
     "paper": "tinyleak, the paper's recipe",
-    "goal": "tinyleak, to the goal",
-    "many": "tinyleak, to the goal, many at once",
+    "goal": "tinyleak, float32, to the goal",
+    "many": "tinyleak, float32, to the goal, many at once",
     "torch-paper": "PyTorch, the paper's recipe",
     "torch-best": "PyTorch, float64, strong Wolfe",
     "torch-paper at goal": "PyTorch, the paper's recipe, to the goal",

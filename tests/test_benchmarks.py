@@ -102,7 +102,7 @@ def test_quick_success_prints_both_initialisations() -> None:
     assert done.returncode == 0, done.stderr
     assert "Initial weights: U" in done.stdout
     assert "Initial weights: default" in done.stdout
-    assert "| tinyleak, to the goal, many at once | 0/2" in done.stdout
+    assert "| tinyleak, float32, to the goal, many at once | 0/2" in done.stdout
 
 
 def test_data_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

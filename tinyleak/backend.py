@@ -109,13 +109,13 @@ def call_into(module: Any, function: str, *arrays: Array, out: Array) -> Callabl
 
 
 def take_into(
-    module: Any, array: Array, indices: Array, axis: int, out: Array | None = None
-) -> Array:
-    """`array` taken along `axis` at `indices`, which are in range, into `out` if given."""
-    if module is np and out is not None:
+    module: Any, array: Array, indices: Array, axis: int, out: Array
+) -> Callable[[], object]:
+    """Return the call that takes `array` along `axis` at `indices`, in range, into `out`."""
+    if module is np:
         # NumPy copies through a hidden buffer unless it is told not to check the indices.
-        return np.take(array, indices, axis=axis, out=out, mode="clip")
-    return module.take(array, indices, axis=axis, out=out)
+        return partial(array.take, indices, axis, out, "clip")
+    return partial(module.take, array, indices, axis=axis, out=out)
 
 
 def join_into(

@@ -245,7 +245,15 @@ def split(x: Tensor, lengths: Sequence[int], axis: int = 0) -> tuple[Tensor, ...
 @primitive()
 def _take(xp: Any, x: Array, indices: Array, out: Array | None = None, *, axis: int) -> Array:
     """The entries of `x` along `axis` that the whole numbers `indices` name."""
-    return take_into(xp, x, indices, axis, out)
+    if out is None:
+        return xp.take(x, indices, axis=axis)
+    take_into(xp, x, indices, axis, out)()
+    return out
+
+
+@_take.steps
+def _(xp: Any, x: Array, indices: Array, out: Array, *, axis: int) -> list[Step]:
+    return [take_into(xp, x, indices, axis, out)]
 
 
 @_take.rule

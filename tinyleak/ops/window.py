@@ -99,7 +99,7 @@ def _fold_steps(
         here = slice(0, part.stop - start)
         steps += [
             partial(xp.copyto, flat[here, :-1], windows[part]),
-            partial(take_into, xp, flat[here], places, 1, found[here]),
+            take_into(xp, flat[here], places, 1, found[here]),
             call_into(xp, "matmul", ones, covers[here], out=images[part]),
         ]
     return steps
