@@ -426,8 +426,8 @@ def test_an_attack_goes_on_where_capturing_fails(
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `device="cuda"` mean the stand-in."""
     modules = {"cpu": np, "cuda": strict_cupy}
-    dlg = import_module("tinyleak.attack.dlg")
-    monkeypatch.setattr(dlg, "device_module", modules.__getitem__)
+    run_module = import_module("tinyleak.attack.run")
+    monkeypatch.setattr(run_module, "device_module", modules.__getitem__)
 
 
 def run(
