@@ -184,7 +184,7 @@ class TestClient:
             ([], {}, r"sentences of \[\] tokens; give at least one"),
             ([np.arange(17)], {}, "each of 3 to 16 tokens"),
             ([np.array([2, 3])], {}, "each of 3 to 16 tokens"),
-            ([np.array([2, 500, 3])], {}, "label 500 was given"),
+            ([np.array([2, 500, 3])], {}, "token 500 was given; with a vocabulary of 500"),
             ([np.array([2, 9, 3])], {"dtype": "float16"}, "dtype 'float16' is unknown"),
             ([np.array([2, 9, 3])], {"defenses": [parse("float16")]}, "give noise to share_text"),
         ],

@@ -29,7 +29,7 @@ from tinyleak.attack.text.match import match
 from tinyleak.attack.text.result import Found, OnReading, Reading, TextResult, judge
 from tinyleak.attack.text.rows import rows
 from tinyleak.attack.text.space import RowSpace
-from tinyleak.attack.text.span import candidates, first_space, span
+from tinyleak.attack.text.span import candidates, first_space, membership, span
 from tinyleak.attack.text.train import train
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "judge",
     "masked_count",
     "masked_gradients",
+    "membership",
     "match",
     "rows",
     "share_text",

@@ -18,7 +18,6 @@ from tinyleak.backend import Array
 from tinyleak.data.text import Special
 from tinyleak.defenses import Defense, need_examples, protect
 from tinyleak.grad import grad
-from tinyleak.nn.losses import one_hot
 from tinyleak.nn.models.bert import Bert, masked_loss
 from tinyleak.ops import sum
 from tinyleak.tensor import Tensor
@@ -140,7 +139,7 @@ def share_text(
     for row, sentence in enumerate(sentences):
         tokens[row, : len(sentence)] = sentence
         hidden[row, choose_hidden(len(sentence), rng)] = True
-    targets = one_hot(tokens, model.vocabulary, dtype) * hidden[..., np.newaxis]
+    targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
     weights = {name: np.asarray(params[name], dtype=dtype) for name in model.shapes}
     inputs = np.where(hidden, special.mask, tokens)
     by_example = need_examples(defenses)
@@ -153,6 +152,29 @@ def share_text(
         gradients = protect(defenses, gradients, noise)
     shared = SharedText(model, weights, gradients, lengths, special)
     return TextClient(shared, tokens, hidden)
+
+
+def masked_targets(tokens: Array, hidden: Array, vocabulary: int, dtype: str) -> Array:
+    """Return (N, T, V) of zeros, but for a one at the token of each hidden place.
+
+    Args:
+        tokens: (N, T) whole numbers.
+        hidden: (N, T), true where one is hidden.
+        vocabulary: V.
+        dtype: of the result.
+
+    Raises:
+        ValueError: a token that the vocabulary does not have.
+    """
+    wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
+    if wrong.size:
+        raise ValueError(
+            f"token {wrong[0]} was given; with a vocabulary of {vocabulary} they are in "
+            f"[0, {vocabulary})"
+        )
+    targets = np.zeros((*tokens.shape, vocabulary), dtype=dtype)
+    targets[(*np.nonzero(hidden), tokens[hidden])] = 1.0
+    return targets
 
 
 def choose_hidden(length: int, rng: np.random.Generator) -> Array:

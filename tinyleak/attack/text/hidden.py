@@ -22,6 +22,9 @@ from tinyleak.tensor import Tensor
 
 LAYER = "cls.predictions.transform.dense"
 
+NUMBERS_AT_ONCE = 2**20
+"""How many numbers the gradients are that are tried at once."""
+
 
 def encode(shared: SharedText, inputs: Array, lengths: Sequence[int]) -> Array:
     """Return what the last layer says of each token that the model reads: (…, T, d) of (…, T)."""
@@ -30,9 +33,18 @@ def encode(shared: SharedText, inputs: Array, lengths: Sequence[int]) -> Array:
     return shared.model.encode(params, shared.model.embed(params, inputs), mask).data
 
 
-def exact_params(shared: SharedText) -> dict[str, Tensor]:
-    """Return the weights in float64, so that no rounding is added to the client's."""
-    return {name: Tensor(array.astype(float)) for name, array in shared.params.items()}
+def exact_params(shared: SharedText, *starts: str) -> dict[str, Tensor]:
+    """Return the weights in float64, so that no rounding is added to the client's.
+
+    Args:
+        shared: what the client shared.
+        starts: how the names of those begin that are wanted; all are, if none is given.
+    """
+    return {
+        name: Tensor(array.astype(float, copy=False))
+        for name, array in shared.params.items()
+        if name.startswith(starts or "")
+    }
 
 
 def fill_in(shared: SharedText, inputs: Array) -> Array:
@@ -53,18 +65,22 @@ def _best_words(shared: SharedText, encoded: Array) -> Array:
     by_both = np.concatenate([shared.gradients[f"{LAYER}.weight"], by_bias], axis=1).astype(float)
     found = by_both @ np.linalg.pinv(known)  # (d, M): δ_m in columns
     found = found.T @ shared.params[f"{LAYER}.weight"]  # (M, d): by the encoding
-    wanted = _gradients_by_encoding(shared, encoded) / shared.masked  # (V, M, d)
-    return np.argmin(np.square(wanted - found).sum(axis=-1), axis=0)
+    words = np.arange(shared.model.vocabulary)
+    errors = [
+        np.square(_gradients_by_encoding(shared, encoded, some) / shared.masked - found).sum(-1)
+        for some in np.array_split(words, 1 + encoded.size * len(words) // NUMBERS_AT_ONCE)
+    ]
+    return np.argmin(np.concatenate(errors), axis=0)
 
 
-def _gradients_by_encoding(shared: SharedText, encoded: Array) -> Array:
-    """Return, for each word as the target, the loss's gradient by each encoding: (V, M, d)."""
-    params = exact_params(shared)
+def _gradients_by_encoding(shared: SharedText, encoded: Array, words: Array) -> Array:
+    """Return, for each word (V,) as the target, the loss's gradient by the encodings: (V, M, d)."""
+    params = exact_params(shared, "cls.", WORDS)
     table, bias = params[WORDS].data, params[OUTPUT_BIAS].data
-    copies = broadcast_to(Tensor(encoded), shape=(len(table), *encoded.shape))
+    copies = broadcast_to(Tensor(encoded), shape=(len(words), *encoded.shape))
     outputs = shared.model.transform(params, copies)
     # By the logits z the gradient is softmax(z) − target, and z is linear in the outputs.
     guesses = softmax(Tensor(outputs.data[0] @ table.T + bias)).data
-    by_outputs = (guesses @ table) - table[:, np.newaxis]
+    by_outputs = (guesses @ table) - table[words, np.newaxis]
     (gradients,) = grad(outputs, [copies], Tensor(by_outputs))
     return gradients.data

@@ -32,6 +32,11 @@ from tinyleak.tensor import Tensor
 
 ATTENTION = "bert.encoder.layer.0.attention.self"
 
+NUMBERS_AT_ONCE = 2**23
+"""How many numbers the vectors that are tried at once are."""
+
+EVERY = slice(None)
+
 
 def span(
     shared: SharedText, *, seed: int = 0, on_reading: OnReading | None = None, **options: Any
@@ -41,14 +46,11 @@ def span(
     Raises:
         ValueError: as many tokens as a token's vector has numbers, or more; a gradient of zeros.
     """
-    space = first_space(shared)
-    vectors = candidates(shared)
-    distances = space.distances(vectors)
+    distances, allowed = membership(shared, first_space(shared))
     if len(shared.lengths) == 1:
         inputs = np.argmin(distances, axis=1)[np.newaxis]
-        sure = bool((np.sum(space.holds(vectors), axis=1) == 1).all())
+        sure = bool((np.sum(allowed, axis=1) == 1).all())
     else:
-        allowed = space.holds(vectors)
         inputs, sure = arrange(shared, distances, allowed, np.random.default_rng(seed))
     tokens = fill_in(shared, inputs)
     reading = Reading(0, tokens, float(np.min(distances, axis=1).max()))
@@ -70,10 +72,23 @@ def first_space(shared: SharedText) -> RowSpace:
     return RowSpace.of(gradients, sum(shared.lengths))
 
 
-def candidates(shared: SharedText) -> Array:
-    """Return what the first layer would see of each word at each place: (T, V, d)."""
-    params = exact_params(shared)
-    length = shared.shape[1]
-    table = params[WORDS].data[:, np.newaxis]
-    words = np.broadcast_to(table, (len(table), length, table.shape[-1]))
-    return np.swapaxes(shared.model.first_input(params, Tensor(words)).data, 0, 1)
+def membership(shared: SharedText, space: RowSpace) -> tuple[Array, Array]:
+    """Return how far each word at each place is from the space, (T, V), and whether it is in it.
+
+    They are told some words at a time, since vocabularies and vectors may be long.
+    """
+    at_once = max(1, NUMBERS_AT_ONCE // (shared.shape[1] * shared.model.width))
+    distances, allowed = [], []
+    for start in range(0, shared.model.vocabulary, at_once):
+        vectors = candidates(shared, slice(start, start + at_once))
+        distances.append(space.distances(vectors))
+        allowed.append(space.holds(vectors))
+    return np.concatenate(distances, axis=1), np.concatenate(allowed, axis=1)
+
+
+def candidates(shared: SharedText, words: slice = EVERY) -> Array:
+    """Return what the first layer would see of each word, or of some, at each place: (T, V, d)."""
+    params = exact_params(shared, "bert.embeddings.")
+    table = params[WORDS].data[words, np.newaxis]
+    vectors = np.broadcast_to(table, (len(table), shared.shape[1], table.shape[-1]))
+    return np.swapaxes(shared.model.first_input(params, Tensor(vectors)).data, 0, 1)

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tinyleak.attack.text.client import attention, choose_hidden
+from tinyleak.attack.text.client import attention, choose_hidden, masked_targets
 from tinyleak.backend import Array
 from tinyleak.data.text import Special
 from tinyleak.grad import grad
-from tinyleak.nn.losses import one_hot
 from tinyleak.nn.models.bert import Bert, masked_loss
 from tinyleak.tensor import Tensor
 
@@ -77,7 +76,7 @@ def _loss_and_gradients(
         tokens[row, : len(sentence)] = sentence
         hidden[row, choose_hidden(len(sentence), rng)] = True
     dtype = str(next(iter(weights.values())).dtype)
-    targets = one_hot(tokens, model.vocabulary, dtype) * hidden[..., np.newaxis]
+    targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
     params = {name: Tensor(weight) for name, weight in weights.items()}
     words = model.embed(params, np.where(hidden, special.mask, tokens))
     logits = model(params, words, attention(lengths))
