@@ -1,0 +1,89 @@
+"""The validation of the audit: its settings, its verdicts, the attacker it holds the audit to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyleak.nn import MLP, LeNet
+from tinyleak.victim import simulate
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import audit as validation  # noqa: E402  # the benchmarks are scripts, not a package
+
+SMALL = LeNet((1, 6, 6), 3, hidden=3)
+
+
+def cell(forecast: float, attack: float, ideal: float) -> dict[str, np.ndarray]:
+    numbers = {"forecast": forecast, "attack alone": attack, "attack": attack, "ideal": ideal}
+    return {name: np.array(number) for name, number in numbers.items()}
+
+
+def posterior(variance: float, images: np.ndarray) -> validation.Posterior:
+    client = simulate(SMALL, images, [0, 2], seed=1)
+    return validation.Posterior(SMALL, client, variance, 0.1, np.full((1, 6, 6), 0.5))
+
+
+def test_settings_are_of_every_kind_and_drawn_again_alike() -> None:
+    settings = [validation.Setting.drawn(seed) for seed in range(60)]
+    assert settings == [validation.Setting.drawn(seed) for seed in range(60)]
+    assert {type(one.model) for one in settings} == {LeNet, MLP}
+    activations = {"sigmoid", "tanh", "softplus", "relu"}
+    assert {one.model.activation for one in settings} == activations
+    assert {one.batch for one in settings} == {1, 2, 4}
+    assert {(one.init, one.trained) for one in settings} == {
+        (init, trained) for init in ("uniform", "default") for trained in (False, True)
+    }
+    assert 0 < sum(one.noise == 0 for one in settings) < 30
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        (cell(1e-5, 2e-5, 1e-5), "right"),
+        (cell(1e-5, 0.1, 2e-5), "attack stuck"),
+        (cell(1e-5, 1e-2, 1e-2), "forecast wrong"),
+        (cell(1e-2, 1e-5, 1e-5), "forecast wrong"),
+    ],
+)
+def test_a_forecast_is_wrong_only_where_the_ideal_misses_it_too(found: dict, word: str) -> None:
+    assert validation.verdict(found) == word
+
+
+def test_the_residual_has_its_jacobian(rng: np.random.Generator) -> None:
+    residual = posterior(1e-4, rng.random((2, 1, 6, 6)))
+    x, step = rng.random(72), 1e-6 * rng.standard_normal(72)
+    moved = (residual.value(x + step) - residual.value(x - step)) / 2
+    jacobian = residual.jacobian(x, np.arange(72))
+    np.testing.assert_allclose(jacobian @ step, moved, rtol=0, atol=1e-6 * np.abs(moved).max())
+    r = residual.value(x)
+    np.testing.assert_allclose(residual.slope(x, r), jacobian.T @ r, rtol=1e-9, atol=1e-9)
+
+
+def test_without_much_noise_the_truth_is_most_probable_and_explained(
+    rng: np.random.Generator,
+) -> None:
+    truth = rng.random((2, 1, 6, 6))
+    residual = posterior(1e-12, truth)
+    value, images = residual.most_probable(truth)
+    assert residual.explains(value)
+    assert not residual.explains(float(np.square(residual.value(np.full(72, 0.5))).sum()))
+    # In whichever order they come.
+    assert validation.error(simulate(SMALL, images, [0, 2]), truth[::-1]) < 1e-6
+
+
+def test_a_quick_run_is_kept_and_reported(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "audit.py"), "--quick", "--results", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert "Spearman's rank correlation" in first.stdout
+    assert (tmp_path / "audit.png").read_bytes().startswith(b"\x89PNG")
+    again = subprocess.run([*command, "--report"], capture_output=True, text=True, check=False)
+    assert again.stdout == first.stdout
+    assert again.stderr == ""
