@@ -313,3 +313,25 @@ assert norm(large.gradients) > 4 * norm(clear.gradients)
 # looks up three rows. Make a random table of 10 rows, take those rows with `ops.take`, compute any
 # loss of them, and look at the gradient by the table. Which rows are zero? What does the attacker
 # read off before it has begun? And would `prune:0.5` hide it?
+#
+# <details><summary>Solution to the exercise of lesson 11</summary>
+#
+# The weakest direction gets weaker and weaker, long before the numbers run out. For eight pictures
+# float32's rounding is about $5 · 10^{-5}$ of a pixel there, twenty times as much as for two. It
+# still cannot be seen. But noise ten thousand times as large could, and that is what this lesson is
+# about.
+#
+# ```python
+# weakest, in_pixels = [], []
+# for count in (2, 4, 8):
+#     some = np.arange(10, 10 + count)
+#     J = Jacobian(model, arrays, digits[some], one_hot(large.labels[some], 10)).dense()
+#     weakest.append(np.linalg.svd(J, compute_uv=False)[-1])
+#     exact = as_row(share(model, arrays, digits[some], large.labels[some]).gradients)
+#     rounding = 6e-8 * np.sqrt(np.square(exact).mean())
+#     in_pixels.append(rounding / weakest[-1])
+# assert weakest[0] > 3 * weakest[1] > 3 * weakest[2]
+# assert 10 < in_pixels[2] / in_pixels[0] < 50 and in_pixels[2] < 1e-3
+# ```
+#
+# </details>

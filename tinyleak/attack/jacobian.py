@@ -6,6 +6,8 @@ changes of the images the gradient shows, and how strongly. Since mixed derivati
     J v = ∂/∂θ ⟨∂L/∂x, v⟩   and   Jᵀu = ∂/∂x ⟨∂L/∂θ, u⟩:
 
 both are gradients of a scalar. R directions go at once, along a leading axis.
+
+Lesson: lessons/11_batches.py
 """
 
 from __future__ import annotations

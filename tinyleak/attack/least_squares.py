@@ -6,6 +6,8 @@ they end at the rounding error, for whole batches.
 
 Two things that L-BFGS is not told are used on the way. Pixels are in [0, 1]. And a label is one of
 K classes: its logits, which would run to infinity, are unknowns only until it is clear which.
+
+Lesson: lessons/11_batches.py
 """
 
 from __future__ import annotations

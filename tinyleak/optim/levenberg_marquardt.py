@@ -12,6 +12,8 @@ falls when a step succeeded and rises when it did not, which is all the line sea
 An iteration costs one Jacobian, m·n² operations for JᵀJ and ⅔·n³ to solve: much more than one of
 L-BFGS, which pays where tens are enough in place of thousands. Unknowns that are held at a bound
 cost nothing.
+
+Lesson: lessons/11_batches.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,294 @@
+# %% [markdown]
+# # 11. Batches, and least squares to machine precision
+#
+# *Four pictures in one gradient: can they still be told apart, and how exactly?*
+#
+# A client rarely shares the gradient of one picture. It takes a batch and shares the mean. So the
+# attacker has as many numbers as before, and several times as many unknown pixels. In this lesson
+# we get four pictures out of one gradient, and we do it in seven steps where L-BFGS takes hundreds.
+# At the end hardly a digit is missing of those that a computer holds.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyleak import LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share
+from tinyleak.attack import Jacobian, infer_labels, parameter_gradients
+from tinyleak.metrics import match_batch, mse
+from tinyleak.optim import levenberg_marquardt
+
+# %% [markdown]
+# To be done in seconds, we make everything smaller: pictures of 14 × 14, each pixel the mean of
+# four, and a LeNet with six kernels in place of twelve.
+
+# %%
+large = data.load_glyphs(40)
+digits = large.images.reshape(40, 1, 14, 2, 14, 2).mean(axis=(3, 5))
+
+model = LeNet(image_shape=(1, 14, 14), hidden=6)
+arrays = model.init(np.random.default_rng(0))
+chosen = [30, 13, 25, 7]
+truth, labels = digits[chosen], large.labels[chosen]
+client = share(model, arrays, truth, labels)
+
+size = sum(g.size for g in client.gradients.values())
+print(f"{size} numbers are shared, and {truth.size} pixels are unknown")
+assert size == 2938 and truth.size == 784
+
+# %% [markdown]
+# ## A mean has no order
+#
+# The mean of four gradients is the same, whichever of the pictures comes first. So no attacker can
+# find their order, and we must not expect it. `match_batch` looks for the order that fits best.
+
+# %%
+order = [2, 0, 3, 1]
+shuffled = share(model, arrays, truth[order], labels[order])
+for name, g in client.gradients.items():
+    assert np.allclose(g, shuffled.gradients[name], rtol=1e-10, atol=1e-14)
+assert np.array_equal(truth[order][match_batch(truth[order], truth)], truth)
+
+# %% [markdown]
+# Their labels are read off first, as in lesson 10. (Below we keep them in the client's order, so
+# that pictures can be laid side by side.)
+
+# %%
+inferred = infer_labels(model, client.params, client.gradients, 4)
+print("labels:", *inferred.labels)
+assert sorted(inferred.labels) == sorted(labels)
+
+# %% [markdown]
+# ## What L-BFGS does not know
+#
+# Let $g(x)$ be the gradient that pictures $x$ would make, and $g^*$ the one that was shared. Take
+# the difference, as a share of the length of $g^*$:
+#
+# $r(x) = (g(x) - g^*) / |g^*|$.
+#
+# It is called the **residual**, and has one entry for each of the 2938 numbers. The distance that
+# the attack makes small is the sum of its squares, $D = ⟨r, r⟩$.
+#
+# L-BFGS sees only $D$ and its slope. It does not know that $D$ is made of 2938 squares, each of
+# which should become zero. So let us use that. Near $x$ a small step $s$ changes the residual by
+# $J s$, where $J$ is the **Jacobian**: a matrix with the derivative of each entry of $r$ by each
+# pixel, here 2938 × 784. If that were exact for large steps too, the best step would be the one for
+# which $r + J s$ is as small as possible. That is a problem of **least squares**, and its solution
+# is known:
+#
+# $J^T J s = -J^T r$.
+#
+# ## Where the Jacobian comes from
+#
+# $J$ is a derivative of a gradient. We need what lesson 4's exercise had: first differentiate by
+# the pixels, and take the inner product with a direction $v$. Then differentiate that by the
+# weights. It does not matter which of the two comes first, so this is $J v$. For $v$ with a single
+# 1 at one pixel it is one column of $J$.
+
+
+# %%
+def column(x, pixel):
+    """How the gradient by all weights moves when one pixel of the batch does: (2938,)."""
+    weights = {name: Tensor(array) for name, array in arrays.items()}
+    pictures = Tensor(x.reshape(truth.shape))
+    loss = cross_entropy(model(weights, pictures), Tensor(one_hot(labels, 10)))
+    (by_pictures,) = grad(loss, [pictures])
+    one = np.zeros(truth.size)
+    one[pixel] = 1
+    moved = grad(by_pictures, list(weights.values()), Tensor(one.reshape(truth.shape)))
+    return np.concatenate([part.data.ravel() for part in moved])
+
+
+def flat_gradient(x):
+    """The gradient that these pictures would make, as one row: (2938,)."""
+    weights = {name: Tensor(array) for name, array in arrays.items()}
+    pictures, targets = Tensor(x.reshape(truth.shape)), Tensor(one_hot(labels, 10))
+    found = parameter_gradients(model, weights, pictures, targets)
+    return np.concatenate([part.data.ravel() for part in found.values()])
+
+
+start = 0.5 + 0.1 * np.random.default_rng(0).standard_normal(truth.size)  # grey, a little noisy
+own = Jacobian(model, arrays, start.reshape(truth.shape), one_hot(labels, 10)).dense()
+step = np.zeros(truth.size)
+step[300] = 1e-5
+measured = (flat_gradient(start + step) - flat_gradient(start - step)) / 2e-5
+assert own.shape == (2938, 784)
+assert np.allclose(column(start, 300), own[:, 300], rtol=1e-10, atol=1e-14)
+assert np.allclose(measured, own[:, 300], rtol=1e-5, atol=1e-9), "finite differences agree"
+
+# %% [markdown]
+# The package's `Jacobian` does the same for many directions at once.
+#
+# ## Careful steps
+#
+# Far from the solution the straight line is a bad guess, and a step may be much too long. So we add
+# a **damping** $λ$ to the diagonal of $J^T J$. The larger it is, the shorter the step. After a step
+# that made $D$ smaller, trust the line more: $λ$ becomes a fifth. After one that did not, take it
+# back and try again with four times the $λ$. This is the method of **Levenberg and Marquardt**.
+
+
+# %%
+class Problem:
+    """The residual and its Jacobian; `target` is what was shared, as one row."""
+
+    def __init__(self, target):
+        self.target, self.scale = target, np.linalg.norm(target)
+
+    def value(self, x):
+        return (flat_gradient(x) - self.target) / self.scale
+
+    def jacobian(self, x, columns=slice(None)):
+        pictures = x.reshape(truth.shape)
+        found = Jacobian(model, arrays, pictures, one_hot(labels, 10)).dense()
+        return found[:, columns] / self.scale
+
+    def slope(self, x, r):
+        return self.jacobian(x).T @ r
+
+
+def least_squares(problem, x, steps=20, damping=1e-3):
+    """Levenberg–Marquardt: the points visited and the distance at each."""
+    r = problem.value(x)
+    points, distances = [x], [r @ r]
+    while len(points) <= steps and distances[-1] > 1e-28:
+        J = problem.jacobian(x)
+        A, b = J.T @ J, J.T @ r
+        for _ in range(25):
+            s = np.linalg.solve(A + damping * np.diag(np.diag(A)), -b)
+            new = problem.value(x + s)
+            if new @ new < r @ r:
+                break
+            damping *= 4
+        else:
+            break  # nothing leads lower
+        x, r, damping = x + s, new, damping / 5
+        points.append(x)
+        distances.append(r @ r)
+    return np.array(points), distances
+
+
+def as_row(gradients):
+    return np.concatenate([gradients[name].ravel() for name in model.shapes]).astype(float)
+
+
+problem = Problem(as_row(client.gradients))
+points, distances = least_squares(problem, start)
+errors = [np.square(x - truth.ravel()).mean() for x in points]
+for number, (distance, error) in enumerate(zip(distances, errors, strict=True)):
+    print(f"step {number}: distance {distance:.0e}, error of the pictures {error:.0e}")
+assert len(points) - 1 <= 8 and errors[-1] < 1e-24
+
+# %% tags=["thumbnail"]
+stages = [0, 2, 3, 4, len(points) - 1]
+figure, axes = plt.subplots(4, 5, figsize=(6, 5.2), layout="constrained")
+for column_of_axes, stage in zip(axes.T, stages, strict=True):
+    column_of_axes[0].set_title(f"step {stage}")
+    for ax, picture in zip(column_of_axes, points[stage].reshape(4, 14, 14), strict=True):
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        ax.axis("off")
+plt.show()
+
+# %% [markdown]
+# Look at the last steps of the list. The error is squared, and squared again: $10^{-5}$,
+# $10^{-10}$, $10^{-18}$, $10^{-27}$. The number of right digits doubles with each step. That is how
+# it goes when the straight line becomes a better guess the nearer we are. It ends where float64
+# ends.
+#
+# ## tinyleak's own
+#
+# The package has the same loop, `levenberg_marquardt`, and given the same problem it visits the
+# same points:
+
+# %%
+own_points = [fit.x for fit in levenberg_marquardt(problem, start, max_iterations=5)]
+for ours, theirs in zip(points, own_points[:6], strict=False):
+    assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+# %% [markdown]
+# And it is a method of `attack`. Beside what we did, it keeps the pixels between 0 and 1, and finds
+# the labels on the way if they are not known. L-BFGS arrives, too, but look at the number of steps.
+
+# %%
+known = [int(label) for label in labels]
+by_lm = attack(model, arrays, client.gradients, batch=4, labels=known, method="levenberg-marquardt")
+by_lbfgs = attack(model, arrays, client.gradients, batch=4, labels=known)
+for name, found in (("Levenberg–Marquardt", by_lm), ("L-BFGS", by_lbfgs)):
+    worst = mse(found.images, truth).max()
+    print(f"{name}: {found.iterations} steps, error {worst:.0e}, {found.reason}")
+assert mse(by_lm.images, truth).max() < 1e-15 and mse(by_lbfgs.images, truth).max() < 1e-8
+assert by_lbfgs.iterations > 30 * by_lm.iterations
+
+# %%
+figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+ax.loglog(np.arange(1, len(by_lbfgs.distances) + 1), by_lbfgs.distances, color="#0072B2")
+ax.loglog(np.arange(1, len(distances) + 1), distances, "o-", color="#D55E00")
+ax.text(30, 1e-2, "L-BFGS", color="#0072B2")
+ax.text(9, 1e-26, "Levenberg–Marquardt", color="#D55E00")
+ax.set(xlabel="step, the start being 1", ylabel="distance")
+ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# A step of least squares costs much more: the whole Jacobian, and a system of 784 equations. It is
+# worth it as long as the Jacobian fits into memory.
+#
+# ## Where one gets stuck
+#
+# Now the client computes in float32, as most do. Everything else is as before.
+
+# %%
+rounded = share(model, arrays, truth, labels, dtype="float32")
+points32, distances32 = least_squares(Problem(as_row(rounded.gradients)), start, steps=12)
+for number, distance in enumerate(distances32):
+    print(f"step {number}: distance {distance:.0e}")
+error32 = np.square(points32[-1] - truth.ravel()).mean()
+print(f"error of the pictures {error32:.0e}")
+assert distances32[-1] > 1e-16 and error32 > 1e6 * errors[-1]
+
+# %% [markdown]
+# The symptom: it goes down as before, and then stands still at $4 · 10^{-15}$. Should the damping
+# be smaller? Is the minimiser broken? One can lose days with that.
+#
+# The number itself is the answer. float32 has about 7 digits, so each entry of the shared gradient
+# is wrong by about $6 · 10^{-8}$ of itself. The residual at the true pictures is therefore not
+# zero. The square of $6 · 10^{-8}$ is $4 · 10^{-15}$. There is nothing below. To find it, put the
+# truth in (lesson 8):
+
+# %%
+floor = Problem(as_row(rounded.gradients)).value(truth.ravel())
+print(f"at the truth: {floor @ floor:.0e}; found: {distances32[-1]:.0e}")
+print(f"square of float32's rounding: {(np.finfo(np.float32).eps / 2) ** 2:.0e}")
+assert distances32[-1] < floor @ floor < 1e-12
+
+# %% [markdown]
+# The minimiser has even found pictures that fit the rounded gradient better than the true ones do.
+# Nobody can see the difference. Before you improve a minimiser, ask how deep the valley is.
+#
+# ## What to remember
+#
+# - A mean forgets the order, and nothing else, as long as there are more numbers than pixels.
+# - If the objective is a sum of squares that can all be zero, use it: the digits double.
+# - The floor of the distance is the square of the error of the data.
+#
+# The real things are [`tinyleak/attack/least_squares.py`](../tinyleak/attack/least_squares.py),
+# [`tinyleak/attack/jacobian.py`](../tinyleak/attack/jacobian.py) and
+# [`tinyleak/optim/levenberg_marquardt.py`](../tinyleak/optim/levenberg_marquardt.py).
+#
+# ## Exercise
+#
+# Is everything well as long as there are fewer pixels than numbers? Compute the singular values of
+# the Jacobian (`np.linalg.svd(J, compute_uv=False)`) at the truth, for 2, 4 and 8 pictures. A
+# direction of singular value $σ$ turns an error $ε$ of the gradient into an error $ε / σ$ of the
+# pictures. What becomes of float32's rounding in the weakest direction of eight pictures?
+#
+# <details><summary>Solution to the exercise of lesson 10</summary>
+#
+# The LeNet's gradient has 13,426 numbers, and a picture 784. So no gradient can determine more than
+# 17 pictures. It is a limit and no promise: an equation that hardly depends on a pixel counts in
+# full here, and says next to nothing.
+#
+# ```python
+# shared = sum(int(np.prod(shape)) for shape in lenet.shapes.values())
+# assert shared == 13_426 and shared // 784 == 17
+# ```
+#
+# </details>
