@@ -71,6 +71,12 @@ class TestOneSentence:
         gradients[WORDS], gradients[POSITIONS] = 0 * gradients[WORDS], 0 * gradients[POSITIONS]
         assert text.attack(with_gradients(made, gradients), "span").succeeded
 
+    @pytest.mark.parametrize("method", ["rows", "span"])
+    def test_clipping_is_no_matter(self, method: str) -> None:
+        noise = np.random.default_rng(0)
+        made = client(sentences(16, 0), defenses=[parse("clip:0.01")], noise=noise)
+        assert text.attack(made, method).succeeded
+
     def test_noise_stops_span(self) -> None:
         noise = np.random.default_rng(0)
         made = client(sentences(16, 0), defenses=[parse("gaussian:1e-2")], noise=noise)

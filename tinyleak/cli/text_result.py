@@ -95,9 +95,9 @@ class TextReport:
         """
         write_json(directory / "result.json", self.as_dict())
         truth = self._words(self.result.tokens_true)
-        stages = [
-            Stage(reading.iteration, self._words(reading.tokens)) for reading in self.result.history
-        ]
+        # Of two readings after the same iteration, the later one is the better.
+        readings = {reading.iteration: reading.tokens for reading in self.result.history}
+        stages = [Stage(iteration, self._words(tokens)) for iteration, tokens in readings.items()]
         write_sentence_table(directory / "sentences.txt", stages, truth)
         shown = [Stage(s.iteration, s.sentences[:MOST_SHOWN]) for s in stages]
         sentence_figure(directory / "sentences.png", shown, truth[:MOST_SHOWN])

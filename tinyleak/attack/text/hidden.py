@@ -66,11 +66,12 @@ def _best_words(shared: SharedText, encoded: Array) -> Array:
     found = by_both @ np.linalg.pinv(known)  # (d, M): δ_m in columns
     found = found.T @ shared.params[f"{LAYER}.weight"]  # (M, d): by the encoding
     words = np.arange(shared.model.vocabulary)
-    errors = [
-        np.square(_gradients_by_encoding(shared, encoded, some) / shared.masked - found).sum(-1)
-        for some in np.array_split(words, 1 + encoded.size * len(words) // NUMBERS_AT_ONCE)
-    ]
-    return np.argmin(np.concatenate(errors), axis=0)
+    alike = []
+    for some in np.array_split(words, 1 + encoded.size * len(words) // NUMBERS_AT_ONCE):
+        wanted = _gradients_by_encoding(shared, encoded, some)
+        # By direction, since a client may have clipped its gradient, or multiplied its loss.
+        alike.append((wanted * found).sum(-1) / np.linalg.norm(wanted, axis=-1))
+    return np.argmax(np.concatenate(alike), axis=0)
 
 
 def _gradients_by_encoding(shared: SharedText, encoded: Array, words: Array) -> Array:
