@@ -53,8 +53,7 @@ def errors(folder: Path, truth: np.ndarray) -> np.ndarray:
     return mse(found[match_batch(found, truth)], truth)
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "npz"])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(("ending", "reduction"), [("safetensors", "mean"), ("npz", "sum")])
 def test_attack_reads_what_it_writes(run: Run, tmp_path: Path, ending: str, reduction: str) -> None:
     made = tmp_path / "made"
     answer = run(
@@ -99,7 +98,9 @@ def test_a_noisy_gradient_is_explained_as_far_as_its_noise_lets_tell(
     assert "gaussian:1e-6; the attacker knows of it" in answer.out
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "steps", [1, 3, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (2, 4, 5))]
+)
 def test_weights_before_and_after_give_the_image_away(run: Run, tmp_path: Path, steps: int) -> None:
     made = tmp_path / "made"
     answer = run("victim", *SMALL, "--local-steps", steps, "--learning-rate", 0.2, "--out", made)
@@ -131,8 +132,7 @@ def pytorch_client(folder: Path, steps: int, reduction: str = "mean") -> np.ndar
     return x.numpy()
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(("steps", "reduction"), [(1, "mean"), (1, "sum"), (3, "sum")])
 def test_pytorch_s_own_steps_are_undone(
     run: Run, tmp_path: Path, steps: int, reduction: str
 ) -> None:

@@ -75,7 +75,9 @@ def _run(args: argparse.Namespace) -> int:
     except Exception as error:
         if args.debug:
             traceback.print_exc()
-        print(f"tinyleak: {_one_line(error)}", file=sys.stderr)
+        # One line says it; a note below it is a table, where the line speaks of its columns.
+        notes = getattr(error, "__notes__", ())
+        print(f"tinyleak: {_one_line(error)}", *notes, sep="\n", file=sys.stderr)
         return BAD_REQUEST
     return code
 

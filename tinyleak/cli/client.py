@@ -167,7 +167,11 @@ def read_client(args: argparse.Namespace) -> Client:
     if local is not None:
         rate = local.learning_rate
         shared = {name: (params[name] - after) / rate for name, after in shared.items()}
-    _require_a_difference(shared, path, local)
+        if not any(array.any() for array in shared.values()):
+            raise ValueError(
+                f"the weights in {str(path)!r} are those from before, so nothing can be read from "
+                "them; check that the client has trained before they were saved"
+            )
     steps = 1 if local is None else local.count
     loss = read_loss(args.reduction or notes.reduction, model, params, shared, batch, steps)
     rounding = None
@@ -218,20 +222,6 @@ def _local_steps(args: argparse.Namespace, notes: Notes) -> LocalSteps | None:
             "client that takes fewer"
         )
     return LocalSteps(count, rate)
-
-
-def _require_a_difference(shared: dict[str, Array], path: Path, local: LocalSteps | None) -> None:
-    if any(array.any() for array in shared.values()):
-        return
-    if local is not None:
-        raise ValueError(
-            f"the weights in {str(path)!r} are those from before, so nothing can be read from "
-            "them; check that the client has trained before they were saved"
-        )
-    raise ValueError(
-        f"every number in {str(path)!r} is zero, so nothing can be read from it; "
-        "check that the client's backward pass was run before its gradient was saved"
-    )
 
 
 def settings_of(args: argparse.Namespace, client: Client) -> dict[str, Any]:

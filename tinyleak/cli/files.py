@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyleak.attack import Model
+from tinyleak.attack.labels import AT_ONCE
 from tinyleak.backend import Array
 from tinyleak.cli.options import IMAGE_SHAPE, REDUCTIONS, image_shape, whole_number
 from tinyleak.data.tensors import read_notes, read_tensors
@@ -26,6 +27,12 @@ ACTIVATION = "sigmoid"
 
 MOST_NUMBERS = 2**25
 """How many numbers weights and activations may be: an attack holds some dozens of copies."""
+
+MOST_UNKNOWNS = 2**20
+"""How many pixels may be searched for: L-BFGS remembers them some two hundred times."""
+
+LONGEST_NOTE = 200
+"""No note that means anything has more letters."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ def gather_notes(*paths: Path | None) -> Notes:
         for key, parse in PARSERS.items():
             if key in said:
                 try:
+                    if len(said[key]) > LONGEST_NOTE:
+                        raise ValueError(f"{LONGEST_NOTE} letters are read at most")
                     notes = replace(notes, **{key: parse(said[key])})
                 except (ValueError, argparse.ArgumentTypeError) as error:
                     raise ValueError(
@@ -132,12 +141,20 @@ def read_network(
 
 def _require_room(model: LeNet | MLP, batch: int) -> None:
     """Refuse what shapes of little size in a file, or of none, multiply to."""
+    unknown = batch * math.prod(model.image_shape)
+    if unknown > MOST_UNKNOWNS:
+        raise ValueError(
+            f"{batch} images of {model.image_shape} are {unknown:,} unknown pixels, and "
+            f"{MOST_UNKNOWNS:,} are searched for at most; check the shape and the batch"
+        )
+    # Stand-ins for a batch go through the network together, however small it is.
+    together = batch if batch == 1 else max(batch, AT_ONCE)
     parameters = sum(math.prod(shape) for shape in model.shapes.values())
-    needed = parameters + batch * _numbers_of_an_image(model)
+    needed = parameters + together * _numbers_of_an_image(model)
     if needed > MOST_NUMBERS:
         raise ValueError(
-            f"{batch} images of {model.image_shape} make {needed:,} numbers in this network, and "
-            f"{MOST_NUMBERS:,} are worked with at most; check the shape and the batch"
+            f"{together} images of {model.image_shape} make {needed:,} numbers in this network, "
+            f"and {MOST_NUMBERS:,} are worked with at most; check the shape and the batch"
         )
 
 
@@ -161,10 +178,16 @@ def read_matching(
     """Return the tensors of a file by the names that the model has for them.
 
     Raises:
-        ValueError: they are not the model's, or cannot be used.
+        ValueError: they are not the model's, or cannot be used, or all numbers in them are zero.
         OSError: the file is not there.
     """
-    return matched(model, read_tensors(path), args.rename, what)
+    tensors = matched(model, read_tensors(path), args.rename, what)
+    if not any(array.any() for array in tensors.values()):
+        raise ValueError(
+            f"every number in {str(path)!r} is zero, so nothing can be read from it; check that "
+            f"the client's backward pass was run before its {what} were saved"
+        )
+    return tensors
 
 
 def matched(

@@ -34,9 +34,17 @@ MAX_GROWTH = 2**27
 """How many bytes more than it holds a compressed file may become: the limit of a zip bomb."""
 
 MAX_HEADER = 2**20
-"""How long the directory of a file may be, and the notes beside it, in bytes."""
+"""How long the directory of a file may be, in bytes."""
+
+MAX_NOTES = 2**16
+"""How long a file of notes may be, in bytes; and no list in it has more than `MAX_LIST` entries."""
+
+MAX_LIST = 100
 
 MAX_TENSORS = 4096
+
+MOST_LETTERS = 100
+"""How much is quoted of what a file says."""
 
 NPY_MAGIC = b"\x93NUMPY\x01\x00"
 START_BYTES = len(NPY_MAGIC) + 2
@@ -106,7 +114,7 @@ def read_notes(path: PathLike) -> dict[str, str]:
     if beside.is_file():
         try:
             with beside.open("rb") as file:
-                said = json.loads(read_bounded(file, MAX_HEADER))
+                said = json.loads(read_bounded(file, MAX_NOTES))
             notes |= {key: _as_text(value) for key, value in said.items()}
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
@@ -169,7 +177,7 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
         # The library compares every shape and offset with the bytes that are there.
         entries = deserialize(path.read_bytes())
     except SafetensorError as error:
-        raise ValueError(f"it is no whole safetensors file ({error}); save it again") from error
+        raise _damaged("safetensors", error) from error
     _require_few(len(entries))
     tensors = {}
     for name, entry in entries:
@@ -194,7 +202,7 @@ def _safetensors_notes(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
-        raise ValueError(f"it is no whole safetensors file ({error}); save it again") from error
+        raise _damaged("safetensors", error) from error
 
 
 def _require_short_header(path: Path) -> None:
@@ -234,7 +242,7 @@ def _read_npz(path: Path) -> dict[str, Array]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
         if isinstance(error, PermissionError):
             raise
-        raise ValueError(f"it is no whole .npz file ({error}); save it again") from error
+        raise _damaged(".npz", error) from error
 
 
 def _require_bounded(members: list[zipfile.ZipInfo], held: int) -> None:
@@ -295,8 +303,15 @@ def _wrong_dtype(name: str, dtype: str) -> ValueError:
     )
 
 
+def _damaged(kind: str, error: Exception) -> ValueError:
+    # A library's message may quote what the file holds.
+    return ValueError(f"it is no whole {kind} file ({_shown(str(error))[1:-1]}); save it again")
+
+
 def _as_text(value: Any) -> str:
     if isinstance(value, list):
+        if len(value) > MAX_LIST:
+            raise ValueError(f"a list of {len(value):,}")
         return ",".join(map(_as_text, value))
     if not isinstance(value, str | int | float):
         raise TypeError(f"{type(value).__name__} is no text and no number")
@@ -305,4 +320,4 @@ def _as_text(value: Any) -> str:
 
 def _shown(name: str) -> str:
     """Return a name as it can be printed: a file's names may be long, or move a cursor."""
-    return ascii(name if len(name) <= 80 else f"{name[:80]}…")
+    return ascii(name if len(name) <= MOST_LETTERS else f"{name[:MOST_LETTERS]}...")
