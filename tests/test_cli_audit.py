@@ -109,7 +109,8 @@ def test_a_gradient_from_a_file_is_looked_at(run: Run, files: tuple[Path, Path])
     weights, gradients = files
     answer = run(*NETWORK, "--weights", weights, "--gradients", gradients)
     assert answer.code == 0
-    assert "the given gradient" in answer.out
+    assert re.search(r"^expect +the given gradient, with noise of variance", answer.out, re.M)
+    assert "(the given gradient)" in answer.out
     assert re.search(r"^noise +of variance about", answer.out, re.MULTILINE)
     assert re.search(r"^labels +\d", answer.out, re.MULTILINE)
 
@@ -131,7 +132,7 @@ def test_out_gets_a_page_that_needs_nothing_else_and_the_numbers(
     assert result["counting"]["parameters"] == sum(np.prod(s) for s in MODEL.shapes.values())
     assert result["identifiability"]["ranks"] == [64] * 5
     assert len(result["identifiability"]["singular_values"][0]) == 64
-    errors = [one["mse"] for one in result["forecast"] if one["noise"] == "given"]
+    errors = [one["mse"] for one in result["forecast"] if one["noise"] == "asked for"]
     assert errors == sorted(errors)
     assert result["gradient"]["noise_variance"] == pytest.approx(1e-4, rel=0.7)
     assert result["settings"]["model"] == "lenet"

@@ -133,6 +133,7 @@ def _level(axes: Any, height: float, label: str) -> None:
         xytext=(0, 3),
         textcoords="offset points",
         color=QUIET_COLOUR,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
     )
 
 

@@ -167,7 +167,23 @@ def _inline(picture: bytes, words: str) -> str:
 
 
 def as_dict(audit: Audit) -> dict[str, Any]:
-    """Return what audit.json says of it."""
+    """Return what audit.json says of it.
+
+    - `expect`: the sentence that matters most.
+    - `counting`: how many numbers the gradient has (`parameters`), and how many pixels are unknown.
+    - `structure`, `saturation`: the findings, and which share of each activation's units is flat.
+    - `identifiability`: for each typical batch its rank and its singular values, descending;
+      `complete` says that they are all of them, else `shares` says which part of the directions
+      each one stands for.
+    - `prior_variance`: τ², of a pixel of which nothing is known.
+    - `recovered_below`, `hidden_above`: variances of the noise, where the mean forecast is so.
+    - `forecast`: for each variance of the noise on a number of the gradient the mean squared error
+      of a pixel, its mean, `lowest` and `highest` over the batches; `noise` says whose it is:
+      "float32 rounding", "the given gradient", or "asked for".
+    - `gradient`: what a shared gradient says of itself, or null: norms, the part of its numbers
+      that is zero, the noise on it, the labels it tells and why they may be wrong.
+    - `scope`: what is taken for granted.
+    """
     numbers, shared = audit.counting, audit.shared
     return {
         "expect": headline(audit),
@@ -196,7 +212,7 @@ def as_dict(audit: Audit) -> dict[str, Any]:
         "hidden_above": audit.hidden_above,
         "forecast": [
             {
-                "noise": name or "given",
+                "noise": name or "asked for",
                 "variance": one.variance,
                 "mse": one.mse,
                 "lowest": one.lowest,

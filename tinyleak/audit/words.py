@@ -49,6 +49,8 @@ def headline(audit: Audit) -> str:
     """Return the one sentence that matters most."""
     kind = "the image" if audit.counting.batch == 1 else "the images"
     bare = audit.at(audit.rounding)
+    if audit.shared is not None and audit.shared.noise and not audit.shared.exact:
+        return _headline_of_noise(audit, audit.at(audit.shared.noise), kind, bare.verdict)
     below, above = audit.recovered_below, audit.hidden_above
     if bare.verdict == "recovered":
         return (
@@ -64,6 +66,20 @@ def headline(audit: Audit) -> str:
         f"the gradient does not determine {kind}, not even without a defence: the best guess is "
         f"left with a mean squared error of {number(bare.mse)}, of {number(audit.prior)}"
     )
+
+
+def _headline_of_noise(audit: Audit, given: Forecast, kind: str, without: str) -> str:
+    """Return the sentence where a gradient was given that has noise on it."""
+    said = {
+        "recovered": f"determines {kind} all the same",
+        "recognisable": f"shows {kind} in part, with a mean squared error of {number(given.mse)}",
+        "hidden": f"hides {kind}",
+    }[given.verdict]
+    sentence = f"the given gradient, with noise of variance {number(given.variance)}, {said}"
+    if (given.verdict, without) == ("recovered", "recovered"):
+        return sentence
+    they = "it" if audit.counting.batch == 1 else "they"
+    return f"{sentence}; without the noise {they} would be {without}"
 
 
 def _it(audit: Audit) -> str:

@@ -187,7 +187,8 @@ def _run_images(args: argparse.Namespace, directory: Path | None) -> str:
         raise ValueError(f"--vocabulary names words, and {args.model} has none; leave it out")
     model, params = _network(args)
     gradients = _gradients(args, model)
-    images = typical(model, params, _source(args), labelled=args.image is None)
+    source = _source(args)
+    images = typical(model, params, source, labelled=args.image is None)
     found = audit(
         model,
         params,
@@ -198,7 +199,8 @@ def _run_images(args: argparse.Namespace, directory: Path | None) -> str:
         examples=args.examples,
         variances=args.noise,
     )
-    subject = _subject(args, model, images)
+    labelled = args.image is None and source.classes == model.classes
+    subject = _subject(args, model, labelled)
     if directory is not None:
         settings = _settings(args, model)
         result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
@@ -244,7 +246,7 @@ def _source(args: argparse.Namespace) -> Dataset:
     return Dataset("image", images, np.zeros(len(images), np.int64), 1)
 
 
-def _subject(args: argparse.Namespace, model: LeNet | MLP, images: Dataset) -> str:
+def _subject(args: argparse.Namespace, model: LeNet | MLP, labelled: bool) -> str:
     """Return the line that says what was audited."""
     init, seed = args.init or "U", args.seed or 0
     weights = f"weights {args.weights}" if args.weights else f"init {init}, seed {seed}"
@@ -254,6 +256,7 @@ def _subject(args: argparse.Namespace, model: LeNet | MLP, images: Dataset) -> s
     return (
         f"{args.model} with {model.activation}, {weights}; gradients of {many} of {shape}, "
         f"{model.classes} classes; typical images: {typical}"
+        + ("" if labelled else ", labelled by the network itself")
     )
 
 
