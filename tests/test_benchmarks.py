@@ -214,3 +214,17 @@ def test_a_part_that_is_none_is_refused() -> None:
     done = run("paper.py", "figures")
     assert done.returncode == 2
     assert "part 'figures' is unknown; choose from batches, squares, labels" in done.stderr
+
+
+def test_text_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    file = tmp_path / "text.jsonl"
+    some = ["--table", str(file), "--only", "span 1x8 untrained none float64"]
+    first = run("text.py", *some, "--sentences", "1")
+    assert first.returncode == 0, first.stderr
+    with file.open("a") as torn:
+        torn.write('{"experiment": "span 1x8')
+    again = run("text.py", *some, "--sentences", "2")
+    assert again.stderr.splitlines() == ["span 1x8 untrained none float64 1 100%"]
+    assert "| span   | 1 × 8     | untrained | none    | float64 | 2 " in again.stdout
+    printed = run("text.py", "--table", str(file), "--print")
+    assert (printed.stdout, printed.stderr) == (again.stdout, "")

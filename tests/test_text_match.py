@@ -12,6 +12,7 @@ from tinyleak.attack.text.distance import Distance, Guess, named_answers, noise_
 from tinyleak.attack.text.polish import polish
 from tinyleak.attack.text.relaxed import Relaxation, any_word
 from tinyleak.attack.text.result import Reading
+from tinyleak.attack.text.span_match import _members
 from tinyleak.data.text import load_tokenizer
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import WORDS, Bert
@@ -19,17 +20,19 @@ from tinyleak.tensor import Tensor
 
 TOKENIZER = load_tokenizer()
 MODEL = Bert(len(TOKENIZER), layers=1, width=24, heads=2, intermediate=48, positions=16)
+# One layer gives each token too few directions: membership needs a second one.
+DEEPER = replace(MODEL, layers=2)
 SENTENCE = "The bridge is old."
 BATCH = ["The bridge is old.", "We ate it."]
 
 
-def client(*sentences: str, seed: int = 1, std: float = 0.02, **options) -> text.TextClient:
+def client(*sentences: str, seed: int = 1, model: Bert = MODEL, **options) -> text.TextClient:
     encoded = [TOKENIZER.encode(sentence) for sentence in sentences or [SENTENCE]]
-    params = MODEL.init(np.random.default_rng(seed), std)
+    params = model.init(np.random.default_rng(seed))
     rng = np.random.default_rng(seed)
     noise = np.random.default_rng(seed)
     special = TOKENIZER.special
-    return text.share_text(MODEL, params, encoded, special, rng=rng, noise=noise, **options)
+    return text.share_text(model, params, encoded, special, rng=rng, noise=noise, **options)
 
 
 def truth(client: text.TextClient) -> Guess:
@@ -163,7 +166,7 @@ class TestPolish:
         nearness = np.zeros((len(open_places), MODEL.vocabulary))
         nearness[:, ~np.isin(np.arange(MODEL.vocabulary), guess.tokens)] = -np.inf
         distance = Distance(known.shared)
-        found, value = polish(distance, Guess(inputs, answers), open_places, nearness, 1e-10)
+        found, value = polish(distance, Guess(inputs, answers), open_places, [nearness], 1e-10)
         np.testing.assert_array_equal(found.tokens, known.tokens)
         assert value < 1e-10
 
@@ -172,7 +175,7 @@ class TestPolish:
         open_places = np.flatnonzero(known.shared.words)
         nearness = np.zeros((len(open_places), MODEL.vocabulary))
         distance = Distance(known.shared)
-        found, _ = polish(distance, truth(known), open_places, nearness, 1e-10)
+        found, _ = polish(distance, truth(known), open_places, [nearness], 1e-10)
         np.testing.assert_array_equal(found.tokens, known.tokens)
         assert distance.evaluations == 1
 
@@ -204,4 +207,47 @@ class TestMatch:
         known = client(defenses=[parse("gaussian:1")])
         result = text.attack(known, "match", iterations=3, rounds=1, starts=1)
         assert not result.succeeded
+        assert result.reason == "as near as the noise allows"
+
+    def test_it_says_that_it_ran_out_of_rounds(self) -> None:
+        result = text.attack(client(defenses=[parse("int8")]), "match", iterations=2, rounds=1)
         assert result.reason == "out of rounds"
+
+
+class TestSpanMatch:
+    def test_it_reads_behind_noise_that_membership_does_not(self) -> None:
+        known = client(
+            "The old man closed the door.", model=DEEPER, defenses=[parse("gaussian:1e-9")]
+        )
+        assert text.attack(known, "span", seed=0).token_accuracy < 0.8
+        result = text.attack(known, "span+match", seed=0)
+        assert result.succeeded
+        assert result.reason == "as near as the noise allows"
+
+    def test_it_tells_the_sentences_of_a_batch_apart(self) -> None:
+        assert text.attack(client(*BATCH, model=DEEPER), "span+match", seed=0).succeeded
+
+    def test_where_membership_is_enough_nothing_is_optimised(self) -> None:
+        result = text.attack(client(model=DEEPER), "span+match", seed=0)
+        assert result.succeeded
+        assert result.evaluations == 1
+
+    def test_a_full_space_excludes_no_word(self) -> None:
+        known = client(*[SENTENCE] * 4)  # 28 tokens, of width 24
+        allowed, distances, guess = _members(known.shared, np.random.default_rng(0))
+        np.testing.assert_array_equal(allowed, any_word(known.shared))
+        assert not distances.any()
+        assert guess is None
+
+    def test_membership_weighs_directions_by_their_noise(self) -> None:
+        known = client(model=DEEPER, defenses=[parse("gaussian:1e-16")])
+        allowed, _, guess = _members(known.shared, np.random.default_rng(0))
+        np.testing.assert_array_equal(allowed, any_word(known.shared))
+        assert guess is not None
+        np.testing.assert_array_equal(guess.tokens, known.tokens)
+
+    def test_a_gradient_of_zeros(self) -> None:
+        shared = client().shared
+        zeros = {name: np.zeros_like(array) for name, array in shared.gradients.items()}
+        with pytest.raises(ValueError, match="there is nothing to match"):
+            text.METHODS["span+match"](replace(shared, gradients=zeros))

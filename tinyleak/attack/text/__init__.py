@@ -30,6 +30,7 @@ from tinyleak.attack.text.result import Found, OnReading, Reading, TextResult, j
 from tinyleak.attack.text.rows import rows
 from tinyleak.attack.text.space import RowSpace
 from tinyleak.attack.text.span import candidates, first_space, membership, span
+from tinyleak.attack.text.span_match import span_match
 from tinyleak.attack.text.train import train
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "rows",
     "share_text",
     "span",
+    "span_match",
     "train",
 ]
 
@@ -72,10 +74,15 @@ class Method(Protocol):
         """Find the sentences; `seed` decides all that is drawn at random."""
 
 
-METHODS: dict[str, Method] = {"rows": rows, "match": match, "span": span}
+METHODS: dict[str, Method] = {
+    "rows": rows,
+    "match": match,
+    "span": span,
+    "span+match": span_match,
+}
 """Every attack by its name."""
 
-DEFAULT = "span+match" if "span+match" in METHODS else "span"
+DEFAULT = "span+match"
 """The attack that is tried if none is named."""
 
 INTERRUPTED = "interrupted"

@@ -99,6 +99,10 @@ class Distance:
             total = total + inner(difference * weight, difference, axes=weight.ndim)
         return total
 
+    def of_noise(self, variance: float) -> float:
+        """Return the distance expected of the right sentences under noise of this variance."""
+        return variance * sum(float(weight.data.sum()) for weight in self._weights.values())
+
     def of_guesses(self, guesses: Guess) -> Array:
         """Return the distances (B,) of guesses (B, N, T); infinite where arithmetic fails."""
         inputs, answers = guesses

@@ -31,8 +31,14 @@ EVERY = 10
 EXACT = 1e-7
 """A distance that only the right sentences have: it is far above rounding, far below one word."""
 
+MARGIN = 1.1
+"""How much farther than expected of the noise the right sentences may be: it is only estimated."""
+
 EVENNESS = (1.0, 0.25)
 """How evenly tensors are weighted, round by round: networks differ in which of them succeeds."""
+
+NOISY_EVENNESS = (0.5, 0.25)
+"""The same under noise, which is most of what small tensors hold."""
 
 
 def match(
@@ -60,10 +66,7 @@ def match(
         ValueError: a gradient of zeros.
     """
     search = Search(shared, any_word(shared), seed, on_reading)
-    for number in range(rounds):
-        if search.round(iterations, starts, EVENNESS[number % len(EVENNESS)]):
-            break
-    return search.found()
+    return search.rounds(rounds, iterations, starts)
 
 
 class Search:
@@ -75,6 +78,7 @@ class Search:
         seed: decides the starts.
         on_reading: called with each reading.
         mixed: move mixtures of the allowed words in place of free vectors.
+        favour: (T, V), how likely each word is at each place, beforehand; or None.
     """
 
     def __init__(
@@ -84,14 +88,17 @@ class Search:
         seed: int,
         on_reading: OnReading | None = None,
         mixed: bool = False,
+        favour: Array | None = None,
     ) -> None:
+        self.favour = favour
         self.shared, self.allowed, self.mixed = shared, allowed, mixed
         self.rng = np.random.default_rng(seed)
         self.on_reading = on_reading
         self.answers = named_answers(shared)
         # Under noise every entry is as uncertain as every other, and is judged alike.
-        noisy = noise_variance(shared) > 0.0
-        self.judge = Distance(shared, 0.0 if noisy else 1.0)
+        self.noise = noise_variance(shared)
+        self.judge = Distance(shared, 0.0 if self.noise > 0.0 else 1.0)
+        self.enough = max(EXACT, MARGIN * self.judge.of_noise(self.noise))
         self.best: Guess | None = None
         self.value = np.inf
         self.history: list[Reading] = []
@@ -99,22 +106,36 @@ class Search:
         self._iteration = 0
 
     @property
-    def exact(self) -> bool:
-        """Whether the best sentences' gradient is the shared one, but for rounding."""
-        return self.value <= EXACT
+    def matched(self) -> bool:
+        """Whether the best sentences' gradient is the shared one, but for rounding and noise."""
+        return self.value <= self.enough
 
-    def round(self, iterations: int, starts: int, evenness: float) -> bool:
-        """Minimise from some starts, the first from the best sentences so far; then polish.
+    def consider(self, guess: Guess) -> None:
+        """Judge sentences that came from elsewhere, and polish them if need be."""
+        value = float(self.judge.of_guesses(stacked([guess]))[0])
+        self._report(guess, value)
+        if value > self.enough:
+            guess, value = self._polish(guess)
+        self.best, self.value = guess, value
 
-        Returns:
-            Whether the sentences are exact.
-        """
+    def rounds(self, count: int, iterations: int, starts: int) -> Found:
+        """Go through rounds until the gradient is matched, and return the best sentences of all."""
+        schedule = NOISY_EVENNESS if self.noise > 0.0 else EVENNESS
+        for number in range(count):
+            if self.matched:
+                break
+            self.round(iterations, starts, schedule[number % len(schedule)])
+        return self.found()
+
+    def round(self, iterations: int, starts: int, evenness: float) -> None:
+        """Minimise from some starts, half of them near the best sentences so far; then polish."""
         relaxation = Relaxation(
             Distance(self.shared, evenness), self.answers, self.allowed, self.mixed
         )
         z = relaxation.start(self.rng, starts)
         if self.best is not None:
-            z[0] = relaxation.start(self.rng, 1, self.best)[0]
+            half = (starts + 1) // 2
+            z[:half] = relaxation.start(self.rng, half, self.best)
         nearest: tuple[float, Guess, Array] | None = None
         before, last = self._iteration, -EVERY
         for state in lbfgs(relaxation, z, max_iterations=iterations):
@@ -128,23 +149,36 @@ class Search:
             if nearest is None or distances[which] < nearest[0]:
                 nearest = (float(distances[which]), *readings[which])
             self._report(readings[which][0], float(distances[which]))
-            if nearest[0] <= EXACT:
+            if nearest[0] <= self.enough:
                 break
         assert nearest is not None
         value, guess, nearness = nearest
         if value > EXACT:
-            guess, value = polish(self.judge, guess, relaxation.open, nearness, EXACT)
-            self._report(guess, value)
+            guess, value = self._polish(guess, nearness)
         self.evaluations += relaxation.evaluations
         if value < self.value:
             self.best, self.value = guess, value
-        return self.exact
+
+    def _polish(self, guess: Guess, nearness: Array | None = None) -> tuple[Guess, float]:
+        """Polish among the allowed words: those first that are nearest, or likely beforehand."""
+        rankings = [] if nearness is None else [nearness]
+        words = self.shared.words
+        if self.favour is not None:
+            likely = np.where(self.allowed, self.favour, -np.inf)[words]
+            likely[:, self.shared.special.mask] = -np.inf
+            rankings.append(likely)
+        guess, value = polish(self.judge, guess, np.flatnonzero(words), rankings, EXACT)
+        self._report(guess, value)
+        return guess, value
 
     def found(self) -> Found:
         """Return the best sentences of all rounds."""
         assert self.best is not None
         self._report(self.best, self.value)
-        reason = "the gradient is matched" if self.exact else "out of rounds"
+        reason = "out of rounds"
+        if self.matched:
+            noisy = self.value > EXACT
+            reason = "as near as the noise allows" if noisy else "the gradient is matched"
         evaluations = self.evaluations + self.judge.evaluations
         return Found(self.best.tokens, self.history, reason, evaluations)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TypeAlias
 
@@ -14,14 +15,17 @@ Change: TypeAlias = dict[int, tuple[int, int]]
 """At some places of a guess laid flat: what the model is to read there, and the answer or −1."""
 
 NEAREST = 24
-"""How many words are tried at a place at first, the nearest ones; if none helps, all are."""
+"""How many words are tried at a place at first, the nearest ones; if none helps, all others are."""
+
+MOST_TRIED = 8000
+"""If the others are no more than so many, at all places together."""
 
 SUCCESSORS = 3
 """How many words are tried at a place that a hidden word leaves."""
 
 
 def polish(
-    distance: Distance, guess: Guess, open_places: Array, nearness: Array, enough: float
+    distance: Distance, guess: Guess, open_places: Array, rankings: Sequence[Array], enough: float
 ) -> tuple[Guess, float]:
     """Improve a guess by other words, by exchanges, and by other places for the hidden words.
 
@@ -31,21 +35,26 @@ def polish(
         distance: what is to become small.
         guess: (N, T).
         open_places: (F,) the places in question, in the guess laid flat.
-        nearness: (F, V), how near each word is there; −∞ if it is not allowed.
+        rankings: (F, V) each, how near a word is there, in one way or another; −∞ if not allowed.
         enough: the distance of a guess that is right.
 
     Returns:
         The guess and its distance.
     """
     value = float(distance.of_guesses(stacked([guess]))[0])
-    words = dict(zip(open_places.tolist(), map(_ranked, nearness), strict=True))
-    few = {place: ranked[:NEAREST] for place, ranked in words.items()}
-    rest = {place: ranked[NEAREST:] for place, ranked in words.items()}
+    few: dict[int, list[int]] = {place: [] for place in open_places.tolist()}
+    rest: dict[int, list[int]] = {place: [] for place in few}
+    for ranking in rankings:
+        for place, ranked in zip(few, map(_ranked, ranking), strict=True):
+            few[place] = list(dict.fromkeys([*few[place], *ranked[:NEAREST]]))
+            rest[place] = [word for word in ranked if word not in few[place]]
+    if sum(map(len, rest.values())) > MOST_TRIED:
+        rest = {}
     improved = True
     while improved and value > enough:
         for changes in (
             _other_words(guess, few),
-            _exchanges(guess, words),
+            _exchanges(guess, few),
             _other_hiding(guess, few),
             _other_words(guess, rest),
         ):
