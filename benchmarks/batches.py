@@ -40,7 +40,7 @@ from tinyleak.victim import RECOVERED_MSE, judge, simulate
 BATCHES = (1, 2, 4, 8)
 SEEDS = 5
 ITERATIONS = 2000
-SQUARES = {"rgb": (1, 2)}
+SQUARES = {"rgb": (1,)}
 """Batches that are attacked by Levenberg–Marquardt, too; `least_squares.py` does so for digits."""
 
 EVERY = 10

@@ -4,8 +4,10 @@ An image has fewer pixels than the network has weights, so the shared gradient o
 and the Jacobian can be held whole. Then tens of iterations do what thousands of L-BFGS's do not:
 they end at the rounding error, for whole batches.
 
-Two things that L-BFGS is not told are used on the way. Pixels are in [0, 1]. And a label is one of
-K classes: its logits, which would run to infinity, are unknowns only until it is clear which.
+Three things that L-BFGS is not told are used on the way. Pixels are in [0, 1]. A label is one of K
+classes: its logits, which would run to infinity, are unknowns only until it is clear which. And
+every image's features lie in a span that the last layer's gradient shows (see `features`): until
+nothing more comes of it, that is asked for as well.
 
 Lesson: lessons/11_batches.py
 """
@@ -19,11 +21,12 @@ from dataclasses import replace
 import numpy as np
 
 from tinyleak.attack.evaluate import Evaluator
+from tinyleak.attack.features import FeatureResidual, Features, read_features
 from tinyleak.attack.matching import Matching
-from tinyleak.attack.residual import GradientResidual, Places, as_float64
+from tinyleak.attack.residual import GradientResidual, Places, as_float64, named
 from tinyleak.backend import Array
 from tinyleak.nn.losses import one_hot, softmax
-from tinyleak.optim import FIRST_DAMPING, Fit, State, levenberg_marquardt
+from tinyleak.optim import FIRST_DAMPING, Fit, Residual, State, levenberg_marquardt
 from tinyleak.tensor import Tensor
 
 MOST_ITERATIONS = 200
@@ -34,6 +37,9 @@ SETTLED = 3
 
 CERTAIN = 50.0
 """The logit of a fixed label, where those of the others are 0."""
+
+SHARE = 10.0
+"""How many times the squared difference of the gradients that of the features is, at the start."""
 
 GREY, CONTRAST = 0.5, 0.1
 """Mean and standard deviation of the noise to start from: within the range that pixels have."""
@@ -148,19 +154,26 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
     favourites: list[Array] = []
     iterations = evaluations = 0
     damping = FIRST_DAMPING
+    features = _features(matching)
+    weight: float | None = None
     while True:
-        residual = GradientResidual(matching, targets, unsettled)
+        gradient = GradientResidual(matching, targets, unsettled)
         x = np.concatenate([pixels, logits[unsettled].ravel()])
+        residual: Residual = gradient
+        if features is not None:
+            weight = _feature_weight(gradient, features, x) if weight is None else weight
+            residual = FeatureResidual(gradient, features, weight)
         inside = np.where(np.arange(len(x)) < size, 1.0, np.inf)
-        for fit in levenberg_marquardt(
+        for step in levenberg_marquardt(
             residual,
             x,
             lowest=np.where(inside == 1.0, 0.0, -np.inf),
             highest=inside,
             damping=damping,
             max_iterations=max_iterations - iterations,
-            goal=goal,
+            goal=goal if features is None else -np.inf,
         ):
+            fit = step if features is None else _of_gradient_alone(step, gradient, goal)
             pixels, logits[unsettled] = fit.x[:size], fit.x[size:].reshape(-1, classes)
             yield replace(
                 fit,
@@ -168,13 +181,16 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
                 iterations=iterations + fit.iterations,
                 evaluations=evaluations + fit.evaluations,
             )
-            targets = residual.labels(fit.x)
+            if fit.reason is not None:
+                return
+            targets = gradient.labels(fit.x)
             favourites.append(targets.argmax(axis=1))
             settled = _settled(favourites, unsettled)
             if len(settled):
                 break
         else:
-            return
+            # With the features it goes no further; the rest is for the gradients alone.
+            features, settled = None, unsettled[:0]
         labels = favourites[-1][settled]
         targets[settled] = one_hot(labels, classes)
         logits[settled] = CERTAIN * targets[settled]
@@ -182,6 +198,30 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         iterations += fit.iterations
         evaluations += fit.evaluations
         damping = fit.damping
+
+
+def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
+    """Return a fit whose value is the distance between gradients, without what features add."""
+    r = gradient.value(fit.x)
+    distance = float(r @ r)
+    return replace(fit, value=distance, reason="converged" if distance <= goal else None)
+
+
+def _features(matching: Matching) -> Features | None:
+    """Read what the features of the batch span, unless some entries of the gradient are unsure."""
+    if matching.precision is not None:
+        return None
+    params, shared = (
+        named(arrays, matching.model) for arrays in (matching.params, matching.shared)
+    )
+    return read_features(matching.model, params, shared, matching.batch)
+
+
+def _feature_weight(gradient: GradientResidual, features: Features, x: Array) -> float:
+    """Return what makes the features' part of the squared residual `SHARE` times the gradient's."""
+    distance = float(np.square(gradient.value(x)).sum())
+    outside = float(np.square(features.outside(gradient.images(x))).sum())
+    return math.sqrt(SHARE * distance / outside) if outside > 0 else 0.0
 
 
 def _settled(favourites: list[Array], images: Places) -> Places:

@@ -47,7 +47,7 @@ class GradientResidual:
     def __init__(self, matching: Matching, targets: Array, unsettled: Places) -> None:
         self.matching, self.targets, self.unsettled = matching, targets, unsettled
         model = matching.model
-        self._params = _named(matching.params, model)
+        self._params = named(matching.params, model)
         self._shared = _flat(matching.shared, model)
         self._scale = np.full(self._shared.shape, np.sqrt(matching.weight.item()))
         if matching.precision is not None:
@@ -166,13 +166,13 @@ def as_float64(array: Array) -> Array:
     return np.asarray(to_numpy(array), dtype=float)
 
 
-def _named(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
+def named(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
     """Return one attack's arrays in the model's order and shapes, as float64 on the host."""
     return {name: as_float64(arrays[name]).reshape(shape) for name, shape in model.shapes.items()}
 
 
 def _flat(arrays: Mapping[str, Array], model: Model) -> Array:
-    return np.concatenate([array.ravel() for array in _named(arrays, model).values()])
+    return np.concatenate([array.ravel() for array in named(arrays, model).values()])
 
 
 def _rows(parts: list[Tensor]) -> Tensor:
