@@ -29,6 +29,9 @@ from tinyleak.attack.text.result import Found, OnReading, Reading
 from tinyleak.backend import Array
 from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, WORDS
 
+UNFIT = 0.1
+"""How far a place is from its word, as a square, if it does not fit; from another it is about 2."""
+
 GUESSES = 200
 """How many handfuls of rows are tried as rows of words that are in no sentence."""
 
@@ -51,8 +54,9 @@ def rows(
             "the embedding table's gradient is zero, so no row names a word; attack with match"
         )
     if len(shared.lengths) == 1:
-        tokens = fill_in(shared, _places(shared, by_word)[np.newaxis])
-        reason = "every place names its word"
+        inputs, sure = _places(shared, by_word)
+        tokens = fill_in(shared, inputs[np.newaxis])
+        reason = "every place names its word" if sure else "the rows leave a choice"
     else:
         named = _named(shared, by_word, np.random.default_rng(seed))
         tokens = _laid_out(shared, named)
@@ -63,8 +67,8 @@ def rows(
     return Found(tokens, [reading], reason)
 
 
-def _places(shared: SharedText, by_word: Array) -> Array:
-    """Return what one sentence's model read, (T,): for each place the word that fits best."""
+def _places(shared: SharedText, by_word: Array) -> tuple[Array, bool]:
+    """Return what one sentence's model read, (T,), and whether it fits as it should."""
     length, masked = shared.lengths[0], shared.masked
     width = by_word.shape[1]
     if length + masked > width:
@@ -79,8 +83,11 @@ def _places(shared: SharedText, by_word: Array) -> Array:
     # Of rows and of a one at a word alike, what the output layer may have done is left out.
     left = by_word - outputs @ (outputs.T @ by_word)
     fit = left @ np.linalg.pinv(by_place)  # (V, T)
-    lengths = np.sqrt(np.maximum(1.0 - np.square(outputs).sum(axis=1), np.finfo(float).eps))
-    return np.argmax(fit / lengths[:, np.newaxis], axis=0)
+    lengths = np.maximum(1.0 - np.square(outputs).sum(axis=1), np.finfo(float).eps)
+    words = np.argmax(fit / np.sqrt(lengths)[:, np.newaxis], axis=0)
+    # What is left of the one at the right word is all that there is to a place.
+    off = np.square(fit).sum(axis=0) - 2 * fit[words, np.arange(length)] + lengths[words]
+    return words, bool(off.max() < UNFIT)
 
 
 def _named(shared: SharedText, by_word: Array, rng: np.random.Generator) -> Array:
