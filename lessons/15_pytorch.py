@@ -8,7 +8,8 @@
 # Then we turn to a gradient of your own, and ask what it would give away. It is the last lesson, so
 # it ends with what to read next.
 #
-# (It needs PyTorch: `pip install torch`.)
+# (`pip install torch` for PyTorch. Without it the lesson runs too: its cells that need PyTorch are
+# skipped, and tinyleak is compared with digits that PyTorch gave before.)
 
 # %%
 import tempfile
@@ -16,12 +17,16 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
 from tinyleak import LeNet, Settings, Tensor, attack, data, lbfgs, one_hot, share
 from tinyleak.attack import Matching
 from tinyleak.audit import audit
 from tinyleak.data.tensors import read_tensors, write_tensors
+
+try:
+    import torch
+except ModuleNotFoundError:
+    torch = None
 
 # %% [markdown]
 # ## One network, twice
@@ -30,27 +35,29 @@ from tinyleak.data.tensors import read_tensors, write_tensors
 
 
 # %%
-class TorchLeNet(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        layers, channels = [], 1
-        for stride in (2, 2, 1):
-            layers.append(torch.nn.Conv2d(channels, 12, 5, stride=stride, padding=2))
-            layers.append(torch.nn.Sigmoid())
-            channels = 12
-        self.body = torch.nn.Sequential(*layers)
-        self.fc = torch.nn.Sequential(torch.nn.Linear(588, 10))
-
-    def forward(self, x):
-        return self.fc(self.body(x).flatten(1))
-
-
-torch.set_num_threads(1)  # so that sums are added up in one order
 model = LeNet()
 arrays = model.init(np.random.default_rng(0))
-network = TorchLeNet().double()  # float64, as in tinyleak
-network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-assert [name for name, _ in network.named_parameters()] == list(arrays)
+
+if torch:
+
+    class TorchLeNet(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            layers, channels = [], 1
+            for stride in (2, 2, 1):
+                layers.append(torch.nn.Conv2d(channels, 12, 5, stride=stride, padding=2))
+                layers.append(torch.nn.Sigmoid())
+                channels = 12
+            self.body = torch.nn.Sequential(*layers)
+            self.fc = torch.nn.Sequential(torch.nn.Linear(588, 10))
+
+        def forward(self, x):
+            return self.fc(self.body(x).flatten(1))
+
+    torch.set_num_threads(1)  # so that sums are added up in one order
+    network = TorchLeNet().double()  # float64, as in tinyleak
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    assert [name for name, _ in network.named_parameters()] == list(arrays)
 
 # %% [markdown]
 # ## The attack, line by line
@@ -81,14 +88,15 @@ def distance(z):
 
 
 truth, label = data.load_glyphs(8).batch([7])
-shared = gradient(torch.from_numpy(truth), torch.from_numpy(one_hot(label, 10)))
 client = share(model, arrays, truth, label)
 
-print("largest difference, as a share of the largest entry:")
-for (name, ours), theirs in zip(client.gradients.items(), shared, strict=True):
-    difference = np.abs(ours - theirs.numpy()).max() / np.abs(ours).max()
-    print(f"  {name:<14} {difference:.0e}")
-    assert difference < 1e-13
+if torch:
+    shared = gradient(torch.from_numpy(truth), torch.from_numpy(one_hot(label, 10)))
+    print("largest difference, as a share of the largest entry:")
+    for (name, ours), theirs in zip(client.gradients.items(), shared, strict=True):
+        difference = np.abs(ours - theirs.numpy()).max() / np.abs(ours).max()
+        print(f"  {name:<14} {difference:.0e}")
+        assert difference < 1e-13
 
 # %% [markdown]
 # float64 has about 16 digits, and all but the last one or two agree. Those depend on the order in
@@ -97,15 +105,16 @@ for (name, ours), theirs in zip(client.gradients.items(), shared, strict=True):
 # %%
 matching = Matching(model, arrays, client.gradients, batch=1, weight=np.ones(()))
 start = np.random.default_rng(1).standard_normal((1, 794))
-z = torch.tensor(start[0], requires_grad=True)
-value = distance(z)
-(slope,) = torch.autograd.grad(value, [z])
 own_value, own_slope = matching.value_and_gradient(Tensor(start))
 
-print(f"distance: PyTorch {value.item():.10f}, tinyleak {own_value.data[0]:.10f}")
-difference = np.abs(slope.numpy() - own_slope.data[0]).max() / np.abs(own_slope.data).max()
-print(f"its gradient differs by {difference:.0e} of its largest entry")
-assert np.isclose(value.item(), own_value.data[0], rtol=1e-12) and difference < 1e-12
+if torch:
+    z = torch.tensor(start[0], requires_grad=True)
+    value = distance(z)
+    (slope,) = torch.autograd.grad(value, [z])
+    print(f"distance: PyTorch {value.item():.10f}, tinyleak {own_value.data[0]:.10f}")
+    difference = np.abs(slope.numpy() - own_slope.data[0]).max() / np.abs(own_slope.data).max()
+    print(f"its gradient differs by {difference:.0e} of its largest entry")
+    assert np.isclose(value.item(), own_value.data[0], rtol=1e-12) and difference < 1e-12
 
 # %% [markdown]
 # ## The whole way down
@@ -145,26 +154,29 @@ def objective(z, rows):
 unlimited = {"tolerance_gradient": 0, "tolerance_change": 0, "inner_iterations": STEPS}
 states = lbfgs(objective, start, line_search="none", max_iterations=STEPS, **unlimited)
 ours = np.array([state.x[0] for state in states])
-theirs = torch_path(start)
-shaken = torch_path(start + 1e-16 * np.random.default_rng(2).standard_normal(start.shape))
+if torch:
+    theirs = torch_path(start)
+    shaken = torch_path(start + 1e-16 * np.random.default_rng(2).standard_normal(start.shape))
 
 # %% tags=["thumbnail"]
-between = np.abs(ours - theirs).max(axis=1)
-itself = np.abs(shaken - theirs).max(axis=1)
-figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
-ax.semilogy(np.maximum(itself, 1e-17), color="#AAAAAA", linewidth=5)
-ax.semilogy(np.maximum(between, 1e-17), color="#D55E00", linewidth=1.5)
-ax.text(75, 1e-9, "PyTorch and tinyleak", color="#D55E00")
-ax.text(75, 1e-11, "PyTorch and PyTorch, its\nlast digit shaken", color="#777777", va="top")
-ax.set(xlabel="step", ylabel="largest difference of a pixel")
-ax.spines[["top", "right"]].set_visible(False)
-plt.show()
+if torch:
+    between = np.abs(ours - theirs).max(axis=1)
+    itself = np.abs(shaken - theirs).max(axis=1)
+    figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    ax.semilogy(np.maximum(itself, 1e-17), color="#AAAAAA", linewidth=5)
+    ax.semilogy(np.maximum(between, 1e-17), color="#D55E00", linewidth=1.5)
+    ax.text(75, 1e-9, "PyTorch and tinyleak", color="#D55E00")
+    ax.text(75, 1e-11, "PyTorch and PyTorch, its\nlast digit shaken", color="#777777", va="top")
+    ax.set(xlabel="step", ylabel="largest difference of a pixel")
+    ax.spines[["top", "right"]].set_visible(False)
+    plt.show()
 
 # %%
-for step in (1, 10, 30, 60, 100, 150):
-    print(f"step {step:>3}: {between[step]:.0e} apart; PyTorch from itself {itself[step]:.0e}")
-assert between[10] < 1e-9 and between[30] < 1e-6
-assert (between[2:] < 100 * itself[2:]).all()
+if torch:
+    for step in (1, 10, 30, 60, 100, 150):
+        print(f"step {step:>3}: {between[step]:.0e} apart; PyTorch from itself {itself[step]:.0e}")
+    assert between[10] < 1e-9 and between[30] < 1e-6
+    assert (between[2:] < 100 * itself[2:]).all()
 
 # %% [markdown]
 # Eleven digits after ten steps, eight after thirty, and hardly one at the end. Each step makes a
@@ -177,10 +189,50 @@ assert (between[2:] < 100 * itself[2:]).all()
 # And both find the digit:
 
 # %%
-for name, path in (("PyTorch", theirs), ("tinyleak", ours)):
+for name, path in {"tinyleak": ours, **({"PyTorch": theirs} if torch else {})}.items():
     error = np.square(path[-1][:784] - truth.ravel()).mean()
     print(f"{name}: mean squared error {error:.0e} after {STEPS} steps")
     assert error < 3e-2
+
+# %% [markdown]
+# ## Without PyTorch
+#
+# These are digits that PyTorch 2.13.0 gave in the cells above, on a CPU and one thread: how long
+# each array of the shared gradient is, the distance at the start and how long its gradient is, and
+# what the middle pixel was after 1, 5, 10 and 20 steps.
+
+# %%
+RECORDED = {
+    "lengths": [
+        *(1.8306961258205325, 0.8624813651652706, 6.1864091794162315, 0.6550251812539415),
+        *(7.1679327182481725, 0.7855862826617189, 20.109662444100884, 1.2907297412227843),
+    ],
+    "distance": [413.2557475068691, 60.15420478603028],
+    "middle pixel": [
+        0.9380837506631313,
+        -2.9229143249520058,
+        -3.140392753121816,
+        -2.6129093261225727,
+    ],
+}
+
+
+def recorded(gradients, value, slope, path):
+    """The same of any program: numbers of one kind under one name."""
+    return {
+        "lengths": [float(np.linalg.norm(gradient)) for gradient in gradients],
+        "distance": [float(value), float(np.linalg.norm(slope))],
+        "middle pixel": [float(path[step][14 * 28 + 14]) for step in (1, 5, 10, 20)],
+    }
+
+
+sources = {"tinyleak": (client.gradients.values(), own_value.data[0], own_slope.data, ours)}
+if torch:
+    sources["PyTorch"] = ([g.numpy() for g in shared], value.item(), slope.numpy(), theirs)
+for name, numbers in sources.items():
+    for what, digits in recorded(*numbers).items():
+        assert np.allclose(digits, RECORDED[what], rtol=1e-7 if what == "middle pixel" else 1e-12)
+    print(f"{name} gives the recorded digits")
 
 # %% [markdown]
 # ## Where one gets stuck
@@ -190,15 +242,16 @@ for name, path in (("PyTorch", theirs), ("tinyleak", ours)):
 # differentiated. PyTorch says so, if in words of its own:
 
 # %%
-z = torch.tensor(start[0], requires_grad=True)
-x, y = z[:784].reshape(1, 1, 28, 28), torch.softmax(z[784:].reshape(1, 10), dim=-1)
-forgetful = sum(((a - b) ** 2).sum() for a, b in zip(gradient(x, y), shared, strict=True))
-try:
-    torch.autograd.grad(forgetful, [z])
-except RuntimeError as error:
-    print("RuntimeError:", error)
-else:
-    raise AssertionError("it should have failed")
+if torch:
+    z = torch.tensor(start[0], requires_grad=True)
+    x, y = z[:784].reshape(1, 1, 28, 28), torch.softmax(z[784:].reshape(1, 10), dim=-1)
+    forgetful = sum(((a - b) ** 2).sum() for a, b in zip(gradient(x, y), shared, strict=True))
+    try:
+        torch.autograd.grad(forgetful, [z])
+    except RuntimeError as error:
+        print("RuntimeError:", error)
+    else:
+        raise AssertionError("it should have failed")
 
 # %% [markdown]
 # The second is silent. Who trains in half precision multiplies the loss by a large number, so that
@@ -237,12 +290,15 @@ assert np.square(found.images - truth).mean() < 1e-4
 # that may be seen, since whoever has these two files has the picture.
 
 # %%
+to_save, its_gradients = arrays, client.gradients
+if torch:
+    to_save = {name: weight.detach().numpy() for name, weight in network.named_parameters()}
+    its_gradients = {name: g.numpy() for name, g in zip(to_save, shared, strict=True)}
+
 with tempfile.TemporaryDirectory() as folder:
     weights_file, gradients_file = Path(folder) / "weights.npz", Path(folder) / "gradients.npz"
-    names = [name for name, _ in network.named_parameters()]
-    write_tensors(weights_file, {n: p.detach().numpy() for n, p in network.named_parameters()})
-    write_tensors(gradients_file, {n: g.numpy() for n, g in zip(names, shared, strict=True)})
-
+    write_tensors(weights_file, to_save)
+    write_tensors(gradients_file, its_gradients)
     weights, gradients = read_tensors(weights_file), read_tensors(gradients_file)
 
 # %% [markdown]

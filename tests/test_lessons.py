@@ -49,14 +49,18 @@ def load_builder() -> ModuleType:
 builder = load_builder()
 
 
-def run(script: Path, *solutions: str) -> subprocess.CompletedProcess[str]:
+def run(
+    script: Path, *solutions: str, absent: str = "no such module"
+) -> subprocess.CompletedProcess[str]:
     """Run a script, and then the solutions of its exercise, as if they stood at its end.
 
-    What may take a minute is the processor's time, so that a busy machine does not fail it.
+    The module named `absent` cannot be imported. What may take a minute is the processor's time, so
+    that a busy machine does not fail it.
     """
+    code = f"import sys\nsys.modules[{absent!r}] = None\n{WITHOUT_NETWORK}"
     before = seconds_of_children()
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", WITHOUT_NETWORK, str(script), *solutions],
+        [sys.executable, "-W", "error", "-c", code, str(script), *solutions],
         env=os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -166,6 +170,14 @@ def test_the_script_and_its_solution_run(script: Path) -> None:
     done = run(script, *solutions_of(script))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr == ""
+
+
+def test_the_lesson_on_pytorch_runs_without_it() -> None:
+    (script,) = DIRECTORY.glob("15_*.py")
+    done = run(script, absent="torch")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "tinyleak gives the recorded digits" in done.stdout
+    assert "PyTorch gives" not in done.stdout
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
