@@ -416,6 +416,14 @@ def test_arrays_without_elements() -> None:
     assert ops.concatenate([x, Tensor(np.ones((1, 3)))]).shape == (1, 3)
 
 
+def test_an_inner_product_with_itself_has_twice_the_gradient() -> None:
+    x = Tensor(np.random.default_rng(0).normal(size=(2, 3, 4)))
+    squares = ops.inner(x, x, 2)
+    (found,) = grad(ops.sum(squares * Tensor(np.array([1.0, -3.0]))), [x])
+    np.testing.assert_allclose(found.data, 2 * x.data * np.array([1.0, -3.0])[:, None, None])
+    check_gradients(lambda x: ops.tanh(ops.inner(x, x, 2)), [x], order=3)
+
+
 @pytest.mark.parametrize("scratch", [1, 5_000, 10_000])
 def test_fold_in_slices_is_the_same_as_at_once(
     scratch: int, monkeypatch: pytest.MonkeyPatch

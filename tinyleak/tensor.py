@@ -23,6 +23,8 @@ TensorLike: TypeAlias = "Tensor | Array | float | int"
 Step: TypeAlias = "Callable[[], object]"
 Rule: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
 
+NUMBERS = (bool, int, float)
+
 
 class Tensor:
     """An array that remembers how it was made.
@@ -312,7 +314,7 @@ def _as_array(data: Any) -> Array:
     """Return numbers, or lists of them, as an array; whole ones become floating."""
     if isinstance(data, Tensor):
         raise TypeError("Tensor(Tensor) is ambiguous; pass its .data for a fresh leaf")
-    if isinstance(data, bool | int | float | list | tuple):
+    if isinstance(data, (*NUMBERS, list, tuple)):
         numbers = np.asarray(data)
         return numbers.astype(float) if numbers.dtype.kind == "i" else numbers
     return data
@@ -322,7 +324,7 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
     """Return `value` as a Tensor; a Python number takes the dtype and device of `like`."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, bool | int | float) and like is not None:
+    if isinstance(value, NUMBERS) and like is not None:
         # Next to whole numbers or a mask it keeps its own: there 0.5 would become 0.
         dtype = like.dtype if like.dtype.kind == "f" else None
         return Tensor(array_module(like._array).asarray(value, dtype=dtype))

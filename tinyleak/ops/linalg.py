@@ -57,8 +57,10 @@ def _(xp: Any, a: Array, b: Array, out: Array, *, axes: int) -> list[Step]:
 
 
 @_inner.rule
-def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor, *, axes: int) -> tuple[Tensor, Tensor]:
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor, *, axes: int) -> tuple[Tensor, Tensor | None]:
     g = reshape(g, (*g.shape, *(1,) * axes))
+    if a is b:  # a sum of squares: what both inputs have coming to them, at once
+        return (g + g) * a, None
     return g * b, g * a
 
 
