@@ -109,6 +109,7 @@ def conv2d(
             f"conv2d was given images of shape {x.shape} and a weight of shape {weight.shape}; "
             "it needs (…, N, C, H, W) and (…, O, C, kH, kW)"
         )
+    _require_channels(x.shape[-3], "(…, N, C, H, W)", x, weight)
     image = convolve(channels_last(x), weight, bias, stride=stride, padding=padding)
     return transpose(image, (2, 0, 1))
 
@@ -134,11 +135,7 @@ def convolve(
         ValueError: channels that differ, or a window that does not fit the image.
     """
     out_channels, channels, high, wide = weight.shape[-4:]
-    if x.shape[-1] != channels:
-        raise ValueError(
-            f"a convolution was given images of {x.shape[-1]} channels (…, N, H, W, C) = {x.shape} "
-            f"and a weight for {channels} (…, O, C, kH, kW) = {weight.shape}; they must agree"
-        )
+    _require_channels(x.shape[-1], "(…, N, H, W, C)", x, weight)
     windows = unfold(x, (high, wide), stride=stride, padding=padding)
     *leading, batch, rows, columns = windows.shape[:-3]
     lines = reshape(windows, (*leading, batch * rows * columns, high * wide * channels))
@@ -147,6 +144,15 @@ def convolve(
     if bias is not None:
         out = out + _as_row(bias)
     return reshape(out, (*out.shape[:-2], batch, rows, columns, out_channels))
+
+
+def _require_channels(channels: int, layout: str, x: Tensor, weight: Tensor) -> None:
+    """Raise unless images of so many channels are what the weight is for."""
+    if channels != weight.shape[-3]:
+        raise ValueError(
+            f"conv2d was given images of {channels} channels {layout} = {x.shape} and a weight for "
+            f"{weight.shape[-3]} (…, O, C, kH, kW) = {weight.shape}; they must agree"
+        )
 
 
 def channels_last(x: Tensor) -> Tensor:
