@@ -139,12 +139,13 @@ def test_pytorch_s_own_steps_are_undone(
     truth = pytorch_client(tmp_path, steps, reduction)
     asked = ["--weights", tmp_path / "before.safetensors", "--weights-after"]
     asked += [tmp_path / "after.safetensors", "--learning-rate", 0.1, "--local-steps", steps]
-    asked += ["--model", "mlp", "--activation", "tanh", "--shape", "1,10,10", "--batch", 2]
+    asked += ["--model", "mlp", "--shape", "1,10,10", "--batch", 2]
     if steps > 1:
         asked += ["--reduction", reduction]
     answer = run("attack", *asked, "--out", tmp_path / "out")
     assert answer.code == 0, answer.out + answer.err
     assert errors(tmp_path / "out", truth).max() < 1e-4
+    assert "tanh, as the features that the last layer shows tell" in answer.out
     if steps == 1:
         assert f"a {reduction} over the batch, as the last layer tells" in answer.out
 

@@ -176,7 +176,8 @@ def read_or_refuse(path: Path) -> None:
         try:
             read(path)
         except ValueError as error:
-            assert "\n" not in str(error)
+            assert str(error).isprintable()
+            assert len(str(error)) < 400 + len(str(path))
         assert time.perf_counter() - began < SECONDS
 
 
@@ -216,6 +217,7 @@ def test_any_numpy_header_is_refused_or_true(
     shape=st.lists(st.integers(-1, 2**64), max_size=4) | st.text(max_size=3),
     offsets=st.lists(st.integers(0, 2**64), max_size=3),
     data=st.binary(max_size=32),
+    name=st.text(max_size=9) | st.integers(0, 10**5).map("x".__mul__),
 )
 def test_any_safetensors_header_is_refused_or_true(
     tmp_path_factory: pytest.TempPathFactory,
@@ -223,8 +225,9 @@ def test_any_safetensors_header_is_refused_or_true(
     shape: object,
     offsets: list[int],
     data: bytes,
+    name: str,
 ) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "file.safetensors"
     described = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-    path.write_bytes(safetensors_file({"a": described}, data))
+    path.write_bytes(safetensors_file({name: described}, data))
     read_or_refuse(path)

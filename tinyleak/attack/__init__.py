@@ -1,5 +1,6 @@
 """Attacks: what a gradient says about the data it was computed from."""
 
+from tinyleak.attack.activation import infer_activation
 from tinyleak.attack.analytic import Separated, first_layer_input, separate_inputs
 from tinyleak.attack.dlg import attack, attack_many
 from tinyleak.attack.jacobian import Jacobian
@@ -33,6 +34,7 @@ __all__ = [
     "attack",
     "attack_many",
     "first_layer_input",
+    "infer_activation",
     "infer_labels",
     "infer_loss_scale",
     "parameter_gradients",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinyleak.attack import LocalSteps
+from tinyleak.attack import LocalSteps, infer_activation
 from tinyleak.backend import Array
 from tinyleak.cli.files import (
     Notes,
@@ -49,6 +49,8 @@ class Client:
         loss: what it is of the gradient of the mean loss, as far as that is known.
         dtype: the coarsest in which what it shared is written down.
         notes: what was said about the files.
+        activation: the sentence that says how the network's activation is known; None if it was
+            told.
         local: the steps of SGD that it took, if it shared the weights after more than one.
         rounding: the variance, by name, that rounding the weights after them leaves on what they
             changed; None where a gradient was shared.
@@ -61,6 +63,7 @@ class Client:
     loss: Loss
     dtype: str
     notes: Notes
+    activation: str | None = None
     local: LocalSteps | None = None
     rounding: dict[str, Array] | None = None
 
@@ -172,6 +175,12 @@ def read_client(args: argparse.Namespace) -> Client:
                 f"the weights in {str(path)!r} are those from before, so nothing can be read from "
                 "them; check that the client has trained before they were saved"
             )
+    activation = None
+    if args.activation is None and notes.activation is None:
+        told = infer_activation(model, shared)
+        model = model if told is None else replace(model, activation=told)
+        how = "assumed" if told is None else "as the features that the last layer shows tell"
+        activation = f"{model.activation}, {how}"
     steps = 1 if local is None else local.count
     loss = read_loss(args.reduction or notes.reduction, model, params, shared, batch, steps)
     rounding = None
@@ -189,6 +198,7 @@ def read_client(args: argparse.Namespace) -> Client:
         loss=loss,
         dtype=min((array.dtype for array in held), key=lambda kind: kind.itemsize).name,
         notes=notes,
+        activation=activation,
         local=local,
         rounding=rounding,
     )

@@ -148,6 +148,8 @@ class FileResult:
             )
         if args.defense:
             lines["defended"] = f"{', '.join(args.defense)}; the attacker knows of it"
+        if client.activation is not None:
+            lines["activation"] = client.activation
         lines["loss"] = client.loss.said
         lines["result"] = f"{self._verdict()}: {found.reason} after {found.iterations} iterations"
         lines["result"] += self._advice()
