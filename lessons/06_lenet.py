@@ -156,8 +156,8 @@ assert np.allclose(by_label.data, -log_softmax(z).data)
 # against it, repeat. We keep 200 pictures apart, to see whether the network can read digits that it
 # was not shown.
 #
-# One gradient takes about ten milliseconds here. `trace` makes that less than half: it watches the
-# computation once, and then repeats it with nothing but NumPy's calls. Lesson 14 builds it. Until
+# A thousand gradients take a while. `trace` makes them faster: it watches the computation once, and
+# then repeats it with nothing but NumPy's calls. Lesson 14 builds it. Until
 # then it is a faster way to the same numbers.
 
 # %%

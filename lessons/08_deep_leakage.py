@@ -150,7 +150,7 @@ for z in (start, states[50].x):
 
 # %% [markdown]
 # And the attack is called `attack`. It starts from other noise, divides the distance by the size of
-# the gradient, and goes on for longer. It is also many times as fast, since it records the graph of
+# the gradient, and goes on for longer. Each step is faster, too, since it records the graph of
 # `objective` once and repeats it (lesson 14).
 
 # %%
