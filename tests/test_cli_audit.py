@@ -228,3 +228,22 @@ def test_a_directory_that_is_there_is_not_written_into(
 def test_a_bad_request_leaves_no_directory(refused: Callable[..., str], tmp_path: Path) -> None:
     refused(*NETWORK, "--data", "portrait", "--batch", "2", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_notes_beside_the_files_say_what_the_options_leave_out(
+    run: Run, files: tuple[Path, Path]
+) -> None:
+    weights, gradients = files
+    shared = dict(np.load(gradients))
+    np.savez(gradients, **{name: 2 * array for name, array in shared.items()})
+    said = {"shape": "1,8,8", "batch": 2, "reduction": "sum"}
+    gradients.with_suffix(".json").write_text(json.dumps(said), encoding="utf-8")
+    out = weights.parent / "out"
+    answer = run("--weights", weights, "--gradients", gradients, "--noise", "1e-4", "--out", out)
+    assert answer.code == 0, answer.err
+    assert re.search(r"^loss +a sum over the batch, as was said$", answer.out, re.MULTILINE)
+    result = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    assert result["settings"]["image_shape"] == [1, 8, 8]
+    assert result["settings"]["batch"] == result["counting"]["batch"] == 2
+    assert result["settings"]["loss"]["factor"] == 2
+    assert result["gradient"]["noise_variance"] == pytest.approx(1e-4, rel=0.7)

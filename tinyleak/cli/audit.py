@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinyleak import __version__, data
-from tinyleak.attack import Model
 from tinyleak.audit import audit, typical, write_page
 from tinyleak.audit.audit import VARIANCES
 from tinyleak.audit.page import as_dict
@@ -21,11 +21,13 @@ from tinyleak.cli.audit_text import run_text
 from tinyleak.cli.directory import output_directory
 from tinyleak.cli.files import (
     ACTIVATION,
+    Notes,
     add_rename_option,
     gather_notes,
     read_matching,
     read_network,
 )
+from tinyleak.cli.loss import Loss, read_loss
 from tinyleak.cli.options import (
     IMAGE_CLASSES,
     IMAGE_SHAPE,
@@ -36,8 +38,9 @@ from tinyleak.cli.options import (
 from tinyleak.cli.paragraphs import WIDTH, paragraphs
 from tinyleak.cli.result import readable
 from tinyleak.data import Dataset
-from tinyleak.nn import ACTIVATIONS, MLP, LeNet
+from tinyleak.nn import ACTIVATIONS
 from tinyleak.nn.init import draw
+from tinyleak.nn.models import Network
 from tinyleak.nn.models.shapes import MODELS
 from tinyleak.report import write_json
 
@@ -46,6 +49,7 @@ SUMMARY = "say what to expect of a network's gradient, without attacking it"
 
 FILES = ("audit.json", "audit.html")
 TEXT = "text"
+MODEL = "lenet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         metavar="N",
         type=whole_number(1),
-        default=1,
-        help="of how many images the client shares the mean gradient (default: %(default)s)",
+        help="of how many images the client shares the mean gradient (default: as the notes beside "
+        "the files say, else 1)",
     )
     group.add_argument(
         "--gradients",
@@ -112,8 +116,7 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
         "--shape",
         metavar="C,H,W",
         type=image_shape,
-        default=IMAGE_SHAPE,
-        help=f"of an image (default: {','.join(map(str, IMAGE_SHAPE))})",
+        help=f"of an image (default: as the notes say, else {','.join(map(str, IMAGE_SHAPE))})",
     )
     group.add_argument(
         "--classes",
@@ -185,36 +188,40 @@ def _run_images(args: argparse.Namespace, directory: Path | None) -> str:
     """Audit a network that looks at images, write the files, and return what there is to say."""
     if args.vocabulary is not None:
         raise ValueError(f"--vocabulary names words, and {args.model} has none; leave it out")
-    model, params = _network(args)
-    gradients = _gradients(args, model)
-    source = _source(args)
+    notes = gather_notes(args.weights, args.gradients)
+    batch = args.batch or notes.batch or 1
+    model, params = _network(args, notes, batch)
+    gradients, loss = _gradients(args, notes, model, params, batch)
+    source = _source(args, model)
     images = typical(model, params, source, labelled=args.image is None)
     found = audit(
         model,
         params,
         images.images,
         images.labels,
-        batch=args.batch,
+        batch=batch,
         gradients=gradients,
         examples=args.examples,
         variances=args.noise,
     )
     labelled = args.image is None and source.classes == model.classes
-    subject = _subject(args, model, labelled)
+    subject = _subject(args, model, batch, labelled)
     if directory is not None:
-        settings = _settings(args, model)
+        settings = _settings(args, model, batch, loss)
         result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
         write_json(directory / "audit.json", result)
         write_page(directory / "audit.html", found, subject=subject)
-    said = paragraphs({"audited": subject, **lines(found)})
+    said = paragraphs({"audited": subject, **lines(found), **({"loss": loss.said} if loss else {})})
     return f"{said}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
 
 
-def _network(args: argparse.Namespace) -> tuple[LeNet | MLP, dict[str, Array]]:
+def _network(
+    args: argparse.Namespace, notes: Notes, batch: int
+) -> tuple[Network, dict[str, Array]]:
     """Return the network and its weights: from a file, or as they are before any training."""
     if args.weights is None:
-        model = MODELS[args.model](
-            args.shape, args.classes or IMAGE_CLASSES, args.activation or ACTIVATION
+        model = MODELS[args.model or MODEL](
+            args.shape or IMAGE_SHAPE, args.classes or IMAGE_CLASSES, args.activation or ACTIVATION
         )
         rng = np.random.default_rng([args.seed or 0, 0])
         return model, draw(model.shapes, rng, SCHEMES[args.init or "U"])
@@ -223,17 +230,25 @@ def _network(args: argparse.Namespace) -> tuple[LeNet | MLP, dict[str, Array]]:
             "--init and --seed say how weights are drawn, but they come from --weights; leave one "
             "of the two out"
         )
-    return read_network(args, gather_notes(args.weights), args.batch)
+    return read_network(args, notes, batch)
 
 
-def _gradients(args: argparse.Namespace, model: Model) -> dict[str, Array] | None:
-    """Return the shared gradient, by the model's names, if there is one."""
+def _gradients(
+    args: argparse.Namespace,
+    notes: Notes,
+    model: Network,
+    params: Mapping[str, Array],
+    batch: int,
+) -> tuple[dict[str, Array] | None, Loss | None]:
+    """Return the shared gradient of the mean loss, if there is one, and how its loss is known."""
     if args.gradients is None:
-        return None
-    return read_matching(args, model, args.gradients, "gradients")
+        return None, None
+    shared = read_matching(args, model, args.gradients, "gradients")
+    loss = read_loss(notes.reduction, model, params, shared, batch, steps=1)
+    return {name: array / loss.factor for name, array in shared.items()}, loss
 
 
-def _source(args: argparse.Namespace) -> Dataset:
+def _source(args: argparse.Namespace, model: Network) -> Dataset:
     """Return where the typical images come from."""
     if args.image is None:
         return data.load(args.data, data_dir=args.data_dir)
@@ -242,30 +257,36 @@ def _source(args: argparse.Namespace) -> Dataset:
             "--data-dir is where data like mnist has its files, but an --image was given; leave "
             "one of the two out"
         )
-    images = np.stack([data.load_image(path, args.shape) for path in args.image])
+    images = np.stack([data.load_image(path, model.image_shape) for path in args.image])
     return Dataset("image", images, np.zeros(len(images), np.int64), 1)
 
 
-def _subject(args: argparse.Namespace, model: LeNet | MLP, labelled: bool) -> str:
+def _subject(args: argparse.Namespace, model: Network, batch: int, labelled: bool) -> str:
     """Return the line that says what was audited."""
     init, seed = args.init or "U", args.seed or 0
     weights = f"weights {args.weights}" if args.weights else f"init {init}, seed {seed}"
     shape = "x".join(map(str, model.image_shape))
-    many = "1 image" if args.batch == 1 else f"{args.batch} images"
+    many = "1 image" if batch == 1 else f"{batch} images"
     typical = args.data if args.image is None else ", ".join(path.name for path in args.image)
     return (
-        f"{args.model} with {model.activation}, {weights}; gradients of {many} of {shape}, "
+        f"{_name(model)} with {model.activation}, {weights}; gradients of {many} of {shape}, "
         f"{model.classes} classes; typical images: {typical}"
         + ("" if labelled else ", labelled by the network itself")
     )
 
 
-def _settings(args: argparse.Namespace, model: LeNet | MLP) -> dict[str, Any]:
+def _name(model: Network) -> str:
+    return next(name for name, kind in MODELS.items() if isinstance(model, kind))
+
+
+def _settings(
+    args: argparse.Namespace, model: Network, batch: int, loss: Loss | None
+) -> dict[str, Any]:
     fresh = args.weights is None
     return {
         "weights": readable(args.weights),
         "gradients": readable(args.gradients),
-        "model": args.model,
+        "model": _name(model),
         "image_shape": model.image_shape,
         "classes": model.classes,
         "activation": model.activation,
@@ -274,7 +295,8 @@ def _settings(args: argparse.Namespace, model: LeNet | MLP) -> dict[str, Any]:
         "data": args.data if args.image is None else None,
         "data_dir": readable(args.data_dir),
         "image": None if args.image is None else [readable(path) for path in args.image],
-        "batch": args.batch,
+        "batch": batch,
+        "loss": None if loss is None else {"factor": loss.factor, "known": loss.said},
         "noise": args.noise,
         "examples": args.examples,
     }
