@@ -24,8 +24,8 @@ from tinyleak.program import TraceError, capture
 
 rng = np.random.default_rng(0)
 model = LeNet()
-images, labels = data.load("glyphs").batch([7])
-client = share(model, model.init(rng), images, labels)
+digits = data.load("glyphs")
+client = share(model, model.init(rng), *digits.batch([7]))
 
 
 def matching_of(victims, dtype="float64"):
@@ -289,7 +289,7 @@ assert trace(positive_part_of_any, np.array([1.0, 2.0]))(elsewhere)[0] == 0.0
 
 # %%
 victims = [
-    share(model, model.init(np.random.default_rng(seed)), *data.load("glyphs").batch([seed]))
+    share(model, model.init(np.random.default_rng(seed)), *digits.batch([seed]))
     for seed in range(16)
 ]
 together = trace(matching_of(victims).value_and_gradient, np.repeat(z, 16, axis=0), check=False)
