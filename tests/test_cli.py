@@ -463,7 +463,9 @@ def test_help_names_every_option_and_its_default(run: Run) -> None:
         "--init {U,default} --recipe {default,paper} --iterations --goal --line-search "
         "--history --dtype "
         "--method {lbfgs,levenberg-marquardt,lbfgs+levenberg-marquardt} "
-        "--restarts --defense --aware --smoothness --labels {optimise,infer,known} "
+        "--weights --gradients --rename --weights-after --learning-rate --local-steps "
+        "--reduction {mean,sum} --restarts --defense --aware --smoothness "
+        "--labels {optimise,infer,known} "
         "--device {cpu,cuda} --out --force --quiet --debug"
     )
     for option in re.findall("--[^-]+(?:-[^-]+)*", usage):
@@ -570,6 +572,12 @@ def test_a_costly_bar_is_drawn_less_often(monkeypatch: pytest.MonkeyPatch) -> No
         meter(Progress(iteration, 1e-3, images))
         clock.now += 0.0005
     assert len(bar.shown) <= 3
+
+
+def test_the_bar_shows_the_distance_alone_where_no_truth_is_known() -> None:
+    bar = FakeBar()
+    progress.Meter(bar, None)(Progress(7, 0.25, lambda: np.zeros((1, 1, 2, 2))))
+    assert bar.shown == [(7, "distance 2.5e-01")]
 
 
 def test_the_bar_s_error_is_that_of_the_order_that_fits_best() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,10 @@ import safetensors.torch
 import torch
 
 from tinyleak import data
-from tinyleak.cli import main
+from tinyleak.attack import Progress, Settings, attack
+from tinyleak.cli import build_parser, main
+from tinyleak.cli.client import read_client
+from tinyleak.cli.explained import explain
 from tinyleak.cli.result import FILES
 from tinyleak.metrics import match_batch, mse
 
@@ -296,6 +301,53 @@ def test_an_image_that_stays_in_doubt_is_no_success(run: Run, tmp_path: Path) ->
     answer = run(*files(tmp_path), "--shape", "1,16,16", "--iterations", 20)
     assert answer.code == 1
     assert "out of iterations after 20 iterations" in " ".join(answer.out.split())
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("arguments", [["--dtype", "float32"], ["--recipe", "paper"]])
+def test_an_attack_in_float32_is_judged_by_what_float32_can(
+    run: Run, tmp_path: Path, arguments: list[str]
+) -> None:
+    truth = client(tmp_path, [3], size=16)
+    asked = [*files(tmp_path), "--shape", "1,16,16", *arguments, "--out", tmp_path / "out"]
+    code = run(*asked).code
+    assert (code == 0) == (errors(tmp_path / "out", truth).max() < 1e-5)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_ctrl_c_keeps_the_best_so_far(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def impatient(*args: object, **kwargs: object) -> Iterator[Callable[[Progress], None]]:
+        def stop(progress: Progress) -> None:
+            if progress.iteration == 10:
+                raise KeyboardInterrupt
+
+        yield stop
+
+    monkeypatch.setattr("tinyleak.cli.attack_files.progress_bar", impatient)
+    client(tmp_path, [3], size=16)
+    answer = run(*files(tmp_path), "--shape", "1,16,16", "--out", tmp_path / "out")
+    assert answer.code == 1
+    assert answer.err == f"tinyleak: interrupted; the best so far is in {tmp_path / 'out'}\n"
+    result = read_result(tmp_path / "out")
+    assert (result["reason"], result["iterations"], result["succeeded"]) == (
+        *("interrupted", 10),
+        False,
+    )
+
+
+def test_what_is_no_image_at_all_explains_nothing(tmp_path: Path) -> None:
+    client(tmp_path, [3], size=16)
+    args = build_parser().parse_args(["attack", *map(str, files(tmp_path)), "--shape", "1,16,16"])
+    known = read_client(args)
+    found = attack(known.model, known.params, known.shared, settings=Settings(iterations=0))
+    for pixel in (np.nan, 1e300):
+        lost = replace(found, images=np.full_like(found.images, pixel))
+        assert not explain(known, lost).succeeded
+        inexact = replace(known, loss=replace(known.loss, exact=False))
+        assert not explain(inexact, lost).succeeded
 
 
 # What is turned down

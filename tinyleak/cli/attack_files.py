@@ -53,7 +53,8 @@ def run_on_files(args: argparse.Namespace) -> int:
                 device=args.device,
                 on_progress=on_progress,
             )
-            result = FileResult(args, client, attacker, found, explain(client, found, precision))
+            explained = explain(client, found, precision, settings.dtype)
+            result = FileResult(args, client, attacker, found, explained)
             if directory is not None:
                 result.write(directory)
     if not args.quiet:
@@ -62,7 +63,7 @@ def run_on_files(args: argparse.Namespace) -> int:
         kept = "was not kept, for want of --out" if directory is None else f"is in {directory}"
         print(f"tinyleak: interrupted; the best so far {kept}", file=sys.stderr)
         return 1
-    return 0 if result.explained.succeeded else 1
+    return 0 if explained.succeeded else 1
 
 
 def _labels(

@@ -18,8 +18,9 @@ from tinyleak.backend import Array
 from tinyleak.cli.client import Client
 from tinyleak.tensor import Tensor
 
-MARGIN = 10.0
-"""The client's additions may have been in another order, and so rounded otherwise."""
+MARGIN, COARSE_MARGIN = 10.0, 1000.0
+"""The client's additions may have been in another order, and so rounded otherwise; and an attack in
+float32 stops where its own rounding, in every evaluation another, hides which way is down."""
 
 NOISE_MARGIN = 2.0
 """Noise is estimated from one layer."""
@@ -50,8 +51,12 @@ class Explained:
         return self.distance <= self.tolerance
 
 
+@np.errstate(all="ignore")  # a lost attack's numbers may be anything
 def explain(
-    client: Client, found: Reconstruction, precision: Mapping[str, Array] | None = None
+    client: Client,
+    found: Reconstruction,
+    precision: Mapping[str, Array] | None = None,
+    dtype: str = "float64",
 ) -> Explained:
     """Compare the gradient that was found with the one that was shared.
 
@@ -59,18 +64,20 @@ def explain(
         client: whose it is.
         found: by the attack.
         precision: what each entry's squared difference was multiplied with, by name, or None.
+        dtype: in which the attack computed.
     """
     shared = _row(client.shared)
     exact = _row(_gradient(client, found, "float64"))
     weight = np.ones_like(shared) if precision is None else _row(precision)
     length = float(weight @ shared**2)
     factor = client.loss.factor
-    if not client.loss.exact:
+    if not client.loss.exact and exact.any():
         stretch = float(weight @ (exact * shared)) / float(weight @ exact**2)
         exact, factor = exact * stretch, factor * stretch
-    rounding = _rounding(client, found, exact, weight) / length
+    coarse = dtype == "float32"
+    rounding = _rounding(client, found, exact, weight, coarse=coarse) / length
     noise = (noise_variance(client.model, client.shared) or 0.0) * float(weight.sum()) / length
-    usual = max(LEAST, MARGIN * rounding)
+    usual = max(LEAST, (COARSE_MARGIN if coarse else MARGIN) * rounding)
     return Explained(
         distance=float(weight @ (exact - shared) ** 2) / length,
         tolerance=max(usual, NOISE_MARGIN * noise),
@@ -79,10 +86,12 @@ def explain(
     )
 
 
-def _rounding(client: Client, found: Reconstruction, exact: Array, weight: Array) -> float:
-    """Return how far rounding, as the client's, takes the gradient that was found."""
+def _rounding(
+    client: Client, found: Reconstruction, exact: Array, weight: Array, *, coarse: bool
+) -> float:
+    """Return how far rounding, the client's or a coarse attack's, takes the gradient found."""
     saved = 0.0 if client.rounding is None else float(weight @ _row(client.rounding))
-    if client.dtype == "float64":
+    if client.dtype == "float64" and not coarse:
         return saved
     if client.dtype == "float16":
         return saved + float(weight @ (exact.astype(np.float16) - exact) ** 2)
@@ -97,9 +106,8 @@ def _gradient(client: Client, found: Reconstruction, dtype: str) -> dict[str, Ar
     def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return parameter_gradients(client.model, weights, images, labels)
 
-    with np.errstate(all="ignore"):
-        local = client.local
-        gradients = gradient(params) if local is None else local.update(params, gradient)
+    local = client.local
+    gradients = gradient(params) if local is None else local.update(params, gradient)
     return {name: gradient.data for name, gradient in gradients.items()}
 
 
