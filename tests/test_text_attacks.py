@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyleak.attack import text
-from tinyleak.attack.text import arrange
+from tinyleak.attack.text import arrange, halves
 from tinyleak.attack.text.hidden import fill_in
 from tinyleak.attack.text.space import RowSpace
 from tinyleak.backend import Array
@@ -131,14 +131,25 @@ class TestBatch:
         result = text.attack(made, "span")
         np.testing.assert_array_equal(result.tokens_recovered, made.tokens)
 
+    def test_where_more_words_than_there_were_lie_in_the_space(self) -> None:
+        """Before training, a word that is at one place may seem to be at another as well."""
+        made = client(sentences(8, 4, 5, 6, 7))
+        _, allowed = text.membership(made.shared, text.first_space(made.shared))
+        assert np.prod(allowed[1:-1].sum(axis=1)) > arrange.MOST_TRIED
+        result = text.attack(made, "span")
+        np.testing.assert_array_equal(result.tokens_recovered, made.tokens)
+
     def test_rows_names_the_words(self) -> None:
         made = client(sentences(8, 2, 9, 14))
         result = text.attack(made, "rows")
         words = made.shared.words
         assert set(made.tokens[words]) <= set(result.tokens_recovered[words])
 
-    def test_where_there_are_too_many_to_try_they_are_improved(self, monkeypatch) -> None:
+    @pytest.mark.parametrize("by_halves", [True, False])
+    def test_where_there_are_too_many_to_try(self, by_halves: bool, monkeypatch) -> None:
+        """They are found by halves, or random ones are improved."""
         monkeypatch.setattr(arrange, "MOST_TRIED", 4)
+        monkeypatch.setattr(arrange, "fits_in_halves", lambda options: by_halves)
         made = client(sentences(8, 2, 9), "moved")
         vectors = text.candidates(made.shared)
         space = text.first_space(made.shared)
@@ -148,6 +159,26 @@ class TestBatch:
         assert sure
         read = np.where(made.hidden, TOKENIZER.special.mask, made.tokens)
         assert {tuple(row) for row in inputs} == {tuple(row) for row in read}
+
+
+class TestHalves:
+    def test_of_a_million_sums_the_one_that_cancels_is_found(self) -> None:
+        rng = np.random.default_rng(0)
+        options = [[7], *[list(range(10 * i, 10 * i + 10)) for i in range(1, 7)]]
+        effects = rng.standard_normal((70, 12))
+        truth = np.array([7, *[rng.choice(words) for words in options[1:]]])
+        base = np.array([words[0] for words in options])
+
+        def outside(found: Array) -> Array:
+            return effects[found].sum(axis=1) - effects[truth].sum(axis=0)
+
+        assert halves.fits_in_halves(options)
+        found = halves.likeliest(options, base, outside)
+        best = np.argmin(np.square(outside(found)).sum(axis=1))
+        np.testing.assert_array_equal(found[best], truth)
+
+    def test_halves_that_are_too_large(self) -> None:
+        assert not halves.fits_in_halves([list(range(17))] * 6)
 
 
 class TestHidden:

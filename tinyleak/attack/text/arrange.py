@@ -6,20 +6,23 @@ sentence, and must lie in the row space of its own gradient. The layer taken her
 the output's, which sees the hidden places alone: there are few, so the space is small, and hardly
 anything lies in it by chance. (DAGER takes the second layer, and all places.)
 
-All sentences that the words allow are tried, if they are few; else each of many random ones is
-changed at one place after another, for the better.
+All sentences that the words allow are tried, if they are few. If they are many, the likeliest are
+found by halves (`tinyleak.attack.text.halves`); and if that finds too few, each of many random ones
+is changed at one place after another, for the better.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from tinyleak.attack.text.client import SharedText, masked_count
+from tinyleak.attack.text.halves import fits_in_halves, likeliest
 from tinyleak.attack.text.hidden import LAYER, exact_params
 from tinyleak.attack.text.space import RowSpace
 from tinyleak.backend import Array
@@ -35,7 +38,52 @@ MOST_WORDS = 32
 STARTS, ROUNDS = 64, 4
 """How many random sentences are improved at once where there are more, and how often."""
 
-Score: TypeAlias = Callable[[Array], Array]
+MOST_HIDDEN, BASES = 64, 2
+"""Of how many choices of hidden places halves are made, and at how many sentences, how often."""
+
+
+class Reader:
+    """Reads sentences of a length, and says how far they are from fitting.
+
+    What the network says of a hidden place must lie in the row space of the output's first layer.
+    """
+
+    def __init__(self, shared: SharedText, length: int) -> None:
+        self.space = RowSpace.of([shared.gradients[f"{LAYER}.weight"]], shared.masked)
+        self.mask = shared.special.mask
+        params = exact_params(shared)
+        self._table = params[WORDS].data
+        self._program = trace(
+            lambda words: shared.model.encode(params, words),
+            np.zeros((STARTS, length, self._table.shape[1])),
+            check=False,
+        )
+
+    def score(self, sentences: Array) -> Array:
+        """Return how far each of (C, T) is from fitting, (C,): up to 1 it does.
+
+        It is the distance of the hidden place farthest off, in units of what counts as lying in
+        the space, and infinite where nothing is hidden.
+        """
+        hidden = sentences == self.mask
+        seen = self._read(sentences)
+        far = np.where(hidden, self.space.distances(seen) / self.space.allowance(seen), 0.0)
+        return np.where(hidden.any(axis=1), np.max(far, axis=1), np.inf)
+
+    def outside(self, sentences: Array, places: Sequence[int]) -> Array:
+        """Return what of (C, T) sentences' places is outside of the space, (C, places · d)."""
+        seen = self._read(sentences)[:, list(places)]
+        outside = seen - (seen @ self.space.basis.T) @ self.space.basis
+        return outside.reshape(len(sentences), -1)
+
+    def _read(self, sentences: Array) -> Array:
+        """Return what the last layer says of each place of (C, T) sentences, (C, T, d)."""
+        seen = []
+        for start in range(0, max(1, len(sentences)), STARTS):
+            some = sentences[start : start + STARTS]
+            filled = np.resize(some, (STARTS, some.shape[1]))  # with the same ones over again
+            seen.append(self._program(self._table[filled])[0][: len(some)])
+        return np.concatenate(seen)
 
 
 class Arranged(NamedTuple):
@@ -61,8 +109,7 @@ def arrange(
     for length in sorted(set(shared.lengths)):
         rows = np.flatnonzero(np.array(shared.lengths) == length)
         options = [_options(shared, place, length, distances, allowed) for place in range(length)]
-        score = _scoring(shared, length)
-        tried, scores = _tried(options, len(rows), score, shared.special.mask, rng)
+        tried, scores = _tried(options, len(rows), Reader(shared, length), rng)
         order = np.argsort(scores)
         chosen = tried[order[: len(rows)]]
         sure = sure and bool(np.sum(scores <= 1.0) == len(rows))
@@ -85,31 +132,54 @@ def _options(
 
 
 def _tried(
-    options: Sequence[list[int]], wanted: int, score: Score, mask: int, rng: np.random.Generator
+    options: Sequence[list[int]], wanted: int, reader: Reader, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Return sentences (C, T), all different, and the score of each, (C,).
 
     Args:
         options: the words that may stand at each place.
         wanted: how many sentences there are.
-        score: says how far sentences are from fitting: up to 1 they do.
-        mask: the token [MASK].
+        reader: says how far sentences are from fitting.
         rng: where random sentences come from.
     """
     hidden = masked_count(len(options))
     if math.prod(len(words) for words in options) <= MOST_TRIED:
         tried = np.array(list(itertools.product(*options)))
-        likely = (tried == mask).sum(axis=1) == hidden
+        likely = (tried == reader.mask).sum(axis=1) == hidden
         tried = tried[likely] if likely.any() else tried
-        return tried, score(tried)
-    every: list[Array] = []
+        return tried, reader.score(tried)
+    every = [_by_halves(options, hidden, reader)]
     for _ in range(ROUNDS):
-        every.append(_improved(_random(options, hidden, mask, rng), options, score, mask, rng))
         tried = np.unique(np.concatenate(every), axis=0)
-        scores = score(tried)
+        scores = reader.score(tried)
         if np.sum(scores <= 1.0) >= wanted:
             break
+        every.append(_improved(_random(options, hidden, reader.mask, rng), options, reader, rng))
     return tried, scores
+
+
+def _by_halves(options: Sequence[list[int]], hidden: int, reader: Reader) -> Array:
+    """Return the sentences, (C, T), that should fit best by each word's effect for itself.
+
+    The effects are measured at any sentence first, and then at the best that was found.
+    """
+    found = np.zeros((0, len(options)), int)
+    hidable = [place for place, words in enumerate(options) if reader.mask in words]
+    for places in itertools.islice(itertools.combinations(hidable, hidden), MOST_HIDDEN):
+        here = [
+            [reader.mask] if place in places else _spoken(words, reader.mask)
+            for place, words in enumerate(options)
+        ]
+        if not fits_in_halves(here):
+            continue
+        bases = np.array([[words[0] for words in here]])
+        for _ in range(BASES):
+            outside = partial(reader.outside, places=places)
+            likely = np.concatenate([likeliest(here, base, outside) for base in bases])
+            likely = np.unique(likely, axis=0)
+            bases = likely[np.argsort(reader.score(likely))[:BASES]]
+            found = np.concatenate([found, likely])
+    return found
 
 
 def _random(
@@ -126,19 +196,18 @@ def _random(
 def _improved(
     sentences: Array,
     options: Sequence[list[int]],
-    score: Score,
-    mask: int,
+    reader: Reader,
     rng: np.random.Generator,
 ) -> Array:
     """Return sentences (C, T), changed for the better one place after another, but hidden ones."""
-    hidden, scores, before = sentences == mask, score(sentences), np.inf
+    hidden, scores, before = sentences == reader.mask, reader.score(sentences), np.inf
     while scores.sum() < before:
         before = scores.sum()
         for place in rng.permutation(len(options)):
-            for word in _spoken(options[place], mask):
+            for word in _spoken(options[place], reader.mask):
                 changed = sentences.copy()
                 changed[~hidden[:, place], place] = word
-                found = score(changed)
+                found = reader.score(changed)
                 better = found < scores
                 sentences[better], scores[better] = changed[better], found[better]
     return sentences
@@ -146,32 +215,3 @@ def _improved(
 
 def _spoken(words: list[int], mask: int) -> list[int]:
     return [word for word in words if word != mask] or words
-
-
-def _scoring(shared: SharedText, length: int) -> Score:
-    """Return what says how far each of (C, T) sentences is from fitting, (C,).
-
-    It is the distance of the hidden place farthest off, in units of what counts as lying in the
-    space, and infinite where nothing is hidden.
-    """
-    space = RowSpace.of([shared.gradients[f"{LAYER}.weight"]], shared.masked)
-    params = exact_params(shared)
-    table, mask = params[WORDS].data, shared.special.mask
-    read = trace(
-        lambda words: shared.model.encode(params, words),
-        np.zeros((STARTS, length, table.shape[1])),
-        check=False,
-    )
-
-    def score(sentences: Array) -> Array:
-        scores = []
-        for start in range(0, len(sentences), STARTS):
-            some = sentences[start : start + STARTS]
-            filled = np.resize(some, (STARTS, length))  # with the same ones over again
-            (seen,) = read(table[filled])
-            far = (space.distances(seen) / space.allowance(seen))[: len(some)]
-            farthest = np.max(np.where(some == mask, far, 0.0), axis=1)
-            scores.append(np.where((some == mask).any(axis=1), farthest, np.inf))
-        return np.concatenate(scores)
-
-    return score
