@@ -236,7 +236,7 @@ def test_notes_beside_the_files_say_what_the_options_leave_out(
     weights, gradients = files
     shared = dict(np.load(gradients))
     np.savez(gradients, **{name: 2 * array for name, array in shared.items()})
-    said = {"shape": "1,8,8", "batch": 2, "reduction": "sum"}
+    said = {"model": "lenet", "shape": "1,8,8", "batch": 2, "reduction": "sum"}
     gradients.with_suffix(".json").write_text(json.dumps(said), encoding="utf-8")
     out = weights.parent / "out"
     answer = run("--weights", weights, "--gradients", gradients, "--noise", "1e-4", "--out", out)
@@ -247,3 +247,11 @@ def test_notes_beside_the_files_say_what_the_options_leave_out(
     assert result["settings"]["batch"] == result["counting"]["batch"] == 2
     assert result["settings"]["loss"]["factor"] == 2
     assert result["gradient"]["noise_variance"] == pytest.approx(1e-4, rel=0.7)
+
+
+def test_notes_say_which_network_it_is(run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **MLP((1, 4, 4), 3).init(np.random.default_rng(0)))
+    (tmp_path / "w.json").write_text('{"model": "mlp", "shape": "1,4,4"}', encoding="utf-8")
+    answer = run("--weights", tmp_path / "w.npz", "--examples", "1", "--noise", "1e-4")
+    assert answer.code == 0, answer.err
+    assert "mlp with sigmoid" in answer.out

@@ -108,9 +108,8 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         choices=(*MODELS, TEXT),
-        default="lenet",
-        help="text: any language model, of which only the words that "
-        "its gradient names are told (default: %(default)s)",
+        help="text: any language model, of which only the words that its gradient names are told "
+        f"(default: as the notes beside the weights say, else {MODEL})",
     )
     group.add_argument(
         "--shape",
