@@ -266,6 +266,7 @@ class TestCheckpoints:
         [
             ("[]", "is no config.json of a BERT"),
             ('{"num_attention_heads": "many"}', "is no config.json of a BERT"),
+            ('{"layer_norm_eps": NaN}', "is no config.json of a BERT"),
             ('{"hidden_act": "silu"}', "says hidden_act 'silu'; gelu, .* are known"),
         ],
     )

@@ -143,6 +143,8 @@ def _config(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise TypeError("no object")
         said = {name: kind(content[name]) for name, kind in kinds.items() if name in content}
+        if not 0 < said.get("layer_norm_eps", Bert.epsilon) < 1:
+            raise ValueError("layer_norm_eps is no small positive number")
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} is no config.json of a BERT ({type(error).__name__}); put it right or "
