@@ -70,15 +70,16 @@ def experiments() -> Iterator[Experiment]:
                 for attack in ("rows", "span"):
                     yield Experiment(attack, length, weights, dtype=dtype)
             yield Experiment("span", length, weights, defense=NOISE)
+            yield Experiment("span+match", length, weights)
+    for weights in WEIGHTS:
+        yield Experiment("match", 8, weights)
+    yield Experiment("match", 16, "untrained")
+    yield Experiment("span+match", 30, "untrained", defense=NOISE)
+    for weights in reversed(WEIGHTS):
         yield Experiment("span", 8, weights, batch=4)
         yield Experiment("span+match", 8, weights, batch=4)
-        for length in LENGTHS:
-            yield Experiment("span+match", length, weights)
-    for length in LENGTHS[:2]:
-        for weights in WEIGHTS:
-            yield Experiment("match", length, weights)
-    for weights in WEIGHTS:
-        yield Experiment("span+match", 30, weights, defense=NOISE)
+    yield Experiment("match", 16, "trained")
+    yield Experiment("span+match", 30, "trained", defense=NOISE)
     for attack in ("rows", "span", "match", "span+match"):
         for defense in ("none", *DEFENSES):
             yield Experiment(attack, 8, "untrained", DEFENDED, defense=defense)

@@ -20,6 +20,9 @@ from tinyleak.ops import broadcast_to, inner
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 
+EXACT = 1e-7
+"""A distance that only the right sentences have: it is far above rounding, far below one word."""
+
 LANES = 16
 """How many guesses are evaluated at once: more no longer fit the processor's cache."""
 

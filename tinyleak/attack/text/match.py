@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 
 from tinyleak.attack.text.client import SharedText
-from tinyleak.attack.text.distance import Distance, Guess, named_answers, noise_variance, stacked
+from tinyleak.attack.text.distance import (
+    EXACT,
+    Distance,
+    Guess,
+    named_answers,
+    noise_variance,
+    stacked,
+)
 from tinyleak.attack.text.polish import polish
 from tinyleak.attack.text.relaxed import Relaxation, any_word
 from tinyleak.attack.text.result import Found, OnReading, Reading
@@ -27,9 +34,6 @@ from tinyleak.optim import lbfgs
 
 EVERY = 10
 """After how many iterations the sentences are read."""
-
-EXACT = 1e-7
-"""A distance that only the right sentences have: it is far above rounding, far below one word."""
 
 MARGIN = 1.1
 """How much farther than expected of the noise the right sentences may be: it is only estimated."""
@@ -95,9 +99,9 @@ class Search:
         self.rng = np.random.default_rng(seed)
         self.on_reading = on_reading
         self.answers = named_answers(shared)
-        # Under noise every entry is as uncertain as every other, and is judged alike.
         self.noise = noise_variance(shared)
-        self.judge = Distance(shared, 0.0 if self.noise > 0.0 else 1.0)
+        self._schedule = NOISY_EVENNESS if self.noise > 0.0 else EVENNESS
+        self.judge = Distance(shared, self._schedule[0])
         self.enough = max(EXACT, MARGIN * self.judge.of_noise(self.noise))
         self.best: Guess | None = None
         self.value = np.inf
@@ -120,11 +124,10 @@ class Search:
 
     def rounds(self, count: int, iterations: int, starts: int) -> Found:
         """Go through rounds until the gradient is matched, and return the best sentences of all."""
-        schedule = NOISY_EVENNESS if self.noise > 0.0 else EVENNESS
         for number in range(count):
             if self.matched:
                 break
-            self.round(iterations, starts, schedule[number % len(schedule)])
+            self.round(iterations, starts, self._schedule[number % len(self._schedule)])
         return self.found()
 
     def round(self, iterations: int, starts: int, evenness: float) -> None:
@@ -167,7 +170,7 @@ class Search:
             likely = np.where(self.allowed, self.favour, -np.inf)[words]
             likely[:, self.shared.special.mask] = -np.inf
             rankings.append(likely)
-        guess, value = polish(self.judge, guess, np.flatnonzero(words), rankings, EXACT)
+        guess, value = polish(self.judge, guess, np.flatnonzero(words), rankings, self.enough)
         self._report(guess, value)
         return guess, value
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tinyleak.attack.text.distance import Distance, Guess, stacked
+from tinyleak.attack.text.distance import EXACT, Distance, Guess, stacked
 from tinyleak.backend import Array
 
 Change: TypeAlias = dict[int, tuple[int, int]]
@@ -17,7 +17,7 @@ Change: TypeAlias = dict[int, tuple[int, int]]
 NEAREST = 24
 """How many words are tried at a place at first, the nearest ones; if none helps, all others are."""
 
-MOST_TRIED = 8000
+MOST_TRIED = 14_000
 """If the others are no more than so many, at all places together."""
 
 SUCCESSORS = 3
@@ -29,14 +29,14 @@ def polish(
 ) -> tuple[Guess, float]:
     """Improve a guess by other words, by exchanges, and by other places for the hidden words.
 
-    It ends where no change helps, or where the distance is enough.
+    It ends where no change helps, or where the gradient is the shared one but for rounding.
 
     Args:
         distance: what is to become small.
         guess: (N, T).
         open_places: (F,) the places in question, in the guess laid flat.
         rankings: (F, V) each, how near a word is there, in one way or another; −∞ if not allowed.
-        enough: the distance of a guess that is right.
+        enough: a distance, as of noise, below which only the nearest words are still tried.
 
     Returns:
         The guess and its distance.
@@ -51,12 +51,12 @@ def polish(
     if sum(map(len, rest.values())) > MOST_TRIED:
         rest = {}
     improved = True
-    while improved and value > enough:
+    while improved and value > EXACT:
         for changes in (
             _other_words(guess, few),
             _exchanges(guess, few),
             _other_hiding(guess, few),
-            _other_words(guess, rest),
+            _other_words(guess, rest if value > enough else {}),
         ):
             guess, lower = _best_of(distance, guess, value, changes)
             improved, value = lower < value, lower
