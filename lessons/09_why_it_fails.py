@@ -29,8 +29,10 @@ from tinyleak.attack import parameter_gradients, starting_point
 from tinyleak.metrics import mse, wilson_interval
 from tinyleak.nn.init import draw
 
-digits = data.load("glyphs").images[:100, :, 4:24, 4:24]
-labels = np.arange(100) % 10
+DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
+
+digits, labels = data.load(DATA, data_dir=DATA_DIR).batch(range(100))
+digits = digits[:, :, 4:24, 4:24]
 model = LeNet(image_shape=(1, 20, 20))
 
 
@@ -131,11 +133,11 @@ failed = np.flatnonzero(~recovered)
 sizes = np.array([np.abs(one.images).max() for one in found])
 print("a recovered image's largest pixel:  ", f"{np.median(sizes[recovered]):.1f}")
 print("a failure's largest pixel (median): ", f"{np.median(sizes[failed]):.0e}")
-assert np.median(sizes[failed]) > 1000
+assert np.median(sizes[failed]) > 20 * np.median(sizes[recovered])
 
 # %% [markdown]
-# The pixels should lie between 0 and 1, and they are in the thousands and far beyond. The attack
-# did not end in a wrong picture. It ran away.
+# The pixels should lie between 0 and 1, and they are far beyond. The attack did not end in a wrong
+# picture. It ran away.
 #
 # The sigmoid explains why nothing brings it back. Far from zero it is flat: its slope is nearly 0.
 # A dummy image with huge pixels pushes every sigmoid to the flat part. Then the gradient of the

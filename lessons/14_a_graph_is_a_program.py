@@ -22,9 +22,11 @@ from tinyleak.backend import DeviceError, device_module, to_device
 from tinyleak.grad import topological_order
 from tinyleak.program import TraceError, capture
 
+DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
+
 rng = np.random.default_rng(0)
 model = LeNet()
-digits = data.load("glyphs")
+digits = data.load(DATA, data_dir=DATA_DIR)
 client = share(model, model.init(rng), *digits.batch([7]))
 
 
