@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from time import process_time
 
@@ -27,10 +28,11 @@ from timing import table
 # isort: split
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
+from batch_figure import Found, batch_figure
 from cells import Cell, Cells, mnist, random_batch
 from growth import forget_peak, peak_bytes
 
-from tinyleak.attack import Progress, Settings, attack, infer_labels
+from tinyleak.attack import Method, Progress, Settings, attack, infer_labels
 from tinyleak.data import Dataset
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import LeNet
@@ -43,6 +45,11 @@ BATCHES = (1, 2, 4, 8)
 LARGER = (12, 16, 17)
 """Batches of which one seed is run, up to what counting allows."""
 
+SHOWN = (4, "default", 1)
+"""The attack that is drawn: N, initialisation and seed. Two of its digits have one label."""
+
+LBFGS_ITERATIONS = 2000
+
 EXACT = 1e-8
 """Every image of a batch below this mean squared error: the batch is recovered exactly."""
 
@@ -51,7 +58,15 @@ LIMIT = 2400.0
 """Seconds of processor time for one attack: two cores for twenty minutes."""
 
 
-def run(data: Dataset, batch: int, init: str, seed: int, restarts: int, iterations: int) -> Cell:
+def run(
+    data: Dataset,
+    batch: int,
+    init: str,
+    seed: int,
+    restarts: int,
+    iterations: int,
+    method: Method = "levenberg-marquardt",
+) -> Cell:
     """Attack one client, and return what came of it and how."""
     images = random_batch(data, batch, seed)
     client = simulate(MODEL, *images, seed=seed, scheme=SCHEMES[init])
@@ -75,7 +90,7 @@ def run(data: Dataset, batch: int, init: str, seed: int, restarts: int, iteratio
         client.gradients,
         batch=batch,
         labels=labels.tolist(),
-        method="levenberg-marquardt",
+        method=method,
         seed=seed,
         restarts=restarts,
         settings=Settings(goal=GOAL, iterations=iterations),
@@ -133,6 +148,24 @@ def success_table(cells: Cells, points: Sequence[tuple[int, str, int]]) -> str:
     header = ["N", "init", f"batches with every MSE < {EXACT:g}", "images", "labels inferred"]
     header += ["median worst MSE", "largest", "iterations", "seconds", "n", "MiB"]
     return table(header, rows)
+
+
+def draw(data: Dataset, cells: Cells) -> None:
+    """Draw one client's batch, if it is there, beside what L-BFGS makes of the same gradient."""
+    squares = cells.peek(name_of(*SHOWN))
+    if squares is None:
+        return
+    compute = partial(run, data, *SHOWN, 1, LBFGS_ITERATIONS, "lbfgs")
+    lbfgs = cells.get(f"L-BFGS {name_of(*SHOWN)}", compute)
+    found = {
+        name: Found(
+            cell["images"], cell["mse"], cell["course_seconds"], cell["course_mse"].max(axis=1)
+        )
+        for name, cell in {"L-BFGS": lbfgs, "least squares": squares}.items()
+    }
+    path = cells.folder / "batch.png"
+    batch_figure(path, squares["truth"], found)
+    print(f"\nfigure: {path}")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -199,6 +232,8 @@ def main() -> int:
             command += ["--data-dir", str(options.data_dir)] if options.data_dir else []
             subprocess.run(command, check=True)
     print(success_table(cells, points))
+    if not options.quick:
+        draw(mnist(options.data_dir, options.quick), cells)
     return 0
 
 

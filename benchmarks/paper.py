@@ -14,19 +14,12 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import batches
-import least_squares
-from batch_figure import Found, batch_figure
-from cells import Cell, Cells
-
 HERE = Path(__file__).resolve().parent
 RESULTS = Path("results/paper")
-SHOWN = 8
-"""The batch that is drawn, of the first seed and with U weights."""
 
 
 class Part(NamedTuple):
@@ -35,43 +28,19 @@ class Part(NamedTuple):
     Attributes:
         title: what it shows.
         script: the benchmark that computes it, with options.
-        finish: what is done when it is there, given the folder of all results.
     """
 
     title: str
     script: tuple[str, ...]
-    finish: Callable[[Path], None] | None = None
-
-
-def draw_batch(folder: Path) -> None:
-    """Draw one batch beside what L-BFGS and Levenberg–Marquardt found, if both are there."""
-    beside = {
-        "L-BFGS": Cells(folder / "batches").peek(batches.name_of("mnist", SHOWN, "lbfgs", 0)),
-        "Levenberg–\nMarquardt": Cells(folder / "squares").peek(
-            least_squares.name_of(SHOWN, "U", 0)
-        ),
-    }
-    cells = {name: cell for name, cell in beside.items() if cell is not None}
-    if len(cells) == len(beside):
-        truth = next(iter(cells.values()))["truth"]
-        path = folder / "batch.png"
-        batch_figure(path, truth, {name: _found(cell) for name, cell in cells.items()})
-        print(f"figure: {path}")
-
-
-def _found(cell: Cell) -> Found:
-    worst = cell["course_worst"] if "course_worst" in cell else cell["course_mse"].max(axis=1)
-    return Found(cell["images"], cell["mse"], cell["course_seconds"], worst)
 
 
 PARTS = {
     "batches": Part(
-        "N = 1, 2, 4, 8 by L-BFGS on digits and in colour, as Table 1", ("batches.py",), draw_batch
+        "N = 1, 2, 4, 8 by L-BFGS on digits and in colour, as Table 1", ("batches.py",)
     ),
     "squares": Part(
         "batches to the rounding error by Levenberg–Marquardt, and its time and memory",
         ("least_squares.py",),
-        draw_batch,
     ),
     "labels": Part(
         "labels inferred and optimised, 1,000 digits, beside iDLG's published figures",
@@ -107,8 +76,6 @@ def run(name: str, folder: Path, quick: bool) -> int:
         temporary = folder / f"{name}.md.tmp"
         temporary.write_text(f"# {part.title}\n\n{done.stdout}", encoding="utf-8")
         temporary.replace(folder / f"{name}.md")
-        if part.finish is not None:
-            part.finish(folder)
     return done.returncode
 
 
