@@ -232,6 +232,11 @@ def verdict(cell: Cell) -> str:
     return "forecast wrong"
 
 
+def rank(forecast: np.ndarray, achieved: np.ndarray) -> float:
+    """Return Spearman's rank correlation, if there are enough points for one."""
+    return float(spearmanr(forecast, achieved).statistic) if len(forecast) > 2 else np.nan
+
+
 def report(found: dict[Setting, Cell], path: Path) -> None:
     """Print how well forecast and errors agree, and where not; draw both."""
     forecast = np.array([float(cell["forecast"]) for cell in found.values()])
@@ -240,13 +245,16 @@ def report(found: dict[Setting, Cell], path: Path) -> None:
         for who in ("attack alone", "attack", "ideal")
     }
     words = [verdict(cell) for cell in found.values()]
+    single = np.array([setting.batch == 1 for setting in found])
     for who, achieved in errors.items():
-        rank = spearmanr(forecast, achieved).statistic
-        off = np.abs(np.log10(achieved / forecast))
+        whole, images, batches = (
+            rank(forecast[which], achieved[which]) for which in (single | True, single, ~single)
+        )
+        near = np.abs(np.log10(achieved / forecast)) < np.log10(WRONG)
         print(
-            f"the forecast and the {who}: Spearman's rank correlation {rank:.3f} over "
-            f"{len(found)} settings; {(off < np.log10(WRONG)).mean():.0%} within a factor of "
-            f"{WRONG:g}"
+            f"the forecast and the {who}: Spearman's rank correlation {whole:.3f} over "
+            f"{len(found)} settings (single images {images:.3f}, batches {batches:.3f}); "
+            f"{near.mean():.0%} within a factor of {WRONG:g}"
         )
     rows = [
         [str(setting), *(number(float(x)) for x in numbers), word]

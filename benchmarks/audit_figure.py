@@ -28,7 +28,7 @@ def validation_figure(
         smooth: (S,) whether the network is.
     """
     low, high = min(forecast.min(), ideal.min(), attack.min()) / 2, 1.0
-    with drawing(9.6, 4.6) as figure:
+    with drawing(8.4, 4.2) as figure:
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for axes, errors, title in zip(
             panels,
@@ -46,5 +46,5 @@ def validation_figure(
             axes.spines[["top", "right"]].set_visible(False)
             axes.minorticks_off()
         panels[0].set_ylabel("achieved MSE")
-        panels[0].legend(frameon=False, loc="upper left")
+        panels[0].legend(frameon=False, loc="lower right")
         save(figure, path)
