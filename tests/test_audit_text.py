@@ -111,7 +111,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     [
         (["--model", "text"], "give them"),
         (["--model", "text", "--classes", "3", "--image", "a.png"], "--classes and --image"),
-        (["--vocabulary", "words"], "lenet has none"),
+        (["--vocabulary", "words"], "only --model text has"),
     ],
 )
 def test_what_the_command_line_turns_down(

@@ -186,7 +186,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_images(args: argparse.Namespace, directory: Path | None) -> str:
     """Audit a network that looks at images, write the files, and return what there is to say."""
     if args.vocabulary is not None:
-        raise ValueError(f"--vocabulary names words, and {args.model} has none; leave it out")
+        raise ValueError("--vocabulary names words, which only --model text has; leave it out")
     notes = gather_notes(args.weights, args.gradients)
     batch = args.batch or notes.batch or 1
     model, params = _network(args, notes, batch)
