@@ -108,8 +108,15 @@ def arrange(
     sure = True
     for length in sorted(set(shared.lengths)):
         rows = np.flatnonzero(np.array(shared.lengths) == length)
-        options = [_options(shared, place, length, distances, allowed) for place in range(length)]
-        tried, scores = _tried(options, len(rows), Reader(shared, length), rng)
+        reader = Reader(shared, length)
+        # As many words as sentences, the nearest, are enough unless the space holds others as well.
+        for most in (len(shared.lengths), MOST_WORDS):
+            options = [
+                _options(shared, place, length, distances, allowed, most) for place in range(length)
+            ]
+            tried, scores = _tried(options, len(rows), reader, rng)
+            if np.sum(scores <= 1.0) >= len(rows):
+                break
         order = np.argsort(scores)
         chosen = tried[order[: len(rows)]]
         sure = sure and bool(np.sum(scores <= 1.0) == len(rows))
@@ -118,15 +125,15 @@ def arrange(
 
 
 def _options(
-    shared: SharedText, place: int, length: int, distances: Array, allowed: Array
+    shared: SharedText, place: int, length: int, distances: Array, allowed: Array, most: int
 ) -> list[int]:
-    """Return the words that may stand at a place of a sentence, the likeliest first."""
+    """Return the words, `most` of them, that may stand at a place, the likeliest first."""
     special = shared.special
     if place in (0, length - 1):
         return [special.start if place == 0 else special.end]
     # More words than sentences may lie in the space: if a and b are at one place and a at another,
     # then b there is a sum of the three, but for what layer normalisation adds.
-    words = np.argsort(distances[place])[: min(MOST_WORDS, max(1, int(allowed[place].sum())))]
+    words = np.argsort(distances[place])[: min(most, max(1, int(allowed[place].sum())))]
     # A shorter sentence may end here, this one does not.
     return [int(word) for word in words if word != special.end] or [int(words[0])]
 
