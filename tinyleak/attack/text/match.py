@@ -114,12 +114,14 @@ class Search:
         """Whether the best sentences' gradient is the shared one, but for rounding and noise."""
         return self.value <= self.enough
 
-    def consider(self, guess: Guess) -> None:
-        """Judge sentences that came from elsewhere, and polish them if need be."""
-        value = float(self.judge.of_guesses(stacked([guess]))[0])
+    def consider(self, guesses: list[Guess]) -> None:
+        """Judge sentences that came from elsewhere, and polish the last if none is right."""
+        values = self.judge.of_guesses(stacked(guesses))
+        which = int(np.argmin(values))
+        guess, value = guesses[which], float(values[which])
         self._report(guess, value)
         if value > self.enough:
-            guess, value = self._polish(guess)
+            guess, value = self._polish(guesses[-1])
         self.best, self.value = guess, value
 
     def rounds(self, count: int, iterations: int, starts: int) -> Found:

@@ -55,15 +55,15 @@ def span_match(
     Raises:
         ValueError: a gradient of zeros.
     """
-    allowed, distances, guess = _members(shared, np.random.default_rng([seed, 1]))
+    allowed, distances, guesses = _members(shared, np.random.default_rng([seed, 1]))
     search = Search(shared, allowed, seed, on_reading, favour=-distances)
     search.mixed = bool(allowed[shared.words].sum(axis=-1).max() <= MOST_MIXED)
-    if guess is not None:
-        search.consider(guess)
+    if guesses:
+        search.consider(guesses)
     return search.rounds(rounds, iterations, starts)
 
 
-def _members(shared: SharedText, rng: np.random.Generator) -> tuple[Array, Array, Guess | None]:
+def _members(shared: SharedText, rng: np.random.Generator) -> tuple[Array, Array, list[Guess]]:
     """Return what membership says.
 
     Returns:
@@ -74,7 +74,7 @@ def _members(shared: SharedText, rng: np.random.Generator) -> tuple[Array, Array
     try:
         space = first_space(shared)
     except ValueError:  # as many tokens as a vector has numbers, or nothing in this gradient
-        return allowed, np.zeros(allowed.shape[1:]), None
+        return allowed, np.zeros(allowed.shape[1:]), []
     distances, held = membership(shared, space)
     if variance > 0.0:
         distances = _noisy_distances(shared, variance)
@@ -86,7 +86,7 @@ def _members(shared: SharedText, rng: np.random.Generator) -> tuple[Array, Array
     members = allowed & held if variance == 0.0 else allowed
     members = np.where(members.any(axis=-1, keepdims=True), members, allowed)
     inputs = np.where(shared.words, inputs, known_tokens(shared))
-    return members, distances, _as_guess(shared, inputs, distances)
+    return members, distances, _as_guesses(shared, inputs, distances)
 
 
 def _noisy_distances(shared: SharedText, variance: float) -> Array:
@@ -105,10 +105,11 @@ def _noisy_distances(shared: SharedText, variance: float) -> Array:
     return np.asarray(np.sqrt((squares @ noise) / squares.sum(axis=-1)))
 
 
-def _as_guess(shared: SharedText, inputs: Array, distances: Array) -> Guess | None:
-    """Return what the model read, with its answers; None if a batch hides too many or too few.
+def _as_guesses(shared: SharedText, inputs: Array, distances: Array) -> list[Guess]:
+    """Return what the model read, with the answers that fit, and with those that are named.
 
-    In one sentence [MASK] is put where it is nearest.
+    There are none if a batch hides too many places or too few. In one sentence [MASK] is put where
+    it is nearest.
     """
     mask = shared.special.mask
     if len(shared.lengths) == 1:
@@ -118,12 +119,13 @@ def _as_guess(shared: SharedText, inputs: Array, distances: Array) -> Guess | No
         inputs[0, np.argsort(by_place)[: shared.masked]] = mask
     places = np.flatnonzero(inputs == mask)
     if len(places) != shared.masked:
-        return None
-    # What the output bias names is surer than what fits a place, which may be a wrong one.
+        return []
+    # If all places are right, what fits them is surer; if some are wrong, what the bias names.
     fitting, left = fill_in(shared, inputs).ravel(), named_answers(shared)
+    fit = Guess(inputs, np.where(inputs == mask, fitting.reshape(inputs.shape), -1))
     answers = np.full(inputs.size, -1)
     for place in sorted(places, key=lambda place: fitting[place] not in left):
         named = int(fitting[place]) if fitting[place] in left else left[0]
         left.remove(named)
         answers[place] = named
-    return Guess(inputs, answers.reshape(inputs.shape))
+    return [fit, Guess(inputs, answers.reshape(inputs.shape))]
