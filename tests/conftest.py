@@ -34,3 +34,10 @@ def mnist_directory() -> Path:
     if not directory.is_dir():
         pytest.skip(f"no MNIST files in {directory}; set TINYLEAK_MNIST to where they are")
     return directory
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds: leave it out where the test is not about it."""
+    for name in ("progress_figure", "loss_figure", "player"):
+        monkeypatch.setattr(f"tinyleak.cli.file_result.{name}", lambda *args, **kwargs: None)

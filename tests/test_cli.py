@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from command_line import Answer, Refused, Run, refuser, runner
 from PIL import Image
 
 import tinyleak
@@ -36,41 +37,14 @@ IMAGES_FILE, LABELS_FILE = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.
 COUNT = 6
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Call `main` with these arguments."""
-
-    def call(*arguments: object) -> Answer:
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse: --help, --version, or what it cannot parse
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return call
+    return runner(capsys)
 
 
 @pytest.fixture
-def refused(run: Run) -> Callable[..., str]:
-    """Call `main`, expect it to turn the request down in one line, and return that line."""
-
-    def call(*arguments: object) -> str:
-        answer = run(*arguments)
-        assert answer.code == 2
-        assert answer.out == ""
-        assert re.fullmatch(r"tinyleak: [^\n]+\n", answer.err), answer.err
-        return answer.err.strip()
-
-    return call
+def refused(run: Run) -> Refused:
+    return refuser(run)
 
 
 def command(*arguments: object, **changes: str) -> subprocess.Popen[str]:
@@ -795,11 +769,11 @@ def test_info_names_the_gpus(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         ("attack --data portrait --label 10", "label 10 .* out of range; .* labels are 0 to 9"),
     ],
 )
-def test_a_bad_request(given: str, message: str, refused: Callable[..., str]) -> None:
+def test_a_bad_request(given: str, message: str, refused: Refused) -> None:
     assert re.search(message, refused(*given.split()))
 
 
-def test_a_batch_beyond_the_last_image(refused: Callable[..., str], short: list[object]) -> None:
+def test_a_batch_beyond_the_last_image(refused: Refused, short: list[object]) -> None:
     message = refused(*short, "--index", 4, "--batch", 3)
     assert message == (
         "tinyleak: --index 4 with --batch 3 asks for image 6, but data 'mnist' holds images "
@@ -837,22 +811,20 @@ LABELS = idx(2, content=bytes(2))
     ],
 )
 def test_damaged_data_files(
-    images: bytes, labels: bytes, message: str, tmp_path: Path, refused: Callable[..., str]
+    images: bytes, labels: bytes, message: str, tmp_path: Path, refused: Refused
 ) -> None:
     (tmp_path / IMAGES_FILE).write_bytes(images)
     (tmp_path / LABELS_FILE).write_bytes(labels)
     assert message in refused("attack", "--data", "mnist", "--data-dir", tmp_path)
 
 
-def test_a_data_folder_without_the_files(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_data_folder_without_the_files(tmp_path: Path, refused: Refused) -> None:
     given = ["attack", "--data", "mnist", "--data-dir"]
     assert f"does not hold {IMAGES_FILE} or" in refused(*given, tmp_path)
     assert "is not there; give a folder that holds" in refused(*given, tmp_path / "no")
 
 
-def test_no_network(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
-) -> None:
+def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     def no_network(*args: object, **kwargs: object) -> None:
         raise OSError(-3, "Temporary failure in name resolution")
 
@@ -863,14 +835,14 @@ def test_no_network(
     assert "check the network, or put the file into a folder of yours" in message
 
 
-def test_an_image_file_that_is_none(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_an_image_file_that_is_none(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     message = refused("attack", "--image", tmp_path / "notes.png")
     assert "notes.png' is no image file that Pillow can read; give a PNG or JPEG, say" in message
 
 
 def test_an_existing_output_directory_is_refused_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     monkeypatch.setattr("tinyleak.data.load", lambda *args, **kwargs: pytest.fail("it was read"))
     (tmp_path / "mine").write_text("here before")
@@ -892,7 +864,7 @@ def test_force_writes_into_an_existing_directory(
     assert read_result(tmp_path)["iterations"] == 3
 
 
-def test_an_unwritable_output_directory(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_an_unwritable_output_directory(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "file").write_text("in the way")
     given = ["attack", "--data", "portrait", "--out"]
     assert "file is a file, not a directory; choose another --out" in refused(
@@ -903,9 +875,7 @@ def test_an_unwritable_output_directory(tmp_path: Path, refused: Callable[..., s
     )
 
 
-def test_a_bad_request_leaves_no_directory_behind(
-    tmp_path: Path, refused: Callable[..., str]
-) -> None:
+def test_a_bad_request_leaves_no_directory_behind(tmp_path: Path, refused: Refused) -> None:
     given = ["attack", "--data", "portrait", "--index", 5, "--out"]
     refused(*given, tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -915,7 +885,7 @@ def test_a_bad_request_leaves_no_directory_behind(
 
 
 def test_cuda_without_cupy(
-    short: list[object], monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+    short: list[object], monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     message = refused(*short, "--device", "cuda")
@@ -926,7 +896,7 @@ def test_cuda_without_cupy(
 
 
 def test_cuda_with_cupy_but_no_gpu(
-    short: list[object], monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+    short: list[object], monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
     message = refused(*short, "--device", "cuda")

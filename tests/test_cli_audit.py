@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run, runner
 from PIL import Image
 
-from tinyleak.cli import main
 from tinyleak.data.glyphs import draw_digit
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet
@@ -23,25 +23,9 @@ MODEL = LeNet((1, 8, 8), 4, hidden=3)
 NETWORK = ["--shape", "1,8,8", "--classes", "4"]
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Answer:
-        try:
-            code = main(["audit", *map(str, arguments)])
-        except SystemExit as stop:  # argparse: what it cannot parse
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return call
+    return runner(capsys, "audit")
 
 
 @pytest.fixture

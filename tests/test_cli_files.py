@@ -8,20 +8,19 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from command_line import Refused, Run, errors, refuser, runner
 
 from tinyleak import data
 from tinyleak.attack import Progress, Settings, attack
-from tinyleak.cli import build_parser, main
+from tinyleak.cli import build_parser
 from tinyleak.cli.client import read_client
 from tinyleak.cli.explained import explain
 from tinyleak.cli.result import FILES
-from tinyleak.metrics import match_batch, mse
 
 
 class Net(torch.nn.Module):
@@ -40,44 +39,17 @@ class Net(torch.nn.Module):
         return self.fc(x.flatten(1))
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
 GLYPHS = data.load("glyphs")
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Answer:
-        try:
-            code = main([str(argument) for argument in ["attack", *arguments]])
-        except SystemExit as stop:  # argparse: what it cannot parse
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return call
+    return runner(capsys, "attack")
 
 
 @pytest.fixture
-def refused(run: Run) -> Callable[..., str]:
-    def call(*arguments: object) -> str:
-        answer = run(*arguments)
-        assert (answer.code, answer.out) == (2, "")
-        assert re.fullmatch(r"tinyleak: [^\n]+\n", answer.err), answer.err
-        return answer.err.strip()
-
-    return call
-
-
-@pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes seconds: leave it out where the test is not about it."""
-    for name in ("progress_figure", "loss_figure", "player"):
-        monkeypatch.setattr(f"tinyleak.cli.file_result.{name}", lambda *args, **kwargs: None)
+def refused(run: Run) -> Refused:
+    return refuser(run)
 
 
 def client(
@@ -120,11 +92,6 @@ def client(
 
 def files(folder: Path, ending: str = "safetensors") -> list[object]:
     return ["--weights", folder / f"w.{ending}", "--gradients", folder / f"g.{ending}"]
-
-
-def errors(folder: Path, truth: np.ndarray) -> np.ndarray:
-    found = np.load(folder / "reconstruction.npz")["images"]
-    return mse(found[match_batch(found, truth)], truth)
 
 
 def read_result(folder: Path) -> dict[str, object]:
@@ -368,7 +335,7 @@ def test_what_is_no_image_at_all_explains_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_two_kinds_of_client_are_not_mixed(
-    refused: Callable[..., str], arguments: list[str], message: str
+    refused: Refused, arguments: list[str], message: str
 ) -> None:
     assert message in refused(*arguments)
 
@@ -386,7 +353,7 @@ def test_two_kinds_of_client_are_not_mixed(
     ],
 )
 def test_notes_that_cannot_be_are_refused(
-    refused: Callable[..., str], tmp_path: Path, note: str, message: str
+    refused: Refused, tmp_path: Path, note: str, message: str
 ) -> None:
     client(tmp_path, [3], size=16, ending="npz")
     (tmp_path / "g.json").write_text(note)

@@ -9,17 +9,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is downloaded, and nothing is
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Refused, Run, refuser, runner
 from PIL import Image
 
 from tinyleak.attack import text
 from tinyleak.attack.text.result import Found, Reading
-from tinyleak.cli import main
 from tinyleak.data.tensors import write_tensors
 from tinyleak.data.text import SPECIAL, load_tokenizer
 from tinyleak.nn.models.bert import WORDS, Bert
@@ -33,36 +32,14 @@ MODEL = Bert(len(TOKENIZER), layers=1, width=24, heads=2, intermediate=20, posit
 SENTENCE = "We ate it."
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Answer:
-        try:
-            code = main(["text", *map(str, arguments)])
-        except SystemExit as stop:  # argparse: what it cannot parse
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return call
+    return runner(capsys, "text")
 
 
 @pytest.fixture
-def refused(run: Run) -> Callable[..., str]:
-    def call(*arguments: object) -> str:
-        answer = run(*arguments)
-        assert (answer.code, answer.out) == (2, "")
-        assert re.fullmatch(r"tinyleak: [^\n]+\n", answer.err), answer.err
-        return answer.err.strip()
-
-    return call
+def refused(run: Run) -> Refused:
+    return refuser(run)
 
 
 @pytest.fixture

@@ -4,53 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from command_line import Run, errors, runner
 
-from tinyleak.cli import main
 from tinyleak.data.tensors import read_notes, read_tensors
-from tinyleak.metrics import match_batch, mse
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
 
 SMALL = ["--model", "mlp", "--activation", "tanh", "--init", "default", "--index", "3"]
 
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Answer:
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse: what it cannot parse
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes seconds, and these tests are not about it."""
-    for name in ("progress_figure", "loss_figure", "player"):
-        monkeypatch.setattr(f"tinyleak.cli.file_result.{name}", lambda *args, **kwargs: None)
-
-
-def errors(folder: Path, truth: np.ndarray) -> np.ndarray:
-    found = np.load(folder / "reconstruction.npz")["images"]
-    return mse(found[match_batch(found, truth)], truth)
+    return runner(capsys)
 
 
 @pytest.mark.parametrize(("ending", "reduction"), [("safetensors", "mean"), ("npz", "sum")])
