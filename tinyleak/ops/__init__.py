@@ -20,6 +20,7 @@ from tinyleak.ops.elementwise import (
     tanh,
     where,
 )
+from tinyleak.ops.gather import scatter_add, take
 from tinyleak.ops.linalg import inner, matmul
 from tinyleak.ops.reduce import broadcast_to, logsumexp, max, mean, sum, sum_to
 from tinyleak.ops.shape import (
@@ -27,10 +28,8 @@ from tinyleak.ops.shape import (
     crop,
     pad,
     reshape,
-    scatter_add,
     split,
     swap_last_axes,
-    take,
     transpose,
 )
 from tinyleak.ops.window import fold, unfold

@@ -1,7 +1,7 @@
 """Primitives that move elements and never change them: linear maps, in adjoint pairs.
 
-`reshape ⇄ reshape`, `transpose ⇄ transpose`, `pad ⇄ crop`, `concatenate ⇄ split`,
-`take ⇄ scatter_add`. Of each pair either one is the rule of the other.
+`reshape ⇄ reshape`, `transpose ⇄ transpose`, `pad ⇄ crop`, `concatenate ⇄ split`. Of each pair
+either one is the rule of the other.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, join_into, take_into
-from tinyleak.tensor import Step, Tensor, as_tensor, primitive
+from tinyleak.backend import Array, join_into
+from tinyleak.tensor import Step, Tensor, primitive
 
 
 @primitive(view=True)
@@ -242,88 +242,6 @@ def split(x: Tensor, lengths: Sequence[int], axis: int = 0) -> tuple[Tensor, ...
     return tuple(pieces)
 
 
-@primitive()
-def _take(xp: Any, x: Array, indices: Array, out: Array | None = None, *, axis: int) -> Array:
-    """The entries of `x` along `axis` that the whole numbers `indices` name."""
-    if out is None:
-        return xp.take(x, indices, axis=axis)
-    take_into(xp, x, indices, axis, out)()
-    return out
-
-
-@_take.steps
-def _(xp: Any, x: Array, indices: Array, out: Array, *, axis: int) -> list[Step]:
-    return [take_into(xp, x, indices, axis, out)]
-
-
-@_take.rule
-def _(g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int) -> tuple[Tensor, None]:
-    return _scatter_add(g, indices, axis=axis, length=x.shape[axis]), None
-
-
-@primitive()
-def _scatter_add(
-    xp: Any, x: Array, indices: Array, out: Array | None = None, *, axis: int, length: int
-) -> Array:
-    """Zeros, of `length` along `axis`, to which each entry of `x` is added where it was taken."""
-    shape = x.shape[:axis] + (length,) + x.shape[axis + indices.ndim :]
-    if out is None:
-        out = xp.zeros(shape, dtype=x.dtype)
-    else:
-        out.fill(0)
-    xp.add.at(out, (slice(None),) * axis + (indices,), x)
-    return out
-
-
-@_scatter_add.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int, length: int
-) -> tuple[Tensor, None]:
-    return _take(g, indices, axis=axis), None
-
-
-def take(x: Tensor, indices: Tensor | Array, axis: int = 0) -> Tensor:
-    """Pick entries along an axis: rows of a table, for axis 0.
-
-    Args:
-        x: any shape.
-        indices: whole numbers in [0, length of the axis), any shape, which replaces the axis.
-        axis: the axis they index.
-
-    Raises:
-        ValueError: an index out of range, indices that are not whole numbers, or an axis that `x`
-            does not have.
-    """
-    chosen = as_tensor(indices)
-    axis = normalise_axis(axis, x.ndim)
-    _check_indices(chosen, x.shape[axis])
-    return _take(x, chosen, axis=axis)
-
-
-def scatter_add(x: Tensor, indices: Tensor | Array, axis: int, length: int) -> Tensor:
-    """Add the entries of `x` into zeros where `indices` says: the adjoint of `take`.
-
-    Args:
-        x: as `take` returns it.
-        indices: whole numbers in [0, length), as `take` was given them.
-        axis: the axis that they index in the result.
-        length: the length of that axis.
-
-    Raises:
-        ValueError: an index out of range, indices that are not whole numbers, or whose shape is
-            not that of the axes of `x` which they stand for.
-    """
-    chosen = as_tensor(indices)
-    axis = normalise_axis(axis, x.ndim - chosen.ndim + 1)
-    if x.shape[axis : axis + chosen.ndim] != chosen.shape:
-        raise ValueError(
-            f"scatter_add of {x.shape} along axis {axis} was given indices of shape "
-            f"{chosen.shape}; they need the shape of the axes of x from there on"
-        )
-    _check_indices(chosen, length)
-    return _scatter_add(x, chosen, axis=axis, length=length)
-
-
 def normalise_axis(axis: int, ndim: int) -> int:
     """Return the axis counted from the front.
 
@@ -333,14 +251,3 @@ def normalise_axis(axis: int, ndim: int) -> int:
     if not -ndim <= axis < ndim:
         raise ValueError(f"axis {axis} was given for a Tensor of {ndim} axes")
     return axis % ndim
-
-
-def _check_indices(indices: Tensor, length: int) -> None:
-    values = indices.numpy()
-    if values.dtype.kind not in "iu":
-        raise ValueError(f"indices of dtype {values.dtype} were given; whole numbers are needed")
-    if values.size and (values.min() < 0 or values.max() >= length):
-        raise ValueError(
-            f"indices from {values.min()} to {values.max()} were given for an axis of length "
-            f"{length}; they must lie in [0, {length})"
-        )
