@@ -40,4 +40,4 @@ def mnist_directory() -> Path:
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds: leave it out where the test is not about it."""
     for name in ("progress_figure", "loss_figure", "player"):
-        monkeypatch.setattr(f"tinyleak.cli.file_result.{name}", lambda *args, **kwargs: None)
+        monkeypatch.setattr(f"tinyleak.cli.pictures.{name}", lambda *args, **kwargs: None)

@@ -24,7 +24,7 @@ from PIL import Image
 
 import tinyleak
 from tinyleak.attack import Progress, Reconstruction, Settings, attack
-from tinyleak.cli import COMMANDS, build_parser, main, options, progress
+from tinyleak.cli import COMMANDS, build_parser, main, options, progress, simulated
 from tinyleak.cli.result import FILES
 from tinyleak.data import load_image, load_mnist
 from tinyleak.data.glyphs import draw_digit
@@ -85,13 +85,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def short(digits: Path) -> list[object]:
     """The arguments of an attack that ends at once, without success."""
     return ["attack", "--data", "mnist", "--data-dir", digits, "--iterations", 3]
-
-
-@pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes seconds: leave it out where the test is not about it."""
-    for name in ("progress_figure", "loss_figure", "player"):
-        monkeypatch.setattr(f"tinyleak.cli.result.{name}", lambda *args, **kwargs: None)
 
 
 def read_result(folder: Path) -> dict[str, object]:
@@ -377,9 +370,9 @@ def test_the_network_is_made_for_the_data(tmp_path: Path) -> None:
     (tmp_path / "test.bin").write_bytes(bytes([0, 42]) + bytes(3072))
     given = ["attack", "--data", "cifar100", "--data-dir", str(tmp_path)]
     args = build_parser().parse_args(given)
-    options.fill_simulated(args)
-    dataset = options.read_data(args)
-    assert options.build_model(args, dataset) == LeNet((3, 32, 32), classes=100)
+    simulated.fill_simulated(args)
+    dataset = simulated.read_data(args)
+    assert simulated.build_model(args, dataset) == LeNet((3, 32, 32), classes=100)
     assert dataset.labels.tolist() == [42]
 
 
@@ -657,7 +650,7 @@ def test_ctrl_c_is_no_success_however_far_the_attack_was(
 def test_ctrl_c_before_the_first_iterate(
     run: Run, short: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tinyleak.cli.attack.read_data", lambda args: interrupt())
+    monkeypatch.setattr("tinyleak.cli.simulated.read_data", lambda args: interrupt())
     answer = run(*short, "--out", tmp_path / "out")
     assert answer == Answer(1, "", "tinyleak: interrupted before it was done\n")
     assert not (tmp_path / "out").exists()

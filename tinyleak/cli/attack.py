@@ -7,30 +7,23 @@ and --gradients are a real one's (`attack_files`).
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import get_args
 
 from tinyleak.attack import Method, attack
 from tinyleak.cli.attack_files import run_on_files
 from tinyleak.cli.attacker import add_attacker_options, equip, read_defenses
 from tinyleak.cli.client import add_client_options, has_files
-from tinyleak.cli.directory import output_directory
-from tinyleak.cli.options import (
-    SCHEMES,
-    add_data_options,
-    add_network_options,
-    add_recipe_options,
-    build_model,
-    build_settings,
-    fill_simulated,
-    read_data,
-    take_batch,
-    whole_number,
-)
+from tinyleak.cli.options import add_recipe_options, build_settings, whole_number
+from tinyleak.cli.output import add_output_options, end, output_directory
 from tinyleak.cli.progress import progress_bar
 from tinyleak.cli.result import FILES, Result
-from tinyleak.victim import judge, simulate
+from tinyleak.cli.simulated import (
+    add_data_options,
+    add_network_options,
+    fill_simulated,
+    simulated_client,
+)
+from tinyleak.victim import judge
 
 NAME = "attack"
 SUMMARY = "recover a client's images from the gradient that it shares"
@@ -69,12 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)"
     )
-    group = parser.add_argument_group("what comes out")
-    group.add_argument(
-        "--out", metavar="DIR", type=Path, help=f"a new directory for {', '.join(FILES)}"
-    )
-    group.add_argument("--force", action="store_true", help="write into DIR even if it exists")
-    group.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    add_output_options(parser, ", ".join(FILES))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,20 +78,9 @@ def run(args: argparse.Namespace) -> int:
     with output_directory(args.out, force=args.force) as directory:
         settings = build_settings(args)
         defenses = read_defenses(args)
-        dataset = read_data(args)
-        images, labels = take_batch(args, dataset)
-        model = build_model(args, dataset)
-        victim = simulate(
-            model,
-            images,
-            labels,
-            seed=args.seed,
-            scheme=SCHEMES[args.init],
-            dtype=settings.dtype,
-            defenses=defenses,
-        )
+        model, victim = simulated_client(args, dtype=settings.dtype, defenses=defenses)
         attacker = equip(args, model, victim, settings, defenses)
-        with progress_bar(images, settings, quiet=args.quiet) as on_progress:
+        with progress_bar(victim.images, settings, quiet=args.quiet) as on_progress:
             found = attack(
                 model,
                 victim.params,
@@ -123,10 +100,9 @@ def run(args: argparse.Namespace) -> int:
             result = Result(args, model, attacker, victim, found, outcome)
             if directory is not None:
                 result.write(directory)
-    if not args.quiet:
-        print(result.summary())
-    if found.reason == "interrupted":
-        kept = "was not kept, for want of --out" if directory is None else f"is in {directory}"
-        print(f"tinyleak: interrupted; the best so far {kept}", file=sys.stderr)
-        return 1
-    return 0 if outcome.succeeded else 1
+    return end(
+        args,
+        result.summary,
+        succeeded=outcome.succeeded,
+        interrupted=found.reason == "interrupted",
+    )

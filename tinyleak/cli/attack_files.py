@@ -15,10 +15,10 @@ from dataclasses import replace
 from tinyleak.attack import LabelInference, attack, infer_labels
 from tinyleak.cli.attacker import Attacker, aim, read_defenses
 from tinyleak.cli.client import Client, read_client
-from tinyleak.cli.directory import output_directory
 from tinyleak.cli.explained import explain
 from tinyleak.cli.file_result import FileResult
 from tinyleak.cli.options import build_settings
+from tinyleak.cli.output import end, output_directory
 from tinyleak.cli.progress import progress_bar
 
 
@@ -57,13 +57,12 @@ def run_on_files(args: argparse.Namespace) -> int:
             result = FileResult(args, client, attacker, found, explained)
             if directory is not None:
                 result.write(directory)
-    if not args.quiet:
-        print(result.summary())
-    if found.reason == "interrupted":
-        kept = "was not kept, for want of --out" if directory is None else f"is in {directory}"
-        print(f"tinyleak: interrupted; the best so far {kept}", file=sys.stderr)
-        return 1
-    return 0 if explained.succeeded else 1
+    return end(
+        args,
+        result.summary,
+        succeeded=explained.succeeded,
+        interrupted=found.reason == "interrupted",
+    )
 
 
 def _labels(

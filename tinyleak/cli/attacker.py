@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tinyleak.attack import LabelInference, Settings, infer_labels
 from tinyleak.backend import Array
@@ -30,9 +31,8 @@ class Attacker:
     inference: LabelInference | None
 
 
-def add_attacker_options(parser: argparse.ArgumentParser) -> None:
-    """What stands between client and attacker, and what the attacker knows."""
-    group = parser.add_argument_group("what the client does about it, and what the attacker knows")
+def add_defense_option(group: Any) -> None:
+    """Declare --defense."""
     group.add_argument(
         "--defense",
         metavar="NAME:STRENGTH",
@@ -41,6 +41,12 @@ def add_attacker_options(parser: argparse.ArgumentParser) -> None:
         help=f"what is done to the gradient before it is shared: {', '.join(FORMS)}; several are "
         "applied in the order given",
     )
+
+
+def add_attacker_options(parser: argparse.ArgumentParser) -> None:
+    """What stands between client and attacker, and what the attacker knows."""
+    group = parser.add_argument_group("what the client does about it, and what the attacker knows")
+    add_defense_option(group)
     group.add_argument(
         "--aware",
         action="store_true",

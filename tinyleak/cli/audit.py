@@ -18,7 +18,6 @@ from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import lines, meaning, table
 from tinyleak.backend import Array
 from tinyleak.cli.audit_text import run_text
-from tinyleak.cli.directory import output_directory
 from tinyleak.cli.files import (
     ACTIVATION,
     Notes,
@@ -35,6 +34,7 @@ from tinyleak.cli.options import (
     image_shape,
     whole_number,
 )
+from tinyleak.cli.output import output_directory
 from tinyleak.cli.paragraphs import WIDTH, paragraphs
 from tinyleak.cli.result import readable
 from tinyleak.data import Dataset

@@ -6,7 +6,7 @@ No truth is known, so in result.json the keys that need it are null, and picture
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,11 @@ from tinyleak.backend import Array
 from tinyleak.cli.attacker import Attacker
 from tinyleak.cli.client import Client, settings_of
 from tinyleak.cli.explained import Explained
+from tinyleak.cli.output import written
 from tinyleak.cli.paragraphs import paragraphs
-from tinyleak.cli.result import FILES, listed, readable, versions
-from tinyleak.report import (
-    Frame,
-    loss_figure,
-    player,
-    progress_figure,
-    write_arrays,
-    write_json,
-)
+from tinyleak.cli.pictures import write_pictures
+from tinyleak.cli.result import FILES, listed, readable, run_settings, versions
+from tinyleak.report import Frame, write_arrays, write_json
 
 DARKEST, LIGHTEST = -0.25, 1.25
 """Pixels beyond these were not in [0, 1]: the client normalised its images."""
@@ -75,15 +70,7 @@ class FileResult:
                 "gradients": readable(args.gradients),
                 "weights_after": readable(args.weights_after),
                 **settings_of(args, self.client),
-                "seed": args.seed,
-                "recipe": args.recipe,
-                "method": args.method,
-                **asdict(self.attacker.settings),
-                "restarts": args.restarts,
-                "defenses": args.defense,
-                "aware": args.aware,
-                "labels": args.labels,
-                "device": args.device,
+                **run_settings(args, self.attacker),
             },
             "versions": versions(args.device),
         }
@@ -103,17 +90,7 @@ class FileResult:
             soft_labels=found.soft_labels,
             distances=found.distances,
         )
-        frames = self._frames()
-        progress_figure(directory / "progress.png", frames, labels_recovered=found.labels.tolist())
-        loss_figure(
-            directory / "loss.png",
-            [frame.iteration for frame in frames],
-            [frame.distance for frame in frames],
-        )
-        title = (
-            "An image out of a gradient" if len(found.images) == 1 else "Images out of a gradient"
-        )
-        player(directory / "player.html", frames, title=title)
+        write_pictures(directory, self._frames(), found.labels)
 
     def _frames(self) -> list[Frame]:
         """Return the stages, with pixels in the range that can be drawn."""
@@ -162,11 +139,7 @@ class FileResult:
         lines["label" if client.batch == 1 else "labels"] = f"{listed(found.labels)} ({origin})"
         lines["pixels"] = self._pixels()
         lines["cost"] = f"{found.evaluations} evaluations, {found.seconds:.1f} s"
-        lines["files"] = (
-            "none (--out DIR writes the result, pictures and a player)"
-            if args.out is None
-            else f"{args.out}: {', '.join(FILES)}"
-        )
+        lines["files"] = written(args.out, FILES, "the result, pictures and a player")
         return paragraphs(lines)
 
     def _verdict(self) -> str:

@@ -5,15 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from tinyleak import data
 from tinyleak.attack import Settings
-from tinyleak.backend import Array
-from tinyleak.data import Dataset
 from tinyleak.nn import MLP, LeNet, ResNet
 from tinyleak.nn.models import Network
 
@@ -25,94 +18,6 @@ DEEP_GOAL = 1e-30
 """A deep network's gradient hardly depends on the image: a small distance says little there."""
 IMAGE_SHAPE, IMAGE_CLASSES = (1, 28, 28), 10
 REDUCTIONS = ("mean", "sum")
-
-SIMULATED: dict[str, Any] = {
-    "data": "glyphs",
-    "index": 0,
-    "batch": 1,
-    "model": "lenet",
-    "activation": "sigmoid",
-    "init": "U",
-    "labels": "optimise",
-}
-"""What a simulated client is like unless its options say otherwise."""
-
-
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Which images the client has."""
-    group = parser.add_argument_group("the client's data")
-    source = group.add_mutually_exclusive_group()
-    source.add_argument(
-        "--data",
-        choices=data.NAMES,
-        help="glyphs: built-in digits; portrait: one built-in RGB photograph; "
-        "mnist, cifar100: test splits (default: glyphs)",
-    )
-    source.add_argument("--image", metavar="FILE", type=Path, help="an image file instead")
-    group.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        type=Path,
-        help="where the data's files are (default: the user's cache, into which they are "
-        "downloaded)",
-    )
-    group.add_argument(
-        "--shape",
-        metavar="C,H,W",
-        type=image_shape,
-        help="with --image: resize to this (default: "
-        f"{','.join(map(str, IMAGE_SHAPE))}; C is 1 for grey, 3 for RGB)",
-    )
-    group.add_argument(
-        "--classes",
-        metavar="K",
-        type=whole_number(1),
-        help=f"with --image: how many classes there are (default: {IMAGE_CLASSES})",
-    )
-    group.add_argument(
-        "--index",
-        metavar="I",
-        type=whole_number(0),
-        help="the first image (default: 0)",
-    )
-    group.add_argument(
-        "--batch",
-        metavar="N",
-        type=whole_number(1),
-        help="how many images, I to I+N-1 (default: 1)",
-    )
-    group.add_argument(
-        "--label",
-        metavar="L",
-        type=whole_number(0),
-        help="label all of them so (default: as the data says; 0 with --image)",
-    )
-
-
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Which network the client trains."""
-    group = parser.add_argument_group("the client's network")
-    group.add_argument(
-        "--model",
-        choices=MODELS,
-        help="the paper's LeNet, a perceptron, or ResNet-20 without strides (default: lenet)",
-    )
-    group.add_argument("--activation", choices=ACTIVATIONS, help="(default: sigmoid)")
-    group.add_argument(
-        "--init",
-        choices=SCHEMES,
-        help="weights from U(-0.5, 0.5), or as PyTorch does by default (default: U)",
-    )
-
-
-def fill_simulated(args: argparse.Namespace) -> None:
-    """Give the options of a simulated client that were left out what `SIMULATED` says.
-
-    The parser leaves them None, so that it shows whether they were given.
-    """
-    for name, default in SIMULATED.items():
-        if getattr(args, name, default) is None:
-            setattr(args, name, default)
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -168,56 +73,6 @@ def build_settings(args: argparse.Namespace) -> Settings:
     if args.recipe == "default" and args.model in ("resnet", ["resnet"]):
         given = {"goal": DEEP_GOAL} | given
     return replace(RECIPES[args.recipe](), **given)
-
-
-def read_data(args: argparse.Namespace) -> Dataset:
-    """Return the data that was asked for; an image file is data of one image.
-
-    Raises:
-        ValueError: options that do not go together, a label out of range, or damaged files.
-        OSError: files that are not there.
-    """
-    if args.image is None:
-        if args.shape is not None or args.classes is not None:
-            raise ValueError(
-                f"--shape and --classes describe an --image, but data {args.data!r} was chosen, "
-                "which has its own; leave them out"
-            )
-        dataset = data.load(args.data, data_dir=args.data_dir)
-    else:
-        if args.data_dir is not None:
-            raise ValueError(
-                "--data-dir is where data like mnist has its files, but an --image was given; "
-                "leave one of the two out"
-            )
-        image = data.load_image(args.image, args.shape or IMAGE_SHAPE)
-        dataset = Dataset(
-            "image", image[np.newaxis], np.zeros(1, np.int64), args.classes or IMAGE_CLASSES
-        )
-    if args.label is not None:
-        dataset = replace(dataset, labels=np.full(len(dataset), args.label))
-    return dataset
-
-
-def take_batch(args: argparse.Namespace, dataset: Dataset) -> tuple[Array, Array]:
-    """Return the images (N, C, H, W) and labels (N,) that were asked for.
-
-    Raises:
-        ValueError: an image that the data does not hold.
-    """
-    last = args.index + args.batch - 1
-    if last >= len(dataset):
-        raise ValueError(
-            f"--index {args.index} with --batch {args.batch} asks for image {last}, but data "
-            f"{dataset.name!r} holds images 0 to {len(dataset) - 1}; lower one of them"
-        )
-    return dataset.batch(range(args.index, last + 1))
-
-
-def build_model(args: argparse.Namespace, dataset: Dataset) -> Network:
-    """Return the network that was asked for, made for the data."""
-    _, channels, height, width = dataset.images.shape
-    return MODELS[args.model]((channels, height, width), dataset.classes, args.activation)
 
 
 def whole_number(least: int) -> Callable[[str], int]:

@@ -14,17 +14,12 @@ from tinyleak import __version__
 from tinyleak.attack import Reconstruction
 from tinyleak.backend import Array, device_module
 from tinyleak.cli.attacker import Attacker
+from tinyleak.cli.output import written
+from tinyleak.cli.pictures import write_pictures
 from tinyleak.metrics import mse
 from tinyleak.nn.models import Network
-from tinyleak.report import (
-    Frame,
-    loss_figure,
-    player,
-    progress_figure,
-    write_arrays,
-    write_json,
-)
-from tinyleak.victim import RECOVERED_MSE, Outcome, Victim
+from tinyleak.report import Frame, write_arrays, write_json
+from tinyleak.victim import Outcome, Victim
 
 FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "player.html")
 
@@ -77,15 +72,7 @@ class Result:
                 "classes": self.model.classes,
                 "activation": args.activation,
                 "init": args.init,
-                "seed": args.seed,
-                "recipe": args.recipe,
-                **asdict(self.attacker.settings),
-                "method": args.method,
-                "restarts": args.restarts,
-                "defenses": args.defense,
-                "aware": args.aware,
-                "labels": args.labels,
-                "device": args.device,
+                **run_settings(args, self.attacker),
             },
             "versions": versions(args.device),
         }
@@ -107,23 +94,7 @@ class Result:
             soft_labels=outcome.soft_labels,
             distances=self.found.distances,
         )
-        frames = self._frames()
-        progress_figure(
-            directory / "progress.png",
-            frames,
-            truth,
-            labels_true=self.victim.labels.tolist(),
-            labels_recovered=outcome.labels.tolist(),
-        )
-        loss_figure(
-            directory / "loss.png",
-            [frame.iteration for frame in frames],
-            [frame.distance for frame in frames],
-            np.stack([mse(frame.images, truth) for frame in frames]),
-            success_below=RECOVERED_MSE,
-        )
-        title = "An image out of a gradient" if len(truth) == 1 else "Images out of a gradient"
-        player(directory / "player.html", frames, truth, title=title)
+        write_pictures(directory, self._frames(), outcome.labels, truth, self.victim.labels)
 
     def _frames(self) -> list[Frame]:
         """Return the stages as the report wants them, in the order of the client's images."""
@@ -152,9 +123,7 @@ class Result:
             + (" (right)" if right else f" (in truth {listed(self.victim.labels)})"),
             "distance": f"{found.distance:.1e} between the gradients",
             "cost": f"{found.evaluations} evaluations, {found.seconds:.1f} s",
-            "files": "none (--out DIR writes the result, pictures and a player)"
-            if args.out is None
-            else f"{args.out}: {', '.join(FILES)}",
+            "files": written(args.out, FILES, "the result, pictures and a player"),
         }
         return "\n".join(f"{name:<10}{text}" for name, text in lines.items())
 
@@ -163,6 +132,21 @@ class Result:
             return {}
         knows = "knows of it" if self.args.aware else "does not know of it"
         return {"defended": f"{', '.join(self.args.defense)}; the attacker {knows}"}
+
+
+def run_settings(args: argparse.Namespace, attacker: Attacker) -> dict[str, Any]:
+    """Return what result.json says of how an attack was run, on whichever client."""
+    return {
+        "seed": args.seed,
+        "recipe": args.recipe,
+        "method": args.method,
+        **asdict(attacker.settings),
+        "restarts": args.restarts,
+        "defenses": args.defense,
+        "aware": args.aware,
+        "labels": args.labels,
+        "device": args.device,
+    }
 
 
 def versions(device: str) -> dict[str, str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from tinyleak.attack import text
-from tinyleak.cli.directory import output_directory
 from tinyleak.cli.options import whole_number
+from tinyleak.cli.output import output_directory
 from tinyleak.cli.text_model import add_language_model_options, build_network
 from tinyleak.cli.text_result import FILES, TextReport, reading_bar
 from tinyleak.data.text import Tokenizer, load_tokenizer

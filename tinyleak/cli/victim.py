@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from tinyleak.attack import LocalSteps
+from tinyleak.cli.attacker import add_defense_option
 from tinyleak.cli.client import MOST_STEPS
-from tinyleak.cli.directory import output_directory
 from tinyleak.cli.files import learning_rate
-from tinyleak.cli.options import (
-    REDUCTIONS,
-    SCHEMES,
+from tinyleak.cli.options import REDUCTIONS, whole_number
+from tinyleak.cli.output import add_output_options, output_directory
+from tinyleak.cli.simulated import (
     add_data_options,
     add_network_options,
-    build_model,
     fill_simulated,
-    read_data,
-    take_batch,
-    whole_number,
+    simulated_client,
 )
 from tinyleak.data.tensors import FORMATS, write_tensors
-from tinyleak.defenses import FORMS, parse
+from tinyleak.defenses import parse
 from tinyleak.nn.models.shapes import MODELS
 from tinyleak.report import write_arrays, write_json
-from tinyleak.victim import simulate
 
 NAME = "victim"
 SUMMARY = "write the files of a client, its weights and the gradient that it shares, from data"
@@ -64,21 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--learning-rate", metavar="LR", type=learning_rate, help="of its steps (default: 0.1)"
     )
-    group.add_argument(
-        "--defense",
-        metavar="NAME:STRENGTH",
-        action="append",
-        default=[],
-        help=f"what it does to the gradient before it shares it: {', '.join(FORMS)}",
-    )
-    group = parser.add_argument_group("what comes out")
-    group.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
+    add_defense_option(group)
+    group = add_output_options(
+        parser,
+        "weights, gradients (or weights_after), notes about them, and truth.npz, which a client "
+        "would keep to itself",
         required=True,
-        help="a new directory for weights, gradients (or weights_after), notes about them, and "
-        "truth.npz, which a client would keep to itself",
+        quiet="print nothing",
     )
     group.add_argument(
         "--format",
@@ -86,8 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="safetensors",
         help="(default: %(default)s)",
     )
-    group.add_argument("--force", action="store_true", help="write into DIR even if it exists")
-    group.add_argument("--quiet", action="store_true", help="print nothing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,15 +96,8 @@ def run(args: argparse.Namespace) -> int:
     local = _local_steps(args)
     with output_directory(args.out, force=args.force) as directory:
         assert directory is not None, "--out is required"
-        dataset = read_data(args)
-        images, labels = take_batch(args, dataset)
-        model = build_model(args, dataset)
-        victim = simulate(
-            model,
-            images,
-            labels,
-            seed=args.seed,
-            scheme=SCHEMES[args.init],
+        model, victim = simulated_client(
+            args,
             dtype=args.dtype,
             defenses=[parse(text) for text in args.defense],
             # N times the loss moves the weights as N times the rate does.
@@ -145,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         for name, tensors, notes in (("weights", victim.params, network), (what, shared, batch)):
             write_tensors(directory / f"{name}.{args.format}", tensors)
             write_json(directory / f"{name}.json", notes)
-        write_arrays(directory / "truth.npz", images=images, labels=labels)
+        write_arrays(directory / "truth.npz", images=victim.images, labels=victim.labels)
     if not args.quiet:
         files = [
             f"--{n.replace('_', '-')} {directory / n}.{args.format}" for n in ("weights", what)
