@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is downloaded, and nothing is asked for
-
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from huggingface import TIED, theirs
 
 from tinyleak import ops
 from tinyleak.check import check_gradients
@@ -22,7 +18,6 @@ from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 
 SMALL = Bert(vocabulary=37, layers=2, width=12, heads=3, intermediate=20, positions=9)
-TIED = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
 
 # Two sentences; the second is shorter, and both have places that are masked (token 3).
 TOKENS = np.array([[1, 3, 20, 8, 8, 36, 2], [1, 5, 3, 19, 2, 0, 0]])
@@ -30,28 +25,6 @@ MASK = np.array([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]], dtype=bool)
 SEGMENTS = np.array([[0, 0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 0, 0]])
 LABELS = np.full(TOKENS.shape, -100)
 LABELS[0, 1], LABELS[1, 2] = 30, 20
-
-
-def theirs(model: Bert, params: dict[str, np.ndarray]) -> Any:
-    """Hugging Face's model with the same weights."""
-    config = BertConfig(
-        vocab_size=model.vocabulary,
-        hidden_size=model.width,
-        num_hidden_layers=model.layers,
-        num_attention_heads=model.heads,
-        intermediate_size=model.intermediate,
-        max_position_embeddings=model.positions,
-        type_vocab_size=model.segments,
-        hidden_act=model.activation,
-        layer_norm_eps=model.epsilon,
-    )
-    config._attn_implementation = "eager"
-    made = BertForMaskedLM(config).double().eval()
-    state = {name: torch.tensor(array) for name, array in params.items()}
-    missing, unexpected = made.load_state_dict(state, strict=False)
-    assert set(missing) == TIED
-    assert unexpected == []
-    return made
 
 
 def random_params(model: Bert, seed: int = 0) -> dict[str, np.ndarray]:

@@ -114,28 +114,17 @@ class TestTokenizer:
 class TestClient:
     def test_it_shares_what_huggingface_computes(self) -> None:
         import torch
-        from transformers import BertConfig, BertForMaskedLM
+        from huggingface import theirs
 
         made = client(*SENTENCES)
-        config = BertConfig(
-            vocab_size=MODEL.vocabulary,
-            hidden_size=MODEL.width,
-            num_hidden_layers=MODEL.layers,
-            num_attention_heads=MODEL.heads,
-            intermediate_size=MODEL.intermediate,
-            max_position_embeddings=MODEL.positions,
-        )
-        config._attn_implementation = "eager"
-        theirs = BertForMaskedLM(config).double().eval()
-        state = {name: torch.tensor(array) for name, array in PARAMS.items()}
-        theirs.load_state_dict(state, strict=False)
+        model = theirs(MODEL, PARAMS)
         inputs = np.where(made.hidden, TOKENIZER.special.mask, made.tokens)
-        theirs(
+        model(
             torch.tensor(inputs),
             attention_mask=torch.tensor(made.shared.attention),
             labels=torch.tensor(np.where(made.hidden, made.tokens, -100)),
         ).loss.backward()
-        for name, parameter in theirs.named_parameters():
+        for name, parameter in model.named_parameters():
             if name in PARAMS:
                 found = made.shared.gradients[name]
                 np.testing.assert_allclose(found, parameter.grad.numpy(), atol=1e-12, rtol=1e-9)
