@@ -8,6 +8,7 @@ from pathlib import Path
 from tinyleak import __version__
 from tinyleak.audit import audit_text, write_text_page
 from tinyleak.audit.text import text_as_dict, text_lines
+from tinyleak.cli.options import flag
 from tinyleak.cli.paragraphs import paragraphs
 from tinyleak.cli.result import readable
 from tinyleak.data.tensors import read_tensors
@@ -27,7 +28,7 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> str:
     """
     given = [name for name in OF_IMAGES if getattr(args, name)]
     if given:
-        options = " and ".join("--" + name.replace("_", "-") for name in given)
+        options = " and ".join(map(flag, given))
         raise ValueError(f"--model text reads no images, but {options} was given; leave it out")
     if args.weights is None:
         raise ValueError("--model text looks at the tables in a network's --weights; give them")

@@ -20,8 +20,9 @@ from tinyleak.cli.files import (
     read_network,
 )
 from tinyleak.cli.loss import Loss, read_loss
-from tinyleak.cli.options import REDUCTIONS, whole_number
+from tinyleak.cli.options import REDUCTIONS, flag, whole_number
 from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.models.shapes import kind_of
 
 ONLY_SIMULATED = ("data", "image", "data_dir", "index", "label", "init")
 """Options of `attack` that describe a client which is simulated."""
@@ -119,14 +120,14 @@ def has_files(args: argparse.Namespace) -> bool:
         for name in ONLY_FILES:
             if getattr(args, name):
                 raise ValueError(
-                    f"{_flag(name)} speaks of a client's files, but without --weights the client "
+                    f"{flag(name)} speaks of a client's files, but without --weights the client "
                     "is simulated; give the weights too"
                 )
         return False
     for name in ONLY_SIMULATED:
         if getattr(args, name) is not None:
             raise ValueError(
-                f"{_flag(name)} describes a simulated client, but --weights are a real one's; "
+                f"{flag(name)} describes a simulated client, but --weights are a real one's; "
                 "leave one of the two out"
             )
     if args.labels == "known":
@@ -140,10 +141,6 @@ def has_files(args: argparse.Namespace) -> bool:
             "if the client applied it and the attacker knows, or leave it out"
         )
     return True
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def read_client(args: argparse.Namespace) -> Client:
@@ -215,7 +212,7 @@ def _local_steps(args: argparse.Namespace, notes: Notes) -> LocalSteps | None:
         for name in ("learning_rate", "local_steps"):
             if getattr(args, name) is not None:
                 raise ValueError(
-                    f"{_flag(name)} speaks of steps between weights, but --gradients are one "
+                    f"{flag(name)} speaks of steps between weights, but --gradients are one "
                     "step's; leave one of the two out"
                 )
         return None
@@ -240,7 +237,7 @@ def settings_of(args: argparse.Namespace, client: Client) -> dict[str, Any]:
     return {
         **dict.fromkeys(ONLY_SIMULATED),
         "batch": client.batch,
-        "model": "mlp" if isinstance(model, MLP) else "lenet",
+        "model": kind_of(model),
         "image_shape": model.image_shape,
         "classes": model.classes,
         "activation": model.activation,

@@ -75,6 +75,11 @@ def build_settings(args: argparse.Namespace) -> Settings:
     return replace(RECIPES[args.recipe](), **given)
 
 
+def flag(name: str) -> str:
+    """Return an option as it is typed, from the name that its value has."""
+    return "--" + name.replace("_", "-")
+
+
 def whole_number(least: int) -> Callable[[str], int]:
     """Return what parses a whole number of `least` or more."""
 

@@ -9,7 +9,7 @@ from tinyleak.attack import LocalSteps
 from tinyleak.cli.attacker import add_defense_option
 from tinyleak.cli.client import MOST_STEPS
 from tinyleak.cli.files import learning_rate
-from tinyleak.cli.options import REDUCTIONS, whole_number
+from tinyleak.cli.options import REDUCTIONS, flag, whole_number
 from tinyleak.cli.output import add_output_options, output_directory
 from tinyleak.cli.simulated import (
     add_data_options,
@@ -125,9 +125,7 @@ def run(args: argparse.Namespace) -> int:
             write_json(directory / f"{name}.json", notes)
         write_arrays(directory / "truth.npz", images=victim.images, labels=victim.labels)
     if not args.quiet:
-        files = [
-            f"--{n.replace('_', '-')} {directory / n}.{args.format}" for n in ("weights", what)
-        ]
+        files = [f"{flag(name)} {directory / name}.{args.format}" for name in ("weights", what)]
         print(f"attack it: tinyleak attack {' '.join(files)}")
         print(f"its images and labels, which it keeps to itself: {directory / 'truth.npz'}")
     return 0

@@ -19,6 +19,11 @@ MOST_CONVOLUTIONS = 12
 """If their strides are not the usual ones, so that all combinations can be tried."""
 
 
+def kind_of(model: object) -> str:
+    """Return the name in `MODELS` of a network's kind."""
+    return next(name for name, kind in MODELS.items() if isinstance(model, kind))
+
+
 def model_from_shapes(
     kind: str,
     shapes: Shapes,
