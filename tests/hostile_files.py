@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from tinyleak.data.tensors import MAX_TENSORS
+from tinyleak.data.bounds import MAX_TENSORS
 
 TENSORS = {
     "body.0.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 7,

@@ -3,19 +3,11 @@
 Weights and gradients come from elsewhere, so a file is believed in nothing. What its headers claim
 is compared with how many bytes are there before memory is taken, no Python object is ever made
 from it, and each fault is one sentence.
-
-An `.npz` is a zip archive of one `.npy` for each array: six magic bytes, a version, a header with
-the dtype and the shape, and the numbers.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import math
-import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -23,15 +15,11 @@ from typing import Any, cast
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.files import CHUNK_BYTES, ByteStream, PathLike, read_bounded, write_atomically
+from tinyleak.data.bounds import MAX_BYTES, damaged, require_few, shown, wrong_dtype
+from tinyleak.data.files import PathLike, read_bounded, write_atomically
+from tinyleak.data.npz import read_npz
 
 FORMATS = (".safetensors", ".npz")
-
-MAX_BYTES = 2**29
-"""The largest file that is read: 134 million parameters in float32."""
-
-MAX_GROWTH = 2**27
-"""How many bytes more than it holds a compressed file may become: the limit of a zip bomb."""
 
 MAX_HEADER = 2**20
 """How long the directory of a file may be, in bytes."""
@@ -40,21 +28,6 @@ MAX_NOTES = 2**16
 """How long a file of notes may be, in bytes; and no list in it has more than `MAX_LIST` entries."""
 
 MAX_LIST = 100
-
-MAX_TENSORS = 4096
-
-MOST_LETTERS = 100
-"""How much is quoted of what a file says."""
-
-NPY_MAGIC = b"\x93NUMPY\x01\x00"
-START_BYTES = len(NPY_MAGIC) + 2
-"""How an array begins: the magic with the version, and the length of the header."""
-
-HEADER = re.compile(
-    rb"\{'descr': '([<>|=]\w{1,9})', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:\d{1,19}, ?){0,32}(?:\d{1,19})?)\), \} *\n"
-)
-"""What NumPy writes for an array of anything plain. Its own reader takes any Python literal."""
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """What safetensors calls the types of weights and gradients. NumPy has no bfloat16."""
@@ -77,13 +50,13 @@ def read_tensors(path: PathLike) -> dict[str, Array]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it holds more than the {MAX_BYTES:,} bytes that are read at most")
-        tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_npz(path)
+        tensors = _read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path)
         for name, array in tensors.items():
             if array.size == 0:
-                raise ValueError(f"{_shown(name)} has shape {array.shape} and so no entries")
+                raise ValueError(f"{shown(name)} has shape {array.shape} and so no entries")
             if not np.isfinite(array).all():
                 raise ValueError(
-                    f"{_shown(name)} holds NaN or infinity; save it before it overflows"
+                    f"{shown(name)} holds NaN or infinity; save it before it overflows"
                 )
         if not tensors:
             raise ValueError("it holds no tensor")
@@ -177,13 +150,13 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
         # The library compares every shape and offset with the bytes that are there.
         entries = deserialize(path.read_bytes())
     except SafetensorError as error:
-        raise _damaged("safetensors", error) from error
-    _require_few(len(entries))
+        raise damaged("safetensors", error) from error
+    require_few(len(entries))
     tensors = {}
     for name, entry in entries:
         dtype = entry["dtype"]
         if dtype not in DTYPES:
-            raise _wrong_dtype(name, dtype)
+            raise wrong_dtype(name, dtype)
         numbers = np.frombuffer(entry["data"], DTYPES[dtype])
         if dtype == "BF16":
             # A bfloat16 is the upper half of a float32.
@@ -202,7 +175,7 @@ def _safetensors_notes(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
-        raise _damaged("safetensors", error) from error
+        raise damaged("safetensors", error) from error
 
 
 def _require_short_header(path: Path) -> None:
@@ -215,99 +188,6 @@ def _require_short_header(path: Path) -> None:
         )
 
 
-class _ShortReads(io.FileIO):
-    """A file read a little at a time, so that no claim inside it makes one read take all memory."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        everything = size is None or size < 0
-        content = super().read(CHUNK_BYTES + 1 if everything else min(size or 0, CHUNK_BYTES + 1))
-        if content is not None and len(content) > CHUNK_BYTES:
-            raise ValueError(f"its directory is longer than {CHUNK_BYTES:,} bytes")
-        return content or b""
-
-
-def _read_npz(path: Path) -> dict[str, Array]:
-    try:
-        with _ShortReads(path) as file, zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            _require_bounded(members, path.stat().st_size)
-            tensors = {}
-            for member in members:
-                name = member.filename.removesuffix(".npy")
-                if name in tensors:
-                    raise ValueError(f"it holds {_shown(name)} twice")
-                with archive.open(member) as stream:
-                    tensors[name] = _read_npy(name, stream, member.file_size)
-            return tensors
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise _damaged(".npz", error) from error
-
-
-def _require_bounded(members: list[zipfile.ZipInfo], held: int) -> None:
-    """Refuse an archive that would become too large, or that only odd programs write."""
-    _require_few(len(members))
-    total = sum(member.file_size for member in members)
-    if total > min(held + MAX_GROWTH, MAX_BYTES):
-        raise ValueError(
-            f"its {held:,} bytes would become {total:,}, which may be a zip bomb; "
-            "save it uncompressed, with numpy.savez"
-        )
-    for member in members:
-        encrypted = member.flag_bits & 1
-        if encrypted or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(
-                f"{_shown(member.filename)} is encrypted, or compressed as NumPy never does; "
-                "save it with numpy.savez"
-            )
-
-
-def _read_npy(name: str, stream: ByteStream, size: int) -> Array:
-    """Read one array of `size` bytes, header and all, once its header agrees with that."""
-    start = stream.read(START_BYTES)
-    length = int.from_bytes(start[len(NPY_MAGIC) :], "little")
-    header = HEADER.fullmatch(stream.read(length)) if start.startswith(NPY_MAGIC) else None
-    if header is None:
-        raise ValueError(f"{_shown(name)} has no .npy header of numbers; save it with numpy.savez")
-    dtype, in_columns, sizes = (group.decode() for group in header.groups())
-    if dtype.startswith("|O"):
-        raise ValueError(
-            f"{_shown(name)} is an array of Python objects, which only a pickle could hold, and "
-            "tinyleak never loads one; save numbers"
-        )
-    if dtype[1:] not in ("f2", "f4", "f8"):
-        raise _wrong_dtype(name, dtype)
-    shape = tuple(int(part) for part in sizes.split(",") if part)
-    expected, there = math.prod(shape) * int(dtype[2]), size - START_BYTES - length
-    if expected != there:
-        raise ValueError(
-            f"{_shown(name)} claims shape {shape} of {dtype}, {expected:,} bytes, "
-            f"but {there:,} follow; save it again"
-        )
-    numbers = np.frombuffer(read_bounded(stream, expected), dtype)
-    if numbers.size:
-        numbers = numbers.reshape(shape, order="F" if in_columns == "True" else "C")
-    return np.asarray(numbers, numbers.dtype.newbyteorder("="), order="C")
-
-
-def _require_few(tensors: int) -> None:
-    if tensors > MAX_TENSORS:
-        raise ValueError(f"it holds {tensors:,} tensors, and {MAX_TENSORS:,} are read at most")
-
-
-def _wrong_dtype(name: str, dtype: str) -> ValueError:
-    return ValueError(
-        f"{_shown(name)} has dtype {dtype[:40]}; weights and gradients are 16, 32 or 64 bits of "
-        "floating point"
-    )
-
-
-def _damaged(kind: str, error: Exception) -> ValueError:
-    # A library's message may quote what the file holds.
-    return ValueError(f"it is no whole {kind} file ({_shown(str(error))[1:-1]}); save it again")
-
-
 def _as_text(value: Any) -> str:
     if isinstance(value, list):
         if len(value) > MAX_LIST:
@@ -316,8 +196,3 @@ def _as_text(value: Any) -> str:
     if not isinstance(value, str | int | float):
         raise TypeError(f"{type(value).__name__} is no text and no number")
     return str(value)
-
-
-def _shown(name: str) -> str:
-    """Return a name as it can be printed: a file's names may be long, or move a cursor."""
-    return ascii(name if len(name) <= MOST_LETTERS else f"{name[:MOST_LETTERS]}...")

@@ -1,0 +1,40 @@
+"""How much of a file of tensors is believed, and the sentences for what is not."""
+
+from __future__ import annotations
+
+MAX_BYTES = 2**29
+"""The largest file that is read: 134 million parameters in float32."""
+
+MAX_TENSORS = 4096
+
+MOST_LETTERS = 100
+"""How much is quoted of what a file says."""
+
+
+def require_few(tensors: int) -> None:
+    """Refuse a file that holds more tensors than any network has.
+
+    Raises:
+        ValueError: it does.
+    """
+    if tensors > MAX_TENSORS:
+        raise ValueError(f"it holds {tensors:,} tensors, and {MAX_TENSORS:,} are read at most")
+
+
+def wrong_dtype(name: str, dtype: str) -> ValueError:
+    """Return the error for numbers of another kind than is read."""
+    return ValueError(
+        f"{shown(name)} has dtype {dtype[:40]}; weights and gradients are 16, 32 or 64 bits of "
+        "floating point"
+    )
+
+
+def damaged(kind: str, error: Exception) -> ValueError:
+    """Return the error for a file that a library could not read."""
+    # A library's message may quote what the file holds.
+    return ValueError(f"it is no whole {kind} file ({shown(str(error))[1:-1]}); save it again")
+
+
+def shown(name: str) -> str:
+    """Return a name as it can be printed: a file's names may be long, or move a cursor."""
+    return ascii(name if len(name) <= MOST_LETTERS else f"{name[:MOST_LETTERS]}...")
