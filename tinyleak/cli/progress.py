@@ -23,6 +23,23 @@ FORMAT = "iteration {n_fmt}/{total_fmt} |{bar}| {desc}, {elapsed}"
 
 
 @contextmanager
+def bar_on_terminal(*, quiet: bool, **options: Any) -> Iterator[Any]:
+    """Give a tqdm bar on the standard error, or None if that is no terminal, or it is to be quiet.
+
+    Args:
+        quiet: give none anyway.
+        options: tqdm's.
+    """
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(dynamic_ncols=True, file=sys.stderr, **options) as bar:
+        yield bar
+
+
+@contextmanager
 def progress_bar(
     truth: Array | None, settings: Settings, *, quiet: bool = False
 ) -> Iterator[Callable[[Progress], None] | None]:
@@ -33,16 +50,9 @@ def progress_bar(
         settings: the attack's.
         quiet: draw none anyway.
     """
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
     total = settings.iterations * (OUTER_STEP if settings.line_search == "none" else 1)
-    with tqdm(
-        total=total, bar_format=FORMAT, leave=False, dynamic_ncols=True, file=sys.stderr
-    ) as bar:
-        yield Meter(bar, truth)
+    with bar_on_terminal(quiet=quiet, total=total, bar_format=FORMAT, leave=False) as bar:
+        yield None if bar is None else Meter(bar, truth)
 
 
 class Meter:

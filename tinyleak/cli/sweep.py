@@ -21,6 +21,7 @@ from tinyleak.cli.options import (
     build_settings,
     whole_number,
 )
+from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.defenses import FORMS
 from tinyleak.sweep import (
     LocalProcesses,
@@ -235,13 +236,8 @@ def _progress_bar(
     total: int, *, quiet: bool
 ) -> Iterator[Callable[[Request, Mapping[str, Any]], None] | None]:
     """Give a sweep's `on_result` that moves a bar on the standard error, if it is a terminal."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
     counts = {"recovered": 0, "failed": 0}
-    with tqdm(total=total, unit="attack", dynamic_ncols=True, file=sys.stderr) as bar:
+    with bar_on_terminal(quiet=quiet, total=total, unit="attack") as bar:
 
         def on_result(request: Request, result: Mapping[str, Any]) -> None:
             counts["recovered"] += bool(result["succeeded"])
@@ -249,7 +245,7 @@ def _progress_bar(
             bar.set_postfix(counts, refresh=False)
             bar.update()
 
-        yield on_result
+        yield None if bar is None else on_result
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,18 +6,17 @@ The client is simulated, so that what is found can be judged by the truth.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
 
 from tinyleak.attack import text
+from tinyleak.cli.attacker import add_defense_option
 from tinyleak.cli.options import whole_number
-from tinyleak.cli.output import output_directory
+from tinyleak.cli.output import add_output_options, end, output_directory
 from tinyleak.cli.text_model import add_language_model_options, build_network
 from tinyleak.cli.text_result import FILES, TextReport, reading_bar
 from tinyleak.data.text import Tokenizer, load_tokenizer
-from tinyleak.defenses import FORMS, parse
+from tinyleak.defenses import parse
 
 NAME = "text"
 SUMMARY = "recover a client's sentences from the gradient that a language model makes of them"
@@ -45,15 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many built-in sentences, I to I+N-1 (default: 1)",
     )
     add_language_model_options(parser)
-    group = parser.add_argument_group("what the client does about it")
-    group.add_argument(
-        "--defense",
-        metavar="NAME:STRENGTH",
-        action="append",
-        default=[],
-        help=f"what is done to the gradient before it is shared: {', '.join(FORMS)}; several are "
-        "applied in the order given",
-    )
+    add_defense_option(parser.add_argument_group("what the client does about it"))
     group = parser.add_argument_group("the attack")
     group.add_argument(
         "--attack",
@@ -76,12 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="decides the weights, the hidden words, the noise and the start (default: 0)",
     )
-    group = parser.add_argument_group("what comes out")
-    group.add_argument(
-        "--out", metavar="DIR", type=Path, help=f"a new directory for {', '.join(FILES)}"
-    )
-    group.add_argument("--force", action="store_true", help="write into DIR even if it exists")
-    group.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    add_output_options(parser, ", ".join(FILES))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,13 +100,12 @@ def run(args: argparse.Namespace) -> int:
         report = TextReport(args, network, tokenizer, client, result)
         if directory is not None:
             report.write(directory)
-    if not args.quiet:
-        print(report.summary())
-    if result.reason == text.INTERRUPTED:
-        kept = "was not kept, for want of --out" if directory is None else f"is in {directory}"
-        print(f"tinyleak: interrupted; the best so far {kept}", file=sys.stderr)
-        return 1
-    return 0 if result.succeeded else 1
+    return end(
+        args,
+        report.summary,
+        succeeded=result.succeeded,
+        interrupted=result.reason == text.INTERRUPTED,
+    )
 
 
 def _sentences(args: argparse.Namespace, tokenizer: Tokenizer) -> list[str]:

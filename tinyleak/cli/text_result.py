@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +14,9 @@ import numpy as np
 from tinyleak.attack.text import Reading, TextClient, TextResult
 from tinyleak.attack.text.result import OnReading
 from tinyleak.backend import Array
+from tinyleak.cli.output import written
 from tinyleak.cli.paragraphs import paragraphs
+from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.cli.result import readable, versions
 from tinyleak.cli.text_model import Network
 from tinyleak.data.text import Tokenizer
@@ -129,8 +130,7 @@ class TextReport:
             f"{result.iterations} iterations, {result.evaluations} evaluations, "
             f"{result.seconds:.1f} s"
         )
-        where = "none (--out DIR writes the result, a table and a picture)"
-        lines["files"] = where if args.out is None else f"{args.out}: {', '.join(FILES)}"
+        lines["files"] = written(args.out, FILES, "the result, a table and a picture")
         return paragraphs(lines)
 
     def _words(self, tokens: Array) -> list[list[str]]:
@@ -156,12 +156,7 @@ def reading_bar(tokenizer: Tokenizer, *, quiet: bool = False) -> Iterator[OnRead
         tokenizer: which words the tokens are.
         quiet: show nothing anyway.
     """
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, file=sys.stderr) as bar:
+    with bar_on_terminal(quiet=quiet, bar_format="{desc}", leave=False) as bar:
 
         def show(reading: Reading) -> None:
             said = " | ".join(tokenizer.decode(row) for row in np.asarray(reading.tokens))
@@ -169,4 +164,4 @@ def reading_bar(tokenizer: Tokenizer, *, quiet: bool = False) -> Iterator[OnRead
                 f"iteration {reading.iteration}, distance {reading.distance:.1e}: {said}"
             )
 
-        yield show
+        yield None if bar is None else show
