@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -47,6 +48,11 @@ def refuser(run: Run) -> Refused:
         return answer.err.strip()
 
     return call
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return what the result.json there says."""
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def errors(folder: Path, truth: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
 import re
 import select
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from command_line import Answer, Refused, Run, refuser, runner
+from command_line import Answer, Refused, Run, read_result, refuser, runner
 from PIL import Image
 
 import tinyleak
@@ -85,10 +84,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def short(digits: Path) -> list[object]:
     """The arguments of an attack that ends at once, without success."""
     return ["attack", "--data", "mnist", "--data-dir", digits, "--iterations", 3]
-
-
-def read_result(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 # An attack that succeeds

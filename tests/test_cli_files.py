@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from command_line import Refused, Run, errors, refuser, runner
+from command_line import Refused, Run, errors, read_result, refuser, runner
 
 from tinyleak import data
 from tinyleak.attack import Progress, Settings, attack
@@ -92,10 +91,6 @@ def client(
 
 def files(folder: Path, ending: str = "safetensors") -> list[object]:
     return ["--weights", folder / f"w.{ending}", "--gradients", folder / f"g.{ending}"]
-
-
-def read_result(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 # Digits come back

@@ -6,7 +6,6 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is downloaded, and nothing is asked for
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import Refused, Run, refuser, runner
+from command_line import Refused, Run, read_result, refuser, runner
 from PIL import Image
 
 from tinyleak.attack import text
@@ -47,10 +46,6 @@ def params() -> dict[str, np.ndarray]:
     return MODEL.init(np.random.default_rng(0))
 
 
-def result_of(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "result.json").read_text(encoding="utf-8"))
-
-
 class TestAnAttack:
     def test_a_sentence_is_found_and_written_down(self, run: Run, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -61,7 +56,7 @@ class TestAnAttack:
         assert sorted(path.name for path in out.iterdir()) == [
             *("result.json", "sentences.png", "sentences.txt")
         ]
-        said = result_of(out)
+        said = read_result(out)
         assert said["succeeded"] is True
         assert (said["token_accuracy"], said["bag_accuracy"]) == (1.0, 1.0)
         assert said["tokens_true"] == said["tokens_recovered"]
@@ -76,7 +71,7 @@ class TestAnAttack:
         answer = run("--index", 3, "--batch", 2, "--attack", "rows", "--out", tmp_path / "out")
         assert answer.code == 1
         assert "NO success: rows" in answer.out
-        said = result_of(tmp_path / "out")
+        said = read_result(tmp_path / "out")
         assert len(said["tokens_true"]) == len(said["tokens_recovered"]) == 2
         expected = [TOKENIZER.decode(TOKENIZER.encode(s)) for s in TOKENIZER.sentences[3:5]]
         assert said["sentences_true"] == expected
@@ -85,7 +80,7 @@ class TestAnAttack:
         results = []
         for name, seed in (("a", 5), ("b", 5), ("c", 6)):
             run(SENTENCE, *SMALL, "--seed", seed, "--out", tmp_path / name, "--quiet")
-            said = result_of(tmp_path / name)
+            said = read_result(tmp_path / name)
             results.append(said["history"][0]["distance"])
         assert results[0] == results[1] != results[2]
 
@@ -123,7 +118,7 @@ class TestAnAttack:
         assert answer.code == 1
         assert "iteration 10, distance 5.0e-01: door door door door door" in answer.err
         assert answer.err.endswith(f"interrupted; the best so far is in {tmp_path / 'out'}\n")
-        said = result_of(tmp_path / "out")
+        said = read_result(tmp_path / "out")
         assert said["reason"] == "interrupted"
         assert [reading["iteration"] for reading in said["history"]] == [0, 10]
 
@@ -186,7 +181,7 @@ class TestCheckpoints:
         checkpoint = ["--weights", tmp_path / "model.safetensors", "--vocabulary", words]
         answer = run(SENTENCE, *checkpoint, "--attack", "span", "--out", tmp_path / "out")
         assert answer.code == 0, answer.err
-        made = result_of(tmp_path / "out")["settings"]["model"]
+        made = read_result(tmp_path / "out")["settings"]["model"]
         assert made == {
             **{"vocabulary": 500, "layers": 2, "width": 24, "heads": 3, "intermediate": 40},
             **{"positions": 20, "segments": 2, "activation": "gelu_new", "epsilon": 1e-6},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from command_line import Run, errors, runner
+from command_line import Run, errors, read_result, runner
 
 from tinyleak.data.tensors import read_notes, read_tensors
 
@@ -63,7 +62,7 @@ def test_a_noisy_gradient_is_explained_as_far_as_its_noise_lets_tell(
     answer = run("attack", *files, "--out", tmp_path / "out")
     assert answer.code == 0, answer.out + answer.err
     assert "success, as far as noise on the gradient lets tell" in " ".join(answer.out.split())
-    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    result = read_result(tmp_path / "out")
     assert 1e-8 < result["relative_distance"] < result["succeeded_below"]
     asked = ["--defense", "gaussian:1e-6", "--aware", "--iterations", 100]
     answer = run("attack", *files, *asked)
