@@ -134,11 +134,7 @@ def share_text(
             f"a client was given sentences of {list(lengths)} tokens; give at least one, each of "
             f"3 to {model.positions} tokens, start and end included"
         )
-    tokens = np.full((len(lengths), max(lengths)), special.pad)
-    hidden = np.zeros(tokens.shape, bool)
-    for row, sentence in enumerate(sentences):
-        tokens[row, : len(sentence)] = sentence
-        hidden[row, choose_hidden(len(sentence), rng)] = True
+    tokens, hidden = lay_out(sentences, special, rng)
     targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
     weights = {name: np.asarray(params[name], dtype=dtype) for name in model.shapes}
     inputs = np.where(hidden, special.mask, tokens)
@@ -152,6 +148,24 @@ def share_text(
         gradients = protect(defenses, gradients, noise)
     shared = SharedText(model, weights, gradients, lengths, special)
     return TextClient(shared, tokens, hidden)
+
+
+def lay_out(
+    sentences: Sequence[Array], special: Special, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Return a batch of sentences as (N, T) tokens, and (N, T), true at the places that are hidden.
+
+    Args:
+        sentences: N of them, each (T,) tokens with start and end; shorter ones are padded.
+        special: the tokens that are no words.
+        rng: what decides which tokens are hidden.
+    """
+    tokens = np.full((len(sentences), max(map(len, sentences))), special.pad)
+    hidden = np.zeros(tokens.shape, bool)
+    for row, sentence in enumerate(sentences):
+        tokens[row, : len(sentence)] = sentence
+        hidden[row, choose_hidden(len(sentence), rng)] = True
+    return tokens, hidden
 
 
 def masked_targets(tokens: Array, hidden: Array, vocabulary: int, dtype: str) -> Array:

@@ -60,16 +60,18 @@ def span(
     return Found(tokens, [reading], reason)
 
 
+def first_gradients(shared: SharedText) -> list[Array]:
+    """Return the gradients of the weights that see the tokens' vectors themselves, (d, d) each."""
+    return [shared.gradients[f"{ATTENTION}.{part}.weight"] for part in ("query", "key", "value")]
+
+
 def first_space(shared: SharedText) -> RowSpace:
     """Return the space that the tokens' vectors span, as far as the gradient tells.
 
     Raises:
         ValueError: as `RowSpace.of`.
     """
-    gradients = [
-        shared.gradients[f"{ATTENTION}.{part}.weight"] for part in ("query", "key", "value")
-    ]
-    return RowSpace.of(gradients, sum(shared.lengths))
+    return RowSpace.of(first_gradients(shared), sum(shared.lengths))
 
 
 def membership(shared: SharedText, space: RowSpace) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ from tinyleak.attack.text.hidden import fill_in
 from tinyleak.attack.text.match import Search
 from tinyleak.attack.text.relaxed import any_word, known_tokens
 from tinyleak.attack.text.result import Found, OnReading
-from tinyleak.attack.text.span import ATTENTION, candidates, first_space, membership
+from tinyleak.attack.text.span import candidates, first_gradients, first_space, membership
 from tinyleak.backend import Array
 
 MOST_MIXED = 64
@@ -95,10 +95,7 @@ def _noisy_distances(shared: SharedText, variance: float) -> Array:
     What a word's vector has in a direction counts by the share of noise in that direction of the
     gradient: with m rows, noise of variance v gives it a squared singular value of about m·v.
     """
-    parts = ("query", "key", "value")
-    rows = np.concatenate(
-        [shared.gradients[f"{ATTENTION}.{part}.weight"].astype(float) for part in parts]
-    )
+    rows = np.concatenate(first_gradients(shared)).astype(float)
     _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
     noise = np.minimum(1.0, len(rows) * variance / np.maximum(sizes**2, np.finfo(float).tiny))
     squares = np.square(candidates(shared) @ directions.T)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tinyleak.attack.text.client import attention, choose_hidden, masked_targets
+from tinyleak.attack.text.client import attention, lay_out, masked_targets
 from tinyleak.backend import Array
 from tinyleak.data.text import Special
 from tinyleak.grad import grad
@@ -69,17 +69,12 @@ def _loss_and_gradients(
     rng: np.random.Generator,
 ) -> tuple[float, dict[str, Array]]:
     """Return the loss at one batch, and its gradient by each weight."""
-    lengths = [len(sentence) for sentence in batch]
-    tokens = np.full((len(batch), max(lengths)), special.pad)
-    hidden = np.zeros(tokens.shape, bool)
-    for row, sentence in enumerate(batch):
-        tokens[row, : len(sentence)] = sentence
-        hidden[row, choose_hidden(len(sentence), rng)] = True
+    tokens, hidden = lay_out(batch, special, rng)
     dtype = str(next(iter(weights.values())).dtype)
     targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
     params = {name: Tensor(weight) for name, weight in weights.items()}
     words = model.embed(params, np.where(hidden, special.mask, tokens))
-    logits = model(params, words, attention(lengths))
+    logits = model(params, words, attention([len(sentence) for sentence in batch]))
     loss = masked_loss(logits, Tensor(targets), int(hidden.sum()))
     gradients = grad(loss, list(params.values()))
     by_name = {name: g.data for name, g in zip(params, gradients, strict=True)}
