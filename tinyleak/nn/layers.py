@@ -78,7 +78,7 @@ def linear_on_images(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     """
     height, width, channels = x.shape[-3:]
     weight_images = reshape(weight, (*weight.shape[:-1], channels, height, width))
-    return linear(_rows(x), _rows(channels_last(weight_images)), bias)
+    return linear(flatten(x), flatten(channels_last(weight_images)), bias)
 
 
 def conv2d(
@@ -227,12 +227,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
 
 
 def flatten(x: Tensor) -> Tensor:
-    """Make one row of each image: (…, N, C, H, W) → (…, N, C·H·W)."""
-    return reshape(x, (*x.shape[:-3], -1))
-
-
-def _rows(x: Tensor) -> Tensor:
-    """(…, H, W, C) → (…, H·W·C)."""
+    """Make one row of each image: (…, N, C, H, W) → (…, N, C·H·W), or channels-last."""
     return reshape(x, (*x.shape[:-3], -1))
 
 

@@ -97,11 +97,14 @@ def _rows_first(array: Array, shape: tuple[int, ...] | None = None) -> Array:
 
 
 def _swaps_last_two(node: Node) -> bool:
-    count = len(node.shape)
-    return bool(node.params["axes"] == (*range(count - 2), count - 1, count - 2))
+    return bool(node.params["axes"] == _last_two_swapped(node))
 
 
 def _swapped(graph: Graph, node: Node) -> Node:
-    count = len(node.shape)
-    axes = (*range(count - 2), count - 1, count - 2)
+    axes = _last_two_swapped(node)
     return graph.add("transpose", [node], node.array.transpose(axes), axes=axes)
+
+
+def _last_two_swapped(node: Node) -> tuple[int, ...]:
+    count = len(node.shape)
+    return (*range(count - 2), count - 1, count - 2)
