@@ -49,7 +49,8 @@ assert b.shape == (4, 3), "it was (1, 3)"
 # gradient` was broadcast too, and since then every line has had a bias of its own. The model has
 # learnt four lines by heart. It has no bias to add to a fifth.
 #
-# The symptom is a parameter whose shape changed, or a loss too good to be true. To find it early,
+# A number that is moved to make the loss smaller, as `b` here, is called a **parameter**. The
+# symptom is a parameter whose shape changed, or a loss too good to be true. To find it early,
 # assert after every gradient that it has the shape of its parameter. With `b -= 0.1 * gradient`
 # NumPy would have refused, because the result does not fit into the memory of `b`:
 

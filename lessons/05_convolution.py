@@ -24,6 +24,9 @@ rng = np.random.default_rng(5)
 #
 # The weights of the window are called the **kernel**. Let it be 3 × 3 and the picture 28 × 28. Then
 # there are 26 places down and 26 across, so the result is a picture of 26 × 26.
+#
+# The pictures in these lessons are digits that tinyleak draws itself, `glyphs`, so that nothing
+# has to be downloaded. A pixel is a number between 0 (black) and 1 (white).
 
 
 # %%
@@ -44,7 +47,8 @@ left_to_right = np.array([[-1.0, 0, 1], [-1, 0, 1], [-1, 0, 1]])
 top_to_bottom = left_to_right.T
 
 upright, lying = slide(digit, left_to_right), slide(digit, top_to_bottom)
-assert digit.shape == (28, 28) and upright.shape == (26, 26)
+assert digit.shape == (28, 28) and 0 <= digit.min() < digit.max() <= 1
+assert upright.shape == (26, 26)
 
 # %% tags=["thumbnail"]
 figure, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained")
@@ -204,10 +208,11 @@ check_gradients(
     lambda x, w: ops.tanh(nn.conv2d(x, w, stride=(2, 2), padding=(1, 1))), [tx, tw], order=3
 )
 
-# %% [markdown] How many windows does a pixel send its number to? Unfold a picture of ones, and fold
-# it again. The network of the next lesson looks at a picture through exactly these windows, of 5 ×
-# 5 with a stride of 2. Inside, a pixel is seen four, six or nine times, at the border less often.
-# None is missed, and the attack will be glad of that.
+# %% [markdown]
+# How many windows does a pixel send its number to? Unfold a picture of ones, and fold it again. The
+# network of the next lesson looks at a picture through exactly these windows, of 5 × 5 with a
+# stride of 2. Inside, a pixel is seen four, six or nine times, at the border less often. None is
+# missed, and the attack will be glad of that.
 
 # %%
 ones = np.ones((1, 1, 12, 12))

@@ -32,8 +32,8 @@ from tinyleak.nn.init import draw
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
 digits, labels = data.load(DATA, data_dir=DATA_DIR).batch(range(100))
-digits = digits[:, :, 4:24, 4:24]
-model = LeNet(image_shape=(1, 20, 20))
+digits = digits.reshape(100, 1, 14, 2, 14, 2).mean(axis=(3, 5))  # 28×28 becomes 14×14
+model = LeNet(image_shape=(1, 14, 14))
 
 
 def make_client(seed, scheme="uniform", scale=0.5):
@@ -45,8 +45,8 @@ def make_client(seed, scheme="uniform", scale=0.5):
 clients = [make_client(seed) for seed in range(100)]
 
 # %% [markdown]
-# The digits lose their black margin, 28×28 becomes 20×20, so that a hundred attacks take seconds.
-# Nothing else is smaller.
+# Four pixels become one, their mean, so that a hundred attacks take seconds. Nothing else is
+# smaller. (At full size more of them fail; the README counts those.)
 #
 # ## A hundred times the paper's recipe
 #
@@ -82,7 +82,7 @@ def run_on(victims, seeds, settings, restarts=1):
 paper = Settings.paper(iterations=20)
 found, errors, recovered = run(range(100), paper)
 print(f"recovered: {recovered.sum()} of 100")
-assert 70 <= recovered.sum() <= 90
+assert 85 <= recovered.sum() <= 98
 
 # %% tags=["thumbnail"]
 figure, axes = plt.subplots(5, 20, figsize=(9, 2.7), layout="constrained")
@@ -122,7 +122,7 @@ assert np.allclose((low, high), wilson_interval(int(recovered.sum()), 100), rtol
 assert high - low > 0.1, "a hundred attacks are not many"
 
 # %% [markdown]
-# Whoever tells you "it works 80 % of the time" after ten attacks knows next to nothing.
+# Whoever tells you "it works 90 % of the time" after ten attacks knows next to nothing.
 #
 # ## Look at a failure
 #
@@ -242,7 +242,7 @@ def distance_of(victim, loss_scale, divide_by_norm=False):
 
     def objective(z, rows):
         z = Tensor(z[0])
-        x, y = ops.reshape(z[:400], (1, 1, 20, 20)), softmax(ops.reshape(z[400:], (1, 10)))
+        x, y = ops.reshape(z[:196], (1, 1, 14, 14)), softmax(ops.reshape(z[196:], (1, 10)))
         mine = parameter_gradients(model, params, x, y)
         parts = [ops.sum((loss_scale * mine[n] - shared[n]) ** 2) for n in shared]
         distance = sum(parts) * (1 / squared_norm)
@@ -256,7 +256,7 @@ def minimise(objective, tolerance):
     for state in lbfgs(objective, starting_point(model, 1, seed=0), max_iterations=200, goal=1e-12):
         if state.gradient_norms[0] < tolerance:
             break
-    return state, np.square(state.x[0, :400] - clients[0].images.ravel()).mean()
+    return state, np.square(state.x[0, :196] - clients[0].images.ravel()).mean()
 
 
 for scale in (1.0, 1e-3):
@@ -265,7 +265,7 @@ for scale in (1.0, 1e-3):
 assert state.iterations[0] < 20 and error > 0.1
 
 # %% [markdown]
-# The symptom is an attack that says "converged" after a few iterations, with a picture of noise.
+# The symptom is an attack that says "converged" at once, with a picture of noise.
 # People then blame the attack. To find it, print the distance at the start, and ask what the
 # tolerance means beside it. The gradient is a thousand times smaller, its square a million times,
 # and $10^{-5}$ is suddenly large.
@@ -292,14 +292,18 @@ assert np.isclose(value[0], own.distances[0], rtol=1e-10)
 
 # %%
 WIDTHS = [0.1, 0.25, 0.5, 1.0, 1.5]
-by_width = {}
+by_width, steps = {}, []
 for width in WIDTHS:
     victims = [make_client(seed, scale=width) for seed in range(4)]
     by_width[width] = run_on(victims, range(4), Settings(450, goal=1e-11))
     found_here, error, good = by_width[width]
-    print(f"U(±{width:<4}): {good.sum()} of 4, median squared error {np.median(error):.0e}")
+    steps.append(np.median([one.iterations for one in found_here]))
+    print(
+        f"U(±{width:<4}): {good.sum()} of 4, {steps[-1]:.0f} iterations, "
+        f"median squared error {np.median(error):.0e}"
+    )
 assert all(by_width[width][2].all() for width in (0.1, 0.25, 0.5))
-assert not by_width[1.5][2].any()
+assert not by_width[1.5][2].any() and (np.diff(steps) > 0).all()
 
 # %%
 figure, axes = plt.subplots(1, 5, figsize=(9, 2.2), layout="constrained")
@@ -310,21 +314,22 @@ for panel, width in zip(axes, WIDTHS, strict=True):
 plt.show()
 
 # %% [markdown]
-# Large weights make large inputs of the sigmoids, and those are flat from the start: here it is the
-# *client's* network that lets little through. No line search helps against that. Small weights
-# keep every sigmoid in its steep middle, and the attack needs fewer steps. The default weights of
-# PyTorch for these layers are small. So a client is not protected by having an ordinary network.
+# The larger the weights, the more iterations, and with the largest the digit has not come out when
+# the attack must stop. Large weights make large inputs of the sigmoids, and those are flat from the
+# start: here it is the *client's* network that lets little through. No line search helps against
+# that. Small weights keep every sigmoid in its steep middle. The default weights of PyTorch for
+# these layers are small. So a client is not protected by having an ordinary network.
 #
 # ## If it fails: begin again
 #
 # One cure is left that needs no thought at all. The start is random, so draw another. The attacker
 # cannot see the client's image, but it does see the distance, and keeps the start that ended
-# nearest. Here are ten failures of the paper's recipe, with four starts each instead of one:
+# nearest. Here are the failures of the paper's recipe, with four starts each instead of one:
 
 # %%
-_, _, restarted = run(failed[:10], paper, restarts=4)
-print(f"of 10 failures, {restarted.sum()} come out with four starts")
-assert restarted.sum() >= 9
+_, _, restarted = run(failed, paper, restarts=4)
+print(f"of {len(failed)} failures, {restarted.sum()} come out with four starts")
+assert restarted.all()
 
 # %% [markdown]
 # ## What to remember
@@ -343,10 +348,10 @@ assert restarted.sum() >= 9
 #
 # ## Exercise
 #
-# Four starts cost four times as much. Suppose an attack succeeds with probability 0.8, and each
+# Four starts cost four times as much. Suppose an attack succeeds with probability 0.9, and each
 # start is as good as any other. How many starts does it take until 99.9 % of the attacks succeed?
-# And is "each start is as good as any other" true here? Run the *failures* once more with one
-# other start (`attack_many` has an argument `seeds`), and see whether 80 % of them succeed.
+# And is "each start is as good as any other" true here? Run the *failures* once more with ten
+# other starts each (`attack_many` has an argument `seeds`), and see whether 90 % of them succeed.
 #
 # <details><summary>Solution to the exercise of lesson 8</summary>
 #

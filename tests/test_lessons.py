@@ -205,6 +205,13 @@ def test_the_lesson_uses_only_what_is_public(script: Path) -> None:
     assert private_names(source) == []
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_no_text_stands_on_the_line_that_begins_a_cell(script: Path) -> None:
+    marks = [line for line in script.read_text(encoding="utf-8").splitlines() if "# %%" in line]
+    allowed = ("# %%", "# %% [markdown]", '# %% tags=["thumbnail"]')
+    assert set(marks) <= set(allowed), "a notebook loses what stands there: move it down a line"
+
+
 def test_the_contents_page_lists_every_lesson() -> None:
     page = builder.CONTENTS.read_text(encoding="utf-8")
     lessons = builder.find_lessons()
