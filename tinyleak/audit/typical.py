@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from tinyleak.attack import Model
+from tinyleak.attack.labels import logits_of
 from tinyleak.backend import Array
 from tinyleak.data import Dataset
-from tinyleak.tensor import Tensor
 
 MOST = 200
 """Images that are looked at; more would not say much more about how pixels vary."""
@@ -33,8 +33,7 @@ def typical(
     images = np.stack([_fit(image, model.image_shape) for image in source.images[:MOST]])
     if labelled and source.classes == model.classes:
         return replace(source, images=images, labels=source.labels[:MOST])
-    weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
-    answers = model(weights, Tensor(images)).data.argmax(axis=-1)
+    answers = logits_of(model, params, images).argmax(axis=-1)
     return Dataset(source.name, images, answers.astype(np.int64), model.classes)
 
 
