@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from timing import table
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
 from audit_figure import validation_figure
-from cells import Cell, Cells
+from cells import Cell, Cells, folder_of
 from posterior import Posterior, finished
 from scipy.stats import spearmanr
 from training import train
@@ -289,7 +288,7 @@ def main() -> int:
     effort = Effort()
     if options.quick:
         options.settings, effort = 2, QUICK
-    cells = Cells(options.results or Path(tempfile.mkdtemp() if options.quick else "results/audit"))
+    cells = Cells(folder_of(options, "results/audit"))
     source = data.load("glyphs")
     found = {}
     for seed in range(options.first, options.first + options.settings):

@@ -18,10 +18,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import cache, partial
-from pathlib import Path
 from time import process_time
 
 from timing import table
@@ -29,7 +27,7 @@ from timing import table
 # isort: split
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
-from cells import Cell, Cells, mnist, random_batch
+from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 
 from tinyleak.attack import Method, Progress, Settings, attack
 from tinyleak.data import Dataset, load
@@ -37,6 +35,7 @@ from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import LeNet
 from tinyleak.victim import RECOVERED_MSE, judge, simulate
 
+FOLDER = "results/batches"
 BATCHES = (1, 2, 4, 8)
 SEEDS = 5
 ITERATIONS = 2000
@@ -147,21 +146,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--data", choices=("all", "mnist", "rgb"), default="all")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="batches of each size (5)")
-    parser.add_argument("--data-dir", type=Path, help="MNIST's folder (else TINYLEAK_MNIST)")
-    parser.add_argument(
-        "--results", type=Path, help="where cells go (results/batches; a new folder with --quick)"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="built-in digits, few and short: a smoke test"
-    )
+    add_options(parser, FOLDER)
     return parser.parse_args(arguments)
 
 
 def main() -> int:
     """Compute what is missing, and print the table."""
     options = parse_arguments()
-    folder = tempfile.mkdtemp() if options.quick else "results/batches"
-    cells = Cells(options.results or Path(folder))
+    cells = Cells(folder_of(options, FOLDER))
     iterations = 3 if options.quick else ITERATIONS
     rows = []
     for name in ("mnist", "rgb") if options.data == "all" else (options.data,):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +48,22 @@ class Cells:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{re.sub(r'[^A-Za-z0-9.+-]+', '_', name)}.npz"
+
+
+def add_options(parser: argparse.ArgumentParser, folder: str, what: str = "cells") -> None:
+    """Declare --data-dir, --results and --quick, which `mnist` and `folder_of` read."""
+    parser.add_argument("--data-dir", type=Path, help="MNIST's folder (else TINYLEAK_MNIST)")
+    parser.add_argument(
+        "--results", type=Path, help=f"where {what} go ({folder}; a new folder with --quick)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="built-in digits, few and short: a smoke test"
+    )
+
+
+def folder_of(options: argparse.Namespace, folder: str) -> Path:
+    """Return where results go: where it was asked for, or there; a smoke test's in a new folder."""
+    return options.results or Path(tempfile.mkdtemp() if options.quick else folder)
 
 
 def mnist(data_dir: Path | None, quick: bool) -> Dataset:

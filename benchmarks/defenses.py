@@ -20,13 +20,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from cells import Cell, Cells, mnist
+from cells import Cell, Cells, add_options, folder_of, mnist
 from defense_figures import emergence_figure, reconstruction_figure, trade_figure
 from timing import table
 from training import accuracy, train
@@ -39,6 +37,7 @@ from tinyleak.nn import LeNet
 from tinyleak.report.frames import number
 from tinyleak.victim import RECOVERED_MSE, Victim, judge, simulate
 
+FOLDER = "results/defenses"
 MODEL = LeNet()
 SCHEMES = {"U": "uniform", "default": "default"}
 SMOOTHNESS = 3.0
@@ -175,15 +174,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--iterations", type=int, default=400, help="of each attack (400); the aware have twice"
     )
-    parser.add_argument("--data-dir", type=Path, help="MNIST's folder (else TINYLEAK_MNIST)")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        help="where cells and figures go (results/defenses; a new folder with --quick)",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="built-in digits, few and short: a smoke test"
-    )
+    add_options(parser, FOLDER, "cells and figures")
     return parser.parse_args(arguments)
 
 
@@ -196,8 +187,7 @@ def main() -> int:
         options.digits, steps, training_steps = 2, 5, 5
         texts = [NONE, "gaussian:1e-3", "bfloat16", "prune:0.5", "clip:1.0", "dpsgd:1.0,0.01"]
     data = mnist(options.data_dir, options.quick)
-    folder = tempfile.mkdtemp() if options.quick else "results/defenses"
-    cells = Cells(options.results or Path(folder))
+    cells = Cells(folder_of(options, FOLDER))
     leaks: dict[tuple[str, str, str], Cell] = {}
     prices: dict[str, Cell] = {}
     if options.part in ("all", "leak", "report"):

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-from cells import Cell, Cells, mnist
+from cells import Cell, Cells, add_options, folder_of, mnist
 from timing import table
 from training import accuracy, train
 
@@ -30,6 +28,7 @@ from tinyleak.metrics import mse, wilson_interval
 from tinyleak.nn import MLP, LeNet
 from tinyleak.victim import Victim, share, simulate
 
+FOLDER = "results/labels"
 SCHEMES = {"U": "uniform", "default": "default"}
 ACTIVATIONS = ("sigmoid", "tanh", "softplus")
 AT_ONCE = 50
@@ -147,21 +146,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--iterations", type=int, default=200, help="of DLG, by which labels have settled (200)"
     )
-    parser.add_argument("--data-dir", type=Path, help="MNIST's folder (else TINYLEAK_MNIST)")
-    parser.add_argument(
-        "--results", type=Path, help="where cells go (results/labels; a new folder with --quick)"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="built-in digits, few and short: a smoke test"
-    )
+    add_options(parser, FOLDER)
     return parser.parse_args(arguments)
 
 
 def main() -> int:
     """Compute what is missing, and print the tables."""
     options = parse_arguments()
-    folder = tempfile.mkdtemp() if options.quick else "results/labels"
-    cells = Cells(options.results or Path(folder))
+    cells = Cells(folder_of(options, FOLDER))
     data = mnist(options.data_dir, options.quick)
     if options.part in ("all", "one"):
         digits = 4 if options.quick else options.digits

@@ -17,10 +17,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from time import process_time
 
 from timing import table
@@ -29,7 +27,7 @@ from timing import table
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
 from batch_figure import Found, batch_figure
-from cells import Cell, Cells, mnist, random_batch
+from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 from growth import forget_peak, peak_bytes
 
 from tinyleak.attack import Method, Progress, Settings, attack, infer_labels
@@ -38,6 +36,7 @@ from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import LeNet
 from tinyleak.victim import judge, simulate
 
+FOLDER = "results/least_squares"
 MODEL = LeNet()
 SCHEMES = {"U": "uniform", "default": "default"}
 SEEDS = 10
@@ -180,15 +179,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--restarts", type=int, default=3, help="starts, one after the other until one is in (3)"
     )
     parser.add_argument("--report", action="store_true", help="compute nothing")
-    parser.add_argument("--data-dir", type=Path, help="MNIST's folder (else TINYLEAK_MNIST)")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        help="where cells go (results/least_squares; a new folder with --quick)",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="built-in digits, few and short: a smoke test"
-    )
+    add_options(parser, FOLDER)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -212,8 +203,7 @@ def main() -> int:
     options = parse_arguments()
     if options.quick:
         options.batches, options.seeds, options.restarts = options.batches or [1], 1, 1
-    folder = tempfile.mkdtemp() if options.quick else "results/least_squares"
-    cells = Cells(options.results or Path(folder))
+    cells = Cells(folder_of(options, FOLDER))
     if options.one is not None:
         batch, init, seed = int(options.one[0]), options.one[1], int(options.one[2])
         data = mnist(options.data_dir, options.quick)

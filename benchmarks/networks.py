@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from timing import table
 # isort: split
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
-from cells import Cell, Cells
+from cells import Cell, Cells, folder_of
 
 from tinyleak.attack import Settings, attack
 from tinyleak.data import load_portrait
@@ -100,7 +99,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main() -> int:
     """Compute what is missing, print the table and draw the figure."""
     options = parse_arguments()
-    folder = options.results or Path(tempfile.mkdtemp() if options.quick else "results/networks")
+    folder = folder_of(options, "results/networks")
     store = Cells(folder)
     iterations = 2 if options.quick else ITERATIONS
     found = {
