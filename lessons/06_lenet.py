@@ -65,6 +65,7 @@ start = model.init(np.random.default_rng(0))
 for name, array in start.items():
     print(f"{name:<14} {str(array.shape):<16} {array.size:>5}")
 print("numbers to learn:", sum(array.size for array in start.values()))
+assert start["fc.0.weight"].shape == (10, 588)
 
 
 def as_tensors(arrays):
@@ -157,8 +158,8 @@ assert np.allclose(by_label.data, -log_softmax(z).data)
 # was not shown.
 #
 # A thousand gradients take a while. `trace` makes them faster: it watches the computation once, and
-# then repeats it with nothing but NumPy's calls. Lesson 14 builds it. Until
-# then it is a faster way to the same numbers.
+# then repeats it with nothing but NumPy's calls. Lesson 14 builds it. Until then it is a faster way
+# to the same numbers.
 
 # %%
 names = list(model.shapes)
@@ -209,6 +210,7 @@ assert np.mean(losses[-50:]) < 0.4 and accuracy > 0.88
 # %%
 guesses = model(as_tensors(dict(zip(names, trained, strict=True))), held_back).data.argmax(axis=1)
 wrong = np.flatnonzero(guesses != labels[800:])
+assert len(wrong) >= 6, "a row of errors to show"
 shown = [*wrong[:6], *np.flatnonzero(guesses == labels[800:])[: 12 - len(wrong[:6])]]
 
 # %% tags=["thumbnail"]

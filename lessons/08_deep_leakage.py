@@ -219,8 +219,8 @@ print(f"right weights: distance {value:.1f}, slope {slope:.1f}")
 assert value < 1e-20 and slope < 1e-9
 
 # %% [markdown]
-# It is the same test for a loss that was divided by two, a network in another mode, or a label that
-# was counted from one.
+# It is the same test for a loss that was divided by two, a network without one of its layers, or a
+# label that was counted from one.
 #
 # ## What to remember
 #

@@ -247,7 +247,7 @@ for image in four.images:
     assert min(np.abs(x - image.ravel()).max() for x in alone) < 1e-10
 
 panels = [divided, mixture, *alone]
-names = ["one image:\na division", "four images:\nmean ratio", *["four images:\none unit"] * 4]
+names = ["one image:\na division", "four images:\nmean ratio", *["four images:\none output"] * 4]
 figure, axes = plt.subplots(1, 6, figsize=(9, 2.2), layout="constrained")
 for panel, name, pixels in zip(axes, names, panels, strict=True):
     panel.imshow(pixels.reshape(28, 28), cmap="gray")

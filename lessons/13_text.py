@@ -11,6 +11,7 @@
 
 # %%
 import itertools
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -232,7 +233,7 @@ assert narrow.max() < 1e-13
 try:
     attack(victim, method="span")
 except ValueError as error:
-    print("ValueError:", error)
+    print(textwrap.fill(f"ValueError: {error}", 80))
 else:
     raise AssertionError("it should have refused")
 

@@ -254,7 +254,7 @@ if torch:
         raise AssertionError("it should have failed")
 
 # %% [markdown]
-# The second is silent. Who trains in half precision multiplies the loss by a large number, so that
+# The second is silent. Who trains in float16 multiplies the loss by a large number, so that
 # small gradients do not vanish, and divides again later. A gradient taken in between is 1024 times
 # too large. Everything else is right.
 
