@@ -85,7 +85,7 @@ DEFENCES = [
 CLIENTS = [7, 13, 25]
 
 
-def attack_all(defence, precisions=None, iterations=250):
+def attack_all(defence, precisions=None, iterations=200):
     """Attack the clients under a defence; return the images and the median squared error."""
     victims = [client(seed, defence) for seed in CLIENTS]
     found = attack_many(
@@ -200,7 +200,7 @@ added = np.concatenate([(wrong[name] - clear.gradients[name]).ravel() for name i
 print(f"variance asked for 1e-3, variance found {added.var():.1e}")
 assert 0.9e-6 < added.var() < 1.1e-6
 
-(leaked,) = attack_many(model, [clear.params], [wrong], settings=Settings(iterations=250))
+(leaked,) = attack_many(model, [clear.params], [wrong], settings=Settings(iterations=200))
 print(f"squared error of what leaks: {mse(leaked.images, clear.images)[0]:.1e}")
 assert mse(leaked.images, clear.images)[0] < error_of["gaussian:1e-3"] / 10
 
@@ -307,7 +307,7 @@ found = attack_many(
     sigmoid,
     [victim.params for victim in victims],
     [victim.gradients for victim in victims],
-    settings=Settings(iterations=250),
+    settings=Settings(iterations=200),
 )
 errors = [mse(f.images, v.images)[0] for f, v in zip(found, victims, strict=True)]
 here, there = error_of["gaussian:1e-3"], np.median(errors)
