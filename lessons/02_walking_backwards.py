@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyleak import Tensor, grad, ops
 from tinyleak.grad import topological_order
+from tinyleak.tensor import Primitive
 
 # %% [markdown]
 # ## One step of the chain rule
@@ -249,12 +250,34 @@ else:
     raise AssertionError("it should have given up")
 
 # %% [markdown]
-# Two things `grad` does besides. It walks only along paths that lead to the `xs` you ask for. And
-# an input on which `y` does not depend gets a gradient of zeros, not `None`.
+# Two things `grad` does besides. An input on which `y` does not depend gets a gradient of zeros,
+# not `None`:
 
 # %%
 stranger = Tensor([1.0, 2.0])
 assert np.array_equal(grad(slope * a, [stranger])[0].data, [0.0, 0.0])
+
+# %% [markdown]
+# And it walks only along paths that lead to the `xs` you ask for. To see that, we make an operation
+# that has no rule. (In tinyleak `@Primitive` makes an operation of a function on arrays; `xp` is
+# NumPy here.) By `a` we can differentiate past it. By `b` the only way leads through it.
+
+
+# %%
+@Primitive
+def floor(xp, x, out=None):
+    return xp.floor(x)
+
+
+a, b = Tensor(3.0), Tensor(2.5)
+y = a * a + floor(b)
+assert grad(y, [a])[0].data == 6.0, "it never went to floor, or it would have missed the rule"
+try:
+    grad(y, [b])
+except NotImplementedError as error:
+    print("NotImplementedError:", error)
+else:
+    raise AssertionError("there is no rule to walk by")
 
 # %% [markdown]
 # Now read [`tinyleak/grad.py`](../tinyleak/grad.py). You know almost every line of it. One function

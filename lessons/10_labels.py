@@ -8,6 +8,8 @@
 # whole image, where the network allows it.
 
 # %%
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -189,8 +191,27 @@ assert simple < better and better >= 18
 
 # %% [markdown]
 # Two warnings. The counts say *which* labels, not which image has which. And once a network is
-# trained, it thinks very different things of different images, and the guess for mean(p) gets
-# worse. `infer_labels` says so: it answers with `trusted` and `warning`.
+# trained, it thinks very different things of different images. Then what it thinks of noise is no
+# guess at $mean(p)$. Let us see: 200 steps against the gradients that clients share.
+
+# %%
+weights, rng = lenet.init(np.random.default_rng(0)), np.random.default_rng(10)
+for _ in range(200):
+    shared = share(lenet, weights, *digits.batch(rng.integers(800, size=32))).gradients
+    weights = {name: array - 0.2 * shared[name] for name, array in weights.items()}
+
+trained = share(lenet, weights, *digits.batch(chosen[0] + 800))
+for text, someone in (("fresh weights", batches[0]), ("trained weights", trained)):
+    found = infer_labels(lenet, someone.params, someone.gradients, 8)
+    right = (found.counts == np.bincount(someone.labels, minlength=10)).all()
+    print(f"{text}: {'right' if right else 'wrong'}, and trusted: {found.trusted}")
+    assert found.trusted == (someone is not trained) and (right or not found.trusted)
+print(textwrap.fill(f"it says: {found.warning}", 80))
+assert "the label counts are an estimate" in found.warning
+
+# %% [markdown]
+# `infer_labels` knows when not to be trusted, and says why. It showed its own noise to the network,
+# and saw that the answers differ.
 #
 # ## What is the label worth?
 #
