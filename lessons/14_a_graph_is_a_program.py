@@ -11,6 +11,7 @@
 
 # %%
 import itertools
+import textwrap
 import time
 
 import matplotlib.pyplot as plt
@@ -148,9 +149,10 @@ print(f"{len(program.instructions):>4} instructions remain")
 assert len(program.instructions) < 0.7 * len(kept)
 
 # %% [markdown]
-# Most of these are identities from school: $x · 1 = x$, or $2(3x) = 6x$, or two transpositions in a
-# row. Each is a few lines in [`tinyleak/program/rewrites.py`](../tinyleak/program/rewrites.py).
-# "Dead" steps are those that no result needs.
+# It records whatever depends on the argument, also what no result needs: that is "dead". Some of
+# the others are identities from school: $x · 1 = x$, or $2(3x) = 6x$, or two transpositions in a
+# row. Some only change where numbers lie in memory. Each is a few lines in
+# [`tinyleak/program/rewrites.py`](../tinyleak/program/rewrites.py).
 #
 # ## A place for everything
 #
@@ -198,7 +200,7 @@ for bar in bars:
     width = max(bar["end"] - bar["begin"], 0.8)
     axes.broken_barh([(bar["begin"], width)], (bar["row"] - 0.4, 0.8), color=colour, alpha=0.6)
 axes.set(xlabel="step of the program", ylabel="piece of memory", xlim=(0, len(bars)))
-axes.set_title("Every value's place; matrix products in red", fontsize=10)
+axes.set_title("Every value's place; matrix products in orange", fontsize=10)
 axes.invert_yaxis()
 plt.show()
 
@@ -269,7 +271,7 @@ for trap in (positive_part, lambda x: x * rng.standard_normal()):
     try:
         trace(trap, np.array([1.0, 2.0]))
     except TraceError as error:
-        print(f"TraceError: {str(error)[:90]}…")
+        print(textwrap.shorten(f"TraceError: {error}", 80, placeholder=" …"))
     else:
         raise AssertionError("it should have been refused")
 
@@ -328,13 +330,53 @@ print("the captured program:     1 graph")
 assert len(program.calls) < eagerly
 
 # %% [markdown]
-# These are counts. **There are no times beside them, because nobody has measured any:** this
-# package was written without a GPU. What runs on one is tested against a stand-in that keeps
-# CuPy's rules. (CuPy is NumPy's counterpart on a GPU.) One thing is known from CuPy itself: while a
-# graph is being recorded, it refuses matrix products. In version 14.2 it says "calling cuBLAS API
-# during stream capture is currently unsupported". So a captured program brings matrix products of
-# its own. If you have a GPU, `python benchmarks/compare.py --device cuda` measures, and the next
-# cell compares the numbers.
+# What does sending cost? **We have not measured it: this package was written without a GPU.** But
+# others have, and published what they found. Here it is, in µs, millionths of a second.
+#
+# | what it takes | µs | on | found by |
+# | --- | --- | --- | --- |
+# | to send one kernel | 2.2 | Tesla P100 | the tests of [ReFrame][1], March 2019 |
+# | to send one kernel | 4 to 6 | RTX 5070 Ti | a [blog on launches][2], February 2026 |
+# | to send a graph of n kernels | 2.5 + 0.001 n | Ampere, CUDA 12.6 | [NVIDIA][3], September 2024 |
+# | to run 80 small kernels, sent one by one | 260 | not said | the manual of [CUDA.jl][4] |
+# | to run them as a graph (sending it: 3.5) | 70 | not said | the manual of [CUDA.jl][4] |
+#
+# [1]: https://github.com/reframe-hpc/reframe/pull/703.patch
+# [2]: https://susun-blog.com/blog/pegainfer-3-cuda-graph
+# [3]: https://developer.nvidia.com/blog/constant-time-launch-for-straight-line-cuda-graphs-and-other-performance-enhancements/
+# [4]: https://cuda.juliagpu.org/dev/usage/graphs/
+#
+# The next cell multiplies their figures by our counts, at one kernel for each call. So it is no
+# measurement of tinyleak. (Sixteen attacks have as many steps as one, so on a GPU as much is sent
+# for them.) Compare it with what tinyleak takes for a *whole* evaluation on a processor alone: 330
+# µs by the README, and `own` on the machine that runs this.
+
+# %%
+KERNEL, GRAPH, NODE = (2.2, 6.0), 2.5, 0.001  # µs, from the table
+calls = len(program.calls)
+least, most = (each * calls for each in KERNEL)
+as_graph = GRAPH + NODE * calls
+
+print("sending alone, nothing computed yet, in µs for each attack:")
+for attacks in (1, 16):
+    one_by_one = f"{least / attacks:3.0f} to {most / attacks:4.0f}"
+    print(f"{attacks:>4} at once: one by one {one_by_one}, as a graph {as_graph / attacks:.1f}")
+assert most > 1e6 * own / 2, "sending one attack's kernels takes as long as computing it here"
+assert as_graph < 1e6 * own / 10
+
+# %% [markdown]
+# For one small attack the sending dominates: kernel by kernel it takes as long as the whole
+# evaluation takes a processor, and the GPU waits. There are two answers. **Many attacks at once**
+# share what is sent. **A graph** is sent at almost no cost. The last rows of the table say what a
+# graph cannot do: the kernels still run one after the other, there about 0.9 µs each. So one attack
+# alone will never keep a GPU busy, and it is best to do both.
+#
+# What runs on a GPU in tinyleak is tested against a stand-in that keeps CuPy's rules. (CuPy is
+# NumPy's counterpart on a GPU.) One thing is known from CuPy itself: while a graph is being
+# recorded, it refuses matrix products. In version 14.2 it says "calling cuBLAS API during stream
+# capture is currently unsupported". So a captured program brings matrix products of its own. If you
+# have a GPU, `python benchmarks/compare.py --device cuda` measures, and the next cell compares the
+# numbers.
 
 # %%
 try:
