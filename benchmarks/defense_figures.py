@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,15 @@ from tinyleak.report.figures import drawing, save, show_image
 from tinyleak.report.frames import number
 
 NAIVE, AWARE, SMOOTH = "naive", "aware", "aware, smooth"
-FAMILIES = {
-    "gaussian": "#0072B2",
-    "laplacian": "#56B4E9",
-    "prune": "#D55E00",
-    "prune-global": "#E69F00",
-    "clip": "#009E73",
-    "dpsgd": "#CC79A7",
-    "float16": "#000000",
-    "bfloat16": "#000000",
-    "int8": "#000000",
-    "int8-affine": "#000000",
+PANELS = {
+    "Gaussian noise": {"gaussian": "#0072B2"},
+    "Laplacian noise": {"laplacian": "#0072B2"},
+    "clipping, and noise after it": {"clip": "#009E73", "dpsgd": "#CC79A7"},
+    "pruning, of each tensor": {"prune": "#D55E00"},
+    "pruning, of all at once": {"prune-global": "#D55E00"},
+    "rounding": dict.fromkeys(("float16", "bfloat16", "int8", "int8-affine"), "#56606A"),
 }
-"""A colour for each defence, of Okabe and Ito's palette."""
+"""What each panel of the trade shows, and its colours, of Okabe and Ito's palette."""
 
 LOST = 1.0
 """Errors from here on are drawn here: noise of the variance of a fair coin has 0.25."""
@@ -32,38 +28,50 @@ LOST = 1.0
 LEGIBLE = 0.03
 """About where a digit stops being legible to the eye."""
 
+WORST = 72.0
+"""Accuracies below this, in %, are drawn here, and written beside the point."""
+
 
 def trade_figure(
     path: Path, medians: Mapping[tuple[str, str, str], float], scores: Mapping[str, float]
 ) -> None:
     """Draw the error of the reconstruction against the accuracy of training, by defence.
 
+    A good defence is at the upper right. An open point is the attacker who does not know of it.
+
     Args:
         path: the PNG to write.
         medians: median MSE by defence, initialisation and attacker.
         scores: test accuracy by defence.
     """
-    panels = [
-        ("does not know of the defence", [NAIVE]),
-        ("knows of it", [SMOOTH, AWARE, NAIVE]),
-    ]
-    with drawing(12, 5.2) as figure:
-        all_axes = figure.subplots(1, 2, sharex=True, sharey=True)
-        for axes, (title, attackers) in zip(all_axes, panels, strict=True):
-            axes.set(title=f"an attacker who {title}", xlabel="test accuracy, %", yscale="log")
-            axes.axhspan(LEGIBLE, 2 * LOST, color="#F2F2F2", linewidth=0)
+    with drawing(12, 7.6) as figure:
+        grid = figure.subplots(2, 3, sharex=True, sharey=True)
+        for axes, (title, colours) in zip(grid.flat, PANELS.items(), strict=True):
+            axes.set(title=title, yscale="log", xlim=(WORST - 1.5, 100), ylim=(1e-14, 5 * LOST))
+            axes.axhspan(LEGIBLE, 5 * LOST, color="#F2F2F2", linewidth=0)
             axes.spines[["top", "right"]].set_visible(False)
-            for family, colour in FAMILIES.items():
-                points = _points(family, attackers, medians, scores)
-                if points:
-                    _draw_family(axes, family, colour, points)
-            _draw_family(axes, "none", "#666666", _points("none", [NAIVE], medians, scores))
-            axes.minorticks_off()
-            axes.set_ylim(top=2 * LOST)
-        all_axes[0].set_ylabel("median MSE of the reconstruction")
-        all_axes[1].text(11, 1.25 * LEGIBLE, "illegible from here up", color="#666666", fontsize=9)
-        handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
+            axes.axhline(medians["none", "U", NAIVE], color="#999999", linestyle=":", linewidth=1)
+            axes.axvline(100 * scores["none"], color="#999999", linestyle=":", linewidth=1)
+            for place, (family, colour) in enumerate(colours.items()):
+                naive = _points(family, [NAIVE], medians, scores)
+                aware = _points(family, [SMOOTH, AWARE], medians, scores)
+                _curve(axes, colour, naive, aware=False)
+                _curve(axes, colour, aware, aware=True)
+                _strengths(axes, aware, right=place % 2 == 0)
+        for axes in grid[1]:
+            axes.set_xlabel("test accuracy, %")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("median MSE")
+        grid[0, 0].text(WORST - 1, 1.7 * LOST, "illegible", color="#666666", fontsize=9)
+        for aware, label in (
+            (False, "the attacker does not know of it"),
+            (True, "and knows of it"),
+        ):
+            grid[0, 0].plot([], [], color="#444444", label=label, **_style(aware))
+        figure.legend(
+            *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
+            frameon=False,
+        )  # fmt: skip
         save(figure, path)
 
 
@@ -79,26 +87,39 @@ def _points(
         name, _, strength = text.partition(":")
         known = [medians[text, "U", a] for a in attackers if (text, "U", a) in medians]
         if name == family and known:
-            points.append((100 * score, min(known[0], LOST), strength))
+            points.append((100 * score, min(known[0], LOST), strength or name))
     return points
 
 
-def _draw_family(
-    axes: Any, family: str, colour: str, points: list[tuple[float, float, str]]
+def _style(aware: bool) -> dict[str, Any]:
+    """Return how an attacker's points look: filled, or open and joined by a broken line."""
+    if aware:
+        return {"marker": "o", "markersize": 6, "linewidth": 1.8}
+    return {"marker": "o", "markersize": 6, "linewidth": 1, "linestyle": "--", "mfc": "white"}
+
+
+def _curve(
+    axes: Any, colour: str, points: Sequence[tuple[float, float, str]], *, aware: bool
 ) -> None:
-    lonely = family not in ("gaussian", "laplacian", "prune", "prune-global", "clip", "dpsgd")
-    xs, ys, strengths = zip(*points, strict=True)
+    """Draw the strengths of a defence as one curve."""
     axes.plot(
-        xs, ys, "o-", color=colour, markersize=5, label=None if lonely else family, linewidth=1.5
+        [max(x, WORST) for x, _, _ in points],
+        [y for _, y, _ in points],
+        color=colour,
+        **_style(aware),
     )
+
+
+def _strengths(axes: Any, points: Sequence[tuple[float, float, str]], *, right: bool) -> None:
+    """Write to each point its strength, below it, at one side."""
     for x, y, strength in points:
         axes.annotate(
-            family if lonely else strength,
-            (x, y),
-            xytext=(5, 4),
+            strength if x >= WORST else f"{strength}, at {x:.0f} %",
+            (max(x, WORST), y),
+            xytext=(5 if right else -5, -12),
+            ha="left" if right else "right",
             textcoords="offset points",
             fontsize=8,
-            color=colour,
         )
 
 
@@ -117,7 +138,10 @@ GRID: list[tuple[str, list[str], str]] = [
 
 
 def reconstruction_figure(
-    path: Path, truth: np.ndarray, found: Mapping[tuple[str, str], tuple[np.ndarray, float]]
+    path: Path,
+    truth: np.ndarray,
+    found: Mapping[tuple[str, str], tuple[np.ndarray, float]],
+    grid_rows: Sequence[tuple[str, list[str], str]] = GRID,
 ) -> None:
     """Draw one digit as each attacker found it, a pair of rows for each defence.
 
@@ -125,11 +149,12 @@ def reconstruction_figure(
         path: the PNG to write.
         truth: (C, H, W).
         found: the image and its error, by defence and attacker.
+        grid_rows: a title, the strengths, and who else attacks, for each pair of rows.
     """
-    columns = 1 + max(len(texts) for _, texts, _ in GRID)
+    columns = 1 + max(len(texts) for _, texts, _ in grid_rows)
     lines = [
         (f"{title}\n{attacker}", texts, attacker)
-        for title, texts, other in GRID
+        for title, texts, other in grid_rows
         for attacker in (NAIVE, other)
     ]
     with drawing(1.55 * columns, 1.95 * len(lines)) as figure:

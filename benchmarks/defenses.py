@@ -25,7 +25,7 @@ from dataclasses import replace
 
 import numpy as np
 from cells import Cell, Cells, add_options, folder_of, mnist
-from defense_figures import emergence_figure, reconstruction_figure, trade_figure
+from defense_figures import GRID, emergence_figure, reconstruction_figure, trade_figure
 from timing import table
 from training import accuracy, train
 
@@ -233,6 +233,7 @@ def report(
             if its_init == init
         }
         reconstruction_figure(folder / f"reconstructions-{init}.png", data.images[0], found)
+        reconstruction_figure(folder / f"chosen-{init}.png", data.images[0], found, GRID[:2])
     for name, attacker in (("naive", NAIVE), ("smooth", SMOOTH)):
         courses = {
             text: cells.get(
