@@ -61,10 +61,9 @@ class Posterior:
         weights = len(r) - len(x)
         return self._gradients.slope(x, r[:weights]) + r[weights:] / self._width
 
-    def jacobian(self, x: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return columns of J, (P + n, k)."""
-        ours = np.eye(len(x))[:, columns] / self._width
-        return np.concatenate([self._gradients.jacobian(x, columns), ours])
+    def gram(self, x: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return JᵀJ for these columns, (k, k)."""
+        return self._gradients.gram(x, columns) + np.eye(len(columns)) / self._width**2
 
     def explains(self, value: float) -> bool:
         """Say whether noise, and images that vary, make up for a value: else there is a better."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tinyleak.attack import attack, least_squares
-from tinyleak.attack.features import FeatureResidual, Features, read_features
+from tinyleak.attack.features import FeatureResidual, read_span
+from tinyleak.attack.last_layer import LastLayer
 from tinyleak.attack.matching import Matching
 from tinyleak.attack.residual import GradientResidual
 from tinyleak.metrics import match_batch, mse
@@ -21,19 +22,27 @@ def client(labels: list[int], seed: int, scheme: str = "default") -> Victim:
     return share(SMALL, SMALL.init(np.random.default_rng(seed), scheme), images, labels)
 
 
-def features_of(victim: Victim) -> Features:
-    found = read_features(SMALL, victim.params, victim.gradients, len(victim.images))
+def span_of(victim: Victim) -> np.ndarray:
+    found = read_span(SMALL, victim.gradients, len(victim.images))
     assert found is not None
     return found
 
 
+def residual_of(victim: Victim, unsettled: list[int]) -> FeatureResidual:
+    batch = len(victim.labels)
+    matching = Matching(SMALL, victim.params, victim.gradients, batch, np.asarray(7.0))
+    targets = one_hot(victim.labels, SMALL.classes)
+    gradient = GradientResidual(matching, targets, np.array(unsettled, dtype=np.int64))
+    return FeatureResidual(gradient, span_of(victim), 5.0)
+
+
 def test_the_clients_images_lie_in_the_span_and_others_do_not(rng: np.random.Generator) -> None:
     victim = client([1, 1, 2], 0)
-    features = features_of(victim)
-    assert features.span.shape == (3, SMALL.shapes["fc.0.weight"][1])
-    np.testing.assert_allclose(features.span @ features.span.T, np.eye(3), atol=1e-12)
-    inside = np.abs(features.outside(victim.images)).max()
-    others = np.abs(features.outside(rng.random(victim.images.shape))).max()
+    residual = residual_of(victim, [])
+    assert residual.span.shape == (3, SMALL.shapes["fc.0.weight"][1])
+    np.testing.assert_allclose(residual.span @ residual.span.T, np.eye(3), atol=1e-12)
+    inside = np.abs(residual.outside(victim.images.ravel())).max()
+    others = np.abs(residual.outside(rng.random(victim.images.size))).max()
     assert inside < 1e-9
     assert others > 1e-4
 
@@ -41,42 +50,37 @@ def test_the_clients_images_lie_in_the_span_and_others_do_not(rng: np.random.Gen
 def test_they_are_the_last_layers_inputs(rng: np.random.Generator) -> None:
     model = MLP((1, 3, 4), 5, "tanh", (6,))
     params, images = model.init(rng), rng.random((2, 1, 3, 4))
-    features = Features(model, params, np.eye(6)[:2])
     hidden = np.tanh(images.reshape(2, 12) @ params["0.weight"].T + params["0.bias"])
-    np.testing.assert_allclose(features.outside(images)[:, 2:], hidden[:, 2:], atol=1e-13)
-    np.testing.assert_array_equal(features.outside(images)[:, :2], 0)
+    last = LastLayer(model, params, 2)
+    np.testing.assert_allclose(last.features(images), hidden, atol=1e-13)
+    moved = last.moved(images, np.array([1, 11, 14]))
+    for row, image, pixel in zip(moved, (0, 0, 1), (1, 11, 2), strict=True):
+        slope = (1 - hidden[image] ** 2) * params["0.weight"][:, pixel]
+        np.testing.assert_allclose(row, slope, atol=1e-13)
 
 
 def test_its_derivatives_are_those_of_differences(rng: np.random.Generator) -> None:
-    victim = client([0, 3], 1)
-    matching = Matching(SMALL, victim.params, victim.gradients, 2, np.asarray(7.0))
-    gradient = GradientResidual(matching, one_hot(np.array([0, 3]), 4), np.array([1]))
-    residual = FeatureResidual(gradient, features_of(victim), 5.0)
+    residual = residual_of(client([0, 3], 1), [1])
     x = rng.random(2 * 64 + 4)
-    jacobian = residual.jacobian(x, np.arange(len(x))).copy()
-    step = 1e-5
-    for unknown in (0, 63, 64, 100, 129):
-        ends = [x.copy(), x.copy()]
-        ends[0][unknown] += step
-        ends[1][unknown] -= step
-        slope = (residual.value(ends[0]) - residual.value(ends[1])) / (2 * step)
-        np.testing.assert_allclose(jacobian[:, unknown], slope, atol=1e-8)
+    some = np.array([0, 2, 63, 64, 99, 127, 129])
+    steps = 1e-5 * np.eye(len(x))[some]
+    jacobian = np.stack(
+        [(residual.value(x + step) - residual.value(x - step)) / 2e-5 for step in steps], axis=1
+    )
     r = residual.value(x)
-    assert len(r) == 2 * residual.features.span.shape[1] + len(gradient.value(x))
-    np.testing.assert_allclose(residual.slope(x, r), jacobian.T @ r, atol=1e-12)
-    some = np.array([2, 64, 99, 130])
-    np.testing.assert_allclose(residual.jacobian(x, some), jacobian[:, some], atol=1e-13)
+    assert len(r) == 2 * residual.span.shape[1] + len(residual.gradient.value(x))
+    np.testing.assert_allclose(residual.slope(x, r)[some], jacobian.T @ r, atol=1e-8)
+    np.testing.assert_allclose(residual.gram(x, some), jacobian.T @ jacobian, atol=1e-8)
 
 
 def test_nothing_is_read_where_the_gradient_does_not_show_it(rng: np.random.Generator) -> None:
     victim = client([0, 0], 0)
-    read = [SMALL, victim.params]
-    assert read_features(*read, victim.gradients, 2) is not None
-    assert read_features(*read, victim.gradients, 4) is None, "as many images as classes"
+    assert read_span(SMALL, victim.gradients, 2) is not None
+    assert read_span(SMALL, victim.gradients, 4) is None, "as many images as classes"
     single = {name: g.astype(np.float32).astype(float) for name, g in victim.gradients.items()}
-    assert read_features(*read, single, 2) is None, "rounding hides the second direction"
+    assert read_span(SMALL, single, 2) is None, "rounding hides the second direction"
     noisy = {n: g + 1e-3 * rng.standard_normal(g.shape) for n, g in victim.gradients.items()}
-    assert read_features(*read, noisy, 2) is None
+    assert read_span(SMALL, noisy, 2) is None
 
 
 @pytest.mark.parametrize(("labels", "seed"), [([1, 1, 2], 2), ([0, 0], 0), ([0, 0], 2)])
@@ -99,5 +103,5 @@ def test_images_of_one_label_come_back_and_would_not_by_the_gradients_alone(
         return float(mse(found.images[order], victim.images).max())
 
     assert worst() < 1e-10
-    monkeypatch.setattr(least_squares, "read_features", lambda *args: None)
+    monkeypatch.setattr(least_squares, "read_span", lambda *args: None)
     assert worst() > 1e-3

@@ -32,6 +32,12 @@ def matching_of(victim: Victim, **changes: Any) -> Matching:
     return Matching(SMALL, victim.params, victim.gradients, batch, weight, **changes)
 
 
+def slopes(residual: GradientResidual, x: np.ndarray, step: float) -> np.ndarray:
+    """The Jacobian, by differences."""
+    steps = step * np.eye(len(x))
+    return np.stack([residual.value(x + s) - residual.value(x - s) for s in steps], 1) / (2 * step)
+
+
 def error(images: np.ndarray, victim: Victim) -> float:
     return float(mse(images[match_batch(images, victim.images)], victim.images).max())
 
@@ -52,18 +58,12 @@ def test_the_residual_is_the_distance_and_its_jacobian_the_derivative(
     z = np.concatenate([x[: 3 * 64], logits.ravel()])[np.newaxis]
     assert r @ r == pytest.approx(float(matching.distances(Tensor(z)).data[0]), rel=1e-12)
 
-    jacobian = residual.jacobian(x, np.arange(len(x))).copy()
-    step = 1e-6
-    for unknown in (0, 63, 64, 150, 191, 192, 195, 199):
-        moved = [x.copy(), x.copy()]
-        moved[0][unknown] += step
-        moved[1][unknown] -= step
-        slope = (residual.value(moved[0]) - residual.value(moved[1])) / (2 * step)
-        allowed = 1e-7 * np.abs(jacobian).max()
-        np.testing.assert_allclose(jacobian[:, unknown], slope, rtol=0, atol=allowed)
-    np.testing.assert_allclose(residual.slope(x, r), jacobian.T @ r, atol=1e-12)
-    some = np.array([3, 17, 64, 130, 193, 199])
-    np.testing.assert_allclose(residual.jacobian(x, some), jacobian[:, some], atol=1e-14)
+    jacobian = slopes(residual, x, step=1e-6)
+    np.testing.assert_allclose(residual.slope(x, r), jacobian.T @ r, rtol=1e-5, atol=1e-8)
+    for some in (np.arange(len(x)), np.array([3, 17, 64, 130, 193, 199]), np.array([130])):
+        gram = jacobian[:, some].T @ jacobian[:, some]
+        allowed = 1e-7 * np.abs(gram).max()
+        np.testing.assert_allclose(residual.gram(x, some), gram, rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize("scheme", ["uniform", "default"])

@@ -26,9 +26,10 @@ class Dense:
     def slope(self, x: np.ndarray, r: np.ndarray) -> np.ndarray:
         return self.derivative(x).T @ r
 
-    def jacobian(self, x: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    def gram(self, x: np.ndarray, columns: np.ndarray) -> np.ndarray:
         self.columns.append(len(columns))
-        return self.derivative(x)[:, columns]
+        matrix = self.derivative(x)[:, columns]
+        return matrix.T @ matrix
 
 
 ROSENBROCK = Dense(

@@ -48,9 +48,10 @@ def attack(
             the shared gradient says nothing, 1 / variance where noise was added.
         seed: decides the noise that the attack starts from.
         restarts: how many starts to run, as one batch; the one that ends nearest is returned.
-        method: "lbfgs"; "levenberg-marquardt", which holds the Jacobian whole, (P, n) for P weights
-            and n pixels, and takes batches to the rounding error (restarts run one after the other,
-            until one converges); or "lbfgs+levenberg-marquardt", the one to finish after the other.
+        method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
+            for their Jacobian by the weights, and batches to the rounding error (restarts run one
+            after the other, until one converges); or "lbfgs+levenberg-marquardt", the one to finish
+            after the other.
         settings: how to run it; by default what succeeds most.
         device: "cpu" or "cuda".
         local: the steps of SGD that the client took, if it shared their outcome: then `shared` is

@@ -1,8 +1,8 @@
 """Gradient matching as nonlinear least squares, by Levenberg–Marquardt.
 
 An image has fewer pixels than the network has weights, so the shared gradient overdetermines it,
-and the Jacobian can be held whole. Then tens of iterations do what thousands of L-BFGS's do not:
-they end at the rounding error, for whole batches.
+and one can solve for all n pixels at once, with the (n, n) matrix JᵀJ. Then tens of iterations do
+what thousands of L-BFGS's do not: they end at the rounding error, for whole batches.
 
 Three things that L-BFGS is not told are used on the way. Pixels are in [0, 1]. A label is one of K
 classes: its logits, which would run to infinity, are unknowns only until it is clear which. And
@@ -21,9 +21,10 @@ from dataclasses import replace
 import numpy as np
 
 from tinyleak.attack.evaluate import Evaluator
-from tinyleak.attack.features import FeatureResidual, Features, read_features
+from tinyleak.attack.features import FeatureResidual, read_span
+from tinyleak.attack.last_layer import Places
 from tinyleak.attack.matching import Matching
-from tinyleak.attack.residual import GradientResidual, Places, as_float64, named
+from tinyleak.attack.residual import GradientResidual, as_float64, named
 from tinyleak.backend import Array
 from tinyleak.nn.losses import one_hot, softmax
 from tinyleak.optim import FIRST_DAMPING, Fit, Residual, State, levenberg_marquardt
@@ -154,15 +155,15 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
     favourites: list[Array] = []
     iterations = evaluations = 0
     damping = FIRST_DAMPING
-    features = _features(matching)
+    span = _span(matching)
     weight: float | None = None
     while True:
         gradient = GradientResidual(matching, targets, unsettled)
         x = np.concatenate([pixels, logits[unsettled].ravel()])
         residual: Residual = gradient
-        if features is not None:
-            weight = _feature_weight(gradient, features, x) if weight is None else weight
-            residual = FeatureResidual(gradient, features, weight)
+        if span is not None:
+            weight = _feature_weight(gradient, span, x) if weight is None else weight
+            residual = FeatureResidual(gradient, span, weight)
         inside = np.where(np.arange(len(x)) < size, 1.0, np.inf)
         for step in levenberg_marquardt(
             residual,
@@ -171,9 +172,9 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
             highest=inside,
             damping=damping,
             max_iterations=max_iterations - iterations,
-            goal=goal if features is None else -np.inf,
+            goal=goal if span is None else -np.inf,
         ):
-            fit = step if features is None else _of_gradient_alone(step, gradient, goal)
+            fit = step if span is None else _of_gradient_alone(step, gradient, goal)
             pixels, logits[unsettled] = fit.x[:size], fit.x[size:].reshape(-1, classes)
             yield replace(
                 fit,
@@ -190,7 +191,7 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
                 break
         else:
             # With the features it goes no further; the rest is for the gradients alone.
-            features, settled = None, unsettled[:0]
+            span, settled = None, unsettled[:0]
         labels = favourites[-1][settled]
         targets[settled] = one_hot(labels, classes)
         logits[settled] = CERTAIN * targets[settled]
@@ -207,20 +208,17 @@ def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit
     return replace(fit, value=distance, reason="converged" if distance <= goal else None)
 
 
-def _features(matching: Matching) -> Features | None:
+def _span(matching: Matching) -> Array | None:
     """Read what the features of the batch span, unless some entries of the gradient are unsure."""
     if matching.precision is not None:
         return None
-    params, shared = (
-        named(arrays, matching.model) for arrays in (matching.params, matching.shared)
-    )
-    return read_features(matching.model, params, shared, matching.batch)
+    return read_span(matching.model, named(matching.shared, matching.model), matching.batch)
 
 
-def _feature_weight(gradient: GradientResidual, features: Features, x: Array) -> float:
+def _feature_weight(gradient: GradientResidual, span: Array, x: Array) -> float:
     """Return what makes the features' part of the squared residual `SHARE` times the gradient's."""
     distance = float(np.square(gradient.value(x)).sum())
-    outside = float(np.square(features.outside(gradient.images(x))).sum())
+    outside = float(np.square(FeatureResidual(gradient, span, 1.0).outside(x)).sum())
     return math.sqrt(SHARE * distance / outside) if outside > 0 else 0.0
 
 

@@ -8,16 +8,17 @@ over the batch:
 
 the first since mixed derivatives commute, the second since the loss is linear in the label: the K
 rows of Gᵢ are the gradients that image i would give with each label. Both are reverse mode, many
-directions at once along a leading axis.
+directions at once along a leading axis. The rows of the last layer are not computed at all: what
+they add to JᵀJ is known without (see `last_layer`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyleak.attack.last_layer import LastLayer, Places
 from tinyleak.attack.matching import Matching, Model, parameter_gradients
 from tinyleak.backend import Array, to_numpy
 from tinyleak.grad import grad
@@ -28,8 +29,6 @@ from tinyleak.tensor import Tensor
 
 DIRECTIONS = 16
 """How many directions are differentiated along at once."""
-
-Places = npt.NDArray[np.int64]
 
 
 class GradientResidual:
@@ -42,6 +41,8 @@ class GradientResidual:
         matching: the attack; everything is computed in float64.
         targets: (N, K), the labels of those images whose label is fixed.
         unsettled: (M,) the images whose label is not.
+        last: the network's last layer; None if it is not linear, or its entries of the gradient
+            count differently, and so its rows of J are computed like all others.
     """
 
     def __init__(self, matching: Matching, targets: Array, unsettled: Places) -> None:
@@ -52,7 +53,11 @@ class GradientResidual:
         self._scale = np.full(self._shared.shape, np.sqrt(matching.weight.item()))
         if matching.precision is not None:
             self._scale *= np.sqrt(_flat(matching.precision, model))
-        self._columns = np.empty((0, len(self._shared)))
+        self.last = self._last_layer()
+        apart = () if self.last is None else (self.last.weight, self.last.bias)
+        self._others = [name for name in model.shapes if name not in apart]
+        whose = np.repeat(list(model.shapes), [weight.size for weight in self._params.values()])
+        self._scale_of_others = self._scale[np.isin(whose, self._others)]
         image = np.zeros((1, *model.image_shape))
         target = np.zeros((1, model.classes))
         directions = np.zeros((DIRECTIONS, image.size))
@@ -75,29 +80,31 @@ class GradientResidual:
         by_logits = labels * (by_labels - (labels * by_labels).sum(axis=1, keepdims=True))
         return np.concatenate([by_images.ravel(), by_logits[self.unsettled].ravel()])
 
-    def jacobian(self, x: Array, columns: Places) -> Array:
-        """Return columns of J, (P, k), in memory that the next call uses again."""
+    def moved_features(self, x: Array, columns: Places) -> Array:
+        """Return by how much each of these unknowns moves its image's features: (k, F)."""
+        assert self.last is not None, "the last layer is linear"
+        pixels = columns[columns < self.matching.image_size]
+        moved = self.last.moved(self.images(x), pixels)
+        return np.pad(moved, [(0, len(columns) - len(pixels)), (0, 0)])
+
+    def gram(self, x: Array, columns: Places, moved: Array | None = None) -> Array:
+        """Return JᵀJ for these columns, (k, k).
+
+        Args:
+            x: (n,).
+            columns: (k,), ascending.
+            moved: `moved_features` for them, if that is known.
+        """
         images, labels = self.images(x), self.labels(x)
-        if len(self._columns) < len(columns):
-            self._columns = np.empty((len(columns), len(self._shared)))
-        out = self._columns[: len(columns)]
-        pixels, classes = images[0].size, labels.shape[1]
-        for image in range(len(images)):
-            here = slice(*np.searchsorted(columns, [image * pixels, (image + 1) * pixels]))
-            self._pixel_columns(
-                images[image : image + 1],
-                labels[image : image + 1],
-                columns[here] - image * pixels,
-                out[here],
-            )
-        for place, image in enumerate(self.unsettled):
-            first = len(images) * pixels + place * classes
-            here = slice(*np.searchsorted(columns, [first, first + classes]))
-            (gradients,) = self._by_label(images[image : image + 1])
-            y = labels[image]
-            out[here] = ((np.diag(y) - np.outer(y, y)) @ gradients)[columns[here] - first]
-        out *= self._scale / len(images)
-        return out.T
+        owners, by_labels = self._owners(columns, labels)
+        rows = self._rows(images, labels, columns, owners, by_labels)
+        gram = rows @ rows.T
+        del rows  # the largest array of all
+        if self.last is not None:
+            moved = self.moved_features(x, columns) if moved is None else moved
+            weight = self.matching.weight.item()
+            self.last.add_to(gram, weight, images, labels, owners, moved, by_labels)
+        return gram
 
     def images(self, x: Array) -> Array:
         """Return the images at x: (N, C, H, W)."""
@@ -111,15 +118,47 @@ class GradientResidual:
         labels[self.unsettled] = softmax(Tensor(logits)).data
         return labels
 
-    def _pixel_columns(self, image: Array, label: Array, pixels: Places, out: Array) -> None:
-        """Fill (k, P) with N times the derivative of the gradient by these pixels of an image."""
-        directions = np.zeros((DIRECTIONS, image.size))
-        for start in range(0, len(pixels), DIRECTIONS):
-            some = pixels[start : start + DIRECTIONS]
-            directions[:] = 0.0
-            directions[np.arange(len(some)), some] = 1.0
-            (moved,) = self._along(image, label, directions)
-            out[start : start + len(some)] = moved[: len(some)]
+    def _last_layer(self) -> LastLayer | None:
+        if self.matching.precision is not None:
+            return None
+        try:
+            return LastLayer(self.matching.model, self._params, self.matching.batch)
+        except ValueError:
+            return None
+
+    def _owners(self, columns: Places, labels: Array) -> tuple[Places, Array]:
+        """Return which image each unknown belongs to, (k,), and how it moves its label, (k, K)."""
+        classes, size = labels.shape[1], self.matching.image_size
+        by_labels = np.zeros((len(columns), classes))
+        first = int(np.searchsorted(columns, size))
+        places, kinds = np.divmod(columns[first:] - size, classes)
+        images = self.unsettled[places]
+        y = labels[images]
+        by_labels[first:] = y * (np.eye(classes)[kinds] - y[np.arange(len(y)), kinds][:, None])
+        each = size // self.matching.batch
+        return np.concatenate([columns[:first] // each, images]), by_labels
+
+    def _rows(
+        self, images: Array, labels: Array, columns: Places, owners: Places, by_labels: Array
+    ) -> Array:
+        """Return the columns of J as rows, but for the last layer's share of them: (k, P′)."""
+        out = np.empty((len(columns), len(self._scale_of_others)))
+        pixels = images[0].size
+        for image in range(len(images)):
+            its = np.flatnonzero(owners == image)
+            its_pixels = its[columns[its] < images.size]
+            its_logits = its[len(its_pixels) :]
+            one = images[image : image + 1]
+            for start in range(0, len(its_pixels), DIRECTIONS):
+                some = its_pixels[start : start + DIRECTIONS]
+                directions = np.zeros((DIRECTIONS, pixels))
+                directions[np.arange(len(some)), columns[some] - image * pixels] = 1.0
+                (moved,) = self._along(one, labels[image : image + 1], directions)
+                out[some] = moved[: len(some)]
+            if len(its_logits):
+                out[its_logits] = by_labels[its_logits] @ self._by_label(one)[0]
+        out *= self._scale_of_others / len(images)
+        return out
 
     def _gradient_of(self, images: Tensor, targets: Tensor) -> Tensor:
         """The gradient by all weights: (P,)."""
@@ -134,7 +173,7 @@ class GradientResidual:
         return by_images, by_targets
 
     def _along_of(self, image: Tensor, target: Tensor, directions: Tensor) -> Tensor:
-        """The derivative of one image's gradient along each of R directions: (R, P)."""
+        """The derivative of one image's gradient along each of R directions: (R, P′)."""
         rows = directions.shape[0]
         params = self._copies(rows)
         images = broadcast_to(image, shape=(rows, *image.shape))
@@ -142,16 +181,16 @@ class GradientResidual:
         loss = sum(cross_entropy(self.matching.model(params, images), targets))
         (by_images,) = grad(loss, [images])
         along = sum(by_images * reshape(directions, images.shape))
-        return _rows(list(grad(along, list(params.values()))))
+        return _side_by_side(grad(along, [params[name] for name in self._others]))
 
     def _by_label_of(self, image: Tensor) -> Tensor:
-        """The gradient that one image gives with each label: (K, P)."""
+        """The gradient that one image gives with each label: (K, P′)."""
         classes = self.matching.model.classes
         images = broadcast_to(image, shape=(classes, *image.shape))
         targets = Tensor(np.eye(classes)[:, np.newaxis])
         params = self._copies(classes)
         found = parameter_gradients(self.matching.model, params, images, targets)
-        return _rows(list(found.values()))
+        return _side_by_side([found[name] for name in self._others])
 
     def _copies(self, rows: int) -> dict[str, Tensor]:
         """R copies of the weights, whose gradients are kept apart."""
@@ -175,6 +214,6 @@ def _flat(arrays: Mapping[str, Array], model: Model) -> Array:
     return np.concatenate([array.ravel() for array in named(arrays, model).values()])
 
 
-def _rows(parts: list[Tensor]) -> Tensor:
-    """Put the gradients by all weights, (R, …) each, side by side: (R, P)."""
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Put the gradients by weights, (R, …) each, into rows: (R, P′)."""
     return concatenate([reshape(part, (part.shape[0], -1)) for part in parts], axis=1)

@@ -1,4 +1,4 @@
-"""Levenberg–Marquardt: nonlinear least squares by a Jacobian that is held whole.
+"""Levenberg–Marquardt: nonlinear least squares, by solving a linear one again and again.
 
 Gradient matching is a sum of squares ‖r(x)‖², which L-BFGS does not know. Near a solution, with
 J = ∂r/∂x, it is ‖r + J s‖² for a step s, and the smallest of that is where
@@ -9,9 +9,9 @@ With λ = 0 that is Gauss and Newton's step, which converges quadratically where
 vanish. A larger λ makes the step shorter and turns it downhill (Levenberg 1944, Marquardt 1963): λ
 falls when a step succeeded and rises when it did not, which is all the line search there is.
 
-An iteration costs one Jacobian, m·n² operations for JᵀJ and ⅔·n³ to solve: much more than one of
-L-BFGS, which pays where tens are enough in place of thousands. Unknowns that are held at a bound
-cost nothing.
+An iteration costs one JᵀJ, about m·n² operations, and ⅓·n³ for its Cholesky factor: much more than
+one of L-BFGS, which pays where tens are enough in place of thousands. Unknowns that are held at a
+bound cost nothing.
 
 Lesson: lessons/11_batches.py
 """
@@ -19,6 +19,7 @@ Lesson: lessons/11_batches.py
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
@@ -43,7 +44,7 @@ PATIENCE = 10
 
 
 class Residual(Protocol):
-    """What is to be made small: r, (m,), as a function of x, (n,), and its Jacobian J = ∂r/∂x."""
+    """What is to be made small: r, (m,), as a function of x, (n,), whose Jacobian is J = ∂r/∂x."""
 
     def value(self, x: Array) -> Array:
         """Return r(x), (m,)."""
@@ -51,8 +52,8 @@ class Residual(Protocol):
     def slope(self, x: Array, r: Array) -> Array:
         """Return Jᵀr, (n,), for the r that `value` returned at x."""
 
-    def jacobian(self, x: Array, columns: npt.NDArray[np.int64]) -> Array:
-        """Return these columns of J, (m, k); best laid out by columns, as a (k, m) transposed."""
+    def gram(self, x: Array, columns: npt.NDArray[np.int64]) -> Array:
+        """Return JᵀJ for these k columns of J alone: (k, k), which the caller may write to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Fit:
         gradient_norm: the largest component of ∂‖r‖²/∂x, in magnitude, at the iterate before.
         damping: the λ with which the next step will be tried.
         iterations: steps made so far.
-        evaluations: residuals computed so far; each iteration has a Jacobian besides.
+        evaluations: residuals computed so far; each iteration has a JᵀJ besides.
         reason: None while it runs, then "converged" (the goal is reached), "stationary" (the
             gradient has all but vanished elsewhere), "stalled" (no step leads lower, or none by
             enough), "non-finite" (the start is) or "out of iterations".
@@ -98,7 +99,7 @@ def levenberg_marquardt(
     the others are cut off where they would leave: a projected step, taken if it leads lower.
 
     Args:
-        residual: r, Jᵀr and columns of J.
+        residual: r, Jᵀr and JᵀJ.
         start: (n,), float64 or float32, of the array module that is to do the work.
         lowest: no unknown may be less; one bound for all, or (n,).
         highest: no unknown may be more, likewise.
@@ -203,8 +204,7 @@ class _Descent:
     ) -> tuple[Array, Array] | None:
         """Raise λ until a step leads lower; return where it leads, and the residual there."""
         xp: Any = array_module(x)
-        matrix = self.residual.jacobian(x, free)
-        gram = matrix.T @ matrix
+        gram = self.residual.gram(x, free)
         diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
         undamped = diagonal.copy()
         scale = xp.maximum(undamped, FLOOR * undamped.max())
@@ -229,7 +229,7 @@ def _bounded_step(gram: Array, slope: Array, low: Array, high: Array) -> Array:
     What a step would take across a bound is put on it, and the rest is solved for again.
     """
     xp: Any = array_module(slope)
-    step = xp.linalg.solve(gram, -slope)
+    step = _solve(gram, -slope)
     crossing = (step < low) | (step > high)
     held = xp.zeros(len(slope), dtype=bool)
     for _ in range(MOST_HELD):
@@ -239,9 +239,19 @@ def _bounded_step(gram: Array, slope: Array, low: Array, high: Array) -> Array:
         step = xp.where(held, step.clip(low, high), step)
         inside, outside = xp.flatnonzero(~held), xp.flatnonzero(held)
         pull = slope[inside] + gram[xp.ix_(inside, outside)] @ step[outside]
-        step[inside] = xp.linalg.solve(gram[xp.ix_(inside, inside)], -pull)
+        step[inside] = _solve(gram[xp.ix_(inside, inside)], -pull)
         crossing = ~held & ((step < low) | (step > high))
     return step.clip(low, high)
+
+
+def _solve(matrix: Array, right: Array) -> Array:
+    """Solve a symmetric system: by Cholesky, or by LU if rounding has left it indefinite."""
+    if isinstance(matrix, np.ndarray):
+        from scipy.linalg import cho_factor, cho_solve
+
+        with suppress(np.linalg.LinAlgError):
+            return cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
+    return array_module(matrix).linalg.solve(matrix, right)
 
 
 def _bound(bound: npt.ArrayLike, start: Array) -> Array:
