@@ -41,10 +41,18 @@ class Cells:
         """Return the cell of that name: from its file, or computed now and kept."""
         if not self._path(name).exists():
             print(name, file=sys.stderr, flush=True)
-            write_arrays(self._path(name), **compute())
+            self.put(name, compute())
         cell = self.peek(name)
         assert cell is not None, "it has just been written"
         return cell
+
+    def put(self, name: str, cell: Cell) -> None:
+        """Keep a cell under that name, in place of what was there."""
+        write_arrays(self._path(name), **cell)
+
+    def drop(self, name: str) -> None:
+        """Forget the cell of that name, if it is there."""
+        self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{re.sub(r'[^A-Za-z0-9.+-]+', '_', name)}.npz"

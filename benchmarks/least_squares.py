@@ -6,7 +6,8 @@
 
 A client is N random MNIST digits and a LeNet that has just been initialised. The labels are read
 off its gradient first; the attack starts from noise. Each attack runs in a process of its own, so
-that its memory can be told, and leaves a file: what is there is not computed again.
+that its memory can be told, and leaves a file: what is there is not computed again. After each
+iteration it also keeps what it has reached, for the report in case it is stopped.
 
 The gradient has 13,426 numbers and a digit 784, so 17 digits at most are determined by counting.
 Seconds are of processor time on one thread.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import process_time
 
@@ -65,8 +66,9 @@ def run(
     restarts: int,
     iterations: int,
     method: Method = "levenberg-marquardt",
+    keep: Callable[[Cell], None] = lambda cell: None,
 ) -> Cell:
-    """Attack one client, and return what came of it and how."""
+    """Attack one client, and return what came of it and how; keep what it reaches on the way."""
     images = random_batch(data, batch, seed)
     client = simulate(MODEL, *images, seed=seed, scheme=SCHEMES[init])
     labels = infer_labels(MODEL, client.params, client.gradients, batch).labels
@@ -80,6 +82,15 @@ def run(
         seconds.append(process_time() - began)
         distances.append(progress.distance)
         errors.append(mse(found, client.images))
+        keep(
+            {
+                "mse": errors[-1],
+                "images": found.astype(np.float32),
+                "iterations": np.array(len(errors) - 1),
+                "distance": np.array(distances[-1]),
+                "seconds": np.array(seconds[-1]),
+            }
+        )
         if seconds[-1] > LIMIT:
             raise KeyboardInterrupt
 
@@ -116,6 +127,26 @@ def run(
 def name_of(batch: int, init: str, seed: int) -> str:
     """Return the name of an attack's cell."""
     return f"N={batch} {init} {seed}"
+
+
+def reached_name(batch: int, init: str, seed: int) -> str:
+    """Return the name of the cell with what an attack has reached that is not at its end."""
+    return f"{name_of(batch, init, seed)} reached"
+
+
+def unfinished(cells: Cells, points: Sequence[tuple[int, str, int]]) -> str:
+    """Return a line for each attack that was stopped: how far it was."""
+    lines = []
+    for point in points:
+        cell = cells.peek(reached_name(*point))
+        if cell is not None and cells.peek(name_of(*point)) is None:
+            lines.append(
+                f"{name_of(*point)}: stopped after {int(cell['iterations'])} iterations and "
+                f"{float(cell['seconds']):.0f} s, at a distance of {float(cell['distance']):.0e}; "
+                f"{int((cell['mse'] < EXACT).sum())} images exact, largest MSE "
+                f"{cell['mse'].max():.0e}, median {np.median(cell['mse']):.0e}"
+            )
+    return "\n".join(lines)
 
 
 def success_table(cells: Cells, points: Sequence[tuple[int, str, int]]) -> str:
@@ -208,10 +239,10 @@ def main() -> int:
         batch, init, seed = int(options.one[0]), options.one[1], int(options.one[2])
         data = mnist(options.data_dir, options.quick)
         iterations = 2 if options.quick else 200
-        cells.get(
-            name_of(batch, init, seed),
-            lambda: run(data, batch, init, seed, options.restarts, iterations),
-        )
+        reached = reached_name(batch, init, seed)
+        compute = partial(run, data, batch, init, seed, options.restarts, iterations)
+        cells.get(name_of(batch, init, seed), partial(compute, keep=partial(cells.put, reached)))
+        cells.drop(reached)
         return 0
     points = points_of(options)
     for batch, init, seed in points:
@@ -222,6 +253,7 @@ def main() -> int:
             command += ["--data-dir", str(options.data_dir)] if options.data_dir else []
             subprocess.run(command, check=True)
     print(success_table(cells, points))
+    print(unfinished(cells, points))
     if not options.quick:
         draw(mnist(options.data_dir, options.quick), cells)
     return 0
