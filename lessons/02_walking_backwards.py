@@ -169,6 +169,7 @@ def gradients(y, xs):
 
 
 assert gradients(c, [a]) == [4.0], "right at last"
+assert gradients(a * b + b, [b]) == [a.data + 1], "two effects, added up"
 
 # %% [markdown]
 # Every tensor is visited once now, however often it is used.

@@ -5,7 +5,7 @@
 #
 # Add a row of three numbers to a table of four lines. NumPy does not complain that the shapes
 # differ. It adds the row to every line, as if it had been copied four times. This is called
-# **broadcasting**, and every network relies on it: the same bias is added for every image.
+# **broadcasting**, and every network relies on it.
 #
 # The copying is part of the computation, so it needs its own rule for walking backwards. Forget it,
 # and the gradient has the wrong shape. If you are lucky, that is an error. This lesson is about the
@@ -22,13 +22,14 @@ rng = np.random.default_rng(3)
 # %% [markdown]
 # ## Where one gets stuck
 #
-# Take a table `x` of four lines, three numbers in each, and one bias for each column. We want the
-# bias with which the columns come out right on average. A loss says how wrong we are:
+# Take a table `x` of four lines, three numbers in each. To each column we add one number, called
+# its **bias**. We want the bias with which the columns come out right on average. A **loss** says
+# how wrong we are, when `t` would be right:
 #
 # $L = ∑ (x + b - t)^2$, so $∂L/∂(x + b) = 2(x + b - t)$.
 #
 # Lesson 2's rule for `add` is "pass `g` on to both inputs". So the gradient by `b` is that same
-# table, and we step against it. We write the bias as a table with one line, as one does:
+# table, and we step against it. We write the three biases as a table with one line, as one does:
 
 # %%
 x, t = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
@@ -154,10 +155,14 @@ assert are_adjoint(
     lambda x: np.broadcast_to(x, (5, 4, 3)), lambda y: sum_to(y, (4, 1)), (4, 1), (5, 4, 3)
 )
 assert are_adjoint(np.transpose, np.transpose, (4, 3), (3, 4))
-assert are_adjoint(lambda x: np.pad(x, 2), lambda y: y[2:-2], (6,), (10,)), "padding and cropping"
+assert are_adjoint(lambda x: np.pad(x, 2), lambda y: y[2:-2], (6,), (10,)), "pad and crop"
 
-# Would the test notice? Averaging looks much like adding up.
-assert not are_adjoint(lambda x: np.broadcast_to(x, (4, 3)), lambda y: y.mean(axis=0), (3,), (4, 3))
+
+def average(y):  # Would the test notice? Averaging looks much like adding up.
+    return y.mean(axis=0)
+
+
+assert not are_adjoint(lambda x: np.broadcast_to(x, (4, 3)), average, (3,), (4, 3))
 
 # %% [markdown]
 # And the partner of the partner is the map itself. So copying and adding up are each other's rule.

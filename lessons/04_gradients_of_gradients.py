@@ -238,11 +238,11 @@ print("the truth:   ", np.round(whole.data, 2))
 assert not np.allclose(cut.data, whole.data) and np.abs(cut.data).min() > 0.01
 
 # %% [markdown]
-# An attack with such a gradient walks a little off downhill, gets slower and slower, and nobody
-# knows why. So: check each operation to the order at which you use it, and one more. tinyleak's
-# check sees through the same mistake, and says what it saw. An operation of tinyleak is made of a
-# function on arrays and a rule. (`xp` is the library of the arrays: NumPy, or its counterpart on a
-# GPU. A function with an argument `out` may write its result there, to save memory.)
+# An attack that follows such a gradient does not walk straight downhill, and nothing tells it so.
+# So check each operation to the order at which you use it, and one more. tinyleak's check sees
+# through the same mistake, and says what it saw. An operation of tinyleak is made of a function on
+# arrays and a rule. (`xp` is the library of the arrays: NumPy, or its counterpart on a GPU. A
+# function with an argument `out` may write its result there, to save memory.)
 
 
 # %%
@@ -308,8 +308,8 @@ assert np.allclose(guess, secret, atol=1e-5), "the secret is out"
 # than small steps (lesson 7).
 #
 # The real things are [`tinyleak/grad.py`](../tinyleak/grad.py), which you know by now, and
-# [`tinyleak/check.py`](../tinyleak/check.py). Every operation of tinyleak passes that check to
-# order three.
+# [`tinyleak/check.py`](../tinyleak/check.py). The tests put every operation of tinyleak through
+# that check, to order three.
 #
 # ## Exercise
 #

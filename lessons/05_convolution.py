@@ -3,11 +3,11 @@
 #
 # *How does a network look at a picture, and who differentiates that?*
 #
-# A small window slides over the picture. At each place the same few weights are multiplied with
-# what the window shows, and the products are added up. This is called a **convolution**. In this
-# lesson we write it as a copy and one matrix product. The rule of a copy is known from lesson 3,
-# and that of a matrix product is one line. So the gradient of a convolution, and the gradient of
-# its gradient, come for nothing.
+# A small window slides over the picture. At each place the same few numbers, the **weights**, are
+# multiplied with what the window shows, and the products are added up. This is called a
+# **convolution**. In this lesson we write it as a copy and one matrix product. The rule of a copy
+# is known from lesson 3, and that of a matrix product is one line. So the gradient of a
+# convolution, and the gradient of its gradient, come for nothing.
 
 # %%
 import textwrap
@@ -101,8 +101,8 @@ plt.show()
 # Now in earnest. A network has more of everything:
 #
 # - a **batch** of N pictures at once;
-# - each with C **channels**, such as red, green and blue, or what the layer before found. A window
-#   then shows C · k · k numbers;
+# - each with C **channels**, such as red, green and blue, or what the convolution before found. A
+#   window then shows C · k · k numbers;
 # - O kernels, each with its own question. Each makes one channel of the result;
 # - a **stride** s: the window moves s pixels at a time. With 2 the result has half the size;
 # - **padding** p: a frame of p zeros around the picture, so that windows can begin outside of it.
@@ -211,8 +211,8 @@ check_gradients(
 # %% [markdown]
 # How many windows does a pixel send its number to? Unfold a picture of ones, and fold it again. The
 # network of the next lesson looks at a picture through exactly these windows, of 5 × 5 with a
-# stride of 2. Inside, a pixel is seen four, six or nine times, at the border less often. None is
-# missed, and the attack will be glad of that.
+# stride of 2. Inside, a pixel is seen four, six or nine times, at the right and the lower border
+# less often. None is missed, and the attack will be glad of that.
 
 # %%
 ones = np.ones((1, 1, 12, 12))
@@ -292,8 +292,8 @@ assert not np.allclose((rows @ wrong_one)[:, 0].reshape(7, 7), slow)
 #
 # The real things are [`tinyleak/ops/window.py`](../tinyleak/ops/window.py), with the pair, and
 # `conv2d` in [`tinyleak/nn/layers.py`](../tinyleak/nn/layers.py), which has no rule. There the
-# channels stand last, so that the C numbers of a pixel lie side by side in memory. That makes the
-# copy faster, and changes no number.
+# channels stand last, so that the C numbers of a pixel lie side by side in memory and are copied in
+# one go. That changes no number.
 #
 # ## Exercise
 #

@@ -4,8 +4,8 @@
 # *How does a network turn a picture into a guess, and how do we tell it how wrong it is?*
 #
 # Here everything so far comes together: tensors, `grad`, convolutions. We build the network of the
-# paper that this project is about, teach it to read digits in a few seconds, and see it fail to
-# learn for a reason that is worth knowing. In lesson 8 we turn around and attack it.
+# paper that this project is about, and teach it to read digits in a few seconds. Then we see it
+# fail to learn, for a reason that is worth knowing. In lesson 8 we turn around and attack it.
 
 # %%
 import matplotlib.pyplot as plt
@@ -66,6 +66,7 @@ for name, array in start.items():
     print(f"{name:<14} {str(array.shape):<16} {array.size:>5}")
 print("numbers to learn:", sum(array.size for array in start.values()))
 assert start["fc.0.weight"].shape == (10, 588)
+assert all(np.abs(array).max() <= 0.5 for array in start.values())
 
 
 def as_tensors(arrays):
@@ -234,6 +235,7 @@ plt.show()
 
 # %%
 small_start = model.init(np.random.default_rng(0), "default")
+assert 0.057 < np.abs(small_start["body.2.weight"]).max() < 0.058
 still, flat = train(small_start, steps=300)
 accuracy = right_answers(still).mean()
 print(f"after 300 steps the loss is {np.mean(flat[-50:]):.3f}, and {accuracy:.0%} are right")

@@ -85,7 +85,8 @@ for ax, stage in zip(axes.flat, stages, strict=True):
 plt.show()
 
 # %% [markdown]
-# There it is. And it does not merely look like a 7. It is *this* 7, pixel by pixel.
+# There it is. And it does not merely look like the client's digit. It *is* that digit, pixel by
+# pixel.
 
 # %%
 last = states[-1].x[0]
@@ -162,9 +163,9 @@ assert np.square(found.images - truth).mean() < 1e-14 and found.labels[0] == lab
 # %% [markdown]
 # ## Where one gets stuck
 #
-# The attacker gets the weights from somewhere, perhaps in a file. Suppose that the file keeps the
-# weights of a convolution in another order, and the attacker swaps the first two axes of the second
-# one. There, 12 channels go in and 12 come out. Everything fits.
+# The attacker gets the weights from somewhere, perhaps in a file. Suppose that the file keeps those
+# of the second convolution in another order: the first two axes are swapped. There, 12 channels go
+# in and 12 come out. So everything fits.
 
 # %%
 right_weights = weights
@@ -219,9 +220,21 @@ print(f"right weights: distance {value:.1f}, slope {slope:.1f}")
 assert value < 1e-20 and slope < 1e-9
 
 # %% [markdown]
-# It is the same test for a loss that was divided by two, a network without one of its layers, or a
-# label that was counted from one.
-#
+# It is the same test for a loss that was divided by two, or a label that was counted from one:
+
+# %%
+right_gradient = shared
+one_too_many = Tensor(one_hot((label + 1) % 10, 10))
+shared = [Tensor(g.data / 2) for g in right_gradient]
+halved, _ = at_the_truth()
+shared = [Tensor(g.data) for g in gradient(Tensor(truth), one_too_many)]
+miscounted, _ = at_the_truth()
+shared = right_gradient
+print(f"half the loss:  distance {halved:.1f}")
+print(f"the next label: distance {miscounted:.1f}")
+assert min(halved, miscounted) > 1
+
+# %% [markdown]
 # ## What to remember
 #
 # - A gradient is a system of equations for the data that it was made from. Here there are enough of

@@ -50,8 +50,8 @@ clients = [make_client(seed) for seed in range(100)]
 #
 # ## A hundred times the paper's recipe
 #
-# The paper's code is the attack of lesson 8 in **float32** (numbers with about 7 digits), and with
-# L-BFGS that always takes the full step, without a line search. tinyleak keeps that recipe under
+# The paper's code is the attack of lesson 8 in **float32**, numbers with about 7 digits. And its
+# L-BFGS always takes the full step, without a line search. tinyleak keeps that recipe under
 # the name `Settings.paper()`. One outer step is 20 steps of L-BFGS; 20 of them are enough here.
 #
 # When has an attack succeeded? If the mean squared error of the image is below $10^{-3}$ and the
@@ -90,7 +90,7 @@ for panel, one, good in zip(axes.flat, found, recovered, strict=True):
     panel.imshow(one.images[0, 0], cmap="gray", vmin=0, vmax=1)
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set(color="0.7" if good else "#D55E00", linewidth=1 if good else 2.5)
-figure.suptitle("A hundred attacks by the paper's recipe; a red frame is a failure", fontsize=10)
+figure.suptitle("A hundred attacks by the paper's recipe; framed in orange: failures", fontsize=10)
 plt.show()
 
 # %% [markdown]
@@ -120,6 +120,7 @@ low, high = wilson(recovered.sum(), 100)
 print(f"the true probability of success is likely between {low:.0%} and {high:.0%}")
 assert np.allclose((low, high), wilson_interval(int(recovered.sum()), 100), rtol=1e-6)
 assert high - low > 0.1, "a hundred attacks are not many"
+assert wilson(9, 10)[0] < 0.6, "and ten are few"
 
 # %% [markdown]
 # Whoever tells you "it works 90 % of the time" after ten attacks knows next to nothing.
@@ -189,6 +190,7 @@ unchecked = np.array(again[0].distances)
 checked = np.array(searched[failed[0]].distances)
 assert (np.diff(unchecked) > 0).any(), "without a line search the distance rises"
 assert (np.diff(checked) <= 0).all(), "with it, never"
+assert unchecked[-1] > 0.01 * unchecked[0] and checked[-1] < 1e-6 * checked[0]
 
 figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
 axes.semilogy(unchecked[:120] / unchecked[0], color="#D55E00", label="without a line search")
@@ -198,8 +200,8 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# Without it, the distance first rises: that was the leap. After it, the distance creeps. It falls a
-# little at every step and leads nowhere.
+# Without it, the distance first rises: that was the leap. After it, the distance creeps, and leads
+# nowhere.
 #
 # ## What the precision does
 #

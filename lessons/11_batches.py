@@ -271,7 +271,7 @@ assert distances32[-1] < floor @ floor < 1e-12
 #
 # ## What to remember
 #
-# - A mean forgets the order, and nothing else, as long as there are more numbers than pixels.
+# - A mean forgets the order. Here it forgets nothing else.
 # - If the objective is a sum of squares that can all be zero, use it: the digits double.
 # - The floor of the distance is the square of the error of the data.
 #

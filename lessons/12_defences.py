@@ -71,7 +71,12 @@ for name in clear.gradients:
 # tinyleak writes a defence as a word and a strength: `gaussian:1e-3`, `prune:0.3`, `float16`,
 # `int8`. The last two round. `float16` keeps 11 binary digits of each number. `int8` keeps 255
 # steps between the largest entry of an array and minus that.
-#
+
+# %%
+assert np.finfo(np.float16).nmant + 1 == 11
+assert all(len(np.unique(g)) <= 255 for g in client(7, "int8").gradients.values())
+
+# %% [markdown]
 # ## What the attacker still sees
 #
 # Three clients, ten defences each: thirty attacks. The attacker here is *naive*. It does not know
@@ -170,7 +175,7 @@ for panel, pixels, who in ((axes[0], naive["prune:0.9"][0], "naive"), (axes[1], 
 plt.show()
 
 # %% [markdown]
-# Nothing was hidden at all. The remaining 10 % of the entries are still thousands of exact
+# Nothing was hidden at all. The remaining 10 % of the entries are still more than a thousand exact
 # equations for 784 pixels. The lesson is an old one: **judge a defence by an attacker who knows
 # it.**
 
@@ -178,7 +183,7 @@ plt.show()
 entries = sum(g.size for g in victims[0].gradients.values())
 kept = sum(int((g != 0).sum()) for g in victims[0].gradients.values())
 print(f"{kept} of {entries} entries are left, for {28 * 28} pixels")
-assert kept > 28 * 28
+assert kept > 1000 > 28 * 28
 
 # %% [markdown]
 # ## Where one gets stuck
@@ -253,7 +258,7 @@ for defence, accuracy in price.items():
     print(f"{defence:<14} {accuracy:.1%}")
 assert undefended > 0.9 and abs(price["gaussian:1e-3"] - undefended) < 0.04
 assert 0 < undefended - price["gaussian:1e-2"] < 0.1
-assert price["gaussian:1e-1"] < 0.2, "little better than a guess"
+assert price["gaussian:1e-1"] < 0.3, "little better than a guess"
 
 # %%
 error_of["gaussian:1e-1"] = attack_all("gaussian:1e-1", iterations=50)[1]
@@ -265,18 +270,19 @@ axes.plot(price["prune:0.9"], error_of["prune:0.9"], "s", label="prune:0.9, naiv
 axes.plot(price["prune:0.9"], aware_error, "v", label="prune:0.9, aware attacker")
 for defence in noise:
     place = (price[defence], error_of[defence])
-    axes.annotate(defence, place, xytext=(5, 5), textcoords="offset points", fontsize=8)
+    axes.annotate(defence, place, xytext=(5, 5), textcoords="offset points", fontsize=9)
 axes.set(xlabel="accuracy of the model", ylabel="squared error of the leak", yscale="log")
-axes.set_xlim(0, 1.2)
+axes.set(xlim=(0, 1.2), xticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
 axes.margins(y=0.15)
-axes.legend(fontsize=8)
+axes.legend(fontsize=9)
 plt.show()
 
 # %% [markdown]
 # Good defences are at the top right: little leaks, much is learnt. Noise moves along a curve; you
 # buy safety with accuracy. At variance $10^{-3}$ the error is worse than a black image's, and this
 # task loses next to nothing, but the eye still guesses a 7. At $10^{-2}$ nothing is left to see,
-# and the model reads a few digits in a hundred less. At $10^{-1}$ it learns nothing.
+# and the model reads a few digits in a hundred less. At $10^{-1}$ it learns next to
+# nothing.
 #
 # Why does training bear noise that the attack does not? Because the noise is new at every step, and
 # over 250 steps much of it averages out. The attacker has a single gradient.

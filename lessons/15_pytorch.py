@@ -4,7 +4,7 @@
 # *I train my networks in another framework. Does any of this concern me?*
 #
 # A gradient is a gradient, whoever computes it. In this lesson we write the attack of lesson 8 in
-# PyTorch, line by line beside tinyleak's, and look how many digits agree, and why they stop to.
+# PyTorch, line by line beside tinyleak's. We look how many digits agree, and why they stop to.
 # Then we turn to a gradient of your own, and ask what it would give away. It is the last lesson, so
 # it ends with what to read next.
 #
@@ -197,9 +197,9 @@ for name, path in {"tinyleak": ours, **({"PyTorch": theirs} if torch else {})}.i
 # %% [markdown]
 # ## Without PyTorch
 #
-# These are digits that PyTorch 2.13.0 gave in the cells above, on a CPU and one thread: how long
-# each array of the shared gradient is, the distance at the start and how long its gradient is, and
-# what the middle pixel was after 1, 5, 10 and 20 steps.
+# These are digits that PyTorch 2.13.0 gave in the cells above, on a CPU and one thread. First: how
+# long each array of the shared gradient is. Then the distance at the start, and how long its
+# gradient is. And last the middle pixel after 1, 5, 10 and 20 steps.
 
 # %%
 RECORDED = {
@@ -345,7 +345,7 @@ assert report.recovered_below < 1e-4 and report.hidden_above > 1e-2
 # Where it goes:
 #
 # - Geiping and others, *Inverting Gradients*, 2020 (arXiv 2003.14053): large networks, trained
-#   weights, and a prior for pictures.
+#   weights, and what pictures usually look like.
 # - Zhu and Blaschko, *R-GAP*, 2021 (arXiv 2010.07733): layer by layer, without a minimiser, and
 #   when an architecture determines its input.
 # - And for balance arXiv 2409.19301, which finds that none of the attacks it tested breached a
