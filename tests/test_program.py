@@ -185,6 +185,27 @@ def test_lenets_program_is_short_and_uses_its_buffers_again() -> None:
     assert dead > 0
 
 
+def test_one_graph_has_one_layout() -> None:
+    def layout(program: Program) -> list[int]:
+        """Which piece of memory each instruction writes, numbered as they come."""
+        pieces: dict[int, int] = {}
+        return [
+            pieces.setdefault(id(owner(line.out)), len(pieces)) for line in program.instructions
+        ]
+
+    objective = matching(LeNet(), 1, 1, "float64", stacked=False, known=False)
+    start = np.zeros((1, 794))
+    programs = [trace(objective.value_and_gradient, start, check=False) for _ in range(12)]
+    layouts = [layout(program) for program in programs]
+    assert layouts[1:] == layouts[:-1]
+
+
+def owner(array: np.ndarray) -> np.ndarray:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 # What goes in and what comes out.
 
 

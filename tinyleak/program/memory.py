@@ -96,7 +96,9 @@ def lay_out(
                 place[node], owner[node] = view, owner[node.inputs[0]]
                 last_read[owner[node]] = max(last_read[owner[node]], last_read[node])
                 continue
-        dying = {owner[x] for x in node.inputs if last_read[owner[x]] == now and owner[x] in raw}
+        # In the inputs' order, so that one graph always has one layout.
+        owners = dict.fromkeys(owner[x] for x in node.inputs)
+        dying = [x for x in owners if last_read[x] == now and x in raw]
         heir = _overwritable(node, dying, owner, place)
         if heir is None:
             raw[node], place[node] = memory.claim(node.array)
@@ -121,7 +123,7 @@ def _last_reads(order: Sequence[Node], outputs: Sequence[Node]) -> dict[Node, in
 
 
 def _overwritable(
-    node: Node, dying: set[Node], owner: dict[Node, Node], place: dict[Node, Array]
+    node: Node, dying: Sequence[Node], owner: dict[Node, Node], place: dict[Node, Array]
 ) -> Node | None:
     """The input whose memory an elementwise operation may write its result over, if there is one.
 
