@@ -353,8 +353,8 @@ assert len(program.calls) < eagerly
 #
 # The next cell multiplies their figures by our counts, at one kernel for each call. So it is no
 # measurement of tinyleak. (Sixteen attacks have as many steps as one, so on a GPU as much is sent
-# for them.) Compare it with a *whole* evaluation by tinyleak on a processor alone. That takes 330
-# µs by the README, and `own` on the machine that runs this.
+# for them.) Compare it with a *whole* evaluation by tinyleak on a processor alone. That takes a few
+# hundred µs by the README, and `own` on the machine that runs this.
 
 # %%
 KERNEL, GRAPH, NODE = (2.2, 6.0), 2.5, 0.001  # µs, from the table
