@@ -26,7 +26,8 @@ from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS, Ber
 #
 # A network for text has a list of words, its **vocabulary**. Ours has 500 entries. A frequent word
 # is one entry. A rare word is made of several pieces; `##` says that a piece continues the one
-# before. An entry is called a **token**. So a sentence is a row of numbers from 0 to 499.
+# before. An entry is called a **token**. So a sentence is a row of numbers from 0 to 499. Two more
+# tokens frame it: `[CLS]` stands at its beginning, `[SEP]` at its end.
 
 # %%
 tokenizer = load_tokenizer()

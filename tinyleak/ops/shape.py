@@ -2,6 +2,8 @@
 
 `reshape ⇄ reshape`, `transpose ⇄ transpose`, `pad ⇄ crop`, `concatenate ⇄ split`. Of each pair
 either one is the rule of the other.
+
+Lesson: lessons/03_broadcasting.py
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A launch of one small kernel costs the processor more time than the GPU needs to
 graph launches all of a program's kernels at once. CuPy refuses its cuBLAS products while a stream
 is being captured, so a captured program brings two small matrix products of its own; the matrices
 here are small. The primitives know nothing of this: the calls are exchanged at capture time.
+
+Lesson: lessons/14_a_graph_is_a_program.py
 """
 
 from __future__ import annotations
