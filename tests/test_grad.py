@@ -197,6 +197,18 @@ def test_a_rule_is_not_asked_where_no_input_depends_on_x() -> None:
     np.testing.assert_array_equal(grad(y, [x])[0].data, 2 * ARRAY)
 
 
+def test_a_gradient_that_nobody_asked_for_is_not_computed() -> None:
+    asked = []
+
+    def rule(g: Tensor, out: Tensor, x: Tensor, y: Tensor) -> Any:
+        return lambda: asked.append("x") or 2.0 * g, lambda: asked.append("y") or g
+
+    x, y = Tensor(ARRAY), Tensor(ARRAY)
+    (by_x,) = grad(ops.sum(made_by(rule)(x, y)), [x])
+    np.testing.assert_array_equal(by_x.data, np.full((2, 3), 2.0))
+    assert asked == ["x"]
+
+
 def test_none_from_a_rule_is_no_gradient() -> None:
     x, y = Tensor(ARRAY), Tensor(ARRAY)
     z = made_by(lambda g, out, x, y: (2.0 * g, None))(x, y)

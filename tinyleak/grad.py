@@ -49,8 +49,10 @@ def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tens
         for x, answer in zip(node.inputs, answers, strict=True):
             if answer is None or x not in on_the_way:
                 continue
-            fitted = _undo_broadcasting(answer, x, node.primitive.name)
-            by[x] = add(by[x], fitted) if x in by else fitted
+            gradient = answer if isinstance(answer, Tensor) else answer()
+            if gradient.shape != x.shape:
+                gradient = _undo_broadcasting(gradient, x, node.primitive.name)
+            by[x] = add(by[x], gradient) if x in by else gradient
     return tuple(by[x] if x in by else Tensor(module.zeros(x.shape, dtype=x.dtype)) for x in xs)
 
 
@@ -74,13 +76,13 @@ def topological_order(*results: Node) -> list[Node]:
     seen: set[Node] = set()
     stack = list(reversed(results))
     while stack:
-        node = stack[-1]
-        if node in seen:
+        node = stack.pop()
+        if node in seen or not node.inputs:
             # The second time it is on top, all that lay above it, its inputs, has been listed.
             order[node] = None
-            stack.pop()
         else:
             seen.add(node)
+            stack.append(node)
             stack.extend(reversed(node.inputs))
     return list(order)
 
@@ -96,8 +98,6 @@ def depending_on(xs: Sequence[Tensor], order: list[Tensor]) -> set[Tensor]:
 
 def _undo_broadcasting(answer: Tensor, x: Tensor, name: str) -> Tensor:
     """Sum a gradient over the axes along which its input was broadcast: the adjoint of copying."""
-    if answer.shape == x.shape:
-        return answer
     try:
         return sum_to(answer, shape=x.shape)
     except ValueError:

@@ -21,7 +21,10 @@ from tinyleak.backend import Array, array_module, call_into, to_numpy
 
 TensorLike: TypeAlias = "Tensor | Array | float | int"
 Step: TypeAlias = "Callable[[], object]"
-Rule: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
+Later: TypeAlias = "Callable[[], Tensor]"
+"""A gradient to be computed only if somebody asks for it."""
+Gradients: TypeAlias = "tuple[Tensor | Later | None, ...]"
+Rule: TypeAlias = "Callable[..., Gradients]"
 
 NUMBERS = (bool, int, float)
 
@@ -161,8 +164,12 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
         TypeError: inputs of different floating dtypes, or on different devices.
         ValueError: shapes that the primitive cannot combine.
     """
-    tensors = _as_tensors(inputs)
-    arrays = [tensor._array for tensor in tensors]
+    try:
+        arrays = [tensor._array for tensor in inputs]  # type: ignore[union-attr]
+        tensors: tuple[Tensor, ...] = inputs  # type: ignore[assignment]
+    except AttributeError:
+        tensors = _as_tensors(inputs)
+        arrays = [tensor._array for tensor in tensors]
     try:
         data = operation.forward(array_module(*arrays), *arrays, **params)
     except ValueError as error:
@@ -186,8 +193,9 @@ class Primitive:
     `forward(xp, *arrays, out=None, **params)` computes on raw arrays of the module `xp`, into
     `out` if one is given. The rule `(g, out, *inputs, **params)` takes Tensors (g is the gradient
     of some scalar by `out`) and returns the gradient by each input, built from primitives, or
-    None for an input that has none, such as an index. Where an operation broadcasts, its rule may
-    answer in the broadcast shape: `tinyleak.grad` sums it back.
+    None for an input that has none, such as an index. Instead of a gradient it may return a
+    function that computes it, which is called only if that gradient is asked for. Where an
+    operation broadcasts, its rule may answer in the broadcast shape: `tinyleak.grad` sums it back.
 
     Args:
         forward: the computation; its name is the primitive's name, its docstring the help.
@@ -238,7 +246,7 @@ class Primitive:
             return [call_into(xp, self.function, *arrays, out=out)]
         return [partial(self.forward, xp, *arrays, out=out, **params)]
 
-    def gradients(self, g: Tensor, out: Tensor) -> tuple[Tensor | None, ...]:
+    def gradients(self, g: Tensor, out: Tensor) -> Gradients:
         """Return the gradients by the inputs of `out`, given the gradient `g` by `out`.
 
         Raises:

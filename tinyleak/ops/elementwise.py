@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from tinyleak.backend import Array, call_into, error_function
-from tinyleak.tensor import Step, Tensor, TensorLike, as_tensor, library_primitive, primitive
+from tinyleak.tensor import Later, Step, Tensor, TensorLike, as_tensor, library_primitive, primitive
 
 add = library_primitive("add", "`a + b`.")
 
@@ -25,24 +25,24 @@ subtract = library_primitive("subtract", "`a − b`.")
 
 
 @subtract.rule
-def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    return g, -g
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Later]:
+    return g, lambda: -g
 
 
 multiply = library_primitive("multiply", "`a · b`.")
 
 
 @multiply.rule
-def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    return g * b, g * a
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Later, Later]:
+    return lambda: g * b, lambda: g * a
 
 
 divide = library_primitive("divide", "`a / b`.")
 
 
 @divide.rule
-def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    return g / b, -g * out / b
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Later, Later]:
+    return lambda: g / b, lambda: -g * out / b
 
 
 negate = library_primitive("negative", "`−x`.")

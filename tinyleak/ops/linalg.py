@@ -7,7 +7,7 @@ from typing import Any
 
 from tinyleak.backend import Array, call_into, shares_memory
 from tinyleak.ops.shape import reshape, swap_last_axes
-from tinyleak.tensor import Step, Tensor, primitive
+from tinyleak.tensor import Later, Step, Tensor, primitive
 
 
 @primitive()
@@ -24,8 +24,8 @@ def _(xp: Any, a: Array, b: Array, out: Array) -> list[Step]:
 
 
 @matmul.rule
-def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    return g @ swap_last_axes(b), swap_last_axes(a) @ g
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Later, Later]:
+    return lambda: g @ swap_last_axes(b), lambda: swap_last_axes(a) @ g
 
 
 @primitive()
