@@ -22,7 +22,7 @@ from tinyleak.backend import Array, array_module
 from tinyleak.grad import grad
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.ops import broadcast_to, inner, reshape, sqrt, sum
-from tinyleak.tensor import Tensor
+from tinyleak.tensor import Tensor, as_tensor
 
 FLAT = 1e-3
 """A difference between neighbouring pixels, of a range of 1, that counts as hardly any."""
@@ -204,7 +204,8 @@ class Matching:
         distance, weight = self._unweighted(z), Tensor(self.weight)
         # Half the distance has differences for derivatives, without a factor of 2; that and the
         # weight are then multiplied with once, at the end, and not with every parameter's.
-        (gradient,) = grad(sum(distance * 0.5), [z])
+        half = broadcast_to(as_tensor(0.5, like=distance), shape=distance.shape)
+        (gradient,) = grad(distance, [z], half)
         return distance * weight, gradient * (2.0 * reshape(weight, (*weight.shape, 1)))
 
 

@@ -9,7 +9,7 @@ Lesson: lessons/03_broadcasting.py
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from tinyleak.backend import Array, call_into, largest_into
@@ -39,7 +39,7 @@ def sum_to(xp: Any, x: Array, out: Array | None = None, *, shape: tuple[int, ...
     """`x` summed over every axis along which `shape` would broadcast to it."""
     axes, kept = _summed_axes(x.shape, tuple(shape))
     if out is None:
-        return xp.sum(x, axis=axes, keepdims=True).reshape(shape)
+        return x.sum(axis=axes, keepdims=True).reshape(shape)
     xp.sum(x, axis=axes, keepdims=True, out=out.reshape(kept))
     return out
 
@@ -57,6 +57,7 @@ def _(xp: Any, x: Array, out: Array, *, shape: tuple[int, ...]) -> list[Step]:
     return [partial(xp.sum, x, axis=axes, keepdims=True, out=out.reshape(kept))]
 
 
+@cache
 def _summed_axes(
     shape: tuple[int, ...], target: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -6,21 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from tinyleak.backend import Array, array_module
+from tinyleak.backend import Array
 from tinyleak.tensor import PRIMITIVES, Primitive
+
+NONE: dict[str, Any] = {}
 
 
 class Node:
     """One operation of a program, or one of its inputs or constants.
 
     Attributes:
+        name: the name of the operation, or "input" or "constant".
         primitive: the operation; None for an input or a constant.
         inputs: the nodes it reads.
         params: its static parameters.
         array: for an input or constant its value; else an array of the shape, dtype and order of
             axes that its value should have in memory.
         constant: whether it is the same in every run.
-        name: the name of the operation, or "input" or "constant".
         shape: the shape of its value.
     """
 
@@ -28,20 +30,19 @@ class Node:
 
     def __init__(
         self,
+        name: str,
         array: Array,
         primitive: Primitive | None = None,
         inputs: tuple[Node, ...] = (),
-        params: dict[str, Any] | None = None,
-        *,
-        constant: bool = False,
+        params: dict[str, Any] = NONE,
     ) -> None:
+        self.name = name
         self.array = array
         self.primitive = primitive
         self.inputs = inputs
-        self.params = params or {}
-        self.constant = constant
+        self.params = params
+        self.constant = name == "constant"
         self.shape = array.shape
-        self.name = primitive.name if primitive else "constant" if constant else "input"
 
 
 Rewrite: TypeAlias = "Callable[[Graph, Node], Node | None]"
@@ -70,7 +71,7 @@ class Graph:
         if array.size == 1:
             # Spelled out, since 0.0 and −0.0 are equal but not the same.
             key = ("constant", array.shape, array.dtype.str, repr(array.item()))
-        return self._known.setdefault(key, Node(array, constant=True))
+        return self._known.setdefault(key, Node("constant", array))
 
     def add(
         self, primitive: Primitive | str, inputs: Iterable[Node], array: Array, **params: Any
@@ -84,19 +85,12 @@ class Graph:
         if known is not None:
             self.merged += 1
             return known
-        node = self._known[key] = self._simplest(Node(array, primitive, inputs, params))
-        return node
-
-    def _simplest(self, node: Node) -> Node:
-        """Return what a node can be replaced with, or itself."""
-        names = tuple([x.name for x in node.inputs])
-        if node.primitive is not None and set(names) == {"constant"}:
-            arrays = [x.array for x in node.inputs]
-            module = array_module(*arrays)
-            return self.constant(node.primitive.forward(module, *arrays, **node.params))
-        for rewrite in self.candidates(node.name, names):
+        node = Node(primitive.name, array, primitive, inputs, params)
+        for rewrite in self.candidates(node.name, tuple([x.name for x in inputs])):
             simpler = rewrite(self, node)
             if simpler is not None:
                 self.applied[rewrite] += 1
-                return simpler
+                node = simpler
+                break
+        self._known[key] = node
         return node

@@ -5,6 +5,7 @@ Lesson: lessons/14_a_graph_is_a_program.py
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -35,16 +36,15 @@ class Memory:
     def __init__(self, module: Any) -> None:
         self.module = module
         self.total = 0
-        self._free: list[Array] = []
+        self._free: defaultdict[int, list[Array]] = defaultdict(list)
 
     def claim(self, like: Array) -> tuple[Array, Array]:
         """Return raw memory, and an array over it of the shape and axis order of `like`."""
         size = like.nbytes
-        fitting = [raw for raw in self._free if size <= raw.nbytes <= 2 * size]
+        fitting = [free for free in self._free if size <= free <= 2 * size and self._free[free]]
         if fitting:
             # The one given back last is the likeliest to be in the processor's cache.
-            raw = min(reversed(fitting), key=lambda raw: raw.nbytes)
-            self._free = [other for other in self._free if other is not raw]
+            raw = self._free[min(fitting)].pop()
         else:
             raw = empty_bytes(self.module, size)
             self.total += size
@@ -52,7 +52,7 @@ class Memory:
 
     def release(self, raw: Array) -> None:
         """Take raw memory back."""
-        self._free.append(raw)
+        self._free[raw.nbytes].append(raw)
 
 
 def laid_over(raw: Array, like: Array) -> Array:
@@ -83,11 +83,8 @@ def lay_out(
 
     for now, node in enumerate(order):
         owner[node] = node
-        if node.constant:
-            place[node] = node.array
-            continue
         if node.primitive is None:
-            _, place[node] = memory.claim(node.array)
+            place[node] = node.array if node.constant else memory.claim(node.array)[1]
             continue
         reads = tuple([place[x] for x in node.inputs])
         if node.primitive.view:
@@ -97,28 +94,28 @@ def lay_out(
                 last_read[owner[node]] = max(last_read[owner[node]], last_read[node])
                 continue
         # In the inputs' order, so that one graph always has one layout.
-        owners = dict.fromkeys(owner[x] for x in node.inputs)
-        dying = [x for x in owners if last_read[x] == now and x in raw]
-        heir = _overwritable(node, dying, owner, place)
+        owners = dict.fromkeys([owner[x] for x in node.inputs])
+        dying = [x for x in owners if last_read[x] == now]
+        heir = _overwritable(node, dying, owner, place) if node.primitive.in_place else None
         if heir is None:
-            raw[node], place[node] = memory.claim(node.array)
+            raw[node], out = memory.claim(node.array)
         else:
             dying.remove(heir)
-            raw[node], place[node] = raw[heir], place[heir]
-        calls = node.primitive.prepare(module, reads, place[node], node.params)
-        instructions.append(Instruction(node.name, place[node], reads, calls))
+            raw[node], out = raw[heir], place[heir]
+        place[node] = out
+        calls = node.primitive.prepare(module, reads, out, node.params)
+        instructions.append(Instruction(node.name, out, reads, calls))
         for dead in dying:
             memory.release(raw[dead])
     return instructions, place, memory.total
 
 
 def _last_reads(order: Sequence[Node], outputs: Sequence[Node]) -> dict[Node, int]:
-    """For each node when it is read for the last time; an output, never."""
-    last = {node: now for now, node in enumerate(order)}
-    for now, node in enumerate(order):
-        for x in node.inputs:
-            last[x] = now
-    last.update((output, len(order)) for output in outputs)
+    """For each node when it is read for the last time; inputs, constants and outputs, never."""
+    last = {x: now for now, node in enumerate(order) for x in node.inputs}
+    never = len(order)
+    last.update((node, never) for node in order if node.primitive is None)
+    last.update((output, never) for output in outputs)
     return last
 
 
@@ -129,11 +126,9 @@ def _overwritable(
 
     It must be read for the last time here, through no other view, and lie as the result should.
     """
-    if node.primitive is None or not node.primitive.in_place:
-        return None
     for x in node.inputs:
-        alone = all(y is x or owner[y] is not x for y in node.inputs)
         alike = x.shape == node.shape and x.array.dtype == node.array.dtype
-        if x in dying and alone and alike and node.array.strides == place[x].strides:
+        overwritable = x in dying and alike and node.array.strides == place[x].strides
+        if overwritable and all(y is x or owner[y] is not x for y in node.inputs):
             return x
     return None

@@ -49,6 +49,9 @@ def lay_constants_out(graph: Graph, node: Node) -> Node | None:
 
 def _with_long_lines(graph: Graph, x: Node) -> Node:
     rows, columns = x.shape[-2:]
+    lines = x.array if columns >= rows else x.array.swapaxes(-1, -2)
+    if lines.flags.c_contiguous:
+        return x
     # Leading axes along which it is only broadcast stay so.
     once = x.array[tuple(slice(0, 1 if step == 0 else None) for step in x.array.strides[:-2])]
     lines = once if columns >= rows else once.swapaxes(-1, -2)
@@ -92,8 +95,7 @@ def join_products(graph: Graph, node: Node) -> Node | None:
 
 def _rows_first(array: Array, shape: tuple[int, ...] | None = None) -> Array:
     """Stand for an array of this dtype, and this or the given shape, in row-major order."""
-    module = array_module(array)
-    return module.broadcast_to(module.zeros((), dtype=array.dtype), shape or array.shape)
+    return array_module(array).empty(shape or array.shape, dtype=array.dtype)
 
 
 def _swaps_last_two(node: Node) -> bool:
@@ -102,6 +104,8 @@ def _swaps_last_two(node: Node) -> bool:
 
 def _swapped(graph: Graph, node: Node) -> Node:
     axes = _last_two_swapped(node)
+    if node.name == "transpose" and node.params["axes"] == axes:
+        return node.inputs[0]
     return graph.add("transpose", [node], node.array.transpose(axes), axes=axes)
 
 

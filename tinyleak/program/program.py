@@ -103,9 +103,9 @@ def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True
     recording.forget()
     # The inputs come first, even one that nothing reads: they are filled before the first
     # instruction, so none of them may get a buffer that was somebody else's earlier.
-    order = [*starts, *(node for node in topological_order(*ends) if node not in starts)]
+    order = list(dict.fromkeys([*starts, *topological_order(*ends)]))
     instructions, place, buffer_bytes = lay_out(order, ends)
-    live = sum(1 for node in order if node.primitive)
+    live = len([node for node in order if node.primitive])
     removed = {
         "traced": traced,
         "dead: no output needs it": traced - needed,
@@ -115,7 +115,7 @@ def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True
     }
     program = Program(
         tuple(instructions),
-        tuple(call for instruction in instructions for call in instruction.calls),
+        tuple([call for instruction in instructions for call in instruction.calls]),
         tuple(place[start] for start in starts),
         tuple(place[end] for end in ends),
         removed,
@@ -141,18 +141,20 @@ def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node], int]
         The graph, its inputs, its outputs, and how many recorded operations they needed.
     """
     graph = Graph(candidates)
-    nodes: dict[Tensor, Node] = {x: Node(x._array) for x in recording.inputs}
+    nodes: dict[Tensor, Node] = {x: Node("input", x._array) for x in recording.inputs}
+    starts = list(nodes.values())
 
     def node_of(tensor: Tensor) -> Node:
-        # What was not traced does not depend on the inputs: it has been computed, once, already.
-        return nodes[tensor] if tensor in nodes else graph.constant(tensor._array)
+        if tensor not in nodes:
+            # It was not traced, so it does not depend on the inputs: it is computed already.
+            nodes[tensor] = graph.constant(tensor._array)
+        return nodes[tensor]
 
     needed = recording.needed()
     for tensor in needed:
         if tensor.primitive is not None:
             sources = [node_of(x) for x in tensor.inputs]
             nodes[tensor] = graph.add(tensor.primitive, sources, tensor._array, **tensor.params)
-    starts = [nodes[x] for x in recording.inputs]
     return graph, starts, [node_of(output) for output in recording.outputs], len(needed)
 
 

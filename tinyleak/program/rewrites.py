@@ -25,6 +25,14 @@ BINARY = ("add", "subtract", "multiply", "divide", "greater")
 MOVES = ("reshape", "transpose")
 
 
+def _fold_constants(graph: Graph, node: Node) -> Node | None:
+    """What depends on constants alone is computed now, once."""
+    if node.primitive is None:
+        return None
+    arrays = [x.array for x in node.inputs]
+    return graph.constant(node.primitive.forward(array_module(*arrays), *arrays, **node.params))
+
+
 def _drop_what_changes_nothing(graph: Graph, node: Node) -> Node | None:
     """A reshape or sum to the same shape, a transpose to the same order, a stopped gradient."""
     if node.name == "transpose":
@@ -57,7 +65,8 @@ def _join_moves(graph: Graph, node: Node) -> Node | None:
     if inner.name != node.name:
         return None
     if node.name == "transpose":
-        axes = tuple(inner.params["axes"][axis] for axis in node.params["axes"])
+        before = inner.params["axes"]
+        axes = tuple([before[axis] for axis in node.params["axes"]])
         return graph.add("transpose", inner.inputs, node.array, axes=axes)
     return graph.add(node.name, inner.inputs, node.array, shape=node.shape)
 
@@ -209,8 +218,8 @@ def _is_number(node: Node, value: float) -> bool:
     if not node.constant or node.array.size == 0:
         return False
     # The first element decides most cases, without a look at a whole matrix.
-    first = node.array[(0,) * node.array.ndim]
-    return bool(first == value) and bool((node.array == value).all())
+    first = node.array[(0,) * node.array.ndim].item()
+    return first == value and bool((node.array == value).all())
 
 
 def _moved_back(array: Array, move: Node) -> Array:
@@ -262,6 +271,8 @@ LOOKS_FOR: dict[Rewrite, set[str]] = {
 @cache
 def candidates(name: str, inputs: tuple[str, ...]) -> list[Rewrite]:
     """Return the simplifications that may find something in an operation with such inputs."""
+    if set(inputs) == {"constant"}:
+        return [_fold_constants]
     return [
         rewrite
         for rewrite in REWRITES.get(name, [])
