@@ -151,11 +151,9 @@ class TestBatch:
         monkeypatch.setattr(arrange, "MOST_TRIED", 4)
         monkeypatch.setattr(arrange, "fits_in_halves", lambda options: by_halves)
         made = client(sentences(8, 2, 9), "moved")
-        vectors = text.candidates(made.shared)
-        space = text.first_space(made.shared)
-        inputs, sure = arrange.arrange(
-            made.shared, space.distances(vectors), space.holds(vectors), np.random.default_rng(0)
-        )
+        distances, allowed = text.membership(made.shared, text.first_space(made.shared))
+        rng = np.random.default_rng(0)
+        inputs, sure = arrange.arrange(made.shared, distances, allowed, rng)
         assert sure
         read = np.where(made.hidden, TOKENIZER.special.mask, made.tokens)
         assert {tuple(row) for row in inputs} == {tuple(row) for row in read}

@@ -17,6 +17,7 @@ Lesson: lessons/13_text.py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,6 @@ ATTENTION = "bert.encoder.layer.0.attention.self"
 
 NUMBERS_AT_ONCE = 2**23
 """How many numbers the vectors that are tried at once are."""
-
-EVERY = slice(None)
 
 
 def span(
@@ -75,22 +74,29 @@ def first_space(shared: SharedText) -> RowSpace:
 
 
 def membership(shared: SharedText, space: RowSpace) -> tuple[Array, Array]:
-    """Return how far each word at each place is from the space, (T, V), and whether it is in it.
-
-    They are told some words at a time, since vocabularies and vectors may be long.
-    """
-    at_once = max(1, NUMBERS_AT_ONCE // (shared.shape[1] * shared.model.width))
+    """Return how far each word at each place is from the space, (T, V), and whether it is in it."""
     distances, allowed = [], []
-    for start in range(0, shared.model.vocabulary, at_once):
-        vectors = candidates(shared, slice(start, start + at_once))
+    for vectors in every_candidate(shared):
         distances.append(space.distances(vectors))
         allowed.append(space.holds(vectors))
     return np.concatenate(distances, axis=1), np.concatenate(allowed, axis=1)
 
 
-def candidates(shared: SharedText, words: slice = EVERY) -> Array:
-    """Return what the first layer would see of each word, or of some, at each place: (T, V, d)."""
+def every_candidate(shared: SharedText) -> Iterator[Array]:
+    """Yield `candidates` for some words after others, (T, v, d) each, since there may be many."""
+    at_once = max(1, NUMBERS_AT_ONCE // (shared.shape[1] * shared.model.width))
+    words = np.arange(shared.model.vocabulary)
+    for start in range(0, len(words), at_once):
+        yield candidates(shared, words[start : start + at_once])
+
+
+def candidates(shared: SharedText, words: Array) -> Array:
+    """Return what the first layer would see of W words at each place: (T, W, d).
+
+    The words are the same at every place, (W,), or each place's own, (T, W).
+    """
     params = exact_params(shared, "bert.embeddings.")
-    table = params[WORDS].data[words, np.newaxis]
-    vectors = np.broadcast_to(table, (len(table), shared.shape[1], table.shape[-1]))
-    return np.swapaxes(shared.model.first_input(params, Tensor(vectors)).data, 0, 1)
+    table = params[WORDS].data
+    vectors = np.broadcast_to(table[words], (shared.shape[1], words.shape[-1], shared.model.width))
+    seen = shared.model.first_input(params, Tensor(np.swapaxes(vectors, 0, 1)))
+    return np.swapaxes(seen.data, 0, 1)

@@ -6,9 +6,10 @@ a batch it does not say which words stood together: then more words than were th
 or none seems to. This attack takes membership for what it says, and lets the whole gradient decide
 among the words that it leaves. The attacker knows what that of `match` knows.
 
-The sentences that membership alone would name are judged by their gradient first; often that is
-the end. If not, L-BFGS moves, at each place, a mixture of the words that may have been there, and
-what is read off is polished among the same words, as `match` does among all.
+The sentences that membership alone would name (behind noise the surest word first, see
+`tinyleak.attack.text.surest`) are judged by their gradient first; often that is the end. If not,
+L-BFGS moves, at each place, a mixture of the words that may have been there, and what is read off
+is polished among the same words, as `match` does among all.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from tinyleak.attack.text.hidden import fill_in
 from tinyleak.attack.text.match import Search
 from tinyleak.attack.text.relaxed import any_word, known_tokens
 from tinyleak.attack.text.result import Found, OnReading
-from tinyleak.attack.text.span import candidates, first_gradients, first_space, membership
+from tinyleak.attack.text.span import first_space, membership
+from tinyleak.attack.text.surest import noisy_distances, surest_first
 from tinyleak.backend import Array
 
 MOST_MIXED = 64
@@ -76,30 +78,20 @@ def _members(shared: SharedText, rng: np.random.Generator) -> tuple[Array, Array
     except ValueError:  # as many tokens as a vector has numbers, or nothing in this gradient
         return allowed, np.zeros(allowed.shape[1:]), []
     distances, held = membership(shared, space)
-    if variance > 0.0:
-        distances = _noisy_distances(shared, variance)
-    if len(shared.lengths) == 1:
+    if len(shared.lengths) == 1 and variance > 0.0:
+        words, distances = surest_first(shared, variance, allowed[0])
+        inputs = words[np.newaxis]
+    elif len(shared.lengths) == 1:
         inputs = np.argmin(np.where(allowed, distances, np.inf), axis=-1)
     else:
+        if variance > 0.0:
+            distances = noisy_distances(shared, variance)
         inputs = arrange(shared, distances, held, rng).inputs
     # Noise makes the edge of the space unsure, so that nothing is excluded then.
     members = allowed & held if variance == 0.0 else allowed
     members = np.where(members.any(axis=-1, keepdims=True), members, allowed)
     inputs = np.where(shared.words, inputs, known_tokens(shared))
     return members, distances, _as_guesses(shared, inputs, distances)
-
-
-def _noisy_distances(shared: SharedText, variance: float) -> Array:
-    """Return how far words (T, V) are from a space whose edge noise has blurred.
-
-    What a word's vector has in a direction counts by the share of noise in that direction of the
-    gradient: with m rows, noise of variance v gives it a squared singular value of about m·v.
-    """
-    rows = np.concatenate(first_gradients(shared)).astype(float)
-    _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
-    noise = np.minimum(1.0, len(rows) * variance / np.maximum(sizes**2, np.finfo(float).tiny))
-    squares = np.square(candidates(shared) @ directions.T)
-    return np.asarray(np.sqrt((squares @ noise) / squares.sum(axis=-1)))
 
 
 def _as_guesses(shared: SharedText, inputs: Array, distances: Array) -> list[Guess]:
