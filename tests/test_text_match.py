@@ -179,6 +179,18 @@ class TestPolish:
         np.testing.assert_array_equal(found.tokens, known.tokens)
         assert distance.evaluations == 1
 
+    def test_what_noise_alone_prefers_is_left(self) -> None:
+        known = client(defenses=[parse("gaussian:1e-4")])
+        shared = known.shared
+        open_places = np.flatnonzero(shared.words)
+        nearness = np.zeros((len(open_places), MODEL.vocabulary))
+        distance, variance = Distance(shared, 0.0), noise_variance(shared)
+        found = polish(distance, truth(known), open_places, [nearness], 0.0, variance)[0]
+        np.testing.assert_array_equal(found.tokens, known.tokens)
+        # Without being told of the noise it takes what comes nearer by chance.
+        found = polish(distance, truth(known), open_places, [nearness], 0.0)[0]
+        assert (found.tokens != known.tokens).any()
+
 
 class TestMatch:
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -203,6 +215,10 @@ class TestMatch:
         distances = [[reading.distance for reading in run.history] for run in runs]
         assert distances[0] == distances[1]
 
+    def test_it_weighs_words_by_the_noise(self) -> None:
+        known = client(defenses=[parse("gaussian:1e-8")])
+        assert text.attack(known, "match", seed=0).succeeded
+
     def test_much_noise_is_not_mistaken_for_a_match(self) -> None:
         known = client(defenses=[parse("gaussian:1")])
         result = text.attack(known, "match", iterations=3, rounds=1, starts=1)
@@ -215,14 +231,15 @@ class TestMatch:
 
 
 class TestSpanMatch:
-    def test_it_reads_behind_noise_that_membership_does_not(self) -> None:
-        known = client(
-            "The old man closed the door.", model=DEEPER, defenses=[parse("gaussian:1e-9")]
-        )
+    @pytest.mark.parametrize(("seed", "optimised"), [(1, False), (2, True)])
+    def test_it_reads_behind_noise_that_membership_does_not(self, seed, optimised) -> None:
+        sentence, noise = "The old man closed the door.", parse("gaussian:1e-12")
+        known = client(sentence, seed=seed, model=DEEPER, defenses=[noise])
         assert text.attack(known, "span", seed=0).token_accuracy < 0.8
         result = text.attack(known, "span+match", seed=0)
         assert result.succeeded
         assert result.reason == "as near as the noise allows"
+        assert (result.evaluations > 1000) == optimised
 
     def test_it_tells_the_sentences_of_a_batch_apart(self) -> None:
         assert text.attack(client(*BATCH, model=DEEPER), "span+match", seed=0).succeeded
@@ -230,7 +247,7 @@ class TestSpanMatch:
     def test_where_membership_is_enough_nothing_is_optimised(self) -> None:
         result = text.attack(client(model=DEEPER), "span+match", seed=0)
         assert result.succeeded
-        assert result.evaluations == 2
+        assert result.evaluations == 3  # two guesses, and the better one as it is polished
 
     def test_a_full_space_excludes_no_word(self) -> None:
         known = client(*[SENTENCE] * 4)  # 28 tokens, of width 24

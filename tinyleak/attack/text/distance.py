@@ -106,6 +106,11 @@ class Distance:
         """Return the distance expected of the right sentences under noise of this variance."""
         return variance * sum(float(weight.data.sum()) for weight in self._weights.values())
 
+    @property
+    def entries(self) -> int:
+        """How many entries of the gradient are matched."""
+        return sum(int(np.count_nonzero(weight.data)) for weight in self._weights.values())
+
     def of_guesses(self, guesses: Guess) -> Array:
         """Return the distances (B,) of guesses (B, N, T); infinite where arithmetic fails."""
         inputs, answers = guesses
@@ -127,15 +132,20 @@ class Distance:
         return np.where(np.isfinite(found), found, np.inf)
 
 
-def noise_variance(shared: SharedText) -> float:
-    """Return the variance of the noise on the gradient, read where there would be nothing without.
+def unused_entries(shared: SharedText) -> Array:
+    """Return the entries of the gradient, (K,), that are zero but for noise.
 
     No token stands behind the longest sentence's end, and none is of another segment than the
     first, so those rows of the tables of places and segments have a gradient of zero.
     """
     length = shared.shape[1]
     unused = [shared.gradients[POSITIONS][length:], shared.gradients[SEGMENTS][1:]]
-    entries = np.concatenate([rows.astype(float).ravel() for rows in unused])
+    return np.concatenate([rows.astype(float).ravel() for rows in unused])
+
+
+def noise_variance(shared: SharedText) -> float:
+    """Return the variance of the noise on the gradient, read where there would be nothing else."""
+    entries = unused_entries(shared)
     return float(np.mean(entries**2)) if entries.size else 0.0
 
 

@@ -25,6 +25,7 @@ from tinyleak.attack.text.distance import (
     named_answers,
     noise_variance,
     stacked,
+    unused_entries,
 )
 from tinyleak.attack.text.polish import polish
 from tinyleak.attack.text.relaxed import Relaxation, any_word
@@ -35,14 +36,19 @@ from tinyleak.optim import lbfgs
 EVERY = 10
 """After how many iterations the sentences are read."""
 
-MARGIN = 1.1
-"""How much farther than expected of the noise the right sentences may be: it is only estimated."""
+DEVIATIONS = 3.0
+"""How many standard deviations the noise may be stronger than it is estimated to be: estimated by
+K numbers, a variance is off by √(2 / K) of itself."""
 
 EVENNESS = (1.0, 0.25)
 """How evenly tensors are weighted, round by round: networks differ in which of them succeeds."""
 
 NOISY_EVENNESS = (0.5, 0.25)
 """The same under noise, which is most of what small tensors hold."""
+
+LIKELIHOOD = 0.0
+"""The evenness by which whole words are judged under noise: of noise that is the same everywhere,
+plain squares are the likelihood."""
 
 
 def match(
@@ -100,9 +106,13 @@ class Search:
         self.on_reading = on_reading
         self.answers = named_answers(shared)
         self.noise = noise_variance(shared)
-        self._schedule = NOISY_EVENNESS if self.noise > 0.0 else EVENNESS
-        self.judge = Distance(shared, self._schedule[0])
-        self.enough = max(EXACT, MARGIN * self.judge.of_noise(self.noise))
+        noisy = self.noise > 0.0
+        self._schedule = NOISY_EVENNESS if noisy else EVENNESS
+        self.judge = Distance(shared, LIKELIHOOD if noisy else EVENNESS[0])
+        self.enough = EXACT
+        if noisy:
+            margin = 1.0 + DEVIATIONS * np.sqrt(2.0 / unused_entries(shared).size)
+            self.enough = margin * self.judge.of_noise(self.noise)
         self.best: Guess | None = None
         self.value = np.inf
         self.history: list[Reading] = []
@@ -121,8 +131,8 @@ class Search:
         guess, value = guesses[which], float(values[which])
         self._report(guess, value)
         if value > self.enough:
-            guess, value = self._polish(guesses[-1])
-        self.best, self.value = guess, value
+            guess = guesses[-1]
+        self.best, self.value = self._polish(guess)
 
     def rounds(self, count: int, iterations: int, starts: int) -> Found:
         """Go through rounds until the gradient is matched, and return the best sentences of all."""
@@ -157,9 +167,7 @@ class Search:
             if nearest[0] <= self.enough:
                 break
         assert nearest is not None
-        value, guess, nearness = nearest
-        if value > EXACT:
-            guess, value = self._polish(guess, nearness)
+        guess, value = self._polish(*nearest[1:])
         self.evaluations += relaxation.evaluations
         if value < self.value:
             self.best, self.value = guess, value
@@ -172,7 +180,9 @@ class Search:
             likely = np.where(self.allowed, self.favour, -np.inf)[words]
             likely[:, self.shared.special.mask] = -np.inf
             rankings.append(likely)
-        guess, value = polish(self.judge, guess, np.flatnonzero(words), rankings, self.enough)
+        guess, value = polish(
+            self.judge, guess, np.flatnonzero(words), rankings, self.enough, self.noise
+        )
         self._report(guess, value)
         return guess, value
 
@@ -182,8 +192,9 @@ class Search:
         self._report(self.best, self.value)
         reason = "out of rounds"
         if self.matched:
-            noisy = self.value > EXACT
-            reason = "as near as the noise allows" if noisy else "the gradient is matched"
+            reason = (
+                "as near as the noise allows" if self.noise > 0.0 else "the gradient is matched"
+            )
         evaluations = self.evaluations + self.judge.evaluations
         return Found(self.best.tokens, self.history, reason, evaluations)
 

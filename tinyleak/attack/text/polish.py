@@ -1,4 +1,10 @@
-"""Whole words, changed one or two at a time for as long as the gradient comes nearer."""
+"""Whole words, changed one or two at a time for as long as the gradient comes nearer.
+
+Under noise a wrong word may come nearer by chance: along one change of the gradient, noise of
+variance v shortens a squared distance by v on average, and along the luckiest of n changes by about
+2 v ln n (the universal threshold of Donoho and Johnstone 1994). What comes no nearer than that is
+left alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tinyleak.attack.text.distance import EXACT, Distance, Guess, stacked
+from tinyleak.attack.text.distance import Distance, Guess, stacked
 from tinyleak.backend import Array
 
 Change: TypeAlias = dict[int, tuple[int, int]]
@@ -25,18 +31,26 @@ SUCCESSORS = 3
 
 
 def polish(
-    distance: Distance, guess: Guess, open_places: Array, rankings: Sequence[Array], enough: float
+    distance: Distance,
+    guess: Guess,
+    open_places: Array,
+    rankings: Sequence[Array],
+    enough: float,
+    variance: float = 0.0,
 ) -> tuple[Guess, float]:
     """Improve a guess by other words, by exchanges, and by other places for the hidden words.
 
-    It ends where no change helps, or where the gradient is the shared one but for rounding.
+    It ends where no change helps, or where the gradient is the shared one but for rounding; under
+    noise, but for the noise, if neither with the likeliest other word at any place nor after any
+    exchange it would be.
 
     Args:
         distance: what is to become small.
         guess: (N, T).
         open_places: (F,) the places in question, in the guess laid flat.
         rankings: (F, V) each, how near a word is there, in one way or another; −∞ if not allowed.
-        enough: a distance, as of noise, below which only the nearest words are still tried.
+        enough: the distance that rounding or noise alone explains.
+        variance: of the noise on each entry of the gradient.
 
     Returns:
         The guess and its distance.
@@ -50,15 +64,25 @@ def polish(
             rest[place] = [word for word in ranked if word not in few[place]]
     if sum(map(len, rest.values())) > MOST_TRIED:
         rest = {}
+    luck = distance.of_noise(variance) / distance.entries
+
+    def is_sure() -> bool:
+        if variance == 0.0:
+            return True
+        likeliest = {place: words[:2] for place, words in few.items()}
+        changes = _other_words(guess, likeliest) + _exchanges(guess, few)
+        others = [_changed(guess, change) for change in changes]
+        return not others or bool((distance.of_guesses(stacked(others)) > enough).all())
+
     improved = True
-    while improved and value > EXACT:
+    while improved and not (value <= enough and is_sure()):
         for changes in (
             _other_words(guess, few),
             _exchanges(guess, few),
             _other_hiding(guess, few),
-            _other_words(guess, rest if value > enough else {}),
+            _other_words(guess, rest),
         ):
-            guess, lower = _best_of(distance, guess, value, changes)
+            guess, lower = _best_of(distance, guess, value, changes, luck)
             improved, value = lower < value, lower
             if improved:
                 break
@@ -66,20 +90,21 @@ def polish(
 
 
 def _best_of(
-    distance: Distance, guess: Guess, value: float, changes: list[Change]
+    distance: Distance, guess: Guess, value: float, changes: list[Change], luck: float
 ) -> tuple[Guess, float]:
     """Make the change that helps most, and then of the others, at other places, those that do."""
     if not changes:
         return guess, value
+    least = 2.0 * luck * np.log(len(changes))
     distances = distance.of_guesses(stacked([_changed(guess, change) for change in changes]))
     taken: set[int] = set()
-    helpful = [which for which in np.argsort(distances) if distances[which] < value]
+    helpful = [which for which in np.argsort(distances) if distances[which] < value - least]
     for which in helpful:
         change = changes[which]
         if taken.isdisjoint(change):
             candidate = _changed(guess, change)
             lower = float(distance.of_guesses(stacked([candidate]))[0])
-            if lower < value:
+            if lower < value - least:
                 guess, value = candidate, lower
                 taken |= set(change)
     return guess, value
