@@ -85,7 +85,7 @@ def experiments() -> Iterator[Experiment]:
             yield Experiment(attack, 8, "untrained", DEFENDED, defense=defense)
     for weights in WEIGHTS:
         yield Experiment("match", 30, weights)
-    yield Experiment("span+match", 30, "untrained", defense="gaussian:1e-10")
+        yield Experiment("span+match", 30, weights, defense="gaussian:1e-10")
 
 
 @cache
