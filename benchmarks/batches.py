@@ -39,7 +39,7 @@ FOLDER = "results/batches"
 BATCHES = (1, 2, 4, 8)
 SEEDS = 5
 ITERATIONS = 2000
-SQUARES = {"rgb": (1,)}
+SQUARES = {"rgb": (1, 2)}
 """Batches that are attacked by Levenberg–Marquardt, too; `least_squares.py` does so for digits."""
 
 EVERY = 10
