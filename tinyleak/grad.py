@@ -9,7 +9,7 @@ Lessons: lessons/02_walking_backwards.py, lessons/04_gradients_of_gradients.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from tinyleak.backend import array_module
@@ -37,11 +37,31 @@ def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tens
     """
     if g is None and y.shape != ():
         raise ValueError(f"grad needs a scalar, not {y.shape}: sum it first, or pass g")
-    if g is not None and g.shape != y.shape:
-        raise ValueError(f"grad was given g of shape {g.shape} for y of shape {y.shape}")
-    module = array_module(y._array)
-    by = {y: Tensor(module.ones(y.shape, dtype=y.dtype)) if g is None else g}
-    on_the_way = depending_on(xs, order := topological_order(y))
+    if g is None:
+        g = Tensor(array_module(y._array).ones((), dtype=y.dtype))
+    return pull_back({y: g}, xs)
+
+
+def pull_back(gs: Mapping[Tensor, Tensor], xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the gradients of `Σ g · y` over several results y at once, each with its own g.
+
+    Args:
+        gs: for each y its g, of its shape; one y may depend on another.
+        xs: as for `grad`.
+
+    Returns:
+        As `grad` does.
+
+    Raises:
+        ValueError: a g has another shape than its y; and as for `grad`.
+        TypeError: as for `grad`.
+        NotImplementedError: as for `grad`.
+    """
+    for y, g in gs.items():
+        if g.shape != y.shape:
+            raise ValueError(f"grad was given g of shape {g.shape} for y of shape {y.shape}")
+    by = dict(gs)
+    on_the_way = depending_on(xs, order := topological_order(*gs))
     for node in reversed(order):
         if node.primitive is None or node not in by or on_the_way.isdisjoint(node.inputs):
             continue
@@ -53,7 +73,11 @@ def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tens
             if gradient.shape != x.shape:
                 gradient = _undo_broadcasting(gradient, x, node.primitive.name)
             by[x] = add(by[x], gradient) if x in by else gradient
-    return tuple(by[x] if x in by else Tensor(module.zeros(x.shape, dtype=x.dtype)) for x in xs)
+    return tuple(by[x] if x in by else _zeros_like(x) for x in xs)
+
+
+def _zeros_like(x: Tensor) -> Tensor:
+    return Tensor(array_module(x._array).zeros(x.shape, dtype=x.dtype))
 
 
 class HasInputs(Protocol):

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from tinyleak.attack.local import LocalSteps
 from tinyleak.backend import Array, array_module
-from tinyleak.grad import grad
+from tinyleak.grad import grad, pull_back
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.ops import broadcast_to, inner, reshape, sqrt, sum
 from tinyleak.tensor import Tensor, as_tensor
@@ -170,9 +170,10 @@ class Matching:
 
     def distances(self, z: Tensor) -> Tensor:
         """Return the weighted squared distance between gradients, for each row of z: (R,)."""
-        return self._unweighted(z) * Tensor(self.weight)
+        return self._unweighted(z)[0] * Tensor(self.weight)
 
-    def _unweighted(self, z: Tensor) -> Tensor:
+    def _unweighted(self, z: Tensor) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        """Return the distances without the weight, and half of them by what they are made of."""
         shapes = self.model.shapes
         # A copy of the weights for each attack: the gradient by the copies keeps attacks apart.
         params = {
@@ -194,18 +195,26 @@ class Matching:
                 name: found[name] * reshape(scale, (*scale.shape, *(1,) * len(shape)))
                 for name, shape in shapes.items()
             }
-        distance = squared_distance(found, shared, shapes, precision)
+        differences = {name: found[name] - shared[name] for name in shapes}
+        distance = squared_norm(differences, shapes, precision)
+        halves = {
+            difference: difference if precision is None else difference * precision[name]
+            for name, difference in differences.items()
+        }
         if self.smoothness:
-            distance = distance + total_variation(images) * (2.0 * self.smoothness)
-        return distance
+            roughness = total_variation(images)
+            distance = distance + roughness * (2.0 * self.smoothness)
+            share = as_tensor(self.smoothness, like=roughness)
+            halves[roughness] = broadcast_to(share, shape=roughness.shape)
+        return distance, halves
 
     def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the distances (R,) and the gradient of each by its own row of z, (R, n)."""
-        distance, weight = self._unweighted(z), Tensor(self.weight)
-        # Half the distance has differences for derivatives, without a factor of 2; that and the
+        distance, halves = self._unweighted(z)
+        weight = Tensor(self.weight)
+        # Half the distance has the differences for derivatives, without a factor of 2; that and the
         # weight are then multiplied with once, at the end, and not with every parameter's.
-        half = broadcast_to(as_tensor(0.5, like=distance), shape=distance.shape)
-        (gradient,) = grad(distance, [z], half)
+        (gradient,) = pull_back(halves, [z])
         return distance * weight, gradient * (2.0 * reshape(weight, (*weight.shape, 1)))
 
 
