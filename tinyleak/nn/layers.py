@@ -115,7 +115,13 @@ def conv2d(
 
 
 def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Pair, padding: Pair
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: Pair,
+    padding: Pair,
+    squash: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Convolve channels-last images, as unfold and one matrix product.
 
@@ -127,6 +133,7 @@ def convolve(
         bias: (…, O), or None.
         stride: how far the window moves, down and across.
         padding: zeros put above and below, left and right.
+        squash: an activation, applied before the rows of the product become images again.
 
     Returns:
         (…, N, oH, oW, O).
@@ -143,6 +150,8 @@ def convolve(
     out = lines @ matrix
     if bias is not None:
         out = out + _as_row(bias)
+    if squash is not None:
+        out = squash(out)
     return reshape(out, (*out.shape[:-2], batch, rows, columns, out_channels))
 
 

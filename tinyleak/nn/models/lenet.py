@@ -91,9 +91,10 @@ class LeNet:
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (…, N, classes) of images (…, N, C, H, W)."""
         squash = activation(self.activation)
-        padding = (self.kernel // 2, self.kernel // 2)
+        pad = (self.kernel // 2, self.kernel // 2)
         x = channels_last(x)
         for layer, stride in enumerate(self.strides):
             weight, bias = params[f"body.{2 * layer}.weight"], params[f"body.{2 * layer}.bias"]
-            x = squash(convolve(x, weight, bias, stride=(stride, stride), padding=padding))
+            step = (stride, stride)
+            x = convolve(x, weight, bias, stride=step, padding=pad, squash=squash)
         return linear_on_images(x, params["fc.0.weight"], params["fc.0.bias"])
