@@ -177,9 +177,9 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
         raise ValueError(
             f"{operation.name} cannot combine {_describe(tensors)}{settings}: {error}"
         ) from error
-    maker = tensors[0]
+    maker, dtype = tensors[0], data.dtype
     for tensor in tensors:
-        if tensor._array.dtype is not data.dtype:
+        if tensor._array.dtype is not dtype:
             _check_dtypes(operation, tensors, data)
         if type(tensor) is not Tensor:
             # A subclass (a Tensor that is being traced) makes results of its own kind.

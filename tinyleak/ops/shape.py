@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,7 @@ def _transpose(xp: Any, x: Array, out: Array | None = None, *, axes: tuple[int, 
 
 @_transpose.rule
 def _(g: Tensor, out: Tensor, x: Tensor, *, axes: tuple[int, ...]) -> tuple[Tensor]:
-    inverse = sorted(range(len(axes)), key=axes.__getitem__)
-    return (transpose(g, inverse),)
+    return (_transpose(g, axes=inverse_order(axes)),)
 
 
 def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -73,13 +73,28 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     Raises:
         ValueError: `axes` is no permutation of 0, 1, …, or `x` has too few axes.
     """
-    if sorted(axes) != list(range(len(axes))) or len(axes) > x.ndim:
+    order = _order_of_all_axes(tuple(axes), x.ndim)
+    if order is None:
         raise ValueError(
             f"transpose of {x.shape} was given axes {tuple(axes)}; give a permutation of "
             f"0 … k−1 for the last k axes, k at most {x.ndim}"
         )
-    leading = x.ndim - len(axes)
-    return _transpose(x, axes=(*range(leading), *[leading + axis for axis in axes]))
+    return _transpose(x, axes=order)
+
+
+@cache
+def _order_of_all_axes(last: tuple[int, ...], ndim: int) -> tuple[int, ...] | None:
+    """Return the order of `ndim` axes in which the last ones are permuted; None if it is none."""
+    leading = ndim - len(last)
+    if leading < 0 or sorted(last) != list(range(len(last))):
+        return None
+    return (*range(leading), *[leading + axis for axis in last])
+
+
+@cache
+def inverse_order(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the order that brings axes put in the order `axes` back to 0, 1, 2, …."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def swap_last_axes(x: Tensor) -> Tensor:

@@ -41,14 +41,19 @@ class Memory:
     def claim(self, like: Array) -> tuple[Array, Array]:
         """Return raw memory, and an array over it of the shape and axis order of `like`."""
         size = like.nbytes
-        fitting = [free for free in self._free if size <= free <= 2 * size and self._free[free]]
-        if fitting:
+        free = self._free[size] or self._slightly_larger(size)
+        if free:
             # The one given back last is the likeliest to be in the processor's cache.
-            raw = self._free[min(fitting)].pop()
+            raw = free.pop()
         else:
             raw = empty_bytes(self.module, size)
             self.total += size
         return raw, laid_over(raw, like)
+
+    def _slightly_larger(self, size: int) -> list[Array]:
+        """Return the free buffers of the next larger size, up to twice the size."""
+        sizes = [free for free, raws in self._free.items() if size < free <= 2 * size and raws]
+        return self._free[min(sizes)] if sizes else []
 
     def release(self, raw: Array) -> None:
         """Take raw memory back."""

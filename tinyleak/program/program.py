@@ -15,7 +15,7 @@ from tinyleak.grad import topological_order
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.memory import Instruction, lay_out
 from tinyleak.program.rewrites import candidates
-from tinyleak.program.trace import Outputs, Recording, TraceError, record
+from tinyleak.program.trace import Outputs, Recording, TraceError, record, without_collecting
 from tinyleak.tensor import Tensor
 
 
@@ -82,6 +82,7 @@ class Program:
         return "\n".join([*lines, "", *(str(line) for line in self.instructions)])
 
 
+@without_collecting()
 def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True) -> Program:
     """Make a program of a function of Tensors, by running it once.
 

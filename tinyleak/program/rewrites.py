@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from tinyleak.backend import Array, array_module
+from tinyleak.ops.shape import inverse_order
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.products import (
     join_products,
@@ -34,12 +35,8 @@ def _fold_constants(graph: Graph, node: Node) -> Node | None:
 
 
 def _drop_what_changes_nothing(graph: Graph, node: Node) -> Node | None:
-    """A reshape or sum to the same shape, a transpose to the same order, a stopped gradient."""
-    if node.name == "transpose":
-        unchanged = node.params["axes"] == tuple(range(len(node.shape)))
-    else:
-        unchanged = node.shape == node.inputs[0].shape
-    return node.inputs[0] if unchanged else None
+    """A sum or copy to the shape that it has already, a stopped gradient."""
+    return node.inputs[0] if node.shape == node.inputs[0].shape else None
 
 
 def _drop_neutral_element(graph: Graph, node: Node) -> Node | None:
@@ -60,15 +57,18 @@ def _is_alike(x: Node, node: Node) -> bool:
 
 
 def _join_moves(graph: Graph, node: Node) -> Node | None:
-    """A reshape of a reshape, or a transpose of a transpose, is one."""
+    """A reshape of a reshape, or a transpose of a transpose, is one, or none."""
     (inner,) = node.inputs
     if inner.name != node.name:
         return None
-    if node.name == "transpose":
+    (source,) = inner.inputs
+    if node.name == "reshape":
+        unchanged, params = source.shape == node.shape, node.params
+    else:
         before = inner.params["axes"]
         axes = tuple([before[axis] for axis in node.params["axes"]])
-        return graph.add("transpose", inner.inputs, node.array, axes=axes)
-    return graph.add(node.name, inner.inputs, node.array, shape=node.shape)
+        unchanged, params = axes == tuple(range(len(axes))), {"axes": axes}
+    return source if unchanged else graph.add(node.name, [source], node.array, **params)
 
 
 def _move_later(graph: Graph, node: Node) -> Node | None:
@@ -110,11 +110,15 @@ def _before(graph: Graph, move: Node, x: Node) -> Node | None:
 
 def _leading_axes_kept(move: Node) -> int:
     """How many leading axes a reshape or transpose leaves as they are."""
-    before, after = move.inputs[0].shape, move.shape
     if move.name == "transpose":
-        before, after = tuple(range(len(after))), move.params["axes"]
-    pairs = zip(before, after, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
+        return _length_of_common_start(tuple(range(len(move.shape))), move.params["axes"])
+    return _length_of_common_start(move.inputs[0].shape, move.shape)
+
+
+@cache
+def _length_of_common_start(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    pairs = zip(first, second, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def _sum_where_it_lies(graph: Graph, node: Node) -> Node | None:
@@ -225,13 +229,12 @@ def _is_number(node: Node, value: float) -> bool:
 def _moved_back(array: Array, move: Node) -> Array:
     if move.name == "reshape":
         return array.reshape(move.inputs[0].shape)
-    axes = move.params["axes"]
-    return array.transpose(sorted(range(len(axes)), key=axes.__getitem__))
+    return array.transpose(inverse_order(move.params["axes"]))
 
 
 REWRITES: dict[str, list[Rewrite]] = {
-    "reshape": [_drop_what_changes_nothing, _join_moves],
-    "transpose": [_drop_what_changes_nothing, _join_moves],
+    "reshape": [_join_moves],
+    "transpose": [_join_moves],
     "broadcast_to": [_drop_what_changes_nothing],
     "sum_to": [_drop_what_changes_nothing],
     "stop_gradient": [_drop_what_changes_nothing],

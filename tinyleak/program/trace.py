@@ -5,9 +5,11 @@ Lesson: lessons/14_a_graph_is_a_program.py
 
 from __future__ import annotations
 
+import gc
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,15 +85,15 @@ class Recording:
         Raises:
             TraceError: something was kept.
         """
-        witnesses = [weakref.ref(tensor) for tensor in (*self.inputs, *self.tape)]
+        witnesses = list(map(weakref.ref, (*self.inputs, *self.tape)))
         self.inputs.clear()
         self.outputs.clear()
         self.tape.clear()
         for pause in PAUSES:
-            if all(witness() is None for witness in witnesses):
+            if not _alive(witnesses):
                 return
             time.sleep(pause)
-        alive = [tensor for witness in witnesses if (tensor := witness()) is not None]
+        alive = _alive(witnesses)
         if alive:
             kept = alive[-1]  # which keeps what it was made from
             origin = f"made by {kept.primitive.name}" if kept.primitive else "that it was given"
@@ -99,6 +101,25 @@ class Recording:
                 f"the function being traced kept a Tensor of shape {kept.shape} {origin} "
                 "after it returned; return it instead, since a program has no other way out"
             )
+
+
+def _alive(witnesses: list[weakref.ref[Tensor]]) -> list[Tensor]:
+    return [tensor for witness in witnesses if (tensor := witness()) is not None]
+
+
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Keep the garbage collector from looking through thousands of new objects again and again.
+
+    None of them is part of a cycle, so each is freed once nothing refers to it.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def record(function: Callable[..., Outputs], examples: Sequence[Array]) -> Recording:
