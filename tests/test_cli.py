@@ -121,6 +121,7 @@ def test_the_result_tells_all_there_is_to_know(finished: Path, digits: Path) -> 
     expected |= {"dtype": "float64", "restarts": 1, "labels": "optimise", "device": "cpu"}
     expected |= {
         "method": "lbfgs",
+        "start": "noise",
         "defenses": [],
         "aware": False,
         "direction": False,
@@ -281,6 +282,18 @@ def test_the_method_reaches_the_attack(
     answer = run(*short, "--smoothness", 3, "--method", "lbfgs+levenberg-marquardt")
     assert answer.code == 2
     assert "or to prefer smooth images, choose method lbfgs" in answer.err
+
+
+def test_the_start_reaches_the_attack(
+    called: Callable[..., Call], short: list[object], run: Run
+) -> None:
+    given = [*short, "--iterations", 1, "--model", "mlp", "--labels", "infer"]
+    assert called(*given).options["start"] is None
+    spoilt = called(*given, "--start", "recursion", "--defense", "gaussian:1e-2", "--aware")
+    assert spoilt.options["start"].shape == (1, 1, 28, 28)
+    answer = run(*short, "--model", "resnet", "--labels", "infer", "--start", "recursion")
+    assert answer.code == 2
+    assert "through a LeNet or an MLP, not through a ResNet" in answer.err
 
 
 def test_options_reach_the_network(called: Callable[..., Call], short: list[object]) -> None:

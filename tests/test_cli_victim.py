@@ -121,6 +121,23 @@ def test_pytorch_s_own_steps_are_undone(
         assert f"a {reduction} over the batch, as the last layer tells" in answer.out
 
 
+def test_an_attack_starts_from_what_it_reads_off_the_gradient(run: Run, tmp_path: Path) -> None:
+    """Layer by layer that is the images already, whatever is done after."""
+    truth = pytorch_client(tmp_path, 1, "mean")
+    asked = ["attack", "--weights", tmp_path / "before.safetensors", "--weights-after"]
+    asked += [tmp_path / "after.safetensors", "--learning-rate", 0.1, "--model", "mlp"]
+    asked += ["--shape", "1,10,10", "--batch", 2, "--iterations", 0, "--start", "recursion"]
+    run(*asked, "--labels", "infer", "--out", tmp_path / "out")
+    assert errors(tmp_path / "out", truth).max() < 1e-4
+    assert read_result(tmp_path / "out")["settings"]["start"] == "recursion"
+    answer = run(*asked, "--labels", "optimise")
+    assert (answer.code, answer.out) == (2, "")
+    assert "for which labels must be known first; give --labels infer" in answer.err
+    answer = run(*asked, "--local-steps", 2)
+    assert (answer.code, answer.out) == (2, "")
+    assert "--start recursion reads the gradient of one step" in answer.err
+
+
 # What is turned down
 
 

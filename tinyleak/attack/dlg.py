@@ -28,6 +28,7 @@ def attack(
     labels: Sequence[int] | Literal["infer"] | None = None,
     precision: Mapping[str, Array] | None = None,
     seed: int = 0,
+    start: Array | None = None,
     restarts: int = 1,
     method: Method = "lbfgs",
     settings: Settings | None = None,
@@ -47,6 +48,8 @@ def attack(
         precision: what the squared difference of each entry is multiplied with, by name: 0 where
             the shared gradient says nothing, 1 / variance where noise was added.
         seed: decides the noise that the attack starts from.
+        start: (N, C, H, W), images that the first start has in place of noise, such as
+            `tinyleak.attack.recursion` reads off the gradient.
         restarts: how many starts to run, as one batch; the one that ends nearest is returned.
         method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
             for their Jacobian by the weights, and batches to the rounding error (restarts run one
@@ -64,8 +67,8 @@ def attack(
     Raises:
         ValueError: params or shared do not fit the model or are not finite; a label out of range;
             a batch or number of restarts below 1; an unknown setting, method or
-            device; or Levenberg–Marquardt with local steps, or with a direction or smoothness in
-            the settings.
+            device; images to start from of another shape; or Levenberg–Marquardt with local
+            steps, or with a direction or smoothness in the settings.
     """
     run = Run(
         model,
@@ -80,6 +83,7 @@ def attack(
         device,
         method,
         local,
+        start,
     )
     return run.reconstruct(on_progress)[0]
 

@@ -58,6 +58,7 @@ class Run:
         device: str,
         method: Method,
         local: LocalSteps | None = None,
+        images: Array | None = None,
     ) -> None:
         self.began = time.perf_counter()
         if batch < 1 or restarts < 1:
@@ -104,6 +105,12 @@ class Run:
         self.start = np.concatenate(
             [starting_point(model, batch, seed, restarts, with_labels=free) for seed in seeds]
         )
+        if images is not None and images.shape != (batch, *model.image_shape):
+            raise ValueError(
+                f"images of shape {images.shape} were given to start from; the attack needs "
+                f"{(batch, *model.image_shape)}"
+            )
+        self.images = None if images is None else to_numpy(images).astype(float).ravel()
 
     def _stack(self, arrays: Sequence[Any]) -> Array:
         """Put one client's array on the device as it is, and many clients' with a leading axis."""
@@ -163,7 +170,11 @@ class Run:
         settings = self.settings
         if self.method == "levenberg-marquardt":
             state = start_alone(self.evaluator, self.start)
+            if self.images is not None:
+                state.x[0, : self.images.size] = self.images
         else:
+            if self.images is not None:
+                self.start[0, : self.images.size] = self.images
             searches = settings.line_search == "strong-wolfe"
             for state in lbfgs(
                 self.evaluator,

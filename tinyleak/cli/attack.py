@@ -11,7 +11,12 @@ from typing import get_args
 
 from tinyleak.attack import Method, attack
 from tinyleak.cli.attack_files import run_on_files
-from tinyleak.cli.attacker import add_attacker_options, equip, read_defenses
+from tinyleak.cli.attacker import (
+    add_attacker_options,
+    equip,
+    first_images,
+    read_defenses,
+)
 from tinyleak.cli.client import add_client_options, has_files
 from tinyleak.cli.options import add_recipe_options, build_settings, whole_number
 from tinyleak.cli.output import add_output_options, end, output_directory
@@ -80,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
         defenses = read_defenses(args)
         model, victim = simulated_client(args, dtype=settings.dtype, defenses=defenses)
         attacker = equip(args, model, victim, settings, defenses)
+        start = first_images(
+            args, model, victim.params, victim.gradients, attacker.labels, attacker.precision
+        )
         with progress_bar(victim.images, settings, quiet=args.quiet) as on_progress:
             found = attack(
                 model,
@@ -89,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
                 labels=attacker.labels,
                 precision=attacker.precision,
                 seed=args.seed,
+                start=start,
                 restarts=args.restarts,
                 method=args.method,
                 settings=attacker.settings,

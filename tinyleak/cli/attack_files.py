@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 
 from tinyleak.attack import LabelInference, attack, infer_labels
-from tinyleak.cli.attacker import Attacker, aim, read_defenses
+from tinyleak.cli.attacker import Attacker, aim, first_images, read_defenses
 from tinyleak.cli.client import Client, read_client
 from tinyleak.cli.explained import explain
 from tinyleak.cli.file_result import FileResult
@@ -37,6 +37,12 @@ def run_on_files(args: argparse.Namespace) -> int:
             settings = replace(settings, direction=True)
         labels, inference = _labels(args, client)
         attacker = Attacker(settings, labels, precision, inference)
+        if args.start != "noise" and client.local is not None:
+            raise ValueError(
+                "--start recursion reads the gradient of one step, but several local steps have "
+                "only their sum; leave one of the two out"
+            )
+        start = first_images(args, client.model, client.params, client.shared, labels, precision)
         with progress_bar(None, settings, quiet=args.quiet) as on_progress:
             found = attack(
                 client.model,
@@ -46,6 +52,7 @@ def run_on_files(args: argparse.Namespace) -> int:
                 labels=labels,
                 precision=precision,
                 seed=args.seed,
+                start=start,
                 restarts=args.restarts,
                 settings=settings,
                 method=args.method,

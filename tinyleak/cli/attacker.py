@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tinyleak.attack import LabelInference, Settings, infer_labels
+from tinyleak.attack.recursion import recursion
 from tinyleak.backend import Array
 from tinyleak.defenses import FORMS, Defense, knowledge, parse
-from tinyleak.nn.models import Network
+from tinyleak.nn.models import MLP, LeNet, Network
 from tinyleak.victim import Victim
 
 
@@ -59,6 +61,14 @@ def add_attacker_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         help="prefer images of little total variation; 3 helps against noise (default: 0, not)",
+    )
+    group.add_argument(
+        "--start",
+        choices=("noise", "recursion"),
+        default="noise",
+        help="what the first start is: noise as in the paper, or what can be read off the gradient "
+        "of a LeNet or MLP layer by layer, which needs --labels infer or known (default: "
+        "%(default)s)",
     )
     group.add_argument(
         "--labels",
@@ -113,3 +123,33 @@ def aim(
         return settings, None
     precision, direction = knowledge(defenses, gradients, batch)
     return replace(settings, direction=direction), precision
+
+
+def first_images(
+    args: argparse.Namespace,
+    model: Network,
+    params: Mapping[str, Array],
+    shared: Mapping[str, Array],
+    labels: Sequence[int] | None,
+    precision: Mapping[str, Array] | None,
+) -> Array | None:
+    """Return the images that the attack is to start from, (N, C, H, W), or None for noise.
+
+    Raises:
+        ValueError: they cannot be read off the gradient of this network, or labels are not known.
+    """
+    if args.start == "noise":
+        return None
+    if labels is None:
+        raise ValueError(
+            "--start recursion reads images off the gradient, for which labels must be known "
+            "first; give --labels infer"
+        )
+    if not isinstance(model, LeNet | MLP):
+        raise ValueError(
+            "--start recursion goes backwards through a LeNet or an MLP, not through a "
+            f"{type(model).__name__}; leave it out"
+        )
+    weights = [] if precision is None else [float(one.max(initial=0)) for one in precision.values()]
+    most = max(weights, default=0.0)
+    return recursion(model, params, shared, labels, variance=1 / most if most > 0 else 0.0)

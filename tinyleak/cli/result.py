@@ -140,6 +140,7 @@ def run_settings(args: argparse.Namespace, attacker: Attacker) -> dict[str, Any]
         "seed": args.seed,
         "recipe": args.recipe,
         "method": args.method,
+        "start": args.start,
         **asdict(attacker.settings),
         "restarts": args.restarts,
         "defenses": args.defense,

@@ -1,0 +1,206 @@
+"""Images out of a gradient layer by layer: the matrices, the separation of a batch, the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyleak.attack import attack
+from tinyleak.attack.labels import logits_of
+from tinyleak.attack.recursion import layers_of, recursion, separate
+from tinyleak.metrics import mse
+from tinyleak.nn import MLP, LeNet, one_hot, softmax
+from tinyleak.nn.models import ResNet
+from tinyleak.tensor import Tensor
+from tinyleak.victim import Victim, share
+
+CONVOLUTIONS = LeNet((1, 8, 8), 5, "tanh", hidden=4)
+LINEAR = MLP((1, 5, 5), 6, "relu", (40, 12))
+
+
+def client(
+    model: LeNet | MLP, labels: list[int], rng: np.random.Generator, scale: float = 1.0
+) -> Victim:
+    params = {name: scale * weight for name, weight in model.init(rng).items()}
+    return share(model, params, rng.random((len(labels), *model.image_shape)), labels)
+
+
+def residuals(model: LeNet | MLP, victim: Victim) -> np.ndarray:
+    probable = softmax(Tensor(logits_of(model, victim.params, victim.images))).data
+    return np.asarray(probable - one_hot(victim.labels, model.classes))
+
+
+# Layers
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_layers_matrix_is_its_linear_map(stride: int, rng: np.random.Generator) -> None:
+    """Of a network whose activation does not matter: the last layer sums what the first gives."""
+    model = LeNet((2, 5, 4), 3, "relu", hidden=2, kernel=3, strides=(stride,))
+    params = model.init(rng)
+    params["body.0.bias"] = params["body.0.bias"] + 100.0  # so that relu does nothing
+    first, last = layers_of(model, params)
+    images = rng.random((3, 2, 5, 4))
+    outputs = np.einsum("pon,in->ipo", first.forward(), images.reshape(3, -1)) + first.bias
+    features = outputs.transpose(0, 2, 1).reshape(3, -1)
+    logits = features @ last.weight.T + last.bias
+    np.testing.assert_allclose(logits, logits_of(model, params, images), rtol=1e-12)
+
+
+def test_a_layers_matrices_belong_together(rng: np.random.Generator) -> None:
+    """Both matrices and `back` are derivatives of ⟨forward(a), δ⟩."""
+    layer = layers_of(CONVOLUTIONS, CONVOLUTIONS.init(rng))[1]
+    forward = layer.forward()
+    inputs, deltas = rng.random(layer.inputs), rng.random(forward.shape[:2])
+    along = np.sum((forward @ inputs) * deltas)
+    assert layer.back(deltas[None])[0] @ inputs == pytest.approx(along)
+    assert layer.gradient(deltas) @ inputs @ layer.weight.ravel() == pytest.approx(along)
+
+
+# The last layer
+
+
+@pytest.mark.parametrize("labels", [[3], [0, 2], [4, 1, 2], [1, 1], [2, 0, 2]])
+def test_a_batch_is_separated(labels: list[int], rng: np.random.Generator) -> None:
+    victim = client(CONVOLUTIONS, labels, rng)
+    found = separate(CONVOLUTIONS, victim.params, victim.gradients, victim.labels)
+    expected = residuals(CONVOLUTIONS, victim)
+    # Of one label they come in any order.
+    by_size = [np.lexsort((np.linalg.norm(r, axis=1), labels)) for r in (found.residuals, expected)]
+    np.testing.assert_allclose(found.residuals[by_size[0]], expected[by_size[1]], rtol=0, atol=1e-5)
+    again = softmax(
+        Tensor(found.features @ victim.params["fc.0.weight"].T + victim.params["fc.0.bias"])
+    ).data - one_hot(victim.labels, 5)
+    np.testing.assert_allclose(again, found.residuals, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.doubts, np.linalg.norm(found.residuals, axis=1))
+
+
+def test_an_image_that_noise_hides_has_no_doubt(rng: np.random.Generator) -> None:
+    victim = client(CONVOLUTIONS, [0, 2], rng)
+    alone = share(CONVOLUTIONS, victim.params, victim.images[1:], victim.labels[1:])
+    # The other image counts for nothing, as where the network is sure of it.
+    halved = {name: gradient / 2 for name, gradient in alone.gradients.items()}
+    found = separate(CONVOLUTIONS, victim.params, halved, victim.labels, variance=1e-12)
+    np.testing.assert_allclose(found.doubts[0], 0.0)
+    np.testing.assert_allclose(found.residuals[1], residuals(CONVOLUTIONS, alone)[0])
+
+
+# Layer by layer
+
+
+@pytest.mark.parametrize("labels", [[3], [0, 2]])
+@pytest.mark.parametrize(
+    "model",
+    [
+        CONVOLUTIONS,
+        LeNet((1, 8, 8), 5, "sigmoid", hidden=4),
+        LeNet((1, 8, 8), 5, "softplus", hidden=4),
+        LINEAR,
+        MLP((1, 5, 5), 6, "tanh", (40, 12)),
+    ],
+)
+def test_images_come_out(model: LeNet | MLP, labels: list[int], rng: np.random.Generator) -> None:
+    victim = client(model, labels, rng)
+    found = recursion(model, victim.params, victim.gradients, victim.labels)
+    assert found.shape == victim.images.shape
+    assert mse(found, victim.images).max() < 1e-6
+
+
+def test_noise_blurs_them(rng: np.random.Generator) -> None:
+    victim = client(CONVOLUTIONS, [0, 2], rng)
+    errors = []
+    for variance in (1e-12, 1e-8, 1e-4):
+        noisy = {
+            name: gradient + np.sqrt(variance) * rng.standard_normal(gradient.shape)
+            for name, gradient in victim.gradients.items()
+        }
+        found = recursion(CONVOLUTIONS, victim.params, noisy, victim.labels, variance=variance)
+        errors.append(float(mse(found, victim.images).mean()))
+    assert errors == sorted(errors)
+    assert errors[0] < 1e-4 < errors[-1] < 0.5
+
+
+def test_from_there_an_attack_does_not_get_stuck(rng: np.random.Generator) -> None:
+    """Of a network that is saturated, as by training."""
+    victim = client(CONVOLUTIONS, [0, 2], rng, scale=5.0)
+    labels = victim.labels.tolist()
+    errors = []
+    for start in (None, recursion(CONVOLUTIONS, victim.params, victim.gradients, labels)):
+        found = attack(
+            CONVOLUTIONS,
+            victim.params,
+            victim.gradients,
+            batch=2,
+            labels=labels,
+            start=start,
+            method="levenberg-marquardt",
+        )
+        errors.append(float(mse(found.images, victim.images).max()))
+    assert errors[0] > 1e-2
+    assert errors[1] < 1e-9
+
+
+def test_the_first_start_is_the_one_that_is_given(rng: np.random.Generator) -> None:
+    victim = client(CONVOLUTIONS, [0, 2], rng)
+    for method in ("lbfgs", "levenberg-marquardt"):
+        found = attack(
+            CONVOLUTIONS,
+            victim.params,
+            victim.gradients,
+            batch=2,
+            labels=[0, 2],
+            start=victim.images,
+            restarts=2,
+            method=method,  # type: ignore[arg-type]
+        )
+        assert found.reason == "converged"
+        assert found.iterations == 0
+        np.testing.assert_array_equal(found.images, victim.images)
+    with pytest.raises(ValueError, match=r"images of shape \(1, 1, 8, 8\) were given"):
+        attack(
+            CONVOLUTIONS,
+            victim.params,
+            victim.gradients,
+            batch=2,
+            start=victim.images[:1],
+        )
+
+
+# What cannot be done
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": [0, 1, 2, 3, 4]}, "5 images were to be separated by a last layer of 5 classes"),
+        ({"variance": -1.0}, "give 0 or more"),
+        ({"shared": None}, "is zero, so it shows no image"),
+        ({"model": LeNet((1, 64, 64), 5, hidden=4)}, "fewer or smaller images"),
+        ({"model": ResNet((1, 8, 8), 5)}, "a LeNet or an MLP can be inverted"),
+    ],
+)
+def test_what_cannot_be_inverted(change: Any, message: str, rng: np.random.Generator) -> None:
+    model = change.get("model", CONVOLUTIONS)
+    params = model.init(rng)
+    shared = {name: np.ones(shape) for name, shape in model.shapes.items()}
+    if "shared" in change:
+        shared = {name: 0 * gradient for name, gradient in shared.items()}
+    with pytest.raises(ValueError, match=message):
+        recursion(
+            model,
+            params,
+            shared,
+            change.get("labels", [0, 1]),
+            variance=change.get("variance", 0.0),
+        )
+
+
+def test_a_last_layer_without_a_bias_separates_nothing(rng: np.random.Generator) -> None:
+    class Biasless:
+        image_shape, classes, shapes = (1, 2, 2), 3, {"weight": (3, 4)}
+
+    params = {"weight": rng.random((3, 4))}
+    with pytest.raises(ValueError, match="has none"):
+        separate(Biasless(), params, params, [1])  # type: ignore[arg-type]

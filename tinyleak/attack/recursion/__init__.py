@@ -1,0 +1,7 @@
+"""The images of a batch out of its gradient layer by layer, from the last to the first."""
+
+from tinyleak.attack.recursion.layers import layers_of
+from tinyleak.attack.recursion.recursion import recursion
+from tinyleak.attack.recursion.separation import LastLayer, separate
+
+__all__ = ["LastLayer", "layers_of", "recursion", "separate"]

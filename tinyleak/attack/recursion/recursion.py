@@ -1,0 +1,182 @@
+"""A gradient inverted layer by layer, from the last to the first: all but the last by linear maps.
+
+The last layer's gradient shows the features hᵢ of each image, and rᵢ, the gradient by its logits
+(see `separation`). From there every layer below is linear. Let a layer map aᵢ to zᵢ = M aᵢ + b, and
+the activation zᵢ to the hᵢ that is known. Then zᵢ = act⁻¹(hᵢ) is known, and δᵢ, the gradient by zᵢ,
+by the chain rule; and aᵢ solves two kinds of linear equations, for all images of a batch together:
+
+    M aᵢ = zᵢ − b   and   Σᵢ δᵢ aᵢᵀ = the gradient by the layer's weight,
+
+the second with the windows of a convolution in aᵢ's place. Then aᵢ takes the place of hᵢ.
+
+For one image this is R-GAP (Zhu and Blaschko 2021, sections 3.1 to 3.3); the separation makes it go
+for batches, and here every equation counts by how exactly it is known. Errors grow from layer to
+layer, more so with noise, and with relu, of which units that are off say nothing: what comes out is
+a start that gradient matching makes exact where it would get stuck from noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tinyleak.attack.matching import require_fit
+from tinyleak.attack.recursion.layers import INVERSES, Inverse, Layer, layers_of
+from tinyleak.attack.recursion.separation import FLOOR, separate
+from tinyleak.backend import Array, to_numpy
+from tinyleak.nn.models import MLP, LeNet
+
+GREY, CONTRAST = 0.5, 0.5
+"""Mean and standard deviation of a pixel of which nothing is known."""
+
+EDGE = 1e-12
+"""An output so near to what its activation cannot reach is taken to be that far from it."""
+
+ON = 3.0
+"""A unit of relu is on if its output is so many times as large as the error of it."""
+
+EXACT = 1e-15
+"""No error of an output is taken to be smaller."""
+
+MOST_UNKNOWNS = 5000
+"""Of a layer's inputs in all images together: their equations are solved as one matrix."""
+
+ROUNDS = 10
+"""How often inputs that come out of range are put on its edge, and the others solved for again."""
+
+
+def recursion(
+    model: LeNet | MLP,
+    params: Mapping[str, Array],
+    shared: Mapping[str, Array],
+    labels: Sequence[int] | Array,
+    *,
+    variance: float = 0.0,
+) -> Array:
+    """Return the images of a batch, read off its gradient layer by layer.
+
+    It holds matrices of (N·n)² numbers, for n the most inputs that a layer has.
+
+    Args:
+        model: a LeNet or an MLP.
+        params: its weights, by name.
+        shared: the gradient of the mean cross-entropy over the batch, by name.
+        labels: (N,), fewer than classes.
+        variance: of the noise on every number of the gradient; 0 is none but rounding.
+
+    Returns:
+        (N, C, H, W), in [0, 1], in the order of the labels.
+
+    Raises:
+        ValueError: another network; weights or a gradient that do not fit it or are not finite; too
+            many images, or a gradient of zero, as for `separate`; too many unknowns; a variance
+            below 0.
+    """
+    require_fit(model, params, "weights")
+    require_fit(model, shared, "gradients")
+    if not variance >= 0:
+        raise ValueError(f"noise of variance {variance} was given; give 0 or more")
+    layers = layers_of(model, params)
+    unknowns = len(labels) * max(layer.inputs for layer in layers[:-1])
+    if unknowns > MOST_UNKNOWNS:
+        raise ValueError(
+            f"a layer has {unknowns} inputs in all images together, more than the "
+            f"{MOST_UNKNOWNS} that are solved for at once; give fewer or smaller images"
+        )
+    known = separate(model, params, shared, labels, variance=variance)
+    batch, inverse = len(known.features), INVERSES[model.activation]
+    largest = float(np.sqrt(np.mean(np.square(to_numpy(shared[layers[-1].name]), dtype=float))))
+    noise = max(np.sqrt(variance), FLOOR * largest)
+    outputs = known.features
+    with np.errstate(divide="ignore"):  # an image that is hidden has no doubt, and no error's end
+        errors = np.repeat(noise * batch / known.doubts[:, None], outputs.shape[1], axis=1)
+    slopes = known.residuals @ layers[-1].weight / batch
+    for index in reversed(range(len(layers) - 1)):
+        layer = layers[index]
+        inside = Inverse(0.0, 1.0, inverse.of, inverse.slope) if index == 0 else inverse
+        equations = _Equations(layer, inverse, outputs, errors, slopes)
+        by_weight = to_numpy(shared[layer.name]).astype(float).ravel()
+        typical = (GREY, CONTRAST) if index == 0 else _spread(inside, outputs)
+        outputs, errors = equations.solve(by_weight, noise, typical, inside)
+        slopes = layer.back(equations.deltas)
+    return outputs.reshape(batch, *model.image_shape)
+
+
+def _spread(inverse: Inverse, outputs: Array) -> tuple[float, float]:
+    """Return about where the outputs of an activation are, and how far from it."""
+    if np.isfinite(inverse.highest):
+        return (inverse.lowest + inverse.highest) / 2, (inverse.highest - inverse.lowest) / 2
+    return 0.0, max(float(np.abs(outputs).max()), EDGE)
+
+
+class _Equations:
+    """What is known of the inputs of a layer.
+
+    Attributes:
+        deltas: (N, P, O), the gradient by what the activation is applied to.
+    """
+
+    def __init__(
+        self, layer: Layer, inverse: Inverse, outputs: Array, errors: Array, slopes: Array
+    ) -> None:
+        self.layer = layer
+        if np.isfinite(inverse.highest):
+            known = outputs.clip(inverse.lowest + EDGE, inverse.highest - EDGE)
+        elif inverse is INVERSES["relu"]:
+            known = np.where(outputs > ON * errors, outputs, 0.0)
+        else:
+            known = outputs.clip(EDGE)
+        slope = inverse.slope(known)
+        self.deltas = self._by_window(slopes * slope)
+        self.wanted = self._by_window(inverse.of(known)) - layer.bias
+        self.weights = self._by_window(slope / errors)
+
+    def _by_window(self, numbers: Array) -> Array:
+        """Bring outputs, (N, O·P), into the order of windows, (N, P, O)."""
+        batch, channels = len(numbers), len(self.layer.weight)
+        return numbers.reshape(batch, channels, -1).transpose(0, 2, 1)
+
+    def solve(
+        self, by_weight: Array, noise: float, typical: tuple[float, float], inside: Inverse
+    ) -> tuple[Array, Array]:
+        """Return the inputs, (N, n), and their standard errors."""
+        batch, size = len(self.deltas), self.layer.inputs
+        forward = self.layer.forward()
+        rows, wanted = [], []
+        for image, weights in enumerate(self.weights):
+            told = weights > 0
+            mine = np.zeros((int(told.sum()), batch, size))
+            mine[:, image] = weights[told][:, None] * forward[told]
+            rows.append(mine.reshape(len(mine), batch * size))
+            wanted.append(weights[told] * self.wanted[image][told])
+        rows.append(np.hstack([self.layer.gradient(delta) for delta in self.deltas]) / noise)
+        wanted.append(by_weight / noise)
+        middle, width = typical
+        rows.append(np.eye(batch * size) / width)
+        wanted.append(np.full(batch * size, middle / width))
+        solution, errors = _least_squares(
+            np.concatenate(rows), np.concatenate(wanted), inside.lowest, inside.highest
+        )
+        return solution.reshape(batch, size), errors.reshape(batch, size)
+
+
+def _least_squares(
+    matrix: Array, wanted: Array, lowest: float, highest: float
+) -> tuple[Array, Array]:
+    """Return the x within bounds that about minimises ‖matrix x − wanted‖, and standard errors."""
+    gram, right = matrix.T @ matrix, matrix.T @ wanted
+    errors = np.sqrt(np.maximum(np.diag(np.linalg.inv(gram)), EXACT**2))
+    solution = np.linalg.solve(gram, right)
+    solution += np.linalg.solve(gram, matrix.T @ (wanted - matrix @ solution))
+    held = np.zeros(len(right), bool)
+    for _ in range(ROUNDS):
+        crossing = ~held & ((solution < lowest) | (solution > highest))
+        if not crossing.any() or (held | crossing).all():
+            break
+        held |= crossing
+        solution[held] = solution[held].clip(lowest, highest)
+        free, fixed = np.flatnonzero(~held), np.flatnonzero(held)
+        pull = right[free] - gram[np.ix_(free, fixed)] @ solution[fixed]
+        solution[free] = np.linalg.solve(gram[np.ix_(free, free)], pull)
+    return solution.clip(lowest, highest), errors
