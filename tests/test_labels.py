@@ -16,7 +16,7 @@ from tinyleak.data import Dataset, load_glyphs, load_mnist
 from tinyleak.nn import MLP, LeNet, flatten, init, linear
 from tinyleak.nn.layers import activation
 from tinyleak.tensor import Tensor
-from tinyleak.victim import Victim, simulate
+from tinyleak.victim import Victim, share, simulate
 
 GLYPHS = load_glyphs(300)
 SMALL = LeNet((1, 8, 8), classes=4, hidden=6)
@@ -154,7 +154,26 @@ def test_counts_are_exact_where_predictions_hardly_depend_on_the_image(squash: s
         found = read(model, victim)
         assert found.labels.tolist() == sorted(victim.labels.tolist())
         assert found.counts.tolist() == np.bincount(victim.labels, minlength=10).tolist()
-        assert (found.rule, found.trusted) == ("counts", True)
+        assert found.trusted
+        assert found.rule in ("counts", "signs")
+
+
+def test_signs_alone_tell_different_labels():
+    model = LeNet(activation="tanh")
+    for seed in range(3):
+        victim = batch_client(model, 3, seed, "default")
+        found = read(model, share(model, victim.params, victim.images, [1, 4, 8]))
+        assert (found.labels.tolist(), found.rule, found.trusted) == ([1, 4, 8], "signs", True)
+
+
+def test_a_label_whose_sign_is_sure_is_never_left_out():
+    model = LeNet(activation="tanh")
+    for seed in range(3):
+        victim = batch_client(model, 3, seed, "uniform")
+        params = {name: 3 * weight for name, weight in victim.params.items()}
+        found = read(model, share(model, params, victim.images, [6, 6, 2]))
+        assert found.counts.sum() == 3
+        assert found.counts[[2, 6]].min() >= 1
 
 
 def test_counts_are_exact_for_the_papers_weights_and_batches():

@@ -10,7 +10,9 @@ bias and the features cannot be negative, the weight rule of iDLG (Zhao, Mopuri,
 For a batch counts = N · (mean(p) − mean(p − y)), and mean(p) is not known. As in LLG (Wainakh et
 al. 2022) stand-in images are shown to the network. Both the mean of y and the shared gradient are
 means over the batch, so a linear map that recovers y from the gradient of one image recovers the
-counts from the shared one: it is fitted to the stand-ins, each with every label.
+counts from the shared one: it is fitted to the stand-ins, each with every label. One thing is sure
+without any: p is nowhere negative, so a class whose entry is has an image. In a trained network,
+whose p is small elsewhere, these are often all.
 
 Lesson: lessons/10_labels.py
 """
@@ -47,6 +49,9 @@ SURE_ERROR = 0.15
 SURE_REMAINDER = 0.25
 """… and if they are all nearer than this to whole numbers."""
 
+SURE_SIGN = 4.0
+"""An entry is negative if it is so many times below zero as the noise is large."""
+
 
 @dataclass(frozen=True)
 class LabelInference:
@@ -55,7 +60,8 @@ class LabelInference:
     Attributes:
         labels: (N,) int64, ascending: it does not say which image has which.
         counts: (K,) int64, how many images have each label.
-        rule: "bias", "weight" or "rows" for one image, "counts" for a batch.
+        rule: "bias", "weight" or "rows" for one image; for a batch "signs", if those told them
+            all, else "counts".
         warning: why the labels may be wrong, or None.
     """
 
@@ -105,6 +111,11 @@ def infer_labels(
     if batch == 1:
         signed = getattr(model, "activation", None) not in NON_NEGATIVE
         return _one_label(by_weight, by_bias, signed)
+    certain = np.zeros(model.classes, np.int64)
+    if by_bias is not None:
+        certain = _certain(by_weight, by_bias, batch)
+        if certain.sum() == batch:
+            return LabelInference(np.flatnonzero(certain), certain, "signs", None)
     logits = logits_of(model, params, stand_ins(model) if probes is None else probes)
     shift = 0.0 if bias is None else to_numpy(params[bias])
     estimate, error = _estimate(
@@ -113,7 +124,7 @@ def infer_labels(
         by_weight @ to_numpy(params[weight]).T,
         by_bias,
     )
-    return _whole_counts(batch * estimate, math.sqrt(batch) * error, batch)
+    return _whole_counts(batch * estimate, math.sqrt(batch) * error, batch, certain)
 
 
 def last_layer(model: Model) -> tuple[str, str | None]:
@@ -159,6 +170,16 @@ def _one_label(by_weight: Array, by_bias: Array | None, signed: bool) -> LabelIn
     return LabelInference(np.array([label]), counts, rule, warning)
 
 
+def _certain(by_weight: Array, by_bias: Array, batch: int) -> Array:
+    """Return a 1 for each class of which the sign tells that the batch has an image, (K,).
+
+    Over the classes a gradient adds up to zero, and to noise where there is some.
+    """
+    noise = float(np.sqrt(np.mean(by_weight.sum(axis=0) ** 2) / len(by_bias)))
+    certain = (by_bias < -SURE_SIGN * noise).astype(np.int64)
+    return certain if certain.sum() <= batch else np.zeros_like(certain)
+
+
 def _estimate(
     predictions: Array, outputs: Array, by_outputs: Array, by_bias: Array | None
 ) -> tuple[Array, float]:
@@ -202,16 +223,21 @@ def _estimate(
     return (shared.ravel() - middle) @ linear + 1 / classes, error
 
 
-def _whole_counts(estimate: Array, error: float, batch: int) -> LabelInference:
-    """Round counts to whole numbers that add up to the batch: the largest remainders go up."""
-    positive = np.maximum(estimate, 0)
+def _whole_counts(estimate: Array, error: float, batch: int, certain: Array) -> LabelInference:
+    """Round counts to whole numbers that add up to the batch: the largest remainders go up.
+
+    None becomes less than is certain.
+    """
+    rest = batch - int(certain.sum())
+    positive = np.maximum(estimate - certain, 0)
     total = float(positive.sum())
     positive = (
-        positive * (batch / total) if total > 0 else np.full(len(estimate), batch / len(estimate))
+        positive * (rest / total) if total > 0 else np.full(len(estimate), rest / len(estimate))
     )
     counts = np.floor(positive).astype(np.int64)
-    missing = batch - int(counts.sum())
+    missing = rest - int(counts.sum())
     counts[np.argsort(counts - positive, kind="stable")[:missing]] += 1
+    counts += certain
     remainder = float(np.abs(estimate - counts).max())
     warning = None
     if not (error < SURE_ERROR and remainder < SURE_REMAINDER):
