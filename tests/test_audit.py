@@ -311,6 +311,45 @@ def test_noise_cannot_be_told_without_classes_to_compare() -> None:
     assert noise_variance(model, model.init(np.random.default_rng(0))) is None
 
 
+@pytest.mark.parametrize("labels", [[0], [4], [2, 3]])
+def test_the_forecast_given_a_gradient_is_for_its_images(
+    labels: list[int], rng: np.random.Generator
+) -> None:
+    """Of a network that is sure of some labels, so that gradients differ by decades."""
+    params = SMALL.init(rng)
+    params["fc.0.bias"] = np.array([9.0, 0.0, 8.0, 2.0, 0.0])
+    images, _ = digits(10, rng)
+    typical_labels = np.arange(10) % 5
+    made = share(SMALL, params, rng.random((len(labels), 1, 8, 8)), labels)
+    found = audit(
+        SMALL, params, images, typical_labels, batch=len(labels), gradients=made.gradients
+    )
+    truth = measure(Jacobian(SMALL, params, made.images, one_hot(made.labels, 5)))
+    for variance in (1e-14, 1e-10, 1e-6):
+        expected = truth.forecast(variance, found.prior)
+        assert found.at(variance).mse == pytest.approx(expected, rel=0.5)
+    assert found.shared is not None
+    assert found.shared.doubts is not None
+    assert all(jacobian.targets.argmax(axis=1).tolist() == labels for jacobian in found.jacobians)
+
+
+def test_where_doubts_cannot_be_told_the_gradients_length_counts(
+    rng: np.random.Generator,
+) -> None:
+    """Of a network of one layer, which has no bias, all of J is as long as the gradient."""
+    model = OneLayer()
+    params = {"weight": 0.1 * rng.standard_normal((5, 12))}
+    images, labels = rng.random((6, 1, 3, 4)), np.arange(6) % 5
+    made = share(model, params, rng.random((1, 1, 3, 4)), [1])
+    halved = {name: gradient / 2 for name, gradient in made.gradients.items()}
+    whole, half = (
+        audit(model, params, images, labels, gradients=one) for one in (made.gradients, halved)
+    )
+    assert whole.shared is not None
+    assert whole.shared.doubts is None
+    np.testing.assert_allclose(half.spectra[0].values, whole.spectra[0].values / 2)
+
+
 # What cannot be audited
 
 

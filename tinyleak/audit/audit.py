@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyleak.attack import Jacobian, Model
 from tinyleak.attack.matching import require_fit
+from tinyleak.audit.likeness import alike
 from tinyleak.audit.shared import Shared, length, read_shared
 from tinyleak.audit.spectrum import Spectrum, forecasts, measure, noise_for
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
@@ -127,7 +128,9 @@ def audit(
     """Say what to expect of the gradient that a client of this network shares.
 
     The labels are taken as known, since a gradient tells them. The images are typical ones and
-    none of the client's; the first `examples` batches of them are measured at.
+    none of the client's; the first `examples` batches of them are measured at. If a gradient is
+    given, batches of its labels are, each image as though the network were as unsure of it as of
+    the client's, which the gradient tells (see `tinyleak.audit.likeness`).
 
     Args:
         model: the network.
@@ -158,27 +161,43 @@ def audit(
         raise ValueError(f"pixels of variance {prior} leave nothing to find; give more than 0")
     parts = [slice(start, start + batch) for start in range(0, len(images) - batch + 1, batch)]
     parts = parts[:examples]
+    labels = np.asarray(labels)
     # Weights travel in float32, so that they are known as exactly to client and attacker.
     weights = {name: np.asarray(params[name], dtype=np.float32) for name in model.shapes}
-    shared = [share(model, weights, images[part], labels[part]) for part in parts]
+    clients = [share(model, weights, images[part], labels[part]) for part in parts]
+    norm = float(np.mean([length(one.gradients) for one in clients]))
     jacobians = [
-        Jacobian(model, params, one.images, one_hot(one.labels, model.classes)) for one in shared
+        Jacobian(model, params, one.images, one_hot(one.labels, model.classes)) for one in clients
     ]
-    numbers = count(model, batch)
-    norm = float(np.mean([length(one.gradients) for one in shared]))
+    shared = None
+    if gradients is not None:
+        shared = read_shared(model, params, gradients, batch, norm, probes=images)
+        if shared.labels is not None:
+            jacobians = list(
+                alike(
+                    model,
+                    params,
+                    images,
+                    labels,
+                    shared.labels,
+                    shared.doubts,
+                    shared.signal,
+                    examples,
+                )
+            )
     measured = images[: parts[-1].stop]
     return Audit(
         model,
-        numbers,
+        count(model, batch),
         find(model, batch),
         saturation(model, params, measured),
         measured,
         jacobians,
         [measure(jacobian) for jacobian in jacobians],
         prior,
-        float(np.mean([_rounding(model, one) for one in shared])),
+        float(np.mean([_rounding(model, one) for one in clients])),
         tuple(variances),
-        None if gradients is None else read_shared(model, params, gradients, batch, norm),
+        shared,
     )
 
 

@@ -88,12 +88,13 @@ def preview_figure(audit: Audit, strengths: Sequence[Forecast]) -> bytes | None:
     _, _, height, width = audit.images.shape
     with drawing(1.3 * (len(guesses) + 1), 1.3 * height / width + 0.75) as figure:
         all_axes = figure.subplots(1, len(guesses) + 1)
-        show_image(all_axes[0], audit.images[0])
+        image = audit.jacobians[0].images[0]
+        show_image(all_axes[0], image)
         all_axes[0].set_title("the image", fontweight="bold")
         for axes, guess, one in zip(all_axes[1:], guesses, strengths, strict=True):
             show_image(axes, guess)
             axes.set_title(number(one.variance))
-            error = float(np.mean((guess - audit.images[0]) ** 2))
+            error = float(np.mean((guess - image) ** 2))
             axes.set_xlabel(f"MSE {number(error)}", fontsize=10)
         return _png(figure)
 

@@ -10,10 +10,14 @@ import numpy as np
 
 from tinyleak.attack import Model, infer_labels
 from tinyleak.attack.labels import last_layer
+from tinyleak.audit.likeness import read_doubts
 from tinyleak.backend import Array
 
 ROUNDING = 1e-5
 """Noise this small, beside the gradient, is what rounding to float32 and adding up leaves."""
+
+LEAST_SIGNAL = 0.1
+"""A gradient of which so little is left beside its noise has no length that could be told."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Shared:
         exact: whether that is no more than rounding.
         labels: those that the last layer tells, ascending; None if it cannot.
         doubt: why the labels may be wrong, or None.
+        doubts: (N,), how unsure the network is of each of the images, ‖p − y‖, in the order of the
+            labels; None if that cannot be told.
+        numbers: how many it has.
     """
 
     norm: float
@@ -37,6 +44,15 @@ class Shared:
     exact: bool
     labels: list[int] | None
     doubt: str | None
+    doubts: Array | None
+    numbers: int
+
+    @property
+    def signal(self) -> float | None:
+        """The length that its gradient has without the noise; None if noise is nearly all of it."""
+        noise = (self.noise or 0.0) * self.numbers
+        left = self.norm**2 - noise
+        return math.sqrt(left) if left > LEAST_SIGNAL * noise else None
 
 
 def read_shared(
@@ -45,8 +61,18 @@ def read_shared(
     gradients: Mapping[str, Array],
     batch: int,
     typical_norm: float,
+    *,
+    probes: Array | None = None,
 ) -> Shared:
-    """Return what a shared gradient says, without any search.
+    """Return what a shared gradient says, without a search for the images.
+
+    Args:
+        model: the network.
+        params: its weights, by name.
+        gradients: the gradient, by name.
+        batch: N.
+        typical_norm: the mean length of the gradients of typical batches.
+        probes: (M, C, H, W), images like the client's, which help to tell labels.
 
     Raises:
         ValueError: it is zero everywhere, or does not fit the model.
@@ -59,12 +85,14 @@ def read_shared(
             "client's backward pass was run before they were saved"
         )
     noise = noise_variance(model, gradients)
-    labels, doubt = None, None
+    labels, doubt, doubts = None, None, None
     try:
-        inference = infer_labels(model, params, gradients, batch)
+        inference = infer_labels(model, params, gradients, batch, probes=probes)
         labels, doubt = inference.labels.tolist(), inference.warning
     except ValueError:  # the last layer is not linear
         pass
+    else:
+        doubts = read_doubts(model, params, gradients, labels, noise or 0.0)
     return Shared(
         norm=norm,
         typical_norm=typical_norm,
@@ -73,6 +101,8 @@ def read_shared(
         exact=noise is not None and math.sqrt(noise * total) < ROUNDING * norm,
         labels=labels,
         doubt=doubt,
+        doubts=doubts,
+        numbers=total,
     )
 
 

@@ -195,4 +195,10 @@ def _shared(audit: Audit) -> dict[str, str]:
         found["labels"] = " ".join(map(str, shared.labels)) + (
             f" ({shared.doubt})" if shared.doubt else " (read off the last layer)"
         )
+    if shared.doubts is not None:
+        many = "the image" if len(shared.doubts) == 1 else "the images"
+        found["doubt"] = (
+            f"the network is {', '.join(map(number, shared.doubts))} unsure of {many} (of at most "
+            "1.4), as the last layer tells; the forecast is for such images"
+        )
     return found
