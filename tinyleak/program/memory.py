@@ -41,7 +41,7 @@ class Memory:
     def claim(self, like: Array) -> tuple[Array, Array]:
         """Return raw memory, and an array over it of the shape and axis order of `like`."""
         size = like.nbytes
-        free = self._free[size] or self._slightly_larger(size)
+        free = self._free.get(size) or self._slightly_larger(size)
         if free:
             # The one given back last is the likeliest to be in the processor's cache.
             raw = free.pop()
@@ -78,7 +78,7 @@ def lay_out(
     Returns:
         The instructions, where each node's value lies, and the bytes of all buffers.
     """
-    module = array_module(*(node.array for node in order if not node.constant))
+    module = array_module(*[node.array for node in order[:1]])  # an input: all lie on its device
     memory = Memory(module)
     place: dict[Node, Array] = {}
     raw: dict[Node, Array] = {}
