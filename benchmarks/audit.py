@@ -5,17 +5,19 @@
 
 A setting is drawn from a seed: LeNet or MLP, of some widths, with an activation, with weights as
 initialised or trained for a while, a batch, and noise, as a share of the gradient, or none but
-float32's rounding. The audit sees the network and other images of the same kind, and forecasts at
-that noise. Then each of three clients shares the gradient of its batch, with that noise, and is
-attacked:
+float32's rounding. In it each of three clients, whose images are drawn too, shares the gradient of
+its batch with that noise. There are two forecasts: *without* a gradient, for typical images, and
+*given* it, for each client; neither sees the clients' images, and no network was trained on those
+or on the typical ones. Each client is attacked:
 
-- *the attack alone* is `attack`: from noise, from several starts, by somebody who knows how strong
-  the noise is, that images are smooth, and the labels.
-- *the attack* goes on from there, and also from the mean of typical images, by Levenberg-Marquardt,
-  to what is most probable given the noise and how much pixels vary; and starts anew, up to five
-  times, where noise does not explain what is left.
-- *the ideal* does so from the truth. Where it beats the attack, the attack was stuck; where it
+- *the attack* looks for what is most probable given the noise, how much pixels vary, and the
+  labels, by Levenberg-Marquardt: from what `recursion` reads off the gradient, and from the mean of
+  typical images; and, where noise does not explain what is left, from what L-BFGS finds, from
+  typical images whose gradients are near, and from grey noise.
+- *the ideal* starts from the truth. Where it beats the attack, the attack was stuck; where it
   misses the forecast, the forecast is wrong.
+
+What a setting stands for is the median over its clients, of forecasts and of errors.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,34 +35,37 @@ from timing import table
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
 from audit_figure import validation_figure
+from audit_settings import Setting
 from cells import Cell, Cells, folder_of
-from posterior import Posterior, finished
+from posterior import Posterior, attacked, first, more
 from scipy.stats import spearmanr
 from training import train
 
 from tinyleak import data
-from tinyleak.attack import Settings, attack_many
-from tinyleak.audit import audit, typical
+from tinyleak.audit import Audit, audit, typical
 from tinyleak.audit.shared import length
 from tinyleak.data import Dataset
-from tinyleak.defenses import Gaussian, knowledge
+from tinyleak.defenses import Gaussian
 from tinyleak.metrics import match_batch, mse
-from tinyleak.nn import MLP, LeNet
 from tinyleak.report.frames import number
 from tinyleak.victim import Victim, share
 
 EXAMPLES = 5
 """Typical batches that the audit measures at."""
 
-RESTARTS = 2
-SMOOTHNESS = 3.0
-"""As in defenses.py, where it was chosen, on other digits."""
+SPLIT = (400, 700)
+"""The images before are for training, those after are the clients'; between are typical ones."""
 
 WRONG = 10.0
 """A forecast is called wrong if the error is so many times as large, or as small."""
 
 STUCK = 3.0
-"""The attack is called stuck if its error is so many times as large as the ideal's."""
+"""The attack is called stuck if its error is so many times as large as the ideal's, and the
+ideal's is as forecast."""
+
+
+FIRST = 100
+"""The first seed that is reported; those before were for development."""
 
 
 class Effort(NamedTuple):
@@ -69,114 +74,72 @@ class Effort(NamedTuple):
     Attributes:
         clients: that are attacked.
         training: steps of momentum, for the networks that are trained.
-        iterations: of L-BFGS, for each start.
-        anew: how often an attack that has not arrived starts anew, at most.
+        iterations: of L-BFGS, where noise does not explain what is left.
+        anew: how often an attack starts anew from grey noise then, at most.
     """
 
     clients: int = 3
     training: int = 300
-    iterations: int = 600
-    anew: int = 5
+    iterations: int = 300
+    anew: int = 1
 
 
 QUICK = Effort(1, 5, 10, 0)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One point of the figure.
-
-    Attributes:
-        seed: from which all the rest was drawn.
-        model: the network.
-        init: of its weights.
-        trained: whether it was trained.
-        batch: N.
-        noise: its standard deviation on all numbers together, as a share of the gradient's norm; 0
-            is none but float32's rounding.
-    """
-
-    seed: int
-    model: LeNet | MLP
-    init: str
-    trained: bool
-    batch: int
-    noise: float
-
-    @classmethod
-    def drawn(cls, seed: int) -> Setting:
-        """Draw a setting."""
-        rng = np.random.default_rng([seed, 3])
-        batch = int(rng.choice([1, 1, 2, 4]))
-        side = {1: int(rng.choice([16, 20])), 2: 12, 4: 10}[batch]
-        activation = str(rng.choice(["sigmoid", "sigmoid", "tanh", "softplus", "relu"]))
-        if rng.random() < 0.5:
-            hidden = int(rng.choice([4, 8, 12, 16]))
-            model = LeNet((1, side, side), activation=activation, hidden=hidden)
-        else:
-            widths = [(24,), (48,), (48, 24), (64, 32)][rng.integers(4)]
-            model = MLP((1, side, side), activation=activation, widths=widths)
-        init = str(rng.choice(["uniform", "default"]))
-        trained = bool(rng.random() < 0.4)
-        noise = 0.0 if rng.random() < 0.2 else float(10.0 ** rng.uniform(-5, 0))
-        return cls(seed, model, init, trained, batch, noise)
-
-    def __str__(self) -> str:
-        name = "LeNet" if isinstance(self.model, LeNet) else "MLP"
-        size = self.model.hidden if isinstance(self.model, LeNet) else self.model.widths
-        weights = self.init + (" trained" if self.trained else "")
-        return (
-            f"{self.seed}: {name} {size} {self.model.activation}, {weights}, N={self.batch} of "
-            f"{self.model.image_shape[1]}², noise {number(self.noise)}"
-        )
-
-
 def measure(setting: Setting, source: Dataset, effort: Effort) -> Cell:
-    """Return the forecast, and each client's errors by the attack and by the ideal."""
-    model, half = setting.model, len(source) // 2
+    """Return the forecasts, and each client's errors by the attack and by the ideal."""
+    model = setting.model
     params = model.init(np.random.default_rng([setting.seed, 0]), setting.init)
-    known = typical(model, params, part(source, 0, half))
-    hidden = typical(model, params, part(source, half, len(source)))
+    seen, known, hidden = (
+        typical(model, params, part(source, *ends))
+        for ends in ((0, SPLIT[0]), SPLIT, (SPLIT[1], len(source)))
+    )
     if setting.trained:
         rng = np.random.default_rng([setting.seed, 1])
         params = train(
-            model, params, known.images, known.labels, rng, steps=effort.training, rate=0.05
+            model, params, seen.images, seen.labels, rng, steps=effort.training, rate=0.05
         )
-    victims = [
-        share(model, params, *hidden.batch(range(start, start + setting.batch)), dtype="float32")
-        for start in range(0, effort.clients * setting.batch, setting.batch)
-    ]
-    found = audit(model, params, known.images, known.labels, batch=setting.batch, examples=EXAMPLES)
-    size = found.counting.parameters
+    chosen = np.random.default_rng([setting.seed, 5]).permutation(len(hidden.images))
+    batches = chosen[: effort.clients * setting.batch].reshape(effort.clients, setting.batch)
+    victims = [share(model, params, *hidden.batch(batch), dtype="float32") for batch in batches]
+    options = {"batch": setting.batch, "examples": EXAMPLES}
+    found = audit(model, params, known.images, known.labels, **options)
     norm = float(np.mean([length(one.gradients) for one in victims]))
-    variance = (setting.noise * norm) ** 2 / size
-    victims = [noisy(one, variance, [setting.seed, 2, row]) for row, one in enumerate(victims)]
-    forecast = found.at(variance or found.rounding)
-    mean = known.images[: EXAMPLES * setting.batch].mean(axis=0)
-    errors = {"attack alone": [], "attack": [], "ideal": []}
-    for row, (victim, alone) in enumerate(
-        zip(
-            victims,
-            attacked(model, victims, variance, setting.seed, effort.iterations),
-            strict=True,
+    variance = (setting.noise * norm) ** 2 / found.counting.parameters
+    without = found.at(variance or found.rounding)
+    cells: dict[str, list[float]] = {name: [] for name in ("given", "attack", "ideal")}
+    for row, exact in enumerate(victims):
+        victim = noisy(exact, variance, [setting.seed, 2, row])
+        given = forecast_given(
+            audit(model, params, known.images, known.labels, gradients=victim.gradients, **options)
         )
-    ):
-        posterior = Posterior(model, victim, forecast.variance, found.prior, mean)
+        posterior = Posterior(
+            model, victim, without.variance, found.prior, known.images.mean(axis=0)
+        )
         rng = np.random.default_rng([setting.seed, 4, row])
-        images = {
-            "attack alone": alone,
-            "attack": finished(posterior, alone, rng, effort.anew),
-            "ideal": posterior.most_probable(victim.images)[1],
-        }
-        for who, some in errors.items():
-            some.append(error(victim, images[who]))
+        images = attacked(
+            posterior,
+            [*first(model, victim, variance), np.broadcast_to(posterior.mean, victim.images.shape)],
+            more(model, victim, known, variance, rng, effort.iterations, effort.anew),
+        )
+        cells["given"].append(given)
+        cells["attack"].append(error(victim, images))
+        cells["ideal"].append(error(victim, posterior.most_probable(victim.images)[1]))
     return {
-        "variance": np.array(forecast.variance),
-        "forecast": np.array(forecast.mse),
-        "spread": np.array([forecast.lowest, forecast.highest]),
+        "variance": np.array(without.variance),
+        "without": np.array(without.mse),
+        "spread": np.array([without.lowest, without.highest]),
         "prior": np.array(found.prior),
-        **{who: np.array(some) for who, some in errors.items()},
+        **{name: np.array(numbers) for name, numbers in cells.items()},
     }
+
+
+def forecast_given(found: Audit) -> float:
+    """Return the forecast for the given gradient, at the noise that is read off it."""
+    assert found.shared is not None, "it was given"
+    noise = found.shared.noise
+    return found.at(noise if noise and not found.shared.exact else found.rounding).mse
 
 
 def part(source: Dataset, start: int, stop: int) -> Dataset:
@@ -192,28 +155,6 @@ def noisy(victim: Victim, variance: float, seed: Sequence[int]) -> Victim:
     return replace(victim, gradients=gradients)
 
 
-def attacked(
-    model: LeNet | MLP, victims: Sequence[Victim], variance: float, seed: int, iterations: int
-) -> list[np.ndarray]:
-    """Return what `attack` finds of each client, cut to the range of a pixel: (N, C, H, W)."""
-    settings, precision = Settings(iterations=iterations), None
-    if variance:
-        known = [knowledge([Gaussian(variance)], one.gradients).precision for one in victims]
-        settings, precision = replace(settings, smoothness=SMOOTHNESS), known
-    found = attack_many(
-        model,
-        [one.params for one in victims],
-        [one.gradients for one in victims],
-        batch=len(victims[0].labels),
-        labels=[one.labels.tolist() for one in victims],
-        precision=precision,
-        seeds=[1000 * seed + row for row in range(len(victims))],
-        restarts=RESTARTS,
-        settings=settings,
-    )
-    return [np.clip(one.images, 0, 1) for one in found]
-
-
 def error(victim: Victim, images: np.ndarray) -> float:
     """Return the mean squared error of a batch, in the order that fits best."""
     cut = np.clip(images, 0, 1)
@@ -222,10 +163,9 @@ def error(victim: Victim, images: np.ndarray) -> float:
 
 def verdict(cell: Cell) -> str:
     """Return a word for how forecast, attack and ideal go together."""
-    forecast = float(cell["forecast"])
-    achieved, best = (float(np.mean(cell[who])) for who in ("attack", "ideal"))
+    forecast, achieved, best = (float(np.median(cell[n])) for n in ("given", "attack", "ideal"))
     if 1 / WRONG < achieved / forecast < WRONG:
-        return "right"
+        return "right" if best > forecast / WRONG else "ideal better"
     if achieved > STUCK * best and 1 / WRONG < best / forecast < WRONG:
         return "attack stuck"
     return "forecast wrong"
@@ -237,32 +177,50 @@ def rank(forecast: np.ndarray, achieved: np.ndarray) -> float:
 
 
 def report(found: dict[Setting, Cell], path: Path) -> None:
-    """Print how well forecast and errors agree, and where not; draw both."""
-    forecast = np.array([float(cell["forecast"]) for cell in found.values()])
-    errors = {
-        who: np.array([float(np.mean(cell[who])) for cell in found.values()])
-        for who in ("attack alone", "attack", "ideal")
+    """Print how well forecasts and errors agree, and where not; draw both."""
+    cells = list(found.values())
+    medians = {
+        name: np.array([float(np.median(cell[name])) for cell in cells])
+        for name in ("without", "given", "attack", "ideal")
     }
-    words = [verdict(cell) for cell in found.values()]
-    single = np.array([setting.batch == 1 for setting in found])
-    for who, achieved in errors.items():
-        whole, images, batches = (
-            rank(forecast[which], achieved[which]) for which in (single | True, single, ~single)
-        )
-        near = np.abs(np.log10(achieved / forecast)) < np.log10(WRONG)
+    single = {
+        name: np.concatenate([np.atleast_1d(cell[name]) for cell in cells])
+        for name in ("given", "attack", "ideal")
+    }
+    alone = np.array([setting.batch == 1 for setting in found])
+    for forecast in ("given", "without"):
+        for who in ("attack", "ideal"):
+            whole, images, batches = (
+                rank(medians[forecast][which], medians[who][which])
+                for which in (alone | True, alone, ~alone)
+            )
+            print(
+                f"the forecast {forecast} a gradient and the {who}: Spearman's rank correlation "
+                f"{whole:.3f} over {len(found)} settings (single images {images:.3f}, batches "
+                f"{batches:.3f}); {within(medians[who], medians[forecast]):.0%} within a factor of "
+                f"{WRONG:g}"
+            )
+    for who in ("attack", "ideal"):
         print(
-            f"the forecast and the {who}: Spearman's rank correlation {whole:.3f} over "
-            f"{len(found)} settings (single images {images:.3f}, batches {batches:.3f}); "
-            f"{near.mean():.0%} within a factor of {WRONG:g}"
+            f"client by client, the forecast given a gradient and the {who}: "
+            f"{rank(single['given'], single[who]):.3f} over {len(single[who])} clients; "
+            f"{within(single[who], single['given']):.0%} within a factor of {WRONG:g}"
         )
+    stuck = int(np.sum(medians["attack"] > STUCK * medians["ideal"]))
+    print(f"the attack's error is more than {STUCK:g} times the ideal's in {stuck} settings")
+    words = [verdict(cell) for cell in cells]
     rows = [
         [str(setting), *(number(float(x)) for x in numbers), word]
-        for setting, *numbers, word in zip(found, forecast, *errors.values(), words, strict=True)
+        for setting, *numbers, word in zip(found, *medians.values(), words, strict=True)
     ]
-    header = ["setting", "forecast", *errors, ""]
+    header = ["setting", *medians, ""]
     print(f"\n{table(header, [row for row in rows if row[-1] != 'right'] or [['none'] * 6])}")
-    smooth = [setting.model.activation != "relu" for setting in found]
-    validation_figure(path, forecast, errors["attack"], errors["ideal"], np.array(smooth))
+    validation_figure(path, cells, [setting.model.activation != "relu" for setting in found])
+
+
+def within(achieved: np.ndarray, forecast: np.ndarray) -> float:
+    """Return which part of forecasts is right up to the factor that is called wrong."""
+    return float(np.mean(np.abs(np.log10(achieved / forecast)) < np.log10(WRONG)))
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -271,7 +229,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--settings", type=int, default=60, help="how many (60)")
-    parser.add_argument("--first", type=int, default=0, help="the first one's seed (0)")
+    parser.add_argument("--first", type=int, default=FIRST, help=f"the first one's seed ({FIRST})")
     parser.add_argument("--report", action="store_true", help="compute nothing")
     parser.add_argument(
         "--results",

@@ -6,22 +6,32 @@ looks for is the most probable batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import numpy as np
 
-from tinyleak.attack import Matching
+from tinyleak.attack import Matching, Settings, attack
+from tinyleak.attack.recursion import recursion
 from tinyleak.attack.residual import GradientResidual
+from tinyleak.audit.shared import length
+from tinyleak.data import Dataset
+from tinyleak.defenses import Gaussian, knowledge
 from tinyleak.nn import MLP, LeNet, one_hot
 from tinyleak.optim import levenberg_marquardt
-from tinyleak.victim import Victim
+from tinyleak.victim import Victim, share
 
-STEPS = 20
+STEPS = 30
 """Of Levenberg-Marquardt, at most."""
 
-PLAUSIBLE = 100.0
+PLAUSIBLE = 3.0
 """An attack has not arrived if the value is so many times what noise makes it: it starts anew."""
 
 ENOUGH = 1e-3
 """It ends with a step that lowers the value by less than this share."""
+
+
+CANDIDATES, NEAREST = 40, 2
+"""Of how many typical batches the attack starts from those whose gradients are near."""
 
 
 class Posterior:
@@ -81,24 +91,78 @@ class Posterior:
         return fit.value, fit.x.reshape(self._shape)
 
 
-def finished(
-    posterior: Posterior, alone: np.ndarray, rng: np.random.Generator, anew: int
+def attacked(
+    posterior: Posterior,
+    starts: Sequence[np.ndarray],
+    more: Iterable[np.ndarray],
 ) -> np.ndarray:
     """Return the most probable images that are found without knowing the truth: (N, C, H, W).
 
-    From where the attack alone ended, from the mean of typical images, and, as long as noise does
-    not explain what is left, from grey noise, of which the steps keep to the range of a pixel.
+    Args:
+        posterior: what is known.
+        starts: from which all is tried.
+        more: from which it starts anew, one by one, as long as noise does not explain what is left;
+            from there the first steps keep to the range of a pixel.
     """
-    mean = np.broadcast_to(posterior.mean, alone.shape)
     value, images = min(
-        (posterior.most_probable(start) for start in (alone, mean)), key=lambda pair: pair[0]
+        (posterior.most_probable(start) for start in starts), key=lambda pair: pair[0]
     )
-    for _ in range(anew):
-        if posterior.explains(value):
-            break
-        grey = 0.5 + 0.1 * rng.standard_normal(alone.shape)
-        _, inside = posterior.most_probable(grey, 3 * STEPS, lowest=0.0, highest=1.0)
+    for start in more if not posterior.explains(value) else ():
+        _, inside = posterior.most_probable(start, lowest=0.0, highest=1.0)
         again = posterior.most_probable(inside)
         if again[0] < value:
             value, images = again
+        if posterior.explains(value):
+            break
     return images
+
+
+def first(model: LeNet | MLP, victim: Victim, variance: float) -> list[np.ndarray]:
+    """Return what can be read off the gradient layer by layer, if anything."""
+    try:
+        return [recursion(model, victim.params, victim.gradients, victim.labels, variance=variance)]
+    except (ValueError, np.linalg.LinAlgError):
+        return []
+
+
+def more(
+    model: LeNet | MLP,
+    victim: Victim,
+    known: Dataset,
+    variance: float,
+    rng: np.random.Generator,
+    iterations: int,
+    anew: int,
+) -> Iterator[np.ndarray]:
+    """Yield where else to start from: near typical images, what L-BFGS finds, grey noise.
+
+    Args:
+        model: the network.
+        victim: the client.
+        known: typical images.
+        variance: of the noise, or 0.
+        rng: decides which typical images are looked at, and the grey noise.
+        iterations: of L-BFGS.
+        anew: how often from grey noise.
+    """
+    candidates = []
+    for _ in range(CANDIDATES):
+        chosen = [rng.choice(np.flatnonzero(known.labels == label)) for label in victim.labels]
+        near = share(model, victim.params, *known.batch(chosen)).gradients
+        off = {name: near[name] - gradient for name, gradient in victim.gradients.items()}
+        candidates.append((length(off), known.images[chosen]))
+    candidates.sort(key=lambda pair: pair[0])
+    yield from (images for _, images in candidates[:NEAREST])
+    precision = knowledge([Gaussian(variance)], victim.gradients).precision if variance else None
+    found = attack(
+        model,
+        victim.params,
+        victim.gradients,
+        batch=len(victim.labels),
+        labels=victim.labels.tolist(),
+        precision=precision,
+        settings=Settings(iterations=iterations),
+    )
+    yield found.images.clip(0, 1)
+    for _ in range(anew):
+        yield 0.5 + 0.1 * rng.standard_normal(victim.images.shape)

@@ -21,8 +21,9 @@ SMALL = LeNet((1, 6, 6), 3, hidden=3)
 
 
 def cell(forecast: float, attack: float, ideal: float) -> dict[str, np.ndarray]:
-    numbers = {"forecast": forecast, "attack alone": attack, "attack": attack, "ideal": ideal}
-    return {name: np.array(number) for name, number in numbers.items()}
+    """Three clients, of which the middle one counts."""
+    numbers = {"given": forecast, "attack": attack, "ideal": ideal}
+    return {name: np.array([number / 1e3, number, 1.0]) for name, number in numbers.items()}
 
 
 def posterior(variance: float, images: np.ndarray) -> validation.Posterior:
@@ -50,6 +51,7 @@ def test_settings_are_of_every_kind_and_drawn_again_alike() -> None:
         (cell(1e-5, 0.1, 2e-5), "attack stuck"),
         (cell(1e-5, 1e-2, 1e-2), "forecast wrong"),
         (cell(1e-2, 1e-5, 1e-5), "forecast wrong"),
+        (cell(1e-2, 2e-2, 1e-5), "ideal better"),
     ],
 )
 def test_a_forecast_is_wrong_only_where_the_ideal_misses_it_too(found: dict, word: str) -> None:
@@ -78,6 +80,28 @@ def test_without_much_noise_the_truth_is_most_probable_and_explained(
     assert not residual.explains(float(np.square(residual.value(np.full(72, 0.5))).sum()))
     # In whichever order they come.
     assert validation.error(simulate(SMALL, images, [0, 2]), truth[::-1]) < 1e-6
+
+
+class Levels:
+    """A posterior whose value is where a search starts, and that 1 explains."""
+
+    def most_probable(self, start: np.ndarray, **bounds: float) -> tuple[float, np.ndarray]:
+        return float(start), start
+
+    def explains(self, value: float) -> bool:
+        return value <= 1
+
+
+@pytest.mark.parametrize(
+    ("starts", "more", "found", "left"),
+    [([3, 1], [0], 1, [0]), ([3, 2], [4, 1, 0], 1, [0]), ([3, 2], [4, 3], 2, [])],
+)
+def test_an_attack_goes_on_until_noise_explains_what_is_left(
+    starts: list[int], more: list[int], found: int, left: list[int]
+) -> None:
+    ahead = map(np.array, more)
+    assert validation.attacked(Levels(), [np.array(x) for x in starts], ahead) == found  # type: ignore[arg-type]
+    assert list(ahead) == left
 
 
 def test_a_quick_run_is_kept_and_reported(tmp_path: Path) -> None:
