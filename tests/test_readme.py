@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyleak.cli import build_parser
+from tinyleak.cli import build_parser, main
+from tinyleak.data import load_glyphs
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 LINES = 20
@@ -61,6 +62,31 @@ def test_the_attack_in_the_readme_recovers_the_image(
     x, truth = np.asarray(names["x"]), np.asarray(names["truth"])
     assert x.size == truth.size > 1
     assert np.mean((x.ravel() - truth.ravel()) ** 2) < 1e-3
+
+
+def test_the_pytorch_lines_in_the_readme_save_what_the_command_below_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    (code,) = [block for block in blocks("python") if "torch" in block]
+    (attack,) = [one for one in commands() if "w.safetensors" in one and " attack " in one]
+    torch.manual_seed(0)
+    squash, window = torch.nn.Sigmoid, {"kernel_size": 5, "padding": 2}
+    net = torch.nn.Sequential(
+        *(torch.nn.Conv2d(1, 12, stride=2, **window), squash()),
+        *(torch.nn.Conv2d(12, 12, stride=2, **window), squash()),
+        *(torch.nn.Conv2d(12, 12, **window), squash()),
+        *(torch.nn.Flatten(), torch.nn.Linear(588, 10)),
+    )
+    images, labels = load_glyphs(4).batch([3])
+    monkeypatch.chdir(tmp_path)
+    names = {"torch": torch, "save_file": save_file, "net": net, "labels": torch.tensor(labels)}
+    exec(code, {**names, "images": torch.tensor(images, dtype=torch.float32)})
+    assert main([*shlex.split(attack)[1:], "--out", "found", "--quiet"]) == 0
+    with np.load("found/reconstruction.npz") as found:
+        assert float(np.mean((found["images"] - images) ** 2)) < 1e-6
+        assert found["labels"].tolist() == labels.tolist()
 
 
 def test_the_commands_in_the_readme_parse() -> None:
