@@ -73,6 +73,7 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--model",
+        type=_model,
         choices=(*MODELS, TEXT),
         help="text: any language model, of which only the words that its gradient names are told "
         f"(default: as the notes beside the weights say, else {MODEL})",
@@ -144,6 +145,16 @@ def run(args: argparse.Namespace) -> int:
         print(said)
         print(f"\nfiles: {written(directory, FILES, ' and '.join(FILES))}")
     return 0
+
+
+def _model(text: str) -> str:
+    """Turn down the one network for images that cannot be audited, and say why."""
+    if text == "resnet":
+        raise argparse.ArgumentTypeError(
+            "a ResNet is not audited: its Jacobian takes minutes an image, and files do not tell "
+            f"its size; choose {', '.join(MODELS)} or {TEXT}, or attack one by tinyleak attack"
+        )
+    return text
 
 
 def _variance(text: str) -> float:
