@@ -291,7 +291,8 @@ def library_primitive(function: str, doc: str) -> Primitive:
     """Make a `Primitive` of an elementwise function that every array library has."""
 
     def forward(xp: Any, *arrays: Array, out: Array | None = None) -> Array:
-        return getattr(xp, function)(*arrays, out=out)
+        compute = getattr(xp, function)
+        return compute(*arrays) if out is None else compute(*arrays, out=out)
 
     forward.__name__ = {"negative": "negate"}.get(function, function)
     forward.__doc__ = doc

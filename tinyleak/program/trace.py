@@ -85,17 +85,17 @@ class Recording:
         Raises:
             TraceError: something was kept.
         """
-        witnesses = list(map(weakref.ref, (*self.inputs, *self.tape)))
+        # Whatever is kept keeps what it was made from, and so an input.
+        witnesses = [weakref.ref(tensor) for tensor in self.inputs]
         self.inputs.clear()
         self.outputs.clear()
         self.tape.clear()
         for pause in PAUSES:
-            if not _alive(witnesses):
+            if all(witness() is None for witness in witnesses):
                 return
             time.sleep(pause)
-        alive = _alive(witnesses)
-        if alive:
-            kept = alive[-1]  # which keeps what it was made from
+        kept = _last_made(self.tape)
+        if kept is not None:
             origin = f"made by {kept.primitive.name}" if kept.primitive else "that it was given"
             raise TraceError(
                 f"the function being traced kept a Tensor of shape {kept.shape} {origin} "
@@ -103,8 +103,11 @@ class Recording:
             )
 
 
-def _alive(witnesses: list[weakref.ref[Tensor]]) -> list[Tensor]:
-    return [tensor for witness in witnesses if (tensor := witness()) is not None]
+def _last_made(tape: list[Tensor]) -> Tensor | None:
+    """Find a Tensor of this tape that is still alive, and from which no other one was made."""
+    alive = [x for x in gc.get_objects() if type(x) is Traced and x.tape is tape]
+    read = {x for tensor in alive for x in tensor.inputs}
+    return next((tensor for tensor in alive if tensor not in read), None)
 
 
 @contextmanager
