@@ -97,7 +97,9 @@ def test_a_gradient_from_a_file_is_looked_at(run: Run, files: tuple[Path, Path])
     assert "(the given gradient)" in answer.out
     assert re.search(r"^noise +of variance about", answer.out, re.MULTILINE)
     assert re.search(r"^labels +\d", answer.out, re.MULTILINE)
-    assert re.search(r"^doubt +the network is [\d.]+ unsure of the image", answer.out, re.MULTILINE)
+    assert re.search(
+        r"^doubt +the network is unsure of the image by [\d.]+", answer.out, re.MULTILINE
+    )
 
 
 def test_out_gets_a_page_that_needs_nothing_else_and_the_numbers(

@@ -198,7 +198,7 @@ def _shared(audit: Audit) -> dict[str, str]:
     if shared.doubts is not None:
         many = "the image" if len(shared.doubts) == 1 else "the images"
         found["doubt"] = (
-            f"the network is {', '.join(map(number, shared.doubts))} unsure of {many} (of at most "
-            "1.4), as the last layer tells; the forecast is for such images"
+            f"the network is unsure of {many} by {', '.join(map(number, shared.doubts))}, of at "
+            "most 1.4 (read off the last layer); the forecast is for such images"
         )
     return found
