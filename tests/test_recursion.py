@@ -108,6 +108,18 @@ def test_images_come_out(model: LeNet | MLP, labels: list[int], rng: np.random.G
     assert mse(found, victim.images).max() < 1e-6
 
 
+def test_images_that_are_hidden_do_not_stop_the_others(rng: np.random.Generator) -> None:
+    """Of units that are all off nothing is known, nor of an image without doubt."""
+    victim = client(LINEAR, [0, 2], rng)
+    alone = share(LINEAR, victim.params, victim.images[1:], victim.labels[1:])
+    halved = {name: gradient / 2 for name, gradient in alone.gradients.items()}
+    found = recursion(LINEAR, victim.params, halved, victim.labels, variance=1e-14)
+    assert mse(found[1:], victim.images[1:]).max() < 1e-6
+    off = {name: -np.abs(weight) for name, weight in victim.params.items()}
+    gradients = share(LINEAR, off, victim.images, victim.labels).gradients
+    assert np.isfinite(recursion(LINEAR, off, gradients, victim.labels)).all()
+
+
 def test_noise_blurs_them(rng: np.random.Generator) -> None:
     victim = client(CONVOLUTIONS, [0, 2], rng)
     errors = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,18 +39,20 @@ class Layer:
             matrix[window][:, places] = self.weight
         return matrix[..., :-1]
 
-    def gradient(self, deltas: Array) -> Array:
-        """Return the matrix that maps inputs to the gradient by the weight, (O·J, n).
+    def gradient(self, deltas: Array) -> Any:
+        """Return the sparse matrix that maps inputs to the gradient by the weight, (O·J, n).
 
         Args:
             deltas: (P, O), the gradient by its outputs.
         """
-        windows = self.places.shape[1]
-        matrix = np.zeros((deltas.shape[1], windows, self.inputs + 1))
-        for place in range(windows):
-            # Each window has another input at this place, unless it is the padding.
-            matrix[:, place, self.places[:, place]] = deltas.T
-        return matrix[..., :-1].reshape(-1, self.inputs)
+        from scipy.sparse import coo_array
+
+        outputs, size = self.weight.shape
+        windows, places = np.nonzero(self.places < self.inputs)  # but for the padding
+        rows = np.arange(outputs) * size + places[:, None]
+        columns = np.repeat(self.places[windows, places], outputs)
+        entries = deltas[windows].ravel(), (rows.ravel(), columns)
+        return coo_array(entries, shape=(outputs * size, self.inputs)).tocsr()
 
     def back(self, deltas: Array) -> Array:
         """Return the gradient by its inputs, (N, n), from that by its outputs, (N, P, O)."""

@@ -18,6 +18,7 @@ a start that gradient matching makes exact where it would get stuck from noise.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def recursion(
     known = separate(model, params, shared, labels, variance=variance)
     batch, inverse = len(known.features), INVERSES[model.activation]
     largest = float(np.sqrt(np.mean(np.square(to_numpy(shared[layers[-1].name]), dtype=float))))
-    noise = max(np.sqrt(variance), FLOOR * largest)
+    noise = max(np.sqrt(variance), FLOOR * largest, EXACT**2)
     outputs = known.features
     with np.errstate(divide="ignore"):  # an image that is hidden has no doubt, and no error's end
         errors = np.repeat(noise * batch / known.doubts[:, None], outputs.shape[1], axis=1)
@@ -141,31 +142,38 @@ class _Equations:
         self, by_weight: Array, noise: float, typical: tuple[float, float], inside: Inverse
     ) -> tuple[Array, Array]:
         """Return the inputs, (N, n), and their standard errors."""
+        from scipy.sparse import block_diag, diags_array, hstack, vstack
+
         batch, size = len(self.deltas), self.layer.inputs
+        told = self.weights > 0
         forward = self.layer.forward()
-        rows, wanted = [], []
-        for image, weights in enumerate(self.weights):
-            told = weights > 0
-            mine = np.zeros((int(told.sum()), batch, size))
-            mine[:, image] = weights[told][:, None] * forward[told]
-            rows.append(mine.reshape(len(mine), batch * size))
-            wanted.append(weights[told] * self.wanted[image][told])
-        rows.append(np.hstack([self.layer.gradient(delta) for delta in self.deltas]) / noise)
-        wanted.append(by_weight / noise)
+        blocks = [
+            weights[known][:, None] * forward[known]
+            for weights, known in zip(self.weights, told, strict=True)
+        ]
+        by_deltas = [self.layer.gradient(delta) for delta in self.deltas]
         middle, width = typical
-        rows.append(np.eye(batch * size) / width)
-        wanted.append(np.full(batch * size, middle / width))
+        rows = [
+            block_diag(blocks, format="csr"),
+            hstack(by_deltas, format="csr") / noise,
+            diags_array(np.full(batch * size, 1 / width), format="csr"),
+        ]
+        wanted = [
+            self.weights[told] * self.wanted[told],
+            by_weight / noise,
+            np.full(batch * size, middle / width),
+        ]
         solution, errors = _least_squares(
-            np.concatenate(rows), np.concatenate(wanted), inside.lowest, inside.highest
+            vstack(rows, format="csr"), np.concatenate(wanted), inside.lowest, inside.highest
         )
         return solution.reshape(batch, size), errors.reshape(batch, size)
 
 
 def _least_squares(
-    matrix: Array, wanted: Array, lowest: float, highest: float
+    matrix: Any, wanted: Array, lowest: float, highest: float
 ) -> tuple[Array, Array]:
     """Return the x within bounds that about minimises ‖matrix x − wanted‖, and standard errors."""
-    gram, right = matrix.T @ matrix, matrix.T @ wanted
+    gram, right = (matrix.T @ matrix).toarray(), matrix.T @ wanted
     errors = np.sqrt(np.maximum(np.diag(np.linalg.inv(gram)), EXACT**2))
     solution = np.linalg.solve(gram, right)
     solution += np.linalg.solve(gram, matrix.T @ (wanted - matrix @ solution))

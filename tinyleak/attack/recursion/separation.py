@@ -30,8 +30,8 @@ STARTS = 20
 EXPLAINED = 10.0
 """Noise explains what is left if its square is no more than so many times the expected."""
 
-EVALUATIONS = 300
-"""Of one search, at most."""
+EVALUATIONS, FOR_EACH = 300, 20
+"""Of one search, at most; of many unknowns so many for each, since each is varied for a step."""
 
 APART = 1e-3
 """Two images of one label are different if they are this far apart, beside their size."""
@@ -170,7 +170,7 @@ class _Mixture:
         rng = np.random.default_rng(0)
         best, lowest = np.zeros(self.images * (self.images - 1)), np.inf
         for start in self._starts(labels, rng):
-            fit = least_squares(self.misfits, start.ravel(), method="lm", max_nfev=EVALUATIONS)
+            fit = least_squares(self.misfits, start.ravel(), method="lm", max_nfev=_most(start))
             misfit = 2.0 * float(fit.cost) / fit.fun.size
             if misfit < lowest:
                 best, lowest = fit.x, misfit
@@ -223,7 +223,7 @@ class _Mixture:
             start = rows[attempt % len(rows)]
             if attempt >= len(rows):
                 start = start + width * 10.0 ** rng.uniform(-1, 1) * rng.standard_normal(len(start))
-            fit = least_squares(outside, start, method="lm", max_nfev=EVALUATIONS)
+            fit = least_squares(outside, start, method="lm", max_nfev=_most(start))
             found.append((float(fit.cost), fit.x))
         chosen: list[Array] = []
         for _, place in sorted(found, key=lambda pair: pair[0]):
@@ -231,3 +231,7 @@ class _Mixture:
             if not chosen or min(apart) > APART * (np.linalg.norm(place) + width):
                 chosen.append(place)
         return np.array((chosen * count)[:count])
+
+
+def _most(start: Array) -> int:
+    return max(EVALUATIONS, FOR_EACH * (start.size + 1))
