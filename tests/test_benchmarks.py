@@ -66,7 +66,9 @@ def test_jax_has_our_objective_of_many_attacks_at_once() -> None:
     assert_same_objective(peers.jax_objective(params, shared, 1, many=True), z, batch=1)
 
 
-@pytest.mark.parametrize("script", ["audit.py", "compare.py", "growth.py", "success.py"])
+@pytest.mark.parametrize(
+    "script", ["audit.py", "compare.py", "growth.py", "recursion.py", "success.py"]
+)
 def test_help(script: str) -> None:
     done = run(script, "--help")
     assert done.returncode == 0, done.stderr
