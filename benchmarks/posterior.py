@@ -71,9 +71,9 @@ class Posterior:
         weights = len(r) - len(x)
         return self._gradients.slope(x, r[:weights]) + r[weights:] / self._width
 
-    def gram(self, x: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return JᵀJ for these columns, (k, k)."""
-        return self._gradients.gram(x, columns) + np.eye(len(columns)) / self._width**2
+    def gram(self, x: np.ndarray) -> np.ndarray:
+        """Return JᵀJ, (n, n)."""
+        return self._gradients.gram(x) + np.eye(len(x)) / self._width**2
 
     def explains(self, value: float) -> bool:
         """Say whether noise, and images that vary, make up for a value: else there is a better."""

@@ -60,10 +60,9 @@ def test_the_residual_is_the_distance_and_its_jacobian_the_derivative(
 
     jacobian = slopes(residual, x, step=1e-6)
     np.testing.assert_allclose(residual.slope(x, r), jacobian.T @ r, rtol=1e-5, atol=1e-8)
-    for some in (np.arange(len(x)), np.array([3, 17, 64, 130, 193, 199]), np.array([130])):
-        gram = jacobian[:, some].T @ jacobian[:, some]
-        allowed = 1e-7 * np.abs(gram).max()
-        np.testing.assert_allclose(residual.gram(x, some), gram, rtol=0, atol=allowed)
+    gram = jacobian.T @ jacobian
+    allowed = 1e-7 * np.abs(gram).max()
+    np.testing.assert_allclose(residual.gram(x), gram, rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize("scheme", ["uniform", "default"])

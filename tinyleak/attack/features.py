@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tinyleak.attack.labels import last_layer
-from tinyleak.attack.last_layer import LastLayer, Places
+from tinyleak.attack.last_layer import LastLayer
 from tinyleak.attack.matching import Model
 from tinyleak.attack.residual import GradientResidual
 from tinyleak.backend import Array
@@ -59,15 +59,14 @@ class FeatureResidual:
         slope[: by_images.size] += by_images.ravel()
         return slope
 
-    def gram(self, x: Array, columns: Places) -> Array:
-        """Return JᵀJ for these columns, (k, k): that of the gradient, and each image's own."""
-        moved = self.gradient.moved_features(x, columns)
-        gram = self.gradient.gram(x, columns, moved)
+    def gram(self, x: Array) -> Array:
+        """Return JᵀJ, (n, n): that of the gradient, and each image's own."""
+        moved = self.gradient.moved_features(x)
+        gram = self.gradient.gram(x, moved)
         outside = self.weight * self._project(moved)
-        batch, pixels = len(self.span), self.gradient.matching.image_size
-        for image in range(batch):
-            ends = [image * pixels // batch, (image + 1) * pixels // batch]
-            here = slice(*np.searchsorted(columns, ends))
+        pixels = self.gradient.matching.image_size // len(self.span)
+        for first in range(0, self.gradient.matching.image_size, pixels):
+            here = slice(first, first + pixels)
             gram[here, here] += outside[here] @ outside[here].T
         return gram
 

@@ -74,20 +74,14 @@ class LastLayer:
         """Return ∂⟨h, r⟩/∂images, for r of (N, F): of the images' shape."""
         return np.array(self._back(images, r)[0])
 
-    def moved(self, images: Array, pixels: Places) -> Array:
-        """Return by how much each of these pixels, counted through the batch, moves h: (k, F)."""
-        size, each = self.model.shapes[self.weight][1], images[0].size
-        out = np.empty((len(pixels), size))
-        covectors = np.zeros((AT_ONCE, size))
-        for image in range(len(images)):
-            here = slice(*np.searchsorted(pixels, [image * each, (image + 1) * each]))
-            its = pixels[here] - image * each
+    def moved(self, images: Array) -> Array:
+        """Return by how much each pixel moves its image's h: (N·C·H·W, F)."""
+        size = self.model.shapes[self.weight][1]
+        out = np.empty((images.size, size))
+        for image, rows in zip(images, np.split(out, len(images)), strict=True):
             for start in range(0, size, AT_ONCE):
-                count = min(AT_ONCE, size - start)
-                covectors[:] = 0.0
-                covectors[np.arange(count), start + np.arange(count)] = 1.0
-                (rows,) = self._rows(images[image : image + 1], covectors)
-                out[here, start : start + count] = rows[:count, its].T
+                (some,) = self._rows(image[np.newaxis], np.eye(AT_ONCE, size, start))
+                rows[:, start : start + AT_ONCE] = some[: size - start].T
         return out
 
     def add_to(
@@ -103,13 +97,13 @@ class LastLayer:
         """Add what the last layer's weight and bias share of JᵀJ is, for a mean loss.
 
         Args:
-            gram: (k, k), what it is added to.
+            gram: (n, n), what it is added to.
             weight: what it is multiplied with.
             images: (N, C, H, W).
             targets: (N, K), their labels.
-            owners: (k,) the image that each unknown belongs to.
-            H: (k, F), by how much each unknown moves that image's features.
-            by_targets: (k, K), by how much it moves that image's label.
+            owners: (n,) the image that each unknown belongs to.
+            H: (n, F), by how much each unknown moves that image's features.
+            by_targets: (n, K), by how much it moves that image's label.
         """
         h, logits = self._forward(images)
         p = softmax(Tensor(logits)).data
@@ -148,5 +142,5 @@ class LastLayer:
 
 
 def _column(rows: Array, others: Array) -> Array:
-    """Return the inner product of each row with its other, or with the one: (k, 1)."""
+    """Return the inner product of each row with its other, or with the one: (n, 1)."""
     return np.asarray((rows * others).sum(axis=1, keepdims=True))

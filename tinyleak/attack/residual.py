@@ -80,28 +80,26 @@ class GradientResidual:
         by_logits = labels * (by_labels - (labels * by_labels).sum(axis=1, keepdims=True))
         return np.concatenate([by_images.ravel(), by_logits[self.unsettled].ravel()])
 
-    def moved_features(self, x: Array, columns: Places) -> Array:
-        """Return by how much each of these unknowns moves its image's features: (k, F)."""
+    def moved_features(self, x: Array) -> Array:
+        """Return by how much each unknown moves its image's features: (n, F)."""
         assert self.last is not None, "the last layer is linear"
-        pixels = columns[columns < self.matching.image_size]
-        moved = self.last.moved(self.images(x), pixels)
-        return np.pad(moved, [(0, len(columns) - len(pixels)), (0, 0)])
+        moved = self.last.moved(self.images(x))
+        return np.pad(moved, [(0, len(x) - len(moved)), (0, 0)])
 
-    def gram(self, x: Array, columns: Places, moved: Array | None = None) -> Array:
-        """Return JᵀJ for these columns, (k, k).
+    def gram(self, x: Array, moved: Array | None = None) -> Array:
+        """Return JᵀJ, (n, n).
 
         Args:
             x: (n,).
-            columns: (k,), ascending.
-            moved: `moved_features` for them, if that is known.
+            moved: `moved_features` there, if that is known.
         """
         images, labels = self.images(x), self.labels(x)
-        owners, by_labels = self._owners(columns, labels)
-        rows = self._rows(images, labels, columns, owners, by_labels)
+        rows = self._rows(images, labels)
         gram = rows @ rows.T
         del rows  # the largest array of all
         if self.last is not None:
-            moved = self.moved_features(x, columns) if moved is None else moved
+            moved = self.moved_features(x) if moved is None else moved
+            owners, by_labels = self._owners(labels)
             weight = self.matching.weight.item()
             self.last.add_to(gram, weight, images, labels, owners, moved, by_labels)
         return gram
@@ -126,37 +124,29 @@ class GradientResidual:
         except ValueError:
             return None
 
-    def _owners(self, columns: Places, labels: Array) -> tuple[Places, Array]:
-        """Return which image each unknown belongs to, (k,), and how it moves its label, (k, K)."""
-        classes, size = labels.shape[1], self.matching.image_size
-        by_labels = np.zeros((len(columns), classes))
-        first = int(np.searchsorted(columns, size))
-        places, kinds = np.divmod(columns[first:] - size, classes)
-        images = self.unsettled[places]
-        y = labels[images]
-        by_labels[first:] = y * (np.eye(classes)[kinds] - y[np.arange(len(y)), kinds][:, None])
-        each = size // self.matching.batch
-        return np.concatenate([columns[:first] // each, images]), by_labels
+    def _owners(self, labels: Array) -> tuple[Places, Array]:
+        """Return which image each unknown belongs to, (n,), and how it moves its label, (n, K)."""
+        (batch, classes), size = labels.shape, self.matching.image_size
+        owners = np.repeat(np.arange(batch), size // batch)
+        owners = np.concatenate([owners, np.repeat(self.unsettled, classes)])
+        by_logits = [_by_logits(labels[image]) for image in self.unsettled]
+        return owners, np.concatenate([np.zeros((size, classes)), *by_logits])
 
-    def _rows(
-        self, images: Array, labels: Array, columns: Places, owners: Places, by_labels: Array
-    ) -> Array:
-        """Return the columns of J as rows, but for the last layer's share of them: (k, P′)."""
-        out = np.empty((len(columns), len(self._scale_of_others)))
-        pixels = images[0].size
-        for image in range(len(images)):
-            its = np.flatnonzero(owners == image)
-            its_pixels = its[columns[its] < images.size]
-            its_logits = its[len(its_pixels) :]
-            one = images[image : image + 1]
-            for start in range(0, len(its_pixels), DIRECTIONS):
-                some = its_pixels[start : start + DIRECTIONS]
-                directions = np.zeros((DIRECTIONS, pixels))
-                directions[np.arange(len(some)), columns[some] - image * pixels] = 1.0
-                (moved,) = self._along(one, labels[image : image + 1], directions)
-                out[some] = moved[: len(some)]
-            if len(its_logits):
-                out[its_logits] = by_labels[its_logits] @ self._by_label(one)[0]
+    def _rows(self, images: Array, labels: Array) -> Array:
+        """Return the columns of J as rows, but for the last layer's share of them: (n, P′)."""
+        pixels, classes = images[0].size, labels.shape[1]
+        unknowns = images.size + len(self.unsettled) * classes
+        out = np.empty((unknowns, len(self._scale_of_others)))
+        for image, rows in enumerate(np.split(out[: images.size], len(images))):
+            one = slice(image, image + 1)
+            for start in range(0, pixels, DIRECTIONS):
+                directions = np.eye(DIRECTIONS, pixels, start)
+                (moved,) = self._along(images[one], labels[one], directions)
+                rows[start : start + DIRECTIONS] = moved[: pixels - start]
+        for place, image in enumerate(self.unsettled):
+            first = images.size + place * classes
+            (gradients,) = self._by_label(images[image : image + 1])
+            out[first : first + classes] = _by_logits(labels[image]) @ gradients
         out *= self._scale_of_others / len(images)
         return out
 
@@ -212,6 +202,11 @@ def named(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
 
 def _flat(arrays: Mapping[str, Array], model: Model) -> Array:
     return np.concatenate([array.ravel() for array in named(arrays, model).values()])
+
+
+def _by_logits(y: Array) -> Array:
+    """Return the derivative of a label, as probabilities, by its logits: (K, K)."""
+    return np.diag(y) - np.outer(y, y)
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:

@@ -10,8 +10,12 @@ vanish. A larger λ makes the step shorter and turns it downhill (Levenberg 1944
 falls when a step succeeded and rises when it did not, which is all the line search there is.
 
 An iteration costs one JᵀJ, about m·n² operations, and ⅓·n³ for its Cholesky factor: much more than
-one of L-BFGS, which pays where tens are enough in place of thousands. Unknowns that are held at a
-bound cost nothing.
+one of L-BFGS, which pays where tens are enough in place of thousands.
+
+Bounds are kept by a projected step: what it would take across a bound is put on it, and the rest is
+solved for again. Which unknowns stay at a bound the step itself decides; the sign of the gradient
+does, too, but is misled where the problem is ill-conditioned, and a valley that takes tens of steps
+is the result. Sometimes it is right all the same, so both are tried, and the lower is taken.
 
 Lesson: lessons/11_batches.py
 """
@@ -52,8 +56,8 @@ class Residual(Protocol):
     def slope(self, x: Array, r: Array) -> Array:
         """Return Jᵀr, (n,), for the r that `value` returned at x."""
 
-    def gram(self, x: Array, columns: npt.NDArray[np.int64]) -> Array:
-        """Return JᵀJ for these k columns of J alone: (k, k), which the caller may write to."""
+    def gram(self, x: Array) -> Array:
+        """Return JᵀJ, (n, n), which the caller may write to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,6 @@ def levenberg_marquardt(
     goal: float = -inf,
 ) -> Iterator[Fit]:
     """Minimise ‖r(x)‖²; yield where it is at the start, after each step, and at the end.
-
-    With bounds, unknowns at one of them that the gradient holds there are left out of the step, and
-    the others are cut off where they would leave: a projected step, taken if it leads lower.
 
     Args:
         residual: r, Jᵀr and JᵀJ.
@@ -180,7 +181,7 @@ class _Descent:
             if gradient_norm <= tolerance_gradient * steepest:
                 yield fit("stationary")
                 return
-            found = self._step(x, slope[free], free, values[-1])
+            found = self._step(x, slope, free, values[-1])
             if found is None:
                 yield fit("stalled")
                 return
@@ -204,23 +205,35 @@ class _Descent:
     ) -> tuple[Array, Array] | None:
         """Raise λ until a step leads lower; return where it leads, and the residual there."""
         xp: Any = array_module(x)
-        gram = self.residual.gram(x, free)
+        gram = self.residual.gram(x)
         diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
         undamped = diagonal.copy()
         scale = xp.maximum(undamped, FLOOR * undamped.max())
-        low = xp.broadcast_to(self.lowest - x, x.shape)[free]
-        high = xp.broadcast_to(self.highest - x, x.shape)[free]
+        moving = [np.arange(len(x))]
+        if len(free) < len(x):
+            moving.append(free)
         for _ in range(MOST_FAILURES):
             diagonal[...] = undamped + self.damping * scale
-            trial = x.copy()
-            trial[free] += _bounded_step(gram, slope, low, high)
-            trial = trial.clip(self.lowest, self.highest)  # rounding may have left them
-            r = self._value(trial)
-            if _square(r) < value:  # false for what is not a number
+            ends = [self._end(x, slope, gram, some) for some in moving]
+            squares = [_square(r) for _, r in ends]
+            lower = [place for place, square in enumerate(squares) if square < value]
+            if lower:  # what is not a number is not
                 self.damping = max(LEAST_DAMPING, SUCCESS * self.damping)
-                return trial, r
+                return ends[min(lower, key=squares.__getitem__)]
             self.damping *= FAILURE
         return None
+
+    def _end(
+        self, x: Array, slope: Array, gram: Array, moving: npt.NDArray[np.int64]
+    ) -> tuple[Array, Array]:
+        """Return where a step of these unknowns leads, and the residual there."""
+        xp: Any = array_module(x)
+        low, high = (self.lowest - x)[moving], (self.highest - x)[moving]
+        some = gram if len(moving) == len(x) else gram[xp.ix_(moving, moving)]
+        end = x.copy()
+        end[moving] += _bounded_step(some, slope[moving], low, high)
+        end = end.clip(self.lowest, self.highest)  # rounding may have left them
+        return end, self._value(end)
 
 
 def _bounded_step(gram: Array, slope: Array, low: Array, high: Array) -> Array:
