@@ -43,7 +43,7 @@ class TestSurestFirst:
         variance, allowed = noise_variance(shared), any_word(shared)[0]
         at_first = np.where(allowed, noisy_distances(shared, variance), np.inf).argmin(axis=1)
         assert (at_first == read)[1:-1].sum() < LENGTH - 2
-        inputs, distances = surest_first(shared, variance, allowed)
+        inputs, distances = surest_first(shared, allowed)
         np.testing.assert_array_equal(inputs, read)
         assert distances.shape == (LENGTH, MODEL.vocabulary)
         nearest = np.where(allowed, distances, np.inf).argmin(axis=1)
@@ -52,7 +52,7 @@ class TestSurestFirst:
     def test_of_a_large_vocabulary_only_the_likeliest_are_tried(self, noisy, monkeypatch) -> None:
         monkeypatch.setattr(surest, "LIKELIEST", 100)
         shared = noisy.shared
-        inputs, distances = surest_first(shared, noise_variance(shared), any_word(shared)[0])
+        inputs, distances = surest_first(shared, any_word(shared)[0])
         np.testing.assert_array_equal(inputs, what_the_model_read(noisy))
         assert ((distances <= 1.0).sum(axis=1) == 100).all()
 
@@ -60,7 +60,7 @@ class TestSurestFirst:
         shared, read = noisy.shared, what_the_model_read(noisy)
         allowed = any_word(shared)[0]
         allowed[5, read[5]] = False
-        inputs, _ = surest_first(shared, noise_variance(shared), allowed)
+        inputs, _ = surest_first(shared, allowed)
         assert inputs[5] != read[5]
 
     def test_the_whole_attack_then_optimises_nothing(self, noisy) -> None:

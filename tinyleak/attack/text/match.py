@@ -13,6 +13,7 @@ others are tried in their places, one or two at a time, and L-BFGS starts again 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from tinyleak.attack.text.distance import (
     stacked,
     unused_entries,
 )
-from tinyleak.attack.text.polish import polish
+from tinyleak.attack.text.polish import Polished, polish
 from tinyleak.attack.text.relaxed import Relaxation, any_word
 from tinyleak.attack.text.result import Found, OnReading, Reading
 from tinyleak.backend import Array
@@ -88,7 +89,7 @@ class Search:
         seed: decides the starts.
         on_reading: called with each reading.
         mixed: move mixtures of the allowed words in place of free vectors.
-        favour: (T, V), how likely each word is at each place, beforehand; or None.
+        likely: (T, V) each, how likely words are at each place beforehand, in one way or another.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class Search:
         seed: int,
         on_reading: OnReading | None = None,
         mixed: bool = False,
-        favour: Array | None = None,
+        likely: Sequence[Array] = (),
     ) -> None:
-        self.favour = favour
+        self.likely = likely
         self.shared, self.allowed, self.mixed = shared, allowed, mixed
         self.rng = np.random.default_rng(seed)
         self.on_reading = on_reading
@@ -113,31 +114,22 @@ class Search:
         if noisy:
             margin = 1.0 + DEVIATIONS * np.sqrt(2.0 / unused_entries(shared).size)
             self.enough = margin * self.judge.of_noise(self.noise)
-        self.best: Guess | None = None
-        self.value = np.inf
+        self.best: Polished | None = None
         self.history: list[Reading] = []
         self.evaluations = 0
         self._iteration = 0
 
-    @property
-    def matched(self) -> bool:
-        """Whether the best sentences' gradient is the shared one, but for rounding and noise."""
-        return self.value <= self.enough
-
     def consider(self, guesses: list[Guess]) -> None:
-        """Judge sentences that came from elsewhere, and polish the last if none is right."""
+        """Judge sentences that came from elsewhere, and polish the best of them."""
         values = self.judge.of_guesses(stacked(guesses))
-        which = int(np.argmin(values))
-        guess, value = guesses[which], float(values[which])
-        self._report(guess, value)
-        if value > self.enough:
-            guess = guesses[-1]
-        self.best, self.value = self._polish(guess)
+        guess = guesses[int(np.argmin(values))]
+        self._report(guess, float(values.min()))
+        self._take(self._polish(guess))
 
     def rounds(self, count: int, iterations: int, starts: int) -> Found:
         """Go through rounds until the gradient is matched, and return the best sentences of all."""
         for number in range(count):
-            if self.matched:
+            if self.best is not None and self.best.sure:
                 break
             self.round(iterations, starts, self._schedule[number % len(self._schedule)])
         return self.found()
@@ -150,7 +142,7 @@ class Search:
         z = relaxation.start(self.rng, starts)
         if self.best is not None:
             half = (starts + 1) // 2
-            z[:half] = relaxation.start(self.rng, half, self.best)
+            z[:half] = relaxation.start(self.rng, half, self.best.guess)
         nearest: tuple[float, Guess, Array] | None = None
         before, last = self._iteration, -EVERY
         for state in lbfgs(relaxation, z, max_iterations=iterations):
@@ -167,36 +159,40 @@ class Search:
             if nearest[0] <= self.enough:
                 break
         assert nearest is not None
-        guess, value = self._polish(*nearest[1:])
+        self._take(self._polish(*nearest[1:]))
         self.evaluations += relaxation.evaluations
-        if value < self.value:
-            self.best, self.value = guess, value
 
-    def _polish(self, guess: Guess, nearness: Array | None = None) -> tuple[Guess, float]:
+    def _take(self, polished: Polished) -> None:
+        if self.best is None or polished.value < self.best.value:
+            self.best = polished
+
+    def _polish(self, guess: Guess, nearness: Array | None = None) -> Polished:
         """Polish among the allowed words: those first that are nearest, or likely beforehand."""
         rankings = [] if nearness is None else [nearness]
         words = self.shared.words
-        if self.favour is not None:
-            likely = np.where(self.allowed, self.favour, -np.inf)[words]
-            likely[:, self.shared.special.mask] = -np.inf
-            rankings.append(likely)
-        guess, value = polish(
-            self.judge, guess, np.flatnonzero(words), rankings, self.enough, self.noise
-        )
-        self._report(guess, value)
-        return guess, value
+        for likely in self.likely:
+            ranking = np.where(self.allowed, likely, -np.inf)[words]
+            ranking[:, self.shared.special.mask] = -np.inf
+            rankings.append(ranking)
+        places = np.flatnonzero(words)
+        polished = polish(self.judge, guess, places, rankings, self.enough, self.noise)
+        self._report(polished.guess, polished.value)
+        return polished
 
     def found(self) -> Found:
         """Return the best sentences of all rounds."""
         assert self.best is not None
-        self._report(self.best, self.value)
+        guess, value, sure = self.best
+        self._report(guess, value)
         reason = "out of rounds"
-        if self.matched:
+        if value <= self.enough:
             reason = (
                 "as near as the noise allows" if self.noise > 0.0 else "the gradient is matched"
             )
+        elif sure:
+            reason = "no other word comes near"
         evaluations = self.evaluations + self.judge.evaluations
-        return Found(self.best.tokens, self.history, reason, evaluations)
+        return Found(guess.tokens, self.history, reason, evaluations)
 
     def _report(self, guess: Guess, value: float) -> None:
         reading = Reading(self._iteration, guess.tokens, value)

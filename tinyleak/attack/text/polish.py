@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,8 +26,27 @@ NEAREST = 24
 MOST_TRIED = 14_000
 """If the others are no more than so many, at all places together."""
 
+MUCH_FARTHER = 10.0
+"""How many times as far other words are from the gradient where a guess stands out: where a client
+has rounded its gradient, the right words do, though nobody knows how far they should be."""
+
 SUCCESSORS = 3
 """How many words are tried at a place that a hidden word leaves."""
+
+
+class Polished(NamedTuple):
+    """Whole words that no change of one or two improves, or that need none.
+
+    Attributes:
+        guess: (N, T).
+        value: its distance.
+        sure: whether the gradient is the shared one but for rounding or noise, or else no other
+            words come near.
+    """
+
+    guess: Guess
+    value: float
+    sure: bool
 
 
 def polish(
@@ -37,12 +56,11 @@ def polish(
     rankings: Sequence[Array],
     enough: float,
     variance: float = 0.0,
-) -> tuple[Guess, float]:
+) -> Polished:
     """Improve a guess by other words, by exchanges, and by other places for the hidden words.
 
-    It ends where no change helps, or where the gradient is the shared one but for rounding; under
-    noise, but for the noise, if neither with the likeliest other word at any place nor after any
-    exchange it would be.
+    It ends where no change helps, or where the guess stands out: where both with the likeliest
+    other word at any place and after any exchange, the gradient would be much farther away.
 
     Args:
         distance: what is to become small.
@@ -51,9 +69,6 @@ def polish(
         rankings: (F, V) each, how near a word is there, in one way or another; −∞ if not allowed.
         enough: the distance that rounding or noise alone explains.
         variance: of the noise on each entry of the gradient.
-
-    Returns:
-        The guess and its distance.
     """
     value = float(distance.of_guesses(stacked([guess]))[0])
     few: dict[int, list[int]] = {place: [] for place in open_places.tolist()}
@@ -66,16 +81,14 @@ def polish(
         rest = {}
     luck = distance.of_noise(variance) / distance.entries
 
-    def is_sure() -> bool:
-        if variance == 0.0:
+    def needs_none() -> bool:
+        if value <= enough and variance == 0.0:
             return True
-        likeliest = {place: words[:2] for place, words in few.items()}
-        changes = _other_words(guess, likeliest) + _exchanges(guess, few)
-        others = [_changed(guess, change) for change in changes]
-        return not others or bool((distance.of_guesses(stacked(others)) > enough).all())
+        near = enough if value <= enough else MUCH_FARTHER * value
+        return _stands_out(distance, guess, few, near)
 
-    improved = True
-    while improved and not (value <= enough and is_sure()):
+    improved, done = True, needs_none()
+    while improved and not done:
         for changes in (
             _other_words(guess, few),
             _exchanges(guess, few),
@@ -86,7 +99,18 @@ def polish(
             improved, value = lower < value, lower
             if improved:
                 break
-    return guess, value
+        done = needs_none()
+    return Polished(guess, value, done or value <= enough)
+
+
+def _stands_out(distance: Distance, guess: Guess, words: dict[int, list[int]], near: float) -> bool:
+    """Return whether no likeliest other word at a place, and no exchange, comes as near as that."""
+    likeliest = {place: some[:2] for place, some in words.items()}
+    for changes in (_other_words(guess, likeliest), _exchanges(guess, words)):
+        others = [_changed(guess, change) for change in changes]
+        if others and distance.of_guesses(stacked(others)).min() <= near:
+            return False
+    return True
 
 
 def _best_of(

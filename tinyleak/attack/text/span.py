@@ -33,6 +33,9 @@ from tinyleak.tensor import Tensor
 
 ATTENTION = "bert.encoder.layer.0.attention.self"
 
+UNAMBIGUOUS = "one word fits at each place"
+"""The reason that is given where the space leaves no choice."""
+
 NUMBERS_AT_ONCE = 2**23
 """How many numbers the vectors that are tried at once are."""
 
@@ -55,8 +58,7 @@ def span(
     reading = Reading(0, tokens, float(np.min(distances, axis=1).max()))
     if on_reading is not None:
         on_reading(reading)
-    reason = "one word fits at each place" if sure else "the space leaves a choice"
-    return Found(tokens, [reading], reason)
+    return Found(tokens, [reading], UNAMBIGUOUS if sure else "the space leaves a choice")
 
 
 def first_gradients(shared: SharedText) -> list[Array]:

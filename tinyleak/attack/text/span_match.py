@@ -1,20 +1,21 @@
 """`span+match`: matching the gradient inside the space that the first layer's gradient spans.
 
 Membership in that space names the words exactly, as long as it is exact itself (see
-`tinyleak.attack.text.span`). Noise blurs its edge, pruning tears it, long sentences fill it, and of
-a batch it does not say which words stood together: then more words than were there may have been,
-or none seems to. This attack takes membership for what it says, and lets the whole gradient decide
-among the words that it leaves. The attacker knows what that of `match` knows.
+`tinyleak.attack.text.span`), and then that is the end. But noise blurs its edge, rounding and
+pruning tear it, long sentences fill it, and of a batch it does not always say which words stood
+together: more words than were there may have been, or none seems to. This attack takes membership
+for what it says, and lets the whole gradient decide among the words that it leaves. The attacker
+knows what that of `match` knows.
 
-The sentences that membership alone would name (behind noise the surest word first, see
-`tinyleak.attack.text.surest`) are judged by their gradient first; often that is the end. If not,
-L-BFGS moves, at each place, a mixture of the words that may have been there, and what is read off
-is polished among the same words, as `match` does among all.
+The sentences that membership would name, with the surest word first where it is blurred
+(`tinyleak.attack.text.surest`), are judged by their gradient; often that is the end. If not, L-BFGS
+moves, at each place, a mixture of the words that may have been there, and what is read off is
+polished among the same words, as `match` does among all.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,8 @@ from tinyleak.attack.text.distance import Guess, named_answers, noise_variance
 from tinyleak.attack.text.hidden import fill_in
 from tinyleak.attack.text.match import Search
 from tinyleak.attack.text.relaxed import any_word, known_tokens
-from tinyleak.attack.text.result import Found, OnReading
-from tinyleak.attack.text.span import first_space, membership
+from tinyleak.attack.text.result import Found, OnReading, Reading
+from tinyleak.attack.text.span import UNAMBIGUOUS, first_space, membership
 from tinyleak.attack.text.surest import noisy_distances, surest_first
 from tinyleak.backend import Array
 
@@ -57,41 +58,72 @@ def span_match(
     Raises:
         ValueError: a gradient of zeros.
     """
-    allowed, distances, guesses = _members(shared, np.random.default_rng([seed, 1]))
-    search = Search(shared, allowed, seed, on_reading, favour=-distances)
-    search.mixed = bool(allowed[shared.words].sum(axis=-1).max() <= MOST_MIXED)
-    if guesses:
-        search.consider(guesses)
+    members = _members(shared, np.random.default_rng([seed, 1]))
+    if members.sure:
+        reading = Reading(0, members.guesses[0].tokens, 0.0)
+        if on_reading is not None:
+            on_reading(reading)
+        return Found(reading.tokens, [reading], UNAMBIGUOUS)
+    likely = [-distances for distances in members.distances]
+    search = Search(shared, members.allowed, seed, on_reading, likely=likely)
+    search.mixed = bool(members.allowed[shared.words].sum(axis=-1).max() <= MOST_MIXED)
+    if members.guesses:
+        search.consider(members.guesses)
     return search.rounds(rounds, iterations, starts)
 
 
-def _members(shared: SharedText, rng: np.random.Generator) -> tuple[Array, Array, list[Guess]]:
-    """Return what membership says.
+class Members(NamedTuple):
+    """What membership says.
 
-    Returns:
-        Which words may stand at each place, (N, T, V): any, where the space is full, or none lies
-        in it. How far each is from the space, (T, V). And the sentences that these would name.
+    Attributes:
+        allowed: (N, T, V), which words may stand at each place.
+        distances: (T, V) each, how far they are from the space, in one way or another.
+        guesses: the sentences that these would name.
+        sure: whether membership leaves no choice.
     """
-    allowed, variance = any_word(shared), noise_variance(shared)
+
+    allowed: Array
+    distances: list[Array]
+    guesses: list[Guess]
+    sure: bool = False
+
+
+def _members(shared: SharedText, rng: np.random.Generator) -> Members:
+    """Ask which words lie in the space; where it is full, or there is none, any may."""
     try:
         space = first_space(shared)
     except ValueError:  # as many tokens as a vector has numbers, or nothing in this gradient
-        return allowed, np.zeros(allowed.shape[1:]), []
+        return Members(any_word(shared), [], [])
     distances, held = membership(shared, space)
-    if len(shared.lengths) == 1 and variance > 0.0:
-        words, distances = surest_first(shared, variance, allowed[0])
-        inputs = words[np.newaxis]
-    elif len(shared.lengths) == 1:
-        inputs = np.argmin(np.where(allowed, distances, np.inf), axis=-1)
-    else:
-        if variance > 0.0:
-            distances = noisy_distances(shared, variance)
-        inputs = arrange(shared, distances, held, rng).inputs
-    # Noise makes the edge of the space unsure, so that nothing is excluded then.
-    members = allowed & held if variance == 0.0 else allowed
-    members = np.where(members.any(axis=-1, keepdims=True), members, allowed)
-    inputs = np.where(shared.words, inputs, known_tokens(shared))
-    return members, distances, _as_guesses(shared, inputs, distances)
+    if len(shared.lengths) == 1:
+        return _of_one(shared, distances, held)
+    return _of_batch(shared, distances, held, rng)
+
+
+def _of_one(shared: SharedText, distances: Array, held: Array) -> Members:
+    """Read one sentence; where membership (T, V) leaves a choice, the surest word first."""
+    allowed = any_word(shared)
+    nearest = np.argmin(np.where(allowed, distances, np.inf), axis=-1)
+    guesses = _as_guesses(shared, nearest, distances)
+    if (held.sum(axis=1) == 1).all():
+        return Members(allowed, [distances], guesses, sure=True)
+    # Noise and rounding make the edge of the space unsure, so that it excludes nothing then.
+    surest, afterwards = surest_first(shared, allowed[0])
+    guesses += _as_guesses(shared, surest[np.newaxis], afterwards)
+    return Members(allowed, [afterwards, distances], guesses)
+
+
+def _of_batch(
+    shared: SharedText, distances: Array, held: Array, rng: np.random.Generator
+) -> Members:
+    """Tell sentences apart; under noise the edge of the space is unsure and excludes nothing."""
+    allowed, variance = any_word(shared), noise_variance(shared)
+    members = np.where((allowed & held).any(axis=-1, keepdims=True), allowed & held, allowed)
+    if variance > 0.0:
+        members, distances = allowed, noisy_distances(shared, variance)
+    arranged = arrange(shared, distances, held, rng)
+    guesses = _as_guesses(shared, arranged.inputs, distances)
+    return Members(members, [distances], guesses, sure=arranged.sure and len(guesses) > 0)
 
 
 def _as_guesses(shared: SharedText, inputs: Array, distances: Array) -> list[Guess]:
@@ -101,6 +133,7 @@ def _as_guesses(shared: SharedText, inputs: Array, distances: Array) -> list[Gue
     it is nearest.
     """
     mask = shared.special.mask
+    inputs = np.where(shared.words, inputs, known_tokens(shared))
     if len(shared.lengths) == 1:
         by_place = np.where(shared.words[0], distances[:, mask], np.inf)
         words = np.where(np.arange(distances.shape[1]) == mask, np.inf, distances)

@@ -25,23 +25,23 @@ LIKELIEST = 1024
 TINY = np.finfo(float).tiny
 
 
-def surest_first(shared: SharedText, variance: float, allowed: Array) -> tuple[Array, Array]:
+def surest_first(shared: SharedText, allowed: Array) -> tuple[Array, Array]:
     """Read one sentence, word by word: always the one that is nearest by most, as against the next.
 
     Args:
         shared: what the client shared, of one sentence.
-        variance: of the noise on each entry of the gradient, above 0.
         allowed: (T, V) which tokens may stand at which place.
 
     Returns:
         What the model read, (T,), with its [MASK]s; and how far each token at each place is from
         the space once those of all other places are taken out of it, (T, V).
     """
+    rows = np.concatenate(first_gradients(shared)).astype(float)
+    variance = _variance(rows, len(allowed))
     distances = np.where(allowed, noisy_distances(shared, variance), np.inf)
     words = np.argsort(distances, axis=1)[:, :LIKELIEST]
     may = np.take_along_axis(allowed, words, axis=1)
     vectors = candidates(shared, words)
-    rows = np.concatenate(first_gradients(shared)).astype(float)
     places = np.arange(len(words))
     ends = candidates(shared, np.array([shared.special.start, shared.special.end]))
     found = np.where((places == 0)[:, np.newaxis], ends[:, 0], ends[:, 1])
@@ -61,6 +61,13 @@ def surest_first(shared: SharedText, variance: float, allowed: Array) -> tuple[A
         away = blurred_distances(rows, variance, vectors[place], np.delete(found, place, axis=0))
         distances[place, words[place]] = away
     return inputs, distances
+
+
+def _variance(rows: Array, inputs: int) -> float:
+    """Return the variance of what is wrong with rows (m, d): their inputs span no more of them."""
+    sizes = np.linalg.svd(rows, compute_uv=False)[inputs:]
+    free = (len(rows) - inputs) * (rows.shape[1] - inputs)
+    return float(np.square(sizes).sum() / free)
 
 
 def noisy_distances(shared: SharedText, variance: float) -> Array:
