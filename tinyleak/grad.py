@@ -107,7 +107,7 @@ def topological_order(*results: Node) -> list[Node]:
         else:
             seen.add(node)
             stack.append(node)
-            stack.extend(reversed(node.inputs))
+            stack.extend(node.inputs[::-1])
     return list(order)
 
 
