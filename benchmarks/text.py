@@ -84,8 +84,9 @@ def experiments() -> Iterator[Experiment]:
         for defense in ("none", *DEFENSES):
             yield Experiment(attack, 8, "untrained", DEFENDED, defense=defense)
     for weights in WEIGHTS:
-        yield Experiment("match", 30, weights)
         yield Experiment("span+match", 30, weights, defense="gaussian:1e-10")
+    for weights in WEIGHTS:
+        yield Experiment("match", 30, weights)
 
 
 @cache
