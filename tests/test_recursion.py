@@ -99,6 +99,7 @@ def test_an_image_that_noise_hides_has_no_doubt(rng: np.random.Generator) -> Non
         LeNet((1, 8, 8), 5, "softplus", hidden=4),
         LINEAR,
         MLP((1, 5, 5), 6, "tanh", (40, 12)),
+        MLP((1, 5, 5), 6, "tanh", ()),
     ],
 )
 def test_images_come_out(model: LeNet | MLP, labels: list[int], rng: np.random.Generator) -> None:
@@ -187,6 +188,7 @@ def test_the_first_start_is_the_one_that_is_given(rng: np.random.Generator) -> N
     ("change", "message"),
     [
         ({"labels": [0, 1, 2, 3, 4]}, "5 images were to be separated by a last layer of 5 classes"),
+        ({"labels": [0, 9]}, r"label 9 was given; with 5 classes labels are in \[0, 5\)"),
         ({"variance": -1.0}, "give 0 or more"),
         ({"shared": None}, "is zero, so it shows no image"),
         ({"model": LeNet((1, 64, 64), 5, hidden=4)}, "fewer or smaller images"),

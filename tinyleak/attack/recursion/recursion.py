@@ -71,15 +71,15 @@ def recursion(
 
     Raises:
         ValueError: another network; weights or a gradient that do not fit it or are not finite; too
-            many images, or a gradient of zero, as for `separate`; too many unknowns; a variance
-            below 0.
+            many images, a label out of range, or a gradient of zero, as for `separate`; too many
+            unknowns; a variance below 0.
     """
     require_fit(model, params, "weights")
     require_fit(model, shared, "gradients")
     if not variance >= 0:
         raise ValueError(f"noise of variance {variance} was given; give 0 or more")
     layers = layers_of(model, params)
-    unknowns = len(labels) * max(layer.inputs for layer in layers[:-1])
+    unknowns = len(labels) * max([layer.inputs for layer in layers[:-1]], default=0)
     if unknowns > MOST_UNKNOWNS:
         raise ValueError(
             f"a layer has {unknowns} inputs in all images together, more than the "
@@ -101,7 +101,8 @@ def recursion(
         typical = (GREY, CONTRAST) if index == 0 else _spread(inside, outputs)
         outputs, errors = equations.solve(by_weight, noise, typical, inside)
         slopes = layer.back(equations.deltas)
-    return outputs.reshape(batch, *model.image_shape)
+    # Of an MLP without a hidden layer they are the features, which nothing has kept in range.
+    return outputs.clip(0.0, 1.0).reshape(batch, *model.image_shape)
 
 
 def _spread(inverse: Inverse, outputs: Array) -> tuple[float, float]:

@@ -83,8 +83,8 @@ def separate(
         noisy, or the search found no solution, the misfit is large.
 
     Raises:
-        ValueError: the last layer is not linear, or has no bias; too many images for it; its
-            gradient is zero.
+        ValueError: the last layer is not linear, or has no bias; too many images for it, or
+            none; a label that is no class of it; its gradient is zero.
     """
     name, bias_name = last_layer(model)
     if bias_name is None:
@@ -94,13 +94,14 @@ def separate(
         )
     weight, bias = (to_numpy(params[one]).astype(float) for one in (name, bias_name))
     by_weight, by_bias = (to_numpy(shared[one]).astype(float) for one in (name, bias_name))
-    labels = np.asarray(labels)
     batch, (classes, size) = len(labels), weight.shape
     if not 1 <= batch < max(2, min(classes, size + 1)):
         raise ValueError(
             f"{batch} images were to be separated by a last layer of {classes} classes and {size} "
             "features; there must be fewer images than either"
         )
+    labels = np.asarray(labels)
+    answers = one_hot(labels, classes)
     if not by_bias.any():
         raise ValueError("the last layer's gradient is zero, so it shows no image")
     gradient = np.column_stack([by_weight, by_bias])
@@ -114,8 +115,7 @@ def separate(
         features[:] = by_bias @ by_weight / (by_bias @ by_bias)
         residuals[seen] = batch * by_bias
         return LastLayer(features, residuals, 0.0)
-    targets = one_hot(labels[seen], classes)
-    mixture = _Mixture(gradient, weight, bias, targets, noise, batch)
+    mixture = _Mixture(gradient, weight, bias, answers[seen], noise, batch)
     found, misfit = mixture.solve(labels[seen])
     features[seen], residuals[seen] = mixture.features(found), mixture.residuals(found)
     features[np.setdiff1d(np.arange(batch), seen)] = features[seen].mean(axis=0)
