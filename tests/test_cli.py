@@ -291,6 +291,9 @@ def test_the_start_reaches_the_attack(
     assert called(*given).options["start"] is None
     spoilt = called(*given, "--start", "recursion", "--defense", "gaussian:1e-2", "--aware")
     assert spoilt.options["start"].shape == (1, 1, 28, 28)
+    # What pruning leaves is exact, so the image is read; from noise one iteration is not enough.
+    pruned = [*given, "--defense", "prune:0.1", "--aware"]
+    assert [run(*pruned, "--start", start).code for start in ("noise", "recursion")] == [1, 0]
     answer = run(*short, "--model", "resnet", "--labels", "infer", "--start", "recursion")
     assert answer.code == 2
     assert "through a LeNet or an MLP, not through a ResNet" in answer.err

@@ -152,4 +152,5 @@ def first_images(
         )
     weights = [] if precision is None else [float(one.max(initial=0)) for one in precision.values()]
     most = max(weights, default=0.0)
-    return recursion(model, params, shared, labels, variance=1 / most if most > 0 else 0.0)
+    # A precision of 1 is that of an entry without noise, beside others that were pruned.
+    return recursion(model, params, shared, labels, variance=0.0 if most in (0, 1) else 1 / most)
