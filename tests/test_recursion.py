@@ -171,6 +171,8 @@ def test_the_first_start_is_the_one_that_is_given(rng: np.random.Generator) -> N
         assert found.reason == "converged"
         assert found.iterations == 0
         np.testing.assert_array_equal(found.images, victim.images)
+    with pytest.raises(ValueError, match="images that are not all finite were given"):
+        attack(CONVOLUTIONS, victim.params, victim.gradients, batch=2, start=victim.images * np.nan)
     with pytest.raises(ValueError, match=r"images of shape \(1, 1, 8, 8\) were given"):
         attack(
             CONVOLUTIONS,

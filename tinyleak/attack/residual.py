@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tinyleak.attack.labels import last_layer
 from tinyleak.attack.last_layer import LastLayer, Places
 from tinyleak.attack.matching import Matching, Model, parameter_gradients
 from tinyleak.backend import Array, to_numpy
@@ -120,9 +121,10 @@ class GradientResidual:
         if self.matching.precision is not None:
             return None
         try:
-            return LastLayer(self.matching.model, self._params, self.matching.batch)
+            last_layer(self.matching.model)
         except ValueError:
             return None
+        return LastLayer(self.matching.model, self._params, self.matching.batch)
 
     def _owners(self, labels: Array) -> tuple[Places, Array]:
         """Return which image each unknown belongs to, (n,), and how it moves its label, (n, K)."""

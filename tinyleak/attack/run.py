@@ -105,12 +105,7 @@ class Run:
         self.start = np.concatenate(
             [starting_point(model, batch, seed, restarts, with_labels=free) for seed in seeds]
         )
-        if images is not None and images.shape != (batch, *model.image_shape):
-            raise ValueError(
-                f"images of shape {images.shape} were given to start from; the attack needs "
-                f"{(batch, *model.image_shape)}"
-            )
-        self.images = None if images is None else to_numpy(images).astype(float).ravel()
+        self.images = None if images is None else _first(images, (batch, *model.image_shape))
 
     def _stack(self, arrays: Sequence[Any]) -> Array:
         """Put one client's array on the device as it is, and many clients' with a leading axis."""
@@ -238,6 +233,17 @@ class Run:
 def _nearest(distances: Array) -> int:
     """Return the place of the smallest distance; what is not a number is farthest."""
     return int(np.argmin(np.where(np.isfinite(distances), distances, np.inf)))
+
+
+def _first(images: Any, shape: tuple[int, ...]) -> Array:
+    """Return images to start from as one row of numbers, after a check."""
+    found = np.asarray(to_numpy(images), dtype=float)
+    if found.shape != shape or not np.isfinite(found).all():
+        what = f"of shape {found.shape}" if found.shape != shape else "that are not all finite"
+        raise ValueError(
+            f"images {what} were given to start from; the attack needs finite ones, {shape}"
+        )
+    return found.ravel()
 
 
 def _infer(

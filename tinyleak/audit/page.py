@@ -182,7 +182,8 @@ def as_dict(audit: Audit) -> dict[str, Any]:
       "float32 rounding", "the given gradient", or "asked for".
     - `gradient`: what a shared gradient says of itself, or null: norms, the part of its numbers
       that is zero, the noise on it, the labels it tells and why they may be wrong, and for each
-      how unsure the network is of the image, `doubts`. If there is one, all else is for its images.
+      how unsure the network is of the image, `doubts`. If there is one, the spectra and
+      forecasts are for its images.
     - `scope`: what is taken for granted.
     """
     numbers, shared = audit.counting, audit.shared

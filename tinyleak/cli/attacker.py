@@ -67,8 +67,8 @@ def add_attacker_options(parser: argparse.ArgumentParser) -> None:
         choices=("noise", "recursion"),
         default="noise",
         help="what the first start is: noise as in the paper, or what can be read off the gradient "
-        "of a LeNet or MLP layer by layer, which needs --labels infer or known (default: "
-        "%(default)s)",
+        "of a LeNet or MLP layer by layer, which needs --labels infer or known and few images: "
+        "two of the default LeNet (default: %(default)s)",
     )
     group.add_argument(
         "--labels",

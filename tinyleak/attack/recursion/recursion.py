@@ -67,7 +67,8 @@ def recursion(
         variance: of the noise on every number of the gradient; 0 is none but rounding.
 
     Returns:
-        (N, C, H, W), in [0, 1], in the order of the labels.
+        (N, C, H, W), in [0, 1], in the order of the labels. Where the gradient is not what such a
+        batch gives (`separate` tells its `misfit`), they mean nothing, and may be grey.
 
     Raises:
         ValueError: another network; weights or a gradient that do not fit it or are not finite; too

@@ -41,7 +41,7 @@ FLOOR = 1e-7
 
 
 @dataclass(frozen=True)
-class LastLayer:
+class SeparatedBatch:
     """A batch as its last layer sees it.
 
     Attributes:
@@ -68,7 +68,7 @@ def separate(
     labels: Sequence[int] | Array,
     *,
     variance: float = 0.0,
-) -> LastLayer:
+) -> SeparatedBatch:
     """Separate the images of a batch in the gradient of the last layer.
 
     Args:
@@ -114,12 +114,12 @@ def separate(
     if len(seen) == 1:
         features[:] = by_bias @ by_weight / (by_bias @ by_bias)
         residuals[seen] = batch * by_bias
-        return LastLayer(features, residuals, 0.0)
+        return SeparatedBatch(features, residuals, 0.0)
     mixture = _Mixture(gradient, weight, bias, answers[seen], noise, batch)
     found, misfit = mixture.solve(labels[seen])
     features[seen], residuals[seen] = mixture.features(found), mixture.residuals(found)
     features[np.setdiff1d(np.arange(batch), seen)] = features[seen].mean(axis=0)
-    return LastLayer(features, residuals, misfit)
+    return SeparatedBatch(features, residuals, misfit)
 
 
 class _Mixture:
