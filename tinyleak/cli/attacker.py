@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tinyleak.attack import LabelInference, Settings, infer_labels
 from tinyleak.attack.recursion import recursion
 from tinyleak.backend import Array
@@ -150,7 +152,8 @@ def first_images(
             "--start recursion goes backwards through a LeNet or an MLP, not through a "
             f"{type(model).__name__}; leave it out"
         )
-    weights = [] if precision is None else [float(one.max(initial=0)) for one in precision.values()]
-    most = max(weights, default=0.0)
+    kept = [one[one > 0] for one in (precision or {}).values()]
     # A precision of 1 is that of an entry without noise, beside others that were pruned.
-    return recursion(model, params, shared, labels, variance=0.0 if most in (0, 1) else 1 / most)
+    exact = all(bool((one == 1).all()) for one in kept)
+    variance = 0.0 if exact else float(np.mean(1 / np.concatenate(kept)))
+    return recursion(model, params, shared, labels, variance=variance)
