@@ -8,6 +8,7 @@ from tinyleak.optim.levenberg_marquardt import (
     FIRST_DAMPING,
     Fit,
     Residual,
+    bounded_step,
     levenberg_marquardt,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "Objective",
     "Residual",
     "State",
+    "bounded_step",
     "lbfgs",
     "levenberg_marquardt",
 ]

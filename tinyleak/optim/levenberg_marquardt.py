@@ -231,21 +231,30 @@ class _Descent:
         low, high = (self.lowest - x)[moving], (self.highest - x)[moving]
         some = gram if len(moving) == len(x) else gram[xp.ix_(moving, moving)]
         end = x.copy()
-        end[moving] += _bounded_step(some, slope[moving], low, high)
+        end[moving] += bounded_step(some, slope[moving], low, high)
         end = end.clip(self.lowest, self.highest)  # rounding may have left them
         return end, self._value(end)
 
 
-def _bounded_step(gram: Array, slope: Array, low: Array, high: Array) -> Array:
+def bounded_step(
+    gram: Array, slope: Array, low: Array, high: Array, *, rounds: int = MOST_HELD
+) -> Array:
     """Return the s between the bounds that about minimises ½ sᵀ gram s + slopeᵀ s.
 
     What a step would take across a bound is put on it, and the rest is solved for again.
+
+    Args:
+        gram: (n, n), symmetric.
+        slope: (n,).
+        low: (n,), the lower bounds.
+        high: (n,), the upper bounds.
+        rounds: how often it is solved for again, at most.
     """
     xp: Any = array_module(slope)
     step = _solve(gram, -slope)
     crossing = (step < low) | (step > high)
     held = xp.zeros(len(slope), dtype=bool)
-    for _ in range(MOST_HELD):
+    for _ in range(rounds):
         if not bool(crossing.any()):
             break
         held |= crossing

@@ -27,6 +27,7 @@ from tinyleak.attack.recursion.layers import INVERSES, Inverse, Layer, layers_of
 from tinyleak.attack.recursion.separation import FLOOR, separate
 from tinyleak.backend import Array, to_numpy
 from tinyleak.nn.models import MLP, LeNet
+from tinyleak.optim import bounded_step
 
 GREY, CONTRAST = 0.5, 0.5
 """Mean and standard deviation of a pixel of which nothing is known."""
@@ -178,15 +179,7 @@ def _least_squares(
     gram, right = (matrix.T @ matrix).toarray(), matrix.T @ wanted
     errors = np.sqrt(np.maximum(np.diag(np.linalg.inv(gram)), EXACT**2))
     solution = np.linalg.solve(gram, right)
-    solution += np.linalg.solve(gram, matrix.T @ (wanted - matrix @ solution))
-    held = np.zeros(len(right), bool)
-    for _ in range(ROUNDS):
-        crossing = ~held & ((solution < lowest) | (solution > highest))
-        if not crossing.any() or (held | crossing).all():
-            break
-        held |= crossing
-        solution[held] = solution[held].clip(lowest, highest)
-        free, fixed = np.flatnonzero(~held), np.flatnonzero(held)
-        pull = right[free] - gram[np.ix_(free, fixed)] @ solution[fixed]
-        solution[free] = np.linalg.solve(gram[np.ix_(free, free)], pull)
+    # The step starts at the solution without bounds, so it also mends what rounding has left of it.
+    slope = matrix.T @ (matrix @ solution - wanted)
+    solution += bounded_step(gram, slope, lowest - solution, highest - solution, rounds=ROUNDS)
     return solution.clip(lowest, highest), errors
