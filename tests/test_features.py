@@ -1,4 +1,4 @@
-"""The span of a batch's features: what it is read off, and images of one label that it parts."""
+"""The place of a batch's features: what it is read off, and images of one label that it parts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyleak.attack import attack, least_squares
-from tinyleak.attack.features import FeatureResidual, read_span
+from tinyleak.attack.features import FeatureResidual, Place, read_features, read_span
 from tinyleak.attack.last_layer import LastLayer
 from tinyleak.attack.matching import Matching
 from tinyleak.attack.residual import GradientResidual
@@ -22,10 +22,15 @@ def client(labels: list[int], seed: int, scheme: str = "default") -> Victim:
     return share(SMALL, SMALL.init(np.random.default_rng(seed), scheme), images, labels)
 
 
-def span_of(victim: Victim) -> np.ndarray:
+def span_of(victim: Victim) -> Place:
     found = read_span(SMALL, victim.gradients, len(victim.images))
     assert found is not None
     return found
+
+
+def features_of(victim: Victim, labels: list[int], guess: np.ndarray) -> Place | None:
+    rng = np.random.default_rng(0)
+    return read_features(SMALL, victim.params, victim.gradients, labels, guess, rng)
 
 
 def residual_of(victim: Victim, unsettled: list[int]) -> FeatureResidual:
@@ -39,8 +44,9 @@ def residual_of(victim: Victim, unsettled: list[int]) -> FeatureResidual:
 def test_the_clients_images_lie_in_the_span_and_others_do_not(rng: np.random.Generator) -> None:
     victim = client([1, 1, 2], 0)
     residual = residual_of(victim, [])
-    assert residual.span.shape == (3, SMALL.shapes["fc.0.weight"][1])
-    np.testing.assert_allclose(residual.span @ residual.span.T, np.eye(3), atol=1e-12)
+    span = residual.place.span
+    assert span.shape == (3, SMALL.shapes["fc.0.weight"][1])
+    np.testing.assert_allclose(span @ span.T, np.eye(3), atol=1e-12)
     inside = np.abs(residual.outside(victim.images.ravel())).max()
     others = np.abs(residual.outside(rng.random(victim.images.size))).max()
     assert inside < 1e-9
@@ -68,7 +74,7 @@ def test_its_derivatives_are_those_of_differences(rng: np.random.Generator) -> N
         [(residual.value(x + step) - residual.value(x - step)) / 2e-5 for step in steps], axis=1
     )
     r = residual.value(x)
-    assert len(r) == 2 * residual.span.shape[1] + len(residual.gradient.value(x))
+    assert len(r) == residual.place.points.size + len(residual.gradient.value(x))
     np.testing.assert_allclose(residual.slope(x, r)[some], jacobian.T @ r, atol=1e-8)
     gram = residual.gram(x)[np.ix_(some, some)]
     np.testing.assert_allclose(gram, jacobian.T @ jacobian, atol=1e-8)
@@ -82,6 +88,27 @@ def test_nothing_is_read_where_the_gradient_does_not_show_it(rng: np.random.Gene
     assert read_span(SMALL, single, 2) is None, "rounding hides the second direction"
     noisy = {n: g + 1e-3 * rng.standard_normal(g.shape) for n, g in victim.gradients.items()}
     assert read_span(SMALL, noisy, 2) is None
+
+
+@pytest.mark.parametrize("scheme", ["default", "uniform"])
+@pytest.mark.parametrize("labels", [[1, 1, 2], [3, 3], [0, 2]])
+def test_the_features_themselves_are_read(labels: list[int], scheme: str) -> None:
+    victim = client(labels, 0, scheme)
+    expected = LastLayer(SMALL, victim.params, len(labels)).features(victim.images)
+    found = features_of(victim, labels, np.full_like(expected, 0.5))
+    assert found is not None
+    assert found.is_known
+    for feature, label in zip(expected, labels, strict=True):
+        same = found.points[np.array(labels) == label]  # of one label they come in any order
+        apart = np.abs(same - feature).max(axis=1)
+        assert apart.min() < 1e-2 * np.std(expected)
+
+
+def test_no_features_are_read_with_a_label_that_is_wrong() -> None:
+    victim = client([1, 1, 2], 0)
+    guess = LastLayer(SMALL, victim.params, 3).features(victim.images)
+    assert features_of(victim, [1, 1, 2], guess) is not None
+    assert features_of(victim, [1, 2, 2], guess) is None
 
 
 @pytest.mark.parametrize(("labels", "seed"), [([1, 1, 2], 2), ([0, 0], 0), ([0, 0], 2)])

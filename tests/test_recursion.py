@@ -9,7 +9,8 @@ import pytest
 
 from tinyleak.attack import attack
 from tinyleak.attack.labels import logits_of
-from tinyleak.attack.recursion import layers_of, recursion, separate
+from tinyleak.attack.recursion import layers_of, recursion
+from tinyleak.attack.separation import separate
 from tinyleak.metrics import mse
 from tinyleak.nn import MLP, LeNet, one_hot, softmax
 from tinyleak.nn.models import ResNet

@@ -1,19 +1,22 @@
-"""The features of a batch span what the last layer's gradient shows, and so say where to look.
+"""Where the features of a batch are is read off the last layer's gradient, and says where to look.
 
 By its weight the last layer's gradient is G = Σᵢ (pᵢ − yᵢ) hᵢᵀ / N, where hᵢ are the features of
 image i, pᵢ its probabilities and yᵢ its label. So the rows of G, (K, F), lie in the span of the N
-features, and are all of it while N < K. Every image's features must lie in that span:
+features, and are all of it while N < K. Every image's features must lie in that span, whatever the
+labels are. With the labels and a bias the features are even known one by one (see `separation`):
 
-    (I − VᵀV) h(xᵢ) = 0,   with the N right singular vectors of G as the rows of V.
+    (I − VᵀV) (h(xᵢ) − cᵢ) = 0,
 
-That holds whatever the labels are and however alike two images' probabilities. Images of one label
+with the N right singular vectors of G as the rows of V and cᵢ = 0; or, once they are known, without
+any V and with cᵢ = hᵢ. That holds however alike two images' probabilities are. Images of one label
 in a network that has not been trained are the case where it matters: G is nearly of rank one, and
 what tells them apart is a millionth of it, which gradient matching alone hardly sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,29 +24,58 @@ from tinyleak.attack.labels import last_layer
 from tinyleak.attack.last_layer import LastLayer
 from tinyleak.attack.matching import Model
 from tinyleak.attack.residual import GradientResidual
+from tinyleak.attack.separation import EXPLAINED, separate
 from tinyleak.backend import Array
 
 GAP = 1e3
 """How many times larger than the next the last singular value of the span must be."""
 
+ROUNDING = 1e-14
+"""How exact a gradient of float64 is, as a share of its entries' root mean square."""
+
+STARTS = 8
+"""How often the features are searched for, each time that they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the features of a batch are: each image's in a flat of its own.
+
+    Attributes:
+        points: (N, F), one that each image's flat goes through.
+        span: (D, F), the directions of all of them, orthonormal; none, if the features are known.
+    """
+
+    points: Array
+    span: Array
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the features themselves are known."""
+        return len(self.span) == 0
+
 
 class FeatureResidual:
-    """The residual of an attack, and below it how far each image's features are from their span.
+    """The residual of an attack, and below it how far each image's features are from their place.
 
     Attributes:
         gradient: the difference between gradients; it has a last layer.
-        span: (N, F), orthonormal rows.
-        weight: what the features' distance is multiplied with.
+        place: where the features are.
+        weight: what their distance is multiplied with.
     """
 
-    def __init__(self, gradient: GradientResidual, span: Array, weight: float) -> None:
-        assert gradient.last is not None, "a span was read off it"
+    def __init__(self, gradient: GradientResidual, place: Place, weight: float) -> None:
+        assert gradient.last is not None, "a place was read off it"
         self.last: LastLayer = gradient.last
-        self.gradient, self.span, self.weight = gradient, span, weight
+        self.gradient, self.place, self.weight = gradient, place, weight
+
+    def features(self, x: Array) -> Array:
+        """Return each image's features: (N, F)."""
+        return self.last.features(self.gradient.images(x))
 
     def outside(self, x: Array) -> Array:
-        """Return the part of each image's features outside the span: (N, F)."""
-        return self._project(self.last.features(self.gradient.images(x)))
+        """Return how far each image's features are from their place: (N, F)."""
+        return self._project(self.features(x) - self.place.points)
 
     def value(self, x: Array) -> Array:
         """Return the residual of the gradient and that of the features, (P + N·F,)."""
@@ -53,8 +85,9 @@ class FeatureResidual:
 
     def slope(self, x: Array, r: Array) -> Array:
         """Return Jᵀr, (n,)."""
-        below = self.weight * r[-self.span.size :].reshape(self.span.shape)
-        slope = self.gradient.slope(x, r[: -self.span.size])
+        shape = self.place.points.shape
+        below = self.weight * r[-self.place.points.size :].reshape(shape)
+        slope = self.gradient.slope(x, r[: -self.place.points.size])
         by_images = self.last.back(self.gradient.images(x), self._project(below))
         slope[: by_images.size] += by_images.ravel()
         return slope
@@ -64,17 +97,17 @@ class FeatureResidual:
         moved = self.gradient.moved_features(x)
         gram = self.gradient.gram(x, moved)
         outside = self.weight * self._project(moved)
-        pixels = self.gradient.matching.image_size // len(self.span)
+        pixels = self.gradient.matching.image_size // len(self.place.points)
         for first in range(0, self.gradient.matching.image_size, pixels):
             here = slice(first, first + pixels)
             gram[here, here] += outside[here] @ outside[here].T
         return gram
 
     def _project(self, rows: Array) -> Array:
-        return rows - (rows @ self.span.T) @ self.span
+        return rows - (rows @ self.place.span.T) @ self.place.span
 
 
-def read_span(model: Model, shared: Mapping[str, Array], batch: int) -> Array | None:
+def read_span(model: Model, shared: Mapping[str, Array], batch: int) -> Place | None:
     """Read what the features of a batch span off the last layer's gradient, if it shows that.
 
     Args:
@@ -83,8 +116,8 @@ def read_span(model: Model, shared: Mapping[str, Array], batch: int) -> Array | 
         batch: N.
 
     Returns:
-        (N, F), orthonormal rows; None if N is K or more, if the last layer is not linear, or if the
-        gradient is not exact enough: a defence or single precision hides the smallest directions.
+        The span, of N directions; None if N is K or more, if the last layer is not linear, or if
+        the gradient is not exact enough: a defence or single precision hides the smallest ones.
     """
     try:
         weight, _ = last_layer(model)
@@ -94,4 +127,39 @@ def read_span(model: Model, shared: Mapping[str, Array], batch: int) -> Array | 
     if batch >= min(gradient.shape):
         return None
     _, sizes, axes = np.linalg.svd(gradient, full_matrices=False)
-    return axes[:batch] if sizes[batch - 1] > GAP * sizes[batch] else None
+    if sizes[batch - 1] <= GAP * sizes[batch]:
+        return None
+    return Place(np.zeros((batch, gradient.shape[1])), axes[:batch])
+
+
+def read_features(
+    model: Model,
+    params: Mapping[str, Array],
+    shared: Mapping[str, Array],
+    labels: Sequence[int] | Array,
+    guess: Array,
+    rng: np.random.Generator,
+) -> Place | None:
+    """Search for the features themselves, near a guess and elsewhere.
+
+    Args:
+        model: the network.
+        params: its weights, by name.
+        shared: the gradient of the mean cross-entropy over the batch, by name, float64.
+        labels: (N,), of which the span could be read.
+        guess: (N, F), the features of the images so far.
+        rng: decides where else is searched.
+
+    Returns:
+        The features; None if none were found that make the gradient to its last digits, as where
+        a label is wrong, or if the last layer has no bias.
+    """
+    _, bias = last_layer(model)
+    if bias is None:
+        return None
+    found = separate(
+        model, params, shared, labels, rounding=ROUNDING, guess=guess, starts=STARTS, rng=rng
+    )
+    if found.misfit > EXPLAINED or not found.doubts.all():
+        return None
+    return Place(found.features, np.zeros((0, guess.shape[1])))

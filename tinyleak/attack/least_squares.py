@@ -6,8 +6,9 @@ what thousands of L-BFGS's do not: they end at the rounding error, for whole bat
 
 Three things that L-BFGS is not told are used on the way. Pixels are in [0, 1]. A label is one of K
 classes: its logits, which would run to infinity, are unknowns only until it is clear which. And
-every image's features lie in a span that the last layer's gradient shows (see `features`): until
-nothing more comes of it, that is asked for as well.
+the last layer's gradient shows a span that every image's features lie in, and once all labels are
+known the features themselves (see `features`): until nothing more comes of it, that is asked for as
+well.
 
 Lesson: lessons/11_batches.py
 """
@@ -21,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinyleak.attack.evaluate import Evaluator
-from tinyleak.attack.features import FeatureResidual, read_span
+from tinyleak.attack.features import FeatureResidual, Place, read_features, read_span
 from tinyleak.attack.last_layer import Places
 from tinyleak.attack.matching import Matching
 from tinyleak.attack.residual import GradientResidual, as_float64, named
@@ -155,15 +156,16 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
     favourites: list[Array] = []
     iterations = evaluations = 0
     damping = FIRST_DAMPING
-    span = _span(matching)
+    place = _span(matching)
     weight: float | None = None
+    rng = np.random.default_rng(0)
     while True:
         gradient = GradientResidual(matching, targets, unsettled)
         x = np.concatenate([pixels, logits[unsettled].ravel()])
         residual: Residual = gradient
-        if span is not None:
-            weight = _feature_weight(gradient, span, x) if weight is None else weight
-            residual = FeatureResidual(gradient, span, weight)
+        if place is not None:
+            weight = _feature_weight(gradient, place, x) if weight is None else weight
+            residual = FeatureResidual(gradient, place, weight)
         inside = np.where(np.arange(len(x)) < size, 1.0, np.inf)
         for step in levenberg_marquardt(
             residual,
@@ -172,9 +174,9 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
             highest=inside,
             damping=damping,
             max_iterations=max_iterations - iterations,
-            goal=goal if span is None else -np.inf,
+            goal=goal if place is None else -np.inf,
         ):
-            fit = step if span is None else _of_gradient_alone(step, gradient, goal)
+            fit = step if place is None else _of_gradient_alone(step, gradient, goal)
             pixels, logits[unsettled] = fit.x[:size], fit.x[size:].reshape(-1, classes)
             yield replace(
                 fit,
@@ -189,9 +191,14 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
             settled = _settled(favourites, unsettled)
             if len(settled):
                 break
+            if isinstance(residual, FeatureResidual) and not len(unsettled):
+                found = _features(residual, targets, fit.x, rng)
+                if found is not None:
+                    place, weight = found, None
+                    break
         else:
             # With the features it goes no further; the rest is for the gradients alone.
-            span, settled = None, unsettled[:0]
+            place, settled = None, unsettled[:0]
         labels = favourites[-1][settled]
         targets[settled] = one_hot(labels, classes)
         logits[settled] = CERTAIN * targets[settled]
@@ -208,17 +215,29 @@ def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit
     return replace(fit, value=distance, reason="converged" if distance <= goal else None)
 
 
-def _span(matching: Matching) -> Array | None:
+def _span(matching: Matching) -> Place | None:
     """Read what the features of the batch span, unless some entries of the gradient are unsure."""
     if matching.precision is not None:
         return None
     return read_span(matching.model, named(matching.shared, matching.model), matching.batch)
 
 
-def _feature_weight(gradient: GradientResidual, span: Array, x: Array) -> float:
+def _features(
+    residual: FeatureResidual, targets: Array, x: Array, rng: np.random.Generator
+) -> Place | None:
+    """Search for the features of the batch, now that its labels are known, unless they are too."""
+    if residual.place.is_known or not (targets.max(axis=1) == 1.0).all():
+        return None
+    matching = residual.gradient.matching
+    params, shared = (named(some, matching.model) for some in (matching.params, matching.shared))
+    labels = targets.argmax(axis=1)
+    return read_features(matching.model, params, shared, labels, residual.features(x), rng)
+
+
+def _feature_weight(gradient: GradientResidual, place: Place, x: Array) -> float:
     """Return what makes the features' part of the squared residual `SHARE` times the gradient's."""
     distance = float(np.square(gradient.value(x)).sum())
-    outside = float(np.square(FeatureResidual(gradient, span, 1.0).outside(x)).sum())
+    outside = float(np.square(FeatureResidual(gradient, place, 1.0).outside(x)).sum())
     return math.sqrt(SHARE * distance / outside) if outside > 0 else 0.0
 
 

@@ -2,6 +2,5 @@
 
 from tinyleak.attack.recursion.layers import layers_of
 from tinyleak.attack.recursion.recursion import recursion
-from tinyleak.attack.recursion.separation import SeparatedBatch, separate
 
-__all__ = ["SeparatedBatch", "layers_of", "recursion", "separate"]
+__all__ = ["layers_of", "recursion"]

@@ -1,9 +1,10 @@
 """A gradient inverted layer by layer, from the last to the first: all but the last by linear maps.
 
 The last layer's gradient shows the features hᵢ of each image, and rᵢ, the gradient by its logits
-(see `separation`). From there every layer below is linear. Let a layer map aᵢ to zᵢ = M aᵢ + b, and
-the activation zᵢ to the hᵢ that is known. Then zᵢ = act⁻¹(hᵢ) is known, and δᵢ, the gradient by zᵢ,
-by the chain rule; and aᵢ solves two kinds of linear equations, for all images of a batch together:
+(see `tinyleak.attack.separation`). From there every layer below is linear. Let a layer map aᵢ to
+zᵢ = M aᵢ + b, and the activation zᵢ to the hᵢ that is known. Then zᵢ = act⁻¹(hᵢ) is known, and δᵢ,
+the gradient by zᵢ, by the chain rule; and aᵢ solves two kinds of linear equations, for all images
+of a batch together:
 
     M aᵢ = zᵢ − b   and   Σᵢ δᵢ aᵢᵀ = the gradient by the layer's weight,
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from tinyleak.attack.matching import require_fit
 from tinyleak.attack.recursion.layers import INVERSES, Inverse, Layer, layers_of
-from tinyleak.attack.recursion.separation import FLOOR, separate
+from tinyleak.attack.separation import FLOOR, separate
 from tinyleak.backend import Array, to_numpy
 from tinyleak.nn.models import MLP, LeNet
 from tinyleak.optim import bounded_step

@@ -9,12 +9,17 @@ For one image the bias shows r, and a division h. For N images, N < K, the rows 
 N vectors (hᵢ, 1) span, so (hᵢ, 1) = Σⱼ Aᵢⱼ vⱼ with the right singular vectors v of G: all that is
 left to know are the N·(N − 1) numbers of A whose rows have the last entry right. And these are
 overdetermined by K·N equations, since rᵢ = softmax(W hᵢ + b) − yᵢ once hᵢ is known.
+
+They are searched for from several starts. Of an exact gradient every start that ends well ends at
+the features themselves, images of one label among them: what tells those apart may be a millionth
+of the gradient, but is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 
@@ -30,14 +35,14 @@ STARTS = 20
 EXPLAINED = 10.0
 """Noise explains what is left if its square is no more than so many times the expected."""
 
-EVALUATIONS, FOR_EACH = 300, 20
-"""Of one search, at most; of many unknowns so many for each, since each is varied for a step."""
+EVALUATIONS = 1500
+"""Of one search, at most: images of one label lie at the end of a long valley."""
 
-APART = 1e-3
-"""Two images of one label are different if they are this far apart, beside their size."""
+LEAST_SHIFT, MOST_SHIFT = -3.0, 0.5
+"""Powers of ten, between which a start is moved away from the rows of the gradient."""
 
 FLOOR = 1e-7
-"""A gradient is taken to be no more exact than this share of its entries' root mean square."""
+"""How exact a gradient is taken to be, as a share of its entries' root mean square: float32."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,10 @@ def separate(
     labels: Sequence[int] | Array,
     *,
     variance: float = 0.0,
+    rounding: float = FLOOR,
+    guess: Array | None = None,
+    starts: int = STARTS,
+    rng: np.random.Generator | None = None,
 ) -> SeparatedBatch:
     """Separate the images of a batch in the gradient of the last layer.
 
@@ -77,6 +86,10 @@ def separate(
         shared: the gradient of the mean cross-entropy over the batch, by name.
         labels: (N,), N below K and no more than F.
         variance: of the noise on every number of the gradient.
+        rounding: how exact the gradient is at best, as a share of its entries' root mean square.
+        guess: (N, F), features to search from first.
+        starts: how often to search, at most.
+        rng: decides where the starts are.
 
     Returns:
         The images in the order of the labels; those of one label in any. Where the gradient is too
@@ -105,7 +118,7 @@ def separate(
     if not by_bias.any():
         raise ValueError("the last layer's gradient is zero, so it shows no image")
     gradient = np.column_stack([by_weight, by_bias])
-    noise = max(np.sqrt(variance), FLOOR * float(np.sqrt(np.mean(gradient**2))))
+    noise = max(np.sqrt(variance), rounding * float(np.sqrt(np.mean(gradient**2))))
     sizes = np.linalg.svd(gradient, compute_uv=False)
     visible = int(np.sum(sizes[:batch] > noise * (np.sqrt(classes) + np.sqrt(size + 1))))
     # Of an image that is seen the label's row of the gradient is pulled down, by how unsure it is.
@@ -116,7 +129,9 @@ def separate(
         residuals[seen] = batch * by_bias
         return SeparatedBatch(features, residuals, 0.0)
     mixture = _Mixture(gradient, weight, bias, answers[seen], noise, batch)
-    found, misfit = mixture.solve(labels[seen])
+    begin = () if guess is None else (mixture.unknowns(guess[seen]),)
+    away = mixture.starts(labels[seen], rng or np.random.default_rng(0))
+    found, misfit = mixture.solve(islice(chain(begin, away), starts))
     features[seen], residuals[seen] = mixture.features(found), mixture.residuals(found)
     features[np.setdiff1d(np.arange(batch), seen)] = features[seen].mean(axis=0)
     return SeparatedBatch(features, residuals, misfit)
@@ -163,75 +178,52 @@ class _Mixture:
         mixed = self.residuals(unknowns).T @ self.matrix(unknowns)
         return ((mixed - self.seen) / self.noise).ravel()
 
-    def solve(self, labels: Array) -> tuple[Array, float]:
+    def slopes(self, unknowns: Array) -> Array:
+        """Return ∂misfits/∂unknowns, (K·M, M·(M − 1))."""
+        A, r = self.matrix(unknowns), self.residuals(unknowns)
+        p, by_free = r + self.targets, self.free @ self.logits
+        by_p = p[:, None] * (by_free - (p @ by_free.T)[:, :, None])
+        by_unknowns = np.einsum("ifk,ij->kjif", by_p, A) + np.einsum("ik,fj->kjif", r, self.free)
+        return by_unknowns.reshape(-1, unknowns.size) / self.noise
+
+    def unknowns(self, features: Array) -> Array:
+        """Return the unknowns that come nearest to some features, (M, F)."""
+        return (features @ self.axes[:, :-1].T + self.axes[:, -1] - self.constant) @ self.free.T
+
+    def starts(self, labels: Array, rng: np.random.Generator) -> Iterator[Array]:
+        """Yield where to search from, each (M, M − 1), without end.
+
+        Each row of the gradient is a mixture of images; divided by its entry of the bias, it is
+        one whose shares add up to 1, as an image's. In a label's row its images have the largest
+        share.
+        """
+        ends = self.gradient[:, -1:]
+        rows = self.gradient / np.where(np.abs(ends) < self.noise, self.noise, ends)
+        rows = (rows @ self.axes.T - self.constant) @ self.free.T
+        middle = np.median(rows, axis=0)
+        width = max(float(np.median(np.abs(rows - middle))), 1e-6)
+        yield rows[labels]
+        while True:
+            shift = width * 10.0 ** rng.uniform(LEAST_SHIFT, MOST_SHIFT)
+            yield rows[labels] + shift * rng.standard_normal(rows[labels].shape)
+
+    def solve(self, starts: Iterable[Array]) -> tuple[Array, float]:
         """Return the unknowns that fit best, and the mean square of their misfits."""
         from scipy.optimize import least_squares
 
-        rng = np.random.default_rng(0)
         best, lowest = np.zeros(self.images * (self.images - 1)), np.inf
-        for start in self._starts(labels, rng):
-            fit = least_squares(self.misfits, start.ravel(), method="lm", max_nfev=_most(start))
+        for start in starts:
+            fit = least_squares(
+                self.misfits,
+                start.ravel(),
+                self.slopes,
+                method="lm",
+                max_nfev=EVALUATIONS,
+                **dict.fromkeys(("ftol", "xtol", "gtol"), np.finfo(float).eps),
+            )
             misfit = 2.0 * float(fit.cost) / fit.fun.size
             if misfit < lowest:
                 best, lowest = fit.x, misfit
             if lowest < EXPLAINED:
                 break
         return best, lowest
-
-    def _starts(self, labels: Array, rng: np.random.Generator) -> Iterator[Array]:
-        """Yield where to search from, each (M, M − 1).
-
-        Each row of the gradient is a mixture of images; divided by its entry of the bias, it is
-        one whose shares add up to 1, as an image's. In a label's row its images have the largest
-        share, which is a start, and the next is every image by itself.
-        """
-        ends = self.gradient[:, -1:]
-        rows = self.gradient / np.where(np.abs(ends) < self.noise, self.noise, ends)
-        rows = (rows @ self.axes.T - self.constant) @ self.free.T
-        yield rows[labels]
-        middle = np.median(rows, axis=0)
-        width = max(float(np.median(np.abs(rows - middle))), 1e-6)
-        yield np.concatenate(
-            [
-                self._alone(int(label), int(np.sum(labels == label)), rows, width, rng)
-                for label in np.unique(labels)
-            ]
-        )[np.argsort(np.argsort(labels, kind="stable"))]
-        for _ in range(STARTS):
-            away = rng.standard_normal(rows[labels].shape) * width * 10.0 ** rng.uniform(-2, 1)
-            yield rows[labels] + away
-
-    def _alone(
-        self, label: int, count: int, rows: Array, width: float, rng: np.random.Generator
-    ) -> Array:
-        """Search for images of one label without regard to the others: (count, M − 1).
-
-        The rᵢ of every image lie in the span of the gradient's columns, each by itself.
-        """
-        from scipy.optimize import least_squares
-
-        def outside(unknowns: Array) -> Array:
-            logits = (self.constant + unknowns @ self.free) @ self.logits + self.bias
-            residual = softmax(Tensor(logits)).data
-            residual[label] = 0.0
-            residual[label] = -residual.sum()  # exact even where the network is sure
-            residual /= max(float(np.linalg.norm(residual)), 1e-300)
-            return np.asarray(residual - self.span @ (self.span.T @ residual))
-
-        found = []
-        for attempt in range(len(rows) + STARTS):
-            start = rows[attempt % len(rows)]
-            if attempt >= len(rows):
-                start = start + width * 10.0 ** rng.uniform(-1, 1) * rng.standard_normal(len(start))
-            fit = least_squares(outside, start, method="lm", max_nfev=_most(start))
-            found.append((float(fit.cost), fit.x))
-        chosen: list[Array] = []
-        for _, place in sorted(found, key=lambda pair: pair[0]):
-            apart = [np.linalg.norm(place - one) for one in chosen]
-            if not chosen or min(apart) > APART * (np.linalg.norm(place) + width):
-                chosen.append(place)
-        return np.array((chosen * count)[:count])
-
-
-def _most(start: Array) -> int:
-    return max(EVALUATIONS, FOR_EACH * (start.size + 1))
