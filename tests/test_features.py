@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyleak.attack import attack, least_squares
-from tinyleak.attack.features import FeatureResidual, Place, read_features, read_span
+from tinyleak.attack.features import FeatureResidual, Place, images_with, read_features, read_span
 from tinyleak.attack.last_layer import LastLayer
 from tinyleak.attack.matching import Matching
 from tinyleak.attack.residual import GradientResidual
@@ -15,6 +15,7 @@ from tinyleak.nn import MLP, LeNet, one_hot
 from tinyleak.victim import Victim, share
 
 SMALL = LeNet((1, 8, 8), classes=4, hidden=6)
+WIDE = LeNet((1, 8, 8), classes=4, hidden=12)
 
 
 def client(labels: list[int], seed: int, scheme: str = "default") -> Victim:
@@ -109,6 +110,44 @@ def test_no_features_are_read_with_a_label_that_is_wrong() -> None:
     guess = LastLayer(SMALL, victim.params, 3).features(victim.images)
     assert features_of(victim, [1, 1, 2], guess) is not None
     assert features_of(victim, [1, 2, 2], guess) is None
+
+
+def mostly_black(count: int, rng: np.random.Generator) -> np.ndarray:
+    images = rng.random((count, *WIDE.image_shape))
+    for image in images:
+        image.ravel()[rng.permutation(64)[12:]] = 0.0
+    return images
+
+
+def test_an_image_that_is_mostly_black_is_determined_by_its_features(
+    rng: np.random.Generator,
+) -> None:
+    """48 features determine 64 pixels of which 12 are not black, and not 64 that may be any."""
+    params, images = WIDE.init(rng), mostly_black(2, rng)
+    images[1] = rng.random(WIDE.image_shape)
+    features = LastLayer(WIDE, params, 2).features(images)
+    grey = np.full_like(images, 0.5)
+    found, determined = images_with(WIDE, params, features, grey)
+    assert determined.tolist() == [True, False]
+    assert mse(found[:1], images[:1]).max() < 1e-12
+    np.testing.assert_array_equal(found[1], grey[1])
+
+
+def test_a_batch_of_such_images_needs_few_steps(rng: np.random.Generator) -> None:
+    victim = share(WIDE, WIDE.init(rng, "uniform"), mostly_black(3, rng), [1, 1, 2])
+    found = attack(
+        WIDE,
+        victim.params,
+        victim.gradients,
+        batch=3,
+        labels=[1, 1, 2],
+        method="levenberg-marquardt",
+    )
+    assert found.reason == "converged"
+    assert found.iterations <= 3
+    assert len(found.distances) == found.iterations + 1
+    order = match_batch(found.images, victim.images)
+    assert mse(found.images[order], victim.images).max() < 1e-10
 
 
 @pytest.mark.parametrize(("labels", "seed"), [([1, 1, 2], 2), ([0, 0], 0), ([0, 0], 2)])

@@ -11,6 +11,10 @@ with the N right singular vectors of G as the rows of V and cᵢ = 0; or, once t
 any V and with cᵢ = hᵢ. That holds however alike two images' probabilities are. Images of one label
 in a network that has not been trained are the case where it matters: G is nearly of rank one, and
 what tells them apart is a millionth of it, which gradient matching alone hardly sees.
+
+Features that are known also part the images: h(x) = hᵢ is solved for each by itself, in a moment. A
+digit has more pixels than the LeNet has features, but most of its pixels are black, as low as a
+pixel can be: then the features determine it alone, and nothing is left to be matched.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyleak.attack.labels import last_layer
 from tinyleak.attack.last_layer import LastLayer
@@ -26,6 +31,7 @@ from tinyleak.attack.matching import Model
 from tinyleak.attack.residual import GradientResidual
 from tinyleak.attack.separation import EXPLAINED, separate
 from tinyleak.backend import Array
+from tinyleak.optim import levenberg_marquardt
 
 GAP = 1e3
 """How many times larger than the next the last singular value of the span must be."""
@@ -35,6 +41,10 @@ ROUNDING = 1e-14
 
 STARTS = 8
 """How often the features are searched for, each time that they are."""
+
+SAME, STILL, MOST_ALONE = 1e-26, 0.9, 50
+"""The squared distance at which features are the same; an image stops there, or if ten steps lower
+it by less than the second share, or after so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +173,54 @@ def read_features(
     if found.misfit > EXPLAINED or not found.doubts.all():
         return None
     return Place(found.features, np.zeros((0, guess.shape[1])))
+
+
+class _Alone:
+    """How far the features of one image are from what they should be, as a residual."""
+
+    def __init__(self, last: LastLayer, wanted: Array, shape: tuple[int, ...]) -> None:
+        self.last, self.wanted, self.shape = last, wanted, shape
+
+    def value(self, x: Array) -> Array:
+        return self.last.features(x.reshape(self.shape))[0] - self.wanted
+
+    def slope(self, x: Array, r: Array) -> Array:
+        return self.last.back(x.reshape(self.shape), r[None]).ravel()
+
+    def gram(self, x: Array) -> Array:
+        moved = self.last.moved(x.reshape(self.shape))
+        return moved @ moved.T
+
+
+def images_with(
+    model: Model, params: Mapping[str, Array], features: Array, images: Array
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Move each of some images, in [0, 1], to where it has the features that are given.
+
+    Args:
+        model: the network.
+        params: its weights, by name, float64.
+        features: (N, F).
+        images: (N, C, H, W), where to begin.
+
+    Returns:
+        The images, (N, C, H, W), and which of them their features determine, (N,). An image of
+        which more pixels would be free, between black and white, than it has features is not
+        determined by them, and stays where it is.
+    """
+    last = LastLayer(model, params, 1)
+    found, determined = images.copy(), np.zeros(len(images), np.bool_)
+    for place, (wanted, image) in enumerate(zip(features, images, strict=True)):
+        residual = _Alone(last, wanted, (1, *image.shape))
+        *_, fit = levenberg_marquardt(
+            residual,
+            image.ravel(),
+            lowest=0.0,
+            highest=1.0,
+            goal=SAME,
+            tolerance_change=STILL,
+            max_iterations=MOST_ALONE,
+        )
+        if np.count_nonzero((fit.x > 0.0) & (fit.x < 1.0)) <= wanted.size:
+            found[place], determined[place] = fit.x.reshape(image.shape), True
+    return found, determined

@@ -7,8 +7,9 @@ what thousands of L-BFGS's do not: they end at the rounding error, for whole bat
 Three things that L-BFGS is not told are used on the way. Pixels are in [0, 1]. A label is one of K
 classes: its logits, which would run to infinity, are unknowns only until it is clear which. And
 the last layer's gradient shows a span that every image's features lie in, and once all labels are
-known the features themselves (see `features`): until nothing more comes of it, that is asked for as
-well.
+known the features themselves (see `features`). They part the images, which are then solved for one
+by one. Where they do not determine them, they are asked for beside the gradient, until nothing more
+comes of it.
 
 Lesson: lessons/11_batches.py
 """
@@ -20,9 +21,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyleak.attack.evaluate import Evaluator
-from tinyleak.attack.features import FeatureResidual, Place, read_features, read_span
+from tinyleak.attack.features import FeatureResidual, Place, images_with, read_features, read_span
 from tinyleak.attack.last_layer import Places
 from tinyleak.attack.matching import Matching
 from tinyleak.attack.residual import GradientResidual, as_float64, named
@@ -134,16 +136,7 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         ValueError: the attack matches a direction, or prefers smooth images: that is not a sum of
             as many squares; or it unrolls local steps.
     """
-    if matching.local is not None:
-        raise ValueError(
-            "Levenberg–Marquardt matches one gradient, and no sum over local steps; choose method "
-            "lbfgs"
-        )
-    if matching.direction or matching.smoothness:
-        raise ValueError(
-            "Levenberg–Marquardt minimises the distance between gradients alone; to match a "
-            "direction (as after clipping) or to prefer smooth images, choose method lbfgs"
-        )
+    _require_squares(matching)
     size, batch, classes = matching.image_size, matching.batch, matching.model.classes
     known = matching.targets is not None
     pixels = start[:size].astype(float)
@@ -173,7 +166,7 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
             lowest=np.where(inside == 1.0, 0.0, -np.inf),
             highest=inside,
             damping=damping,
-            max_iterations=max_iterations - iterations,
+            max_iterations=max(0, max_iterations - iterations),
             goal=goal if place is None else -np.inf,
         ):
             fit = step if place is None else _of_gradient_alone(step, gradient, goal)
@@ -194,7 +187,9 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
             if isinstance(residual, FeatureResidual) and not len(unsettled):
                 found = _features(residual, targets, fit.x, rng)
                 if found is not None:
-                    place, weight = found, None
+                    pixels, determined = _images_with(found.points, gradient, fit.x)
+                    place, weight = None if determined.all() else found, None
+                    iterations += 1
                     break
         else:
             # With the features it goes no further; the rest is for the gradients alone.
@@ -206,6 +201,20 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         iterations += fit.iterations
         evaluations += fit.evaluations
         damping = fit.damping
+
+
+def _require_squares(matching: Matching) -> None:
+    """Check that what an attack minimises is a sum of as many squares as there are weights."""
+    if matching.local is not None:
+        raise ValueError(
+            "Levenberg–Marquardt matches one gradient, and no sum over local steps; choose method "
+            "lbfgs"
+        )
+    if matching.direction or matching.smoothness:
+        raise ValueError(
+            "Levenberg–Marquardt minimises the distance between gradients alone; to match a "
+            "direction (as after clipping) or to prefer smooth images, choose method lbfgs"
+        )
 
 
 def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
@@ -232,6 +241,16 @@ def _features(
     params, shared = (named(some, matching.model) for some in (matching.params, matching.shared))
     labels = targets.argmax(axis=1)
     return read_features(matching.model, params, shared, labels, residual.features(x), rng)
+
+
+def _images_with(
+    features: Array, gradient: GradientResidual, x: Array
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Move the pixels at x to where each image has these features, if these determine it."""
+    matching = gradient.matching
+    params = named(matching.params, matching.model)
+    images, determined = images_with(matching.model, params, features, gradient.images(x))
+    return images.ravel(), determined
 
 
 def _feature_weight(gradient: GradientResidual, place: Place, x: Array) -> float:
