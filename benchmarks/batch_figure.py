@@ -1,8 +1,8 @@
-"""The figure of a batch: the truth, what each method found of it, and how the error fell."""
+"""The figures of batches: what each method found of one, how its error fell, what batches cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,4 +56,35 @@ def batch_figure(path: Path, truth: np.ndarray, found: Mapping[str, Found]) -> N
         for (name, one), colour in zip(found.items(), COLOURS, strict=False):
             axes.plot(one.seconds, one.worst, "-", color=colour, label=name)
         axes.legend(frameon=False, fontsize=8)
+        save(figure, path)
+
+
+def cost_figure(
+    path: Path, costs: Mapping[str, Sequence[tuple[int, float, float]]], pixels: int
+) -> None:
+    """Draw what attacks took, a dot each, against how many pixels were unknown.
+
+    Args:
+        path: the PNG to write.
+        costs: for each initialisation, N, seconds of processor time and MiB of each attack.
+        pixels: of an image.
+    """
+    with drawing(8.0, 3.2) as figure:
+        panels = figure.subplots(1, 2)
+        for place, (axes, what) in enumerate(
+            zip(panels, ("seconds of processor time", "MiB of memory"), strict=True), start=1
+        ):
+            for (init, found), colour in zip(costs.items(), COLOURS, strict=False):
+                batches = sorted({one[0] for one in found})
+                medians = [np.median([one[place] for one in found if one[0] == n]) for n in batches]
+                n = pixels * np.array([one[0] for one in found])
+                axes.plot(n, [one[place] for one in found], ".", color=colour, alpha=0.4)
+                unknowns = pixels * np.array(batches)
+                axes.plot(unknowns, medians, "-", color=colour, label=f"init {init}")
+            ticks = sorted({one[0] for found in costs.values() for one in found})
+            axes.set(xscale="log", yscale="log", xlabel="n, unknown pixels (N images)", ylabel=what)
+            axes.set_xticks([pixels * n for n in ticks], [f"{pixels * n:,}\n({n})" for n in ticks])
+            axes.minorticks_off()
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0].legend(frameon=False, fontsize=8)
         save(figure, path)

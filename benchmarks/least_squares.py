@@ -1,6 +1,6 @@
 """Batches to the rounding error, by Levenberg–Marquardt: how often, how far, at what cost.
 
-    python benchmarks/least_squares.py                  10 seeds of N = 1, 2, 4, 8, and larger N
+    python benchmarks/least_squares.py                  10 seeds of N = 1, 2, 4, 8, 9, and larger N
     python benchmarks/least_squares.py --batches 1 2    these only
     python benchmarks/least_squares.py --report         the tables of what there is
 
@@ -9,8 +9,11 @@ off its gradient first; the attack starts from noise. Each attack runs in a proc
 that its memory can be told, and leaves a file: what is there is not computed again. After each
 iteration it also keeps what it has reached, for the report in case it is stopped.
 
-The gradient has 13,426 numbers and a digit 784, so 17 digits at most are determined by counting.
-Seconds are of processor time on one thread.
+The gradient has 13,426 numbers and a digit 784, so 17 digits at most are determined by counting; 16
+since the rows of the last layer's gradient add up to zero. Up to N = K − 1 = 9 the features can be
+read off the last layer; beyond, the gradients are matched. An iteration is one step of all images
+together, and so is the step that solves for each by itself. Seconds are of processor time on one
+thread.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from timing import table
 # isort: split
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
-from batch_figure import Found, batch_figure
+from batch_figure import Found, batch_figure, cost_figure
 from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 from growth import forget_peak, peak_bytes
 
@@ -41,12 +44,13 @@ FOLDER = "results/least_squares"
 MODEL = LeNet()
 SCHEMES = {"U": "uniform", "default": "default"}
 SEEDS = 10
-BATCHES = (1, 2, 4, 8)
-LARGER = (12, 16, 17)
+BATCHES = (1, 2, 4, 8, 9)
+LARGER = (10, 12, 16)
 """Batches of which one seed is run, up to what counting allows."""
 
-SHOWN = (4, "default", 1)
-"""The attack that is drawn: N, initialisation and seed. Two of its digits have one label."""
+SHOWN = (8, "default", 1)
+"""The attack that is drawn: N, initialisation and seed. Three digits have one label, and three
+another."""
 
 LBFGS_ITERATIONS = 2000
 
@@ -201,12 +205,26 @@ def draw(data: Dataset, cells: Cells) -> None:
     print(f"\nfigure: {path}")
 
 
+def draw_costs(cells: Cells, points: Sequence[tuple[int, str, int]]) -> None:
+    """Draw the time and memory of every attack that ended, against its number of unknowns."""
+    costs: dict[str, list[tuple[int, float, float]]] = {init: [] for init in SCHEMES}
+    for batch, init, seed in points:
+        cell = cells.peek(name_of(batch, init, seed))
+        if cell is not None:
+            costs[init].append((batch, float(cell["seconds"]), int(cell["bytes"]) / 2**20))
+    path = cells.folder / "costs.png"
+    cost_figure(path, costs, 784)
+    print(f"figure: {path}")
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batches", type=int, nargs="+", help="N (1 2 4 8, one seed of 12 16 17)")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", help="1 2 4 8 9, and one seed of 10 12 16"
+    )
     parser.add_argument("--inits", choices=SCHEMES, nargs="+", default=list(SCHEMES))
     parser.add_argument("--seeds", type=int, default=SEEDS, help="clients to each (10)")
     parser.add_argument(
@@ -259,6 +277,7 @@ def main() -> int:
     print(unfinished(cells, points))
     if not options.quick:
         draw(mnist(options.data_dir, options.quick), cells)
+        draw_costs(cells, points)
     return 0
 
 

@@ -212,8 +212,8 @@ for ours, theirs in zip(points, own_points[:6], strict=False):
 # %% [markdown]
 # And it is a method of `attack`. Beside what we did, it keeps the pixels between 0 and 1, and finds
 # the labels on the way if they are not known. It also reads the last layer, whose gradient is a
-# mixture of the **features** of the four pictures: of the numbers that this layer is given. How they
-# are mixed can be worked out
+# mixture of the **features** of the four pictures: of the numbers that this layer is given. How it
+# is mixed can be worked out
 # ([`tinyleak/attack/separation.py`](../tinyleak/attack/separation.py)), so each picture's features
 # are known, and are asked for as well. (In lesson 6's LeNet they are 588. Most of a digit is black,
 # as low as a pixel can be, so they determine it by themselves: eight digits take seconds.) L-BFGS
@@ -297,8 +297,8 @@ assert distances32[-1] < floor @ floor < 1e-12
 # <details><summary>Solution to the exercise of lesson 10</summary>
 #
 # The LeNet's gradient has 13,426 numbers, and a picture 784. So no gradient can determine more than
-# 17 pictures. Not all of the numbers are news: the ten probabilities add up to 1, so the ten rows of
-# the last layer's gradient add up to 0, and one of them follows from the others. That leaves 16.
+# 17 pictures. Not all of the numbers are news: the ten probabilities add up to 1, so the ten rows
+# of the last layer's gradient add up to 0, and one of them follows from the others. 16 are left.
 #
 # ```python
 # shared = sum(int(np.prod(shape)) for shape in lenet.shapes.values())
@@ -307,7 +307,7 @@ assert distances32[-1] < floor @ floor < 1e-12
 # ```
 #
 # It is a limit and no promise: an equation that hardly depends on a pixel counts in full here, and
-# says next to nothing. And it is the limit for pictures of which nothing else is known. A pixel that
-# is held at black needs no equation.
+# says next to nothing. And it is the limit for pictures of which nothing else is known. A pixel
+# that is held at black needs no equation.
 #
 # </details>
