@@ -62,7 +62,7 @@ def batch_figure(path: Path, truth: np.ndarray, found: Mapping[str, Found]) -> N
 def cost_figure(
     path: Path, costs: Mapping[str, Sequence[tuple[int, float, float]]], pixels: int
 ) -> None:
-    """Draw what attacks took, a dot each, against how many pixels were unknown.
+    """Draw what attacks took, a dot each, against the number of images.
 
     Args:
         path: the PNG to write.
@@ -77,13 +77,14 @@ def cost_figure(
             for (init, found), colour in zip(costs.items(), COLOURS, strict=False):
                 batches = sorted({one[0] for one in found})
                 medians = [np.median([one[place] for one in found if one[0] == n]) for n in batches]
-                n = pixels * np.array([one[0] for one in found])
-                axes.plot(n, [one[place] for one in found], ".", color=colour, alpha=0.4)
-                unknowns = pixels * np.array(batches)
-                axes.plot(unknowns, medians, "-", color=colour, label=f"init {init}")
+                each = [one[0] for one in found], [one[place] for one in found]
+                axes.plot(*each, ".", color=colour, alpha=0.4)
+                axes.plot(batches, medians, "-", color=colour, label=f"init {init}")
             ticks = sorted({one[0] for found in costs.values() for one in found})
-            axes.set(xscale="log", yscale="log", xlabel="n, unknown pixels (N images)", ylabel=what)
-            axes.set_xticks([pixels * n for n in ticks], [f"{pixels * n:,}\n({n})" for n in ticks])
+            axes.set(
+                xscale="log", yscale="log", xlabel=f"N, images of {pixels} pixels", ylabel=what
+            )
+            axes.set_xticks(ticks, [f"{n}" for n in ticks], fontsize=8)
             axes.minorticks_off()
             axes.spines[["top", "right"]].set_visible(False)
         panels[0].legend(frameon=False, fontsize=8)
