@@ -10,7 +10,7 @@ import pytest
 from tinyleak.attack import attack
 from tinyleak.attack.labels import logits_of
 from tinyleak.attack.recursion import layers_of, recursion
-from tinyleak.attack.separation import separate
+from tinyleak.attack.separation import _Mixture, separate
 from tinyleak.metrics import mse
 from tinyleak.nn import MLP, LeNet, one_hot, softmax
 from tinyleak.nn.models import ResNet
@@ -76,6 +76,17 @@ def test_a_batch_is_separated(labels: list[int], rng: np.random.Generator) -> No
     ).data - one_hot(victim.labels, 5)
     np.testing.assert_allclose(again, found.residuals, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.doubts, np.linalg.norm(found.residuals, axis=1))
+
+
+def test_the_slopes_of_the_mixture_are_those_of_differences(rng: np.random.Generator) -> None:
+    size, labels = 7, np.array([0, 2, 2])
+    gradient = rng.standard_normal((5, size + 1))
+    weight, bias = rng.standard_normal((5, size)), rng.standard_normal(5)
+    mixture = _Mixture(gradient, weight, bias, one_hot(labels, 5), 1.0, 3)
+    unknowns = rng.standard_normal(6)
+    steps = 1e-6 * np.eye(6)
+    moved = [mixture.misfits(unknowns + s) - mixture.misfits(unknowns - s) for s in steps]
+    np.testing.assert_allclose(mixture.slopes(unknowns), np.array(moved).T / 2e-6, atol=1e-7)
 
 
 def test_an_image_that_noise_hides_has_no_doubt(rng: np.random.Generator) -> None:

@@ -2,8 +2,9 @@
 
 By its weight the last layer's gradient is G = Σᵢ (pᵢ − yᵢ) hᵢᵀ / N, where hᵢ are the features of
 image i, pᵢ its probabilities and yᵢ its label. So the rows of G, (K, F), lie in the span of the N
-features, and are all of it while N < K. Every image's features must lie in that span, whatever the
-labels are. With the labels and a bias the features are even known one by one (see `separation`):
+features, and mostly are all of it while N < K. Every image's features must lie in that span,
+whatever the labels are. With the labels and a bias the features themselves are known (see
+`separation`):
 
     (I − VᵀV) (h(xᵢ) − cᵢ) = 0,
 
@@ -14,7 +15,7 @@ what tells them apart is a millionth of it, which gradient matching alone hardly
 
 Features that are known also part the images: h(x) = hᵢ is solved for each by itself, in a moment. A
 digit has more pixels than the LeNet has features, but most of its pixels are black, as low as a
-pixel can be: then the features determine it alone, and nothing is left to be matched.
+pixel can be: then the features determine it alone, and hardly anything is left to be matched.
 """
 
 from __future__ import annotations
@@ -37,14 +38,19 @@ GAP = 1e3
 """How many times larger than the next the last singular value of the span must be."""
 
 ROUNDING = 1e-14
-"""How exact a gradient of float64 is, as a share of its entries' root mean square."""
+"""How exact a gradient is at best, as a share of its entries' root mean square: float64."""
 
-STARTS = 8
-"""How often the features are searched for, each time that they are."""
+SAME = 1e-28
+"""The squared distance of features, as a share of their square, at which an image has them."""
 
-SAME, STILL, MOST_ALONE = 1e-26, 0.9, 50
-"""The squared distance at which features are the same; an image stops there, or if ten steps lower
-it by less than the second share, or after so many."""
+REACHED = 1e-12
+"""The same, at which it has them as far as features that were read off a gradient are right."""
+
+STILL = 0.9
+"""An image stands still if ten steps lower that distance by less than this share."""
+
+MOST_ALONE = 50
+"""Steps of one image, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,7 @@ def read_features(
     labels: Sequence[int] | Array,
     guess: Array,
     rng: np.random.Generator,
+    starts: int,
 ) -> Place | None:
     """Search for the features themselves, near a guess and elsewhere.
 
@@ -159,16 +166,29 @@ def read_features(
         labels: (N,), of which the span could be read.
         guess: (N, F), the features of the images so far.
         rng: decides where else is searched.
+        starts: how often, the guess counted.
 
     Returns:
-        The features; None if none were found that make the gradient to its last digits, as where
-        a label is wrong, or if the last layer has no bias.
+        The features, in the order of the labels, and of one label in any; None if none were found
+        that make the gradient to its last digits, as where one of several labels is wrong, or if
+        the last layer has no bias or its gradient is missing.
     """
-    _, bias = last_layer(model)
-    if bias is None:
+    weight, bias = last_layer(model)
+    if bias is None or not shared[bias].any():
         return None
+    # What is left beside the N images is rounding, of float64 or of float32.
+    sizes = np.linalg.svd(shared[weight], compute_uv=False)
+    variance = float(sizes[len(labels)]) ** 2 / guess.shape[1]
     found = separate(
-        model, params, shared, labels, rounding=ROUNDING, guess=guess, starts=STARTS, rng=rng
+        model,
+        params,
+        shared,
+        labels,
+        variance=variance,
+        rounding=ROUNDING,
+        guess=guess,
+        starts=starts,
+        rng=rng,
     )
     if found.misfit > EXPLAINED or not found.doubts.all():
         return None
@@ -204,23 +224,25 @@ def images_with(
         images: (N, C, H, W), where to begin.
 
     Returns:
-        The images, (N, C, H, W), and which of them their features determine, (N,). An image of
-        which more pixels would be free, between black and white, than it has features is not
-        determined by them, and stays where it is.
+        The images, (N, C, H, W), and which of them are taken to be determined by their features,
+        (N,): those that reach them with no more pixels free, between black and white, than there
+        are features. The others stay where they are.
     """
     last = LastLayer(model, params, 1)
     found, determined = images.copy(), np.zeros(len(images), np.bool_)
-    for place, (wanted, image) in enumerate(zip(features, images, strict=True)):
+    for index, (wanted, image) in enumerate(zip(features, images, strict=True)):
+        square = float(wanted @ wanted)
         residual = _Alone(last, wanted, (1, *image.shape))
         *_, fit = levenberg_marquardt(
             residual,
             image.ravel(),
             lowest=0.0,
             highest=1.0,
-            goal=SAME,
+            goal=SAME * square,
             tolerance_change=STILL,
             max_iterations=MOST_ALONE,
         )
-        if np.count_nonzero((fit.x > 0.0) & (fit.x < 1.0)) <= wanted.size:
-            found[place], determined[place] = fit.x.reshape(image.shape), True
+        free = np.count_nonzero((fit.x > 0.0) & (fit.x < 1.0))
+        if free <= wanted.size and fit.value <= REACHED * square:
+            found[index], determined[index] = fit.x.reshape(image.shape), True
     return found, determined

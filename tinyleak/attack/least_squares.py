@@ -42,6 +42,9 @@ SETTLED = 3
 CERTAIN = 50.0
 """The logit of a fixed label, where those of the others are 0."""
 
+STARTS = 8
+"""How often the features are searched for at first; after that, once at each iteration."""
+
 SHARE = 10.0
 """How many times the squared difference of the gradients that of the features is, at the start."""
 
@@ -130,7 +133,8 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         goal: the distance at which it is satisfied.
 
     Yields:
-        As `levenberg_marquardt` does, x being the dummies, of the start's shape.
+        As `levenberg_marquardt` does, x being the dummies, of the start's shape. To solve for each
+        image by itself counts as one step of all, and as no evaluation of theirs.
 
     Raises:
         ValueError: the attack matches a direction, or prefers smooth images: that is not a sum of
@@ -151,7 +155,7 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
     damping = FIRST_DAMPING
     place = _span(matching)
     weight: float | None = None
-    rng = np.random.default_rng(0)
+    search = _Search()
     while True:
         gradient = GradientResidual(matching, targets, unsettled)
         x = np.concatenate([pixels, logits[unsettled].ravel()])
@@ -166,7 +170,7 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
             lowest=np.where(inside == 1.0, 0.0, -np.inf),
             highest=inside,
             damping=damping,
-            max_iterations=max(0, max_iterations - iterations),
+            max_iterations=max_iterations - iterations,
             goal=goal if place is None else -np.inf,
         ):
             fit = step if place is None else _of_gradient_alone(step, gradient, goal)
@@ -184,8 +188,9 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
             settled = _settled(favourites, unsettled)
             if len(settled):
                 break
-            if isinstance(residual, FeatureResidual) and not len(unsettled):
-                found = _features(residual, targets, fit.x, rng)
+            left = max_iterations - iterations - fit.iterations
+            if isinstance(residual, FeatureResidual) and not len(unsettled) and left > 0:
+                found = search.features(residual, fit.x)
                 if found is not None:
                     pixels, determined = _images_with(found.points, gradient, fit.x)
                     place, weight = None if determined.all() else found, None
@@ -231,16 +236,22 @@ def _span(matching: Matching) -> Place | None:
     return read_span(matching.model, named(matching.shared, matching.model), matching.batch)
 
 
-def _features(
-    residual: FeatureResidual, targets: Array, x: Array, rng: np.random.Generator
-) -> Place | None:
-    """Search for the features of the batch, now that its labels are known, unless they are too."""
-    if residual.place.is_known or not (targets.max(axis=1) == 1.0).all():
-        return None
-    matching = residual.gradient.matching
-    params, shared = (named(some, matching.model) for some in (matching.params, matching.shared))
-    labels = targets.argmax(axis=1)
-    return read_features(matching.model, params, shared, labels, residual.features(x), rng)
+class _Search:
+    """The search for a batch's features: once from many starts, later from where its images are."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+        self.starts = STARTS
+
+    def features(self, residual: FeatureResidual, x: Array) -> Place | None:
+        """Search for the features, unless they are known, or labels were given that are none."""
+        matching, targets = residual.gradient.matching, residual.gradient.targets
+        if residual.place.is_known or not (targets.max(axis=1) == 1.0).all():
+            return None
+        starts, self.starts = self.starts, 1
+        model, guess = matching.model, residual.features(x)
+        params, shared = named(matching.params, model), named(matching.shared, model)
+        return read_features(model, params, shared, targets.argmax(axis=1), guess, self.rng, starts)
 
 
 def _images_with(
