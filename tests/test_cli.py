@@ -416,7 +416,11 @@ def test_an_attack_without_success_exits_1_and_says_so(run: Run, short: list[obj
     answer = run(*short)
     assert answer.code == 1
     assert answer.err == ""
-    assert re.search(r"^result +NO success: out of iterations after 3 iter", answer.out, re.M)
+    assert re.search(
+        r"^result +NO success: out of iterations after 3 iterations$", answer.out, re.M
+    )
+    once = run("attack", "--iterations", 1)
+    assert re.search(r"^result +NO success: out of iterations after 1 iteration$", once.out, re.M)
     assert re.search(r"^error +MSE \d\.\de[+-]\d\d, PSNR -?\d+\.\d dB$", answer.out, re.M)
     assert re.search(r"^files +none \(--out DIR", answer.out, re.M)
 

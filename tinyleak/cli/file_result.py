@@ -17,7 +17,7 @@ from tinyleak.backend import Array
 from tinyleak.cli.attacker import Attacker
 from tinyleak.cli.client import Client, settings_of
 from tinyleak.cli.explained import Explained
-from tinyleak.cli.output import written
+from tinyleak.cli.output import counted, written
 from tinyleak.cli.paragraphs import paragraphs
 from tinyleak.cli.pictures import write_pictures
 from tinyleak.cli.result import FILES, listed, readable, run_settings, versions
@@ -128,7 +128,8 @@ class FileResult:
         if client.activation is not None:
             lines["activation"] = client.activation
         lines["loss"] = client.loss.said
-        lines["result"] = f"{self._verdict()}: {found.reason} after {found.iterations} iterations"
+        iterations = counted(found.iterations, "iteration")
+        lines["result"] = f"{self._verdict()}: {found.reason} after {iterations}"
         lines["result"] += self._advice()
         allowed = "its noise" if explained.noisy else "its rounding"
         lines["distance"] = (

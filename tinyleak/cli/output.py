@@ -60,6 +60,11 @@ def written(directory: Path | None, files: Sequence[str], what: str) -> str:
     return f"{directory}: {', '.join(files)}"
 
 
+def counted(number: int, what: str) -> str:
+    """Return "1 iteration", "2 iterations"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def end(
     args: argparse.Namespace,
     summary: Callable[[], str],

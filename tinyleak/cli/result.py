@@ -14,7 +14,7 @@ from tinyleak import __version__
 from tinyleak.attack import Reconstruction
 from tinyleak.backend import Array, device_module
 from tinyleak.cli.attacker import Attacker
-from tinyleak.cli.output import written
+from tinyleak.cli.output import counted, written
 from tinyleak.cli.pictures import write_pictures
 from tinyleak.metrics import mse
 from tinyleak.nn.models import Network
@@ -113,11 +113,12 @@ class Result:
         verdict = "success" if outcome.succeeded else "NO success"
         if count > 1:
             verdict += f", {recovered} of {count} images recovered"
+        iterations = counted(found.iterations, "iteration")
         lines = {
             "attacked": f"{_source(args)}, {shape}; {args.model} with {args.activation}, "
             f"init {args.init}, seed {args.seed}",
             **self._defended(),
-            "result": f"{verdict}: {found.reason} after {found.iterations} iterations",
+            "result": f"{verdict}: {found.reason} after {iterations}",
             "error": f"MSE {_range(outcome.mse, '.1e')}, PSNR {_range(outcome.psnr, '.1f')} dB",
             "label" if count == 1 else "labels": listed(outcome.labels)
             + (" (right)" if right else f" (in truth {listed(self.victim.labels)})"),
