@@ -71,8 +71,9 @@ def cost_figure(
     """
     with drawing(8.0, 3.2) as figure:
         panels = figure.subplots(1, 2)
-        for place, (axes, what) in enumerate(
-            zip(panels, ("seconds of processor time", "MiB of memory"), strict=True), start=1
+        scales = {"seconds of processor time": "log", "MiB of memory": "linear"}
+        for place, (axes, (what, scale)) in enumerate(
+            zip(panels, scales.items(), strict=True), start=1
         ):
             for (init, found), colour in zip(costs.items(), COLOURS, strict=False):
                 batches = sorted({one[0] for one in found})
@@ -82,7 +83,7 @@ def cost_figure(
                 axes.plot(batches, medians, "-", color=colour, label=f"init {init}")
             ticks = sorted({one[0] for found in costs.values() for one in found})
             axes.set(
-                xscale="log", yscale="log", xlabel=f"N, images of {pixels} pixels", ylabel=what
+                xscale="log", yscale=scale, xlabel=f"N, images of {pixels} pixels", ylabel=what
             )
             axes.set_xticks(ticks, [f"{n}" for n in ticks], fontsize=8)
             axes.minorticks_off()
