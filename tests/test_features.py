@@ -202,6 +202,15 @@ def test_an_image_that_is_mostly_black_is_determined_by_its_features(
     np.testing.assert_array_equal(found[1:], grey[1:])
 
 
+def test_images_much_larger_than_their_features_are_not_tried(rng: np.random.Generator) -> None:
+    """Black ones would be determined, but it would take long to find most that they are not."""
+    params, images = SMALL.init(rng), np.zeros((1, *SMALL.image_shape))
+    features = LastLayer(SMALL, params, 1).features(images)
+    found, determined = images_with(SMALL, params, features, images + 0.5)
+    assert not determined.any()
+    np.testing.assert_array_equal(found, images + 0.5)
+
+
 def test_a_batch_of_such_images_needs_few_steps(rng: np.random.Generator) -> None:
     victim = share(WIDE, WIDE.init(rng, "uniform"), mostly_black(3, rng), [1, 1, 2])
     found = attack(

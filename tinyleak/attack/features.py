@@ -40,6 +40,10 @@ GAP = 1e3
 ROUNDING = 1e-14
 """How exact a gradient is at best, as a share of its entries' root mean square: float64."""
 
+WORTH = 2.0
+"""Images with more pixels than so many times their features are not tried: it takes long there, and
+even half of the pixels at a bound would not be enough."""
+
 SAME = 1e-28
 """The squared distance of features, as a share of their square, at which an image has them."""
 
@@ -226,10 +230,12 @@ def images_with(
     Returns:
         The images, (N, C, H, W), and which of them are taken to be determined by their features,
         (N,): those that reach them with no more pixels free, between black and white, than there
-        are features. The others stay where they are.
+        are features. The others stay where they are, as all do that are too large for it.
     """
     last = LastLayer(model, params, 1)
     found, determined = images.copy(), np.zeros(len(images), np.bool_)
+    if images[0].size > WORTH * features.shape[1]:
+        return found, determined
     for index, (wanted, image) in enumerate(zip(features, images, strict=True)):
         square = float(wanted @ wanted)
         residual = _Alone(last, wanted, (1, *image.shape))

@@ -133,8 +133,8 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         goal: the distance at which it is satisfied.
 
     Yields:
-        As `levenberg_marquardt` does, x being the dummies, of the start's shape. To solve for each
-        image by itself counts as one step of all, and as no evaluation of theirs.
+        As `levenberg_marquardt` does, x being the dummies, of the start's shape. To solve for
+        images one by one counts as one step of all, and as no evaluation of theirs.
 
     Raises:
         ValueError: the attack matches a direction, or prefers smooth images: that is not a sum of
@@ -194,7 +194,7 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
                 if found is not None:
                     pixels, determined = _images_with(found.points, gradient, fit.x)
                     place, weight = None if determined.all() else found, None
-                    iterations += 1
+                    iterations += int(determined.any())
                     break
         else:
             # With the features it goes no further; the rest is for the gradients alone.
