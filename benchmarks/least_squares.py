@@ -206,7 +206,7 @@ def draw(data: Dataset, cells: Cells) -> None:
 
 
 def draw_costs(cells: Cells, points: Sequence[tuple[int, str, int]]) -> None:
-    """Draw the time and memory of every attack that ended, against its number of unknowns."""
+    """Draw the time and memory of every attack that ended, against its number of images."""
     costs: dict[str, list[tuple[int, float, float]]] = {init: [] for init in SCHEMES}
     for batch, init, seed in points:
         cell = cells.peek(name_of(batch, init, seed))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from tinyleak.attack import Settings, attack, least_squares
+from tinyleak.attack import Reconstruction, Settings, attack, least_squares
 from tinyleak.attack.features import FeatureResidual, Place, images_with, read_features, read_span
 from tinyleak.attack.last_layer import LastLayer
 from tinyleak.attack.matching import Matching
@@ -29,6 +29,20 @@ def span_of(victim: Victim) -> Place:
     found = read_span(SMALL, victim.gradients, len(victim.images))
     assert found is not None
     return found
+
+
+def solved(
+    model: LeNet, victim: Victim, labels: list[int] | Literal["infer"], **options: Any
+) -> Reconstruction:
+    return attack(
+        model,
+        victim.params,
+        victim.gradients,
+        batch=len(victim.labels),
+        labels=labels,
+        method="levenberg-marquardt",
+        **options,
+    )
 
 
 def true_features(victim: Victim) -> np.ndarray:
@@ -150,15 +164,7 @@ def test_an_attack_on_such_a_client_goes_on_without_them(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(least_squares, "read_features", read)
     victim = client([1, 1, 2], 0)
-    found = attack(
-        SMALL,
-        victim.params,
-        victim.gradients,
-        batch=3,
-        labels=[1, 2, 2],
-        method="levenberg-marquardt",
-        settings=Settings(iterations=5),
-    )
+    found = solved(SMALL, victim, [1, 2, 2], settings=Settings(iterations=5))
     assert found.iterations == 5
     assert found.reason == "out of iterations"
     assert asked == [least_squares.STARTS, 1, 1, 1, 1]
@@ -167,15 +173,7 @@ def test_an_attack_on_such_a_client_goes_on_without_them(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("iterations", [0, 1])
 def test_solving_for_each_image_is_an_iteration(iterations: int, rng: np.random.Generator) -> None:
     victim = share(WIDE, WIDE.init(rng, "uniform"), mostly_black(2, rng), [1, 2])
-    found = attack(
-        WIDE,
-        victim.params,
-        victim.gradients,
-        batch=2,
-        labels=[1, 2],
-        method="levenberg-marquardt",
-        settings=Settings(iterations=iterations),
-    )
+    found = solved(WIDE, victim, [1, 2], settings=Settings(iterations=iterations))
     assert found.iterations == iterations == len(found.distances) - 1
     assert found.reason == ("converged" if iterations else "out of iterations")
 
@@ -213,14 +211,7 @@ def test_images_much_larger_than_their_features_are_not_tried(rng: np.random.Gen
 
 def test_a_batch_of_such_images_needs_few_steps(rng: np.random.Generator) -> None:
     victim = share(WIDE, WIDE.init(rng, "uniform"), mostly_black(3, rng), [1, 1, 2])
-    found = attack(
-        WIDE,
-        victim.params,
-        victim.gradients,
-        batch=3,
-        labels=[1, 1, 2],
-        method="levenberg-marquardt",
-    )
+    found = solved(WIDE, victim, [1, 1, 2])
     assert found.reason == "converged"
     assert found.iterations <= 3
     assert len(found.distances) == found.iterations + 1
@@ -235,15 +226,7 @@ def test_images_of_one_label_come_back_and_would_not_by_the_gradients_alone(
     victim = client(labels, seed)
 
     def worst() -> float:
-        found = attack(
-            SMALL,
-            victim.params,
-            victim.gradients,
-            batch=len(labels),
-            labels="infer",
-            method="levenberg-marquardt",
-            seed=seed,
-        )
+        found = solved(SMALL, victim, "infer", seed=seed)
         order = match_batch(found.images, victim.images)
         return float(mse(found.images[order], victim.images).max())
 

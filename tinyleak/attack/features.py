@@ -232,10 +232,10 @@ def images_with(
         (N,): those that reach them with no more pixels free, between black and white, than there
         are features. The others stay where they are, as all do that are too large for it.
     """
-    last = LastLayer(model, params, 1)
     found, determined = images.copy(), np.zeros(len(images), np.bool_)
     if images[0].size > WORTH * features.shape[1]:
         return found, determined
+    last = LastLayer(model, params, 1)
     for index, (wanted, image) in enumerate(zip(features, images, strict=True)):
         square = float(wanted @ wanted)
         residual = _Alone(last, wanted, (1, *image.shape))

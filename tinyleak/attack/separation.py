@@ -150,8 +150,7 @@ class _Mixture:
         batch: int,
     ) -> None:
         self.images, size = len(targets), weight.shape[1]
-        span, _, axes = np.linalg.svd(gradient, full_matrices=False)
-        self.span, self.axes = span[:, : self.images], axes[: self.images]
+        self.axes = np.linalg.svd(gradient, full_matrices=False)[2][: self.images]
         self.seen = batch * gradient @ self.axes.T
         self.logits = self.axes[:, :size] @ weight.T
         self.bias, self.targets, self.gradient = bias, targets, gradient
