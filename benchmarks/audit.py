@@ -44,11 +44,11 @@ from training import train
 from tinyleak import data
 from tinyleak.audit import Audit, audit, typical
 from tinyleak.audit.shared import length
+from tinyleak.client.simulated import Victim, share
 from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian
 from tinyleak.metrics import match_batch, mse
 from tinyleak.report.frames import number
-from tinyleak.victim import Victim, share
 
 EXAMPLES = 5
 """Typical batches that the audit measures at."""

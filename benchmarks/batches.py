@@ -29,11 +29,11 @@ from timing import table
 import numpy as np
 from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 
-from tinyleak.attack import Method, Progress, Settings, attack
+from tinyleak.attacks import Method, Progress, Settings, attack
+from tinyleak.client.simulated import RECOVERED_MSE, judge, simulate
 from tinyleak.data import Dataset, load
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import LeNet
-from tinyleak.victim import RECOVERED_MSE, judge, simulate
 
 FOLDER = "results/batches"
 BATCHES = (1, 2, 4, 8)

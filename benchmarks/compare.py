@@ -26,7 +26,7 @@ from timing import Contestant, environment, medians, table, write_json
 import numpy as np
 from problems import MODEL, Problem, installed
 
-from tinyleak.attack import Matching
+from tinyleak.attacks import Matching
 from tinyleak.optim import lbfgs
 from tinyleak.program import trace
 
@@ -205,7 +205,7 @@ def report(turns: int, quick: bool) -> dict[str, Any]:
         )
     imports = {
         what: import_seconds(what, repetitions)
-        for what in ("tinyleak", "tinyleak.attack", "tinyleak.attack, tinyleak.data, tinyleak.nn")
+        for what in ("tinyleak", "tinyleak.attacks", "tinyleak.attacks, tinyleak.data, tinyleak.nn")
     }
     for what, seconds in imports.items():
         print(f"import {what}: {seconds:.3f} s (goal: under {IMPORT_GOAL:g})", flush=True)

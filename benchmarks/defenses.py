@@ -29,13 +29,13 @@ from defense_figures import GRID, emergence_figure, reconstruction_figure, trade
 from timing import table
 from training import accuracy, train
 
-from tinyleak.attack import Progress, Settings, attack, attack_many
+from tinyleak.attacks import Progress, Settings, attack, attack_many
+from tinyleak.client.simulated import RECOVERED_MSE, Victim, judge, simulate
 from tinyleak.data import Dataset
 from tinyleak.defenses import Defense, knowledge, parse
 from tinyleak.metrics import mse
 from tinyleak.nn import LeNet
 from tinyleak.report.frames import number
-from tinyleak.victim import RECOVERED_MSE, Victim, judge, simulate
 
 FOLDER = "results/defenses"
 MODEL = LeNet()

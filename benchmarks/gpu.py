@@ -16,7 +16,7 @@ from problems import Problem, installed
 from recipes import GOALS, Ours, PyTorch, Row, Triple
 from timing import Contestant, environment, medians, table
 
-from tinyleak.attack import Settings
+from tinyleak.attacks import Settings
 from tinyleak.backend import DeviceError, device_module, to_numpy
 
 Call = Callable[[], object]

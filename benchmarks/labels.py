@@ -21,12 +21,13 @@ from cells import Cell, Cells, add_options, folder_of, mnist
 from timing import table
 from training import accuracy, train
 
-from tinyleak.attack import Settings, attack_many, infer_labels, separate_inputs
-from tinyleak.attack.settings import OUTER_STEP
+from tinyleak.analytic import infer_labels, separate_inputs
+from tinyleak.attacks import Settings, attack_many
+from tinyleak.attacks.settings import OUTER_STEP
+from tinyleak.client.simulated import Victim, share, simulate
 from tinyleak.data import Dataset, load_glyphs
 from tinyleak.metrics import mse, wilson_interval
 from tinyleak.nn import MLP, LeNet
-from tinyleak.victim import Victim, share, simulate
 
 FOLDER = "results/labels"
 SCHEMES = {"U": "uniform", "default": "default"}

@@ -34,11 +34,12 @@ from batch_figure import Found, batch_figure, cost_figure
 from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 from growth import forget_peak, peak_bytes
 
-from tinyleak.attack import Method, Progress, Settings, attack, infer_labels
+from tinyleak.analytic import infer_labels
+from tinyleak.attacks import Method, Progress, Settings, attack
+from tinyleak.client.simulated import judge, simulate
 from tinyleak.data import Dataset
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import LeNet
-from tinyleak.victim import judge, simulate
 
 FOLDER = "results/least_squares"
 MODEL = LeNet()

@@ -23,13 +23,13 @@ from timing import table
 import numpy as np
 from cells import Cell, Cells, folder_of
 
-from tinyleak.attack import Settings, attack
+from tinyleak.attacks import Settings, attack
+from tinyleak.client.simulated import judge, simulate
 from tinyleak.data import load_portrait
 from tinyleak.nn import LeNet, ResNet
 from tinyleak.nn.models import Network
 from tinyleak.report.figures import drawing, save, show_image
 from tinyleak.report.frames import number
-from tinyleak.victim import judge, simulate
 
 SCHEMES = {"U": "uniform", "default": "default"}
 NETWORKS: dict[str, Network] = {"LeNet": LeNet((3, 32, 32)), "ResNet-20": ResNet((3, 32, 32))}

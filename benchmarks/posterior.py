@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tinyleak.attack import Matching, Settings, attack
-from tinyleak.attack.recursion import recursion
-from tinyleak.attack.residual import GradientResidual
+from tinyleak.attacks import Matching, Settings, attack
+from tinyleak.attacks.least_squares.residual import GradientResidual
+from tinyleak.attacks.recursion import recursion
 from tinyleak.audit.shared import length
+from tinyleak.client.simulated import Victim, share
 from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian, knowledge
 from tinyleak.nn import MLP, LeNet, one_hot
 from tinyleak.optim import levenberg_marquardt
-from tinyleak.victim import Victim, share
 
 STEPS = 30
 """Of Levenberg-Marquardt, at most."""

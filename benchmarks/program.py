@@ -10,8 +10,8 @@ import argparse
 import numpy as np
 
 from tinyleak import LeNet, data, trace
-from tinyleak.attack import Matching, starting_point
-from tinyleak.victim import simulate
+from tinyleak.attacks import Matching, starting_point
+from tinyleak.client.simulated import simulate
 
 
 def main() -> None:

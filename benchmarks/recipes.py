@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from peers import PIXELS, torch_matching
 
-from tinyleak.attack import Settings, attack_many, starting_point
+from tinyleak.attacks import Settings, attack_many, starting_point
+from tinyleak.client.simulated import RECOVERED_MSE, Victim, simulate
 from tinyleak.data import Dataset, load
 from tinyleak.metrics import mse
 from tinyleak.nn import LeNet
-from tinyleak.victim import RECOVERED_MSE, Victim, simulate
 
 MODEL = LeNet()
 SCHEMES = {"U": "uniform", "default": "default"}

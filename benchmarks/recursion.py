@@ -23,12 +23,12 @@ import numpy as np
 from cells import Cell, Cells, folder_of, random_batch
 
 from tinyleak import data
-from tinyleak.attack.recursion import recursion
+from tinyleak.attacks.recursion import recursion
+from tinyleak.client.simulated import RECOVERED_MSE, simulate
 from tinyleak.data import Dataset
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
 from tinyleak.report.frames import number
-from tinyleak.victim import RECOVERED_MSE, simulate
 
 MODELS: dict[str, type[LeNet] | type[MLP]] = {"LeNet": LeNet, "MLP": MLP}
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from timing import table
 
-from tinyleak.attack import text
+from tinyleak import text
 from tinyleak.backend import Array
 from tinyleak.data.text import load_tokenizer
 from tinyleak.defenses import parse

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinyleak.attack import Model, parameter_gradients
 from tinyleak.defenses import Defense, need_examples, protect
 from tinyleak.nn import one_hot
+from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 

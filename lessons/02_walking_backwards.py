@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import Tensor, grad, ops
-from tinyleak.grad import topological_order
+from tinyleak.gradient import topological_order
 from tinyleak.tensor import Primitive
 
 # %% [markdown]
@@ -281,8 +281,8 @@ else:
     raise AssertionError("there is no rule to walk by")
 
 # %% [markdown]
-# Now read [`tinyleak/grad.py`](../tinyleak/grad.py). You know almost every line of it. One function
-# there is new, `_undo_broadcasting`. It is the next lesson.
+# Now read [`tinyleak/gradient.py`](../tinyleak/gradient.py). You know almost every line of it.
+# One function there is new, `_undo_broadcasting`. It is the next lesson.
 #
 # ## Exercise
 #

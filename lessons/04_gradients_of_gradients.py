@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import Tensor, check_gradients, grad, ops
-from tinyleak.grad import topological_order
+from tinyleak.gradient import topological_order
 from tinyleak.tensor import Primitive
 
 # %% [markdown]
@@ -307,7 +307,7 @@ assert np.allclose(guess, secret, atol=1e-5), "the secret is out"
 # missing until then is a network that looks at pictures (lessons 5 and 6), and a faster way down
 # than small steps (lesson 7).
 #
-# The real things are [`tinyleak/grad.py`](../tinyleak/grad.py), which you know by now, and
+# The real things are [`tinyleak/gradient.py`](../tinyleak/gradient.py), which you know by now, and
 # [`tinyleak/check.py`](../tinyleak/check.py). The tests put every operation of tinyleak through
 # that check, to order three.
 #

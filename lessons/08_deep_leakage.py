@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import LeNet, Tensor, attack, cross_entropy, data, grad, lbfgs, one_hot, ops, softmax
-from tinyleak.attack import Matching
+from tinyleak.attacks import Matching
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -246,8 +246,8 @@ assert min(halved, miscounted) > 1
 # *one* picture. With many pictures at once, with noise on the gradient, or with a sum over many
 # clients it gets harder. Lessons 9 to 13 look at that.
 #
-# The real things are [`tinyleak/attack/matching.py`](../tinyleak/attack/matching.py) and
-# [`tinyleak/attack/dlg.py`](../tinyleak/attack/dlg.py).
+# The real things are [`tinyleak/attacks/matching.py`](../tinyleak/attacks/matching.py) and
+# [`tinyleak/attacks/dlg.py`](../tinyleak/attacks/dlg.py).
 #
 # ## Exercise
 #

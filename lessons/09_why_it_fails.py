@@ -25,9 +25,10 @@ from tinyleak import (
     share,
     softmax,
 )
-from tinyleak.attack import parameter_gradients, starting_point
+from tinyleak.attacks import starting_point
 from tinyleak.metrics import mse, wilson_interval
 from tinyleak.nn.init import draw
+from tinyleak.nn.model import parameter_gradients
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -342,7 +343,7 @@ assert restarted.all()
 # - A tolerance without a scale is a guess. Make the objective a share.
 # - Large initial weights make the attack hard; ordinary ones do not.
 #
-# The settings are in [`tinyleak/attack/settings.py`](../tinyleak/attack/settings.py), the line
+# The settings are in [`tinyleak/attacks/settings.py`](../tinyleak/attacks/settings.py), the line
 # search in [`tinyleak/optim/line_search.py`](../tinyleak/optim/line_search.py), and Wilson's range
 # in [`tinyleak/metrics.py`](../tinyleak/metrics.py). The table in the
 # [README](../README.md#how-often-and-how-fast) has the same counts on MNIST digits of full size,

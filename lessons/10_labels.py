@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import MLP, LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share, softmax
-from tinyleak.attack import first_layer_input, infer_labels, separate_inputs
+from tinyleak.analytic import first_layer_input, infer_labels, separate_inputs
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -283,8 +283,8 @@ plt.show()
 # - A rule that needs a sign must say what gives it that sign.
 # - A fully connected first layer shares its input, divided by nothing worse than a number.
 #
-# The real things are [`tinyleak/attack/labels.py`](../tinyleak/attack/labels.py) and
-# [`tinyleak/attack/analytic.py`](../tinyleak/attack/analytic.py).
+# The real things are [`tinyleak/analytic/labels.py`](../tinyleak/analytic/labels.py) and
+# [`tinyleak/analytic/first_layer.py`](../tinyleak/analytic/first_layer.py).
 #
 # ## Exercise
 #

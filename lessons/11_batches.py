@@ -15,8 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share
-from tinyleak.attack import Jacobian, infer_labels, parameter_gradients
+from tinyleak.analytic import infer_labels
+from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.metrics import match_batch, mse
+from tinyleak.nn.model import parameter_gradients
 from tinyleak.optim import levenberg_marquardt
 
 # %% [markdown]
@@ -214,7 +216,7 @@ for ours, theirs in zip(points, own_points[:6], strict=False):
 # the labels on the way if they are not known. It also reads the last layer, whose gradient is a
 # mixture of the **features** of the four pictures: of the numbers that this layer is given. How it
 # is mixed can be worked out
-# ([`tinyleak/attack/separation.py`](../tinyleak/attack/separation.py)), so each picture's features
+# ([`tinyleak/analytic/unmix.py`](../tinyleak/analytic/unmix.py)), so each picture's features
 # are known, and are asked for as well. (In lesson 6's LeNet they are 588. Most of a digit is black,
 # as low as a pixel can be, so they determine it by themselves: eight digits take seconds.) L-BFGS
 # arrives, too, but look at the number of steps.
@@ -281,8 +283,9 @@ assert distances32[-1] < floor @ floor < 1e-12
 # - If the objective is a sum of squares that can all be zero, use it: the digits double.
 # - The floor of the distance is the square of the error of the data.
 #
-# The real things are [`tinyleak/attack/least_squares.py`](../tinyleak/attack/least_squares.py),
-# [`tinyleak/attack/jacobian.py`](../tinyleak/attack/jacobian.py) and
+# The real things are
+# [`tinyleak/attacks/least_squares/solver.py`](../tinyleak/attacks/least_squares/solver.py),
+# [`tinyleak/attacks/least_squares/jacobian.py`](../tinyleak/attacks/least_squares/jacobian.py) and
 # [`tinyleak/optim/levenberg_marquardt.py`](../tinyleak/optim/levenberg_marquardt.py).
 #
 # ## Exercise

@@ -17,9 +17,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import Tensor
-from tinyleak.attack.text import attack, masked_gradients, share_text
 from tinyleak.data.text import load_tokenizer
 from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS, Bert
+from tinyleak.text import attack, masked_gradients, share_text
 
 # %% [markdown]
 # ## From words to vectors
@@ -248,8 +248,8 @@ else:
 # Noise on the gradient blurs the space, and with enough of it the test fails. Then one goes back to
 # minimising the distance between gradients, over vectors in place of pixels, as the paper did.
 #
-# The real things are [`tinyleak/attack/text/span.py`](../tinyleak/attack/text/span.py) and
-# [`tinyleak/attack/text/space.py`](../tinyleak/attack/text/space.py), and the network is
+# The real things are [`tinyleak/text/row_space.py`](../tinyleak/text/row_space.py) and
+# [`tinyleak/text/space.py`](../tinyleak/text/space.py), and the network is
 # [`tinyleak/nn/models/bert.py`](../tinyleak/nn/models/bert.py).
 #
 # ## Exercise

@@ -18,9 +18,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import LeNet, Tensor, data, ops, share, trace
-from tinyleak.attack import Matching, starting_point
+from tinyleak.attacks import Matching, starting_point
 from tinyleak.backend import DeviceError, device_module, to_device
-from tinyleak.grad import topological_order
+from tinyleak.gradient import topological_order
 from tinyleak.program import TraceError, capture
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
@@ -401,7 +401,7 @@ else:
 # - A recording knows no `if`. Compare it at a second point.
 # - When calls cost more than work, put more work into each call, or send all calls at once.
 #
-# Recording is in [`tinyleak/program/trace.py`](../tinyleak/program/trace.py), the places in
+# Recording is in [`tinyleak/program/tracing.py`](../tinyleak/program/tracing.py), the places in
 # [`tinyleak/program/memory.py`](../tinyleak/program/memory.py), and the whole in
 # [`tinyleak/program/program.py`](../tinyleak/program/program.py). CUDA graphs are in
 # [`tinyleak/program/cuda.py`](../tinyleak/program/cuda.py).

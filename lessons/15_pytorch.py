@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import LeNet, Settings, Tensor, attack, data, lbfgs, one_hot, share
-from tinyleak.attack import Matching
+from tinyleak.attacks import Matching
 from tinyleak.audit import audit
 from tinyleak.data.tensors import read_tensors, write_tensors
 
@@ -351,7 +351,7 @@ assert report.recovered_below < 1e-4 and report.hidden_above > 1e-2
 # - And for balance arXiv 2409.19301, which finds that none of the attacks it tested breached a
 #   realistic federated setting. Be as careful with claims of danger as with claims of safety.
 #
-# And in this repository: [`tinyleak/audit/`](../tinyleak/audit/audit.py), and
+# And in this repository: [`tinyleak/audit/`](../tinyleak/audit/forecasting.py), and
 # [`benchmarks/`](../benchmarks/README.md), where every figure of the README comes from.
 #
 # ## Exercise

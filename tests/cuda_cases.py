@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.attack import Matching, Model, Reconstruction
+from tinyleak.attacks import Matching, Reconstruction
+from tinyleak.client.simulated import Victim, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import LeNet
-from tinyleak.victim import Victim, simulate
+from tinyleak.nn.model import Model
 
 Shape = tuple[int, ...]
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from tinyleak import ops
 from tinyleak.backend import array_module
-from tinyleak.grad import grad
+from tinyleak.gradient import grad
 from tinyleak.tensor import PRIMITIVES, Tensor
 
 Shape = tuple[int, ...]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyleak.attack import infer_activation
+from tinyleak.analytic import infer_activation
+from tinyleak.client.simulated import share
 from tinyleak.nn import MLP, LeNet
-from tinyleak.victim import share
 
 SHAPE = (1, 12, 12)
 TOLD = {"sigmoid": {None}, "tanh": {"tanh"}, "softplus": {None, "softplus"}, "relu": {None, "relu"}}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyleak.attack import first_layer_input, separate_inputs
+from tinyleak.analytic import first_layer_input, separate_inputs
+from tinyleak.client.simulated import Victim, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import MLP
-from tinyleak.victim import Victim, simulate
 
 DIGITS = load_glyphs(64)
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from tinyleak import ops
-from tinyleak.attack import (
+from tinyleak.attacks import (
     Matching,
     Progress,
     Reconstruction,
@@ -21,19 +21,19 @@ from tinyleak.attack import (
     attack,
     attack_many,
     evaluate,
-    parameter_gradients,
     result,
     run,
     starting_point,
 )
-from tinyleak.attack.evaluate import Evaluator
-from tinyleak.attack.result import Stages
+from tinyleak.attacks.evaluate import Evaluator
+from tinyleak.attacks.result import Stages
+from tinyleak.client.simulated import Victim, share
 from tinyleak.data import load_glyphs
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import MLP, LeNet, linear, one_hot
+from tinyleak.nn.model import parameter_gradients
 from tinyleak.optim import State, lbfgs
 from tinyleak.tensor import Tensor
-from tinyleak.victim import Victim, share
 
 LENET = LeNet()
 SMALL = LeNet((1, 8, 8), classes=4, hidden=6)

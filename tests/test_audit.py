@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyleak.attack import Jacobian
+from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.audit import (
     Audit,
     Spectrum,
@@ -27,11 +27,11 @@ from tinyleak.audit import (
 )
 from tinyleak.audit.preview import best_guesses
 from tinyleak.audit.shared import length
+from tinyleak.client.simulated import share
 from tinyleak.data import Dataset
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet, linear, one_hot
 from tinyleak.nn.layers import flatten
-from tinyleak.victim import share
 
 PRIOR = 0.07
 SMALL = LeNet((1, 8, 8), 5, hidden=4)

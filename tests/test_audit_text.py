@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyleak.attack.text import share_text
 from tinyleak.audit import audit_text
 from tinyleak.audit.text import text_lines
 from tinyleak.cli import main
 from tinyleak.data.text import Special
 from tinyleak.defenses import Gaussian
 from tinyleak.nn.models.bert import POSITIONS, WORDS, Bert
+from tinyleak.text import share_text
 
 TABLE = "embedding.weight"
 Call = Callable[..., Any]

@@ -12,7 +12,7 @@ from primitive_cases import CASES, Case, gradients, on_device, second_order
 
 from tinyleak import backend, ops
 from tinyleak.check import check_gradients
-from tinyleak.grad import grad, topological_order
+from tinyleak.gradient import grad, topological_order
 from tinyleak.tensor import Tensor
 
 HOST = np.arange(6.0).reshape(2, 3)

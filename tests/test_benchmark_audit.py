@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyleak.client.simulated import simulate
 from tinyleak.nn import MLP, LeNet
-from tinyleak.victim import simulate
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

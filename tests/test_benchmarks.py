@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyleak.attack import Matching, starting_point
+from tinyleak.attacks import Matching, starting_point
+from tinyleak.client.simulated import simulate
 from tinyleak.nn import LeNet
 from tinyleak.tensor import Tensor
-from tinyleak.victim import simulate
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

@@ -11,7 +11,7 @@ from huggingface import TIED, theirs
 
 from tinyleak import ops
 from tinyleak.check import check_gradients
-from tinyleak.grad import grad
+from tinyleak.gradient import grad
 from tinyleak.nn.layers import gelu, gelu_tanh, layer_norm
 from tinyleak.nn.models.bert import ACTIVATIONS, WORDS, Bert, masked_loss
 from tinyleak.program import trace

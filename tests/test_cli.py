@@ -22,14 +22,14 @@ from command_line import Answer, Refused, Run, read_result, refuser, runner
 from PIL import Image
 
 import tinyleak
-from tinyleak.attack import Progress, Reconstruction, Settings, attack
+from tinyleak.attacks import Progress, Reconstruction, Settings, attack
 from tinyleak.cli import COMMANDS, build_parser, main, options, progress, simulated
 from tinyleak.cli.result import FILES
+from tinyleak.client.simulated import Outcome, Victim, judge, simulate
 from tinyleak.data import load_image, load_mnist
 from tinyleak.data.glyphs import draw_digit
 from tinyleak.defenses import Clip, Prune, protect
 from tinyleak.nn import LeNet, ResNet
-from tinyleak.victim import Outcome, Victim, judge, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES_FILE, LABELS_FILE = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
@@ -654,7 +654,7 @@ def interrupted_at_4(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_is_no_success_however_far_the_attack_was(
     run: Run, digits: Path, interrupted_at_4: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tinyleak.victim.RECOVERED_MSE", np.inf)
+    monkeypatch.setattr("tinyleak.client.simulated.RECOVERED_MSE", np.inf)
     given = ["attack", "--data", "mnist", "--data-dir", digits, "--labels", "known"]
     answer = run(*given)
     assert answer.code == 1

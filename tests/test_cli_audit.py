@@ -14,10 +14,10 @@ import pytest
 from command_line import Run, runner
 from PIL import Image
 
+from tinyleak.client.simulated import share
 from tinyleak.data.glyphs import draw_digit
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet
-from tinyleak.victim import share
 
 MODEL = LeNet((1, 8, 8), 4, hidden=3)
 NETWORK = ["--shape", "1,8,8", "--classes", "4"]

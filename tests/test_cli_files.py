@@ -15,7 +15,7 @@ import torch
 from command_line import Refused, Run, errors, read_result, refuser, runner
 
 from tinyleak import data
-from tinyleak.attack import Progress, Settings, attack
+from tinyleak.attacks import Progress, Settings, attack
 from tinyleak.cli import build_parser
 from tinyleak.cli.client import read_client
 from tinyleak.cli.explained import explain

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyleak.cli import main
+from tinyleak.client.simulated import share
 from tinyleak.nn import MLP, LeNet
-from tinyleak.victim import share
 
 MODEL = LeNet((1, 8, 8), 4, hidden=3)
 Shapes = dict[str, tuple[int, ...]]

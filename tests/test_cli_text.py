@@ -16,14 +16,14 @@ import pytest
 from command_line import Refused, Run, read_result, refuser, runner
 from PIL import Image
 
-from tinyleak.attack import text
-from tinyleak.attack.text.result import Found, Reading
+from tinyleak import text
 from tinyleak.data.tensors import write_tensors
 from tinyleak.data.text import SPECIAL, load_tokenizer
 from tinyleak.nn.models.bert import WORDS, Bert
 from tinyleak.nn.models.checkpoint import bert_from_checkpoint
 from tinyleak.report import Stage, sentence_figure, sentence_table
 from tinyleak.report.sentences import choose_stages
+from tinyleak.text.result import Found, Reading
 
 TOKENIZER = load_tokenizer()
 SMALL = ["--layers", "2", "--width", "24", "--heads", "2", "--attack", "span"]

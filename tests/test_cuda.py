@@ -27,7 +27,7 @@ from cuda_cases import PRODUCTS, Product, dummies, largest_difference, matching,
 from primitive_cases import CASES, Case, gradients, on_device, second_order
 
 from tinyleak import ops
-from tinyleak.attack import Progress, Reconstruction, Settings, attack, attack_many
+from tinyleak.attacks import Progress, Reconstruction, Settings, attack, attack_many
 from tinyleak.nn import MLP, LeNet
 from tinyleak.program import CapturedProgram, Program, capture, trace
 from tinyleak.program.cuda import MATMUL_SOURCE, product
@@ -426,7 +426,7 @@ def test_an_attack_goes_on_where_capturing_fails(
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `device="cuda"` mean the stand-in."""
     modules = {"cpu": np, "cuda": strict_cupy}
-    run_module = import_module("tinyleak.attack.run")
+    run_module = import_module("tinyleak.attacks.many")
     monkeypatch.setattr(run_module, "device_module", modules.__getitem__)
 
 

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyleak.attack import Matching, Settings, attack, total_variation
+from tinyleak.attacks import Matching, Settings, attack, total_variation
 from tinyleak.check import check_gradients
+from tinyleak.client.simulated import Victim, judge, share, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.defenses import (
     DEFENSES,
@@ -35,7 +36,6 @@ from tinyleak.defenses import (
 )
 from tinyleak.nn import LeNet, one_hot
 from tinyleak.tensor import Tensor
-from tinyleak.victim import Victim, judge, share, simulate
 
 GLYPHS = load_glyphs(20)
 SMALL = LeNet((1, 8, 8), classes=4, hidden=6)

@@ -7,14 +7,20 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tinyleak.attack import Reconstruction, Settings, attack, least_squares
-from tinyleak.attack.features import FeatureResidual, Place, images_with, read_features, read_span
-from tinyleak.attack.last_layer import LastLayer
-from tinyleak.attack.matching import Matching
-from tinyleak.attack.residual import GradientResidual
+from tinyleak.attacks import Reconstruction, Settings, attack, least_squares
+from tinyleak.attacks.least_squares.features import (
+    FeatureResidual,
+    Place,
+    images_with,
+    read_features,
+    read_span,
+)
+from tinyleak.attacks.least_squares.last_layer import LastLayer
+from tinyleak.attacks.least_squares.residual import GradientResidual
+from tinyleak.attacks.matching import Matching
+from tinyleak.client.simulated import Victim, share
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import MLP, LeNet, one_hot
-from tinyleak.victim import Victim, share
 
 SMALL = LeNet((1, 8, 8), classes=4, hidden=6)
 WIDE = LeNet((1, 8, 8), classes=4, hidden=12)

@@ -15,7 +15,7 @@ from cuda_cases import PRODUCTS, Product, dummies, largest_difference, matching,
 from primitive_cases import CASES, Case, gradients, on_device, second_order
 
 from tinyleak import ops
-from tinyleak.attack import Progress, Settings, attack, attack_many
+from tinyleak.attacks import Progress, Settings, attack, attack_many
 from tinyleak.backend import DeviceError, device_module
 from tinyleak.nn import MLP, LeNet
 from tinyleak.program import CapturedProgram, capture, trace

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tinyleak import ops
-from tinyleak.grad import depending_on, grad, pull_back, topological_order
+from tinyleak.gradient import depending_on, grad, topological_order, vjp
 from tinyleak.tensor import Primitive, Tensor
 
 ARRAY = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
@@ -145,11 +145,11 @@ def test_several_results_are_pulled_back_at_once() -> None:
     first = ops.sigmoid(x)
     second = first * x  # which depends on the first
     gs = {first: Tensor(np.cos(ARRAY)), second: Tensor(np.sin(ARRAY))}
-    (together,) = pull_back(gs, [x])
+    (together,) = vjp(gs, [x])
     apart = [grad(y, [x], g)[0].data for y, g in gs.items()]
     np.testing.assert_allclose(together.data, apart[0] + apart[1], rtol=1e-14)
     with pytest.raises(ValueError, match=r"g of shape \(\) for y of shape \(2, 3\)"):
-        pull_back({first: Tensor(1.0)}, [x])
+        vjp({first: Tensor(1.0)}, [x])
 
 
 # Errors that name the primitive.

@@ -20,9 +20,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "tinyleak"
 
 # The ground floor is at the top. A room inside another, "attack.text", has a floor of its own.
 ROOMS = [
-    *("backend", "tensor", "ops", "grad", "check", "program", "nn", "optim", "attack"),
-    *("attack.recursion", "defenses", "metrics", "data", "victim"),
-    *("attack.text", "report", "audit", "sweep", "cli"),
+    *("backend", "tensor", "ops", "gradient", "transforms", "check", "program", "nn", "optim"),
+    *("defenses", "data", "metrics", "analytic", "client", "attacks", "text", "report", "audit"),
+    *("sweep", "cli"),
 ]
 EXEMPT = {"tinyleak", "tinyleak.__main__"}
 
@@ -37,14 +37,16 @@ UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 # What a student reads from the ground floor to the attack, and what stands beside that path.
 # The path's own `__init__` files are tables of contents and may list what stands beside it.
 STUDENT_PATH = [
-    *("tensor", "ops", "grad", "nn.init", "nn.layers", "nn.losses", "nn.models.lenet"),
-    *("optim", "attack"),
+    *("tensor", "ops", "gradient", "nn.init", "nn.layers", "nn.losses", "nn.model"),
+    *("nn.models.lenet", "optim", "attacks.dlg", "attacks.matching", "attacks.settings"),
+    "attacks.result",
 ]
 BESIDE = [
-    *("check", "program", "nn.models", "attack.recursion", "attack.text", "defenses"),
-    *("metrics", "data", "victim", "report", "audit", "sweep", "cli"),
+    *("check", "transforms", "program", "nn.models", "attacks.recursion", "attacks.least_squares"),
+    *("defenses", "metrics", "data", "analytic", "client", "text", "report", "audit", "sweep"),
+    "cli",
 ]
-BESIDE_BUT_ALLOWED = {("attack", "program"), ("nn", "nn.models.lenet")}
+BESIDE_BUT_ALLOWED = {("nn", "nn.models.lenet")}
 
 Sources = dict[str, ast.Module]
 
@@ -214,13 +216,13 @@ def test_the_house_is_in_order(check) -> None:
     [
         (rooms_that_nobody_planned, {"tinyleak.cellar": ""}),
         (rooms_that_nobody_planned, {"tinyleak.cellar.wine": ""}),
-        (imports_that_look_down, {"tinyleak.ops.shape": "from tinyleak.grad import grad"}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "from tinyleak.gradient import grad"}),
         (imports_that_look_down, {"tinyleak.ops.shape": "from tinyleak import grad"}),
         (imports_that_look_down, {"tinyleak.ops.shape": "def f():\n import tinyleak.cli"}),
-        (imports_that_look_down, {"tinyleak.ops.shape": "from ..grad import grad"}),
-        (imports_that_look_down, {"tinyleak.ops.shape": "from .. import grad"}),
-        (imports_that_look_down, {"tinyleak.attack.dlg": "from tinyleak.attack.text import x"}),
-        (imports_that_look_down, {"tinyleak.attack.text.a": "from tinyleak.report import x"}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "from ..gradient import grad"}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "from .. import gradient"}),
+        (imports_that_look_down, {"tinyleak.attacks.dlg": "from tinyleak.text import x"}),
+        (imports_that_look_down, {"tinyleak.text.a": "from tinyleak.report import x"}),
         (circle_of_imports, {"tinyleak": "import tinyleak.nn", "tinyleak.nn": "import tinyleak"}),
         (
             circle_of_imports,
@@ -250,13 +252,13 @@ def test_the_house_is_in_order(check) -> None:
         (steps_off_the_path, {"tinyleak.nn.layers": "from tinyleak.check import check_gradients"}),
         (steps_off_the_path, {"tinyleak.nn.layers": "from tinyleak.program import trace"}),
         (steps_off_the_path, {"tinyleak.nn.layers": "from tinyleak.nn.models.bert import Bert"}),
-        (steps_off_the_path, {"tinyleak.attack.dlg": "from tinyleak.attack.text import x"}),
+        (steps_off_the_path, {"tinyleak.attacks.dlg": "from tinyleak.text import x"}),
         (steps_off_the_path, {"tinyleak.optim.a": "def f():\n from tinyleak import metrics"}),
     ],
 )
 def test_a_breach_is_found(check, sources: dict[str, str]) -> None:
     trees = {name: ast.parse(source) for name, source in sources.items()}
-    for name in ("tinyleak", "tinyleak.grad", "tinyleak.metrics"):
+    for name in ("tinyleak", "tinyleak.gradient", "tinyleak.metrics"):
         trees.setdefault(name, ast.parse(""))
     assert check(trees)
 
@@ -264,9 +266,9 @@ def test_a_breach_is_found(check, sources: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("check", "sources"),
     [
-        (imports_that_look_down, {"tinyleak.grad": "from tinyleak.ops import add"}),
+        (imports_that_look_down, {"tinyleak.gradient": "from tinyleak.ops import add"}),
         (imports_that_look_down, {"tinyleak.check": "from tinyleak import grad\nimport numpy"}),
-        (imports_that_look_down, {"tinyleak.attack.text.a": "from tinyleak.data.text import x"}),
+        (imports_that_look_down, {"tinyleak.text.a": "from tinyleak.data.text import x"}),
         (imports_that_look_down, {"tinyleak": "from tinyleak.cli import main"}),
         (imports_that_look_down, {"tinyleak.cli": "from tinyleak import __version__"}),
         (circle_of_imports, {"tinyleak.ops": "from tinyleak.ops.a import x", "tinyleak.ops.a": ""}),
@@ -277,15 +279,14 @@ def test_a_breach_is_found(check, sources: dict[str, str]) -> None:
             {"tinyleak.report": "if TYPE_CHECKING:\n from matplotlib.figure import Figure"},
         ),
         (allowed_pickles, {"tinyleak.data.a": "np.load(path, allow_pickle=False)"}),
-        (steps_off_the_path, {"tinyleak.attack.dlg": "from tinyleak.program import trace"}),
-        (steps_off_the_path, {"tinyleak.attack.text": "from tinyleak.nn.models import bert"}),
-        (steps_off_the_path, {"tinyleak.victim": "from tinyleak.data import load_mnist"}),
+        (steps_off_the_path, {"tinyleak.text": "from tinyleak.nn.models import bert"}),
+        (steps_off_the_path, {"tinyleak.client.simulated": "from tinyleak.data import load_mnist"}),
     ],
 )
 def test_what_is_right_is_not_reported(check, sources: dict[str, str]) -> None:
     trees = {name: ast.parse(source) for name, source in sources.items()}
     trees.setdefault("tinyleak", ast.parse(""))
-    trees.setdefault("tinyleak.grad", ast.parse(""))
+    trees.setdefault("tinyleak.gradient", ast.parse(""))
     assert check(trees) == []
 
 

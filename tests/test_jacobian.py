@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyleak.attack import Jacobian
-from tinyleak.attack.matching import Model
+from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.nn import MLP, LeNet, one_hot
+from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 
 SHAPE = (1, 6, 6)

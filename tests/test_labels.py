@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyleak.attack import Settings, attack, attack_many, infer_labels
-from tinyleak.attack.labels import last_layer
+from tinyleak.analytic import infer_labels
+from tinyleak.analytic.labels import last_layer
+from tinyleak.attacks import Settings, attack, attack_many
+from tinyleak.client.simulated import Victim, share, simulate
 from tinyleak.data import Dataset, load_glyphs, load_mnist
 from tinyleak.nn import MLP, LeNet, flatten, init, linear
 from tinyleak.nn.layers import activation
 from tinyleak.tensor import Tensor
-from tinyleak.victim import Victim, share, simulate
 
 GLYPHS = load_glyphs(300)
 SMALL = LeNet((1, 8, 8), classes=4, hidden=6)
@@ -88,7 +89,7 @@ def test_a_network_that_is_certain_gives_the_label_away_or_the_rule_says_that_it
 
 
 def _share(model, params, images, labels, dtype):
-    from tinyleak.victim import share
+    from tinyleak.client.simulated import share
 
     return share(model, params, images, labels, dtype=dtype)
 

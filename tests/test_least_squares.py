@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyleak.attack import Matching, Settings, attack, attack_many, starting_point
-from tinyleak.attack.least_squares import refine
-from tinyleak.attack.residual import GradientResidual
+from tinyleak.attacks import Matching, Settings, attack, attack_many, starting_point
+from tinyleak.attacks.least_squares.residual import GradientResidual
+from tinyleak.attacks.least_squares.solver import refine
+from tinyleak.client.simulated import Victim, judge, share
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import LeNet, one_hot
 from tinyleak.tensor import Tensor
-from tinyleak.victim import Victim, judge, share
 
 SMALL = LeNet((1, 8, 8), classes=4, hidden=6)
 

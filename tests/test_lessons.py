@@ -127,7 +127,7 @@ def is_public(home: str, name: str) -> bool:
     if name in getattr(module, "__all__", ()):
         return True
     if is_module(f"{home}.{name}"):
-        # A function may hide the module it came from: tinyleak.attack is not what attack is.
+        # A function may hide the module it came from: tinyleak.attacks is not what attack is.
         return bool(sys.modules[f"{home}.{name}"].__doc__)
     thing = getattr(module, name, None)
     if hasattr(module, "__all__") or thing is None:
@@ -309,8 +309,8 @@ def test_a_lesson_that_fails_or_uses_the_network_is_found(tmp_path: Path) -> Non
         "from tinyleak import ops\nops._unfold",
         "import tinyleak\ntinyleak.nn.layers._as_row",
         "import tinyleak.ops as o\no.no_such_thing",
-        "from tinyleak.attack import require_fit",
-        "from tinyleak.grad import array_module",
+        "from tinyleak.attacks import require_fit",
+        "from tinyleak.gradient import array_module",
         "from tinyleak import Tensor\nTensor(1.0)._array",
     ],
 )
@@ -323,8 +323,8 @@ def test_a_private_name_is_found(source: str) -> None:
     [
         "from tinyleak import Tensor, ops\nops.sum(Tensor(1.0)).data",
         "import tinyleak\ntinyleak.nn.layers.conv2d",
-        "from tinyleak.grad import topological_order",
-        "from tinyleak.attack.matching import FLAT",
+        "from tinyleak.gradient import topological_order",
+        "from tinyleak.attacks.matching import FLAT",
         "from tinyleak.optim.history import History",
         "class A:\n def f(self): return self._x",
     ],

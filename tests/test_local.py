@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from tinyleak.attack import LocalSteps, Matching, Settings, attack
+from tinyleak.attacks import Matching, Settings, attack
 from tinyleak.check import check_gradients
+from tinyleak.client import LocalSteps
+from tinyleak.client.simulated import share
 from tinyleak.metrics import mse
 from tinyleak.nn import MLP, LeNet
 from tinyleak.tensor import Tensor
-from tinyleak.victim import share
 
 SHAPE = (1, 6, 6)
 MODEL = MLP(SHAPE, 4, "tanh", (12,))

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from tinyleak import nn, ops
 from tinyleak.check import check_gradients
-from tinyleak.grad import grad
+from tinyleak.gradient import grad
 from tinyleak.nn import init
 from tinyleak.nn.layers import activation
 from tinyleak.ops.window import window_counts

@@ -18,7 +18,7 @@ from primitive_cases import CASES, Case, gradients, on_device, second_order, wei
 
 from tinyleak import ops
 from tinyleak.check import check_gradients
-from tinyleak.grad import grad, topological_order
+from tinyleak.gradient import grad, topological_order
 from tinyleak.program import trace
 from tinyleak.tensor import PRIMITIVES, Tensor
 

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from primitive_cases import CASES, Case, on_device, weights
 
 from tinyleak import ops
-from tinyleak.attack import Matching, Model
-from tinyleak.grad import grad
+from tinyleak.attacks import Matching
+from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.losses import one_hot
+from tinyleak.nn.model import Model
 from tinyleak.program import Program, TraceError, trace
 from tinyleak.program.rewrites import REWRITES
 from tinyleak.tensor import Tensor

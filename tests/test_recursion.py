@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyleak.attack import attack
-from tinyleak.attack.labels import logits_of
-from tinyleak.attack.recursion import layers_of, recursion
-from tinyleak.attack.separation import _Mixture, separate
+from tinyleak.analytic.labels import logits_of
+from tinyleak.analytic.unmix import _Mixture, separate
+from tinyleak.attacks import attack
+from tinyleak.attacks.recursion import layers_of, recursion
+from tinyleak.client.simulated import Victim, share
 from tinyleak.metrics import mse
 from tinyleak.nn import MLP, LeNet, one_hot, softmax
 from tinyleak.nn.models import ResNet
 from tinyleak.tensor import Tensor
-from tinyleak.victim import Victim, share
 
 CONVOLUTIONS = LeNet((1, 8, 8), 5, "tanh", hidden=4)
 LINEAR = MLP((1, 5, 5), 6, "relu", (40, 12))

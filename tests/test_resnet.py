@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tinyleak.attack import Matching, Settings, attack
+from tinyleak.attacks import Matching, Settings, attack
+from tinyleak.client.simulated import share
 from tinyleak.metrics import mse
 from tinyleak.nn import LeNet, ResNet, batch_norm, one_hot
 from tinyleak.tensor import Tensor
-from tinyleak.victim import share
 
 SMALL = ResNet((2, 5, 6), classes=4, width=2, blocks=2)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tinyleak.attack import LossScale, infer_loss_scale
+from tinyleak.analytic import LossScale, infer_loss_scale
+from tinyleak.client.simulated import share
 from tinyleak.nn import MLP, LeNet
-from tinyleak.victim import share
 
 SHAPE = (1, 10, 10)
 

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyleak.attack import Settings, attack
+from tinyleak.attacks import Settings, attack
 from tinyleak.cli import main
 from tinyleak.cli.sweep import number_range, summary
+from tinyleak.client.simulated import judge, simulate
 from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian, knowledge, parse
 from tinyleak.nn import MLP, LeNet
@@ -39,7 +40,6 @@ from tinyleak.sweep import (
     run_attack,
     run_sweep,
 )
-from tinyleak.victim import judge, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (1, 6, 6)

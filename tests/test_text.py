@@ -11,13 +11,12 @@ import sys
 import numpy as np
 import pytest
 
-from tinyleak import metrics
-from tinyleak.attack import text
-from tinyleak.attack.text.result import Found, Reading
+from tinyleak import metrics, text
 from tinyleak.data.text import SPECIAL, Tokenizer, load_tokenizer, read_corpus
 from tinyleak.data.vocabulary import train_vocabulary
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import WORDS, Bert
+from tinyleak.text.result import Found, Reading
 
 TOKENIZER = load_tokenizer()
 MODEL = Bert(len(TOKENIZER), layers=1, width=12, heads=3, intermediate=20, positions=16)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyleak.attack import text
-from tinyleak.attack.text import arrange, halves
-from tinyleak.attack.text.hidden import fill_in
-from tinyleak.attack.text.space import RowSpace
+from tinyleak import text
 from tinyleak.backend import Array
 from tinyleak.data.text import load_tokenizer
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import POSITIONS, WORDS, Bert
+from tinyleak.text import arrange, halves
+from tinyleak.text.hidden import fill_in
+from tinyleak.text.space import RowSpace
 
 TOKENIZER = load_tokenizer()
 MODEL = Bert(len(TOKENIZER))

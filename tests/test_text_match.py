@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinyleak.attack import text
-from tinyleak.attack.text.distance import Distance, Guess, named_answers, noise_variance, stacked
-from tinyleak.attack.text.polish import polish
-from tinyleak.attack.text.relaxed import Relaxation, any_word
-from tinyleak.attack.text.result import Reading
-from tinyleak.attack.text.span_match import _members
+from tinyleak import text
 from tinyleak.data.text import load_tokenizer
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import WORDS, Bert
 from tinyleak.tensor import Tensor
+from tinyleak.text.distance import Distance, Guess, named_answers, noise_variance, stacked
+from tinyleak.text.local_search import polish
+from tinyleak.text.relaxed import Relaxation, any_word
+from tinyleak.text.result import Reading
+from tinyleak.text.within_span import _members
 
 TOKENIZER = load_tokenizer()
 MODEL = Bert(len(TOKENIZER), layers=1, width=24, heads=2, intermediate=48, positions=16)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyleak.attack import text
-from tinyleak.attack.text import surest
-from tinyleak.attack.text.distance import noise_variance
-from tinyleak.attack.text.relaxed import any_word
-from tinyleak.attack.text.surest import blurred_distances, noisy_distances, surest_first
+from tinyleak import text
 from tinyleak.data.text import load_tokenizer
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import Bert
+from tinyleak.text import surest
+from tinyleak.text.distance import noise_variance
+from tinyleak.text.relaxed import any_word
+from tinyleak.text.subspace_pursuit import blurred_distances, noisy_distances, surest_first
 
 TOKENIZER = load_tokenizer()
 MODEL = Bert(len(TOKENIZER))

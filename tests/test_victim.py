@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from tinyleak.attack import Reconstruction
+from tinyleak.attacks import Reconstruction
+from tinyleak.client.simulated import RECOVERED_MSE, Victim, judge, share, simulate
 from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.tensor import Tensor
-from tinyleak.victim import RECOVERED_MSE, Victim, judge, share, simulate
 
 MODEL = LeNet((1, 8, 8), classes=4, hidden=3)
 

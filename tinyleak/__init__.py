@@ -5,14 +5,14 @@ from the gradients a client shares (Zhu, Liu, Han, NeurIPS 2019).
 """
 
 from tinyleak import data, metrics, nn, ops
-from tinyleak.attack import Reconstruction, Settings, attack, attack_many
+from tinyleak.attacks import Reconstruction, Settings, attack, attack_many
 from tinyleak.check import check_gradients
-from tinyleak.grad import grad
+from tinyleak.client import Victim, share
+from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet, ResNet, cross_entropy, log_softmax, one_hot, softmax
 from tinyleak.optim import lbfgs
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
-from tinyleak.victim import Victim, share
 
 __version__ = "0.1.0"
 

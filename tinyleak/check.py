@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyleak import ops
 from tinyleak.backend import array_module, to_device
-from tinyleak.grad import grad
+from tinyleak.gradient import grad
 from tinyleak.tensor import Tensor
 
 

@@ -2,9 +2,9 @@
 
 A `Tensor` is an array together with the primitive that produced it and that primitive's inputs.
 Following `inputs` from a result leads back to every number it depends on: that is the graph which
-`tinyleak.grad` walks. A `Primitive` is a forward function on raw arrays and a rule which says, in
-Tensors again, what its gradient is. Because the rule's answer is itself made of primitives, it can
-be differentiated too, as often as one likes.
+`tinyleak.gradient` walks. A `Primitive` is a forward function on raw arrays and a rule which says,
+in Tensors again, what its gradient is. Because the rule's answer is itself made of primitives, it
+can be differentiated too, as often as one likes.
 
 Lesson: lessons/01_a_tensor_that_remembers.py
 """
@@ -195,7 +195,7 @@ class Primitive:
     of some scalar by `out`) and returns the gradient by each input, built from primitives, or
     None for an input that has none, such as an index. Instead of a gradient it may return a
     function that computes it, which is called only if that gradient is asked for. Where an
-    operation broadcasts, its rule may answer in the broadcast shape: `tinyleak.grad` sums it back.
+    operation broadcasts, its rule may answer in the broadcast shape: `grad` sums it back.
 
     Args:
         forward: the computation; its name is the primitive's name, its docstring the help.

@@ -3,13 +3,13 @@
 Nothing here attacks. See `audit`; `tinyleak audit` is the same on the command line.
 """
 
-from tinyleak.audit.audit import Audit, Forecast, audit, pixel_variance
+from tinyleak.audit.forecasting import Audit, Forecast, audit, pixel_variance
 from tinyleak.audit.page import write_page, write_text_page
 from tinyleak.audit.shared import Shared, noise_variance, read_shared
 from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
 from tinyleak.audit.text import TextAudit, audit_text
-from tinyleak.audit.typical import typical
+from tinyleak.audit.typical_images import typical
 
 __all__ = [
     "Audit",

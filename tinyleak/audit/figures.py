@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.audit.audit import Audit, Forecast
+from tinyleak.audit.forecasting import Audit, Forecast
 from tinyleak.audit.preview import best_guesses
 from tinyleak.audit.spectrum import forecasts
+from tinyleak.client.simulated import RECOVERED_MSE
 from tinyleak.report.figures import (
     DISTANCE_COLOUR,
     MSE_COLOUR,
@@ -20,7 +21,6 @@ from tinyleak.report.figures import (
     show_image,
 )
 from tinyleak.report.frames import number
-from tinyleak.victim import RECOVERED_MSE
 
 POINTS = 121
 """Strengths of noise at which a curve is drawn."""

@@ -2,7 +2,7 @@
 
 How strongly a gradient depends on the image goes with how unsure the network is of it: J is about
 proportional to ‖p − y‖, which in a trained network differs by decades from image to image. The last
-layer's gradient tells it (see `tinyleak.attack.separation`). So of typical images those
+layer's gradient tells it (see `tinyleak.analytic.unmix`). So of typical images those
 of the same labels are taken, and each one's part of J is multiplied with the client's doubt over
 its own; where that cannot be told, all of J with the length of the client's gradient over theirs.
 """
@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attack import Jacobian, Model, parameter_gradients
-from tinyleak.attack.labels import logits_of
-from tinyleak.attack.separation import separate
+from tinyleak.analytic.labels import logits_of
+from tinyleak.analytic.unmix import separate
+from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.backend import Array
 from tinyleak.nn.losses import one_hot, softmax
+from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.tensor import Tensor
 
 MOST_MISFIT = 1e3

@@ -6,8 +6,8 @@ import base64
 import html
 from typing import Any
 
-from tinyleak.audit.audit import Audit, Forecast
 from tinyleak.audit.figures import forecast_figure, preview_figure, spectrum_figure
+from tinyleak.audit.forecasting import Audit, Forecast
 from tinyleak.audit.text import TEXT_SCOPE, TextAudit, text_lines
 from tinyleak.audit.words import SCOPE, headline, lines, meaning, rows
 from tinyleak.data.files import PathLike, write_atomically

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinyleak.audit.audit import Audit
+from tinyleak.audit.forecasting import Audit
 from tinyleak.backend import Array
 from tinyleak.tensor import Tensor
 

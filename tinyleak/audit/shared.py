@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attack import Model, infer_labels
-from tinyleak.attack.labels import last_layer
+from tinyleak.analytic import infer_labels
+from tinyleak.analytic.labels import last_layer
 from tinyleak.audit.likeness import read_doubts
 from tinyleak.backend import Array
+from tinyleak.nn.model import Model
 
 ROUNDING = 1e-5
 """Noise this small, beside the gradient, is what rounding to float32 and adding up leaves."""

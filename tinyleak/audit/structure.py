@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attack import Model
-from tinyleak.attack.labels import NON_NEGATIVE, last_layer
+from tinyleak.analytic.labels import NON_NEGATIVE, last_layer
 from tinyleak.backend import Array
-from tinyleak.grad import topological_order
+from tinyleak.gradient import topological_order
+from tinyleak.nn.model import Model
 from tinyleak.ops import sigmoid
 from tinyleak.tensor import Tensor
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tinyleak.audit.audit import HIDDEN, Audit, Forecast
+from tinyleak.audit.forecasting import HIDDEN, Audit, Forecast
 from tinyleak.audit.structure import Saturation
+from tinyleak.client.simulated import RECOVERED_MSE
 from tinyleak.report.frames import number
-from tinyleak.victim import RECOVERED_MSE
 
 SCOPE = (
     (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from tinyleak.attack import Method, attack
+from tinyleak.attacks import Method, attack
 from tinyleak.cli.attack_files import run_on_files
 from tinyleak.cli.attacker import (
     add_attacker_options,
@@ -28,7 +28,7 @@ from tinyleak.cli.simulated import (
     fill_simulated,
     simulated_client,
 )
-from tinyleak.victim import judge
+from tinyleak.client.simulated import judge
 
 NAME = "attack"
 SUMMARY = "recover a client's images from the gradient that it shares"

@@ -12,7 +12,8 @@ import argparse
 import sys
 from dataclasses import replace
 
-from tinyleak.attack import LabelInference, attack, infer_labels
+from tinyleak.analytic import LabelInference, infer_labels
+from tinyleak.attacks import attack
 from tinyleak.cli.attacker import Attacker, aim, first_images, read_defenses
 from tinyleak.cli.client import Client, read_client
 from tinyleak.cli.explained import explain

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.attack import LabelInference, Settings, infer_labels
-from tinyleak.attack.recursion import recursion
+from tinyleak.analytic import LabelInference, infer_labels
+from tinyleak.attacks import Settings
+from tinyleak.attacks.recursion import recursion
 from tinyleak.backend import Array
+from tinyleak.client.simulated import Victim
 from tinyleak.defenses import FORMS, Defense, knowledge, parse
 from tinyleak.nn.models import MLP, LeNet, Network
-from tinyleak.victim import Victim
 
 
 @dataclass(frozen=True)

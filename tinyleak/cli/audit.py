@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from tinyleak import data
-from tinyleak.audit.audit import VARIANCES
+from tinyleak.audit.forecasting import VARIANCES
 from tinyleak.cli.audit_images import MODEL, run_images
 from tinyleak.cli.audit_text import run_text
 from tinyleak.cli.files import ACTIVATION, add_rename_option

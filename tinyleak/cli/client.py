@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.attack import LocalSteps, infer_activation
+from tinyleak.analytic import infer_activation
 from tinyleak.backend import Array
 from tinyleak.cli.files import (
     Notes,
@@ -21,6 +21,7 @@ from tinyleak.cli.files import (
 )
 from tinyleak.cli.loss import Loss, read_loss
 from tinyleak.cli.options import REDUCTIONS, flag, whole_number
+from tinyleak.client.local import LocalSteps
 from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.models.shapes import kind_of
 

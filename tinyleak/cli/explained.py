@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attack import Reconstruction, parameter_gradients
+from tinyleak.attacks import Reconstruction
 from tinyleak.audit.shared import noise_variance
 from tinyleak.backend import Array
 from tinyleak.cli.client import Client
+from tinyleak.nn.model import parameter_gradients
 from tinyleak.tensor import Tensor
 
 MARGIN, COARSE_MARGIN = 10.0, 1000.0

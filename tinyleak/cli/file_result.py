@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.attack import Reconstruction
+from tinyleak.attacks import Reconstruction
 from tinyleak.backend import Array
 from tinyleak.cli.attacker import Attacker
 from tinyleak.cli.client import Client, settings_of

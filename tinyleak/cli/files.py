@@ -14,12 +14,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tinyleak.attack import Model
-from tinyleak.attack.labels import AT_ONCE
+from tinyleak.analytic.labels import AT_ONCE
 from tinyleak.backend import Array
 from tinyleak.cli.options import IMAGE_SHAPE, REDUCTIONS, image_shape, whole_number
 from tinyleak.data.tensors import read_notes, read_tensors
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
+from tinyleak.nn.model import Model
 from tinyleak.nn.models import match_names, model_from_shapes
 from tinyleak.nn.models.shapes import MODELS
 

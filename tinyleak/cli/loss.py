@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tinyleak.attack import Model, infer_loss_scale
+from tinyleak.analytic import infer_loss_scale
 from tinyleak.backend import Array
+from tinyleak.nn.model import Model
 
 EXACTLY_ONE = 1e-5
 """A factor so near 1 is 1, and the rest is float32's rounding."""

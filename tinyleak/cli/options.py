@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 
-from tinyleak.attack import Settings
+from tinyleak.attacks import Settings
 from tinyleak.nn import MLP, LeNet, ResNet
 from tinyleak.nn.models import Network
 

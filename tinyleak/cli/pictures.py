@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.client.simulated import RECOVERED_MSE
 from tinyleak.report import Frame, loss_figure, player, progress_figure
-from tinyleak.victim import RECOVERED_MSE
 
 
 def write_pictures(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tinyleak.attack import Progress, Settings
-from tinyleak.attack.settings import OUTER_STEP
+from tinyleak.attacks import Progress, Settings
+from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.backend import Array
 from tinyleak.metrics import match_batch, mse
 

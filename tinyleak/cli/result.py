@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from tinyleak import __version__
-from tinyleak.attack import Reconstruction
+from tinyleak.attacks import Reconstruction
 from tinyleak.backend import Array, device_module
 from tinyleak.cli.attacker import Attacker
 from tinyleak.cli.output import counted, written
 from tinyleak.cli.pictures import write_pictures
+from tinyleak.client.simulated import Outcome, Victim
 from tinyleak.metrics import mse
 from tinyleak.nn.models import Network
 from tinyleak.report import Frame, write_arrays, write_json
-from tinyleak.victim import Outcome, Victim
 
 FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "player.html")
 

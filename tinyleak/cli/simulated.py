@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tinyleak import data
-from tinyleak.attack import LocalSteps
 from tinyleak.backend import Array
 from tinyleak.cli.options import (
     ACTIVATIONS,
@@ -22,10 +21,11 @@ from tinyleak.cli.options import (
     image_shape,
     whole_number,
 )
+from tinyleak.client.local import LocalSteps
+from tinyleak.client.simulated import Victim, simulate
 from tinyleak.data import Dataset
 from tinyleak.defenses import Defense
 from tinyleak.nn.models import Network
-from tinyleak.victim import Victim, simulate
 
 SIMULATED: dict[str, Any] = {
     "data": "glyphs",

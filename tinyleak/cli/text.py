@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from tinyleak.attack import text
+from tinyleak import text
 from tinyleak.cli.attacker import add_defense_option
 from tinyleak.cli.options import whole_number
 from tinyleak.cli.output import add_output_options, end, output_directory

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.attack.text import train
 from tinyleak.backend import Array
 from tinyleak.cli.options import whole_number
 from tinyleak.data.files import read_bounded
@@ -18,6 +17,7 @@ from tinyleak.data.tensors import read_tensors
 from tinyleak.data.text import Tokenizer
 from tinyleak.nn.models.bert import ACTIVATIONS, Bert
 from tinyleak.nn.models.checkpoint import bert_from_checkpoint
+from tinyleak.text import train
 
 LAYERS, WIDTH, HEADS = 2, 64, 4
 

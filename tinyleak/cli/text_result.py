@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.attack.text import Reading, TextClient, TextResult
-from tinyleak.attack.text.result import OnReading
 from tinyleak.backend import Array
 from tinyleak.cli.output import written
 from tinyleak.cli.paragraphs import paragraphs
@@ -22,6 +20,8 @@ from tinyleak.cli.text_model import Network
 from tinyleak.data.text import Tokenizer
 from tinyleak.metrics import token_accuracy
 from tinyleak.report import Stage, sentence_figure, write_json, write_sentence_table
+from tinyleak.text import Reading, TextClient, TextResult
+from tinyleak.text.result import OnReading
 
 FILES = ("result.json", "sentences.txt", "sentences.png")
 

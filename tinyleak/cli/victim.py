@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinyleak.attack import LocalSteps
 from tinyleak.cli.attacker import add_defense_option
 from tinyleak.cli.client import MOST_STEPS
 from tinyleak.cli.files import learning_rate
@@ -17,6 +16,7 @@ from tinyleak.cli.simulated import (
     fill_simulated,
     simulated_client,
 )
+from tinyleak.client.local import LocalSteps
 from tinyleak.data.tensors import FORMATS, write_tensors
 from tinyleak.defenses import parse
 from tinyleak.nn.models.shapes import MODELS

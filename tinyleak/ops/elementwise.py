@@ -1,7 +1,7 @@
 """Elementwise primitives: each output element depends on one element of each input.
 
 Inputs broadcast against each other as in NumPy. A rule answers in the broadcast shape and
-`tinyleak.grad` sums the answer back, so no rule here mentions shapes.
+`tinyleak.gradient` sums the answer back, so no rule here mentions shapes.
 """
 
 from __future__ import annotations

@@ -7,6 +7,6 @@ library's own calls.
 
 from tinyleak.program.cuda import CapturedProgram, capture
 from tinyleak.program.program import Program, trace
-from tinyleak.program.trace import TraceError
+from tinyleak.program.tracing import TraceError
 
 __all__ = ["CapturedProgram", "Program", "TraceError", "capture", "trace"]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.backend import Array, array_module
-from tinyleak.grad import topological_order
+from tinyleak.gradient import topological_order
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.memory import Instruction, lay_out
 from tinyleak.program.rewrites import candidates
-from tinyleak.program.trace import Outputs, Recording, TraceError, record, without_collecting
+from tinyleak.program.tracing import Outputs, Recording, TraceError, record, without_collecting
 from tinyleak.tensor import Tensor
 
 

@@ -10,7 +10,7 @@ from tinyleak.data.files import write_atomically
 from tinyleak.report.figures import loss_figure, progress_figure
 from tinyleak.report.files import prepare_directory, write_arrays, write_json
 from tinyleak.report.frames import Frame, choose_frames
-from tinyleak.report.player import player
+from tinyleak.report.player_page import player
 from tinyleak.report.sentences import Stage, sentence_figure, sentence_table, write_sentence_table
 from tinyleak.report.strengths import defence_grid, strength_curves
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tinyleak.sweep.combinations import grid, parse_strengths
 from tinyleak.sweep.executors import LocalProcesses, dask_executor
-from tinyleak.sweep.grid import grid, parse_strengths
 from tinyleak.sweep.request import Request, run_attack
 from tinyleak.sweep.runner import run_sweep
 from tinyleak.sweep.table import Table

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tinyleak.attack import Reconstruction, Settings, attack
+from tinyleak.attacks import Reconstruction, Settings, attack
 from tinyleak.backend import Array
+from tinyleak.client.simulated import Outcome, Victim, judge, simulate
 from tinyleak.defenses import Defense, knowledge, need_examples
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn.models import Network
-from tinyleak.victim import Outcome, Victim, judge, simulate
 
 LABEL_MODES = ("optimise", "infer", "known")
 ATTACKERS = ("naive", "aware")

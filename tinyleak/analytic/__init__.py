@@ -1,0 +1,17 @@
+"""What a gradient gives away without any search: labels, scale, activation, inputs, features."""
+
+from tinyleak.analytic.activation import infer_activation
+from tinyleak.analytic.first_layer import Separated, first_layer_input, separate_inputs
+from tinyleak.analytic.labels import LabelInference, infer_labels
+from tinyleak.analytic.scale import LossScale, infer_loss_scale
+
+__all__ = [
+    "LabelInference",
+    "LossScale",
+    "Separated",
+    "first_layer_input",
+    "infer_activation",
+    "infer_labels",
+    "infer_loss_scale",
+    "separate_inputs",
+]

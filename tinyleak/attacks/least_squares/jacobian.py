@@ -1,0 +1,123 @@
+"""How the shared gradient moves with the images: its Jacobian, by reverse mode alone.
+
+A client shares g = ∂L/∂θ, so J = ∂g/∂x = ∂²L/∂θ∂x, (P, n) for P weights and n pixels, says which
+changes of the images the gradient shows, and how strongly. Since mixed derivatives commute,
+
+    J v = ∂/∂θ ⟨∂L/∂x, v⟩   and   Jᵀu = ∂/∂x ⟨∂L/∂θ, u⟩:
+
+both are gradients of a scalar. R directions go at once, along a leading axis.
+
+Lesson: lessons/11_batches.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.gradient import grad
+from tinyleak.nn.losses import cross_entropy
+from tinyleak.nn.model import Model
+from tinyleak.ops import concatenate, inner, reshape, sum
+from tinyleak.program import trace
+from tinyleak.tensor import Tensor
+
+IMAGES_AT_ONCE = 16
+"""About how many images are carried through the network at once, counting every direction's."""
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """The derivative of the shared gradient by the images, at one batch, as a linear map.
+
+    Attributes:
+        model: the network.
+        params: its weights, by name.
+        images: (N, C, H, W), where the derivative is taken; n = N·C·H·W.
+        targets: (N, K), rows of probabilities: the labels, which do not move.
+    """
+
+    model: Model
+    params: Mapping[str, Array]
+    images: Array
+    targets: Array
+
+    @property
+    def size(self) -> int:
+        """n, how many numbers the images are."""
+        return int(self.images.size)
+
+    @property
+    def rows(self) -> int:
+        """R, into how many directions at once the work is best cut."""
+        return max(1, IMAGES_AT_ONCE // len(self.images))
+
+    def times(self, directions: Tensor) -> dict[str, Tensor]:
+        """Return J v for each row v of (R, n): for each parameter (R, …), of its shape."""
+        params, images, loss = self._copies(directions.shape[0])
+        (by_images,) = grad(loss, [images])
+        along = sum(by_images * reshape(directions, images.shape))
+        moved = grad(along, list(params.values()))
+        return dict(zip(params, moved, strict=True))
+
+    def transposed_times(self, covectors: Mapping[str, Tensor]) -> Tensor:
+        """Return Jᵀu for each of R: (R, n) from, for each parameter, (R, …) of its shape."""
+        rows = next(iter(covectors.values())).shape[0]
+        params, images, loss = self._copies(rows)
+        gradients = grad(loss, list(params.values()))
+        along = Tensor(np.zeros(()))
+        for gradient, (name, weight) in zip(gradients, params.items(), strict=True):
+            along = along + inner(gradient, covectors[name], axes=weight.ndim)
+        (moved,) = grad(along, [images])
+        return reshape(moved, (rows, self.size))
+
+    def gram_times(self, directions: Tensor) -> Tensor:
+        """Return JᵀJ v for each row v of (R, n): (R, n)."""
+        return self.transposed_times(self.times(directions))
+
+    def gram_product(self, rows: int) -> Callable[[Array], Array]:
+        """Return what computes JᵀJ v for each row v of (rows, n), again and again: a program."""
+        program = trace(self.gram_times, np.zeros((rows, self.size)), check=False)
+        return lambda directions: program(directions)[0]
+
+    def gram(self) -> Array:
+        """Return JᵀJ, (n, n), without ever holding J."""
+        return self._of_every_direction(self.gram_times)
+
+    def dense(self) -> Array:
+        """Return J itself, (P, n), the parameters in their order."""
+
+        def columns(directions: Tensor) -> Tensor:
+            moved = self.times(directions).values()
+            return concatenate([reshape(part, (self.rows, -1)) for part in moved], axis=1)
+
+        return self._of_every_direction(columns).T
+
+    def _copies(self, rows: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Return R copies of weights and images, and the sum of their losses.
+
+        Every call makes new ones, so that what a product is made of counts as constant in the next.
+        """
+
+        def copies(array: Array) -> Tensor:
+            return Tensor(np.broadcast_to(array.astype(float), (rows, *array.shape)).copy())
+
+        params = {name: copies(self.params[name]) for name in self.model.shapes}
+        images = copies(self.images)
+        loss = sum(cross_entropy(self.model(params, images), copies(self.targets)))
+        return params, images, loss
+
+    def _of_every_direction(self, function: Callable[[Tensor], Tensor]) -> Array:
+        """Apply a function of (R, n) to the n unit vectors, as one program: (n, …)."""
+        directions = np.zeros((self.rows, self.size))
+        program = trace(function, directions, check=False)
+        results = []
+        for start in range(0, self.size, self.rows):
+            count = min(self.rows, self.size - start)
+            directions[:] = 0.0
+            directions[np.arange(count), start + np.arange(count)] = 1.0
+            results.append(program(directions)[0][:count])
+        return np.concatenate(results)

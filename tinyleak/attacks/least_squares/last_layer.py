@@ -1,0 +1,146 @@
+"""What comes into the last layer, and what that layer adds to JᵀJ without its rows of J.
+
+By its weight and bias the last layer's gradient is a sum of products,
+
+    Σᵢ δᵢ hᵢᵀ   and   Σᵢ δᵢ,   with   δᵢ = (pᵢ − yᵢ) / N,
+
+where hᵢ are the features of image i, pᵢ its probabilities and yᵢ its label. An unknown a of image i
+moves its features by Hₐ = ∂hᵢ/∂a, (F,), and δᵢ by Dₐ = ∂δᵢ/∂a, (K,): so the gradient by the weight
+by Mₐ = δᵢ Hₐᵀ + Dₐ hᵢᵀ, (K, F), and that by the bias by Dₐ. For an unknown b of any image,
+
+    (JᵀJ)ₐᵦ = ⟨Mₐ, Mᵦ⟩ + Dₐ·Dᵦ = Hₐ·(Mᵦᵀδᵢ) + Dₐ·(Mᵦhᵢ + Dᵦ).
+
+That takes F + K numbers of each unknown in place of K·F + K, and nearly half of a LeNet's weights
+are in its last layer. The features are a gradient, too: h = ∂logit₀/∂(row 0 of the last weight).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyleak.analytic.labels import last_layer
+from tinyleak.backend import Array
+from tinyleak.gradient import grad
+from tinyleak.nn.losses import softmax
+from tinyleak.nn.model import Model
+from tinyleak.ops import broadcast_to, reshape, sum
+from tinyleak.program import Program, trace
+from tinyleak.tensor import Tensor
+
+AT_ONCE = 28
+"""How many features are differentiated at once."""
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass
+class LastLayer:
+    """The last layer of a network, and the features of a batch that come into it.
+
+    Attributes:
+        model: the network.
+        params: its weights, by name, float64.
+        batch: N.
+
+    Raises:
+        ValueError: the last layer is not linear.
+    """
+
+    model: Model
+    params: Mapping[str, Array]
+    batch: int
+    _forward: Program = field(init=False, repr=False)
+    _back: Program = field(init=False, repr=False)
+    _rows: Program = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.weight, self.bias = last_layer(self.model)
+        size = self.model.shapes[self.weight][1]
+        image = np.zeros((1, *self.model.image_shape))
+        images = np.repeat(image, self.batch, axis=0)
+        self._forward = trace(self._forward_of, images, check=False)
+        self._back = trace(self._back_of, images, np.zeros((self.batch, size)), check=False)
+        self._rows = trace(self._rows_of, image, np.zeros((AT_ONCE, size)), check=False)
+
+    def features(self, images: Array) -> Array:
+        """Return h of each of N images: (N, F)."""
+        return np.array(self._forward(images)[0])
+
+    def back(self, images: Array, r: Array) -> Array:
+        """Return ∂⟨h, r⟩/∂images, for r of (N, F): of the images' shape."""
+        return np.array(self._back(images, r)[0])
+
+    def moved(self, images: Array) -> Array:
+        """Return by how much each pixel moves its image's h: (N·C·H·W, F)."""
+        size = self.model.shapes[self.weight][1]
+        out = np.empty((images.size, size))
+        for image, rows in zip(images, np.split(out, len(images)), strict=True):
+            for start in range(0, size, AT_ONCE):
+                (some,) = self._rows(image[np.newaxis], np.eye(AT_ONCE, size, start))
+                rows[:, start : start + AT_ONCE] = some[: size - start].T
+        return out
+
+    def add_to(
+        self,
+        gram: Array,
+        weight: float,
+        images: Array,
+        targets: Array,
+        owners: Places,
+        H: Array,
+        by_targets: Array,
+    ) -> None:
+        """Add what the last layer's weight and bias share of JᵀJ is, for a mean loss.
+
+        Args:
+            gram: (n, n), what it is added to.
+            weight: what it is multiplied with.
+            images: (N, C, H, W).
+            targets: (N, K), their labels.
+            owners: (n,) the image that each unknown belongs to.
+            H: (n, F), by how much each unknown moves that image's features.
+            by_targets: (n, K), by how much it moves that image's label.
+        """
+        h, logits = self._forward(images)
+        p = softmax(Tensor(logits)).data
+        delta = (p - targets) / self.batch
+        its_p, its_h, its_delta = p[owners], h[owners], delta[owners]
+        by_logits = H @ self.params[self.weight].T
+        by_p = its_p * (by_logits - _column(its_p, by_logits))
+        D = (by_p - by_targets) / self.batch
+        bias = 0.0 if self.bias is None else 1.0
+        for image in range(self.batch):
+            here = np.flatnonzero(owners == image)
+            by_delta = _column(its_delta, delta[image]) * H + _column(D, delta[image]) * its_h
+            by_h = _column(H, h[image]) * its_delta + (_column(its_h, h[image]) + bias) * D
+            gram[here] += weight * (H[here] @ by_delta.T + D[here] @ by_h.T)
+
+    def _forward_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features (M, F), as a gradient by M copies of the weights, and the logits (M, K)."""
+        copies = images.shape[0]
+        params = {
+            name: broadcast_to(Tensor(weight), shape=(copies, *weight.shape))
+            for name, weight in self.params.items()
+        }
+        logits = self.model(params, reshape(images, (copies, 1, *self.model.image_shape)))
+        (rows,) = grad(sum(logits[:, :, 0]), [params[self.weight]])
+        return rows[:, 0], logits[:, 0]
+
+    def _back_of(self, images: Tensor, r: Tensor) -> Tensor:
+        (moved,) = grad(sum(self._forward_of(images)[0] * r), [images])
+        return moved
+
+    def _rows_of(self, image: Tensor, covectors: Tensor) -> Tensor:
+        """∂⟨h(x), u⟩/∂x for each row u of (R, F), at one image: (R, n)."""
+        rows = covectors.shape[0]
+        images = broadcast_to(image, shape=(rows, *self.model.image_shape))
+        return reshape(self._back_of(images, covectors), (rows, -1))
+
+
+def _column(rows: Array, others: Array) -> Array:
+    """Return the inner product of each row with its other, or with the one: (n, 1)."""
+    return np.asarray((rows * others).sum(axis=1, keepdims=True))

@@ -1,0 +1,217 @@
+"""The difference between gradients, as a residual whose squares are to be made small.
+
+The distance between gradients is ‖r‖² of the residual r = (g − g*) / ‖g*‖ with one entry for each
+weight of the network. Its Jacobian by the dummies has a block for each image, since g is a mean
+over the batch:
+
+    ∂g/∂xᵢ · v = ∂/∂θ ⟨∂Lᵢ/∂xᵢ, v⟩ / N   and   ∂g/∂(logits of yᵢ) = Gᵢᵀ (diag(yᵢ) − yᵢyᵢᵀ) / N,
+
+the first since mixed derivatives commute, the second since the loss is linear in the label: the K
+rows of Gᵢ are the gradients that image i would give with each label. Both are reverse mode, many
+directions at once along a leading axis. The rows of the last layer are not computed at all: what
+they add to JᵀJ is known without (see `last_layer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tinyleak.analytic.labels import last_layer
+from tinyleak.attacks.least_squares.last_layer import LastLayer, Places
+from tinyleak.attacks.matching import Matching
+from tinyleak.backend import Array, to_numpy
+from tinyleak.gradient import grad
+from tinyleak.nn.losses import cross_entropy, softmax
+from tinyleak.nn.model import Model, parameter_gradients
+from tinyleak.ops import broadcast_to, concatenate, inner, reshape, sum
+from tinyleak.program import trace
+from tinyleak.tensor import Tensor
+
+DIRECTIONS = 16
+"""How many directions are differentiated along at once."""
+
+
+class GradientResidual:
+    """The residual of one attack, as `levenberg_marquardt` wants it.
+
+    The unknowns are the pixels of all images, followed by the label logits of those images whose
+    label is not fixed.
+
+    Attributes:
+        matching: the attack; everything is computed in float64.
+        targets: (N, K), the labels of those images whose label is fixed.
+        unsettled: (M,) the images whose label is not.
+        last: the network's last layer; None if it is not linear, or its entries of the gradient
+            count differently, and so its rows of J are computed like all others.
+    """
+
+    def __init__(self, matching: Matching, targets: Array, unsettled: Places) -> None:
+        self.matching, self.targets, self.unsettled = matching, targets, unsettled
+        model = matching.model
+        self._params = named(matching.params, model)
+        self._shared = _flat(matching.shared, model)
+        self._scale = np.full(self._shared.shape, np.sqrt(matching.weight.item()))
+        if matching.precision is not None:
+            self._scale *= np.sqrt(_flat(matching.precision, model))
+        self.last = self._last_layer()
+        apart = () if self.last is None else (self.last.weight, self.last.bias)
+        self._others = [name for name in model.shapes if name not in apart]
+        whose = np.repeat(list(model.shapes), [weight.size for weight in self._params.values()])
+        self._scale_of_others = self._scale[np.isin(whose, self._others)]
+        image = np.zeros((1, *model.image_shape))
+        target = np.zeros((1, model.classes))
+        directions = np.zeros((DIRECTIONS, image.size))
+        images, targets = np.repeat(image, matching.batch, 0), np.repeat(target, matching.batch, 0)
+        self._gradient = trace(self._gradient_of, images, targets, check=False)
+        self._back = trace(self._back_of, images, targets, self._shared, check=False)
+        self._along = trace(self._along_of, image, target, directions, check=False)
+        self._by_label = trace(self._by_label_of, image, check=False)
+
+    def value(self, x: Array) -> Array:
+        """Return (g(x) − g*) √weight √precision, (P,)."""
+        with np.errstate(all="ignore"):  # far from a solution overflow is expected, and handled
+            (gradient,) = self._gradient(self.images(x), self.labels(x))
+            return (gradient - self._shared) * self._scale
+
+    def slope(self, x: Array, r: Array) -> Array:
+        """Return Jᵀr, (n,)."""
+        labels = self.labels(x)
+        by_images, by_labels = self._back(self.images(x), labels, r * self._scale)
+        by_logits = labels * (by_labels - (labels * by_labels).sum(axis=1, keepdims=True))
+        return np.concatenate([by_images.ravel(), by_logits[self.unsettled].ravel()])
+
+    def moved_features(self, x: Array) -> Array:
+        """Return by how much each unknown moves its image's features: (n, F)."""
+        assert self.last is not None, "the last layer is linear"
+        moved = self.last.moved(self.images(x))
+        return np.pad(moved, [(0, len(x) - len(moved)), (0, 0)])
+
+    def gram(self, x: Array, moved: Array | None = None) -> Array:
+        """Return JᵀJ, (n, n).
+
+        Args:
+            x: (n,).
+            moved: `moved_features` there, if that is known.
+        """
+        images, labels = self.images(x), self.labels(x)
+        rows = self._rows(images, labels)
+        gram = rows @ rows.T
+        del rows  # the largest array of all
+        if self.last is not None:
+            moved = self.moved_features(x) if moved is None else moved
+            owners, by_labels = self._owners(labels)
+            weight = self.matching.weight.item()
+            self.last.add_to(gram, weight, images, labels, owners, moved, by_labels)
+        return gram
+
+    def images(self, x: Array) -> Array:
+        """Return the images at x: (N, C, H, W)."""
+        shape = (self.matching.batch, *self.matching.model.image_shape)
+        return x[: self.matching.image_size].reshape(shape)
+
+    def labels(self, x: Array) -> Array:
+        """Return the labels at x, as probabilities: (N, K)."""
+        labels = self.targets.copy()
+        logits = x[self.matching.image_size :].reshape(len(self.unsettled), labels.shape[1])
+        labels[self.unsettled] = softmax(Tensor(logits)).data
+        return labels
+
+    def _last_layer(self) -> LastLayer | None:
+        if self.matching.precision is not None:
+            return None
+        try:
+            last_layer(self.matching.model)
+        except ValueError:
+            return None
+        return LastLayer(self.matching.model, self._params, self.matching.batch)
+
+    def _owners(self, labels: Array) -> tuple[Places, Array]:
+        """Return which image each unknown belongs to, (n,), and how it moves its label, (n, K)."""
+        (batch, classes), size = labels.shape, self.matching.image_size
+        owners = np.repeat(np.arange(batch), size // batch)
+        owners = np.concatenate([owners, np.repeat(self.unsettled, classes)])
+        by_logits = [_by_logits(labels[image]) for image in self.unsettled]
+        return owners, np.concatenate([np.zeros((size, classes)), *by_logits])
+
+    def _rows(self, images: Array, labels: Array) -> Array:
+        """Return the columns of J as rows, but for the last layer's share of them: (n, P′)."""
+        pixels, classes = images[0].size, labels.shape[1]
+        unknowns = images.size + len(self.unsettled) * classes
+        out = np.empty((unknowns, len(self._scale_of_others)))
+        for image, rows in enumerate(np.split(out[: images.size], len(images))):
+            one = slice(image, image + 1)
+            for start in range(0, pixels, DIRECTIONS):
+                directions = np.eye(DIRECTIONS, pixels, start)
+                (moved,) = self._along(images[one], labels[one], directions)
+                rows[start : start + DIRECTIONS] = moved[: pixels - start]
+        for place, image in enumerate(self.unsettled):
+            first = images.size + place * classes
+            (gradients,) = self._by_label(images[image : image + 1])
+            out[first : first + classes] = _by_logits(labels[image]) @ gradients
+        out *= self._scale_of_others / len(images)
+        return out
+
+    def _gradient_of(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The gradient by all weights: (P,)."""
+        params = {name: Tensor(weight) for name, weight in self._params.items()}
+        found = parameter_gradients(self.matching.model, params, images, targets)
+        return concatenate([reshape(part, (-1,)) for part in found.values()], axis=0)
+
+    def _back_of(self, images: Tensor, targets: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivatives of ⟨gradient, r⟩ by images and targets, of their shapes."""
+        along = inner(self._gradient_of(images, targets), r, axes=1)
+        by_images, by_targets = grad(along, [images, targets])
+        return by_images, by_targets
+
+    def _along_of(self, image: Tensor, target: Tensor, directions: Tensor) -> Tensor:
+        """The derivative of one image's gradient along each of R directions: (R, P′)."""
+        rows = directions.shape[0]
+        params = self._copies(rows)
+        images = broadcast_to(image, shape=(rows, *image.shape))
+        targets = broadcast_to(target, shape=(rows, *target.shape))
+        loss = sum(cross_entropy(self.matching.model(params, images), targets))
+        (by_images,) = grad(loss, [images])
+        along = sum(by_images * reshape(directions, images.shape))
+        return _side_by_side(grad(along, [params[name] for name in self._others]))
+
+    def _by_label_of(self, image: Tensor) -> Tensor:
+        """The gradient that one image gives with each label: (K, P′)."""
+        classes = self.matching.model.classes
+        images = broadcast_to(image, shape=(classes, *image.shape))
+        targets = Tensor(np.eye(classes)[:, np.newaxis])
+        params = self._copies(classes)
+        found = parameter_gradients(self.matching.model, params, images, targets)
+        return _side_by_side([found[name] for name in self._others])
+
+    def _copies(self, rows: int) -> dict[str, Tensor]:
+        """R copies of the weights, whose gradients are kept apart."""
+        return {
+            name: broadcast_to(Tensor(weight), shape=(rows, *weight.shape))
+            for name, weight in self._params.items()
+        }
+
+
+def as_float64(array: Array) -> Array:
+    """Return an array on the host, in float64."""
+    return np.asarray(to_numpy(array), dtype=float)
+
+
+def named(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
+    """Return one attack's arrays in the model's order and shapes, as float64 on the host."""
+    return {name: as_float64(arrays[name]).reshape(shape) for name, shape in model.shapes.items()}
+
+
+def _flat(arrays: Mapping[str, Array], model: Model) -> Array:
+    return np.concatenate([array.ravel() for array in named(arrays, model).values()])
+
+
+def _by_logits(y: Array) -> Array:
+    """Return the derivative of a label, as probabilities, by its logits: (K, K)."""
+    return np.diag(y) - np.outer(y, y)
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Put the gradients by weights, (R, …) each, into rows: (R, P′)."""
+    return concatenate([reshape(part, (part.shape[0], -1)) for part in parts], axis=1)

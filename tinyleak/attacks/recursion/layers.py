@@ -1,0 +1,140 @@
+"""A network as the list of its linear layers: which inputs each window sees, and its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyleak.backend import Array, to_numpy
+from tinyleak.nn.model import Model
+from tinyleak.nn.models import MLP, LeNet
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, or a fully connected layer, which is one with a single window.
+
+    Attributes:
+        name: of its weight.
+        weight: (O, J), for J inputs to a window.
+        bias: (O,).
+        places: (P, J), which input each of P windows sees; n where it sees the padding.
+        inputs: n.
+    """
+
+    name: str
+    weight: Array
+    bias: Array
+    places: Array
+    inputs: int
+
+    def forward(self) -> Array:
+        """Return the matrix of its linear map, (P, O, n)."""
+        matrix = np.zeros((len(self.places), len(self.weight), self.inputs + 1))
+        for window, places in enumerate(self.places):
+            matrix[window][:, places] = self.weight
+        return matrix[..., :-1]
+
+    def gradient(self, deltas: Array) -> Any:
+        """Return the sparse matrix that maps inputs to the gradient by the weight, (O·J, n).
+
+        Args:
+            deltas: (P, O), the gradient by its outputs.
+        """
+        from scipy.sparse import coo_array
+
+        outputs, size = self.weight.shape
+        windows, places = np.nonzero(self.places < self.inputs)  # but for the padding
+        rows = np.arange(outputs) * size + places[:, None]
+        columns = np.repeat(self.places[windows, places], outputs)
+        entries = deltas[windows].ravel(), (rows.ravel(), columns)
+        return coo_array(entries, shape=(outputs * size, self.inputs)).tocsr()
+
+    def back(self, deltas: Array) -> Array:
+        """Return the gradient by its inputs, (N, n), from that by its outputs, (N, P, O)."""
+        found = np.zeros((len(deltas), self.inputs + 1))
+        for one, moved in zip(found, deltas @ self.weight, strict=True):
+            np.add.at(one, self.places, moved)
+        return found[:, :-1]
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """An activation backwards.
+
+    Attributes:
+        lowest: a value that outputs are above, or reach.
+        highest: one that they are below.
+        of: the input that gave an output.
+        slope: the derivative at that input, by the output.
+    """
+
+    lowest: float
+    highest: float
+    of: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+
+
+INVERSES = {
+    "sigmoid": Inverse(0.0, 1.0, lambda a: np.log(a / (1.0 - a)), lambda a: a * (1.0 - a)),
+    "tanh": Inverse(-1.0, 1.0, np.arctanh, lambda a: 1.0 - a * a),
+    "softplus": Inverse(0.0, np.inf, lambda a: a + np.log(-np.expm1(-a)), lambda a: -np.expm1(-a)),
+    # Where a unit is off, nothing is known of its input but that it is negative.
+    "relu": Inverse(0.0, np.inf, lambda a: a, lambda a: (a > 0).astype(float)),
+}
+
+
+def layers_of(model: Model, params: Mapping[str, Array]) -> list[Layer]:
+    """Return the layers of a LeNet or an MLP, the first one first.
+
+    Raises:
+        ValueError: another network.
+    """
+    weights = {name: to_numpy(array).astype(float) for name, array in params.items()}
+    names = [name for name in model.shapes if name.endswith(".weight")]
+    places = _windows(model)
+    return [
+        Layer(
+            name,
+            weights[name].reshape(len(weights[name]), -1),
+            weights[name.removesuffix("weight") + "bias"],
+            where,
+            inputs,
+        )
+        for name, (where, inputs) in zip(names, places, strict=True)
+    ]
+
+
+def _windows(model: Model) -> list[tuple[Array, int]]:
+    """Return which inputs the windows of each layer see, and how many inputs there are."""
+    if isinstance(model, MLP):
+        sizes = (math.prod(model.image_shape), *model.widths)
+        return [(np.arange(size)[None], size) for size in sizes]
+    if not isinstance(model, LeNet):
+        raise ValueError(
+            f"{model} was given; layer by layer a LeNet or an MLP can be inverted, whose "
+            "activations follow one another"
+        )
+    channels, height, width = model.image_shape
+    found = []
+    for out, stride in zip(model.channels, model.strides, strict=True):
+        size = channels * height * width
+        found.append((_convolution(channels, height, width, model.kernel, stride), size))
+        channels, height, width = out, -(-height // stride), -(-width // stride)
+    size = channels * height * width
+    return [*found, (np.arange(size)[None], size)]
+
+
+def _convolution(channels: int, height: int, width: int, kernel: int, stride: int) -> Array:
+    """Return the inputs of each window, (P, C·k·k), row by row of windows."""
+    edge = kernel // 2
+    size = channels * height * width
+    inputs = np.arange(size).reshape(channels, height, width)
+    padded = np.pad(inputs, ((0, 0), (edge, edge), (edge, edge)), constant_values=size)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+    strided = seen[:, ::stride, ::stride]
+    return strided.transpose(1, 2, 0, 3, 4).reshape(-1, channels * kernel * kernel)

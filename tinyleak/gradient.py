@@ -1,0 +1,131 @@
+"""Gradients, of any order.
+
+`grad` is an ordinary program on Tensors: it walks the graph that the operations left behind, from
+the result back to the inputs asked for, and at each node calls that primitive's rule. What it
+returns are Tensors that remember how *they* were made, so `grad` of a `grad` is the second order.
+
+Lessons: lessons/02_walking_backwards.py, lessons/04_gradients_of_gradients.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from tinyleak.backend import array_module
+from tinyleak.ops.elementwise import add
+from tinyleak.ops.reduce import sum_to
+from tinyleak.tensor import Tensor
+
+
+def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Return `∂y/∂x` for each x in `xs`, as Tensors that can be differentiated again.
+
+    Args:
+        y: a scalar; or, if `g` is given, of any shape.
+        xs: the Tensors to differentiate by: leaves or results on the way to `y`.
+        g: of y's shape. The gradients are then those of `Σ g · y`.
+
+    Returns:
+        One Tensor for each x, of its shape; explicit zeros where `y` does not depend on x.
+
+    Raises:
+        ValueError: `y` is no scalar and `g` is not given; `g` has another shape than `y`; a rule
+            answered in a shape that does not fit its input.
+        TypeError: a rule answered with the wrong number of gradients.
+        NotImplementedError: a primitive on the way has no rule.
+    """
+    if g is None and y.shape != ():
+        raise ValueError(f"grad needs a scalar, not {y.shape}: sum it first, or pass g")
+    if g is None:
+        g = Tensor(array_module(y._array).ones((), dtype=y.dtype))
+    return vjp({y: g}, xs)
+
+
+def vjp(gs: Mapping[Tensor, Tensor], xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the gradients of `Σ g · y` over several results y at once, each with its own g.
+
+    Args:
+        gs: for each y its g, of its shape; one y may depend on another.
+        xs: as for `grad`.
+
+    Returns:
+        As `grad` does.
+
+    Raises:
+        ValueError: a g has another shape than its y; and as for `grad`.
+        TypeError: as for `grad`.
+        NotImplementedError: as for `grad`.
+    """
+    for y, g in gs.items():
+        if g.shape != y.shape:
+            raise ValueError(f"grad was given g of shape {g.shape} for y of shape {y.shape}")
+    by = dict(gs)
+    on_the_way = depending_on(xs, order := topological_order(*gs))
+    for node in reversed(order):
+        if node.primitive is None or node not in by or on_the_way.isdisjoint(node.inputs):
+            continue
+        answers = node.primitive.gradients(by[node], node)
+        for x, answer in zip(node.inputs, answers, strict=True):
+            if answer is None or x not in on_the_way:
+                continue
+            gradient = answer if isinstance(answer, Tensor) else answer()
+            if gradient.shape != x.shape:
+                gradient = _undo_broadcasting(gradient, x, node.primitive.name)
+            by[x] = add(by[x], gradient) if x in by else gradient
+    return tuple(by[x] if x in by else _zeros_like(x) for x in xs)
+
+
+def _zeros_like(x: Tensor) -> Tensor:
+    return Tensor(array_module(x._array).zeros(x.shape, dtype=x.dtype))
+
+
+class HasInputs(Protocol):
+    """Whatever can be a node of a graph."""
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The nodes that it was made from."""
+
+
+Node = TypeVar("Node", bound=HasInputs)
+
+
+def topological_order(*results: Node) -> list[Node]:
+    """List every node that the results depend on, each after its own inputs.
+
+    The walk keeps its own stack, since a graph can be deeper than Python's.
+    """
+    order: dict[Node, None] = {}  # for its keys, which keep the order they came in
+    seen: set[Node] = set()
+    stack = list(reversed(results))
+    while stack:
+        node = stack.pop()
+        if node in seen or not node.inputs:
+            # The second time it is on top, all that lay above it, its inputs, has been listed.
+            order[node] = None
+        else:
+            seen.add(node)
+            stack.append(node)
+            stack.extend(node.inputs[::-1])
+    return list(order)
+
+
+def depending_on(xs: Sequence[Tensor], order: list[Tensor]) -> set[Tensor]:
+    """Return those nodes of a topological order that are among `xs` or depend on one of them."""
+    found = set(xs)
+    for node in order:
+        if not found.isdisjoint(node.inputs):
+            found.add(node)
+    return found
+
+
+def _undo_broadcasting(answer: Tensor, x: Tensor, name: str) -> Tensor:
+    """Sum a gradient over the axes along which its input was broadcast: the adjoint of copying."""
+    try:
+        return sum_to(answer, shape=x.shape)
+    except ValueError:
+        raise ValueError(
+            f"the rule of {name} returned a gradient of shape {answer.shape} for an input of "
+            f"shape {x.shape}; it must have that shape, or one that it broadcasts to"
+        ) from None

@@ -1,0 +1,189 @@
+"""How far the gradient of a guess is from the gradient that was shared.
+
+An attacker who is not shown the embedding table's gradient has that of every other parameter. In a
+sum of squared differences a few large tensors would drown all others, and with them what they say
+of the unhidden words: the gradient of a hidden place is hundreds of times that of another. So each
+tensor is measured by the typical size of its own entries, and of the table of places each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS
+from tinyleak.ops import broadcast_to, inner
+from tinyleak.program import trace
+from tinyleak.tensor import Tensor
+from tinyleak.text.client import SharedText, masked_gradients
+
+EXACT = 1e-7
+"""A distance that only the right sentences have: it is far above rounding, far below one word."""
+
+LANES = 16
+"""How many guesses are evaluated at once: more no longer fit the processor's cache."""
+
+
+class Guess(NamedTuple):
+    """Sentences as the attacker supposes them: (N, T), or (B, N, T) for many suppositions.
+
+    Attributes:
+        inputs: what the model reads, [MASK] at hidden places.
+        answers: the word to be guessed at hidden places, −1 at all others.
+    """
+
+    inputs: Array
+    answers: Array
+
+    @property
+    def tokens(self) -> Array:
+        """The sentences with their hidden words."""
+        return np.where(self.answers >= 0, self.answers, self.inputs)
+
+
+def stacked(guesses: Sequence[Guess]) -> Guess:
+    """Return B guesses (N, T) as one (B, N, T)."""
+    inputs, answers = zip(*guesses, strict=True)
+    return Guess(np.stack(inputs), np.stack(answers))
+
+
+class Distance:
+    """The weighted squared distance from the shared gradient; that of no gradient at all is 1.
+
+    Args:
+        shared: what the client shared.
+        evenness: 1 measures every tensor by its own typical entry, 0 all by the same; the weight
+            of an entry is its tensor's mean square to the power −evenness.
+    """
+
+    def __init__(self, shared: SharedText, evenness: float = 1.0) -> None:
+        self.shared = shared
+        self.params = {name: array.astype(float) for name, array in shared.params.items()}
+        gradients = {name: array.astype(float) for name, array in shared.gradients.items()}
+        self._gradients = {name: Tensor(gradients[name]) for name in _telling(shared)}
+        weights = _weights(shared, gradients, evenness)
+        total = sum(float(np.sum(w * gradients[name] ** 2)) for name, w in weights.items())
+        if not (0.0 < total < np.inf):
+            raise ValueError(
+                "the gradient beside the embedding table's is zero or not finite, so there is "
+                "nothing to match; check what the client shares"
+            )
+        self._weights = {name: Tensor(weight / total) for name, weight in weights.items()}
+        self._programs: dict[int, Callable[..., tuple[Array, ...]]] = {}
+        vocabulary = shared.model.vocabulary
+        # Row −1, the last, is that of a place with nothing to guess.
+        self._targets = np.vstack([np.eye(vocabulary), np.zeros(vocabulary)])
+        self.evaluations = 0
+
+    def of(self, words: Tensor, targets: Tensor) -> Tensor:
+        """Return the distances (R,) of R guesses, which need not be whole words.
+
+        Args:
+            words: (R, N, T, d) the embeddings that the model reads.
+            targets: (R, N, T, V) probabilities of the answers, zeros where there is none.
+        """
+        shared, lanes = self.shared, words.shape[0]
+        # A copy of the weights for each guess: the gradient by the copies keeps guesses apart.
+        params = {
+            name: broadcast_to(Tensor(array), shape=(lanes, *array.shape))
+            if name in self._weights
+            else Tensor(array)
+            for name, array in self.params.items()
+        }
+        found = masked_gradients(
+            shared.model, params, words, targets, shared.masked, shared.attention
+        )
+        total = Tensor(np.zeros(lanes))
+        for name, weight in self._weights.items():
+            difference = found[name] - self._gradients[name]
+            total = total + inner(difference * weight, difference, axes=weight.ndim)
+        return total
+
+    def of_noise(self, variance: float) -> float:
+        """Return the distance expected of the right sentences under noise of this variance."""
+        return variance * sum(float(weight.data.sum()) for weight in self._weights.values())
+
+    @property
+    def entries(self) -> int:
+        """How many entries of the gradient are matched."""
+        return sum(int(np.count_nonzero(weight.data)) for weight in self._weights.values())
+
+    def of_guesses(self, guesses: Guess) -> Array:
+        """Return the distances (B,) of guesses (B, N, T); infinite where arithmetic fails."""
+        inputs, answers = guesses
+        distances = np.empty(len(inputs))
+        lanes = 1 if len(inputs) == 1 else LANES
+        for start in range(0, len(inputs), lanes):
+            # A program has a fixed number of lanes; the last guess fills those left over.
+            rows = np.minimum(np.arange(start, start + lanes), len(inputs) - 1)
+            distances[rows] = self._replay(self.params[WORDS][inputs[rows]], answers[rows])
+        self.evaluations += len(inputs)
+        return distances
+
+    def _replay(self, words: Array, answers: Array) -> Array:
+        targets, lanes = self._targets[answers], len(words)
+        if lanes not in self._programs:
+            self._programs[lanes] = trace(self.of, words, targets, check=False)
+        with np.errstate(all="ignore"):
+            found = self._programs[lanes](words, targets)[0]
+        return np.where(np.isfinite(found), found, np.inf)
+
+
+def unused_entries(shared: SharedText) -> Array:
+    """Return the entries of the gradient, (K,), that are zero but for noise.
+
+    No token stands behind the longest sentence's end, and none is of another segment than the
+    first, so those rows of the tables of places and segments have a gradient of zero.
+    """
+    length = shared.shape[1]
+    unused = [shared.gradients[POSITIONS][length:], shared.gradients[SEGMENTS][1:]]
+    return np.concatenate([rows.astype(float).ravel() for rows in unused])
+
+
+def noise_variance(shared: SharedText) -> float:
+    """Return the variance of the noise on the gradient, read where there would be nothing else."""
+    entries = unused_entries(shared)
+    return float(np.mean(entries**2)) if entries.size else 0.0
+
+
+def named_answers(shared: SharedText) -> list[int]:
+    """Return the hidden words, M numbers in ascending order, read off the output bias's gradient.
+
+    Entry v of that gradient, times M, is Σ pᵥ − (how often v is the answer), and probabilities are
+    small: so the answers are the M most negative entries, one that is left over counted again.
+    """
+    missing = -shared.masked * shared.gradients[OUTPUT_BIAS].astype(float)
+    answers = []
+    for _ in range(shared.masked):
+        answers.append(int(np.argmax(missing)))
+        missing[answers[-1]] -= 1.0
+    return sorted(answers)
+
+
+def _telling(shared: SharedText) -> list[str]:
+    """Return the parameters whose gradients are matched.
+
+    Not the embedding table's, which is hidden; nor the keys' biases': they move all scores of a
+    query alike, which the softmax does not notice, so their gradient is nothing but rounding.
+    """
+    return [name for name in shared.model.shapes if name != WORDS and "key.bias" not in name]
+
+
+def _weights(shared: SharedText, gradients: dict[str, Array], evenness: float) -> dict[str, Array]:
+    """Return what each squared difference is multiplied with, by name, in the gradients' shapes."""
+    length = shared.shape[1]
+    weights = {}
+    for name in _telling(shared):
+        squares = gradients[name] ** 2
+        used = squares != 0.0  # a defence may have pruned an entry; it says nothing then
+        if name in (POSITIONS, SEGMENTS):
+            used[length if name == POSITIONS else 1 :] = False
+            typical = np.mean(squares, axis=-1, keepdims=True)
+        else:
+            typical = np.mean(squares, keepdims=True)
+        typical = np.where(typical > 0.0, typical, 1.0)
+        weights[name] = np.where(used, typical**-evenness, 0.0)
+    return weights
