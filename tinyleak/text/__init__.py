@@ -8,7 +8,12 @@ client = TextClient.from_files("weights.safetensors", "gradients.safetensors", "
 print(attack(client).sentences)
 """
 
-from tinyleak.text.client import TextClient, masked_count
+from tinyleak.text.client import (
+    TextClient,
+    known_client,
+    masked_count,
+    read_language_model,
+)
 from tinyleak.text.methods import DEFAULT, INTERRUPTED, METHODS, attack, keywords_of
 from tinyleak.text.result import FoundText, OnProgress, Snapshot, TextOutcome, TextTruth
 from tinyleak.text.row_space import membership
@@ -28,8 +33,10 @@ __all__ = [
     "attack",
     "choose_hidden",
     "keywords_of",
+    "known_client",
     "masked_count",
     "membership",
+    "read_language_model",
     "share_text",
     "simulate_text",
     "train",

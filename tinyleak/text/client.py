@@ -84,25 +84,14 @@ class TextClient:
                 be read off, or that the model does not have; a batch of a GPT-2.
             OSError: a file cannot be read.
         """
-        model, params, how = read_language_model(weights, heads)
-        sources = {"heads": how}
-        shared = tied(_arrays(gradients))
-        require_fit(model, shared, "gradients")
-        where = "the network" if isinstance(weights, Mapping) else repr(str(weights))
-        tokenizer = (
-            vocabulary
-            if vocabulary is None or isinstance(vocabulary, Tokenizer)
-            else load_tokenizer(vocabulary)
-        )
-        special = _special(model, tokenizer, where)
-        sources["special tokens"] = "assumed" if tokenizer is None else "said"
-        if lengths is None:
-            sources |= {"sentences": "assumed", "lengths": "read off"}
-            lengths = [_read_length(model, shared)]
-        else:
-            sources |= {"sentences": "said", "lengths": "said"}
-        require_lengths(model, lengths)
-        return cls(model, params, shared, tuple(lengths), special, tokenizer, sources)
+        tokenizer = vocabulary if isinstance(vocabulary, Tokenizer) else None
+        if not (vocabulary is None or isinstance(vocabulary, Tokenizer)):
+            tokenizer = load_tokenizer(vocabulary)
+        tokens = None if tokenizer is None else len(tokenizer)
+        model, params, how = read_language_model(weights, heads, tokens)
+        client = known_client(model, params, _arrays(gradients), tokenizer, lengths)
+        client.sources["heads"] = how
+        return client
 
     def __repr__(self) -> str:
         lengths = ", ".join(map(str, self.lengths[:20])) + ", …" * (len(self.lengths) > 20)
@@ -172,15 +161,42 @@ class TextClient:
         return [self.tokenizer.decode(row) for row in rows]
 
 
+def known_client(
+    model: LanguageModel,
+    params: dict[str, Array],
+    gradients: Mapping[str, Array],
+    tokenizer: Tokenizer | None = None,
+    lengths: Sequence[int] | None = None,
+) -> TextClient:
+    """Return a client from arrays, which are not copied; see `TextClient.from_files`."""
+    shared = tied(gradients)
+    require_fit(model, shared, "gradients")
+    sources = dict.fromkeys(("sentences", "lengths", "special tokens"), "said")
+    if tokenizer is None:
+        sources["special tokens"] = "assumed"
+    if lengths is None:
+        sources |= {"sentences": "assumed", "lengths": "read off"}
+        lengths = [_read_length(model, shared)]
+    require_lengths(model, lengths)
+    special = _special(model) if tokenizer is None else tokenizer.special
+    return TextClient(model, params, shared, tuple(lengths), special, tokenizer, sources)
+
+
 def read_language_model(
-    weights: PathLike | Mapping[str, Array], heads: int | None = None
+    weights: PathLike | Mapping[str, Array], heads: int | None = None, tokens: int | None = None
 ) -> tuple[LanguageModel, dict[str, Array], str]:
     """Return the network of a checkpoint, its weights, and how the number of heads is known.
 
     A config.json beside the file is read too.
 
+    Args:
+        weights: a file, or arrays by name.
+        heads: attention heads in each layer, if they are known otherwise.
+        tokens: how many the vocabulary has, if there is one.
+
     Raises:
-        ValueError: as `language_model`, or a config.json that cannot be used.
+        ValueError: as `language_model`, or a config.json that cannot be used, or a vocabulary of
+            another size than the network's.
         OSError: a file cannot be read.
     """
     arrays, config = _arrays(weights), {}
@@ -188,11 +204,16 @@ def read_language_model(
         config = read_config(Path(weights).with_name("config.json"))
     if heads is not None:
         config["heads"] = heads
+    where = "a checkpoint" if isinstance(weights, Mapping) else repr(str(weights))
     try:
         model, params = language_model(arrays, **config)
     except ValueError as error:
-        where = "the weights" if isinstance(weights, Mapping) else repr(str(weights))
         raise ValueError(f"{where} cannot be used: {error}") from error
+    if tokens is not None and tokens != model.vocabulary:
+        raise ValueError(
+            f"{where} is made for {model.vocabulary} tokens, and the vocabulary has {tokens}; give "
+            "the one it was trained with as --vocabulary"
+        )
     return model, params, "said" if "heads" in config else "assumed"
 
 
@@ -210,21 +231,14 @@ def attention(lengths: Sequence[int]) -> Array | None:
     return np.arange(max(lengths)) < np.array(lengths)[:, np.newaxis]
 
 
-def _special(model: LanguageModel, tokenizer: Tokenizer | None, where: str) -> Special:
-    """Return the tokens that are not words, if the vocabulary is the model's."""
-    if tokenizer is not None:
-        if len(tokenizer) != model.vocabulary:
-            raise ValueError(
-                f"{where} is made for {model.vocabulary} tokens, and the vocabulary has "
-                f"{len(tokenizer)}; give the one it was trained with as --vocabulary"
-            )
-        return tokenizer.special
+def _special(model: LanguageModel) -> Special:
+    """Return the special tokens of the published vocabulary of this size."""
     if model.causal:
         return UNKNOWN
     if model.vocabulary not in PUBLISHED:
         raise ValueError(
-            f"{where} has {model.vocabulary} tokens, which is not one of BERT's published "
-            "vocabularies, so nothing says which of them is [MASK]; give its vocabulary"
+            f"the network has {model.vocabulary} tokens, which is not the size of one of BERT's "
+            "published vocabularies, so nothing says which of them is [MASK]; give its vocabulary"
         )
     return PUBLISHED[model.vocabulary]
 

@@ -38,8 +38,8 @@ def subspace_pursuit(client: TextClient, allowed: Array) -> tuple[Array, Array]:
         What the model read, (T,), with its [MASK]s; and how far each token at each position is from
         the space once those of all other positions are taken out of it, (T, V).
     """
-    layer = noisy_layer(client)
-    distances = np.where(allowed, noisy_distances(client, layer), np.inf)
+    rows, variance = noisy_rows(client)
+    distances = np.where(allowed, noisy_distances(client), np.inf)
     words = np.argsort(distances, axis=1)[:, :LIKELIEST]
     may = np.take_along_axis(allowed, words, axis=1)
     vectors = candidates(client, words)
@@ -50,7 +50,7 @@ def subspace_pursuit(client: TextClient, allowed: Array) -> tuple[Array, Array]:
     unknown = positions[1:-1]
     while len(unknown):
         known = np.setdiff1d(positions, unknown)
-        away = blurred_distances(layer, vectors[unknown], found[known])
+        away = blurred_distances(rows, variance, vectors[unknown], found[known])
         away = np.where(may[unknown], away, np.inf)
         nearest, next_nearest = np.partition(away, 1, axis=1)[:, :2].T
         surest = int(np.argmax(next_nearest / np.maximum(nearest, TINY)))
@@ -59,37 +59,44 @@ def subspace_pursuit(client: TextClient, allowed: Array) -> tuple[Array, Array]:
         unknown = np.delete(unknown, surest)
     distances += 1.0  # words that were not tried are farther than all that were
     for position in positions:
-        away = blurred_distances(layer, vectors[position], np.delete(found, position, axis=0))
+        away = blurred_distances(
+            rows, variance, vectors[position], np.delete(found, position, axis=0)
+        )
         distances[position, words[position]] = away
     return inputs, distances
 
 
-def noisy_layer(client: TextClient) -> LayerGradient:
-    """Return the gradient of the first layer as it was shared: there noise is everywhere alike."""
+def noisy_rows(client: TextClient) -> tuple[Array, float]:
+    """Return the gradient of the first layer, (m, d), and the variance of the noise on it.
+
+    It is as it was shared, not scaled as `TextClient.first_layer`: so noise is everywhere alike.
+    """
     rows = np.concatenate(client.model.first_layer(client.gradients))
-    return LayerGradient(rows, None, client.traces)
+    layer = LayerGradient(rows, None, client.traces)
+    return layer.matrix, layer.noise or 0.0
 
 
-def noisy_distances(client: TextClient, layer: LayerGradient) -> Array:
+def noisy_distances(client: TextClient) -> Array:
     """Return how far each word at each position is from the space, when none is known: (T, V)."""
+    rows, variance = noisy_rows(client)
     none = np.empty((0, client.model.width))
     return np.concatenate(
-        [blurred_distances(layer, some, none) for some in every_candidate(client)], axis=1
+        [blurred_distances(rows, variance, some, none) for some in every_candidate(client)], axis=1
     )
 
 
-def blurred_distances(layer: LayerGradient, vectors: Array, known: Array) -> Array:
+def blurred_distances(rows: Array, variance: float, vectors: Array, known: Array) -> Array:
     """Return how far vectors (…, d) are from a noisy row space, in [0, 1]: (…).
 
     The part of a vector in a direction counts by the share of noise in that direction of the
     gradient: of m rows, noise of variance v gives it a squared singular value of about m·v.
 
     Args:
-        layer: the gradient, (m, d).
+        rows: (m, d), the gradient.
+        variance: of the noise on each of its entries.
         vectors: (…, d), each measured by what the known ones leave of it.
         known: (K, d), K < d vectors that are in the space, whatever the noise: they are taken out.
     """
-    rows, variance = layer.matrix, layer.noise or 0.0
     left = np.linalg.svd(known)[2][len(known) :]
     _, sizes, directions = np.linalg.svd(rows @ left.T, full_matrices=False)
     noise = np.minimum(1.0, len(rows) * variance / np.maximum(sizes**2, TINY))

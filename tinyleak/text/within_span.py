@@ -24,7 +24,7 @@ from tinyleak.text.client import TextClient
 from tinyleak.text.distance import Guess, named_answers, noise_variance
 from tinyleak.text.dummy_vectors import Search
 from tinyleak.text.hidden import fill_in
-from tinyleak.text.pursuit import noisy_distances, noisy_layer, subspace_pursuit
+from tinyleak.text.pursuit import noisy_distances, subspace_pursuit
 from tinyleak.text.relaxed import any_word, known_tokens
 from tinyleak.text.result import FoundText, OnProgress
 from tinyleak.text.row_space import UNAMBIGUOUS, membership, row_space, span
@@ -121,7 +121,7 @@ def _of_batch(
     allowed = any_word(client)
     members = np.where((allowed & held).any(axis=-1, keepdims=True), allowed & held, allowed)
     if noise_variance(client) > 0.0:
-        members, distances = allowed, noisy_distances(client, noisy_layer(client))
+        members, distances = allowed, noisy_distances(client)
     inputs, sure = assign_sentences(client, distances, held, rng)
     guesses = _as_guesses(client, inputs, distances)
     return Members(members, [distances], guesses, sure=sure and len(guesses) > 0)
