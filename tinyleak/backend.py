@@ -55,6 +55,38 @@ def _owner(array: object) -> ModuleType:
     return sys.modules[type(array).__module__.partition(".")[0]]
 
 
+def as_array(value: Any, *, copy: bool = False) -> Array:
+    """Return numbers, wherever they come from, as an array: the door for what a caller passes in.
+
+    Args:
+        value: a number, nested lists of numbers, or an array of any library that offers
+            `__array__` or `__dlpack__`, as PyTorch and JAX do. One on a GPU stays there.
+        copy: make sure that the caller cannot change the result later.
+
+    Returns:
+        Floating or whole numbers or booleans, in the processor's own byte order.
+
+    Raises:
+        TypeError: anything else: None, text, complex numbers, a ragged list, a masked array; a
+            PyTorch tensor that requires a gradient or has a dtype that NumPy lacks.
+    """
+    array, kind = value, type(value).__name__
+    if _owner(value) is np or not isinstance(value, getattr(_owner(value), "ndarray", ())):
+        by_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        try:
+            array = np.from_dlpack(value) if by_dlpack else np.asarray(value)
+        except (TypeError, ValueError, RuntimeError, BufferError) as error:
+            reason = str(error).partition("\n")[0]
+            raise TypeError(f"a {kind} could not be read as numbers: {reason}") from error
+    if array.dtype.kind not in "fiub" or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"a {kind} of dtype {array.dtype} was given; pass floating or whole numbers, as an "
+            "array without a mask or as nested lists"
+        )
+    native = array.dtype.newbyteorder("=")
+    return array.astype(native) if copy or array.dtype != native else array
+
+
 def device_module(device: str) -> Any:
     """Return the array module of a device: `"cpu"` is NumPy, `"cuda"` is CuPy.
 

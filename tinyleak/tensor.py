@@ -140,6 +140,10 @@ class Tensor:
 
     def __getitem__(self, key: int | slice | tuple[int | slice, ...]) -> Tensor:
         parts = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in parts:
+            at = parts.index(Ellipsis)
+            whole = (slice(None),) * (self.ndim - len(parts) + 1)
+            parts = (*parts[:at], *whole, *parts[at + 1 :])
         if len(parts) > self.ndim or not all(_is_plain(part) for part in parts):
             raise ValueError(
                 f"a Tensor of shape {self.shape} was indexed with {key!r}; give at most "

@@ -40,20 +40,26 @@ class Model(HasShapes, Protocol):
 
 
 def parameter_gradients(
-    model: Model, params: Mapping[str, Tensor], images: Tensor, targets: Tensor
+    model: Model,
+    params: Mapping[str, Tensor],
+    images: Tensor,
+    targets: Tensor,
+    scale: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy by each parameter: what a client shares.
+    """Return the gradient of the mean cross-entropy for each parameter: what a client shares.
 
     Args:
         model: the network.
         params: its parameters, by name; with leading axes (R, …), R networks.
         images: (…, N, C, H, W).
         targets: (…, N, K), rows of probabilities.
+        scale: (…), what the loss is multiplied by; nothing, by default.
 
     Returns:
         For each name the gradient, of the parameter's shape.
     """
     losses = cross_entropy(model(params, images), targets)
+    losses = losses if scale is None else losses * scale
     # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
     gradients = grad(sum(losses), list(params.values()))
     return dict(zip(params, gradients, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinyleak.optim.batch import Objective
 from tinyleak.optim.lbfgs import LineSearch, State, lbfgs
+from tinyleak.optim.lbfgs import lbfgs as lbfgs_many
 from tinyleak.optim.levenberg_marquardt import (
     FIRST_DAMPING,
     Fit,

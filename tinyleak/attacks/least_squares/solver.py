@@ -17,13 +17,12 @@ Lesson: lessons/11_batches.py
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyleak.attacks.evaluate import Evaluator
 from tinyleak.attacks.least_squares.features import (
     FeatureResidual,
     Place,
@@ -54,21 +53,12 @@ STARTS = 8
 SHARE = 10.0
 """How many times the squared difference of the gradients that of the features is, at the start."""
 
-GREY, CONTRAST = 0.5, 0.1
-"""Mean and standard deviation of the noise to start from: within the range that pixels have."""
 
-
-def start_alone(evaluator: Evaluator, noise: Array) -> State:
-    """Return the state from which Levenberg–Marquardt starts alone, from noise of N(0, 1): (R, n).
-
-    The label logits start as that noise, the pixels as a grey that it disturbs a little.
-    """
-    attacks = len(noise)
-    pixels = evaluator.batch * math.prod(evaluator.model.image_shape)
-    x = noise.astype(float)
-    x[:, :pixels] = GREY + CONTRAST * x[:, :pixels]
+def unstarted(starts: Array) -> State:
+    """Return the state of attacks, (R, n), of which none has been evaluated."""
+    attacks = len(starts)
     return State(
-        x=x,
+        x=starts.astype(float),
         values=np.full(attacks, np.inf),
         gradient_norms=np.full(attacks, np.inf),
         iterations=np.zeros(attacks, np.int64),
@@ -79,12 +69,17 @@ def start_alone(evaluator: Evaluator, noise: Array) -> State:
 
 
 def refine_all(
-    evaluator: Evaluator, state: State, restarts: int, *, max_iterations: int, goal: float
+    matching_of: Callable[[int], Matching],
+    state: State,
+    restarts: int,
+    *,
+    max_iterations: int,
+    goal: float,
 ) -> Iterator[State]:
     """Refine all attacks of a state, one after the other; the restarts of a client until one is in.
 
     Args:
-        evaluator: their problems.
+        matching_of: the problem of each.
         state: where they are.
         restarts: how many rows in succession are of one client.
         max_iterations: steps at most, for each.
@@ -92,9 +87,6 @@ def refine_all(
 
     Yields:
         The state after each step of any of them.
-
-    Raises:
-        ValueError: as `refine` does.
     """
     for row in range(len(state.x)):
         first = row - row % restarts
@@ -102,8 +94,7 @@ def refine_all(
             continue
         begun = state
         start = as_float64(begun.x[row])
-        matching = evaluator.matching(np.array([row]))
-        for fit in refine(matching, start, max_iterations=max_iterations, goal=goal):
+        for fit in refine(matching_of(row), start, max_iterations=max_iterations, goal=goal):
             state = _with(begun, row, fit)
             yield state
 
@@ -142,11 +133,7 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         As `levenberg_marquardt` does, x being the dummies, of the start's shape. To solve for
         images one by one counts as one step of all, and as no evaluation of theirs.
 
-    Raises:
-        ValueError: the attack matches a direction, or prefers smooth images: that is not a sum of
-            as many squares; or it unrolls local steps.
     """
-    _require_squares(matching)
     size, batch, classes = matching.image_size, matching.batch, matching.model.classes
     known = matching.targets is not None
     pixels = start[:size].astype(float)
@@ -214,20 +201,6 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         damping = fit.damping
 
 
-def _require_squares(matching: Matching) -> None:
-    """Check that what an attack minimises is a sum of as many squares as there are weights."""
-    if matching.local is not None:
-        raise ValueError(
-            "Levenberg–Marquardt matches one gradient, and no sum over local steps; choose method "
-            "lbfgs"
-        )
-    if matching.direction or matching.smoothness:
-        raise ValueError(
-            "Levenberg–Marquardt minimises the distance between gradients alone; to match a "
-            "direction (as after clipping) or to prefer smooth images, choose method lbfgs"
-        )
-
-
 def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
     """Return a fit whose value is the distance between gradients, without what features add."""
     r = gradient.value(fit.x)
@@ -239,7 +212,7 @@ def _span(matching: Matching) -> Place | None:
     """Read what the features of the batch span, unless some entries of the gradient are unsure."""
     if matching.precision is not None:
         return None
-    return read_span(matching.model, named(matching.shared, matching.model), matching.batch)
+    return read_span(matching.model, named(raw_gradients(matching), matching.model), matching.batch)
 
 
 class _Search:
@@ -256,7 +229,7 @@ class _Search:
             return None
         starts, self.starts = self.starts, 1
         model, guess = matching.model, residual.features(x)
-        params, shared = named(matching.params, model), named(matching.shared, model)
+        params, shared = named(matching.params, model), named(raw_gradients(matching), model)
         return read_features(model, params, shared, targets.argmax(axis=1), guess, self.rng, starts)
 
 
@@ -283,3 +256,9 @@ def _settled(favourites: list[Array], images: Places) -> Places:
         return images[:0]
     lately = np.stack(favourites[-SETTLED:])[:, images]
     return images[(lately == lately[0]).all(axis=0)]
+
+
+def raw_gradients(matching: Matching) -> dict[str, Array]:
+    """Return the gradient that was shared, without the scale that makes the distance relative."""
+    scale = float(matching.scale)
+    return {name: as_float64(gradient) / scale for name, gradient in matching.shared.items()}
