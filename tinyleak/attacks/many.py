@@ -18,7 +18,7 @@ from tinyleak.backend import Array, device_module, to_device, to_numpy
 from tinyleak.client.local import LocalSteps
 from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model, require_fit
-from tinyleak.optim import State, lbfgs
+from tinyleak.optim import State, lbfgs_many
 from tinyleak.tensor import Tensor
 
 SATURATED_PIXEL = 20.0
@@ -171,7 +171,7 @@ class Run:
             if self.images is not None:
                 self.start[0, : self.images.size] = self.images
             searches = settings.line_search == "strong-wolfe"
-            for state in lbfgs(
+            for state in lbfgs_many(
                 self.evaluator,
                 to_device(self.start.astype(settings.dtype), self.module),
                 line_search=settings.line_search,
