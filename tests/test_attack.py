@@ -482,7 +482,7 @@ def test_many_clients_are_attacked_as_each_would_be_alone(record: Record) -> Non
     pairs = [client(*digits(k), seed=k, scheme="default") for k in range(5)]
     together = attack_many([client for client, _ in pairs], seeds=[5, 6, 7, 8, 9])
     paths = [record.path(problem) for problem in range(5)]
-    for k, ((victim, truth), found) in enumerate(zip(pairs, together, strict=True)):
+    for k, ((_, truth), found) in enumerate(zip(pairs, together, strict=True)):
         assert_recovered(found, truth)
         assert found.reason == "converged"
         assert found.snapshots == []
@@ -503,7 +503,7 @@ def test_restarts_of_many_clients_belong_to_them(record: Record) -> None:
         together = attack_many(clients, restarts=2, labels=known)
         ends = record.states[-1]
         assert ends.values.shape == (6,)
-        for k, ((victim, truth), found) in enumerate(zip(pairs, together, strict=True)):
+        for k, ((_, truth), found) in enumerate(zip(pairs, together, strict=True)):
             assert_recovered(found, truth)
             assert found.distance == ends.values[2 * k : 2 * k + 2].min()
             assert found.evaluations == ends.evaluations[2 * k : 2 * k + 2].sum()
