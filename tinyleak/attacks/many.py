@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from tinyleak.attacks.attacker import Attacker, Problem, make_attacker, problem_of
-from tinyleak.attacks.dlg import conclude, images_of
 from tinyleak.attacks.least_squares import MOST_ITERATIONS, refine_all, unstarted
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.result import Progress, Reconstruction, Snapshots
+from tinyleak.attacks.result import Progress, Reconstruction, Snapshots, conclude, images_of
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.attacks.stacked import Evaluator
 from tinyleak.backend import Array, device_module, to_device, to_numpy
