@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tinyleak.analytic.labels import infer_labels
+from tinyleak.analytic import LayerGradient, infer_labels
 from tinyleak.attacks.evaluate import Evaluator
 from tinyleak.attacks.least_squares.solver import MOST_ITERATIONS, refine_all, start_alone
 from tinyleak.attacks.result import Frame, Progress, Reconstruction, Stages
@@ -256,7 +256,8 @@ def _infer(
     if word != "infer":
         raise ValueError(f'labels {word!r} were given; give N whole numbers, or "infer"')
     pairs = zip(params, shared, strict=True)
-    return [infer_labels(model, one, g, batch).labels.tolist() for one, g in pairs]
+    layers = [LayerGradient.last(model, one, g, batch) for one, g in pairs]
+    return [infer_labels(layer).labels.tolist() for layer in layers]
 
 
 def _require_weights(model: Model, precision: Mapping[str, Array]) -> None:

@@ -16,9 +16,10 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.defenses import Defense, need_examples, protect
 from tinyleak.metrics import match_batch, mse, psnr
 from tinyleak.nn.init import draw
-from tinyleak.nn.losses import one_hot
+from tinyleak.nn.losses import cross_entropy, one_hot
 from tinyleak.nn.model import Model, parameter_gradients, require_fit
 from tinyleak.tensor import Tensor
+from tinyleak.transforms import per_example_gradients
 
 RECOVERED_MSE = 1e-3
 """An image counts as recovered below this mean squared error, of pixels in [0, 1]."""
@@ -121,9 +122,13 @@ def _gradients(
 def _example_gradients(
     model: Model, weights: Mapping[str, Array], images: Array, targets: Array
 ) -> dict[str, Array]:
-    """Return each example's own gradient, (N, …) by name: N copies of the weights, N batches."""
-    copies = {k: np.broadcast_to(w, (len(images), *w.shape)) for k, w in weights.items()}
-    return _gradients(model, copies, images[:, np.newaxis], targets[:, np.newaxis])
+    """Return each example's own gradient, (N, …) by name."""
+
+    def loss(params: Mapping[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(model(params, image), target)
+
+    gradients = per_example_gradients(loss, weights, images, targets)
+    return {name: gradient.data for name, gradient in gradients.items()}
 
 
 def simulate(
