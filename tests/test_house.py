@@ -42,7 +42,8 @@ STUDENT_PATH = [
     "attacks.result",
 ]
 BESIDE = [
-    *("check", "transforms", "program", "nn.models", "attacks.recursion", "attacks.least_squares"),
+    *("check", "transforms", "program", "nn.activations", "nn.models", "nn.normalisation"),
+    *("nn.pooling", "nn.training", "attacks.recursion", "attacks.least_squares"),
     *("defenses", "metrics", "data", "analytic", "client", "text", "report", "audit", "sweep"),
     "cli",
 ]

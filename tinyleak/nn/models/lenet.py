@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.nn import init
-from tinyleak.nn.layers import activation, channels_last, convolve, linear_on_images
+from tinyleak.nn.layers import activation, conv2d, flatten, linear
 from tinyleak.tensor import Tensor
 
 STRIDES = (2, 2, 1)
@@ -92,9 +92,7 @@ class LeNet:
         """Return the logits (…, N, classes) of images (…, N, C, H, W)."""
         squash = activation(self.activation)
         pad = (self.kernel // 2, self.kernel // 2)
-        x = channels_last(x)
         for layer, stride in enumerate(self.strides):
             weight, bias = params[f"body.{2 * layer}.weight"], params[f"body.{2 * layer}.bias"]
-            step = (stride, stride)
-            x = convolve(x, weight, bias, stride=step, padding=pad, squash=squash)
-        return linear_on_images(x, params["fc.0.weight"], params["fc.0.bias"])
+            x = squash(conv2d(x, weight, bias, stride=(stride, stride), padding=pad))
+        return linear(flatten(x), params["fc.0.weight"], params["fc.0.bias"])

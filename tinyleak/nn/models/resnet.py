@@ -15,7 +15,8 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.nn import init
-from tinyleak.nn.layers import activation, batch_norm, conv2d, linear
+from tinyleak.nn.layers import activation, conv2d, linear
+from tinyleak.nn.normalisation import batch_norm
 from tinyleak.ops import mean, pad
 from tinyleak.tensor import Tensor
 
