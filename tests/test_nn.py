@@ -395,7 +395,7 @@ BAD_REQUESTS: list[tuple[Callable[[], object], Sequence[str]]] = [
     (lambda: nn.LeNet().init(np.random.default_rng(0), "xavier"), ["'xavier'", "uniform, default"]),
     (lambda: nn.LeNet((1, 0, 28)), ["(1, 0, 28)", "at least 1"]),
     (lambda: nn.LeNet((28, 28)), ["(28, 28)", "(C, H, W)"]),  # type: ignore[arg-type]
-    (lambda: nn.LeNet(classes=0), ["0 classes"]),
+    (lambda: nn.LeNet(classes=0), ["classes=0", "at least 1"]),
     (lambda: nn.MLP(widths=(8, 0)), ["(8, 0)"]),
     (lambda: nn.MLP((28, 28)), ["(28, 28)", "(C, H, W)"]),  # type: ignore[arg-type]
     (

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from numpy.random import Generator
 
-from tinyleak.backend import Array
-from tinyleak.nn.init import draw
+from tinyleak.nn.init import Parameters, draw
 from tinyleak.nn.layers import activation, conv2d, flatten, linear
 from tinyleak.tensor import Tensor
 
@@ -45,10 +44,8 @@ class LeNet:
         counts = (*self.image_shape, self.classes, *self.channels, self.kernel, *self.strides)
         fits = len(self.image_shape) == 3 and len(self.channels) == len(self.strides)
         if not fits or min(counts) < 1 or self.kernel % 2 == 0:
-            raise ValueError(
-                f"{self} is not possible: it needs images (C, H, W), counts of at least 1, an odd "
-                "kernel, and one stride for each convolution"
-            )
+            needs = "images (C, H, W), counts of at least 1, an odd kernel, a stride for each layer"
+            raise ValueError(f"{self} is not possible; give it {needs}")
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -63,15 +60,12 @@ class LeNet:
         for layer, (outside, stride) in enumerate(zip(self.channels, self.strides, strict=True)):
             shapes[f"body.{2 * layer}.weight"] = (outside, inside, self.kernel, self.kernel)
             shapes[f"body.{2 * layer}.bias"] = (outside,)
-            # Half a window of padding on either side: a stride rounds the size up.
-            inside, size = outside, [-(-length // stride) for length in size]
+            inside, size = outside, [-(-length // stride) for length in size]  # rounded up
         shapes["fc.0.weight"] = (self.classes, inside * math.prod(size))
         shapes["fc.0.bias"] = (self.classes,)
         return shapes
 
-    def init(
-        self, rng: Generator, scheme: str = "uniform", dtype: str = "float64"
-    ) -> dict[str, Array]:
+    def init(self, rng: Generator, scheme: str = "uniform", dtype: str = "float64") -> Parameters:
         """Draw parameters: "uniform" U(−0.5, 0.5) as the paper's code, or PyTorch's "default"."""
         return draw(self.shapes, rng, scheme, dtype=dtype)
 
