@@ -56,8 +56,9 @@ def attack(
     """
     # Who the client is, what the attacker knows, and what is noted on the way, stand beside the
     # path that leads from here to `grad`.
-    from tinyleak.attacks.many import Recorder, run
+    from tinyleak.attacks.many import run
     from tinyleak.attacks.problem import meet
+    from tinyleak.attacks.recorder import Recorder
 
     problem = meet(client, params, gradients, batch, attacker, knowledge)
     if not problem.is_plain:  # restarts, a GPU, or least squares

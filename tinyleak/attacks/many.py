@@ -107,14 +107,10 @@ def run(
                 if len(history) <= iteration:
                     history.append(float(value))
             best = _nearest(state.values)
-            x, distance, iteration = (
-                state.x[best],
-                float(state.values[best]),
-                state.iterations[best],
-            )
+            iterate = state.x[best], float(state.values[best]), int(state.iterations[best])
             if len(problems) == 1:
-                recorders[0].snapshots.add(int(iteration), x, distance)
-            recorders[best // restarts].tell(x, distance, int(iteration))
+                recorders[0].snapshots.add(*iterate)
+            recorders[best // restarts].tell(*iterate)
     except KeyboardInterrupt:
         if state is None:
             raise

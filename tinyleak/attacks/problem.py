@@ -180,7 +180,7 @@ def _matching(
     def numbers(array: Any) -> Array:
         return np.asarray(array, dtype=settings.dtype)
 
-    common = {
+    parts: dict[str, Any] = {
         "model": model,
         "params": {name: numbers(array) for name, array in client.params.items()},
         "shared": {name: numbers(scale * g) for name, g in client.gradients.items()},
@@ -194,9 +194,9 @@ def _matching(
     }
     if settings.direction or settings.smoothness:
         return PreferentialMatching(
-            **common, direction=settings.direction, smoothness=settings.smoothness
+            **parts, direction=settings.direction, smoothness=settings.smoothness
         )
-    return Matching(**common)
+    return Matching(**parts)
 
 
 def _length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | None) -> float:
