@@ -286,7 +286,7 @@ assert distances32[-1] < floor @ floor < 1e-12
 # The real things are
 # [`tinyleak/attacks/least_squares/solver.py`](../tinyleak/attacks/least_squares/solver.py),
 # [`tinyleak/attacks/least_squares/jacobian.py`](../tinyleak/attacks/least_squares/jacobian.py) and
-# [`tinyleak/optim/levenberg_marquardt.py`](../tinyleak/optim/levenberg_marquardt.py).
+# [`tinyleak/optim/gauss_newton.py`](../tinyleak/optim/gauss_newton.py).
 #
 # ## Exercise
 #

@@ -40,10 +40,12 @@ class LossScale:
         factor: c; 1 where the client averaged, N where it added up.
         exact: whether c is known, and not only about: for one image, and for a batch where a mean
             or a sum is all that it can have been.
+        error: how far off the factor may be, as a share of it: about three standard deviations.
     """
 
     factor: float
     exact: bool
+    error: float = 0.0
 
 
 def infer_loss_scale(layer: LastLayerGradient) -> LossScale | None:
@@ -87,5 +89,5 @@ def _of_a_batch(layer: LastLayerGradient) -> LossScale | None:
     if error <= MOST_ERROR:
         for usual in (1.0, float(layer.batch)):
             if abs(factor / usual - 1.0) <= error:
-                return LossScale(usual, exact=True)
-    return LossScale(factor, exact=False)
+                return LossScale(usual, exact=True, error=error)
+    return LossScale(factor, exact=False, error=error)

@@ -53,8 +53,8 @@ class GradientResidual:
         self.matching, self.targets, self.unsettled = matching, targets, unsettled
         model = matching.model
         self._params = named(matching.params, model)
-        self._shared = _flat(matching.shared, model)
-        self._scale = np.full(self._shared.shape, np.sqrt(matching.weight.item()))
+        self._shared = _flat(matching.shared, model) / matching.scale.item()
+        self._scale = np.full(self._shared.shape, matching.scale.item())
         if matching.precision is not None:
             self._scale *= np.sqrt(_flat(matching.precision, model))
         self.last = None
@@ -106,7 +106,7 @@ class GradientResidual:
         if self.last is not None:
             H = self.feature_jacobian(x) if feature_jacobian is None else feature_jacobian
             owners, by_labels = self._owners(labels)
-            weight = self.matching.weight.item()
+            weight = self.matching.scale.item() ** 2
             self.last.add_to(gram, weight, images, labels, owners, H, by_labels)
         return gram
 

@@ -17,14 +17,13 @@ Lesson: lessons/11_batches.py
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient, ends_linear
-from tinyleak.attacks.evaluate import Evaluator
+from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.attacks.least_squares.features import (
     FeatureResidual,
     FeatureSubspace,
@@ -55,21 +54,12 @@ FIRST_STARTS = 8
 SHARE = 10.0
 """How many times the squared difference of the gradients that of the features is, at the start."""
 
-GREY, CONTRAST = 0.5, 0.1
-"""Mean and standard deviation of the noise to start from: within the range that pixels have."""
 
-
-def start_alone(evaluator: Evaluator, noise: Array) -> State:
-    """Return the state from which Levenberg–Marquardt starts alone, from noise of N(0, 1): (R, n).
-
-    The label logits start as that noise, the pixels as a grey that it disturbs a little.
-    """
-    attacks = len(noise)
-    pixels = evaluator.batch * math.prod(evaluator.model.image_shape)
-    x = noise.astype(float)
-    x[:, :pixels] = GREY + CONTRAST * x[:, :pixels]
+def unstarted(starts: Array) -> State:
+    """Return the state of attacks, (R, n), of which none has been evaluated."""
+    attacks = len(starts)
     return State(
-        x=x,
+        x=starts.astype(float),
         values=np.full(attacks, np.inf),
         gradient_norms=np.full(attacks, np.inf),
         iterations=np.zeros(attacks, np.int64),
@@ -80,31 +70,35 @@ def start_alone(evaluator: Evaluator, noise: Array) -> State:
 
 
 def refine_all(
-    evaluator: Evaluator, state: State, restarts: int, *, max_iterations: int, goal: float
+    matching_of: Callable[[int], Matching],
+    layers: Sequence[LastLayerGradient | None],
+    state: State,
+    *,
+    max_iterations: int,
+    goal: float,
 ) -> Iterator[State]:
     """Refine all attacks of a state, one after the other; the restarts of a client until one is in.
 
     Args:
-        evaluator: their problems.
-        state: where they are.
-        restarts: how many rows in succession are of one client.
+        matching_of: the problem of each.
+        layers: the last layer's gradient of each client, if that layer is linear.
+        state: where they are; equally many rows in succession are of one client.
         max_iterations: steps at most, for each.
         goal: the distance at which one has converged.
 
     Yields:
         The state after each step of any of them.
-
-    Raises:
-        ValueError: as `refine` does.
     """
+    restarts = len(state.x) // len(layers)
     for row in range(len(state.x)):
         first = row - row % restarts
         if "converged" in state.reasons[first : first + restarts]:
             continue
         begun = state
-        start = as_float64(begun.x[row])
-        matching = evaluator.matching(np.array([row]))
-        for fit in refine(matching, start, max_iterations=max_iterations, goal=goal):
+        start, matching = as_float64(begun.x[row]), matching_of(row)
+        # Where some entries count differently, its gradient is not exact.
+        layer = layers[row // restarts] if matching.precision is None else None
+        for fit in refine(matching, start, layer, max_iterations=max_iterations, goal=goal):
             state = _with(begun, row, fit)
             yield state
 
@@ -130,24 +124,27 @@ def _with(begun: State, row: int, fit: Fit) -> State:
     )
 
 
-def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float) -> Iterator[Fit]:
+def refine(
+    matching: Matching,
+    start: Array,
+    layer: LastLayerGradient | None,
+    *,
+    max_iterations: int,
+    goal: float,
+) -> Iterator[Fit]:
     """Minimise the distance from a start on, with pixels in [0, 1], and fix labels as they settle.
 
     Args:
         matching: one attack, with labels that are known or not.
         start: (n,) dummy pixels, and label logits unless the labels are known.
+        layer: the last layer's gradient, off which features are read; None to do without them.
         max_iterations: steps at most.
         goal: the distance at which it is satisfied.
 
     Yields:
         As `levenberg_marquardt` does, x being the dummies, of the start's shape. To solve for
         images one by one counts as one step of all, and as no evaluation of theirs.
-
-    Raises:
-        ValueError: the attack matches a direction, or prefers smooth images: that is not a sum of
-            as many squares; or it unrolls local steps.
     """
-    _require_squares(matching)
     size, batch, classes = matching.image_size, matching.batch, matching.model.classes
     known = matching.targets is not None
     pixels = start[:size].astype(float)
@@ -160,7 +157,7 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
     favourites: list[Array] = []
     iterations = evaluations = 0
     damping = FIRST_DAMPING
-    search = _Search(matching)
+    search = _Search(layer)
     subspace = search.span()
     weight: float | None = None
     while True:
@@ -215,20 +212,6 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         damping = fit.damping
 
 
-def _require_squares(matching: Matching) -> None:
-    """Check that what an attack minimises is a sum of as many squares as there are weights."""
-    if matching.local is not None:
-        raise ValueError(
-            "Levenberg–Marquardt matches one gradient, and no sum over local steps; choose method "
-            "lbfgs"
-        )
-    if matching.direction or matching.smoothness:
-        raise ValueError(
-            "Levenberg–Marquardt minimises the distance between gradients alone; to match a "
-            "direction (as after clipping) or to prefer smooth images, choose method lbfgs"
-        )
-
-
 def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
     """Return a fit whose value is the distance between gradients, without what features add."""
     r = gradient.value(fit.x)
@@ -236,20 +219,11 @@ def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit
     return replace(fit, value=distance, reason="converged" if distance <= goal else None)
 
 
-def _last_layer(matching: Matching) -> LastLayerGradient | None:
-    """Return the last layer's gradient; None if it is not linear, or some entries are not exact."""
-    model = matching.model
-    if matching.precision is not None or not ends_linear(model):
-        return None
-    params, shared = named(matching.params, model), named(matching.shared, model)
-    return LayerGradient.last(model, params, shared, matching.batch)
-
-
 class _Search:
     """The search for a batch's features: once from many starts, later from where its images are."""
 
-    def __init__(self, matching: Matching) -> None:
-        self.layer = _last_layer(matching)
+    def __init__(self, layer: LastLayerGradient | None) -> None:
+        self.layer = layer
         self.rng = np.random.default_rng(0)
         self.starts = FIRST_STARTS
 
