@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+
 from tinyleak.backend import Array, array_module
 from tinyleak.ops.shape import inverse_order
 from tinyleak.program.graph import Graph, Node, Rewrite
@@ -174,7 +176,8 @@ def _join_factors(graph: Graph, node: Node) -> Node | None:
     x, first = _with_constant(product)
     if x is None or first is None or factor is None or x.shape != node.shape:
         return None
-    joined = graph.add("multiply", [first, factor], first.array)
+    with np.errstate(all="ignore"):  # what goes over or under the range is not used
+        joined = graph.add("multiply", [first, factor], first.array)
     if not _is_normal_product(joined.array, first.array, factor.array):
         return None
     return graph.add("multiply", [x, joined], node.array)
