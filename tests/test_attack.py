@@ -32,7 +32,7 @@ from tinyleak.data import load_glyphs
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import MLP, LeNet, linear, one_hot
 from tinyleak.nn.model import parameter_gradients
-from tinyleak.optim import State, lbfgs
+from tinyleak.optim import State, lbfgs_many
 from tinyleak.tensor import Tensor
 
 LENET = LeNet()
@@ -116,11 +116,11 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Record:
             return objective(x, rows)
 
         record.settings = settings
-        for state in lbfgs(counted, start, **settings):
+        for state in lbfgs_many(counted, start, **settings):
             record.states.append(state)
             yield state
 
-    monkeypatch.setattr(run, "lbfgs", watched)
+    monkeypatch.setattr(run, "lbfgs_many", watched)
     return record
 
 
