@@ -21,7 +21,7 @@ from cells import Cell, Cells, add_options, folder_of, mnist
 from timing import table
 from training import accuracy, train
 
-from tinyleak.analytic import infer_labels, separate_inputs
+from tinyleak.analytic import LayerGradient, infer_labels, separate_inputs
 from tinyleak.attacks import Settings, attack_many
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.client import Client, Truth, share, simulate
@@ -113,7 +113,7 @@ def counts(
             client, truth = share(model, params, *data.batch(chosen))
             true_counts = np.bincount(truth.labels, minlength=data.classes)
             for row, images in enumerate(probes.values()):
-                found = infer_labels(model, params, client.gradients, size, probes=images)
+                found = infer_labels(client.last_layer, probes=images)
                 wrong[row, column, trial] = np.abs(found.counts - true_counts).sum() / 2
                 trusted[row, column, trial] = found.trusted
     return {"wrong": wrong, "trusted": trusted, "accuracy": np.array(score)}
@@ -128,7 +128,8 @@ def separated(data: Dataset, widths: tuple[int, ...], size: int, trials: int) ->
         chosen = np.random.default_rng([size, trial]).integers(len(data), size=size)
         client, truth = simulate(model, *data.batch(chosen), seed=trial, init="default")
         pixels = truth.images.reshape(size, -1)
-        for one_input in separate_inputs(client.gradients["0.weight"], client.gradients["0.bias"]):
+        layer = LayerGradient(client.gradients["0.weight"], client.gradients["0.bias"])
+        for one_input in separate_inputs(layer):
             errors.append(float(np.abs(pixels - one_input.x).max(axis=1).min()))
             found[trial] += 1
     return {"found": found, "worst": np.array(max(errors))}

@@ -61,7 +61,7 @@ def measure(case: Case, source: Dataset, clients: int) -> Cell:
         images, labels = random_batch(source, case.batch, seed)
         client, truth = simulate(model, images, labels, seed=seed, init=case.init)
         began = time.process_time()
-        found = recursion(model, client.params, client.gradients, truth.labels)
+        found = recursion(client.last_layer, client.gradients, truth.labels)
         seconds.append(time.process_time() - began)
         errors.append(mse(found[match_batch(found, images)], images))
     return {"errors": np.array(errors), "seconds": np.array(seconds)}

@@ -69,17 +69,17 @@ def objective(z):
 
 
 start = rng.standard_normal(794)
-states = list(lbfgs(objective, start, goal=1e-8, max_iterations=500))
+iterates = list(lbfgs(objective, start, goal=1e-8, max_iterations=500))
 
 # %% [markdown]
 # That is the whole attack. Count the lines of the last two cells, if you like. Now look at what the
 # dummy picture was on the way.
 
 # %% tags=["thumbnail"]
-stages = [0, 20, 40, 60, 80, 100, 140, len(states) - 1]
+stages = [0, 20, 40, 60, 80, 100, 140, len(iterates) - 1]
 figure, axes = plt.subplots(2, 4, figsize=(8, 4.4), layout="constrained")
 for ax, stage in zip(axes.flat, stages, strict=True):
-    ax.imshow(states[stage].x[:784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
+    ax.imshow(iterates[stage].x[:784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
     ax.set_title("noise" if stage == 0 else f"step {stage}")
     ax.axis("off")
 plt.show()
@@ -89,7 +89,7 @@ plt.show()
 # pixel.
 
 # %%
-last = states[-1].x
+last = iterates[-1].x
 error = np.square(last[:784] - truth.ravel()).mean()
 print(f"largest error of a pixel: {np.abs(last[:784] - truth.ravel()).max():.4f}, black 0, white 1")
 print(f"mean squared error: {error:.0e}")
@@ -97,10 +97,10 @@ print("label:", last[784:].argmax(), "and the client's:", label[0])
 assert error < 1e-4 and last[784:].argmax() == label[0]
 
 # %%
-steps = np.arange(len(states))
-distances = [state.value for state in states]
-errors = [np.square(state.x[:784] - truth.ravel()).mean() for state in states]
-beliefs = softmax(Tensor(np.array([state.x[784:] for state in states]))).data
+steps = np.arange(len(iterates))
+distances = [iterate.value for iterate in iterates]
+errors = [np.square(iterate.x[:784] - truth.ravel()).mean() for iterate in iterates]
+beliefs = softmax(Tensor(np.array([iterate.x[784:] for iterate in iterates]))).data
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), layout="constrained")
 left.semilogy(steps, distances, color="#0072B2")
@@ -143,7 +143,7 @@ assert label_settles < picture_settles
 # %%
 named = dict(zip(arrays, [g.data for g in shared], strict=True))
 matching = Matching(model, arrays, named, batch=1, scale=np.ones(()))
-for z in (start, states[50].x):
+for z in (start, iterates[50].x):
     value, slope = objective(z)
     own_value, own_slope = matching.value_and_gradient(Tensor(z))
     assert np.allclose(value, own_value.data, rtol=1e-10)
@@ -179,15 +179,15 @@ assert np.abs(wrong[-1].x[:784]).max() > 10
 assert wrong[-1].value > max(1, 0.8 * wrong[-50].value)
 
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.7), width_ratios=[1, 1, 2.2], layout="constrained")
-for ax, state, title in (
-    (axes[0], states[-1], "right weights"),
+for ax, iterate, title in (
+    (axes[0], iterates[-1], "right weights"),
     (axes[1], wrong[-1], "swapped axes"),
 ):
-    ax.imshow(state.x[:784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
+    ax.imshow(iterate.x[:784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
     ax.set_title(title)
     ax.axis("off")
 axes[2].semilogy(distances, color="#0072B2", label="right weights")
-axes[2].semilogy([state.value for state in wrong], color="#D55E00", label="swapped axes")
+axes[2].semilogy([iterate.value for iterate in wrong], color="#D55E00", label="swapped axes")
 axes[2].set(xlabel="step", ylabel="distance")
 axes[2].legend(frameon=False)
 axes[2].spines[["top", "right"]].set_visible(False)
@@ -263,10 +263,11 @@ assert min(halved, miscounted) > 1
 # ```python
 # def chain(x):
 #     wall = x[1:] - x[:-1] ** 2
+#     height = ((1 - x[:-1]) ** 2 + 100 * wall**2).sum()
 #     slope = np.zeros_like(x)
 #     slope[:-1] += -2 * (1 - x[:-1]) - 400 * x[:-1] * wall
 #     slope[1:] += 200 * wall
-#     return ((1 - x[:-1]) ** 2 + 100 * wall**2).sum(), slope
+#     return height, slope
 #
 #
 # start = np.tile([-1.2, 1.0], 25)

@@ -250,20 +250,22 @@ def distance_of(client, loss_scale, divide_by_norm=False):
     return objective
 
 
+START = starting_point(model, 1, seed=0)[0]
+
+
 def minimise(objective, tolerance):
     """Stop when no entry of the gradient is larger than the tolerance: an absolute one."""
-    for state in lbfgs(objective, noise, max_iterations=200, goal=1e-12):
-        if state.gradient_norm < tolerance:
+    for iterate in lbfgs(objective, START, max_iterations=200, goal=1e-12):
+        if iterate.gradient_norm < tolerance:
             break
-    return state, np.square(state.x[:196] - truth.images.ravel()).mean()
+    return iterate, np.square(iterate.x[:196] - truth.images.ravel()).mean()
 
 
-noise = starting_point(model, 1, seed=0)[0]
 client, truth = everyone[0]
 for scale in (1.0, 1e-3):
-    state, error = minimise(distance_of(client, scale), tolerance=1e-5)
-    print(f"loss × {scale:g}: stopped after {state.iterations} iterations, error {error:.0e}")
-assert state.iterations < 20 and error > 0.1
+    iterate, error = minimise(distance_of(client, scale), tolerance=1e-5)
+    print(f"loss × {scale:g}: stopped after {iterate.iterations} iterations, error {error:.0e}")
+assert iterate.iterations < 20 and error > 0.1
 
 # %% [markdown]
 # The symptom is an attack that says "converged" at once, with a picture of noise.
@@ -277,12 +279,12 @@ assert state.iterations < 20 and error > 0.1
 # %%
 for scale in (1.0, 1e-3):
     objective = distance_of(client, scale, divide_by_norm=True)
-    state, error = minimise(objective, tolerance=1e-9)
-    print(f"loss × {scale:g}: stopped after {state.iterations} iterations, error {error:.0e}")
+    iterate, error = minimise(objective, tolerance=1e-9)
+    print(f"loss × {scale:g}: stopped after {iterate.iterations} iterations, error {error:.0e}")
     assert error < 1e-3
 
 own = attack(client, settings=Settings(0))
-value, _ = distance_of(client, 1.0, divide_by_norm=True)(noise)
+value, _ = distance_of(client, 1.0, divide_by_norm=True)(START)
 assert np.isclose(value, own.distances[0], rtol=1e-10)
 
 # %% [markdown]

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import MLP, LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share, softmax
-from tinyleak.analytic import first_layer_input, separate_inputs
+from tinyleak.analytic import LayerGradient, first_layer_input, separate_inputs
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -252,7 +252,7 @@ print("gradient of the weight", by_weight.shape, "and of the bias", by_bias.shap
 best = np.argmax(np.abs(by_bias))  # the largest divisor loses the fewest digits
 divided = by_weight[best] / by_bias[best]
 assert np.allclose(divided, truth.images.ravel(), atol=1e-12)
-assert np.allclose(divided, first_layer_input(by_weight, by_bias), atol=1e-12)
+assert np.allclose(divided, first_layer_input(LayerGradient(by_weight, by_bias)), atol=1e-12)
 
 # %% [markdown]
 # And a batch? Then $∂L/∂W_o$ is a sum over the images, and the ratio is a *weighted mean* of them.
@@ -264,8 +264,9 @@ assert np.allclose(divided, first_layer_input(by_weight, by_bias), atol=1e-12)
 relu = MLP(activation="relu")
 four, truth = client(relu, 0, [3, 7, 14, 21], scheme="default")
 by_weight, by_bias = four.gradients["0.weight"], four.gradients["0.bias"]
-mixture = first_layer_input(by_weight, by_bias)
-alone = [isolated.x for isolated in separate_inputs(by_weight, by_bias)]
+first = LayerGradient(by_weight, by_bias)
+mixture = first_layer_input(first)
+alone = [isolated.x for isolated in separate_inputs(first)]
 assert len(alone) == 4
 for image in truth.images:
     assert min(np.abs(x - image.ravel()).max() for x in alone) < 1e-10
