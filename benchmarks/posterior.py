@@ -116,8 +116,7 @@ def attacked(
 def first(client: Client, labels: np.ndarray, variance: float) -> list[np.ndarray]:
     """Return what can be read off the gradient layer by layer, if anything."""
     try:
-        found = recursion(client.model, client.params, client.gradients, labels, variance=variance)
-        return [found]
+        return [recursion(client.last_layer, client.gradients, labels, variance=variance)]
     except (ValueError, np.linalg.LinAlgError):
         return []
 
