@@ -316,12 +316,12 @@ for one, value, slope in zip(clients, values, slopes, strict=True):
 # ## And on a GPU
 #
 # A GPU computes quickly, but each launch costs microseconds. Each call sends it one small piece of
-# work, a **kernel** (not that of lesson 5). The processor has to prepare and send every one of them, and
-# our pieces are tiny. But the list of calls never changes. So CUDA, through which one uses these
-# GPUs, can record it: a **CUDA graph** holds all the calls with all their places, and is sent as
-# one. It is the idea of this lesson once more, one floor down. Since every value has its place
-# already, there is nothing left to do but to let CUDA listen while the program is played once. In
-# tinyleak that is `capture(program)`.
+# work, a **kernel** (not that of lesson 5). The processor has to prepare and send every one of
+# them, and our pieces are tiny. But the list of calls never changes. So CUDA, through which one
+# uses these GPUs, can record it: a **CUDA graph** holds all the calls with all their places, and is
+# sent as one. It is the idea of this lesson once more, one floor down. Since every value has its
+# place already, there is nothing left to do but to let CUDA listen while the program is played
+# once. In tinyleak that is `capture(program)`.
 #
 # Let us count what the processor sends for one evaluation. (A step that only looks at an array in
 # another way, as a reshape does, sends nothing.)
