@@ -22,8 +22,9 @@ from tinyleak.program.products import (
     scale_one_column,
 )
 
-UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "relu", "power")
-BINARY = ("add", "subtract", "multiply", "divide", "greater")
+UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "power")
+ARITHMETIC = ("add", "subtract", "multiply", "divide")
+BINARY = (*ARITHMETIC, "maximum", "greater", "greater_equal", "equal", "not_equal")
 
 
 def _fold_constants(graph: Graph, node: Node) -> Node | None:
@@ -97,7 +98,17 @@ def _join_factors(graph: Graph, node: Node) -> Node | None:
     if x is None or first is None or factor is None or x.shape != node.shape:
         return None
     joined = graph.add("multiply", [first, factor], first.array)
+    if not _is_normal_product(joined.array, first.array, factor.array):
+        return None
     return graph.add("multiply", [x, joined], node.array)
+
+
+def _is_normal_product(product: Array, first: Array, second: Array) -> bool:
+    """Whether a product of constants has neither overflowed nor lost digits near 0."""
+    xp = array_module(product)
+    size = xp.abs(product)
+    whole = (size >= xp.finfo(product.dtype).tiny) & xp.isfinite(product)
+    return bool((whole | (first == 0) | (second == 0)).all())
 
 
 def _with_constant(product: Node) -> tuple[Node | None, Node | None]:
@@ -170,7 +181,7 @@ for _name in UNARY:
     if _name != "negate":
         REWRITES[_name] = [move_later]
 for _name in BINARY:
-    first = [_drop_neutral_element, _join_signs] if _name != "greater" else []
+    first = [_drop_neutral_element, _join_signs] if _name in ARITHMETIC else []
     last = [_leave_broadcasting_to_the_operation, move_later, multiply_in_order]
     REWRITES[_name] = [*first, *REWRITES.get(_name, []), *last]
 
