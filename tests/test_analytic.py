@@ -108,13 +108,13 @@ def test_an_image_of_a_batch_is_separated_exactly_if_two_rows_are_its_own(count:
 
 
 def test_batches_are_separated_at_all():
-    client, truth = simulated(4, MLP(activation="relu", widths=(256, 32)))
+    client, _ = simulated(4, MLP(activation="relu", widths=(256, 32)))
     assert len(separate_inputs(first_layer(client))) == 4
 
 
 def test_smooth_activations_mix_a_batch_beyond_separation():
     for activation in ("sigmoid", "tanh", "softplus"):
-        client, truth = simulated(3, MLP(activation=activation))
+        client, _ = simulated(3, MLP(activation=activation))
         assert separate_inputs(first_layer(client)) == []
 
 

@@ -84,7 +84,7 @@ def test_a_network_that_is_certain_gives_the_label_away_or_the_rule_says_that_it
             params = LeNet().init(np.random.default_rng(label))
             for certainty in (10, 30, 60, 300):
                 params["fc.0.bias"][label] = certainty
-                client, truth = share(LeNet(), params, GLYPHS.images[:1], [label], dtype=dtype)
+                client, _ = share(LeNet(), params, GLYPHS.images[:1], [label], dtype=dtype)
                 found = read(client)
                 trusted += found.trusted
                 assert found.labels.tolist() == [label] or not found.trusted
@@ -113,7 +113,7 @@ def test_the_weight_rule_is_wrong_where_features_can_be_negative_and_the_rows_ar
 
 def test_two_classes_without_bias_and_sign_are_not_told_apart_and_it_says_so():
     model = WithoutBias(classes=2, activation="tanh")
-    client, truth = simulate(model, GLYPHS.images[:1], [1])
+    client, _ = simulate(model, GLYPHS.images[:1], [1])
     found = read(client)
     assert not found.trusted
     assert found.warning is not None
@@ -121,13 +121,13 @@ def test_two_classes_without_bias_and_sign_are_not_told_apart_and_it_says_so():
     # With a sign that is known the same two classes are told apart.
     model = WithoutBias(classes=2)
     for label in (0, 1):
-        client, truth = simulate(model, GLYPHS.images[:1], [label])
+        client, _ = simulate(model, GLYPHS.images[:1], [label])
         assert read(client).labels.tolist() == [label]
 
 
 def test_a_gradient_that_is_not_one_images_is_not_trusted():
     model = LeNet()
-    client, truth = clients(model, 1)[0]
+    client, _ = clients(model, 1)[0]
     rng = np.random.default_rng(0)
     noisy = {k: g + rng.normal(0, 0.3, g.shape) for k, g in client.gradients.items()}
     assert not infer_labels(LayerGradient.last(model, client.params, noisy)).trusted
@@ -135,7 +135,7 @@ def test_a_gradient_that_is_not_one_images_is_not_trusted():
     assert not infer_labels(LayerGradient.last(model, client.params, zero)).trusted
     for squash in ("sigmoid", "tanh"):
         bare = WithoutBias(activation=squash)
-        client, truth = clients(bare, 1)[0]
+        client, _ = clients(bare, 1)[0]
         zero = {name: np.zeros_like(g) for name, g in client.gradients.items()}
         assert not infer_labels(LayerGradient.last(bare, client.params, zero)).trusted
 
@@ -221,7 +221,7 @@ def test_without_a_bias_and_with_many_classes_counts_are_found_as_well():
         images = GLYPHS.images[:8]
         params = init.draw(model.shapes, np.random.default_rng(0), "default")
         labels = [3, 3, 3, 0, 9, 9, 1, 7]
-        client, truth = share(model, params, images, labels)
+        client, _ = share(model, params, images, labels)
         assert read(client).labels.tolist() == sorted(labels)
 
 
@@ -251,7 +251,7 @@ def test_the_attack_uses_inferred_labels_as_known_ones():
 
 
 def test_another_word_than_infer_is_refused():
-    client, truth = clients(LeNet(), 1)[0]
+    client, _ = clients(LeNet(), 1)[0]
     with pytest.raises(
         ValueError, match=r"labels 'guess' were given; give N whole numbers, .infer. or"
     ):
@@ -259,7 +259,7 @@ def test_another_word_than_infer_is_refused():
 
 
 def test_a_batch_below_one_and_probes_of_another_shape_are_refused():
-    client, truth = clients(LeNet(), 1)[0]
+    client, _ = clients(LeNet(), 1)[0]
     with pytest.raises(ValueError, match="a batch of 0; give 1 or more"):
         LayerGradient.last(LeNet(), client.params, client.gradients, 0)
     layer = LayerGradient.last(LeNet(), client.params, client.gradients, 2)
@@ -269,7 +269,7 @@ def test_a_batch_below_one_and_probes_of_another_shape_are_refused():
 
 
 def test_gradients_that_do_not_fit_are_refused():
-    client, truth = clients(LeNet(), 1)[0]
+    client, _ = clients(LeNet(), 1)[0]
     with pytest.raises(ValueError, match="the gradients do not fit"):
         LayerGradient.last(LeNet(), client.params, {})
     with pytest.raises(ValueError, match="the weights do not fit"):

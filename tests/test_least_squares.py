@@ -47,7 +47,7 @@ def error(images: np.ndarray, truth: Truth) -> float:
 def test_the_residual_is_the_distance_and_its_jacobian_the_derivative(
     weighted: bool, rng: np.random.Generator
 ) -> None:
-    client, truth = simulated([0, 2, 2])
+    client, _ = simulated([0, 2, 2])
     precision = {name: rng.random(shape) for name, shape in SMALL.shapes.items()}
     matching = matching_of(client, precision=precision if weighted else None)
     # The second image's label is fixed, the others' are unknowns.
@@ -115,7 +115,7 @@ def test_it_finishes_what_lbfgs_began() -> None:
 
 
 def test_what_lbfgs_has_finished_is_left_alone() -> None:
-    client, truth = simulated([2])
+    client, _ = simulated([2])
     settings = Settings(goal=1e-6)
     one, other = (
         attack(client, settings=settings, method=method)
@@ -137,7 +137,7 @@ def test_many_clients_are_attacked_as_each_would_be_alone() -> None:
 
 
 def test_restarts_end_with_the_first_that_converges() -> None:
-    client, truth = simulated([1])
+    client, _ = simulated([1])
     runs = [
         attack(
             client,
@@ -163,7 +163,7 @@ def test_what_pruning_removed_is_not_matched() -> None:
 
 
 def test_fewer_iterations_are_an_end_too() -> None:
-    client, truth = simulated([0, 1])
+    client, _ = simulated([0, 1])
     found = attack(
         client,
         settings=Settings(iterations=4),
@@ -173,14 +173,14 @@ def test_fewer_iterations_are_an_end_too() -> None:
 
 
 def test_a_gradient_that_is_no_sum_of_squares_is_refused() -> None:
-    client, truth = simulated([0])
+    client, _ = simulated([0])
     for changes in ({"direction": True}, {"smoothness": 1.0}):
         with pytest.raises(ValueError, match="minimises the distance between two gradients alone"):
             attack(client, method="levenberg-marquardt", settings=Settings(**changes))
 
 
 def test_an_unknown_method_is_refused_and_so_is_a_gpu() -> None:
-    client, truth = simulated([0])
+    client, _ = simulated([0])
     with pytest.raises(ValueError, match=r"method 'newton' is unknown; choose one of lbfgs, leven"):
         attack(client, method="newton")
     with pytest.raises(ValueError, match="levenberg-marquardt runs on the cpu alone, not on 'cud"):
