@@ -1,0 +1,287 @@
+"""The gradient of one linear layer, Σᵢ δᵢ xᵢᵀ, and what follows from its being such a sum.
+
+A linear layer maps each input xᵢ of a batch to W xᵢ + b. With δᵢ = ∂L/∂(W xᵢ + b), its gradient is
+
+    ∂L/∂W = Σᵢ δᵢ xᵢᵀ, (O, F),   and   ∂L/∂b = Σᵢ δᵢ, (O,);   side by side   G = Σᵢ δᵢ (xᵢ, 1)ᵀ.
+
+So the rank of G is at most N, the number of inputs; its rows are mixtures of the inputs, and its
+columns are mixtures of the δᵢ. While N is smaller than both dimensions, G's row space is spanned by
+the inputs and by nothing else (DAGER: Petrov et al., NeurIPS 2024), so a vector is told to be an
+input or not by its distance from that space. Labels, the loss's factor, the activation, the inputs
+themselves: all that this room reads off a gradient is a question to a `LayerGradient`.
+
+Lessons: lessons/10_labels.py, lessons/13_text.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tinyleak.analytic.probes import logits_of, smooth_noise
+from tinyleak.analytic.subspace import Subspace
+from tinyleak.backend import Array, to_numpy
+from tinyleak.nn.model import Model, require_fit
+
+ROUNDING = 10.0
+"""Beside the rank of an exact product, rounding leaves singular values whose root sum of squares is
+about so many roundings of the largest: measured at 1 for 10 x 769 numbers, at 20 for 768 x 768."""
+
+EDGE = 1.5
+"""How far a singular value stands out from noise, at least. Noise of standard deviation s alone
+gives an (m, n) matrix singular values of up to about s (√m + √n) (Davidson and Szarek 2001); half
+as much again allows for an s that is itself an estimate."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerGradient:
+    """The gradient of one linear layer, in float64 on the host; decomposed once, when first asked.
+
+    Attributes:
+        weight_gradient: (O, F), ∂L/∂W.
+        bias_gradient: (O,), ∂L/∂b; None if the layer has no bias, or it is not used.
+        records: N, how many inputs (images, or tokens) it adds up; None if that is not known.
+
+    Raises:
+        ValueError: shapes that do not belong together, or fewer than 1 record.
+    """
+
+    weight_gradient: Array
+    bias_gradient: Array | None = None
+    records: int | None = None
+
+    def __post_init__(self) -> None:
+        weight, bias = self.weight_gradient, self.bias_gradient
+        if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
+            raise ValueError(
+                f"gradients of shapes {weight.shape} and {None if bias is None else bias.shape} "
+                "were given; a linear layer's are (O, F) for the weight and (O,) for the bias"
+            )
+        if self.records is not None and self.records < 1:
+            raise ValueError(f"a gradient was given for a batch of {self.records}; give 1 or more")
+        object.__setattr__(self, "weight_gradient", _float64(weight))
+        object.__setattr__(self, "bias_gradient", None if bias is None else _float64(bias))
+
+    def __repr__(self) -> str:
+        outputs, inputs = self.weight_gradient.shape
+        bias = "no bias" if self.bias_gradient is None else "bias"
+        return f"{type(self).__name__}({outputs} x {inputs}, {bias}, records={self.records})"
+
+    @staticmethod
+    def last(
+        model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array], batch: int = 1
+    ) -> LastLayerGradient:
+        """Return the gradient of a network's last layer.
+
+        Args:
+            model: the network; its last layer is linear, (K, F), with or without a bias.
+            params: its weights, by name.
+            gradients: the gradient of the mean cross-entropy over the batch, by name.
+            batch: N, how many images it was computed from.
+
+        Raises:
+            ValueError: params or gradients do not fit the model; its last layer is not linear; a
+                batch below 1.
+        """
+        require_fit(model, params, "weights")
+        require_fit(model, gradients, "gradients")
+        name, bias = last_layer_names(model)
+        return LastLayerGradient(
+            gradients[name],
+            None if bias is None else gradients[bias],
+            batch,
+            model=model,
+            params=params,
+            weight=_float64(params[name]),
+            bias=None if bias is None else _float64(params[bias]),
+        )
+
+    @staticmethod
+    def stacked(gradients: Sequence[Array], records: int) -> LayerGradient:
+        """Return several layers that have the same inputs as one: their rows below each other.
+
+        Each is divided by its own length, since its rounding is in proportion to that; its noise
+        is then in the same units.
+
+        Args:
+            gradients: (O, F) each, of the layers' weights.
+            records: how many inputs there are.
+
+        Raises:
+            ValueError: all gradients are zero.
+        """
+        arrays = [_float64(gradient) for gradient in gradients]
+        lengths = [float(np.linalg.norm(array)) for array in arrays]
+        if max(lengths) == 0.0:
+            raise ValueError(
+                "the first layer's gradient is zero, so it has no row space; a defence may have "
+                "pruned it away"
+            )
+        scaled = [array / n for array, n in zip(arrays, lengths, strict=True) if n > 0]
+        return LayerGradient(np.concatenate(scaled), None, records)
+
+    @cached_property
+    def matrix(self) -> Array:
+        """G: the gradient by the weight, and by the bias as its last column if there is one."""
+        if self.bias_gradient is None:
+            return self.weight_gradient
+        return np.column_stack([self.weight_gradient, self.bias_gradient])
+
+    @cached_property
+    def decomposition(self) -> tuple[Array, Array, Array]:
+        """The singular value decomposition of G: its columns U, values and rows V, descending."""
+        u, sizes, v = np.linalg.svd(self.matrix, full_matrices=False)
+        return u, sizes, v
+
+    @property
+    def sizes(self) -> Array:
+        """The singular values of G, descending."""
+        return self.decomposition[1]
+
+    @cached_property
+    def noise(self) -> float | None:
+        """The variance of what is wrong with each entry: rounding, and what a defence has added.
+
+        It is measured where there would be zeros without it. N inputs give G the rank N, so its
+        further singular values are noise and nothing else; and as there may be fewer different
+        inputs than inputs, so are those before them that do not stand out from it.
+
+        The rows of a network's last layer add up to zero, since the softmax cross-entropy does not
+        change if all logits rise together; there (`LastLayerGradient`), what they add up to is the
+        sum of K entries' noise.
+
+        None where it cannot be told: N is not known, or as large as a dimension of G.
+        """
+        rows, columns = self.matrix.shape
+        if self.records is None or self.records >= min(rows, columns):
+            return None
+        kept, before = self.records, columns
+        while kept < before:
+            free = (rows - kept) * (columns - kept)
+            noise = float(np.square(self.sizes[kept:]).sum() / free)
+            kept, before = self.standing_out(noise, kept), kept
+        return noise
+
+    @property
+    def rounding(self) -> float:
+        """The variance that rounding in the decomposition alone amounts to, for each entry."""
+        deviation = ROUNDING * float(np.finfo(float).eps) * float(self.sizes[0])
+        return deviation**2 / self.matrix.size
+
+    def standing_out(self, noise: float, most: int | None = None) -> int:
+        """Return how many singular values stand out from noise of a variance, of the `most` first.
+
+        Rounding in the decomposition is the least that is taken for noise.
+        """
+        rows, columns = self.matrix.shape
+        deviation = np.sqrt(max(noise, self.rounding))
+        edge = EDGE * deviation * (np.sqrt(rows) + np.sqrt(columns))
+        return int(np.sum(self.sizes[:most] > edge))
+
+    @cached_property
+    def rank(self) -> int:
+        """How many records stand out from noise and rounding."""
+        return self.standing_out(self.noise or 0.0, self.records)
+
+    @cached_property
+    def row_space(self) -> Subspace:
+        """What the inputs span: of (xᵢ, 1) if there is a bias, else of xᵢ.
+
+        Raises:
+            ValueError: as many records as an input has numbers, or more, or an unknown number.
+        """
+        return self._space(self.decomposition[2])
+
+    @cached_property
+    def column_space(self) -> Subspace:
+        """What the δᵢ span.
+
+        Raises:
+            ValueError: as many records as the layer has outputs, or more, or an unknown number.
+        """
+        return self._space(self.decomposition[0].T)
+
+    def _space(self, directions: Array) -> Subspace:
+        width = directions.shape[1]
+        if self.records is None or self.records >= width:
+            raise ValueError(
+                f"{self.records} inputs were said to make a layer's gradient, and they span all "
+                f"{width} numbers of a vector unless there are fewer; give a smaller batch, or "
+                "shorter sentences, or a wider layer"
+            )
+        noise = max(self.noise or 0.0, self.rounding)
+        return Subspace(directions[: self.rank], self.sizes[: self.rank], noise)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class LastLayerGradient(LayerGradient):
+    """The gradient of a network's last layer, whose inputs are called features.
+
+    Of the softmax cross-entropy δᵢ = (pᵢ − yᵢ) / N, with the probabilities pᵢ that the network
+    gives image i, and its label yᵢ as a row of zeros with a one.
+
+    Attributes:
+        model: the network.
+        params: its weights, by name.
+        weight: (K, F), the last layer's own.
+        bias: (K,), or None.
+    """
+
+    model: Model
+    params: Mapping[str, Array]
+    weight: Array
+    bias: Array | None
+
+    @property
+    def batch(self) -> int:
+        """N, how many images the client had: `records`, which a last layer's gradient knows."""
+        assert self.records is not None, "LayerGradient.last sets it"
+        return self.records
+
+    @cached_property
+    def noise(self) -> float | None:
+        """The variance of what is wrong with each entry: of K of them, what the rows add up to.
+
+        None of a single class. It says nothing of noise that only other layers have.
+        """
+        if self.model.classes < 2:
+            return None
+        return float(np.mean(self.matrix.sum(axis=0) ** 2)) / self.model.classes
+
+    @cached_property
+    def probe_logits(self) -> Array:
+        """What the network says of smooth noise in place of the client's images: (M, K)."""
+        return logits_of(self.model, self.params, smooth_noise(self.model.image_shape))
+
+
+def last_layer_names(model: Model) -> tuple[str, str | None]:
+    """Return the names of the last layer's weight (K, F) and bias (K,), or None for the bias.
+
+    Raises:
+        ValueError: the model does not end in a linear layer of that shape.
+    """
+    names = list(model.shapes)
+    bias = names.pop() if model.shapes[names[-1]] == (model.classes,) else None
+    shape = model.shapes[names[-1]] if names else ()
+    if len(shape) != 2 or shape[0] != model.classes:
+        raise ValueError(
+            f"labels can be inferred where the last layer is linear, with a weight "
+            f"({model.classes}, F); the last of {model} is {shape}: give the labels instead"
+        )
+    return names[-1], bias
+
+
+def ends_linear(model: Model) -> bool:
+    """Return whether a network's last layer is linear, as `LayerGradient.last` needs it."""
+    try:
+        last_layer_names(model)
+    except ValueError:
+        return False
+    return True
+
+
+def _float64(array: Array) -> Array:
+    return np.array(to_numpy(array), dtype=float)

@@ -1,0 +1,50 @@
+"""Probes: images that stand in for a client's, to see what its network says of images at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tinyleak.backend import Array, to_numpy
+from tinyleak.nn.model import Model
+from tinyleak.tensor import Tensor
+
+PROBES = 512
+"""How many are drawn: a mean over them is then known to 1/√512, 4 % of how far they differ."""
+
+AT_ONCE = 64
+"""How many images are shown to the network at once, so that its activations fit into memory."""
+
+
+def smooth_noise(image_shape: tuple[int, int, int]) -> Array:
+    """Draw smooth noise, cut off so that much of it is black as images are: (M, C, H, W)."""
+    rng = np.random.default_rng(0)
+    channels, height, width = image_shape
+    frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
+    noise = rng.standard_normal((PROBES, channels, height, width))
+    radius = rng.uniform(1, 4, (PROBES, 1, 1, 1))  # of the blur, in pixels
+    blurred = np.fft.irfft2(
+        np.fft.rfft2(noise) * np.exp(-2 * (np.pi * radius * frequency) ** 2), s=(height, width)
+    )
+    spread = blurred.std(axis=(1, 2, 3), keepdims=True)
+    return np.clip(blurred / spread - rng.uniform(-0.5, 2, (PROBES, 1, 1, 1)), 0, 1)
+
+
+def logits_of(model: Model, params: Mapping[str, Array], images: Array) -> Array:
+    """Return what the network says of images (M, C, H, W): (M, K), in float64.
+
+    Raises:
+        ValueError: the images do not fit the model, or there are none.
+    """
+    if images.ndim != 4 or images.shape[1:] != model.image_shape or len(images) == 0:
+        raise ValueError(
+            f"probes of shape {images.shape} were given; {model} needs (M, *{model.image_shape})"
+        )
+    weights = {name: Tensor(to_numpy(params[name]).astype(float)) for name in model.shapes}
+    return np.concatenate(
+        [
+            model(weights, Tensor(np.asarray(images[start : start + AT_ONCE], dtype=float))).data
+            for start in range(0, len(images), AT_ONCE)
+        ]
+    )
