@@ -43,7 +43,7 @@ STUDENT_PATH = [
 ]
 BESIDE = [
     *("check", "transforms", "program", "nn.activations", "nn.models", "nn.normalisation"),
-    *("nn.pooling", "nn.training", "attacks.recursion", "attacks.least_squares"),
+    *("nn.pooling", "nn.stochastic", "nn.training", "attacks.recursion", "attacks.least_squares"),
     *("defenses", "metrics", "data", "analytic", "client", "text", "report", "audit", "sweep"),
     "cli",
 ]
