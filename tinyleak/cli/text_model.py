@@ -92,7 +92,7 @@ def build_network(args: argparse.Namespace, tokenizer: Tokenizer) -> Network:
     if not args.train:
         return network
     sentences = [tokenizer.encode(sentence) for sentence in tokenizer.sentences]
-    params, _ = train(
+    trained = train(
         network.model,
         network.params,
         sentences,
@@ -100,7 +100,7 @@ def build_network(args: argparse.Namespace, tokenizer: Tokenizer) -> Network:
         steps=args.train,
         seed=args.seed,
     )
-    return Network(network.model, params, f"{network.origin}, trained {args.train} steps")
+    return Network(network.model, trained.params, f"{network.origin}, trained {args.train} steps")
 
 
 def _from_checkpoint(args: argparse.Namespace, tokenizer: Tokenizer) -> Network:
