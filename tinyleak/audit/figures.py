@@ -12,15 +12,15 @@ from tinyleak.audit.forecasting import Audit, Forecast
 from tinyleak.audit.preview import best_guesses
 from tinyleak.audit.spectrum import forecasts
 from tinyleak.client.simulated import RECOVERED_MSE
-from tinyleak.report.figures import (
+from tinyleak.report.canvas import (
     DISTANCE_COLOUR,
     MSE_COLOUR,
     PNG_METADATA,
     QUIET_COLOUR,
     drawing,
+    number,
     show_image,
 )
-from tinyleak.report.frames import number
 
 POINTS = 121
 """Strengths of noise at which a curve is drawn."""

@@ -11,7 +11,7 @@ from tinyleak.audit.forecasting import Audit, Forecast
 from tinyleak.audit.text import TEXT_SCOPE, TextAudit, text_lines
 from tinyleak.audit.words import SCOPE, headline, lines, meaning, rows
 from tinyleak.data.files import PathLike, write_atomically
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 TITLE = "What leaks from this gradient"
 

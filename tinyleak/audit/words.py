@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinyleak.audit.forecasting import HIDDEN, Audit, Forecast
 from tinyleak.audit.structure import Saturation
 from tinyleak.client.simulated import RECOVERED_MSE
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 SCOPE = (
     (
