@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from peers import jax_objective, torch_objective
-from tinyleak.attacks.evaluate import Evaluator
 
 from tinyleak.attacks import starting_point
+from tinyleak.attacks.evaluate import Evaluator
 from tinyleak.backend import device_module, to_device
 from tinyleak.client.simulated import simulate
 from tinyleak.data import load_glyphs

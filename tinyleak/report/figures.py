@@ -53,8 +53,8 @@ def emergence(
     Args:
         snapshots: moments of an attack, the start first, with images (N, C, H, W); some that show
             the emergence are chosen.
-        truth: (N, C, H, W), the client's images, in the same order.
-        labels: (N,), found; written under the last reconstruction.
+        truth: (N, C, H, W), the client's images.
+        labels: (N,), found, in the snapshots' order; written under the last reconstruction.
         labels_true: (N,), the client's; written under the truth.
         count: reconstructions shown.
 
@@ -65,18 +65,19 @@ def emergence(
         ValueError: no snapshot; images that cannot be drawn; a truth or labels that do not fit
             them.
     """
-    shown = choose(prepare(snapshots, truth), count)
-    columns = []
-    if truth is not None:
-        columns.append(_cells(truth, "truth", None, labels_true))
-    for one in shown:
-        told = labels if one is shown[-1] else None
-        columns.append(_cells(one.images, f"iteration {one.iteration}", one.mse, told))
-    rows = [[column[row] for column in columns] for row in range(len(columns[0]))]
-    return _draw(
-        [rows[0], *([cell._replace(title="") for cell in row] for row in rows[1:])],
-        len(shown[0].images),
-    )
+    moments, order = prepare(snapshots, truth)
+    _require_labels(len(order), labels, labels_true)
+    shown = choose(moments, count)
+    columns = [] if truth is None else [_cells("truth", truth, labels=labels_true)]
+    for one in shown[:-1]:
+        columns.append(_cells(f"iteration {one.iteration}", one.images, one.mse))
+    last = shown[-1]
+    told = None if labels is None else [labels[index] for index in order]
+    columns.append(_cells(f"iteration {last.iteration}", last.images, last.mse, told))
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    for row in rows[1:]:
+        row[:] = [cell._replace(title="") for cell in row]
+    return _draw(rows, len(order))
 
 
 def side_by_side(
@@ -102,24 +103,26 @@ def side_by_side(
     Raises:
         ValueError: images that cannot be drawn; a truth or labels that do not fit them.
     """
-    require_images(images.shape)
-    if truth is not None and truth.shape != images.shape:
-        raise ValueError(
-            f"the truth has shape {truth.shape} and the images {images.shape}; give both one shape"
-        )
+    require_images(images.shape, truth)
+    _require_labels(len(images), labels, labels_true)
     low, high = pixel_range(images, truth)
-    rows = [_cells((images - low) / (high - low), "found", mse, labels)]
-    if truth is not None:
-        rows.insert(0, _cells(truth, "truth", None, labels_true))
+    rows = [] if truth is None else [_cells("truth", truth, labels=labels_true)]
+    rows.append(_cells("found", (images - low) / (high - low), mse, labels))
     if len(images) == 1:
         rows = [[cell for row in rows for cell in row]]
     return _draw(rows, len(images))
 
 
-def _cells(images: Array, title: str, mse: Array | None, labels: Labels) -> list[Cell]:
+def _require_labels(images: int, *given: Labels) -> None:
+    for labels in given:
+        if labels is not None and len(labels) != images:
+            raise ValueError(f"{len(labels)} labels were given for {images} images; give one each")
+
+
+def _cells(
+    title: str, images: Array, mse: Array | None = None, labels: Labels = None
+) -> list[Cell]:
     """Return the first images, each with its error and its label below it, as far as known."""
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{len(labels)} labels were given for {len(images)} images; give one each")
     cells = [Cell(image, title, []) for image in images[:MOST_IMAGES]]
     for index, cell in enumerate(cells):
         if mse is not None:
@@ -160,8 +163,8 @@ def curves(
 
     Args:
         snapshots: moments of an attack, with images (N, C, H, W).
-        truth: (N, C, H, W), the client's images, in the same order; then there is a line for the
-            mean squared error of each.
+        truth: (N, C, H, W), the client's images; then there is a line for the mean squared error
+            of each.
         success_below: the MSE below which an image counts as recovered, marked by a thin line.
 
     Returns:
@@ -170,7 +173,7 @@ def curves(
     Raises:
         ValueError: no snapshot, or shapes that differ.
     """
-    moments = prepare(snapshots, truth)
+    moments, _ = prepare(snapshots, truth)
     iterations = [one.iteration for one in moments]
     lines = [("gradient distance", DISTANCE_COLOUR, np.array([one.distance for one in moments]))]
     if truth is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.metrics import mse
+from tinyleak.metrics import match_batch, mse
 from tinyleak.report.canvas import on_screen
 
 DARKEST, LIGHTEST = -0.25, 1.25
@@ -42,8 +42,13 @@ class Shown(NamedTuple):
     mse: Array | None
 
 
-def prepare(snapshots: Sequence[SnapshotLike], truth: Array | None = None) -> list[Shown]:
-    """Return moments of an attack as they are drawn, in the order of the truth's images.
+def prepare(
+    snapshots: Sequence[SnapshotLike], truth: Array | None = None
+) -> tuple[list[Shown], Array]:
+    """Return moments of an attack as they are drawn, and the order of their images, (N,).
+
+    An attack finds a batch in any order: the images are put in that in which the last fit the
+    truth best.
 
     Raises:
         ValueError: no snapshot; images that are not (N, C, H, W) with C = 1 or 3; shapes that
@@ -52,38 +57,41 @@ def prepare(snapshots: Sequence[SnapshotLike], truth: Array | None = None) -> li
     if not snapshots:
         raise ValueError("there is no snapshot to draw; give at least one")
     shape = snapshots[0].images.shape
-    require_images(shape)
-    if truth is not None and truth.shape != shape:
-        raise ValueError(
-            f"the truth has shape {truth.shape} and the images {shape}; give both one shape"
-        )
+    require_images(shape, truth)
     for one in snapshots:
         if one.images.shape != shape:
             raise ValueError(
                 f"the images of iteration {one.iteration} have shape {one.images.shape}, those of "
                 f"the first snapshot {shape}; give all snapshots one shape"
             )
-    low, high = pixel_range(snapshots[-1].images, truth)
+    found = snapshots[-1].images
+    low, high = pixel_range(found, truth)
+    if truth is None:
+        order = np.arange(len(found))
+        return [
+            Shown(one.iteration, (one.images - low) / (high - low), one.distance, None)
+            for one in snapshots
+        ], order
+    order = match_batch(found, truth)
     return [
-        Shown(
-            one.iteration,
-            (one.images - low) / (high - low),
-            one.distance,
-            None if truth is None else mse(one.images, truth),
-        )
+        Shown(one.iteration, one.images[order], one.distance, mse(one.images[order], truth))
         for one in snapshots
-    ]
+    ], order
 
 
-def require_images(shape: tuple[int, ...]) -> None:
-    """Refuse a shape that is not of images (N, C, H, W) that can be drawn.
+def require_images(shape: tuple[int, ...], truth: Array | None = None) -> None:
+    """Refuse a shape that is not of images that can be drawn, and a truth of another shape.
 
     Raises:
-        ValueError: it is of something else.
+        ValueError: it is not (N, C, H, W) with C = 1 or 3, or the truth does not fit it.
     """
     if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
         raise ValueError(
             f"images of shape {shape} cannot be drawn; give (N, C, H, W) with C = 1 or 3"
+        )
+    if truth is not None and truth.shape != shape:
+        raise ValueError(
+            f"the truth has shape {truth.shape} and the images {shape}; give both one shape"
         )
 
 
