@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from tinyleak.analytic import LayerGradient
 from tinyleak.attacks import Matching, Settings, attack
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.attacks.recursion import recursion
@@ -120,7 +121,8 @@ def attacked(
 def first(model: LeNet | MLP, victim: Victim, variance: float) -> list[np.ndarray]:
     """Return what can be read off the gradient layer by layer, if anything."""
     try:
-        return [recursion(model, victim.params, victim.gradients, victim.labels, variance=variance)]
+        layer = LayerGradient.last(model, victim.params, victim.gradients, len(victim.labels))
+        return [recursion(layer, victim.gradients, victim.labels, variance=variance)]
     except (ValueError, np.linalg.LinAlgError):
         return []
 

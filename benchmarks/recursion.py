@@ -23,6 +23,7 @@ import numpy as np
 from cells import Cell, Cells, folder_of, random_batch
 
 from tinyleak import data
+from tinyleak.analytic import LayerGradient
 from tinyleak.attacks.recursion import recursion
 from tinyleak.client.simulated import RECOVERED_MSE, simulate
 from tinyleak.data import Dataset
@@ -61,7 +62,8 @@ def measure(case: Case, source: Dataset, clients: int) -> Cell:
         images, labels = random_batch(source, case.batch, seed)
         client = simulate(model, images, labels, seed=seed, scheme=case.init)
         began = time.process_time()
-        found = recursion(model, client.params, client.gradients, client.labels)
+        layer = LayerGradient.last(model, client.params, client.gradients, len(client.labels))
+        found = recursion(layer, client.gradients, client.labels)
         seconds.append(time.process_time() - began)
         errors.append(mse(found[match_batch(found, images)], images))
     return {"errors": np.array(errors), "seconds": np.array(seconds)}

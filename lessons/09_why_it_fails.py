@@ -243,29 +243,32 @@ def distance_of(victim, loss_scale, divide_by_norm=False):
     shared = {name: loss_scale * g for name, g in victim.gradients.items()}
     squared_norm = sum(np.square(g).sum() for g in shared.values()) if divide_by_norm else 1.0
 
-    def objective(z, rows):
-        z = Tensor(z[0])
+    def objective(z):
+        z = Tensor(z)
         x, y = ops.reshape(z[:196], (1, 1, 14, 14)), softmax(ops.reshape(z[196:], (1, 10)))
         mine = parameter_gradients(model, params, x, y)
         parts = [ops.sum((loss_scale * mine[n] - shared[n]) ** 2) for n in shared]
         distance = sum(parts) * (1 / squared_norm)
-        return distance.data[None], grad(distance, [z])[0].data[None]
+        return distance.data, grad(distance, [z])[0].data
 
     return objective
 
 
+START = starting_point(model, 1, seed=0)[0]
+
+
 def minimise(objective, tolerance):
     """Stop when no entry of the gradient is larger than the tolerance: an absolute one."""
-    for state in lbfgs(objective, starting_point(model, 1, seed=0), max_iterations=200, goal=1e-12):
-        if state.gradient_norms[0] < tolerance:
+    for iterate in lbfgs(objective, START, max_iterations=200, goal=1e-12):
+        if iterate.gradient_norm < tolerance:
             break
-    return state, np.square(state.x[0, :196] - clients[0].images.ravel()).mean()
+    return iterate, np.square(iterate.x[:196] - clients[0].images.ravel()).mean()
 
 
 for scale in (1.0, 1e-3):
-    state, error = minimise(distance_of(clients[0], scale), tolerance=1e-5)
-    print(f"loss × {scale:g}: stopped after {state.iterations[0]} iterations, error {error:.0e}")
-assert state.iterations[0] < 20 and error > 0.1
+    iterate, error = minimise(distance_of(clients[0], scale), tolerance=1e-5)
+    print(f"loss × {scale:g}: stopped after {iterate.iterations} iterations, error {error:.0e}")
+assert iterate.iterations < 20 and error > 0.1
 
 # %% [markdown]
 # The symptom is an attack that says "converged" at once, with a picture of noise.
@@ -279,13 +282,13 @@ assert state.iterations[0] < 20 and error > 0.1
 # %%
 for scale in (1.0, 1e-3):
     objective = distance_of(clients[0], scale, divide_by_norm=True)
-    state, error = minimise(objective, tolerance=1e-9)
-    print(f"loss × {scale:g}: stopped after {state.iterations[0]} iterations, error {error:.0e}")
+    iterate, error = minimise(objective, tolerance=1e-9)
+    print(f"loss × {scale:g}: stopped after {iterate.iterations} iterations, error {error:.0e}")
     assert error < 1e-3
 
 own = attack(model, clients[0].params, clients[0].gradients, settings=Settings(0))
-value, _ = distance_of(clients[0], 1.0, divide_by_norm=True)(starting_point(model, 1, seed=0), [0])
-assert np.isclose(value[0], own.distances[0], rtol=1e-10)
+value, _ = distance_of(clients[0], 1.0, divide_by_norm=True)(START)
+assert np.isclose(value, own.distances[0], rtol=1e-10)
 
 # %% [markdown]
 # ## The initial weights

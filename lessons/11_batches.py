@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share
-from tinyleak.analytic import infer_labels
+from tinyleak.analytic import LayerGradient, infer_labels
 from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn.model import parameter_gradients
@@ -57,7 +57,7 @@ assert np.array_equal(truth[order][match_batch(truth[order], truth)], truth)
 # that pictures can be laid side by side.)
 
 # %%
-inferred = infer_labels(model, client.params, client.gradients, 4)
+inferred = infer_labels(LayerGradient.last(model, client.params, client.gradients, 4))
 print("labels:", *inferred.labels)
 assert sorted(inferred.labels) == sorted(labels)
 
@@ -286,7 +286,7 @@ assert distances32[-1] < floor @ floor < 1e-12
 # The real things are
 # [`tinyleak/attacks/least_squares/solver.py`](../tinyleak/attacks/least_squares/solver.py),
 # [`tinyleak/attacks/least_squares/jacobian.py`](../tinyleak/attacks/least_squares/jacobian.py) and
-# [`tinyleak/optim/levenberg_marquardt.py`](../tinyleak/optim/levenberg_marquardt.py).
+# [`tinyleak/optim/gauss_newton.py`](../tinyleak/optim/gauss_newton.py).
 #
 # ## Exercise
 #

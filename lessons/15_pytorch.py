@@ -69,7 +69,7 @@ if torch:
 # | ... with a memory of its own | `grad(y, xs)` | the same, with `create_graph=True` | 4 |
 # | a convolution | `nn.conv2d` | `torch.nn.Conv2d` | 5 |
 # | a loss with soft labels | `cross_entropy(z, y)` | `cross_entropy(z, y)` | 6 |
-# | L-BFGS | `for state in lbfgs(f, x)` | `torch.optim.LBFGS([x]).step(f)` | 7 |
+# | L-BFGS | `for iterate in lbfgs(f, x)` | `torch.optim.LBFGS([x]).step(f)` | 7 |
 #
 # Here is the client, and the attacker's distance.
 
@@ -146,14 +146,14 @@ def torch_path(start):
     return np.array(points)
 
 
-def objective(z, rows):
-    value, slope = matching.value_and_gradient(Tensor(z))
-    return value.data, slope.data
+def objective(z):
+    value, slope = matching.value_and_gradient(Tensor(z[np.newaxis]))
+    return value.data[0], slope.data[0]
 
 
 unlimited = {"tolerance_gradient": 0, "tolerance_change": 0, "inner_iterations": STEPS}
-states = lbfgs(objective, start, line_search="none", max_iterations=STEPS, **unlimited)
-ours = np.array([state.x[0] for state in states])
+iterates = lbfgs(objective, start[0], line_search="none", max_iterations=STEPS, **unlimited)
+ours = np.array([iterate.x for iterate in iterates])
 if torch:
     theirs = torch_path(start)
     shaken = torch_path(start + 1e-16 * np.random.default_rng(2).standard_normal(start.shape))

@@ -8,22 +8,17 @@ Lesson: lessons/08_deep_leakage.py
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.result import Progress, Reconstruction, Snapshots
+from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.backend import Array
 from tinyleak.optim.quasi_newton import lbfgs
 from tinyleak.tensor import Tensor
-
-DIVERGED_PIXEL = 20.0
-"""Dummy pixels beyond this size (data has them in [0, 1]) have left what the network can tell."""
 
 
 def attack(
@@ -38,7 +33,7 @@ def attack(
 ) -> Reconstruction:
     """Reconstruct a client's batch from the gradient it shared.
 
-        found = attack(client)                                # a tinyleak.client.Client
+        found = attack(client)                                # a tinyleak.Client
         found = attack(model, params, gradients, batch=2)     # the same, in its parts
 
     Args:
@@ -47,8 +42,8 @@ def attack(
         gradients: with a network: the gradient of the cross-entropy over the batch, by name. A
             constant factor on the loss is read off it where its last layer tells.
         batch: with a network: N, how many images the gradient was computed from.
-        attacker: what the attacker brings, as one `tinyleak.attacks.Attacker`; or its fields as
-            keywords: labels, seed, start, restarts, method, settings, defenses, precision, device.
+        attacker: what the attacker brings, as one `tinyleak.Attacker`; or its fields as keywords:
+            labels, seed, start, restarts, method, settings, defenses, precision, device.
         on_progress: called after each iteration.
 
     Returns:
@@ -59,22 +54,20 @@ def attack(
             out of range; what cannot be combined.
         TypeError: an unknown keyword, or what is no array where one is needed.
     """
-    began = time.perf_counter()
-    # Who the client is, and what the attacker knows, stand beside the path from here to `grad`.
-    from tinyleak.attacks.attacker import meet
+    # Who the client is, what the attacker knows, and what is noted on the way, stand beside the
+    # path that leads from here to `grad`.
+    from tinyleak.attacks.many import run
+    from tinyleak.attacks.problem import meet
+    from tinyleak.attacks.recorder import Recorder
 
     problem = meet(client, params, gradients, batch, attacker, knowledge)
     if not problem.is_plain:  # restarts, a GPU, or least squares
-        from tinyleak.attacks.many import run
-
-        return run([problem], began, on_progress)[0]
-    matching, settings = problem.matching, problem.settings
-    distances: list[float] = []
-    snapshots = Snapshots()
-    here, reason = None, None
+        return run([problem], on_progress)[0]
+    settings, recorder = problem.settings, Recorder(problem, on_progress)
+    here, interrupted = None, None
     try:
         for here in lbfgs(
-            objective(matching, compiled=settings.compiled),
+            objective(problem.matching, compiled=settings.compiled),
             problem.starts[0].astype(settings.dtype),
             line_search=settings.line_search,
             history=settings.history,
@@ -82,20 +75,14 @@ def attack(
             inner_iterations=OUTER_STEP,
             goal=settings.near_enough,
         ):
-            if len(distances) <= here.iterations:
-                distances.append(here.value)
-            snapshots.add(here.iterations, here.x, here.value)
-            reason = here.reason
-            if on_progress is not None:
-                images = partial(images_of, matching, here.x)
-                on_progress(Progress(here.iterations, here.value, images))
+            recorder.note(here.x, here.value, here.iterations)
     except KeyboardInterrupt:
         if here is None:
             raise
-        reason = reason or "interrupted"
+        interrupted = "interrupted"
     assert here is not None, "the start is an iterate"
-    spent = (here.iterations, here.evaluations)
-    return conclude(problem, here.x, distances, snapshots, spent, reason, began)
+    reason = here.reason or interrupted
+    return recorder.conclude(here.x, here.iterations, here.evaluations, reason)
 
 
 def objective(
@@ -122,49 +109,3 @@ def objective(
             return value, gradient
 
     return evaluate
-
-
-def conclude(
-    problem: Any,
-    x: Array,
-    distances: list[float],
-    snapshots: Snapshots,
-    spent: tuple[int, int],
-    reason: str | None,
-    began: float,
-) -> Reconstruction:
-    """Return what was found, from where the search ended: x, (n,), on the host.
-
-    Args:
-        problem: what was minimised, as `meet` returns it.
-        x: the dummies at the end.
-        distances: after each iteration.
-        snapshots: moments on the way.
-        spent: iterations, and evaluations.
-        reason: why it stopped; None if it was still running.
-        began: `time.perf_counter()` at the start.
-    """
-    images = images_of(problem.matching, x)
-    soft_labels = problem.matching.labels(Tensor(x)).numpy()
-    if reason == "stalled" and distances[-1] <= problem.settings.rounded:
-        reason = "converged"
-    if reason != "interrupted" and np.median(np.abs(images)) > DIVERGED_PIXEL:
-        reason = "diverged"
-    return Reconstruction(
-        images=images,
-        labels=np.argmax(soft_labels, axis=-1),
-        soft_labels=soft_labels,
-        distance=distances[-1],
-        distances=distances,
-        snapshots=snapshots.of_shape(images.shape),
-        iterations=spent[0],
-        evaluations=spent[1],
-        seconds=time.perf_counter() - began,
-        reason=reason or "out of iterations",
-    )
-
-
-def images_of(matching: Matching, x: Array) -> Array:
-    """Return the dummy images of x, (n,), as float64: (N, C, H, W)."""
-    shape = (matching.batch, *matching.model.image_shape)
-    return x[: matching.image_size].reshape(shape).astype(float)

@@ -6,12 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from tinyleak.backend import Array, array_module, to_numpy
-
-MAX_SNAPSHOTS = 200
-"""How many snapshots of a run are kept; beyond that every second one is dropped."""
+from tinyleak.backend import Array
 
 
 class Snapshot(NamedTuple):
@@ -93,40 +88,3 @@ class Reconstruction:
         from tinyleak.report import as_png
 
         return as_png(self.plot())
-
-
-class Snapshots:
-    """Keeps moments of a run: evenly spaced ones, `MAX_SNAPSHOTS` at most, and the last.
-
-    They stay on the device until they are asked for: the attack does not wait for them.
-    """
-
-    def __init__(self) -> None:
-        self._kept: list[tuple[int, Array, float]] = []
-        self._every = 1
-
-    def add(self, iteration: int, x: Array, distance: float) -> None:
-        """Take note of the iterate that is nearest now; it is the last moment until the next."""
-        kept = self._kept
-        if kept and (kept[-1][0], kept[-1][2]) == (iteration, distance):
-            return
-        # Another restart may have become the nearest, after fewer iterations.
-        while kept and kept[-1][0] >= iteration:
-            kept.pop()
-        # What was the last stays only if it stands at a whole multiple.
-        if kept and kept[-1][0] % self._every:
-            kept.pop()
-        if len(kept) >= MAX_SNAPSHOTS:
-            self._every *= 2
-            kept[:] = [one for one in kept if one[0] % self._every == 0]
-        # A copy, since a row of many attacks would keep all of them in memory.
-        kept.append((iteration, x.copy(), distance))
-
-    def of_shape(self, shape: tuple[int, ...]) -> list[Snapshot]:
-        """Return the moments, in order, on the host, with images of this shape."""
-        if not self._kept:
-            return []
-        iterations, rows, distances = zip(*self._kept, strict=True)
-        together = to_numpy(array_module(*rows).stack(rows))
-        images = together[:, : int(np.prod(shape))].reshape(-1, *shape).astype(float)
-        return [Snapshot(*one) for one in zip(iterations, images, distances, strict=True)]

@@ -9,10 +9,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from tinyleak.optim.descent import LineSearch
+
 Method: TypeAlias = Literal["lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt"]
 """How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish."""
-
-LineSearch: TypeAlias = Literal["strong-wolfe", "none"]
 
 OUTER_STEP = 20
 """How many iterations an outer step of L-BFGS has without a line search, as in PyTorch."""

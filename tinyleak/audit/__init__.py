@@ -5,7 +5,7 @@ Nothing here attacks. See `audit`; `tinyleak audit` is the same on the command l
 
 from tinyleak.audit.forecasting import Audit, Forecast, audit, pixel_variance
 from tinyleak.audit.page import write_page, write_text_page
-from tinyleak.audit.shared import Shared, noise_variance, read_shared
+from tinyleak.audit.shared import Shared, read_shared
 from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
 from tinyleak.audit.text import TextAudit, audit_text
@@ -27,7 +27,6 @@ __all__ = [
     "find",
     "measure",
     "noise_for",
-    "noise_variance",
     "of_gram",
     "pixel_variance",
     "read_shared",

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyleak.analytic.layer_gradient import LayerGradient, ends_linear
 from tinyleak.attacks.least_squares import Jacobian
-from tinyleak.audit.likeness import alike
+from tinyleak.audit.likeness import rescaled_jacobians
 from tinyleak.audit.shared import Shared, length, read_shared
 from tinyleak.audit.spectrum import Spectrum, forecasts, measure, noise_for
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
@@ -171,16 +172,18 @@ def audit(
     ]
     shared = None
     if gradients is not None:
-        shared = read_shared(model, params, gradients, batch, norm, probes=images)
+        linear = ends_linear(model)
+        layer = LayerGradient.last(model, params, gradients, batch) if linear else None
+        shared = read_shared(gradients, layer, norm, probes=images)
         if shared.labels is not None:
             jacobians = list(
-                alike(
+                rescaled_jacobians(
                     model,
                     params,
                     images,
                     labels,
                     shared.labels,
-                    shared.doubts,
+                    shared.error_norms,
                     shared.signal,
                     examples,
                 )

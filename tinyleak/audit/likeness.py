@@ -1,10 +1,10 @@
-"""Typical batches made like the client's, as far as its gradient tells: in labels, and in doubt.
+"""Jacobians at typical batches, rescaled to what a client's gradient tells of its own images.
 
-How strongly a gradient depends on the image goes with how unsure the network is of it: J is about
-proportional to ‖p − y‖, which in a trained network differs by decades from image to image. The last
-layer's gradient tells it (see `tinyleak.analytic.unmix`). So of typical images those
-of the same labels are taken, and each one's part of J is multiplied with the client's doubt over
-its own; where that cannot be told, all of J with the length of the client's gradient over theirs.
+How strongly a gradient depends on an image is about proportional to how wrong the network is of it:
+J goes with ‖p − y‖, which in a trained network differs by decades from image to image. The last
+layer's gradient tells it (see `tinyleak.analytic.unmix`). So typical images of the same labels are
+taken, and each one's part of J is multiplied by the ratio of the client's ‖p − y‖ to its own; where
+that cannot be told, all of J by the ratio of the gradients' lengths.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.analytic.labels import logits_of
-from tinyleak.analytic.unmix import separate
+from tinyleak.analytic import LastLayerGradient, unmix
+from tinyleak.analytic.probes import logits_of
 from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.backend import Array
 from tinyleak.nn.losses import one_hot, softmax
@@ -24,15 +24,16 @@ from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.tensor import Tensor
 
 MOST_MISFIT = 1e3
-"""What was read off the last layer is not believed if it fits worse, in units of the noise."""
+"""What was unmixed is not believed if its mean square error is larger, in units of the noise: that
+noise is 30 times as large as it was taken to be, or the images are others."""
 
-LEAST_DOUBT = 1e-12
-"""A typical image is not taken to be surer than that: nothing could be scaled up from it."""
+LEAST_ERROR_NORM = 1e-12
+"""A typical image's ‖p − y‖ is not taken to be smaller: its Jacobian could not be scaled up."""
 
 
 @dataclass(frozen=True)
-class Alike(Jacobian):
-    """A Jacobian at typical images, of which each one's part is multiplied with a number.
+class RescaledJacobian(Jacobian):
+    """A Jacobian at typical images, with each image's part multiplied by a number.
 
     Attributes:
         scales: (N,).
@@ -52,36 +53,30 @@ class Alike(Jacobian):
         return Tensor(np.repeat(self.scales, self.size // len(self.scales)))
 
 
-def read_doubts(
-    model: Model,
-    params: Mapping[str, Array],
-    gradients: Mapping[str, Array],
-    labels: Sequence[int],
-    variance: float,
-) -> Array | None:
-    """Return how unsure the network is of each of a client's images, ‖p − y‖: (N,), or None.
+def read_error_norms(layer: LastLayerGradient, labels: Sequence[int]) -> Array | None:
+    """Return how wrong the network is of each of a client's images, ‖p − y‖: (N,), or None.
 
-    None where the last layer does not tell: it is not linear, or has no bias; the batch is too
-    large; or nothing was found that explains its gradient.
+    None where the last layer does not tell: it has no bias; the batch is too large; or nothing was
+    found that explains its gradient.
     """
     try:
-        read = separate(model, params, gradients, labels, variance=variance)
+        found = unmix(layer, labels)
     except ValueError:
         return None
-    return read.doubts if read.misfit < MOST_MISFIT else None
+    return found.error_norms if found.misfit < MOST_MISFIT else None
 
 
-def alike(
+def rescaled_jacobians(
     model: Model,
     params: Mapping[str, Array],
     images: Array,
     labels: Array,
     wanted: list[int],
-    doubts: Array | None,
+    error_norms: Array | None,
     length: float | None,
     examples: int,
-) -> list[Alike]:
-    """Return Jacobians at typical batches of the client's labels and doubts.
+) -> list[RescaledJacobian]:
+    """Return Jacobians at typical batches of the client's labels, rescaled to its error norms.
 
     Args:
         model: the network.
@@ -89,27 +84,27 @@ def alike(
         images: (M, C, H, W), the typical ones.
         labels: (M,).
         wanted: (N,), the client's labels. Where too few typical images have one, others stand in.
-        doubts: (N,), the client's, or None, if they are not known.
-        length: of the client's gradient without its noise, or None, if there is nothing but noise.
+        error_norms: (N,), the client's ‖p − y‖, or None if they are not known.
+        length: of the client's gradient without its noise, or None if there is nothing but noise.
         examples: how many batches, at most.
     """
-    places = {label: np.argsort(labels != label, kind="stable") for label in set(wanted)}
+    candidates = {label: np.argsort(labels != label, kind="stable") for label in set(wanted)}
     found = []
     for example in range(min(examples, len(images) // len(wanted))):
         chosen: list[int] = []
         for label in wanted:
             after = example * len(wanted) + wanted[: len(chosen)].count(label)
-            chosen.append(int(places[label][after]))
+            chosen.append(int(candidates[label][after]))
         targets = one_hot(np.asarray(wanted), model.classes)
         scales = np.ones(len(wanted))
-        if doubts is not None:
+        if error_norms is not None:
             probable = softmax(Tensor(logits_of(model, params, images[chosen]))).data
             own = np.linalg.norm(probable - targets, axis=1)
-            scales = doubts / np.maximum(own, LEAST_DOUBT)
+            scales = error_norms / np.maximum(own, LEAST_ERROR_NORM)
         elif length is not None:
             own = _length(model, params, images[chosen], targets)
-            scales *= length / max(own, LEAST_DOUBT)
-        found.append(Alike(model, params, images[chosen], targets, scales))
+            scales *= length / max(own, LEAST_ERROR_NORM)
+        found.append(RescaledJacobian(model, params, images[chosen], targets, scales))
     return found
 
 

@@ -182,7 +182,7 @@ def as_dict(audit: Audit) -> dict[str, Any]:
       "float32 rounding", "the given gradient", or "asked for".
     - `gradient`: what a shared gradient says of itself, or null: norms, the part of its numbers
       that is zero, the noise on it, the labels it tells and why they may be wrong, and for each
-      how unsure the network is of the image, `doubts`. If there is one, the spectra and
+      how wrong the network is of the image, ‖p − y‖, as `doubts`. If there is one, the spectra and
       forecasts are for its images.
     - `scope`: what is taken for granted.
     """
@@ -233,8 +233,8 @@ def as_dict(audit: Audit) -> dict[str, Any]:
             "noise_variance": shared.noise,
             "exact": shared.exact,
             "labels": shared.labels,
-            "doubt": shared.doubt,
-            "doubts": shared.doubts,
+            "doubt": shared.label_warning,
+            "doubts": shared.error_norms,
         },
         "scope": dict(SCOPE),
     }

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.analytic import infer_labels
-from tinyleak.analytic.labels import last_layer
-from tinyleak.audit.likeness import read_doubts
+from tinyleak.analytic import LastLayerGradient, infer_labels
+from tinyleak.audit.likeness import read_error_norms
 from tinyleak.backend import Array
-from tinyleak.nn.model import Model
 
-ROUNDING = 1e-5
-"""Noise this small, beside the gradient, is what rounding to float32 and adding up leaves."""
+FLOAT32_ROUNDING = 1e-5
+"""Noise this small, relative to the gradient, is what rounding to float32 and adding up leave: 6e-8
+for one rounding, and hundreds of them where the softmax is nearly the label."""
 
 LEAST_SIGNAL = 0.1
-"""A gradient of which so little is left beside its noise has no length that could be told."""
+"""The length of a gradient cannot be told if less than this part of the noise's square is left of
+its own: the estimate of the noise is off by as much."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Shared:
         norm: its length.
         typical_norm: the mean length of the gradients of typical batches.
         zeros: which part of its numbers is exactly 0.
-        noise: the variance of the noise on it, as its last layer tells; None if that cannot.
+        noise: the variance of the noise on it, as its last layer tells; None if it does not tell.
         exact: whether that is no more than rounding.
-        labels: those that the last layer tells, ascending; None if it cannot.
-        doubt: why the labels may be wrong, or None.
-        doubts: (N,), how unsure the network is of each of the images, ‖p − y‖, in the order of the
-            labels; None if that cannot be told.
+        labels: those that the last layer tells, ascending; None if it does not tell.
+        label_warning: why the labels may be wrong, or None.
+        error_norms: (N,), how wrong the network is of each of the images, ‖p − y‖, in the order of
+            the labels; None if that cannot be told.
         numbers: how many it has.
     """
 
@@ -44,8 +44,8 @@ class Shared:
     noise: float | None
     exact: bool
     labels: list[int] | None
-    doubt: str | None
-    doubts: Array | None
+    label_warning: str | None
+    error_norms: Array | None
     numbers: int
 
     @property
@@ -57,10 +57,8 @@ class Shared:
 
 
 def read_shared(
-    model: Model,
-    params: Mapping[str, Array],
     gradients: Mapping[str, Array],
-    batch: int,
+    layer: LastLayerGradient | None,
     typical_norm: float,
     *,
     probes: Array | None = None,
@@ -68,15 +66,13 @@ def read_shared(
     """Return what a shared gradient says, without a search for the images.
 
     Args:
-        model: the network.
-        params: its weights, by name.
         gradients: the gradient, by name.
-        batch: N.
+        layer: that of the last layer, or None if it is not linear.
         typical_norm: the mean length of the gradients of typical batches.
         probes: (M, C, H, W), images like the client's, which help to tell labels.
 
     Raises:
-        ValueError: it is zero everywhere, or does not fit the model.
+        ValueError: it is zero everywhere.
     """
     total = sum(array.size for array in gradients.values())
     norm = length(gradients)
@@ -85,48 +81,22 @@ def read_shared(
             "the gradients are zero everywhere, so nothing can be read from them; check that the "
             "client's backward pass was run before they were saved"
         )
-    noise = noise_variance(model, gradients)
-    labels, doubt, doubts = None, None, None
-    try:
-        inference = infer_labels(model, params, gradients, batch, probes=probes)
-        labels, doubt = inference.labels.tolist(), inference.warning
-    except ValueError:  # the last layer is not linear
-        pass
-    else:
-        doubts = read_doubts(model, params, gradients, labels, noise or 0.0)
+    noise, labels, warning, error_norms = None, None, None, None
+    if layer is not None:
+        inference = infer_labels(layer, probes=probes)
+        labels, warning = inference.labels.tolist(), inference.warning
+        noise, error_norms = layer.noise, read_error_norms(layer, labels)
     return Shared(
         norm=norm,
         typical_norm=typical_norm,
         zeros=sum(int((array == 0).sum()) for array in gradients.values()) / total,
         noise=noise,
-        exact=noise is not None and math.sqrt(noise * total) < ROUNDING * norm,
+        exact=noise is not None and math.sqrt(noise * total) < FLOAT32_ROUNDING * norm,
         labels=labels,
-        doubt=doubt,
-        doubts=doubts,
+        label_warning=warning,
+        error_norms=error_norms,
         numbers=total,
     )
-
-
-def noise_variance(model: Model, gradients: Mapping[str, Array]) -> float | None:
-    """Estimate the variance of the noise on a gradient, from the gradient alone.
-
-    Cross-entropy does not change if all logits rise together. So over the K classes the rows of
-    the last layer's gradient add up to zero; what they add up to is the sum of K numbers' noise.
-
-    Returns:
-        The variance; None if the last layer is not linear, or there is one class only. It also
-        counts rounding and pruning, and says nothing of noise that other layers alone have.
-    """
-    try:
-        weight, bias = last_layer(model)
-    except ValueError:
-        return None
-    if model.classes < 2:
-        return None
-    sums = np.asarray(gradients[weight], dtype=float).sum(axis=0)
-    if bias is not None:
-        sums = np.append(sums, np.asarray(gradients[bias], dtype=float).sum())
-    return float(np.mean(sums**2)) / model.classes
 
 
 def length(gradients: Mapping[str, Array]) -> float:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.analytic.labels import NON_NEGATIVE, last_layer
+from tinyleak.analytic.labels import NON_NEGATIVE
+from tinyleak.analytic.layer_gradient import last_layer_names
 from tinyleak.backend import Array
 from tinyleak.gradient import topological_order
 from tinyleak.nn.model import Model
@@ -133,7 +134,7 @@ def _first_layer(model: Model, batch: int) -> list[Finding]:
 
 def _last_layer(model: Model, batch: int) -> list[Finding]:
     try:
-        _, bias = last_layer(model)
+        _, bias = last_layer_names(model)
     except ValueError:
         return []
     if batch > 1:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyleak.analytic.labels import logits_of
+from tinyleak.analytic.probes import logits_of
 from tinyleak.backend import Array
 from tinyleak.data import Dataset
 from tinyleak.nn.model import Model

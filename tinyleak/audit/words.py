@@ -193,12 +193,13 @@ def _shared(audit: Audit) -> dict[str, str]:
         )
     if shared.labels is not None:
         found["labels"] = " ".join(map(str, shared.labels)) + (
-            f" ({shared.doubt})" if shared.doubt else " (read off the last layer)"
+            f" ({shared.label_warning})" if shared.label_warning else " (read off the last layer)"
         )
-    if shared.doubts is not None:
-        many = "the image" if len(shared.doubts) == 1 else "the images"
+    if shared.error_norms is not None:
+        many = "the image" if len(shared.error_norms) == 1 else "the images"
+        norms = ", ".join(map(number, shared.error_norms))
         found["doubt"] = (
-            f"the network is unsure of {many} by {', '.join(map(number, shared.doubts))}, of at "
+            f"the network is unsure of {many} by {norms}, of at "
             "most 1.4 (read off the last layer); the forecast is for such images"
         )
     return found

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.labels import LabelInference
+from tinyleak.analytic.activation import infer_activation
+from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.backend import Array, as_array
 from tinyleak.client.explanation import explain
@@ -24,7 +25,6 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
-from tinyleak.client.shim import infer_activation, infer_labels
 from tinyleak.nn.model import Model, require_fit
 
 ORDINARY = (1e-100, 1e100)
@@ -145,8 +145,13 @@ class Client:
             OSError: a file is not there.
             TypeError: something is said that is not one of these fields.
         """
-        paths = [None if path is None else Path(path) for path in (gradients, weights_after)]
-        files = read_files(Path(weights), *paths, rename or {}, Notes(**said))
+        files = read_files(
+            Path(weights),
+            None if gradients is None else Path(gradients),
+            None if weights_after is None else Path(weights_after),
+            rename or {},
+            Notes(**said),
+        )
         known, steps = files.said, files.steps
         params = {name: array.astype(float) for name, array in files.params.items()}
         shared = {name: array.astype(float) for name, array in files.given.items()}
