@@ -21,7 +21,7 @@ from cells import Cell, Cells, add_options, folder_of, mnist
 from timing import table
 from training import accuracy, train
 
-from tinyleak.analytic import infer_labels, separate_inputs
+from tinyleak.analytic import LayerGradient, infer_labels, separate_inputs
 from tinyleak.attacks import Settings, attack_many
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.client.simulated import Victim, share, simulate
@@ -48,7 +48,8 @@ def inferred(data: Dataset, activation: str, init: str, indices: range) -> Cell:
     """Infer the labels of clients of one image."""
     model = LeNet(activation=activation)
     clients = simulated(data, model, init, indices)
-    found = [infer_labels(model, client.params, client.gradients) for client in clients]
+    layers = [LayerGradient.last(model, one.params, one.gradients) for one in clients]
+    found = [infer_labels(layer) for layer in layers]
     return {
         "labels": np.concatenate([client.labels for client in clients]),
         "found": np.concatenate([one.labels for one in found]),
@@ -115,8 +116,9 @@ def counts(
             chosen = np.random.default_rng([size, trial]).integers(half, size=size)
             client = share(model, params, *data.batch(chosen))
             truth = np.bincount(client.labels, minlength=data.classes)
+            layer = LayerGradient.last(model, params, client.gradients, size)
             for row, images in enumerate(probes.values()):
-                found = infer_labels(model, params, client.gradients, size, probes=images)
+                found = infer_labels(layer, probes=images)
                 wrong[row, column, trial] = np.abs(found.counts - truth).sum() / 2
                 trusted[row, column, trial] = found.trusted
     return {"wrong": wrong, "trusted": trusted, "accuracy": np.array(score)}
@@ -131,7 +133,8 @@ def separated(data: Dataset, widths: tuple[int, ...], size: int, trials: int) ->
         chosen = np.random.default_rng([size, trial]).integers(len(data), size=size)
         client = simulate(model, *data.batch(chosen), seed=trial, scheme="default")
         pixels = client.images.reshape(size, -1)
-        for one_input in separate_inputs(client.gradients["0.weight"], client.gradients["0.bias"]):
+        layer = LayerGradient(client.gradients["0.weight"], client.gradients["0.bias"])
+        for one_input in separate_inputs(layer):
             errors.append(float(np.abs(pixels - one_input.x).max(axis=1).min()))
             found[trial] += 1
     return {"found": found, "worst": np.array(max(errors))}

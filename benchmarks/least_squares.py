@@ -34,7 +34,7 @@ from batch_figure import Found, batch_figure, cost_figure
 from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 from growth import forget_peak, peak_bytes
 
-from tinyleak.analytic import infer_labels
+from tinyleak.analytic import LayerGradient, infer_labels
 from tinyleak.attacks import Method, Progress, Settings, attack
 from tinyleak.client.simulated import judge, simulate
 from tinyleak.data import Dataset
@@ -79,7 +79,8 @@ def run(
     """Attack one client, and return what came of it and how; keep what it reaches on the way."""
     images = random_batch(data, batch, seed)
     client = simulate(MODEL, *images, seed=seed, scheme=SCHEMES[init])
-    labels = infer_labels(MODEL, client.params, client.gradients, batch).labels
+    layer = LayerGradient.last(MODEL, client.params, client.gradients, batch)
+    labels = infer_labels(layer).labels
     forget_peak()
     memory, began = peak_bytes(), process_time()
     seconds, distances, errors = [], [], []

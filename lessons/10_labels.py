@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import MLP, LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share, softmax
-from tinyleak.analytic import first_layer_input, infer_labels, separate_inputs
+from tinyleak.analytic import LayerGradient, first_layer_input, infer_labels, separate_inputs
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -76,7 +76,7 @@ right = 0
 for seed in range(100):
     someone = client(lenet, seed, [seed])
     ours = bias_rule(someone.gradients)
-    theirs = infer_labels(lenet, someone.params, someone.gradients)
+    theirs = infer_labels(LayerGradient.last(lenet, someone.params, someone.gradients))
     assert ours == theirs.labels[0] and theirs.rule == "bias" and theirs.trusted
     right += ours == someone.labels[0]
 print(f"{right} of 100 labels read off, each by looking for the smallest of ten numbers")
@@ -185,7 +185,8 @@ for batch in batches:
     truth = np.bincount(batch.labels, minlength=10)
     rounded = np.rint(counts_rule(lenet, batch.params, batch.gradients, 8))
     simple += (rounded == truth).all()
-    better += (infer_labels(lenet, batch.params, batch.gradients, 8).counts == truth).all()
+    layer = LayerGradient.last(lenet, batch.params, batch.gradients, 8)
+    better += (infer_labels(layer).counts == truth).all()
 print(f"all counts right: {simple} of 20 by the line above, {better} of 20 by infer_labels")
 assert simple < better and better >= 18
 
@@ -202,7 +203,7 @@ for _ in range(200):
 
 trained = share(lenet, weights, *digits.batch(chosen[0] + 800))
 for text, someone in (("fresh weights", batches[0]), ("trained weights", trained)):
-    found = infer_labels(lenet, someone.params, someone.gradients, 8)
+    found = infer_labels(LayerGradient.last(lenet, someone.params, someone.gradients, 8))
     right = (found.counts == np.bincount(someone.labels, minlength=10)).all()
     print(f"{text}: {'right' if right else 'wrong'}, and trusted: {found.trusted}")
     assert found.trusted == (someone is not trained) and (right or not found.trusted)
@@ -249,7 +250,7 @@ print("gradient by the weight", by_weight.shape, "and by the bias", by_bias.shap
 best = np.argmax(np.abs(by_bias))  # the largest divisor loses the fewest digits
 divided = by_weight[best] / by_bias[best]
 assert np.allclose(divided, victim.images.ravel(), atol=1e-12)
-assert np.allclose(divided, first_layer_input(by_weight, by_bias), atol=1e-12)
+assert np.allclose(divided, first_layer_input(LayerGradient(by_weight, by_bias)), atol=1e-12)
 
 # %% [markdown]
 # And a batch? Then $∂L/∂W_o$ is a sum over the images, and the ratio is a *weighted mean* of them.
@@ -261,8 +262,9 @@ assert np.allclose(divided, first_layer_input(by_weight, by_bias), atol=1e-12)
 relu = MLP(activation="relu")
 four = client(relu, 0, [3, 7, 14, 21], scheme="default")
 by_weight, by_bias = four.gradients["0.weight"], four.gradients["0.bias"]
-mixture = first_layer_input(by_weight, by_bias)
-alone = [separated.x for separated in separate_inputs(by_weight, by_bias)]
+first = LayerGradient(by_weight, by_bias)
+mixture = first_layer_input(first)
+alone = [isolated.x for isolated in separate_inputs(first)]
 assert len(alone) == 4
 for image in four.images:
     assert min(np.abs(x - image.ravel()).max() for x in alone) < 1e-10

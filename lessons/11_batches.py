@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share
-from tinyleak.analytic import infer_labels
+from tinyleak.analytic import LayerGradient, infer_labels
 from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn.model import parameter_gradients
@@ -57,7 +57,7 @@ assert np.array_equal(truth[order][match_batch(truth[order], truth)], truth)
 # that pictures can be laid side by side.)
 
 # %%
-inferred = infer_labels(model, client.params, client.gradients, 4)
+inferred = infer_labels(LayerGradient.last(model, client.params, client.gradients, 4))
 print("labels:", *inferred.labels)
 assert sorted(inferred.labels) == sorted(labels)
 

@@ -482,7 +482,7 @@ def test_many_clients_are_attacked_as_each_would_be_alone(record: Record) -> Non
     pairs = [client(*digits(k), seed=k, scheme="default") for k in range(5)]
     together = attack_many([client for client, _ in pairs], seeds=[5, 6, 7, 8, 9])
     paths = [record.path(problem) for problem in range(5)]
-    for k, ((_, truth), found) in enumerate(zip(pairs, together, strict=True)):
+    for k, ((victim, truth), found) in enumerate(zip(pairs, together, strict=True)):
         assert_recovered(found, truth)
         assert found.reason == "converged"
         assert found.snapshots == []
@@ -612,11 +612,11 @@ def test_an_image_that_ran_away_is_diverged() -> None:
     victim, truth = small_client(scale=4)
     found = attack(victim, settings=Settings.paper())
     assert found.reason == "diverged"
-    assert np.median(np.abs(found.images)) > dlg.DIVERGED_PIXEL
+    assert np.median(np.abs(found.images)) > result.DIVERGED_PIXEL
 
 
 def test_an_interrupt_comes_before_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dlg, "DIVERGED_PIXEL", 0.0)
+    monkeypatch.setattr(result, "DIVERGED_PIXEL", 0.0)
     victim, truth = small_client()
 
     def interrupt(progress: Progress) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinyleak.analytic import LayerGradient
 from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.audit import (
     Audit,
@@ -19,7 +20,6 @@ from tinyleak.audit import (
     find,
     measure,
     noise_for,
-    noise_variance,
     of_gram,
     pixel_variance,
     saturation,
@@ -282,7 +282,8 @@ def shared(rng: np.random.Generator, *defenses: str, dtype: str = "float64") -> 
 @pytest.mark.parametrize("variance", [1e-6, 1e-3])
 def test_noise_is_read_off_the_last_layer(variance: float, rng: np.random.Generator) -> None:
     model, made = shared(rng, f"gaussian:{variance}")
-    assert noise_variance(model, made.gradients) == pytest.approx(variance, rel=0.2)
+    layer = LayerGradient.last(model, made.params, made.gradients)
+    assert layer.noise == pytest.approx(variance, rel=0.2)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -293,7 +294,7 @@ def test_without_noise_there_is_none(dtype: str, rng: np.random.Generator) -> No
     assert found is not None
     assert found.exact
     assert found.labels == [7]
-    assert found.doubt is None
+    assert found.label_warning is None
     assert found.norm == pytest.approx(found.typical_norm, rel=0.5)
 
 
@@ -308,7 +309,8 @@ def test_pruning_shows(rng: np.random.Generator) -> None:
 
 def test_noise_cannot_be_told_without_classes_to_compare() -> None:
     model = MLP((1, 2, 2), 1, widths=(3,))
-    assert noise_variance(model, model.init(np.random.default_rng(0))) is None
+    params = model.init(np.random.default_rng(0))
+    assert LayerGradient.last(model, params, params).noise is None
 
 
 @pytest.mark.parametrize("labels", [[0], [4], [2, 3]])
@@ -329,11 +331,11 @@ def test_the_forecast_given_a_gradient_is_for_its_images(
         expected = truth.forecast(variance, found.prior)
         assert found.at(variance).mse == pytest.approx(expected, rel=0.5)
     assert found.shared is not None
-    assert found.shared.doubts is not None
+    assert found.shared.error_norms is not None
     assert all(jacobian.targets.argmax(axis=1).tolist() == labels for jacobian in found.jacobians)
 
 
-def test_where_doubts_cannot_be_told_the_gradients_length_counts(
+def test_where_error_norms_cannot_be_told_the_gradients_length_counts(
     rng: np.random.Generator,
 ) -> None:
     """Of a network of one layer, which has no bias, all of J is as long as the gradient."""
@@ -346,7 +348,7 @@ def test_where_doubts_cannot_be_told_the_gradients_length_counts(
         audit(model, params, images, labels, gradients=one) for one in (made.gradients, halved)
     )
     assert whole.shared is not None
-    assert whole.shared.doubts is None
+    assert whole.shared.error_norms is None
     np.testing.assert_allclose(half.spectra[0].values, whole.spectra[0].values / 2)
 
 

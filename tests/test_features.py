@@ -1,4 +1,4 @@
-"""The place of a batch's features: what it is read off, and images of one label that it parts."""
+"""The subspace of a batch's features: how it is read, and images of one label that it separates."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tinyleak.attacks import Reconstruction, Settings, attack, least_squares
+from tinyleak.analytic import LastLayerGradient, LayerGradient
+from tinyleak.attacks import Reconstruction, Settings, attack
+from tinyleak.attacks.least_squares import solver
 from tinyleak.attacks.least_squares.features import (
     FeatureResidual,
-    Place,
+    FeatureSubspace,
     images_with,
     read_features,
     read_span,
@@ -31,8 +33,12 @@ def client(labels: list[int], seed: int, scheme: str = "default") -> Victim:
     return share(SMALL, SMALL.init(np.random.default_rng(seed), scheme), images, labels)
 
 
-def span_of(victim: Victim) -> Place:
-    found = read_span(SMALL, victim.gradients, len(victim.images))
+def layer_of(params, gradients, batch: int) -> LastLayerGradient:
+    return LayerGradient.last(SMALL, params, gradients, batch)
+
+
+def span_of(victim: Victim) -> FeatureSubspace:
+    found = read_span(layer_of(victim.params, victim.gradients, len(victim.images)))
     assert found is not None
     return found
 
@@ -55,25 +61,26 @@ def true_features(victim: Victim) -> np.ndarray:
     return LastLayer(SMALL, victim.params, len(victim.labels)).features(victim.images)
 
 
-def features_of(victim: Victim, labels: list[int]) -> Place | None:
+def features_of(victim: Victim, labels: list[int]) -> FeatureSubspace | None:
     rng, guess = np.random.default_rng(0), np.full_like(true_features(victim), 0.5)
-    return read_features(SMALL, victim.params, victim.gradients, labels, guess, rng, 20)
+    layer = layer_of(victim.params, victim.gradients, len(labels))
+    return read_features(layer, labels, guess, rng, 20)
 
 
 def residual_of(
-    victim: Victim, unsettled: list[int], place: Place | None = None
+    victim: Victim, unsettled: list[int], subspace: FeatureSubspace | None = None
 ) -> FeatureResidual:
     batch = len(victim.labels)
     matching = Matching(SMALL, victim.params, victim.gradients, batch, np.asarray(7.0))
     targets = one_hot(victim.labels, SMALL.classes)
     gradient = GradientResidual(matching, targets, np.array(unsettled, dtype=np.int64))
-    return FeatureResidual(gradient, place or span_of(victim), 5.0)
+    return FeatureResidual(gradient, subspace or span_of(victim), 5.0)
 
 
 def test_the_clients_images_lie_in_the_span_and_others_do_not(rng: np.random.Generator) -> None:
     victim = client([1, 1, 2], 0)
     residual = residual_of(victim, [])
-    span = residual.place.span
+    span = residual.subspace.span
     assert span.shape == (3, SMALL.shapes["fc.0.weight"][1])
     np.testing.assert_allclose(span @ span.T, np.eye(3), atol=1e-12)
     inside = np.abs(residual.outside(victim.images.ravel())).max()
@@ -88,7 +95,7 @@ def test_they_are_the_last_layers_inputs(rng: np.random.Generator) -> None:
     hidden = np.tanh(images.reshape(2, 12) @ params["0.weight"].T + params["0.bias"])
     last = LastLayer(model, params, 2)
     np.testing.assert_allclose(last.features(images), hidden, atol=1e-13)
-    moved = last.moved(images).reshape(2, 12, 6)
+    moved = last.jacobian(images).reshape(2, 12, 6)
     for image, pixel in ((0, 1), (0, 11), (1, 2)):
         slope = (1 - hidden[image] ** 2) * params["0.weight"][:, pixel]
         np.testing.assert_allclose(moved[image, pixel], slope, atol=1e-13)
@@ -98,8 +105,8 @@ def test_they_are_the_last_layers_inputs(rng: np.random.Generator) -> None:
 def test_its_derivatives_are_those_of_differences(known: bool, rng: np.random.Generator) -> None:
     victim = client([0, 3], 1)
     features = true_features(victim)
-    place = Place(features, np.zeros((0, features.shape[1]))) if known else None
-    residual = residual_of(victim, [1], place)
+    subspace = FeatureSubspace(features, np.zeros((0, features.shape[1]))) if known else None
+    residual = residual_of(victim, [1], subspace)
     x = rng.random(2 * 64 + 4)
     some = np.array([0, 2, 63, 64, 99, 127, 129])
     steps = 1e-5 * np.eye(len(x))[some]
@@ -115,12 +122,16 @@ def test_its_derivatives_are_those_of_differences(known: bool, rng: np.random.Ge
 
 def test_nothing_is_read_where_the_gradient_does_not_show_it(rng: np.random.Generator) -> None:
     victim = client([0, 0], 0)
-    assert read_span(SMALL, victim.gradients, 2) is not None
-    assert read_span(SMALL, victim.gradients, 4) is None, "as many images as classes"
+    assert read_span(layer_of(victim.params, victim.gradients, 2)) is not None
+    assert read_span(layer_of(victim.params, victim.gradients, 4)) is None, (
+        "as many images as classes"
+    )
     single = {name: g.astype(np.float32).astype(float) for name, g in victim.gradients.items()}
-    assert read_span(SMALL, single, 2) is None, "rounding hides the second direction"
+    assert read_span(layer_of(victim.params, single, 2)) is None, (
+        "rounding hides the second direction"
+    )
     noisy = {n: g + 1e-3 * rng.standard_normal(g.shape) for n, g in victim.gradients.items()}
-    assert read_span(SMALL, noisy, 2) is None
+    assert read_span(layer_of(victim.params, noisy, 2)) is None
 
 
 @pytest.mark.parametrize("scheme", ["default", "uniform"])
@@ -164,16 +175,16 @@ def test_an_attack_on_such_a_client_goes_on_without_them(monkeypatch: pytest.Mon
     """It searches from many starts once, and then from one at each iteration."""
     asked = []
 
-    def read(*args: Any) -> Place | None:
+    def read(*args: Any) -> FeatureSubspace | None:
         asked.append(args[-1])
         return read_features(*args)
 
-    monkeypatch.setattr(least_squares, "read_features", read)
+    monkeypatch.setattr(solver, "read_features", read)
     victim = client([1, 1, 2], 0)
     found = solved(SMALL, victim, [1, 2, 2], settings=Settings(iterations=5))
     assert found.iterations == 5
     assert found.reason == "out of iterations"
-    assert asked == [least_squares.STARTS, 1, 1, 1, 1]
+    assert asked == [solver.FIRST_STARTS, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("iterations", [0, 1])
@@ -237,5 +248,5 @@ def test_images_of_one_label_come_back_and_would_not_by_the_gradients_alone(
         return float(mse(found.images[order], victim.images).max())
 
     assert worst() < 1e-10
-    monkeypatch.setattr(least_squares, "read_span", lambda *args: None)
+    monkeypatch.setattr(solver, "read_span", lambda layer: None)
     assert worst() > 1e-3

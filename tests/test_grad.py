@@ -158,7 +158,7 @@ def test_several_results_are_pulled_back_at_once() -> None:
 def made_by(rule: Callable[..., Any] | None) -> Primitive:
     """A primitive `double` of two inputs with the given rule, which is not registered."""
 
-    def double(xp: Any, x: Any, y: Any, out: Any = None) -> Any:
+    def double(xp: Any, x: Any, y: Any) -> Any:
         return 2 * x
 
     made = Primitive(double)

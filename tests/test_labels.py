@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyleak.analytic import infer_labels
-from tinyleak.analytic.labels import last_layer
+from tinyleak.analytic import LayerGradient, infer_labels
+from tinyleak.analytic.layer_gradient import ends_linear, last_layer_names
 from tinyleak.attacks import Settings, attack, attack_many
 from tinyleak.client.simulated import Victim, share, simulate
 from tinyleak.data import Dataset, load_glyphs, load_mnist
@@ -55,7 +55,8 @@ def batch_client(model, size: int, seed: int, scheme: str) -> Victim:
 
 
 def read(model, victim: Victim, **options):
-    return infer_labels(model, victim.params, victim.gradients, len(victim.labels), **options)
+    layer = LayerGradient.last(model, victim.params, victim.gradients, len(victim.labels))
+    return infer_labels(layer, **options)
 
 
 # One image.
@@ -133,14 +134,14 @@ def test_a_gradient_that_is_not_one_images_is_not_trusted():
     victim = clients(model, 1)[0]
     rng = np.random.default_rng(0)
     noisy = {k: g + rng.normal(0, 0.3, g.shape) for k, g in victim.gradients.items()}
-    assert not infer_labels(model, victim.params, noisy).trusted
+    assert not infer_labels(LayerGradient.last(model, victim.params, noisy)).trusted
     zero = {name: np.zeros_like(g) for name, g in victim.gradients.items()}
-    assert not infer_labels(model, victim.params, zero).trusted
+    assert not infer_labels(LayerGradient.last(model, victim.params, zero)).trusted
     for squash in ("sigmoid", "tanh"):
         bare = WithoutBias(activation=squash)
         victim = clients(bare, 1)[0]
         zero = {name: np.zeros_like(g) for name, g in victim.gradients.items()}
-        assert not infer_labels(bare, victim.params, zero).trusted
+        assert not infer_labels(LayerGradient.last(bare, victim.params, zero)).trusted
 
 
 # Batches.
@@ -281,18 +282,19 @@ def test_another_word_than_infer_is_refused():
 def test_a_batch_below_one_and_probes_of_another_shape_are_refused():
     victim = clients(LeNet(), 1)[0]
     with pytest.raises(ValueError, match="a batch of 0; give 1 or more"):
-        infer_labels(LeNet(), victim.params, victim.gradients, 0)
+        LayerGradient.last(LeNet(), victim.params, victim.gradients, 0)
+    layer = LayerGradient.last(LeNet(), victim.params, victim.gradients, 2)
     for shape in ((5, 3, 28, 28), (0, 1, 28, 28), (1, 28, 28)):
         with pytest.raises(ValueError, match=r"probes of shape .* needs \(M, \*\(1, 28, 28\)\)"):
-            infer_labels(LeNet(), victim.params, victim.gradients, 2, probes=np.zeros(shape))
+            infer_labels(layer, probes=np.zeros(shape))
 
 
 def test_gradients_that_do_not_fit_are_refused():
     victim = clients(LeNet(), 1)[0]
     with pytest.raises(ValueError, match="the gradients do not fit"):
-        infer_labels(LeNet(), victim.params, {})
+        LayerGradient.last(LeNet(), victim.params, {})
     with pytest.raises(ValueError, match="the weights do not fit"):
-        infer_labels(LeNet(), {}, victim.gradients)
+        LayerGradient.last(LeNet(), {}, victim.gradients)
 
 
 def test_a_network_without_a_linear_last_layer_is_refused():
@@ -303,10 +305,11 @@ def test_a_network_without_a_linear_last_layer_is_refused():
         shapes = {"scale": (10,)}
 
     with pytest.raises(ValueError, match=r"labels can be inferred where the last layer is linear"):
-        last_layer(Odd())  # type: ignore[arg-type]
+        last_layer_names(Odd())  # type: ignore[arg-type]
+    assert not ends_linear(Odd())  # type: ignore[arg-type]
 
 
 def test_the_last_layer_is_found_by_its_shape():
-    assert last_layer(LeNet()) == ("fc.0.weight", "fc.0.bias")
-    assert last_layer(MLP()) == ("4.weight", "4.bias")
-    assert last_layer(WithoutBias()) == ("out", None)  # type: ignore[arg-type]
+    assert last_layer_names(LeNet()) == ("fc.0.weight", "fc.0.bias")
+    assert last_layer_names(MLP()) == ("4.weight", "4.bias")
+    assert last_layer_names(WithoutBias()) == ("out", None)  # type: ignore[arg-type]

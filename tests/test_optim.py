@@ -936,7 +936,13 @@ def test_a_goal_may_be_negative():
 
 
 def test_lists_and_whole_numbers_become_float64():
-    for start in ([1, 2], [1.0, 2.0], np.array([1, 2], np.int16), np.array([1.0, 2.0], ">f8")):
+    for start in (
+        [1, 2],
+        [1.0, 2.0],
+        torch.tensor([1.0, 2.0], dtype=torch.float64),
+        np.array([1, 2], np.int16),
+        np.array([1.0, 2.0], ">f8"),
+    ):
         *_, iterate = lbfgs(lambda x: (x @ x, 2 * x), start)
         assert iterate.x.dtype == np.float64
         np.testing.assert_allclose(iterate.x, 0, atol=1e-12)

@@ -22,6 +22,7 @@ from tinyleak import ops
 from tinyleak.attacks import Matching
 from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.layers import flatten
 from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.program import Program, TraceError, trace
@@ -422,6 +423,18 @@ LABELS = {
     rewrite: rewrite.__name__.strip("_").replace("_", " ")
     for rewrite in chain.from_iterable(REWRITES.values())
 }
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(…, N, H, W, C) → (…, N, C·H·W), a linear layer's order of columns."""
+    return flatten(ops.transpose(x, (2, 0, 1)))
+
+
+def stacked(*shape: int) -> Tensor:
+    """One constant matrix, twice by broadcasting."""
+    return Tensor(np.broadcast_to(np.arange(float(np.prod(shape))).reshape(shape), (2, *shape)))
+
+
 SIMPLIFIED: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
     "drop what changes nothing": [
         (lambda x: ops.broadcast_to(x, shape=(2, 3)), [(2, 3)]),
@@ -452,6 +465,28 @@ SIMPLIFIED: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
             lambda x, y: ops.transpose(x, (2, 0, 1)) > ops.transpose(y, (2, 0, 1)),
             [(2, 3, 4), (2, 3, 4)],
         ),
+        (lambda x: ops.reshape(x, (2, 2, 3)) * stacked(2, 3), [(2, 6)]),
+        # A product with a constant, whose columns can be had in any order.
+        (lambda x, y: channels_first(x) + y @ stacked(4, 24), [(2, 5, 2, 3, 4), (2, 5, 4)]),
+        (
+            lambda x, y: (
+                ops.transpose(x, (2, 0, 1)) * ops.reshape(y @ stacked(4, 24), (2, 5, 4, 2, 3))
+            ),
+            [(2, 5, 2, 3, 4), (2, 5, 4)],
+        ),
+    ],
+    "contract in any order": [
+        (lambda x: channels_first(x) @ Tensor(np.arange(48.0).reshape(24, 2)), [(3, 2, 3, 4)]),
+        (lambda x: channels_first(x) @ stacked(24, 2), [(3, 2, 3, 4)]),
+        (lambda x: channels_first(x) @ stacked(24, 2), [(2, 3, 2, 3, 4)]),
+        (
+            lambda x, y: channels_first(x) @ ops.transpose(channels_first(y), (1, 0)),
+            [(3, 2, 3, 4), (5, 2, 3, 4)],
+        ),
+    ],
+    "order columns later": [
+        (lambda x, y: y @ channels_first(x), [(3, 2, 3, 4), (5, 3)]),
+        (lambda x, y: y @ channels_first(x), [(3, 2, 3, 4), (2, 5, 3)]),
     ],
     "sum where it lies": [
         (
@@ -530,6 +565,24 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
         (lambda x, y: ops.transpose(x, (1, 2, 0)) * ops.transpose(y, (2, 0, 1)), [(3, 3, 3)] * 2),
         (lambda x, y: ops.reshape(x, (3, 2)) * y, [(2, 3), (2,)]),
         (lambda x: ops.reshape(x, (3, 4)) * Tensor(np.arange(4.0)), [(4, 3)]),
+    ],
+    "contract in any order": [
+        # Neither factor is constant; two orders; rows that are moved as well.
+        (lambda x, y: channels_first(x) @ y, [(3, 2, 3, 4), (24, 2)]),
+        (
+            lambda x, y: (
+                channels_first(x) @ ops.transpose(flatten(ops.transpose(y, (1, 0, 2))), (1, 0))
+            ),
+            [(3, 2, 3, 4), (5, 2, 4, 3)],
+        ),
+        (
+            lambda x: flatten(ops.transpose(x, (1, 0, 2, 3))) @ Tensor(np.ones((24, 2))),
+            [(2, 3, 3, 4)],
+        ),
+    ],
+    "order columns later": [
+        (lambda x, y: y @ flatten(ops.transpose(x, (1, 0, 2, 3))), [(2, 3, 3, 4), (5, 3)]),
+        (lambda x, y: y @ flatten(x), [(3, 2, 3, 4), (5, 3)]),
     ],
     "sum where it lies": [
         (

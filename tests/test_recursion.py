@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyleak.analytic.labels import logits_of
-from tinyleak.analytic.unmix import _Mixture, separate
+from tinyleak.analytic import LayerGradient, unmix
+from tinyleak.analytic.probes import logits_of
+from tinyleak.analytic.unmix import _Equations
 from tinyleak.attacks import attack
-from tinyleak.attacks.recursion import layers_of, recursion
+from tinyleak.attacks.recursion import layers_of
+from tinyleak.attacks.recursion import recursion as recurse
 from tinyleak.client.simulated import Victim, share
 from tinyleak.metrics import mse
 from tinyleak.nn import MLP, LeNet, one_hot, softmax
@@ -31,6 +33,11 @@ def client(
 def residuals(model: LeNet | MLP, victim: Victim) -> np.ndarray:
     probable = softmax(Tensor(logits_of(model, victim.params, victim.images))).data
     return np.asarray(probable - one_hot(victim.labels, model.classes))
+
+
+def recursion(model, params, shared, labels, **options: Any) -> np.ndarray:
+    layer = LayerGradient.last(model, params, shared, len(labels))
+    return recurse(layer, shared, labels, **options)
 
 
 # Layers
@@ -64,9 +71,10 @@ def test_a_layers_matrices_belong_together(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("labels", [[3], [0, 2], [4, 1, 2], [1, 1], [2, 0, 2]])
-def test_a_batch_is_separated(labels: list[int], rng: np.random.Generator) -> None:
+def test_a_batch_is_unmixed(labels: list[int], rng: np.random.Generator) -> None:
     victim = client(CONVOLUTIONS, labels, rng)
-    found = separate(CONVOLUTIONS, victim.params, victim.gradients, victim.labels)
+    layer = LayerGradient.last(CONVOLUTIONS, victim.params, victim.gradients, len(labels))
+    found = unmix(layer, victim.labels)
     expected = residuals(CONVOLUTIONS, victim)
     # Of one label they come in any order.
     by_size = [np.lexsort((np.linalg.norm(r, axis=1), labels)) for r in (found.residuals, expected)]
@@ -75,14 +83,18 @@ def test_a_batch_is_separated(labels: list[int], rng: np.random.Generator) -> No
         Tensor(found.features @ victim.params["fc.0.weight"].T + victim.params["fc.0.bias"])
     ).data - one_hot(victim.labels, 5)
     np.testing.assert_allclose(again, found.residuals, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found.doubts, np.linalg.norm(found.residuals, axis=1))
+    np.testing.assert_allclose(found.error_norms, np.linalg.norm(found.residuals, axis=1))
 
 
 def test_the_slopes_of_the_mixture_are_those_of_differences(rng: np.random.Generator) -> None:
     size, labels = 7, np.array([0, 2, 2])
     gradient = rng.standard_normal((5, size + 1))
     weight, bias = rng.standard_normal((5, size)), rng.standard_normal(5)
-    mixture = _Mixture(gradient, weight, bias, one_hot(labels, 5), 1.0, 3)
+    model = MLP((1, 1, size), 5, widths=())
+    params = {"0.weight": weight, "0.bias": bias}
+    gradients = {"0.weight": gradient[:, :-1], "0.bias": gradient[:, -1]}
+    layer = LayerGradient.last(model, params, gradients, 3)
+    mixture = _Equations(layer, bias, one_hot(labels, 5), 1.0)
     unknowns = rng.standard_normal(6)
     steps = 1e-6 * np.eye(6)
     moved = [mixture.misfits(unknowns + s) - mixture.misfits(unknowns - s) for s in steps]
@@ -94,8 +106,9 @@ def test_an_image_that_noise_hides_has_no_doubt(rng: np.random.Generator) -> Non
     alone = share(CONVOLUTIONS, victim.params, victim.images[1:], victim.labels[1:])
     # The other image counts for nothing, as where the network is sure of it.
     halved = {name: gradient / 2 for name, gradient in alone.gradients.items()}
-    found = separate(CONVOLUTIONS, victim.params, halved, victim.labels, variance=1e-12)
-    np.testing.assert_allclose(found.doubts[0], 0.0)
+    layer = LayerGradient.last(CONVOLUTIONS, victim.params, halved, 2)
+    found = unmix(layer, victim.labels, variance=1e-12)
+    np.testing.assert_allclose(found.error_norms[0], 0.0)
     np.testing.assert_allclose(found.residuals[1], residuals(CONVOLUTIONS, alone)[0])
 
 
@@ -201,7 +214,7 @@ def test_the_first_start_is_the_one_that_is_given(rng: np.random.Generator) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": [0, 1, 2, 3, 4]}, "5 images were to be separated by a last layer of 5 classes"),
+        ({"labels": [0, 1, 2, 3, 4]}, "5 images were to be unmixed by a last layer of 5 classes"),
         ({"labels": [0, 9]}, r"label 9 was given; with 5 classes labels are in \[0, 5\)"),
         ({"variance": -1.0}, "give 0 or more"),
         ({"shared": None}, "is zero, so it shows no image"),
@@ -225,10 +238,10 @@ def test_what_cannot_be_inverted(change: Any, message: str, rng: np.random.Gener
         )
 
 
-def test_a_last_layer_without_a_bias_separates_nothing(rng: np.random.Generator) -> None:
+def test_a_last_layer_without_a_bias_unmixes_nothing(rng: np.random.Generator) -> None:
     class Biasless:
         image_shape, classes, shapes = (1, 2, 2), 3, {"weight": (3, 4)}
 
     params = {"weight": rng.random((3, 4))}
     with pytest.raises(ValueError, match="has none"):
-        separate(Biasless(), params, params, [1])  # type: ignore[arg-type]
+        unmix(LayerGradient.last(Biasless(), params, params), [1])  # type: ignore[arg-type]

@@ -171,13 +171,13 @@ def test_shapes_that_do_not_fit_name_primitive_shapes_and_dtypes() -> None:
 def test_the_decorator_registers_under_the_function_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinyleak.tensor.PRIMITIVES", registry := {})
 
-    @primitive(view=True)
-    def _twice(xp: object, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    @primitive(arithmetic=False)
+    def _twice(xp: object, x: np.ndarray) -> np.ndarray:
         """Two times x."""
         return 2 * x
 
     assert registry == {"twice": _twice}
-    assert (_twice.name, _twice.view, _twice.in_place) == ("twice", True, False)
+    assert (_twice.name, _twice.arithmetic) == ("twice", False)
     assert _twice.__doc__ == "Two times x."
     assert repr(_twice) == "<primitive twice>"
     assert _twice(Tensor([1.0])).data.tolist() == [2]
@@ -186,7 +186,7 @@ def test_the_decorator_registers_under_the_function_s_name(monkeypatch: pytest.M
 def test_apply_hands_on_arrays_and_parameters() -> None:
     seen = []
 
-    def forward(xp: object, *arrays: np.ndarray, out: None = None, **params: int) -> np.ndarray:
+    def forward(xp: object, *arrays: np.ndarray, **params: int) -> np.ndarray:
         seen.append((xp, arrays, params))
         return arrays[0]
 

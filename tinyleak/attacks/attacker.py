@@ -341,9 +341,8 @@ def _first_images(
             "--start recursion goes backwards through a LeNet or an MLP, not through a "
             f"{type(client.model).__name__}; leave it out"
         )
-    return recursion(
-        client.model, client.params, client.gradients, labels, variance=_variance(precision)
-    )
+    assert client.last_layer is not None, "both of them end in a linear layer"
+    return recursion(client.last_layer, client.gradients, labels, variance=_variance(precision))
 
 
 def _variance(precision: Mapping[str, Array] | None) -> float:

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from tinyleak.attacks.attacker import Attacker, Problem, make_attacker, problem_of
-from tinyleak.attacks.dlg import conclude, images_of
 from tinyleak.attacks.least_squares import MOST_ITERATIONS, refine_all, unstarted
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.result import Progress, Reconstruction, Snapshots
+from tinyleak.attacks.result import Progress, Reconstruction, Snapshots, conclude, images_of
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.attacks.stacked import Evaluator
 from tinyleak.backend import Array, device_module, to_device, to_numpy
@@ -104,7 +103,7 @@ def run(
     state = None
     interrupted = False
     try:
-        for state in _states(first, evaluator, starts, module):
+        for state in _states(problems, evaluator, starts, module):
             for history, value, iteration in zip(
                 histories, state.values, state.iterations, strict=True
             ):
@@ -184,9 +183,11 @@ def _require_alike(problems: Sequence[Problem]) -> None:
             )
 
 
-def _states(problem: Problem, evaluator: Evaluator, starts: Array, module: Any) -> Iterator[State]:
+def _states(
+    problems: Sequence[Problem], evaluator: Evaluator, starts: Array, module: Any
+) -> Iterator[State]:
     """Yield where all attacks are, as the method moves them."""
-    settings, method = problem.settings, problem.attacker.method
+    settings, method = problems[0].settings, problems[0].attacker.method
     if method == "levenberg-marquardt":
         state = unstarted(starts)
     else:
@@ -204,8 +205,8 @@ def _states(problem: Problem, evaluator: Evaluator, starts: Array, module: Any) 
         most = min(settings.iterations, MOST_ITERATIONS)
         yield from refine_all(
             evaluator.matching_of,
+            [problem.client.last_layer for problem in problems],
             state,
-            len(problem.starts),
             max_iterations=most,
             goal=settings.near_enough,
         )

@@ -12,7 +12,7 @@ import argparse
 import sys
 from dataclasses import replace
 
-from tinyleak.analytic import LabelInference, infer_labels
+from tinyleak.analytic import LabelInference, LayerGradient, infer_labels
 from tinyleak.attacks import attack
 from tinyleak.cli.attacker import Attacker, aim, first_images, read_defenses
 from tinyleak.cli.client import Client, read_client
@@ -82,7 +82,7 @@ def _labels(
     # Over several steps the gradient hardly turns: their mean is about one.
     steps = 1 if client.local is None else client.local.count
     mean = {name: array / steps for name, array in client.shared.items()}
-    inference = infer_labels(client.model, client.params, mean, client.batch)
+    inference = infer_labels(LayerGradient.last(client.model, client.params, mean, client.batch))
     if args.labels == "infer":
         if inference.warning is not None:
             print(f"tinyleak: {inference.warning}", file=sys.stderr)

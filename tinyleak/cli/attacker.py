@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic import LabelInference, infer_labels
+from tinyleak.analytic import LabelInference, LayerGradient, infer_labels
 from tinyleak.attacks import Settings
 from tinyleak.attacks.recursion import recursion
 from tinyleak.backend import Array
@@ -105,7 +105,8 @@ def equip(
     """Return what the attacker that was asked for brings; say so if labels are a guess."""
     settings, precision = aim(args, settings, defenses, victim.gradients, args.batch)
     if args.labels == "infer":
-        inference = infer_labels(model, victim.params, victim.gradients, args.batch)
+        layer = LayerGradient.last(model, victim.params, victim.gradients, args.batch)
+        inference = infer_labels(layer)
         if inference.warning is not None:
             print(f"tinyleak: {inference.warning}", file=sys.stderr)
         return Attacker(settings, inference.labels.tolist(), precision, inference)
@@ -157,4 +158,5 @@ def first_images(
     # A precision of 1 is that of an entry without noise, beside others that were pruned.
     exact = all(bool((one == 1).all()) for one in kept)
     variance = 0.0 if exact else float(np.mean(1 / np.concatenate(kept)))
-    return recursion(model, params, shared, labels, variance=variance)
+    layer = LayerGradient.last(model, params, shared, len(labels))
+    return recursion(layer, shared, labels, variance=variance)

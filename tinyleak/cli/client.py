@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic import infer_activation
+from tinyleak.analytic import LayerGradient, infer_activation
 from tinyleak.backend import Array
 from tinyleak.cli.files import (
     Notes,
@@ -175,7 +175,7 @@ def read_client(args: argparse.Namespace) -> Client:
             )
     activation = None
     if args.activation is None and notes.activation is None:
-        told = infer_activation(model, shared)
+        told = infer_activation(LayerGradient.last(model, params, shared, batch))
         model = model if told is None else replace(model, activation=told)
         how = "assumed" if told is None else "as the features that the last layer shows tell"
         activation = f"{model.activation}, {how}"

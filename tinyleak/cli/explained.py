@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyleak.analytic.layer_gradient import LayerGradient, ends_linear
 from tinyleak.attacks import Reconstruction
-from tinyleak.audit.shared import noise_variance
 from tinyleak.backend import Array
 from tinyleak.cli.client import Client
 from tinyleak.nn.model import parameter_gradients
@@ -77,7 +77,7 @@ def explain(
         exact, factor = exact * stretch, factor * stretch
     coarse = dtype == "float32"
     rounding = _rounding(client, found, exact, weight, coarse=coarse) / length
-    noise = (noise_variance(client.model, client.shared) or 0.0) * float(weight.sum()) / length
+    noise = _noise(client) * float(weight.sum()) / length
     usual = max(LEAST, (COARSE_MARGIN if coarse else MARGIN) * rounding)
     return Explained(
         distance=float(weight @ (exact - shared) ** 2) / length,
@@ -85,6 +85,14 @@ def explain(
         noisy=NOISE_MARGIN * noise > MARGIN * usual,
         factor=factor,
     )
+
+
+def _noise(client: Client) -> float:
+    """Return the variance of the noise on the gradient, as far as the last layer tells."""
+    if not ends_linear(client.model):
+        return 0.0
+    layer = LayerGradient.last(client.model, client.params, client.shared, client.batch)
+    return layer.noise or 0.0
 
 
 def _rounding(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tinyleak.analytic.labels import AT_ONCE
+from tinyleak.analytic.probes import AT_ONCE
 from tinyleak.backend import Array
 from tinyleak.cli.options import IMAGE_SHAPE, REDUCTIONS, image_shape, whole_number
 from tinyleak.data.tensors import read_notes, read_tensors

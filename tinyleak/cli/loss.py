@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tinyleak.analytic import infer_loss_scale
+from tinyleak.analytic import LayerGradient, infer_loss_scale
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 
@@ -51,7 +51,7 @@ def read_loss(
         return Loss(factor, True, f"a {reduction} over the batch, as was said")
     if steps > 1:
         return Loss(1.0, True, "a mean over the batch is assumed; several steps do not tell")
-    found = infer_loss_scale(model, params, shared, batch)
+    found = infer_loss_scale(LayerGradient.last(model, params, shared, batch))
     if found is None:
         return Loss(1.0, True, "a mean over the batch is assumed; the last layer does not tell")
     factor = 1.0 if abs(found.factor - 1.0) <= EXACTLY_ONE else found.factor

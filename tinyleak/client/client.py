@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.labels import LabelInference
+from tinyleak.analytic.activation import infer_activation
+from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.backend import Array, as_array
 from tinyleak.client.explanation import explain
@@ -24,7 +25,6 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
-from tinyleak.client.shim import infer_activation, infer_labels
 from tinyleak.nn.model import Model, require_fit
 
 ORDINARY = (1e-100, 1e100)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.analytic.scale import infer_loss_scale
 from tinyleak.client.facts import Fact
-from tinyleak.client.shim import infer_loss_scale
 
 EXACTLY_ONE = 1e-5
 """A factor so near 1 is 1: float32 rounds the numbers that it is read off to 1e-7, some of them
@@ -47,7 +47,7 @@ def said_loss(reduction: str, batch: int, detail: str = "") -> Loss:
     return Loss(factor, True, Fact(f"a {reduction} over the batch", "said", detail))
 
 
-def read_loss(layer: LayerGradient | None, batch: int, steps: int = 1) -> Loss:
+def read_loss(layer: LastLayerGradient | None, batch: int, steps: int = 1) -> Loss:
     """Return what the last layer's gradient tells of a client's loss.
 
     Args:
@@ -61,8 +61,9 @@ def read_loss(layer: LayerGradient | None, batch: int, steps: int = 1) -> Loss:
         why = "several steps do not tell" if steps > 1 else "the last layer does not tell"
         return replace(mean, fact=replace(mean.fact, detail=why))
     if not found.exact:
-        if abs(found.factor - 1.0) <= found.error:
-            why = f"the last layer tells no more than {found.factor:.2g} ± {found.error:.1g}"
+        if abs(found.factor - 1.0) <= found.error * found.factor:
+            error = found.error * found.factor
+            why = f"the last layer tells no more than {found.factor:.2g} ± {error:.1g} times that"
             return replace(mean, fact=replace(mean.fact, detail=why))
         about = Fact(f"about {found.factor:.3g} times the mean", "read off", "last layer")
         return Loss(found.factor, False, replace(about, detail="only the direction is matched"))

@@ -14,9 +14,10 @@ from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.defenses import Defense, need_examples, protect
 from tinyleak.nn.init import draw
-from tinyleak.nn.losses import one_hot
+from tinyleak.nn.losses import cross_entropy, one_hot
 from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.tensor import Tensor
+from tinyleak.transforms import per_example_gradients
 
 
 def share(
@@ -111,9 +112,13 @@ def _gradients(
 def _example_gradients(
     model: Model, weights: Mapping[str, Array], images: Array, targets: Array
 ) -> dict[str, Array]:
-    """Return each example's own gradient, (N, …) by name: N copies of the weights, N batches."""
-    copies = {k: np.broadcast_to(w, (len(images), *w.shape)) for k, w in weights.items()}
-    return _gradients(model, copies, images[:, np.newaxis], targets[:, np.newaxis])
+    """Return each example's own gradient, (N, …) by name."""
+
+    def loss(params: Mapping[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(model(params, image), target)
+
+    gradients = per_example_gradients(loss, weights, images, targets)
+    return {name: gradient.data for name, gradient in gradients.items()}
 
 
 def simulate(

@@ -29,10 +29,10 @@ def own_start(start: Any, axes: int) -> Array:
         TypeError: numbers of another kind, or none.
     """
     shape = "(n,) for lbfgs" if axes == 1 else "(R, n), one row for each problem, for lbfgs_many"
-    on_device = hasattr(start, "get") and hasattr(start, "dtype")  # an array of CuPy
-    xp: Any = array_module(start) if on_device else np
+    # NumPy's arrays and CuPy's stay where they are; lists and other libraries' go to NumPy.
+    xp: Any = array_module(start) if type(start).__name__ == "ndarray" else np
     try:
-        array = xp.array(start)
+        array = xp.asarray(start)
     except (TypeError, ValueError):
         raise TypeError(f"start is a {type(start).__name__}; give an array {shape}") from None
     kind = "float64" if array.dtype.kind in "iu" else array.dtype.name
@@ -40,7 +40,7 @@ def own_start(start: Any, axes: int) -> Array:
         raise TypeError(f"start is {kind}; give float32 or float64")
     if array.ndim != axes or array.size == 0:
         raise ValueError(f"start has shape {array.shape}; give an array {shape}")
-    return array.astype(kind, copy=False)
+    return array.astype(kind)
 
 
 def make_minimiser(
@@ -121,7 +121,7 @@ def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], 
 
     def evaluate(x: Array) -> tuple[Array, Array]:
         xp: Any = array_module(x)
-        value, gradient = (xp.array(part) for part in objective(x.copy()))
+        value, gradient = (xp.asarray(part) for part in objective(x.copy()))
         if value.shape != () or gradient.shape != x.shape:
             raise ValueError(
                 f"the objective answered x of shape {x.shape} with a value {value.shape} and a "
@@ -132,6 +132,6 @@ def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], 
                 f"the objective answered {x.dtype} x with a {value.dtype} value and a "
                 f"{gradient.dtype} gradient; return a number and {x.dtype}"
             )
-        return value.astype(x.dtype, copy=False), gradient
+        return value.astype(x.dtype), gradient.copy()
 
     return evaluate

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.backend import Array, array_module
-from tinyleak.nn.layers import gelu, gelu_tanh, layer_norm, linear
+from tinyleak.nn.activations import gelu, gelu_tanh
+from tinyleak.nn.layers import linear
 from tinyleak.nn.losses import log_softmax, softmax
+from tinyleak.nn.normalisation import layer_norm
 from tinyleak.ops import crop, inner, relu, reshape, swap_last_axes, take, transpose
 from tinyleak.tensor import Tensor
 
