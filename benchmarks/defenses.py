@@ -35,7 +35,7 @@ from tinyleak.data import Dataset
 from tinyleak.defenses import Defense, knowledge, parse
 from tinyleak.metrics import mse
 from tinyleak.nn import LeNet
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 FOLDER = "results/defenses"
 MODEL = LeNet()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,14 @@ from tinyleak.audit.preview import best_guesses
 from tinyleak.audit.spectrum import forecasts
 from tinyleak.backend import Array
 from tinyleak.client import RECOVERED_MSE
-from tinyleak.report.figures import (
+from tinyleak.report.canvas import (
     DISTANCE_COLOUR,
     MSE_COLOUR,
     QUIET_COLOUR,
     drawing,
+    number,
     show_image,
 )
-from tinyleak.report.frames import number
 
 POINTS = 121
 """Strengths of noise at which a curve is drawn."""
@@ -32,30 +33,16 @@ DECADES = 20
 WIDTH, HEIGHT = 7.6, 4.4
 """Of one panel, in inches."""
 
-
-def overview(audit: Measured) -> Any:
-    """Draw the forecast and the directions side by side: a matplotlib `Figure`."""
-    with drawing(2 * WIDTH, HEIGHT) as figure:
-        left, right = figure.subplots(1, 2)
-        _draw_forecast(left, audit)
-        _draw_spectrum(right, audit)
-        return figure
+GRID_COLOUR = "#E5E5E5"
 
 
-def forecast_figure(audit: Measured) -> Any:
-    """Draw the error that the best attacker is left with against the noise: a `Figure`.
-
-    The line is the mean over the typical batches, the band reaches from the least to the greatest.
-    """
-    with drawing(WIDTH, HEIGHT) as figure:
-        _draw_forecast(figure.add_subplot(), audit)
-        return figure
-
-
-def spectrum_figure(audit: Measured) -> Any:
-    """Draw the noise at which each direction of the image space drowns: a `Figure`."""
-    with drawing(WIDTH, HEIGHT) as figure:
-        _draw_spectrum(figure.add_subplot(), audit)
+def panels(audit: Measured, *draw: Callable[[Any, Measured], None]) -> Any:
+    """Draw `forecast`, or `directions`, or both side by side: a matplotlib `Figure`."""
+    with drawing(WIDTH * len(draw), HEIGHT) as figure:
+        for axes, panel in zip(figure.subplots(1, len(draw), squeeze=False)[0], draw, strict=True):
+            panel(axes, audit)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.minorticks_off()
         return figure
 
 
@@ -70,7 +57,7 @@ def preview_figure(audit: Measured) -> Any | None:
         return None
     _, _, height, width = audit.images.shape
     with drawing(1.3 * (len(guesses) + 1), 1.3 * height / width + 0.75) as figure:
-        first, *others = np.atleast_1d(figure.subplots(1, len(guesses) + 1))
+        first, *others = figure.subplots(1, len(guesses) + 1, squeeze=False)[0]
         image = audit.jacobians[0].images[0]
         show_image(first, image)
         first.set_title("the image", fontweight="bold")
@@ -82,7 +69,11 @@ def preview_figure(audit: Measured) -> Any | None:
         return figure
 
 
-def _draw_forecast(axes: Any, audit: Measured) -> None:
+def forecast(axes: Any, audit: Measured) -> None:
+    """Draw the error that the best attacker is left with against the noise.
+
+    The line is the mean over the typical batches, the band reaches from the least to the greatest.
+    """
     variances = _variances(audit)
     errors = forecasts(audit.spectra, variances, audit.prior)
     axes.set(
@@ -108,10 +99,11 @@ def _draw_forecast(axes: Any, audit: Measured) -> None:
             textcoords="offset points",
             color=DISTANCE_COLOUR,
         )
-    _tidy(axes, "both")
+    axes.grid(color=GRID_COLOUR)
 
 
-def _draw_spectrum(axes: Any, audit: Measured) -> None:
+def directions(axes: Any, audit: Measured) -> None:
+    """Draw the noise at which each direction of the image space drowns, the strongest first."""
     axes.set(
         yscale="log",
         xlabel="directions, strongest first (%)",
@@ -125,7 +117,7 @@ def _draw_spectrum(axes: Any, audit: Measured) -> None:
         axes.step(up_to[shown], drowning[shown], color=DISTANCE_COLOUR, linewidth=1.2)
     if audit.noise is not None:
         _level(axes, audit.noise, "the given gradient's noise")
-    _tidy(axes, "y")
+    axes.grid(axis="y", color=GRID_COLOUR)
 
 
 def _variances(audit: Measured) -> Array:
@@ -149,9 +141,3 @@ def _level(axes: Any, height: float, label: str) -> None:
         color=QUIET_COLOUR,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
     )
-
-
-def _tidy(axes: Any, grid: str) -> None:
-    axes.grid(axis=grid, color="#E5E5E5")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.minorticks_off()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.attacks.least_squares import Jacobian
-from tinyleak.audit.figures import overview
+from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.likeness import rescaled_jacobians
 from tinyleak.audit.measured import Measured
 from tinyleak.audit.page import fragment, write_page
@@ -42,7 +42,7 @@ class Audit(Measured):
 
     def plot(self) -> Any:
         """Draw the forecast against the noise, and where each direction drowns: a `Figure`."""
-        return overview(self)
+        return panels(self, forecast, directions)
 
     def save(self, path: PathLike, *, about: str | None = None) -> None:
         """Write one HTML page, with its figures inside.

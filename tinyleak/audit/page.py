@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Mapping
 from typing import Any
 
-from tinyleak.audit.figures import forecast_figure, preview_figure, spectrum_figure
+from tinyleak.audit.figures import directions, forecast, panels, preview_figure
 from tinyleak.audit.measured import Measured
 from tinyleak.audit.text import TEXT_SCOPE, TextAudit, text_lines
 from tinyleak.audit.words import SCOPE, lines, meaning, strength, subject
 from tinyleak.data.files import PathLike, write_atomically
-from tinyleak.report.figures import PNG_METADATA
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import as_png, number
 
 TITLE = "What leaks from this gradient"
+
+DOTS_PER_INCH = 110
+"""The page's figures are then as wide as its text."""
 
 STYLE = """<style>
 .audit { max-width: 820px; font: 1rem/1.5 system-ui, sans-serif; color: #222; background: #fff; }
@@ -80,21 +81,18 @@ line for each typical batch.</p>
 """
 
 
-def write_page(
-    path: PathLike, audit: Measured, *, title: str = TITLE, about: str | None = None
-) -> None:
+def write_page(path: PathLike, audit: Measured, *, about: str | None = None) -> None:
     """Write an audit as one HTML page, with its figures inside.
 
     Args:
         path: the page to write.
         audit: what there is to say.
-        title: the page's heading.
         about: the line under it; by default it says which network, and whose images.
 
     Raises:
         OSError: the file cannot be written.
     """
-    _write(path, title, _content(audit, title, about))
+    _write(path, _content(audit, about))
 
 
 def write_text_page(path: PathLike, audit: TextAudit, *, about: str = "") -> None:
@@ -108,39 +106,37 @@ def write_text_page(path: PathLike, audit: TextAudit, *, about: str = "") -> Non
     Raises:
         OSError: the file cannot be written.
     """
-    _write(path, TITLE, _filled(TITLE, about, text_lines(audit), "", dict(TEXT_SCOPE)))
+    _write(path, _filled(about, text_lines(audit), "", dict(TEXT_SCOPE)))
 
 
 def fragment(audit: Measured) -> str:
     """Return what the page says as HTML to be shown in a notebook."""
-    return STYLE + _content(audit, TITLE, None)
+    return STYLE + _content(audit, None)
 
 
-def _write(path: PathLike, title: str, content: str) -> None:
-    page = PAGE.format(title=html.escape(title), style=STYLE, content=content)
+def _write(path: PathLike, content: str) -> None:
+    page = PAGE.format(title=TITLE, style=STYLE, content=content)
     write_atomically(path, lambda file: file.write(page.encode()))
 
 
-def _content(audit: Measured, title: str, about: str | None) -> str:
-    forecast = FORECAST.format(
+def _content(audit: Measured, about: str | None) -> str:
+    expected = FORECAST.format(
         table=_table(audit),
         meaning=html.escape(meaning(audit)),
-        curve=_inline(forecast_figure(audit), "The forecast's curve"),
+        curve=_inline(panels(audit, forecast), "The forecast's curve"),
         preview=_preview(audit),
-        spectrum=_inline(spectrum_figure(audit), "At what noise each direction drowns"),
+        spectrum=_inline(panels(audit, directions), "At what noise each direction drowns"),
     )
     about = subject(audit) if about is None else about
-    return _filled(title, about, lines(audit), forecast, dict(SCOPE))
+    return _filled(about, lines(audit), expected, dict(SCOPE))
 
 
-def _filled(
-    title: str, about: str, said: Mapping[str, str], forecast: str, scope: Mapping[str, str]
-) -> str:
+def _filled(about: str, said: Mapping[str, str], forecast: str, scope: Mapping[str, str]) -> str:
     from tinyleak import __version__
 
     expect = said["expect"]
     return CONTENT.format(
-        title=html.escape(title),
+        title=TITLE,
         subject=html.escape(about),
         expect=html.escape(expect[0].upper() + expect[1:]),
         forecast=forecast,
@@ -180,7 +176,5 @@ def _definitions(said: Mapping[str, str]) -> str:
 
 def _inline(figure: Any, words: str) -> str:
     """Return a figure as an image that is part of the page."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata=PNG_METADATA)
-    data = base64.b64encode(file.getvalue()).decode()
+    data = base64.b64encode(as_png(figure, DOTS_PER_INCH)).decode()
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}">'

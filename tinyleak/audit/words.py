@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinyleak.audit.measured import HIDDEN, Forecast, Measured
 from tinyleak.audit.structure import Saturation
 from tinyleak.client import RECOVERED_MSE
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 FEW = 0.05
 """With a smaller share of saturated units than this in every layer there is nothing to say."""
