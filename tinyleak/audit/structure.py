@@ -178,6 +178,8 @@ def saturation(model: Model, params: Mapping[str, Array], images: Array) -> list
     found = []
     for node in topological_order(logits):
         name = None if node.primitive is None else node.primitive.name
+        if name == "maximum" and not node.inputs[1].data.any():
+            name = "relu"  # max(x, 0)
         if name in SLOPES:
             slopes = SLOPES[name](node.inputs[0].data)
             units = slopes.size // len(images)
@@ -195,4 +197,4 @@ SLOPES: dict[str, Callable[[Array], Array]] = {
     "softplus": _sigmoid,
     "relu": lambda x: (x > 0).astype(float),
 }
-"""By the primitive's name: the derivative at x, relative to the largest that it has anywhere."""
+"""By the activation's name: the derivative at x, relative to the largest that it has anywhere."""
