@@ -52,15 +52,15 @@ shared = [Tensor(g.data) for g in gradient(Tensor(truth), Tensor(one_hot(label, 
 #
 # $D(z) = ∑ (gradient(z) - shared)^2$, the sum over all 13,426 entries.
 #
-# If the dummy were the client's picture, $D$ would be zero. So we make $D$ small. L-BFGS wants to
-# know $D$ and $∂D/∂z$ at each point, and `grad` of `grad` tells.
+# If the dummy were the client's picture, $D$ would be zero. So we make $D$ small. L-BFGS needs $D$
+# and $∂D/∂z$ at each point, and `grad` of `grad` gives both.
 #
-# The label must be a row of probabilities. Ten free numbers are not, so softmax makes them one.
+# The label must be ten probabilities. Softmax turns any ten numbers into probabilities.
 
 
 # %%
 def objective(z):
-    """The distance and its gradient, at z."""
+    """The distance at z, and its gradient with respect to z."""
     dummy = Tensor(z)
     x = ops.reshape(dummy[:784], truth.shape)
     y = softmax(ops.reshape(dummy[784:], (1, 10)))
@@ -142,10 +142,10 @@ assert label_settles < picture_settles
 
 # %%
 named = dict(zip(arrays, [g.data for g in shared], strict=True))
-matching = Matching(model, arrays, named, batch=1, weight=np.ones(()))
+matching = Matching(model, arrays, named, batch=1, scale=np.ones(()))
 for z in (start, iterates[50].x):
     value, slope = objective(z)
-    own_value, own_slope = matching.value_and_gradient(Tensor(z[np.newaxis]))
+    own_value, own_slope = matching.value_and_gradient(Tensor(z))
     assert np.allclose(value, own_value.data, rtol=1e-10)
     assert np.allclose(slope, own_slope.data, rtol=1e-8, atol=1e-10)
 
@@ -194,8 +194,8 @@ axes[2].spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# The symptom: the distance falls at first, and then comes to rest far above zero. The picture is
-# noise, and gets wilder. It looks like a failure of the minimiser. One could spend days on line
+# The symptom: the distance falls at first, and then stays far above zero. The picture is noise, and
+# its pixels grow. It looks like a failure of the minimiser. One could spend days on line
 # searches and starts.
 #
 # Here is what to do first, before any attack. Make a gradient of a picture that you *do* know, by
