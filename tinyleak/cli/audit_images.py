@@ -12,7 +12,6 @@ import numpy as np
 
 from tinyleak import __version__, data
 from tinyleak.audit import audit, typical, write_page
-from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import lines, meaning, table
 from tinyleak.backend import Array
 from tinyleak.cli.options import SCHEMES
