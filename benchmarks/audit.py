@@ -48,7 +48,7 @@ from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import train
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 EXAMPLES = 5
 """Typical batches that the audit measures at."""

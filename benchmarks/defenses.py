@@ -34,7 +34,7 @@ from tinyleak.data import Dataset
 from tinyleak.defenses import Defense, need_examples, parse, protect
 from tinyleak.metrics import mse
 from tinyleak.nn import LeNet, accuracy, train
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 FOLDER = "results/defenses"
 MODEL = LeNet()

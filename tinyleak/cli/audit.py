@@ -10,9 +10,10 @@ from tinyleak import data
 from tinyleak.audit.forecasting import VARIANCES
 from tinyleak.cli.audit_images import MODEL, run_images
 from tinyleak.cli.audit_text import run_text
-from tinyleak.cli.files import ACTIVATION, add_rename_option
-from tinyleak.cli.options import IMAGE_CLASSES, IMAGE_SHAPE, SCHEMES, image_shape, whole_number
+from tinyleak.cli.options import SCHEMES, add_rename_option, image_shape, whole_number
 from tinyleak.cli.output import add_output_options, output_directory, written
+from tinyleak.client.files import ACTIVATION
+from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE
 from tinyleak.nn import ACTIVATIONS
 from tinyleak.nn.models.shapes import MODELS
 

@@ -12,15 +12,14 @@ import numpy as np
 
 from tinyleak import __version__, data
 from tinyleak.audit import audit, typical, write_page
-from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import lines, meaning, table
 from tinyleak.backend import Array
-from tinyleak.cli.files import ACTIVATION, Notes, gather_notes, read_matching, read_network
-from tinyleak.cli.loss import Loss, read_loss
-from tinyleak.cli.options import IMAGE_CLASSES, IMAGE_SHAPE, SCHEMES
-from tinyleak.cli.paragraphs import WIDTH, paragraphs
-from tinyleak.cli.result import readable
-from tinyleak.data import Dataset
+from tinyleak.cli.options import SCHEMES
+from tinyleak.cli.output import WIDTH, paragraphs, readable
+from tinyleak.client.files import ACTIVATION, read_like, read_network
+from tinyleak.client.loss import Loss, read_loss
+from tinyleak.client.notes import Notes, gather_notes
+from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
 from tinyleak.nn.init import draw
 from tinyleak.nn.models import Network
 from tinyleak.nn.models.shapes import MODELS, kind_of

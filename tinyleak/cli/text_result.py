@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.cli.output import written
-from tinyleak.cli.paragraphs import paragraphs
+from tinyleak.cli.output import paragraphs, readable, versions, written
 from tinyleak.cli.progress import bar_on_terminal
-from tinyleak.cli.result import readable, versions
 from tinyleak.cli.text_model import Network
 from tinyleak.data.text import Tokenizer
 from tinyleak.metrics import token_accuracy
-from tinyleak.report import Stage, sentence_figure, write_json, write_sentence_table
+from tinyleak.report import Stage, save, sentence_figure, write_json, write_sentence_table
 from tinyleak.text import Reading, TextClient, TextResult
 from tinyleak.text.result import OnReading
 
@@ -101,7 +99,7 @@ class TextReport:
         stages = [Stage(iteration, self._words(tokens)) for iteration, tokens in readings.items()]
         write_sentence_table(directory / "sentences.txt", stages, truth)
         shown = [Stage(s.iteration, s.sentences[:MOST_SHOWN]) for s in stages]
-        sentence_figure(directory / "sentences.png", shown, truth[:MOST_SHOWN])
+        save(sentence_figure(shown, truth[:MOST_SHOWN]), directory / "sentences.png")
 
     def summary(self) -> str:
         """Return the few lines that tell a person what happened."""
