@@ -20,14 +20,14 @@ from tinyleak.attacks import (
     Settings,
     attack,
     attack_many,
-    attacker,
     dlg,
     many,
-    result,
+    problem,
+    recorder,
     starting_point,
 )
 from tinyleak.attacks import stacked as stacking
-from tinyleak.attacks.result import Snapshots
+from tinyleak.attacks.recorder import Snapshots
 from tinyleak.attacks.stacked import Evaluator
 from tinyleak.client import Client, Truth, share
 from tinyleak.data import load_glyphs
@@ -424,7 +424,7 @@ def test_the_engine_run_eagerly_walks_the_same_path(record: Record) -> None:
 
 def start_alone(monkeypatch: pytest.MonkeyPatch, rows: np.ndarray) -> None:
     """Let an attack start at these rows, whatever its seed."""
-    monkeypatch.setattr(attacker, "starting_point", lambda *args, **kwargs: rows)
+    monkeypatch.setattr(problem, "starting_point", lambda *args, **kwargs: rows)
 
 
 def test_the_first_restart_is_the_single_run() -> None:
@@ -612,11 +612,11 @@ def test_an_image_that_ran_away_is_diverged() -> None:
     victim, truth = small_client(scale=4)
     found = attack(victim, settings=Settings.paper())
     assert found.reason == "diverged"
-    assert np.median(np.abs(found.images)) > result.DIVERGED_PIXEL
+    assert np.median(np.abs(found.images)) > recorder.DIVERGED_PIXEL
 
 
 def test_an_interrupt_comes_before_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result, "DIVERGED_PIXEL", 0.0)
+    monkeypatch.setattr(recorder, "DIVERGED_PIXEL", 0.0)
     victim, truth = small_client()
 
     def interrupt(progress: Progress) -> None:
@@ -725,7 +725,7 @@ def test_progress_tells_of_every_iteration() -> None:
 def test_frames_are_few_and_hold_the_first_and_the_last(
     iterations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result, "MAX_SNAPSHOTS", 10)
+    monkeypatch.setattr(recorder, "MAX_SNAPSHOTS", 10)
     victim, truth = small_client()
     settings = Settings(iterations)
     found = attack(victim, settings=settings)
@@ -744,7 +744,7 @@ def test_frames_are_few_and_hold_the_first_and_the_last(
 
 
 def test_frames_of_restarts_end_with_what_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result, "MAX_SNAPSHOTS", 10)
+    monkeypatch.setattr(recorder, "MAX_SNAPSHOTS", 10)
     victim, truth = small_client(batch=2, seed=1)
     for iterations in (0, 3, 17, 60):
         found = attack(
@@ -763,8 +763,8 @@ def test_frames_of_restarts_end_with_what_is_returned(monkeypatch: pytest.Monkey
 def test_a_restart_that_overtakes_with_fewer_iterations_replaces_the_later_ones() -> None:
     snapshots = Snapshots()
     for iteration in range(6):
-        snapshots.add(iteration, np.array([1.0, iteration]), 1.0 / (1 + iteration))
-    snapshots.add(4, np.array([2.0, 4.0]), 0.01)
+        snapshots.add(np.array([1.0, iteration]), 1.0 / (1 + iteration), iteration)
+    snapshots.add(np.array([2.0, 4.0]), 0.01, 4)
     kept = snapshots.of_shape((2,))
     assert [one.iteration for one in kept] == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(kept[-1].images, [2.0, 4.0])

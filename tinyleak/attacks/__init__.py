@@ -1,10 +1,11 @@
 """Attacks: the data out of the gradient that was computed from it."""
 
-from tinyleak.attacks.attacker import Attacker, Problem, problem_of, starting_point
+from tinyleak.attacks.attacker import Attacker
 from tinyleak.attacks.dlg import attack
 from tinyleak.attacks.many import attack_many
 from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.preferences import PreferentialMatching, total_variation
+from tinyleak.attacks.problem import Problem, problem_of, starting_point
 from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
 from tinyleak.attacks.settings import Method, Settings
 

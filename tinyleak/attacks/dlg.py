@@ -8,15 +8,13 @@ Lesson: lessons/08_deep_leakage.py
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.result import Progress, Reconstruction, Snapshots, conclude, images_of
+from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.backend import Array
 from tinyleak.optim.quasi_newton import lbfgs
@@ -35,7 +33,7 @@ def attack(
 ) -> Reconstruction:
     """Reconstruct a client's batch from the gradient it shared.
 
-        found = attack(client)                                # a tinyleak.client.Client
+        found = attack(client)                                # a tinyleak.Client
         found = attack(model, params, gradients, batch=2)     # the same, in its parts
 
     Args:
@@ -44,8 +42,8 @@ def attack(
         gradients: with a network: the gradient of the cross-entropy over the batch, by name. A
             constant factor on the loss is read off it where its last layer tells.
         batch: with a network: N, how many images the gradient was computed from.
-        attacker: what the attacker brings, as one `tinyleak.attacks.Attacker`; or its fields as
-            keywords: labels, seed, start, restarts, method, settings, defenses, precision, device.
+        attacker: what the attacker brings, as one `tinyleak.Attacker`; or its fields as keywords:
+            labels, seed, start, restarts, method, settings, defenses, precision, device.
         on_progress: called after each iteration.
 
     Returns:
@@ -56,22 +54,20 @@ def attack(
             out of range; what cannot be combined.
         TypeError: an unknown keyword, or what is no array where one is needed.
     """
-    began = time.perf_counter()
-    # Who the client is, and what the attacker knows, stand beside the path from here to `grad`.
-    from tinyleak.attacks.attacker import meet
+    # Who the client is, what the attacker knows, and what is noted on the way, stand beside the
+    # path that leads from here to `grad`.
+    from tinyleak.attacks.many import run
+    from tinyleak.attacks.problem import meet
+    from tinyleak.attacks.recorder import Recorder
 
     problem = meet(client, params, gradients, batch, attacker, knowledge)
     if not problem.is_plain:  # restarts, a GPU, or least squares
-        from tinyleak.attacks.many import run
-
-        return run([problem], began, on_progress)[0]
-    matching, settings = problem.matching, problem.settings
-    distances: list[float] = []
-    snapshots = Snapshots()
-    here, reason = None, None
+        return run([problem], on_progress)[0]
+    settings, recorder = problem.settings, Recorder(problem, on_progress)
+    here, interrupted = None, None
     try:
         for here in lbfgs(
-            objective(matching, compiled=settings.compiled),
+            objective(problem.matching, compiled=settings.compiled),
             problem.starts[0].astype(settings.dtype),
             line_search=settings.line_search,
             history=settings.history,
@@ -79,20 +75,14 @@ def attack(
             inner_iterations=OUTER_STEP,
             goal=settings.near_enough,
         ):
-            if len(distances) <= here.iterations:
-                distances.append(here.value)
-            snapshots.add(here.iterations, here.x, here.value)
-            reason = here.reason
-            if on_progress is not None:
-                images = partial(images_of, matching, here.x)
-                on_progress(Progress(here.iterations, here.value, images))
+            recorder.note(here.x, here.value, here.iterations)
     except KeyboardInterrupt:
         if here is None:
             raise
-        reason = reason or "interrupted"
+        interrupted = "interrupted"
     assert here is not None, "the start is an iterate"
-    spent = (here.iterations, here.evaluations)
-    return conclude(problem, here.x, distances, snapshots, spent, reason, began)
+    reason = here.reason or interrupted
+    return recorder.conclude(here.x, here.iterations, here.evaluations, reason)
 
 
 def objective(

@@ -6,21 +6,21 @@ R, and the optimiser minimises R problems at once. Least squares goes from one t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinyleak.attacks.attacker import Attacker, Problem, make_attacker, problem_of
+from tinyleak.attacks.attacker import Attacker, make_attacker
 from tinyleak.attacks.least_squares import MOST_ITERATIONS, refine_all, unstarted
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.result import Progress, Reconstruction, Snapshots, conclude, images_of
+from tinyleak.attacks.problem import Problem, problem_of
+from tinyleak.attacks.recorder import Recorder
+from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.attacks.stacked import Evaluator
-from tinyleak.backend import Array, device_module, to_device, to_numpy
+from tinyleak.backend import Array, device_module, to_device
 from tinyleak.client import Client
 from tinyleak.optim import State, lbfgs_many
 
@@ -52,7 +52,6 @@ def attack_many(
             clients or attackers that cannot be stacked.
         TypeError: as `attack`.
     """
-    began = time.perf_counter()
     clients = list(clients)
     if attacker is None or isinstance(attacker, Attacker):
         one = make_attacker(attacker, knowledge)
@@ -72,19 +71,17 @@ def attack_many(
         told = [labels] * len(clients) if each is None else each
         attackers = [replace(a, labels=some) for a, some in zip(attackers, told, strict=True)]
     problems = [problem_of(c, a) for c, a in zip(clients, attackers, strict=True)]
-    return run(problems, began, on_progress)
+    return run(problems, on_progress)
 
 
 def run(
     problems: Sequence[Problem],
-    began: float,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Reconstruction]:
     """Minimise all problems, each from all its starts, and return the best end of each.
 
     Args:
         problems: one for each client, with equally many starts.
-        began: `time.perf_counter()` at the start.
         on_progress: as for `attack_many`.
 
     Raises:
@@ -98,10 +95,10 @@ def run(
         compiled=first.settings.compiled,
     )
     starts = np.concatenate([problem.starts for problem in problems])
+    recorders = [Recorder(problem, on_progress) for problem in problems]
     histories: list[list[float]] = [[] for _ in starts]
-    snapshots = Snapshots()
     state = None
-    interrupted = False
+    interrupted = None
     try:
         for state in _states(problems, evaluator, starts, module):
             for history, value, iteration in zip(
@@ -110,26 +107,25 @@ def run(
                 if len(history) <= iteration:
                     history.append(float(value))
             best = _nearest(state.values)
-            spent, distance = int(state.iterations[best]), float(state.values[best])
+            iterate = state.x[best], float(state.values[best]), int(state.iterations[best])
             if len(problems) == 1:
-                snapshots.add(spent, state.x[best], distance)
-            if on_progress is not None:
-                x = state.x[best]
-                images = partial(_images, first.matching, x)
-                on_progress(Progress(spent, distance, images))
+                recorders[0].snapshots.add(*iterate)
+            recorders[best // restarts].tell(*iterate)
     except KeyboardInterrupt:
         if state is None:
             raise
-        interrupted = True
+        interrupted = "interrupted"
     assert state is not None
     found = []
-    for client, problem in enumerate(problems):
+    for client, recorder in enumerate(recorders):
         mine = slice(client * restarts, (client + 1) * restarts)
         best = mine.start + _nearest(state.values[mine])
-        spent = int(state.iterations[best]), int(state.evaluations[mine].sum())
-        reason = state.reasons[best] or ("interrupted" if interrupted else None)
-        x, distances = to_numpy(state.x[best]), histories[best]
-        found.append(conclude(problem, x, distances, snapshots, spent, reason, began))
+        recorder.distances = histories[best]
+        evaluations = int(state.evaluations[mine].sum())
+        reason = state.reasons[best] or interrupted
+        found.append(
+            recorder.conclude(state.x[best], int(state.iterations[best]), evaluations, reason)
+        )
     return found
 
 
@@ -210,10 +206,6 @@ def _states(
             max_iterations=most,
             goal=settings.near_enough,
         )
-
-
-def _images(matching: Matching, x: Array) -> Array:
-    return images_of(matching, to_numpy(x))
 
 
 def _nearest(distances: Array) -> int:

@@ -145,8 +145,13 @@ class Client:
             OSError: a file is not there.
             TypeError: something is said that is not one of these fields.
         """
-        paths = [None if path is None else Path(path) for path in (gradients, weights_after)]
-        files = read_files(Path(weights), *paths, rename or {}, Notes(**said))
+        files = read_files(
+            Path(weights),
+            None if gradients is None else Path(gradients),
+            None if weights_after is None else Path(weights_after),
+            rename or {},
+            Notes(**said),
+        )
         known, steps = files.said, files.steps
         params = {name: array.astype(float) for name, array in files.params.items()}
         shared = {name: array.astype(float) for name, array in files.given.items()}
@@ -169,7 +174,7 @@ class Client:
                 else Fact(told, "read off", "the features that the last layer shows")
             )
         if str(files.noted):
-            facts["notes"] = Fact(str(files.noted), "said", "by the notes about the files")
+            facts["notes"] = Fact(files.noted, "said", "by the notes about the files")
         client = cls.of(
             model,
             params,
