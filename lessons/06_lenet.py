@@ -156,8 +156,8 @@ assert np.allclose(by_label.data, -log_softmax(z).data)
 # ## Training
 #
 # The whole art: take 32 pictures, compute the gradient of the loss with respect to all 13,426
-# numbers, move against it, repeat. We keep 200 pictures apart, to see whether the network can read digits that it
-# was not shown.
+# numbers, move against it, repeat. We keep 200 pictures apart, to see whether the network can read
+# digits that it was not shown.
 #
 # A thousand gradients take a while. `trace` makes them faster: it watches the computation once, and
 # then repeats it with nothing but NumPy's calls. Lesson 14 builds it. Until then it is a faster way

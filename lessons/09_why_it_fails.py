@@ -202,7 +202,8 @@ plt.show()
 # ## What the precision does
 #
 # It decides how far down one gets. Ask six attacks for a relative distance of $10^{-20}$, in both
-# precisions. Their networks have smaller weights, PyTorch's default, so that the end is soon reached.
+# precisions. Their networks have smaller weights, PyTorch's default, so that the end is soon
+# reached.
 
 # %%
 small = [make_client(seed, "default") for seed in range(6)]
@@ -274,8 +275,9 @@ assert iterate.iterations < 20 and error > 0.1
 # tolerance means beside it. The gradient is a thousand times smaller, its square a million times,
 # and $10^{-5}$ is suddenly large.
 #
-# The cure is to divide the distance by the squared norm of the shared gradient. Then it is relative,
-# about 1 at the start, whatever anyone multiplies the loss with. tinyleak does that by default.
+# The cure is to divide the distance by the squared norm of the shared gradient. Then it is
+# relative, about 1 at the start, whatever anyone multiplies the loss with. tinyleak does that by
+# default.
 
 # %%
 for scale in (1.0, 1e-3):

@@ -283,7 +283,8 @@ plt.show()
 # %% [markdown]
 # ## What to remember
 #
-# - The gradient of cross-entropy with respect to the logits is $p - y$. The last bias shares it as it is.
+# - The gradient of cross-entropy with respect to the logits is $p - y$. The last bias shares it as
+#   it is.
 # - A rule that needs a sign must say what gives it that sign.
 # - A fully connected first layer shares its input, divided by nothing worse than a number.
 #

@@ -73,10 +73,10 @@ assert sorted(inferred) == sorted(labels)
 #
 # L-BFGS sees only $D$ and its slope. It does not know that $D$ is made of 2938 squares, each of
 # which should become zero. So let us use that. Near $x$ a small step $s$ changes the residual by
-# $J s$, where $J$ is the **Jacobian**: a matrix with the derivative of each entry of $r$ with respect
-# to each pixel, here 2938 × 784. If that were exact for large steps too, the best step would be the one for
-# which $r + J s$ is as small as possible. That is a problem of **least squares**, and its solution
-# is known:
+# $J s$, where $J$ is the **Jacobian**: a matrix with the derivative of each entry of $r$ with
+# respect to each pixel, here 2938 × 784. If that were exact for large steps too, the best step
+# would be the one for which $r + J s$ is as small as possible. That is a problem of **least
+# squares**, and its solution is known:
 #
 # $J^T J s = -J^T r$.
 #
@@ -84,8 +84,8 @@ assert sorted(inferred) == sorted(labels)
 #
 # $J$ is a derivative of a gradient. We need what lesson 4's exercise had: first differentiate with
 # respect to the pixels, and take the inner product with a direction $v$. Then differentiate that
-# with respect to the weights. It does not matter which of the two comes first, so this is $J v$. For $v$ with a single
-# 1 at one pixel it is one column of $J$.
+# with respect to the weights. It does not matter which of the two comes first, so this is $J v$.
+# For $v$ with a single 1 at one pixel it is one column of $J$.
 
 
 # %%
