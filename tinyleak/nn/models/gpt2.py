@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.nn.layers import linear
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.models.bert import ACTIVATIONS
 from tinyleak.nn.normalisation import layer_norm
