@@ -142,7 +142,8 @@ assert np.isclose(our_cross_entropy(np.zeros((4, 10)), y), np.log(10))
 #
 # $∂L/∂y_k = -\log p_k$.
 #
-# Nobody can differentiate by the digit 7. But by the row that stands for it one can. So in lesson 8
+# Nobody can differentiate with respect to the digit 7, but with respect to the row that stands for
+# it one can. So in lesson 8
 # the attacker can look for the label as it looks for the picture: downhill.
 
 # %%
@@ -154,9 +155,9 @@ assert np.allclose(by_label.data, -log_softmax(z).data)
 # %% [markdown]
 # ## Training
 #
-# The whole art: take 32 pictures, compute the gradient of the loss by all 13,426 numbers, move
-# against it, repeat. We keep 200 pictures apart, to see whether the network can read digits that it
-# was not shown.
+# The whole art: take 32 pictures, compute the gradient of the loss with respect to all 13,426
+# numbers, move against it, repeat. We keep 200 pictures apart, to see whether the network can read
+# digits that it was not shown.
 #
 # A thousand gradients take a while. `trace` makes them faster: it watches the computation once, and
 # then repeats it with nothing but NumPy's calls. Lesson 14 builds it. Until then it is a faster way
@@ -192,7 +193,6 @@ def right_answers(weights):
 def train(weights, steps=1000, rate=0.2):
     rng = np.random.default_rng(6)
     weights = [array.astype("float32") for array in weights.values()]
-    program = trace(loss_and_gradients, *draw(rng), *weights, check=False)
     losses = []
     for step in range(steps):
         loss, *gradients = program(*draw(rng), *weights)
@@ -207,6 +207,24 @@ accuracy = right_answers(trained).mean()
 print(f"the loss fell from {losses[0]:.2f} to about {np.mean(losses[-50:]):.2f}")
 print(f"of 200 pictures never shown, {accuracy:.0%} are read right")
 assert np.mean(losses[-50:]) < 0.4 and accuracy > 0.88
+
+# %% [markdown]
+# `nn.train` is this loop, with what people like to add to it: momentum, Adam, a bar that shows how
+# far it is.
+
+# %%
+own = nn.train(
+    model,
+    pixels,
+    labels[:800],
+    params=start,
+    steps=1000,
+    learning_rate=lambda step: 0.2 * (1 - step / 1000),
+    momentum=0.0,
+    seed=6,
+)
+assert np.allclose(own.losses[:50], losses[:50], rtol=1e-3), "the same steps"
+assert nn.accuracy(model, own.params, pictures[800:], labels[800:]) > 0.88
 
 # %%
 guesses = model(as_tensors(dict(zip(names, trained, strict=True))), held_back).data.argmax(axis=1)
@@ -280,8 +298,8 @@ assert (small[1:] < small[:-1] / 5).all() and large[3] > 30 * small[3]
 # %% [markdown]
 # With small weights each layer makes the differences more than five times smaller. A sigmoid is
 # never steeper than 1/4, and the weights do the rest. After three layers all pictures look alike.
-# What fades forwards fades backwards, too. Compare the gradient by the first kernels with that by
-# the last matrix:
+# What fades forwards fades backwards, too. Compare the gradient of the first
+# kernels with that of the last matrix:
 
 # %%
 ends = ("body.0.weight", "fc.0.weight")
@@ -299,12 +317,12 @@ assert first / last < 0.01
 # ## What a client shares
 #
 # In **federated learning** many clients teach one network together. Each keeps its pictures at home
-# and shares only the gradient. tinyleak's `share` plays such a client. It is what we did, for one
-# batch:
+# and shares only the gradient. tinyleak's `share` plays such a client. It returns what the client
+# shares, and apart from it the truth, which the client keeps. It is what we did, for one batch:
 
 # %%
 picture, label = digits.batch([7])
-client = share(model, start, picture, label)
+client, _ = share(model, start, picture, label)
 
 weights = as_tensors(start)
 loss = cross_entropy(lenet(weights, Tensor(picture)), Tensor(one_hot(label, 10)))
@@ -320,7 +338,7 @@ assert shared > 17 * picture.size
 #
 # ## What to remember
 #
-# - A label can be a row of probabilities, and then one can differentiate by it.
+# - A label can be a row of probabilities, and then one can differentiate with respect to it.
 # - The loss of a network that knows nothing is the logarithm of the number of classes. Compare your
 #   first loss with it, and be worried if it stays there.
 # - To find where a network goes blind, look at the spread layer by layer.

@@ -12,8 +12,9 @@ from huggingface import TIED, theirs
 from tinyleak import ops
 from tinyleak.check import check_gradients
 from tinyleak.gradient import grad
-from tinyleak.nn.layers import gelu, gelu_tanh, layer_norm
+from tinyleak.nn.activations import gelu, gelu_tanh
 from tinyleak.nn.models.bert import ACTIVATIONS, WORDS, Bert, masked_loss
+from tinyleak.nn.normalisation import layer_norm
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 

@@ -195,12 +195,12 @@ class TestTraining:
     def test_the_loss_falls_and_the_weights_given_stay(self) -> None:
         before = {name: array.copy() for name, array in PARAMS.items()}
         short = [tokens for tokens in encoded(*TOKENIZER.sentences[:60]) if len(tokens) < 12]
-        weights, losses = text.train(MODEL, PARAMS, short, TOKENIZER.special, steps=40)
-        assert len(losses) == 40
-        assert np.mean(losses[-5:]) < losses[0] - 0.5
+        trained = text.train(MODEL, PARAMS, short, TOKENIZER.special, steps=40)
+        assert trained.losses.shape == (40,)
+        assert np.mean(trained.losses[-5:]) < trained.losses[0] - 0.5
         for name, array in PARAMS.items():
             np.testing.assert_array_equal(array, before[name])
-            assert weights[name].dtype == array.dtype
+            assert trained.params[name].dtype == array.dtype
 
 
 class TestMetrics:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.audit.shared import ROUNDING
+from tinyleak.audit.shared import FLOAT32_ROUNDING
 from tinyleak.backend import Array
 from tinyleak.data.text import Tokenizer
 from tinyleak.nn.models.checkpoint import language_model
@@ -221,7 +221,7 @@ def _guessed(words: int, gradients: Mapping[str, Array] | None) -> list[int] | N
     for name, array in (gradients or {}).items():
         if name.endswith("bias") and array.shape == (words,):
             values = np.asarray(array, dtype=float)
-            if abs(values.sum()) < ROUNDING * np.abs(values).sum():
+            if abs(values.sum()) < FLOAT32_ROUNDING * np.abs(values).sum():
                 return np.flatnonzero(values < 0).tolist()
     return None
 

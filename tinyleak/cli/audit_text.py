@@ -10,8 +10,7 @@ from tinyleak import __version__
 from tinyleak.audit import audit_text, write_text_page
 from tinyleak.audit.text import text_as_dict, text_lines
 from tinyleak.cli.options import flag
-from tinyleak.cli.paragraphs import paragraphs
-from tinyleak.cli.result import readable
+from tinyleak.cli.output import paragraphs, readable
 from tinyleak.data.tensors import read_tensors
 from tinyleak.data.text import load_tokenizer
 from tinyleak.nn.models.checkpoint import read_config

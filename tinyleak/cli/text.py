@@ -10,8 +10,7 @@ import argparse
 from pathlib import Path
 
 from tinyleak import text
-from tinyleak.cli.attacker import add_defense_option
-from tinyleak.cli.options import whole_number
+from tinyleak.cli.options import add_defense_option, whole_number
 from tinyleak.cli.output import add_output_options, end, output_directory
 from tinyleak.cli.text_model import add_language_model_options, read_client, simulate_client
 from tinyleak.cli.text_result import FILES, TextReport, snapshot_bar

@@ -9,12 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyleak.cli.output import counted, written
-from tinyleak.cli.paragraphs import paragraphs
+from tinyleak.cli.output import counted, paragraphs, readable, versions, written
 from tinyleak.cli.progress import bar_on_terminal
-from tinyleak.cli.result import readable, versions
 from tinyleak.metrics import token_accuracy
-from tinyleak.report import Stage, sentence_figure, write_json, write_sentence_table
+from tinyleak.report import Stage, save, sentence_figure, write_json, write_sentence_table
 from tinyleak.text import FoundText, OnProgress, Snapshot, TextClient, TextOutcome
 
 FILES = ("result.json", "sentences.txt", "sentences.png")
@@ -110,7 +108,7 @@ class TextReport:
         write_sentence_table(directory / "sentences.txt", stages, truth)
         shown = [Stage(s.iteration, s.sentences[:MOST_SHOWN]) for s in stages]
         shown_truth = None if truth is None else truth[:MOST_SHOWN]
-        sentence_figure(directory / "sentences.png", shown, shown_truth)
+        save(sentence_figure(shown, shown_truth), directory / "sentences.png")
 
     def summary(self) -> str:
         """Return the few lines that tell a person what happened."""

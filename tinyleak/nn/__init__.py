@@ -1,30 +1,34 @@
-"""Networks: layers and losses as functions, initial weights, models."""
+"""Networks: layers and losses as functions, initial weights, models, training."""
 
-from tinyleak.nn.layers import (
-    ACTIVATIONS,
-    avg_pool2d,
-    batch_norm,
-    conv2d,
-    flatten,
-    linear,
-    linear_on_images,
-)
+from tinyleak.nn.activations import gelu, gelu_tanh
+from tinyleak.nn.layers import ACTIVATIONS, activation, conv2d, flatten, linear
 from tinyleak.nn.losses import cross_entropy, log_softmax, one_hot, softmax
 from tinyleak.nn.models import MLP, LeNet, ResNet
+from tinyleak.nn.normalisation import batch_norm, layer_norm
+from tinyleak.nn.pooling import avg_pool2d
+from tinyleak.nn.stochastic import Trained, descend
+from tinyleak.nn.training import accuracy, train
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
     "LeNet",
     "ResNet",
+    "Trained",
+    "accuracy",
+    "activation",
     "avg_pool2d",
     "batch_norm",
     "conv2d",
     "cross_entropy",
+    "descend",
     "flatten",
+    "gelu",
+    "gelu_tanh",
+    "layer_norm",
     "linear",
-    "linear_on_images",
     "log_softmax",
     "one_hot",
     "softmax",
+    "train",
 ]

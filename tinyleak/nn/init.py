@@ -1,8 +1,7 @@
 """Initial weights, drawn by NumPy whatever the device, so that one seed means one network.
 
-`"uniform"` is the reference implementation's, U(−0.5, 0.5) for weights and biases alike;
-`"default"` is what PyTorch gives its layers when told nothing: U(±1/√fan_in) for both, and to the
-scales and shifts of a normalisation 1 and 0.
+`"uniform"` is the reference implementation's, U(−0.5, 0.5) for weights and biases alike.
+`"default"` is PyTorch's: U(±1/√fan_in) for both, but 1 and 0 for a normalisation's.
 
 Lesson: lessons/06_lenet.py
 """
@@ -11,22 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
-import numpy as np
+from numpy.random import Generator
 
 from tinyleak.backend import Array
 
+Parameters: TypeAlias = dict[str, Array]
 SCHEMES = ("uniform", "default")
 
 
 def draw(
     shapes: Mapping[str, tuple[int, ...]],
-    rng: np.random.Generator,
+    rng: Generator,
     scheme: str = "uniform",
     *,
     scale: float = 0.5,
     dtype: str = "float64",
-) -> dict[str, Array]:
+) -> Parameters:
     """Draw parameters of the given shapes, in the order given.
 
     Args:
@@ -42,15 +43,12 @@ def draw(
     """
     if scheme not in SCHEMES:
         raise ValueError(f"initialisation {scheme!r} is unknown; choose from {', '.join(SCHEMES)}")
-    params = {}
-    bound, middle = scale, 0.0
+    params, bound = {}, scale
     for name, shape in shapes.items():
-        if scheme == "default":
-            normalises = len(shape) == 1 and name.endswith("weight")
-            middle = 1.0 if normalises else 0.0
-            if normalises:
-                bound = 0.0
-            elif len(shape) > 1:
-                bound = 1.0 / math.sqrt(math.prod(shape[1:]))
-        params[name] = (middle + rng.uniform(-bound, bound, shape)).astype(dtype)
+        normalises = scheme == "default" and len(shape) == 1 and name.endswith("weight")
+        if normalises:
+            bound = 0.0
+        elif scheme == "default" and len(shape) > 1:
+            bound = 1.0 / math.sqrt(math.prod(shape[1:]))
+        params[name] = (float(normalises) + rng.uniform(-bound, bound, shape)).astype(dtype)
     return params

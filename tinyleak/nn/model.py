@@ -1,7 +1,7 @@
 """What the package needs of a network, and the gradient that a client shares of one.
 
 A model is any object with `image_shape`, `classes` and `shapes` that can be called with parameters
-and images: no base class, no registration, no hidden state.
+and images and returns logits: no base class, no registration, no hidden state.
 """
 
 from __future__ import annotations
@@ -17,43 +17,40 @@ from tinyleak.tensor import Tensor
 
 
 class HasShapes(Protocol):
-    """Whatever has named parameters."""
+    """Whatever has named parameters, and says the shape of each."""
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter, by name."""
+    def shapes(self) -> dict[str, tuple[int, ...]]: ...
 
 
 class Model(HasShapes, Protocol):
-    """What the attack needs of a network."""
+    """A network for images (C, H, W) that tells K classes apart: (…, N, C, H, W) → (…, N, K)."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images."""
-
+    def image_shape(self) -> tuple[int, int, int]: ...
     @property
-    def classes(self) -> int:
-        """How many classes are told apart."""
-
-    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Return the logits (…, N, K) of images (…, N, C, H, W)."""
+    def classes(self) -> int: ...
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor: ...
 
 
 def parameter_gradients(
-    model: Model, params: Mapping[str, Tensor], images: Tensor, targets: Tensor
+    model: Model,
+    params: Mapping[str, Tensor],
+    images: Tensor,
+    targets: Tensor,
+    scale: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy by each parameter: what a client shares.
+    """Return the gradient of the mean cross-entropy with respect to each parameter, by name.
 
     Args:
         model: the network.
         params: its parameters, by name; with leading axes (R, …), R networks.
         images: (…, N, C, H, W).
         targets: (…, N, K), rows of probabilities.
-
-    Returns:
-        For each name the gradient, of the parameter's shape.
+        scale: (…), what the loss is multiplied by; nothing, by default.
     """
     losses = cross_entropy(model(params, images), targets)
+    losses = losses if scale is None else losses * scale
     # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
     gradients = grad(sum(losses), list(params.values()))
     return dict(zip(params, gradients, strict=True))
@@ -63,23 +60,17 @@ def require_fit(model: HasShapes, arrays: Mapping[str, Array], what: str) -> Non
     """Check that named arrays are a model's: the names, the shapes, and every number finite.
 
     Raises:
-        ValueError: they are not; the message lists what was given beside what was expected.
+        ValueError: they are not; the message says what was given and what was expected.
     """
-    if set(arrays) != set(model.shapes):
-        missing = sorted(set(model.shapes) - set(arrays))
-        extra = sorted(set(arrays) - set(model.shapes))
-        raise ValueError(
-            f"the {what} do not fit {model}: missing {missing or 'none'}, not known "
-            f"{extra or 'none'}; give exactly the names of model.shapes"
-        )
+    expected, given = set(model.shapes), set(arrays)
+    missing, extra = sorted(expected - given), sorted(given - expected)
+    if missing or extra:
+        names = f"missing {missing or 'none'}, not known {extra or 'none'}"
+        raise ValueError(f"the {what} do not fit {model}: {names}; give the names of model.shapes")
     for name, shape in model.shapes.items():
         if arrays[name].shape != shape:
-            raise ValueError(
-                f"the {what} do not fit {model}: {name} has shape {arrays[name].shape}, "
-                f"the model's is {shape}; check the model's settings"
-            )
-        if not bool(array_module(arrays[name]).isfinite(arrays[name]).all()):
-            raise ValueError(
-                f"the {what} hold NaN or infinity in {name}; the attack needs finite numbers, "
-                "so share a gradient from a step that did not overflow"
-            )
+            sizes = f"{name} has shape {arrays[name].shape}, the model's is {shape}"
+            raise ValueError(f"the {what} do not fit {model}: {sizes}; check the model's settings")
+        if not array_module(arrays[name]).isfinite(arrays[name]).all():
+            where = f"NaN or infinity in {name}"
+            raise ValueError(f"the {what} hold {where}; the attack needs finite numbers")

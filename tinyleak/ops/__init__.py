@@ -3,13 +3,19 @@
 from tinyleak.ops.elementwise import (
     add,
     divide,
+    equal,
     erf,
     exp,
+    floating,
     greater,
+    greater_equal,
+    less,
+    less_equal,
     log,
     maximum,
     multiply,
     negate,
+    not_equal,
     power,
     relu,
     sigmoid,
@@ -26,13 +32,16 @@ from tinyleak.ops.reduce import broadcast_to, logsumexp, max, mean, sum, sum_to
 from tinyleak.ops.shape import (
     concatenate,
     crop,
+    index,
     pad,
     reshape,
     split,
+    stack,
     swap_last_axes,
     transpose,
 )
 from tinyleak.ops.window import fold, unfold
+from tinyleak.tensor import OPERATIONS
 
 __all__ = [
     "add",
@@ -40,11 +49,17 @@ __all__ = [
     "concatenate",
     "crop",
     "divide",
+    "equal",
     "erf",
     "exp",
+    "floating",
     "fold",
     "greater",
+    "greater_equal",
+    "index",
     "inner",
+    "less",
+    "less_equal",
     "log",
     "logsumexp",
     "matmul",
@@ -53,6 +68,7 @@ __all__ = [
     "mean",
     "multiply",
     "negate",
+    "not_equal",
     "pad",
     "power",
     "relu",
@@ -62,6 +78,7 @@ __all__ = [
     "softplus",
     "split",
     "sqrt",
+    "stack",
     "stop_gradient",
     "subtract",
     "sum",
@@ -73,3 +90,5 @@ __all__ = [
     "unfold",
     "where",
 ]
+
+OPERATIONS.update({name: globals()[name] for name in __all__})

@@ -1,7 +1,7 @@
 """Primitives that move elements and never change them: linear maps, in adjoint pairs.
 
 `reshape ⇄ reshape`, `transpose ⇄ transpose`, `pad ⇄ crop`, `concatenate ⇄ split`. Of each pair
-either one is the rule of the other.
+either one is the rule of the other. Indexing is a crop, and a reshape that drops axes.
 
 Lesson: lessons/03_broadcasting.py
 """
@@ -9,27 +9,24 @@ Lesson: lessons/03_broadcasting.py
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
-from tinyleak.backend import Array, join_into
-from tinyleak.tensor import Step, Tensor, primitive
+from tinyleak.backend import Array
+from tinyleak.tensor import Tensor, primitive
+
+Window = tuple[tuple[int, int, int], ...]
+"""Where a part lies in a whole: start, stop and positive step along each axis."""
 
 
-@primitive(view=True)
-def _reshape(xp: Any, x: Array, out: Array | None = None, *, shape: tuple[int, ...]) -> Array:
+@primitive(arithmetic=False)
+def _reshape(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
     """The elements of `x` in row-major order in another shape."""
-    if out is None:
-        return x.reshape(shape)
-    if out.flags.c_contiguous:
-        xp.copyto(out.reshape(x.shape), x)
-    else:
-        # Reshaping `out` would give a copy, and the result would be written there.
-        xp.copyto(out, x.reshape(shape))
-    return out
+    return x.reshape(shape)
 
 
 @_reshape.rule
@@ -37,27 +34,24 @@ def _(g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> tuple[Ten
     return (reshape(g, x.shape),)
 
 
-def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+def reshape(x: Tensor, shape: int | Sequence[int]) -> Tensor:
     """Give the elements of `x`, in row-major order, another shape; one length may be −1.
 
     Raises:
         ValueError: the shape has another number of elements.
     """
-    full = tuple(shape)
-    if -1 in full:
-        known = math.prod(length for length in full if length != -1)
+    full = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if full.count(-1) == 1:
+        known = -math.prod(full)
         left = math.prod(x.shape) // known if known else -1
         full = tuple(left if length == -1 else length for length in full)
     return x if full == x.shape else _reshape(x, shape=full)
 
 
-@primitive(view=True)
-def _transpose(xp: Any, x: Array, out: Array | None = None, *, axes: tuple[int, ...]) -> Array:
+@primitive(arithmetic=False)
+def _transpose(xp: Any, x: Array, *, axes: tuple[int, ...]) -> Array:
     """`x` with its axes in another order."""
-    if out is None:
-        return x.transpose(axes)
-    xp.copyto(out, x.transpose(axes))
-    return out
+    return x.transpose(axes)
 
 
 @_transpose.rule
@@ -71,7 +65,7 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     `axes` numbers those last axes from 0: `transpose(x, (1, 0))` swaps the last two.
 
     Raises:
-        ValueError: `axes` is no permutation of 0, 1, …, or `x` has too few axes.
+        ValueError: `axes` is not a permutation of 0, 1, …, or `x` has too few axes.
     """
     order = _order_of_all_axes(tuple(axes), x.ndim)
     if order is None:
@@ -84,7 +78,7 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 @cache
 def _order_of_all_axes(last: tuple[int, ...], ndim: int) -> tuple[int, ...] | None:
-    """Return the order of `ndim` axes in which the last ones are permuted; None if it is none."""
+    """Return the order of `ndim` axes in which the last ones are permuted, if it is an order."""
     leading = ndim - len(last)
     if leading < 0 or sorted(last) != list(range(len(last))):
         return None
@@ -102,53 +96,33 @@ def swap_last_axes(x: Tensor) -> Tensor:
     return transpose(x, (1, 0))
 
 
-@primitive(view=True)
-def _crop(
-    xp: Any, x: Array, out: Array | None = None, *, window: tuple[tuple[int, int, int], ...]
-) -> Array:
-    """The part of `x` that starts, stops and steps as `window` says, axis by axis."""
-    part = x[tuple(slice(*bounds) for bounds in window)]
-    if out is None:
-        return part
-    xp.copyto(out, part)
-    return out
+@primitive(arithmetic=False)
+def _crop(xp: Any, x: Array, *, window: Window) -> Array:
+    """The part of `x` that lies in the window."""
+    return x[slices(window)]
 
 
 @_crop.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, *, window: tuple[tuple[int, int, int], ...]
-) -> tuple[Tensor]:
+def _(g: Tensor, out: Tensor, x: Tensor, *, window: Window) -> tuple[Tensor]:
     return (_pad(g, window=window, shape=x.shape),)
 
 
-@primitive()
-def _pad(
-    xp: Any,
-    x: Array,
-    out: Array | None = None,
-    *,
-    window: tuple[tuple[int, int, int], ...],
-    shape: tuple[int, ...],
-) -> Array:
-    """Zeros of the given shape with `x` laid into the given window."""
-    if out is None:
-        out = xp.zeros(shape, dtype=x.dtype)
-    else:
-        out.fill(0)
-    xp.copyto(out[tuple(slice(*bounds) for bounds in window)], x)
-    return out
+@primitive(arithmetic=False)
+def _pad(xp: Any, x: Array, *, window: Window, shape: tuple[int, ...]) -> Array:
+    """Zeros of the given shape with `x` laid into the window."""
+    whole = xp.zeros(shape, dtype=x.dtype)
+    whole[slices(window)] = x
+    return whole
 
 
 @_pad.rule
-def _(
-    g: Tensor,
-    out: Tensor,
-    x: Tensor,
-    *,
-    window: tuple[tuple[int, int, int], ...],
-    shape: tuple[int, ...],
-) -> tuple[Tensor]:
+def _(g: Tensor, out: Tensor, x: Tensor, *, window: Window, shape: Any) -> tuple[Tensor]:
     return (_crop(g, window=window),)
+
+
+def slices(window: Window) -> tuple[Any, ...]:
+    """Return the index that takes the window out of an array, as a view even without axes."""
+    return (*(slice(*bounds) for bounds in window), ...)
 
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
@@ -157,7 +131,9 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
     Raises:
         ValueError: a negative width, or more widths than axes.
     """
-    window, shape = _margins(x, widths, grow=True)
+    full = _widths(x, widths, "pad")
+    window = tuple((a, a + n, 1) for n, (a, b) in zip(x.shape, full, strict=True))
+    shape = tuple(n + a + b for n, (a, b) in zip(x.shape, full, strict=True))
     return _pad(x, window=window, shape=shape)
 
 
@@ -167,64 +143,65 @@ def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
     Raises:
         ValueError: a negative width, more widths than axes, or margins wider than `x`.
     """
-    window, _ = _margins(x, widths, grow=False)
-    return _crop(x, window=window)
+    full = _widths(x, widths, "crop")
+    return _crop(x, window=tuple((a, n - b, 1) for n, (a, b) in zip(x.shape, full, strict=True)))
 
 
-def _margins(
-    x: Tensor, widths: Sequence[tuple[int, int]], *, grow: bool
-) -> tuple[tuple[tuple[int, int, int], ...], tuple[int, ...]]:
-    full = ((0, 0),) * (x.ndim - len(widths)) + tuple(widths)
-    fits = grow or all(n >= a + b for n, (a, b) in zip(x.shape, full, strict=False))
+def _widths(x: Tensor, widths: Sequence[tuple[int, int]], name: str) -> list[tuple[int, ...]]:
+    """Return the checked widths for every axis of `x`, zero for the leading ones."""
+    full = [(0, 0)] * (x.ndim - len(widths)) + [tuple(pair) for pair in widths]
+    fits = name == "pad" or all(n >= sum(w) for n, w in zip(x.shape, full, strict=False))
     if len(full) != x.ndim or not fits or any(width < 0 for pair in full for width in pair):
         raise ValueError(
-            f"{'pad' if grow else 'crop'} of {x.shape} was given {tuple(widths)}; give "
-            "non-negative (before, after) widths for the last axes, no wider than they are"
+            f"{name} of {x.shape} was given {tuple(widths)}; give non-negative (before, after) "
+            "widths for the last axes, no wider than they are"
         )
-    if grow:
-        shape = tuple(n + a + b for n, (a, b) in zip(x.shape, full, strict=True))
-        return tuple((a, a + n, 1) for n, (a, b) in zip(x.shape, full, strict=True)), shape
-    window = tuple((a, n - b, 1) for n, (a, b) in zip(x.shape, full, strict=True))
-    return window, tuple(stop - start for start, stop, _ in window)
+    return full
 
 
-Key = tuple[int | tuple[int, int, int], ...]
+def index(x: Tensor, key: Any) -> Tensor:
+    """Return `x[key]`, for whole numbers, slices with positive steps, `...` and None (a new axis).
 
-
-@primitive(view=True)
-def _index(xp: Any, x: Array, out: Array | None = None, *, key: Key) -> Array:
-    """`x[key]`, for whole numbers and (start, stop, step) with positive steps."""
-    places = tuple(slice(*part) if isinstance(part, tuple) else part for part in key)
-    # Without the ellipsis NumPy would copy a single element out, and no view of it remain.
-    part = x[(*places, ...)]
-    if out is None:
-        return part
-    xp.copyto(out, part)
-    return out
-
-
-@_index.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, key: Key) -> tuple[Tensor]:
-    window = []
-    for axis, length in enumerate(x.shape):
-        part = key[axis] if axis < len(key) else (0, length, 1)
-        if isinstance(part, tuple):
-            window.append(part)
+    Raises:
+        ValueError: anything else among them, or more of them than axes.
+        IndexError: a number out of range.
+    """
+    parts = key if isinstance(key, tuple) else (key,)
+    named = sum(part is not None and part is not ... for part in parts)
+    place = next((n for n, part in enumerate(parts) if part is ...), len(parts))
+    parts = (*parts[:place], *(slice(None),) * (x.ndim - named), *parts[place + 1 :])
+    if named > x.ndim or not all(_is_plain(part) for part in parts):
+        raise ValueError(
+            f"a Tensor of shape {x.shape} was indexed with {key!r}; give at most {x.ndim} whole "
+            "numbers and slices with positive steps, None or ... (arrays of indices go to ops.take)"
+        )
+    lengths, window, shape = iter(x.shape), [], []
+    for part in parts:
+        if part is None:
+            shape.append(1)
+        elif isinstance(part, slice):
+            window.append(part.indices(next(lengths)))
+            shape.append(len(range(*window[-1])))
         else:
-            window.append((part % length, part % length + 1, 1))
-    kept = tuple(len(range(*bounds)) for bounds in window)
-    return (_pad(reshape(g, kept), window=tuple(window), shape=x.shape),)
+            length = next(lengths)
+            if not -length <= part < length:
+                raise IndexError(f"index {part} was given for an axis of length {length}")
+            window.append((int(part) % length, int(part) % length + 1, 1))
+    whole = tuple((0, length, 1) for length in x.shape)
+    return reshape(x if tuple(window) == whole else _crop(x, window=tuple(window)), shape)
 
 
-@primitive()
-def _concatenate(xp: Any, *arrays: Array, out: Array | None = None, axis: int) -> Array:
+def _is_plain(part: object) -> bool:
+    """Whether this part of an index is a whole number, None or a slice with a positive step."""
+    if isinstance(part, slice):
+        return part.step is None or part.step > 0
+    return part is None or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+
+
+@primitive(arithmetic=False)
+def _concatenate(xp: Any, *arrays: Array, axis: int) -> Array:
     """The arrays one after another along an axis."""
-    return xp.concatenate(arrays, axis=axis, out=out)
-
-
-@_concatenate.steps
-def _(xp: Any, *arrays: Array, out: Array, axis: int) -> list[Step]:
-    return join_into(xp, arrays, axis, out)
+    return xp.concatenate(arrays, axis=axis)
 
 
 @_concatenate.rule
@@ -232,12 +209,23 @@ def _(g: Tensor, out: Tensor, *inputs: Tensor, axis: int) -> tuple[Tensor, ...]:
     return split(g, [x.shape[axis] for x in inputs], axis)
 
 
-def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+def concatenate(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
     """Join Tensors along an axis; the other axes must agree."""
-    return _concatenate(*tensors, axis=axis)
+    return _concatenate(*tensors, axis=operator.index(axis))
 
 
-def split(x: Tensor, lengths: Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+def stack(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
+    """Join Tensors of one shape along a new axis.
+
+    Raises:
+        ValueError: the shapes differ, or the result would not have such an axis.
+    """
+    tensors = list(tensors)
+    axis = normalise_axis(axis, tensors[0].ndim + 1 if tensors else 1)
+    return concatenate([x[(slice(None),) * axis + (None,)] for x in tensors], axis)
+
+
+def split(x: Tensor, lengths: Sequence[int], axis: SupportsIndex = 0) -> tuple[Tensor, ...]:
     """Cut `x` along an axis into pieces of the given lengths, the reverse of `concatenate`.
 
     Raises:
@@ -249,22 +237,21 @@ def split(x: Tensor, lengths: Sequence[int], axis: int = 0) -> tuple[Tensor, ...
             f"split of {x.shape} along axis {axis} was given lengths {list(lengths)}; "
             f"they must add up to {x.shape[axis]}"
         )
-    stops = np.cumsum(lengths).tolist()
-    pieces = []
-    for stop, length in zip(stops, lengths, strict=True):
-        window = tuple(
-            (stop - length, stop, 1) if i == axis else (0, n, 1) for i, n in enumerate(x.shape)
-        )
-        pieces.append(_crop(x, window=window))
+    whole = tuple((0, length, 1) for length in x.shape)
+    pieces, stop = [], 0
+    for length in lengths:
+        start, stop = stop, stop + int(length)
+        pieces.append(_crop(x, window=(*whole[:axis], (start, stop, 1), *whole[axis + 1 :])))
     return tuple(pieces)
 
 
-def normalise_axis(axis: int, ndim: int) -> int:
+def normalise_axis(axis: SupportsIndex, ndim: int) -> int:
     """Return the axis counted from the front.
 
     Raises:
         ValueError: there is no such axis.
     """
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"axis {axis} was given for a Tensor of {ndim} axes")
-    return axis % ndim
+    number = operator.index(axis)
+    if not -ndim <= number < ndim:
+        raise ValueError(f"axis {number} was given for a Tensor of {ndim} axes")
+    return number % ndim

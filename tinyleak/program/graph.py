@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from tinyleak.backend import Array
@@ -46,7 +46,7 @@ class Node:
 
 
 Rewrite: TypeAlias = "Callable[[Graph, Node], Node | None]"
-Candidates: TypeAlias = "Callable[[str, tuple[str, ...]], Sequence[Rewrite]]"
+Candidates: TypeAlias = "Callable[..., Sequence[Rewrite]]"
 
 
 class Graph:
@@ -73,6 +73,12 @@ class Graph:
             key = ("constant", array.shape, array.dtype.str, repr(array.item()))
         return self._known.setdefault(key, Node("constant", array))
 
+    def derived(self, key: Hashable, compute: Callable[[], Array]) -> Node:
+        """Add the constant that `compute` returns, unless one was added under this key."""
+        if key not in self._known:
+            self._known[key] = self.constant(compute())
+        return self._known[key]
+
     def add(
         self, primitive: Primitive | str, inputs: Iterable[Node], array: Array, **params: Any
     ) -> Node:
@@ -85,8 +91,9 @@ class Graph:
         if known is not None:
             self.merged += 1
             return known
-        node = Node(primitive.name, array, primitive, inputs, params)
-        for rewrite in self.candidates(node.name, tuple([x.name for x in inputs])):
+        name = primitive.name
+        node = Node(name, array, primitive, inputs, params)
+        for rewrite in self.candidates(name, *[x.name for x in inputs]):
             simpler = rewrite(self, node)
             if simpler is not None:
                 self.applied[rewrite] += 1

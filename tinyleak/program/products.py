@@ -19,9 +19,9 @@ def scale_one_column(graph: Graph, node: Node) -> Node | None:
     if column.shape[-2] <= row.shape[-1]:
         return graph.add("multiply", [column, row], node.array)
     # Long lines are quicker than many, so the longer of the two becomes the row.
-    sources = [_swapped(graph, row), _swapped(graph, column)]
+    sources = [swapped(graph, row), swapped(graph, column)]
     product = graph.add("multiply", sources, _rows_first(node.array.swapaxes(-1, -2)))
-    return _swapped(graph, product)
+    return swapped(graph, product)
 
 
 def make_long_rows(graph: Graph, node: Node) -> Node | None:
@@ -30,12 +30,12 @@ def make_long_rows(graph: Graph, node: Node) -> Node | None:
     if not _has_longer_rows_turned(left, node.shape):
         return None
     array = _rows_first(node.array.swapaxes(-1, -2))
-    return _swapped(graph, graph.add("matmul", [_swapped(graph, b), left.inputs[0]], array))
+    return swapped(graph, graph.add("matmul", [swapped(graph, b), left.inputs[0]], array))
 
 
 def _has_longer_rows_turned(left: Node, shape: tuple[int, ...]) -> bool:
     """Whether a product of this shape, of `left` and another, is to be made as its transpose."""
-    turned = left.name == "transpose" and _swaps_last_two(left)
+    turned = left.name == "transpose" and swaps_last_two(left)
     return turned and shape[-2] > shape[-1]
 
 
@@ -52,8 +52,7 @@ def _with_long_lines(graph: Graph, x: Node) -> Node:
     lines = x.array if columns >= rows else x.array.swapaxes(-1, -2)
     if lines.flags.c_contiguous:
         return x
-    # Leading axes along which it is only broadcast stay so.
-    once = x.array[tuple(slice(0, 1 if step == 0 else None) for step in x.array.strides[:-2])]
+    once = distinct(x.array)
     lines = once if columns >= rows else once.swapaxes(-1, -2)
     if lines.flags.c_contiguous:
         return x
@@ -63,13 +62,18 @@ def _with_long_lines(graph: Graph, x: Node) -> Node:
     return graph.constant(module.broadcast_to(laid_out, x.shape))
 
 
+def distinct(matrices: Array) -> Array:
+    """Return the matrices without copies: leading axes of broadcasting have length 1."""
+    return matrices[tuple(slice(0, 1 if step == 0 else None) for step in matrices.strides[:-2])]
+
+
 def multiply_in_order(graph: Graph, node: Node) -> Node | None:
     """(a @ b)ᵀ next to something laid out the other way is better made so: bᵀ @ aᵀ."""
     if node.primitive is None:
         return None
     for position, x in enumerate(node.inputs):
-        if x.name == "transpose" and x.inputs[0].name == "matmul" and _swaps_last_two(x):
-            a, b = (_swapped(graph, operand) for operand in x.inputs[0].inputs)
+        if x.name == "transpose" and x.inputs[0].name == "matmul" and swaps_last_two(x):
+            a, b = (swapped(graph, operand) for operand in x.inputs[0].inputs)
             if not _has_longer_rows_turned(b, x.shape):
                 sources = list(node.inputs)
                 sources[position] = graph.add("matmul", [b, a], _rows_first(x.array))
@@ -98,17 +102,19 @@ def _rows_first(array: Array, shape: tuple[int, ...] | None = None) -> Array:
     return array_module(array).empty(shape or array.shape, dtype=array.dtype)
 
 
-def _swaps_last_two(node: Node) -> bool:
-    return bool(node.params["axes"] == _last_two_swapped(node))
+def swaps_last_two(node: Node) -> bool:
+    """Whether a transpose swaps the last two axes and leaves the others."""
+    return bool(node.params["axes"] == _last_twoswapped(node))
 
 
-def _swapped(graph: Graph, node: Node) -> Node:
-    axes = _last_two_swapped(node)
+def swapped(graph: Graph, node: Node) -> Node:
+    """Return the node with its last two axes swapped."""
+    axes = _last_twoswapped(node)
     if node.name == "transpose" and node.params["axes"] == axes:
         return node.inputs[0]
     return graph.add("transpose", [node], node.array.transpose(axes), axes=axes)
 
 
-def _last_two_swapped(node: Node) -> tuple[int, ...]:
+def _last_twoswapped(node: Node) -> tuple[int, ...]:
     count = len(node.shape)
     return (*range(count - 2), count - 1, count - 2)

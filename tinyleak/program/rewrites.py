@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+
 from tinyleak.backend import Array, array_module
-from tinyleak.ops.shape import inverse_order
+from tinyleak.program.columns import contract_in_any_order, order_columns_later
 from tinyleak.program.graph import Graph, Node, Rewrite
+from tinyleak.program.moves import MOVES, join_moves, move_later, sum_where_it_lies
 from tinyleak.program.products import (
     join_products,
     lay_constants_out,
@@ -21,9 +24,9 @@ from tinyleak.program.products import (
     scale_one_column,
 )
 
-UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "relu", "power")
-BINARY = ("add", "subtract", "multiply", "divide", "greater")
-MOVES = ("reshape", "transpose")
+UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "power")
+ARITHMETIC = ("add", "subtract", "multiply", "divide")
+BINARY = (*ARITHMETIC, "maximum", "greater", "greater_equal", "equal", "not_equal")
 
 
 def _fold_constants(graph: Graph, node: Node) -> Node | None:
@@ -54,83 +57,6 @@ def _drop_neutral_element(graph: Graph, node: Node) -> Node | None:
 def _is_alike(x: Node, node: Node) -> bool:
     """Whether `x` can stand for `node`: a mask times 1.0 has the shape, but is not a mask."""
     return x.shape == node.shape and x.array.dtype == node.array.dtype
-
-
-def _join_moves(graph: Graph, node: Node) -> Node | None:
-    """A reshape of a reshape, or a transpose of a transpose, is one, or none."""
-    (inner,) = node.inputs
-    if inner.name != node.name:
-        return None
-    (source,) = inner.inputs
-    if node.name == "reshape":
-        unchanged, params = source.shape == node.shape, node.params
-    else:
-        before = inner.params["axes"]
-        axes = tuple([before[axis] for axis in node.params["axes"]])
-        unchanged, params = axes == tuple(range(len(axes))), {"axes": axes}
-    return source if unchanged else graph.add(node.name, [source], node.array, **params)
-
-
-def _move_later(graph: Graph, node: Node) -> Node | None:
-    """f(move(x), …) = move(f(x, …)): the elementwise work is done where the numbers lie.
-
-    The other operand must be moved alike, a constant (moved back once, now), or a single number.
-    """
-    move = next((x for x in node.inputs if x.name in MOVES and x.shape == node.shape), None)
-    if move is None or node.primitive is None:
-        return None
-    sources = [_before(graph, move, x) for x in node.inputs]
-    if any(source is None for source in sources):
-        return None
-    # What it is made of may have been moved already, and so lie otherwise than it did when traced.
-    lies = move.inputs[0].array
-    if lies.dtype != node.array.dtype or move.inputs[0].name == "broadcast_to":
-        lies = _moved_back(node.array, move)
-    early = graph.add(node.primitive, filter(None, sources), lies, **node.params)
-    return graph.add(move.name, [early], node.array, **move.params)
-
-
-def _before(graph: Graph, move: Node, x: Node) -> Node | None:
-    """What `x` must be so that it is itself after the move; None if that cannot be had for free."""
-    source = move.inputs[0]
-    if x.name == move.name and x.params == move.params and x.inputs[0].shape == source.shape:
-        return x.inputs[0]
-    if x.array.size == 1 and len(x.shape) <= len(source.shape):
-        return x
-    leading = len(move.shape) - len(x.shape)
-    kept = _leading_axes_kept(move)
-    if x.constant and leading <= kept and x.shape == move.shape[leading:]:
-        # A constant without the leading axes is moved without them, and broadcast as before.
-        full = x.array.reshape((1,) * leading + x.shape)
-        if move.name == "reshape":
-            return graph.constant(full.reshape((1,) * leading + source.shape[leading:]))
-        return graph.constant(array_module(full).ascontiguousarray(_moved_back(full, move)))
-    return None
-
-
-def _leading_axes_kept(move: Node) -> int:
-    """How many leading axes a reshape or transpose leaves as they are."""
-    if move.name == "transpose":
-        return _length_of_common_start(tuple(range(len(move.shape))), move.params["axes"])
-    return _length_of_common_start(move.inputs[0].shape, move.shape)
-
-
-@cache
-def _length_of_common_start(first: tuple[int, ...], second: tuple[int, ...]) -> int:
-    pairs = zip(first, second, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
-
-
-def _sum_where_it_lies(graph: Graph, node: Node) -> Node | None:
-    """An inner product of two things moved alike, within the axes summed, needs no moving."""
-    a, b = node.inputs
-    leading = len(node.shape)
-    if a.name not in MOVES or a.name != b.name or a.params != b.params:
-        return None
-    if a.inputs[0].shape != b.inputs[0].shape or _leading_axes_kept(a) < leading:
-        return None
-    axes = len(a.inputs[0].shape) - leading
-    return graph.add("inner", [a.inputs[0], b.inputs[0]], node.array, axes=axes)
 
 
 def _leave_broadcasting_to_the_operation(graph: Graph, node: Node) -> Node | None:
@@ -173,8 +99,19 @@ def _join_factors(graph: Graph, node: Node) -> Node | None:
     x, first = _with_constant(product)
     if x is None or first is None or factor is None or x.shape != node.shape:
         return None
-    joined = graph.add("multiply", [first, factor], first.array)
+    with np.errstate(all="ignore"):  # what goes over or under the range is not used
+        joined = graph.add("multiply", [first, factor], first.array)
+    if not _is_normal_product(joined.array, first.array, factor.array):
+        return None
     return graph.add("multiply", [x, joined], node.array)
+
+
+def _is_normal_product(product: Array, first: Array, second: Array) -> bool:
+    """Whether a product of constants has neither overflowed nor lost digits near 0."""
+    xp = array_module(product)
+    size = xp.abs(product)
+    whole = (size >= xp.finfo(product.dtype).tiny) & xp.isfinite(product)
+    return bool((whole | (first == 0) | (second == 0)).all())
 
 
 def _with_constant(product: Node) -> tuple[Node | None, Node | None]:
@@ -226,21 +163,18 @@ def _is_number(node: Node, value: float) -> bool:
     return first == value and bool((node.array == value).all())
 
 
-def _moved_back(array: Array, move: Node) -> Array:
-    if move.name == "reshape":
-        return array.reshape(move.inputs[0].shape)
-    return array.transpose(inverse_order(move.params["axes"]))
-
-
 REWRITES: dict[str, list[Rewrite]] = {
-    "reshape": [_join_moves],
-    "transpose": [_join_moves],
+    "reshape": [join_moves],
+    "transpose": [join_moves],
     "broadcast_to": [_drop_what_changes_nothing],
     "sum_to": [_drop_what_changes_nothing],
     "stop_gradient": [_drop_what_changes_nothing],
-    "matmul": [scale_one_column, _join_signs, make_long_rows, lay_constants_out],
-    "negate": [_join_signs, _move_later],
-    "inner": [_sum_where_it_lies],
+    "matmul": [
+        *(contract_in_any_order, order_columns_later, make_long_rows),
+        *(scale_one_column, _join_signs, lay_constants_out),
+    ],
+    "negate": [_join_signs, move_later],
+    "inner": [sum_where_it_lies],
     "add": [_double, join_products, _join_pads],
     "multiply": [_join_factors],
 }
@@ -248,19 +182,21 @@ REWRITES: dict[str, list[Rewrite]] = {
 
 for _name in UNARY:
     if _name != "negate":
-        REWRITES[_name] = [_move_later]
+        REWRITES[_name] = [move_later]
 for _name in BINARY:
-    first = [_drop_neutral_element, _join_signs] if _name != "greater" else []
-    last = [_leave_broadcasting_to_the_operation, _move_later, multiply_in_order]
+    first = [_drop_neutral_element, _join_signs] if _name in ARITHMETIC else []
+    last = [_leave_broadcasting_to_the_operation, move_later, multiply_in_order]
     REWRITES[_name] = [*first, *REWRITES.get(_name, []), *last]
 
 LOOKS_FOR: dict[Rewrite, set[str]] = {
     _drop_neutral_element: {"constant"},
     _join_factors: {"constant"},
     lay_constants_out: {"constant"},
-    _join_moves: {*MOVES},
-    _move_later: {*MOVES},
-    _sum_where_it_lies: {*MOVES},
+    join_moves: {*MOVES},
+    move_later: {*MOVES},
+    sum_where_it_lies: {*MOVES},
+    contract_in_any_order: {"reshape"},
+    order_columns_later: {"reshape"},
     make_long_rows: {"transpose"},
     multiply_in_order: {"transpose"},
     _leave_broadcasting_to_the_operation: {"broadcast_to"},
@@ -272,7 +208,7 @@ LOOKS_FOR: dict[Rewrite, set[str]] = {
 
 
 @cache
-def candidates(name: str, inputs: tuple[str, ...]) -> list[Rewrite]:
+def candidates(name: str, *inputs: str) -> list[Rewrite]:
     """Return the simplifications that may find something in an operation with such inputs."""
     if set(inputs) == {"constant"}:
         return [_fold_constants]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinyleak.data.files import PathLike, write_atomically
-from tinyleak.report.figures import QUIET_COLOUR, drawing, save
+from tinyleak.report.canvas import DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR, drawing
 
-RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe and Ito's palette, told apart by any colour vision."""
+RIGHT_COLOUR, WRONG_COLOUR = DISTANCE_COLOUR, MSE_COLOUR
 
 STAGES = 12
 """How many readings the picture shows at most."""
@@ -71,21 +70,20 @@ def write_sentence_table(
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def sentence_figure(
-    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None
-) -> None:
-    """Draw the sentences at each stage below the truth, wrong words in another colour: a PNG.
+def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None = None) -> Any:
+    """Draw the sentences at each stage below the truth, wrong words in another colour.
 
     Where no truth is known, the last stage stands for it, under the name "found".
 
     Args:
-        path: the PNG to write.
         stages: at least one; `choose_stages` chooses among them.
         truth: the words of each sentence; None if it is not known.
 
+    Returns:
+        A matplotlib `Figure`.
+
     Raises:
         ValueError: as `choose_stages`.
-        OSError: the file cannot be written.
     """
     shown = choose_stages(stages)
     heading = "truth" if truth is not None else "found"
@@ -112,7 +110,7 @@ def sentence_figure(
                         "black" if down == 0 else RIGHT_COLOUR if word == true else WRONG_COLOUR
                     )
                     axes.text(left + start, top + down, _plain(word), color=colour, size=9)
-        save(figure, path)
+    return figure
 
 
 def _columns(number: int, stages: Sequence[Stage], truth: Sequence[str]) -> list[float]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.optim import lbfgs
+from tinyleak.optim import lbfgs_many
 from tinyleak.text.client import TextClient
 from tinyleak.text.distance import (
     EXACT,
@@ -151,7 +151,7 @@ class Search:
             z[:half] = relaxation.start(self.rng, half, self.best.guess)
         nearest: tuple[float, Guess, Array] | None = None
         before, last = self._iteration, -EVERY
-        for state in lbfgs(relaxation, z, max_iterations=iterations):
+        for state in lbfgs_many(relaxation, z, max_iterations=iterations):
             now = int(state.iterations.max())
             if now < last + EVERY and not state.finished.all():
                 continue

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tinyleak.analytic.layer_gradient import Subspace
+from tinyleak.analytic.subspace import Subspace
 from tinyleak.backend import Array
 from tinyleak.tensor import Tensor
 from tinyleak.text.assignment import assign_sentences

@@ -21,8 +21,10 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.gradient import grad
-from tinyleak.nn.layers import gelu, gelu_tanh, layer_norm, linear
+from tinyleak.nn.activations import gelu, gelu_tanh
+from tinyleak.nn.layers import linear
 from tinyleak.nn.losses import log_softmax, softmax
+from tinyleak.nn.normalisation import layer_norm
 from tinyleak.ops import crop, inner, relu, reshape, sum, swap_last_axes, take, transpose
 from tinyleak.tensor import Tensor
 

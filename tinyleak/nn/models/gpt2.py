@@ -16,9 +16,10 @@ from typing import ClassVar
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.nn.layers import layer_norm, linear
+from tinyleak.nn.layers import linear
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.models.bert import ACTIVATIONS
+from tinyleak.nn.normalisation import layer_norm
 from tinyleak.ops import reshape, swap_last_axes, take, transpose
 from tinyleak.tensor import Tensor
 

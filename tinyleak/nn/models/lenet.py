@@ -9,30 +9,26 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
+from numpy.random import Generator
 
-from tinyleak.backend import Array
-from tinyleak.nn import init
-from tinyleak.nn.layers import activation, channels_last, convolve, linear_on_images
+from tinyleak.nn.init import Parameters, draw
+from tinyleak.nn.layers import activation, conv2d, flatten, linear
 from tinyleak.tensor import Tensor
-
-STRIDES = (2, 2, 1)
 
 
 @dataclass(frozen=True)
 class LeNet:
     """Three 5×5 convolutions of 12 channels, an activation after each, and one linear layer.
 
-    Strides are 2, 2, 1 and the padding is 2, so a 1×28×28 image becomes 588 features and a
-    3×32×32 one 768. Parameters are named as in the reference implementation's state dict
-    (`body.0.weight` … `fc.0.bias`), in PyTorch's layouts. Other sizes are LeNets too.
+    A 1×28×28 image becomes 588 features and a 3×32×32 one 768. Parameters have the names and
+    layouts of the reference implementation's state dict: `body.0.weight` … `fc.0.bias`.
 
     Attributes:
         image_shape: (C, H, W) of the images.
         classes: how many classes are told apart.
         activation: "sigmoid" (the paper's), "tanh", "softplus" or "relu".
         hidden: channels of each convolution: one number for all, or a number for each.
-        kernel: height and width of their windows, odd; the padding is half of it, rounded down.
+        kernel: height and width of the windows, odd; the padding is half of it, rounded down.
         strides: of each convolution.
     """
 
@@ -41,60 +37,43 @@ class LeNet:
     activation: str = "sigmoid"
     hidden: int | tuple[int, ...] = 12
     kernel: int = 5
-    strides: tuple[int, ...] = STRIDES
+    strides: tuple[int, ...] = (2, 2, 1)
 
     def __post_init__(self) -> None:
         activation(self.activation)
-        sizes = (*self.image_shape, self.classes, *self.channels, *self.strides)
-        if len(self.image_shape) != 3 or min(sizes) < 1:
-            raise ValueError(
-                f"LeNet was given images of {self.image_shape}, {self.classes} classes, "
-                f"{self.hidden} channels and strides {self.strides}; it needs (C, H, W) and counts "
-                "of at least 1"
-            )
-        if self.kernel < 1 or self.kernel % 2 == 0 or len(self.channels) != len(self.strides):
-            raise ValueError(
-                f"LeNet was given a kernel of {self.kernel}, {self.hidden} channels and strides "
-                f"{self.strides}; it needs an odd kernel, and one stride for each convolution"
-            )
+        counts = (*self.image_shape, self.classes, *self.channels, self.kernel, *self.strides)
+        fits = len(self.image_shape) == 3 and len(self.channels) == len(self.strides)
+        if not fits or min(counts) < 1 or self.kernel % 2 == 0:
+            needs = "images (C, H, W), counts of at least 1, an odd kernel, a stride for each layer"
+            raise ValueError(f"{self} is not possible; give it {needs}")
 
     @property
     def channels(self) -> tuple[int, ...]:
         """The channels of each convolution."""
-        if isinstance(self.hidden, int):
-            return (self.hidden,) * len(self.strides)
-        return self.hidden
+        return (self.hidden,) * len(self.strides) if isinstance(self.hidden, int) else self.hidden
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter, by name."""
-        channels, *size = self.image_shape
+        inside, *size = self.image_shape
         shapes: dict[str, tuple[int, ...]] = {}
-        for layer, (out_channels, stride) in enumerate(
-            zip(self.channels, self.strides, strict=True)
-        ):
-            shapes[f"body.{2 * layer}.weight"] = (out_channels, channels, self.kernel, self.kernel)
-            shapes[f"body.{2 * layer}.bias"] = (out_channels,)
-            channels = out_channels
-            # Half a window of padding at either side: a stride rounds the size up.
-            size = [-(-length // stride) for length in size]
-        shapes["fc.0.weight"] = (self.classes, channels * math.prod(size))
+        for layer, (outside, stride) in enumerate(zip(self.channels, self.strides, strict=True)):
+            shapes[f"body.{2 * layer}.weight"] = (outside, inside, self.kernel, self.kernel)
+            shapes[f"body.{2 * layer}.bias"] = (outside,)
+            inside, size = outside, [-(-length // stride) for length in size]  # rounded up
+        shapes["fc.0.weight"] = (self.classes, inside * math.prod(size))
         shapes["fc.0.bias"] = (self.classes,)
         return shapes
 
-    def init(
-        self, rng: np.random.Generator, scheme: str = "uniform", dtype: str = "float64"
-    ) -> dict[str, Array]:
+    def init(self, rng: Generator, scheme: str = "uniform", dtype: str = "float64") -> Parameters:
         """Draw parameters: "uniform" U(−0.5, 0.5) as the paper's code, or PyTorch's "default"."""
-        return init.draw(self.shapes, rng, scheme, dtype=dtype)
+        return draw(self.shapes, rng, scheme, dtype=dtype)
 
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (…, N, classes) of images (…, N, C, H, W)."""
         squash = activation(self.activation)
         pad = (self.kernel // 2, self.kernel // 2)
-        x = channels_last(x)
         for layer, stride in enumerate(self.strides):
             weight, bias = params[f"body.{2 * layer}.weight"], params[f"body.{2 * layer}.bias"]
-            step = (stride, stride)
-            x = convolve(x, weight, bias, stride=step, padding=pad, squash=squash)
-        return linear_on_images(x, params["fc.0.weight"], params["fc.0.bias"])
+            x = squash(conv2d(x, weight, bias, stride=(stride, stride), padding=pad))
+        return linear(flatten(x), params["fc.0.weight"], params["fc.0.bias"])

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
+from numpy.random import Generator
 
-from tinyleak.backend import Array
-from tinyleak.nn import init
+from tinyleak.nn.init import Parameters, draw
 from tinyleak.nn.layers import activation, flatten, linear
 from tinyleak.tensor import Tensor
 
@@ -37,8 +36,7 @@ class MLP:
         activation(self.activation)
         if len(self.image_shape) != 3 or min(*self.image_shape, self.classes, *self.widths) < 1:
             raise ValueError(
-                f"MLP was given images of {self.image_shape}, {self.classes} classes and widths "
-                f"{self.widths}; it needs (C, H, W) and counts of at least 1"
+                f"{self} is not possible; give it images (C, H, W), counts of at least 1"
             )
 
     @property
@@ -51,11 +49,9 @@ class MLP:
             shapes[f"{2 * layer}.bias"] = (fan_out,)
         return shapes
 
-    def init(
-        self, rng: np.random.Generator, scheme: str = "uniform", dtype: str = "float64"
-    ) -> dict[str, Array]:
+    def init(self, rng: Generator, scheme: str = "uniform", dtype: str = "float64") -> Parameters:
         """Draw parameters: "uniform" U(−0.5, 0.5), or PyTorch's "default"."""
-        return init.draw(self.shapes, rng, scheme, dtype=dtype)
+        return draw(self.shapes, rng, scheme, dtype=dtype)
 
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (…, N, classes) of images (…, N, C, H, W)."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
+from numpy.random import Generator
 
 from tinyleak.backend import Array
-from tinyleak.nn import init
-from tinyleak.nn.layers import activation, batch_norm, conv2d, linear
+from tinyleak.nn.init import Parameters, draw
+from tinyleak.nn.layers import activation, conv2d, linear
+from tinyleak.nn.normalisation import batch_norm
 from tinyleak.ops import mean, pad
 from tinyleak.tensor import Tensor
 
@@ -58,9 +59,8 @@ class ResNet:
         sizes = (*self.image_shape, self.classes, self.width, self.blocks)
         if len(self.image_shape) != 3 or min(sizes) < 1 or self.width % 2:
             raise ValueError(
-                f"ResNet was given images of {self.image_shape}, {self.classes} classes, a width "
-                f"of {self.width} and {self.blocks} blocks; it needs (C, H, W), counts of at least "
-                "1 and an even width"
+                f"{self} is not possible; give it images (C, H, W), counts of at least 1 and an "
+                "even width"
             )
         known = {f"{norm}.{part}" for norm in self._norms() for part in STATISTICS}
         strange = sorted(set(self.statistics) - known)
@@ -81,11 +81,9 @@ class ResNet:
         shapes["linear.bias"] = (self.classes,)
         return shapes
 
-    def init(
-        self, rng: np.random.Generator, scheme: str = "uniform", dtype: str = "float64"
-    ) -> dict[str, Array]:
+    def init(self, rng: Generator, scheme: str = "uniform", dtype: str = "float64") -> Parameters:
         """Draw parameters: "uniform" U(−0.5, 0.5) as the paper's code, or PyTorch's "default"."""
-        return init.draw(self.shapes, rng, scheme, dtype=dtype)
+        return draw(self.shapes, rng, scheme, dtype=dtype)
 
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (…, N, classes) of images (…, N, C, H, W)."""

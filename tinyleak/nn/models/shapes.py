@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 
-from tinyleak.nn.models.lenet import STRIDES, LeNet
+from tinyleak.nn.models.lenet import LeNet
 from tinyleak.nn.models.mlp import MLP
 from tinyleak.nn.models.names import Shape, Shapes, mismatch, natural
 
@@ -119,7 +119,7 @@ def _strides(
                 f"strides {told} do not lead its {layers} convolutions to {features} features"
             )
         return told
-    usual = (STRIDES + (1,) * layers)[:layers]
+    usual = (LeNet.strides + (1,) * layers)[:layers]
     if fits(usual):
         return usual
     if layers > MOST_CONVOLUTIONS:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,7 +60,7 @@ class Residual(Protocol):
         """Return JᵀJ, (n, n), which the caller may write to."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """Where the problem is.
 
@@ -124,6 +124,8 @@ def levenberg_marquardt(
     ):
         if not number >= least:
             raise ValueError(f"{name} is {number}; it must be at least {least}")
+    if isnan(goal):
+        raise ValueError("goal is nan; give a number")
     if not 0 < damping < inf:
         raise ValueError(f"damping is {damping}; it must be above 0 and finite")
     bounds = [_bound(lowest, start), _bound(highest, start)]

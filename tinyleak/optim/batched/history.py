@@ -1,28 +1,13 @@
 """The inverse Hessian of L-BFGS in its compact form, for many problems at once.
 
-From the last m steps s and gradient changes y, BFGS builds an approximation H of the inverse
-Hessian that satisfies every secant equation H y = s in turn. The textbook two-loop recursion
-applies it with 4m small operations. Byrd, Nocedal and Schnabel (1994, theorem 2.2; Nocedal and
-Wright, section 7.2) wrote the same H as one formula. Scaling a pair (s, y) does not change H, so
-let every pair be scaled to sᵀy = 1. With the pairs as columns of S and Y, oldest first,
+The formula is that of `quasi_newton.InverseHessian`, with an axis over the problems in front. With
+S and Y as columns, and as one product with the stacked pairs [S; Y],
 
-    H = γ·I + [S  γ·Y] · ⎡ R⁻ᵀ·(I + γ·YᵀY)·R⁻¹   −R⁻ᵀ ⎤ · ⎡  Sᵀ  ⎤
-                         ⎣        −R⁻¹             0  ⎦   ⎣ γ·Yᵀ ⎦
+    u = R⁻¹·Sᵀg,    v = R⁻ᵀ·(u + γ·(YᵀY·u − Yᵀg)),    −H·g = −γ·g − S·v + γ·Y·u.
 
-where R is the upper triangle of SᵀY (its diagonal is 1) and γ = sᵀy / yᵀy of the newest pair. So
-
-    u = R⁻¹·Sᵀg,    v = R⁻ᵀ·(u + γ·(YᵀY·u − Yᵀg)),    −H·g = −γ·g − S·v + γ·Y·u
-
-which takes two products with the stacked pairs [S; Y] and a few with (m, m) matrices.
-
-R⁻¹ is kept, not R. A new pair borders it with one column, −R⁻¹·Sᵀy, and a 1 on the diagonal.
-Dropping the oldest pair strikes out the first row and column of R, and the inverse of what is left
-of a triangular matrix is what is left of its inverse. So the pairs lie in a ring, in whatever
-order they came to lie, and when a slot is used again its row of R⁻¹ is set to zero; its column,
-being the first, had nothing but the diagonal. An empty slot is zero as well and takes no part in
-any sum: problems with different counts need no mask.
-
-Lesson: lessons/07_lbfgs.py
+The pairs lie in a ring, in whatever order they came to lie, and when a slot is used again its row
+of R⁻¹ is set to zero; its column, being the first, had nothing but the diagonal. An empty slot is
+zero as well and takes no part in any sum: problems with different counts need no mask.
 """
 
 from __future__ import annotations
@@ -34,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array, array_module
-from tinyleak.optim.messages import Order
+from tinyleak.optim.line_search import Step
 
 _FIRST_ROOM = 8
+"""Slots at first; they are doubled when they are full, so that short runs stay cheap."""
 
 
 class History:
@@ -63,7 +49,11 @@ class History:
         self.counts = [0] * problems
 
     def next_directions(
-        self, directions: Array, gradients: Array, orders: Sequence[Order]
+        self,
+        directions: Array,
+        gradients: Array,
+        lengths: Sequence[float],
+        steps: Sequence[Step],
     ) -> Array:
         """Add the pairs of the steps just accepted, then return −H·g of all problems, (A, n).
 
@@ -71,13 +61,15 @@ class History:
             directions: (A, n) the directions d that were followed.
             gradients: (A, ≥2, n) the gradient g now, and its change y over the step; where a pair
                 is added, y is scaled in place.
-            orders: a problem's pair is s = taken·d and y; it is added if `curvature`, its sᵀy, is
-                positive.
+            lengths: how far along d each problem moved: its pair is s = length·d and y.
+            steps: the pair is added if `curvature`, its sᵀy, is positive.
         """
         g, y = gradients[:, 0], gradients[:, 1]
-        rows = [row for row, order in enumerate(orders) if order.curvature > 0]
+        rows = [row for row, step in enumerate(steps) if step.curvature > 0]
         if rows:
-            where, slot, s_scale, y_scale = self._places(rows, [orders[row] for row in rows])
+            where, slot, s_scale, y_scale = self._slots(
+                rows, [lengths[row] for row in rows], [steps[row].curvature for row in rows]
+            )
             y[where] *= y_scale
             self.pairs[where, slot, 0] = directions[where] * s_scale
             self.pairs[where, slot, 1] = y[where]
@@ -128,10 +120,12 @@ class History:
     def _product(self, matrices: Array, vectors: Array) -> Array:
         return self.xp.matmul(matrices, vectors[:, :, None])[:, :, 0]
 
-    def _places(self, rows: Sequence[int], orders: Sequence[Order]) -> tuple[Any, Any, Any, Any]:
+    def _slots(
+        self, rows: Sequence[int], lengths: Sequence[float], curvatures: Sequence[float]
+    ) -> tuple[Any, Any, Any, Any]:
         """Choose a slot for each new pair; return the problems, the slots, and s and y's factors.
 
-        They are arrays on the device, (k,) to index with and (k, 1) to multiply with. A single
+        These are arrays on the device, (k,) to index with and (k, 1) to multiply with. A single
         problem gets plain numbers, with which NumPy is several times faster.
         """
         slots = [self.counts[row] % self.limit for row in rows]
@@ -139,16 +133,16 @@ class History:
             self.counts[row] += 1
         if max(slots) >= self.pairs.shape[1]:
             self._grow()
-        y_scales = [1 / sqrt(order.curvature) for order in orders]
-        s_scales = [order.taken * scale for order, scale in zip(orders, y_scales, strict=True)]
+        y_scales = [1 / sqrt(curvature) for curvature in curvatures]
+        s_scales = [length * scale for length, scale in zip(lengths, y_scales, strict=True)]
         if len(rows) == 1:
             return rows[0], slots[0], s_scales[0], y_scales[0]
-        places = self.xp.asarray(np.array([rows, slots]))
+        where = self.xp.asarray(np.array([rows, slots]))
         factors = self.xp.asarray(np.array([s_scales, y_scales], dtype=self.pairs.dtype))
-        return places[0], places[1], factors[0, :, None], factors[1, :, None]
+        return where[0], where[1], factors[0, :, None], factors[1, :, None]
 
     def _grow(self) -> None:
-        """Double the room: short runs stay cheap, and the arrays stay contiguous."""
+        """Double the room; the arrays stay contiguous."""
         room = self.pairs.shape[1]
         larger = min(2 * room, self.limit)
         problems, _, _, n = self.pairs.shape

@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyleak.backend import Array, array_module, to_numpy
-from tinyleak.optim.history import History
-from tinyleak.optim.messages import Look, Order
+from tinyleak.optim.batched.history import History
+from tinyleak.optim.line_search import Evaluation, Step
 
-Objective: TypeAlias = Callable[[Array, npt.NDArray[np.int64]], tuple[Array, Array]]
-"""Given x, (A, n), and which of the problems its rows are, (A,): values (A,), gradients (A, n)."""
+ObjectiveOfMany: TypeAlias = Callable[[Array, npt.NDArray[np.int64]], tuple[Array, Array]]
+"""Given x, (A, n), and which of the problems its rows are, (A,): values (A,), gradients (A, n).
 
-IDLE = Order(step=0.0, reason="idle")
+It may write to x, and reuse the arrays that it returns."""
+
+IDLE = Step(length=0.0, reason="idle")
 """What a finished problem wants while it waits to leave the batch."""
 
 
@@ -33,7 +35,8 @@ class Batch:
         directions: (A, n) d.
         gradients: (A, 3, n) the gradient at `trial`, how much it differs from that at `x`, and
             that at `x`; one array because all three are multiplied with the same things.
-        looks: (A, 7) the fields of each problem's `Look`.
+        lengths: how far along d that was, on the host.
+        numbers: (A, 7) the other fields of each problem's `Evaluation`.
         history: the pairs from which the directions come.
     """
 
@@ -43,74 +46,85 @@ class Batch:
         problems, n = start.shape
         self.rows = np.arange(problems)
         self.x = self.trial = self._all = start
+        self.lengths = [0.0] * problems
         self.directions = self.xp.zeros_like(start)
         self.gradients = self.xp.zeros((problems, 3, n), dtype=start.dtype)
-        self.looks = self.xp.zeros((problems, 7), dtype=start.dtype)
+        self.numbers = self.xp.zeros((problems, 7), dtype=start.dtype)
         self.history = History(start, history)
 
-    def evaluate(self, objective: Objective, steps: Sequence[float]) -> list[Look]:
-        """Evaluate the objective once, each problem at x + step·d, and report what that shows."""
-        # Wild steps may overflow; the line search sees that in the looks and draws back.
+    def evaluate(self, objective: ObjectiveOfMany, lengths: list[float]) -> list[Evaluation]:
+        """Evaluate the objective once, each problem at x + length·d, and say what that shows."""
+        self.lengths = lengths
+        # Wild steps may overflow; the line search sees that in the numbers and draws back.
         with np.errstate(over="ignore", invalid="ignore"):
-            self.trial = self.x + self._column(steps) * self.directions
-        values, gradients = objective(self.trial, self.rows)
+            self.trial = self.x + self._column(lengths) * self.directions
+        values, gradients = objective(self.trial.copy(), self.rows)
         self._check(values, gradients)
         with np.errstate(over="ignore", invalid="ignore"):
             new, change, old = self.gradients[:, 0], self.gradients[:, 1], self.gradients[:, 2]
             new[...] = gradients
             self.xp.subtract(new, old, out=change)
             slopes = self.xp.matmul(self.gradients, self.directions[:, :, None])
-            self.looks[:, :3] = slopes[:, :, 0]
-            self.looks[:, 3] = values
+            self.numbers[:, :3] = slopes[:, :, 0]
+            self.numbers[:, 3] = values
             magnitudes = abs(new)
-            self.looks[:, 4] = magnitudes.max(axis=1)
-            self.looks[:, 5] = magnitudes.sum(axis=1)
-        return [Look(*numbers) for numbers in to_numpy(self.looks).tolist()]
+            self.numbers[:, 4] = magnitudes.max(axis=1)
+            self.numbers[:, 5] = magnitudes.sum(axis=1)
+        found = zip(lengths, to_numpy(self.numbers).tolist(), strict=True)
+        return [Evaluation(length, *numbers) for length, numbers in found]
 
-    def obey(self, orders: Sequence[Order]) -> None:
+    def obey(self, steps: Sequence[Step]) -> None:
         """Move, turn and restart as the problems want."""
-        moving = [order.accept for order in orders]
-        restarts = [row for row, order in enumerate(orders) if order.scale]
-        ended = [row for row, order in enumerate(orders) if order.reason not in (None, IDLE.reason)]
+        moving = [step.accept for step in steps]
+        restarts = [row for row, step in enumerate(steps) if step.scale]
+        ended = [row for row, step in enumerate(steps) if step.reason not in (None, IDLE.reason)]
         # Directions of nonsense are found out by their slopes.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if all(moving):
-                self._move_all(orders)
+                self._move_all(steps)
             elif any(moving):
-                self._move_some(orders, self._column(moving))
+                self._move_some(steps, self._column(moving))
             if restarts:
-                self._restart(restarts, [orders[row].scale for row in restarts])
+                self._restart(restarts, [steps[row].scale for row in restarts])
             if ended:
                 self.directions[self.xp.asarray(ended)] = 0
-            self.looks[:, 6] = abs(self.directions).max(axis=1)
+            self.numbers[:, 6] = abs(self.directions).max(axis=1)
 
-    def _move_all(self, orders: Sequence[Order]) -> None:
+    def _move_all(self, steps: Sequence[Step]) -> None:
         self.x = self.trial
         self.gradients[:, 2] = self.gradients[:, 0]
-        self.directions = self.history.next_directions(self.directions, self.gradients, orders)
+        self.directions = self.history.next_directions(
+            self.directions, self.gradients, self.lengths, steps
+        )
 
-    def _move_some(self, orders: Sequence[Order], moving: Array) -> None:
+    def _move_some(self, steps: Sequence[Step], moving: Array) -> None:
         self.x = self.xp.where(moving, self.trial, self.x)
         self.xp.copyto(self.gradients[:, 2], self.gradients[:, 0], where=moving)
-        directions = self.history.next_directions(self.directions, self.gradients, orders)
+        directions = self.history.next_directions(
+            self.directions, self.gradients, self.lengths, steps
+        )
         self.directions = self.xp.where(moving, directions, self.directions)
 
+    def _turn(self, steps: Sequence[Step]) -> Array:
+        """Return the next directions of all, (A, n), the last moves' pairs taken in."""
+        return self.history.next_directions(self.directions, self.gradients, self.lengths, steps)
+
     def everyone(self) -> Array:
-        """Return where all R problems are, the finished ones too, (R, n); not to be written to."""
+        """Return a copy of where all R problems are, the finished ones too, (R, n)."""
         if len(self.rows) == len(self._all):
-            return self.x
+            return self.x.copy()
         x = self._all.copy()
         x[self.xp.asarray(self.rows)] = self.x
         return x
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Let all problems go but those at these places of the batch."""
+    def keep(self, indices: Sequence[int]) -> None:
+        """Let all problems go but these of the batch."""
         self._all = self.everyone()
-        index = self.xp.asarray(places)
-        self.rows = self.rows[places]
+        index = self.xp.asarray(indices)
+        self.rows = self.rows[indices]
         self.x, self.directions = self.x[index], self.directions[index]
-        self.gradients, self.looks = self.gradients[index], self.looks[index]
-        self.history.keep(places)
+        self.gradients, self.numbers = self.gradients[index], self.numbers[index]
+        self.history.keep(indices)
 
     def _restart(self, restarts: Sequence[int], scales: Sequence[float]) -> None:
         """Let some problems forget their pairs and go down the gradient, d = −scale·∇f(x)."""

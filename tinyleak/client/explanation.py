@@ -1,4 +1,4 @@
-"""Whether what an attack found explains the shared gradient: the only test where no truth is known.
+"""Whether what an attack found explains the shared gradient: the only test without a truth.
 
 The images and labels found make a gradient of their own. They are what the client had, or as good,
 if that differs from the shared one by no more than what is wrong with the shared one itself: the
@@ -8,15 +8,15 @@ rounding of the numbers it was computed and saved in, and noise, of which the la
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from tinyleak.attacks import Reconstruction
-from tinyleak.audit.shared import noise_variance
 from tinyleak.backend import Array
-from tinyleak.cli.client import Client
-from tinyleak.nn.model import parameter_gradients
+from tinyleak.client.local import LocalSteps
+from tinyleak.client.loss import Loss
+from tinyleak.client.outcome import Found, Outcome
+from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.tensor import Tensor
 
 MARGIN, COARSE_MARGIN = 10.0, 1000.0
@@ -30,35 +30,31 @@ LEAST = 1e-16
 """A distance so small needs no excuse."""
 
 
-@dataclass(frozen=True)
-class Explained:
-    """How well images and labels explain a gradient.
-
-    Attributes:
-        distance: ‖found − shared‖² / ‖shared‖².
-        tolerance: what it may be.
-        noisy: whether that is because of noise, beyond any rounding.
-        factor: what the shared gradient is of the gradient of the mean loss.
-    """
-
-    distance: float
-    tolerance: float
-    noisy: bool
-    factor: float
+class Shared(Protocol):
+    """What of a client decides whether its gradient is explained; see `tinyleak.client.Client`."""
 
     @property
-    def succeeded(self) -> bool:
-        """Whether the gradient is explained."""
-        return self.distance <= self.tolerance
+    def model(self) -> Model: ...
+    @property
+    def params(self) -> Mapping[str, Array]: ...
+    @property
+    def gradients(self) -> Mapping[str, Array]: ...
+    @property
+    def loss(self) -> Loss: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def local(self) -> LocalSteps | None: ...
+    @property
+    def rounding(self) -> Mapping[str, Array] | None: ...
+    @property
+    def noise(self) -> float | None: ...
 
 
 @np.errstate(all="ignore")  # a lost attack's numbers may be anything
 def explain(
-    client: Client,
-    found: Reconstruction,
-    precision: Mapping[str, Array] | None = None,
-    dtype: str = "float64",
-) -> Explained:
+    client: Shared, found: Found, precision: Mapping[str, Array] | None, dtype: str
+) -> Outcome:
     """Compare the gradient that was found with the one that was shared.
 
     Args:
@@ -67,7 +63,7 @@ def explain(
         precision: what each entry's squared difference was multiplied with, by name, or None.
         dtype: in which the attack computed.
     """
-    shared = _row(client.shared)
+    shared = _row(client.gradients)
     exact = _row(_gradient(client, found, "float64"))
     weight = np.ones_like(shared) if precision is None else _row(precision)
     length = float(weight @ shared**2)
@@ -77,19 +73,32 @@ def explain(
         exact, factor = exact * stretch, factor * stretch
     coarse = dtype == "float32"
     rounding = _rounding(client, found, exact, weight, coarse=coarse) / length
-    noise = (noise_variance(client.model, client.shared) or 0.0) * float(weight.sum()) / length
+    noise = (client.noise or 0.0) * float(weight.sum()) / length
     usual = max(LEAST, (COARSE_MARGIN if coarse else MARGIN) * rounding)
-    return Explained(
-        distance=float(weight @ (exact - shared) ** 2) / length,
-        tolerance=max(usual, NOISE_MARGIN * noise),
-        noisy=NOISE_MARGIN * noise > MARGIN * usual,
+    distance = float(weight @ (exact - shared) ** 2) / length
+    tolerance = max(usual, NOISE_MARGIN * noise)
+    noisy = NOISE_MARGIN * noise > MARGIN * usual
+    if distance > tolerance or np.isnan(distance):
+        verdict = "NO success, what was found does not explain the gradient"
+    elif noisy:
+        verdict = "success, as far as noise on the gradient lets tell (tinyleak audit says more)"
+    else:
+        verdict = "success, what was found explains the gradient"
+    return Outcome(
+        succeeded=distance <= tolerance,
+        verdict=verdict,
+        images=found.images,
+        labels=found.labels,
+        soft_labels=found.soft_labels,
+        order=np.arange(len(found.images)),
+        distance=distance,
+        tolerance=tolerance,
+        noisy=noisy,
         factor=factor,
     )
 
 
-def _rounding(
-    client: Client, found: Reconstruction, exact: Array, weight: Array, *, coarse: bool
-) -> float:
+def _rounding(client: Shared, found: Found, exact: Array, weight: Array, *, coarse: bool) -> float:
     """Return how far rounding, the client's or a coarse attack's, takes the gradient found."""
     saved = 0.0 if client.rounding is None else float(weight @ _row(client.rounding))
     if client.dtype == "float64" and not coarse:
@@ -100,7 +109,7 @@ def _rounding(
     return saved + float(weight @ (_row(_gradient(client, found, "float32")) - plain) ** 2)
 
 
-def _gradient(client: Client, found: Reconstruction, dtype: str) -> dict[str, Array]:
+def _gradient(client: Shared, found: Found, dtype: str) -> dict[str, Array]:
     params = {name: Tensor(array.astype(dtype)) for name, array in client.params.items()}
     images, labels = (Tensor(array.astype(dtype)) for array in (found.images, found.soft_labels))
 
