@@ -10,18 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
+from tinyleak.client.facts import Fact
 from tinyleak.data.files import PathLike
-from tinyleak.data.tensors import read_tensors
-from tinyleak.data.text import PUBLISHED, UNKNOWN, Special, Tokenizer, load_tokenizer
+from tinyleak.data.text import UNKNOWN, Special, Tokenizer, load_tokenizer
 from tinyleak.nn.model import require_fit
-from tinyleak.nn.models.bert import OUTPUT_LAYER
-from tinyleak.nn.models.checkpoint import LanguageModel, language_model, read_config, tied
+from tinyleak.nn.models.checkpoint import LanguageModel, tied
+from tinyleak.text.files import (
+    count_hidden,
+    named_arrays,
+    published_special,
+    read_language_model,
+    read_length,
+    require_lengths,
+)
 
 MASKED = 0.15
 """The share of a sentence's tokens, without its start and end, that are hidden (BERT's)."""
@@ -46,8 +52,8 @@ class TextClient:
         lengths: how many tokens each sentence has, its start and end included.
         special: the numbers of the tokens that are not words.
         tokenizer: what writes tokens as words, if it is known.
-        sources: for "sentences", "lengths", "hidden", "heads" and "special tokens", how each is
-            known: "said", "read off" or "assumed".
+        facts: how many "sentences", "hidden" positions and "heads" there are, and the "lengths" and
+            "special tokens"; each said, read off or assumed. A simulated client needs none.
         hidden: at how many positions of the batch BERT predicts a word; 15 % of them, if None.
     """
 
@@ -57,7 +63,7 @@ class TextClient:
     lengths: tuple[int, ...]
     special: Special = UNKNOWN
     tokenizer: Tokenizer | None = None
-    sources: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
     hidden: int | None = None
 
     @classmethod
@@ -91,10 +97,9 @@ class TextClient:
         if not (vocabulary is None or isinstance(vocabulary, Tokenizer)):
             tokenizer = load_tokenizer(vocabulary)
         tokens = None if tokenizer is None else len(tokenizer)
-        model, params, how = read_language_model(weights, heads, tokens)
-        client = known_client(model, params, _arrays(gradients), tokenizer, lengths)
-        client.sources["heads"] = how
-        return client
+        model, params, fact = read_language_model(weights, heads, tokens)
+        client = known_client(model, params, named_arrays(gradients), tokenizer, lengths)
+        return replace(client, facts={**client.facts, "heads": fact})
 
     def __repr__(self) -> str:
         lengths = ", ".join(map(str, self.lengths[:20])) + ", …" * (len(self.lengths) > 20)
@@ -176,24 +181,127 @@ def known_client(
     """Return a client from arrays, which are not copied; see `TextClient.from_files`."""
     shared = tied(gradients)
     require_fit(model, shared, "gradients")
-    sources = dict.fromkeys(("sentences", "lengths", "special tokens"), "said")
-    if tokenizer is None:
-        sources["special tokens"] = "assumed"
+    facts: dict[str, Fact] = {}
     if lengths is None:
-        sources |= {"sentences": "assumed", "lengths": "read off"}
-        lengths = [_read_length(model, shared)]
+        facts["sentences"] = Fact(1, "assumed")
+        lengths = [read_length(model, shared)]
+        where = "the gradient of the table of positions"
+        facts["lengths"] = Fact(lengths[0], "read off", where)
+    else:
+        facts["sentences"] = Fact(len(lengths), "said")
+        facts["lengths"] = Fact(", ".join(map(str, lengths)), "said")
     require_lengths(model, lengths)
-    special = _special(model) if tokenizer is None else tokenizer.special
-    client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, sources)
-    hidden = _count_hidden(client)
-    sources["hidden"] = "assumed" if hidden is None else "read off"
+    special = published_special(model) if tokenizer is None else tokenizer.special
+    if tokenizer is None and not model.causal:
+        facts["special tokens"] = Fact("BERT's", "assumed", "by the size of the vocabulary")
+    client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, facts)
+    if model.causal:
+        return client
+    hidden = count_hidden(shared, client.traces)
+    facts["hidden"] = (
+        Fact(client.masked, "assumed", "15 % of the tokens")
+        if hidden is None
+        else Fact(hidden, "read off", "the rank of the first output layer's gradient")
+    )
+    return replace(client, hidden=hidden)
+
+
+def attention(self) -> Array | None:
+        """(N, T), true where there is a token; None where there is one everywhere."""
+        return attention(self.lengths)
+
+    @property
+    def words(self) -> Array:
+        """(N, T), true where a token is not known from the start: BERT's starts and ends are.
+
+        What is recovered is counted at these positions only.
+        """
+        positions = np.arange(self.shape[1])
+        first, last = (0, 0) if self.model.causal else (1, 1)
+        return (positions >= first) & (positions < np.array(self.lengths)[:, np.newaxis] - last)
+
+    @property
+    def masked(self) -> int:
+        """M, at how many positions of the batch a token is predicted; BERT's are hidden ones."""
+        if self.model.causal:
+            return self.traces
+        if self.hidden is not None:
+            return self.hidden
+        return sum(masked_count(length) for length in self.lengths)
+
+    @property
+    def traces(self) -> int:
+        """How many tokens of the batch act on the loss: all, but not a GPT-2's last."""
+        return sum(self.lengths) - self.model.causal * len(self.lengths)
+
+    @cached_property
+    def first_layer(self) -> LayerGradient:
+        """The gradient of the layers that see the tokens' vectors themselves, each scaled to 1.
+
+        Raises:
+            ValueError: it is zero.
+        """
+        return LayerGradient.stacked(self.model.first_layer(self.gradients), self.traces)
+
+    @property
+    def dtype(self) -> str:
+        """In which the client computed."""
+        return str(next(iter(self.gradients.values())).dtype)
+
+    def as_words(self, tokens: Array) -> list[list[str]]:
+        """Return the tokens of each sentence, (N, T), as they are written in the vocabulary."""
+        rows = [row[:length] for row, length in zip(tokens, self.lengths, strict=True)]
+        if self.tokenizer is None:
+            return [[str(token) for token in row] for row in rows]
+        return [self.tokenizer.words(row) for row in rows]
+
+    def as_sentences(self, tokens: Array) -> list[str]:
+        """Return the sentences (N, T) as texts, without their starts and ends."""
+        rows = [row[there] for row, there in zip(tokens, self.words, strict=True)]
+        if self.tokenizer is None:
+            return [" ".join(map(str, row)) for row in rows]
+        return [self.tokenizer.decode(row) for row in rows]
+
+
+def known_client(
+    model: LanguageModel,
+    params: dict[str, Array],
+    gradients: Mapping[str, Array],
+    tokenizer: Tokenizer | None = None,
+    lengths: Sequence[int] | None = None,
+) -> TextClient:
+    """Return a client from arrays, which are not copied; see `TextClient.from_files`."""
+    shared = tied(gradients)
+    require_fit(model, shared, "gradients")
+    facts: dict[str, Fact] = {}
+    if lengths is None:
+        facts["sentences"] = Fact(1, "assumed")
+        lengths = [read_length(model, shared)]
+        where = "the gradient of the table of positions"
+        facts["lengths"] = Fact(lengths[0], "read off", where)
+    else:
+        facts["sentences"] = Fact(len(lengths), "said")
+        facts["lengths"] = Fact(", ".join(map(str, lengths)), "said")
+    require_lengths(model, lengths)
+    special = published_special(model) if tokenizer is None else tokenizer.special
+    if tokenizer is None and not model.causal:
+        facts["special tokens"] = Fact("BERT's", "assumed", "by the size of the vocabulary")
+    client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, facts)
+    if model.causal:
+        return client
+    hidden = count_hidden(shared, client.traces)
+    facts["hidden"] = (
+        Fact(client.masked, "assumed", "15 % of the tokens")
+        if hidden is None
+        else Fact(hidden, "read off", "the rank of the first output layer's gradient")
+    )
     return replace(client, hidden=hidden)
 
 
 def read_language_model(
     weights: PathLike | Mapping[str, Array], heads: int | None = None, tokens: int | None = None
-) -> tuple[LanguageModel, dict[str, Array], str]:
-    """Return the network of a checkpoint, its weights, and how the number of heads is known.
+) -> tuple[LanguageModel, dict[str, Array], Fact]:
+    """Return the network of a checkpoint, its weights, and how many heads it has.
 
     A config.json beside the file is read too.
 
@@ -222,7 +330,8 @@ def read_language_model(
             f"{where} is made for {model.vocabulary} tokens, and the vocabulary has {tokens}; give "
             "the one it was trained with as --vocabulary"
         )
-    return model, params, "said" if "heads" in config else "assumed"
+    fact = Fact(model.heads, "assumed", "64 wide, as published")
+    return model, params, Fact(model.heads, "said") if "heads" in config else fact
 
 
 def _arrays(source: PathLike | Mapping[str, Array]) -> dict[str, Array]:
@@ -239,58 +348,3 @@ def attention(lengths: Sequence[int]) -> Array | None:
     return np.arange(max(lengths)) < np.array(lengths)[:, np.newaxis]
 
 
-def _special(model: LanguageModel) -> Special:
-    """Return the special tokens of the published vocabulary of this size."""
-    if model.causal:
-        return UNKNOWN
-    if model.vocabulary not in PUBLISHED:
-        raise ValueError(
-            f"the network has {model.vocabulary} tokens, which is not the size of one of BERT's "
-            "published vocabularies, so nothing says which of them is [MASK]; give its vocabulary"
-        )
-    return PUBLISHED[model.vocabulary]
-
-
-def _count_hidden(client: TextClient) -> int | None:
-    """Return at how many positions a BERT predicts: the rank of its first output layer's gradient.
-
-    None if it cannot be told, since there are as many tokens as a vector has numbers.
-    """
-    if client.model.causal or client.traces >= client.model.width:
-        return None
-    gradient = client.gradients[f"{OUTPUT_LAYER}.weight"]
-    return LayerGradient(gradient, None, client.traces).rank or None
-
-
-def _read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:
-    """Return how many tokens the longest sentence has: each position in use has a gradient.
-
-    The last token of a GPT-2's sentence has none, since no token follows that it could predict.
-    """
-    used = np.flatnonzero(gradients[model.position_table].any(axis=1))
-    if len(used) == 0 or len(used) == model.positions:
-        rows = "every row" if len(used) else "no row"
-        raise ValueError(
-            f"the length of the sentence cannot be read off: {rows} of the gradient of "
-            f"{model.position_table} differs from zero; give it as lengths (--lengths)"
-        )
-    return int(used[-1]) + 1 + model.causal
-
-
-def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> None:
-    """Check that sentences of these lengths are some that a model takes, and an attack reads.
-
-    Raises:
-        ValueError: they are not.
-    """
-    least = 2 if model.causal else 3
-    if not lengths or min(lengths) < least or max(lengths) > model.positions:
-        raise ValueError(
-            f"a client was given sentences of {list(lengths)} tokens; give at least one, each of "
-            f"{least} to {model.positions} tokens, start and end included"
-        )
-    if model.causal and len(lengths) > 1:
-        raise ValueError(
-            f"a batch of {len(lengths)} sentences was given, but of a GPT-2 only the gradient of "
-            "one sentence is read; give one length"
-        )
