@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
 from tinyleak.backend import Array
+from tinyleak.client.facts import Fact
+from tinyleak.data.files import PathLike
+from tinyleak.data.tensors import read_tensors
 from tinyleak.data.text import PUBLISHED, UNKNOWN, Special
 from tinyleak.nn.models.bert import OUTPUT_LAYER
-from tinyleak.nn.models.checkpoint import LanguageModel
+from tinyleak.nn.models.checkpoint import LanguageModel, language_model, read_config
+
+
+def read_language_model(
+    weights: PathLike | Mapping[str, Array], heads: int | None = None, tokens: int | None = None
+) -> tuple[LanguageModel, dict[str, Array], Fact]:
+    """Return the network of a checkpoint, its weights, and how many heads it has.
+
+    A config.json beside the file is read too.
+
+    Args:
+        weights: a file, or arrays by name.
+        heads: attention heads in each layer, if they are known otherwise.
+        tokens: how many the vocabulary has, if there is one.
+
+    Raises:
+        ValueError: as `language_model`, or a config.json that cannot be used, or a vocabulary of
+            another size than the network's.
+        OSError: a file cannot be read.
+    """
+    arrays, config = named_arrays(weights), {}
+    if not isinstance(weights, Mapping):
+        config = read_config(Path(weights).with_name("config.json"))
+    if heads is not None:
+        config["heads"] = heads
+    where = "a checkpoint" if isinstance(weights, Mapping) else repr(str(weights))
+    try:
+        model, params = language_model(arrays, **config)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be used: {error}") from error
+    if tokens is not None and tokens != model.vocabulary:
+        raise ValueError(
+            f"{where} is made for {model.vocabulary} tokens, and the vocabulary has {tokens}; give "
+            "the one it was trained with as --vocabulary"
+        )
+    fact = Fact(model.heads, "assumed", "64 wide, as published")
+    return model, params, Fact(model.heads, "said") if "heads" in config else fact
+
+
+def named_arrays(source: PathLike | Mapping[str, Array]) -> dict[str, Array]:
+    """Return named arrays, of a file or of a caller, who may change his own later."""
+    if isinstance(source, Mapping):
+        return {name: np.array(array) for name, array in source.items()}
+    return read_tensors(source)
 
 
 def published_special(model: LanguageModel) -> Special:
