@@ -42,8 +42,7 @@ STUDENT_PATH = [
     "attacks.result",
 ]
 BESIDE = [
-    *("check", "transforms", "program", "nn.activations", "nn.models", "nn.normalisation"),
-    *("nn.pooling", "nn.stochastic", "nn.training", "attacks.recursion", "attacks.least_squares"),
+    *("check", "transforms", "program", "nn.models", "attacks.recursion", "attacks.least_squares"),
     *("defenses", "metrics", "data", "analytic", "client", "text", "report", "audit", "sweep"),
     "cli",
 ]
