@@ -59,8 +59,8 @@ def model_from_shapes(
     except ValueError as error:
         usual = MODELS[kind](image_shape, classes or 10, activation)
         raise mismatch(
-            f"the weights are not a {MODELS[kind].__name__}'s for images of {image_shape}: {error}; "
-            "compare the columns",
+            f"the weights are not a {MODELS[kind].__name__}'s for images of {image_shape}: "
+            f"{error}; compare the columns",
             shapes,
             usual.shapes,
             f"the usual {MODELS[kind].__name__} has",
@@ -138,7 +138,7 @@ def _strides(
 
 
 def _chain(shapes: Shapes, axes: int, inputs: int) -> list[Shape]:
-    """Return the weights with this many axes, each taking as many inputs as the last has outputs."""
+    """Return the weights with this many axes, each taking what the one before it gives."""
     left = sorted((name for name, shape in shapes.items() if len(shape) == axes), key=natural)
     if not 0 < len(left) <= MOST_LAYERS:
         raise ValueError(f"it has {len(left)} weights of {axes} axes, and not 1 to {MOST_LAYERS}")
