@@ -43,12 +43,12 @@ from scipy.stats import spearmanr
 from tinyleak import data
 from tinyleak.audit import Audit, audit, typical
 from tinyleak.audit.shared import length
-from tinyleak.client.simulated import Victim, share
+from tinyleak.client import Client, Truth, share
 from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import train
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 EXAMPLES = 5
 """Typical batches that the audit measures at."""
@@ -101,30 +101,33 @@ def measure(setting: Setting, source: Dataset, effort: Effort) -> Cell:
         params = train(model, seen.images, seen.labels, params=params, **options).params
     chosen = np.random.default_rng([setting.seed, 5]).permutation(len(hidden.images))
     batches = chosen[: effort.clients * setting.batch].reshape(effort.clients, setting.batch)
-    victims = [share(model, params, *hidden.batch(batch), dtype="float32") for batch in batches]
+    clients = [share(model, params, *hidden.batch(batch), dtype="float32") for batch in batches]
     options = {"batch": setting.batch, "examples": EXAMPLES}
     found = audit(model, params, known.images, known.labels, **options)
-    norm = float(np.mean([length(one.gradients) for one in victims]))
+    norm = float(np.mean([length(one.gradients) for one, _ in clients]))
     variance = (setting.noise * norm) ** 2 / found.counting.parameters
     without = found.at(variance or found.rounding)
     cells: dict[str, list[float]] = {name: [] for name in ("given", "attack", "ideal")}
-    for row, exact in enumerate(victims):
-        victim = noisy(exact, variance, [setting.seed, 2, row])
+    for row, (exact, truth) in enumerate(clients):
+        client = noisy(exact, variance, [setting.seed, 2, row])
         given = forecast_given(
-            audit(model, params, known.images, known.labels, gradients=victim.gradients, **options)
+            audit(model, params, known.images, known.labels, gradients=client.gradients, **options)
         )
         posterior = Posterior(
-            model, victim, without.variance, found.prior, known.images.mean(axis=0)
+            client, truth.labels, without.variance, found.prior, known.images.mean(axis=0)
         )
         rng = np.random.default_rng([setting.seed, 4, row])
         images = attacked(
             posterior,
-            [*first(model, victim, variance), np.broadcast_to(posterior.mean, victim.images.shape)],
-            more(model, victim, known, variance, rng, effort.iterations, effort.anew),
+            [
+                *first(client, truth.labels, variance),
+                np.broadcast_to(posterior.mean, truth.images.shape),
+            ],
+            more(client, truth.labels, known, variance, rng, effort.iterations, effort.anew),
         )
         cells["given"].append(given)
-        cells["attack"].append(error(victim, images))
-        cells["ideal"].append(error(victim, posterior.most_probable(victim.images)[1]))
+        cells["attack"].append(error(truth, images))
+        cells["ideal"].append(error(truth, posterior.most_probable(truth.images)[1]))
     return {
         "variance": np.array(without.variance),
         "without": np.array(without.mse),
@@ -146,18 +149,18 @@ def part(source: Dataset, start: int, stop: int) -> Dataset:
     return replace(source, images=source.images[start:stop], labels=source.labels[start:stop])
 
 
-def noisy(victim: Victim, variance: float, seed: Sequence[int]) -> Victim:
+def noisy(client: Client, variance: float, seed: Sequence[int]) -> Client:
     """Return the client with noise on its gradient."""
-    gradients = {name: np.asarray(g, dtype=float) for name, g in victim.gradients.items()}
+    gradients = {name: np.asarray(g, dtype=float) for name, g in client.gradients.items()}
     if variance:
         gradients = Gaussian(variance)(gradients, np.random.default_rng(seed))
-    return replace(victim, gradients=gradients)
+    return replace(client, gradients=gradients)
 
 
-def error(victim: Victim, images: np.ndarray) -> float:
+def error(truth: Truth, images: np.ndarray) -> float:
     """Return the mean squared error of a batch, in the order that fits best."""
     cut = np.clip(images, 0, 1)
-    return float(mse(cut[match_batch(cut, victim.images)], victim.images).mean())
+    return float(mse(cut[match_batch(cut, truth.images)], truth.images).mean())
 
 
 def verdict(cell: Cell) -> str:

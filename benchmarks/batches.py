@@ -30,7 +30,7 @@ import numpy as np
 from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 
 from tinyleak.attacks import Method, Progress, Settings, attack
-from tinyleak.client.simulated import RECOVERED_MSE, judge, simulate
+from tinyleak.client import RECOVERED_MSE, simulate
 from tinyleak.data import Dataset, load
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import LeNet
@@ -79,34 +79,31 @@ def colours() -> Dataset:
 def run(data: Dataset, batch: int, seed: int, method: Method, iterations: int) -> Cell:
     """Attack one client; return what was found, and the errors on the way."""
     model = LeNet(data.images.shape[1:], data.classes)
-    client = simulate(model, *random_batch(data, batch, seed), seed=seed)
+    client, truth = simulate(model, *random_batch(data, batch, seed), seed=seed)
     course: list[tuple[int, float, float]] = []
     began = process_time()
 
     def note(progress: Progress) -> None:
         if method != "lbfgs" or progress.iteration % EVERY == 0:
             images = progress.images()
-            found = images[match_batch(images, client.images)]
-            worst = float(mse(found, client.images).max())
+            found = images[match_batch(images, truth.images)]
+            worst = float(mse(found, truth.images).max())
             course.append((progress.iteration, process_time() - began, worst))
 
     found = attack(
-        model,
-        client.params,
-        client.gradients,
-        batch=batch,
+        client,
         labels=None if method == "lbfgs" else "infer",
         method=method,
         seed=seed,
         settings=Settings(iterations),
         on_progress=note,
     )
-    outcome = judge(client, found)
+    outcome = truth.judge(found)
     return {
         "mse": outcome.mse,
         "recovered": outcome.recovered,
         "images": outcome.images.astype(np.float32),
-        "truth": client.images.astype(np.float32),
+        "truth": truth.images.astype(np.float32),
         "iterations": np.array(found.iterations),
         "seconds": np.array(process_time() - began),
         "course_iteration": np.array([iteration for iteration, _, _ in course]),

@@ -24,9 +24,8 @@ from timing import Contestant, environment, medians, table, write_json
 # isort: split
 # What follows imports NumPy, which `timing` has told to keep to one thread.
 import numpy as np
-from problems import MODEL, Problem, installed
+from problems import Problem, installed
 
-from tinyleak.attacks import Matching
 from tinyleak.optim import lbfgs
 from tinyleak.program import trace
 
@@ -98,18 +97,18 @@ def objective_table(results: list[dict[str, Any]]) -> str:
 def tracing_cost(row: Row, repetitions: int) -> dict[str, Any]:
     """Return what tracing the objective costs, in seconds and in evaluations of its program."""
     problem = Problem.draw(row.batch, row.attacks, row.dtype)
-    weight = np.asarray(1.0, dtype=row.dtype)
-    matching = Matching(MODEL, problem.params, problem.shared, problem.batch, weight)
+    evaluate = problem.matching().value_and_gradient
+    z = problem.z[0] if problem.attacks == 1 else problem.z
     costs, evaluations = [], []
     program = None
     for _ in range(repetitions):
         del program  # which takes a while, and is no part of tracing
         start = time.process_time()
-        program = trace(matching.value_and_gradient, problem.z, check=False)
+        program = trace(evaluate, z, check=False)
         costs.append(time.process_time() - start)
         for _ in range(20):
             start = time.process_time()
-            program(problem.z)
+            program(z)
             evaluations.append(time.process_time() - start)
     cost, evaluation = median(costs), median(evaluations)
     return {"title": row.title, "seconds": cost, "evaluations": cost / evaluation}
@@ -140,18 +139,18 @@ def our_lbfgs_seconds(n: int, history: int, iterations: int) -> float:
     start, gradient = badly_scaled(n)
     inside = [0.0]
 
-    def objective(x: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         began = time.process_time()
         g = gradient(x)
-        value = 0.5 * (g * x).sum(axis=1)
+        value = 0.5 * float(g @ x)
         inside[0] += time.process_time() - began
         return value, g
 
     spent, began = [], time.process_time()
-    states = lbfgs(
-        objective, start[None], history=history, max_iterations=iterations, tolerance_change=0.0
+    iterates = lbfgs(
+        objective, start, history=history, max_iterations=iterations, tolerance_change=0.0
     )
-    for _ in states:
+    for _ in iterates:
         now = time.process_time()
         spent.append(now - began - inside[0])
         inside[0], began = 0.0, now

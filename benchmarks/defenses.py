@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -29,13 +28,13 @@ from cells import Cell, Cells, add_options, folder_of, mnist
 from defense_figures import GRID, emergence_figure, reconstruction_figure, trade_figure
 from timing import table
 
-from tinyleak.attacks import Progress, Settings, attack, attack_many
-from tinyleak.client.simulated import RECOVERED_MSE, Victim, judge, simulate
+from tinyleak.attacks import Attacker, Progress, Settings, attack, attack_many
+from tinyleak.client import RECOVERED_MSE, Client, Truth, simulate
 from tinyleak.data import Dataset
-from tinyleak.defenses import Defense, knowledge, need_examples, parse, protect
+from tinyleak.defenses import Defense, need_examples, parse, protect
 from tinyleak.metrics import mse
 from tinyleak.nn import LeNet, accuracy, train
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 FOLDER = "results/defenses"
 MODEL = LeNet()
@@ -67,11 +66,11 @@ TRAINED, STEPS = 8000, 1500
 RATE = 0.05
 
 
-def client(data: Dataset, index: int, init: str, text: str) -> Victim:
-    """Return a client with one image, whose weights, noise and label follow from the index."""
+def client(data: Dataset, index: int, init: str, text: str) -> tuple[Client, Truth]:
+    """Return a client with one image; its weights, noise and label follow from the index."""
     images, labels = data.batch([index])
     defenses = read(text)
-    return simulate(MODEL, images, labels, seed=index, scheme=SCHEMES[init], defenses=defenses)
+    return simulate(MODEL, images, labels, seed=index, init=SCHEMES[init], defenses=defenses)
 
 
 def read(text: str) -> list[Defense]:
@@ -79,65 +78,39 @@ def read(text: str) -> list[Defense]:
     return [] if text == NONE else [parse(text)]
 
 
-def equip(
-    text: str, attacker: str, victims: Sequence[Victim], settings: Settings
-) -> tuple[Settings, list[dict[str, np.ndarray]] | None]:
-    """Return the settings and precisions that this attacker uses against this defence."""
-    if attacker == NAIVE:
-        return settings, None
-    known = [knowledge(read(text), victim.gradients) for victim in victims]
-    precision = [one.precision for one in known]
-    settings = replace(
-        settings,
-        direction=known[0].direction,
-        smoothness=SMOOTHNESS if attacker == SMOOTH else 0.0,
-    )
-    return settings, None if precision[0] is None else precision
+def attacker_of(text: str, name: str, steps: int) -> Attacker:
+    """Return what this attacker brings to clients with this defence."""
+    smoothness = SMOOTHNESS if name == SMOOTH else 0.0
+    known = [] if name == NAIVE else read(text)
+    return Attacker(defenses=known, settings=Settings(steps, smoothness=smoothness))
 
 
 def leak(data: Dataset, text: str, init: str, attacker: str, digits: int, steps: int) -> Cell:
     """Attack clients that defend themselves so; return what was found, (digits, …)."""
-    victims = [client(data, index, init, text) for index in range(digits)]
+    pairs = [client(data, index, init, text) for index in range(digits)]
     # What is exact but sparse, or rounded, is worth more iterations; noise is only fitted by them.
-    longer = Settings(iterations=2 * steps if attacker == AWARE else steps)
-    settings, precision = equip(text, attacker, victims, longer)
-    found = attack_many(
-        MODEL,
-        [victim.params for victim in victims],
-        [victim.gradients for victim in victims],
-        precision=precision,
-        settings=settings,
-    )
-    outcomes = [judge(victim, one) for victim, one in zip(victims, found, strict=True)]
+    brought = attacker_of(text, attacker, 2 * steps if attacker == AWARE else steps)
+    found = attack_many([one for one, _ in pairs], attacker=brought)
+    outcomes = [truth.judge(one) for (_, truth), one in zip(pairs, found, strict=True)]
     return {
         "mse": np.concatenate([outcome.mse for outcome in outcomes]),
-        "label_right": np.array(
-            [o.labels[0] == v.labels[0] for o, v in zip(outcomes, victims, strict=True)]
-        ),
+        "label_right": np.array([o.labels[0] == o.labels_true[0] for o in outcomes]),
         "images": np.concatenate([outcome.images for outcome in outcomes]).astype(np.float32),
-        "labels": np.concatenate([victim.labels for victim in victims]),
+        "labels": np.concatenate([outcome.labels_true for outcome in outcomes]),
     }
 
 
 def course(data: Dataset, text: str, attacker: str, steps: int) -> Cell:
     """Attack one digit with U weights and return distance and error at each iteration."""
-    victim = client(data, 0, "U", text)
-    settings, precision = equip(text, attacker, [victim], Settings(iterations=steps))
+    attacked, truth = client(data, 0, "U", text)
     iterations, distances, errors = [], [], []
 
     def note(progress: Progress) -> None:
         iterations.append(progress.iteration)
         distances.append(progress.distance)
-        errors.append(float(mse(progress.images(), victim.images)[0]))
+        errors.append(float(mse(progress.images(), truth.images)[0]))
 
-    attack(
-        MODEL,
-        victim.params,
-        victim.gradients,
-        precision=None if precision is None else precision[0],
-        settings=settings,
-        on_progress=note,
-    )
+    attack(attacked, attacker=attacker_of(text, attacker, steps), on_progress=note)
     return {
         "iterations": np.array(iterations),
         "distances": np.array(distances),

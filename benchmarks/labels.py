@@ -20,10 +20,10 @@ import numpy as np
 from cells import Cell, Cells, add_options, folder_of, mnist
 from timing import table
 
-from tinyleak.analytic import infer_labels, separate_inputs
+from tinyleak.analytic import LayerGradient, infer_labels, separate_inputs
 from tinyleak.attacks import Settings, attack_many
 from tinyleak.attacks.settings import OUTER_STEP
-from tinyleak.client.simulated import Victim, share, simulate
+from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.data import Dataset, load_glyphs
 from tinyleak.metrics import mse, wilson_interval
 from tinyleak.nn import MLP, LeNet, accuracy, train
@@ -46,10 +46,10 @@ LEGIBLE = 0.03
 def inferred(data: Dataset, activation: str, init: str, indices: range) -> Cell:
     """Infer the labels of clients of one image."""
     model = LeNet(activation=activation)
-    clients = simulated(data, model, init, indices)
-    found = [infer_labels(model, client.params, client.gradients) for client in clients]
+    clients, truths = simulated(data, model, init, indices)
+    found = [client.labels for client in clients]
     return {
-        "labels": np.concatenate([client.labels for client in clients]),
+        "labels": np.concatenate([truth.labels for truth in truths]),
         "found": np.concatenate([one.labels for one in found]),
         "trusted": np.array([one.trusted for one in found]),
     }
@@ -58,29 +58,26 @@ def inferred(data: Dataset, activation: str, init: str, indices: range) -> Cell:
 def optimised(data: Dataset, recipe: str, init: str, indices: range, steps: int) -> Cell:
     """Attack clients of one image with unknown labels; return those that were found with it."""
     model = LeNet()
-    clients = simulated(data, model, init, indices)
+    clients, truths = simulated(data, model, init, indices)
     outer = max(1, steps // OUTER_STEP)
     settings = Settings(steps) if recipe == "ours" else Settings.paper(iterations=outer)
-    found = attack_many(
-        model,
-        [client.params for client in clients],
-        [client.gradients for client in clients],
-        seeds=list(indices),
-        settings=settings,
-    )
-    pairs = list(zip(found, clients, strict=True))
+    found = attack_many(clients, seeds=indices, settings=settings)
+    pairs = list(zip(found, truths, strict=True))
     return {
-        "labels": np.concatenate([client.labels for client in clients]),
+        "labels": np.concatenate([truth.labels for truth in truths]),
         "found": np.concatenate([one.labels for one in found]),
-        "mse": np.concatenate([mse(one.images, client.images) for one, client in pairs]),
+        "mse": np.concatenate([mse(one.images, truth.images) for one, truth in pairs]),
     }
 
 
-def simulated(data: Dataset, model: LeNet, init: str, indices: range) -> list[Victim]:
-    """Return a client for each image, every one with weights of its own."""
-    return [
-        simulate(model, *data.batch([index]), seed=index, scheme=SCHEMES[init]) for index in indices
+def simulated(
+    data: Dataset, model: LeNet, init: str, indices: range
+) -> tuple[list[Client], list[Truth]]:
+    """Return a client for each image, every one with weights of its own, and their truths."""
+    pairs = [
+        simulate(model, *data.batch([index]), seed=index, init=SCHEMES[init]) for index in indices
     ]
+    return [client for client, _ in pairs], [truth for _, truth in pairs]
 
 
 def counts(
@@ -112,11 +109,11 @@ def counts(
     for column, size in enumerate(batches):
         for trial in range(each):
             chosen = np.random.default_rng([size, trial]).integers(half, size=size)
-            client = share(model, params, *data.batch(chosen))
-            truth = np.bincount(client.labels, minlength=data.classes)
+            client, truth = share(model, params, *data.batch(chosen))
+            true_counts = np.bincount(truth.labels, minlength=data.classes)
             for row, images in enumerate(probes.values()):
-                found = infer_labels(model, params, client.gradients, size, probes=images)
-                wrong[row, column, trial] = np.abs(found.counts - truth).sum() / 2
+                found = infer_labels(client.last_layer, probes=images)
+                wrong[row, column, trial] = np.abs(found.counts - true_counts).sum() / 2
                 trusted[row, column, trial] = found.trusted
     return {"wrong": wrong, "trusted": trusted, "accuracy": np.array(score)}
 
@@ -128,9 +125,10 @@ def separated(data: Dataset, widths: tuple[int, ...], size: int, trials: int) ->
     errors = [0.0]
     for trial in range(trials):
         chosen = np.random.default_rng([size, trial]).integers(len(data), size=size)
-        client = simulate(model, *data.batch(chosen), seed=trial, scheme="default")
-        pixels = client.images.reshape(size, -1)
-        for one_input in separate_inputs(client.gradients["0.weight"], client.gradients["0.bias"]):
+        client, truth = simulate(model, *data.batch(chosen), seed=trial, init="default")
+        pixels = truth.images.reshape(size, -1)
+        layer = LayerGradient(client.gradients["0.weight"], client.gradients["0.bias"])
+        for one_input in separate_inputs(layer):
             errors.append(float(np.abs(pixels - one_input.x).max(axis=1).min()))
             found[trial] += 1
     return {"found": found, "worst": np.array(max(errors))}

@@ -34,9 +34,8 @@ from batch_figure import Found, batch_figure, cost_figure
 from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 from growth import forget_peak, peak_bytes
 
-from tinyleak.analytic import infer_labels
 from tinyleak.attacks import Method, Progress, Settings, attack
-from tinyleak.client.simulated import judge, simulate
+from tinyleak.client import simulate
 from tinyleak.data import Dataset
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import LeNet
@@ -78,18 +77,18 @@ def run(
 ) -> Cell:
     """Attack one client, and return what came of it and how; keep what it reaches on the way."""
     images = random_batch(data, batch, seed)
-    client = simulate(MODEL, *images, seed=seed, scheme=SCHEMES[init])
-    labels = infer_labels(MODEL, client.params, client.gradients, batch).labels
+    client, truth = simulate(MODEL, *images, seed=seed, init=SCHEMES[init])
+    labels = client.labels.labels
     forget_peak()
     memory, began = peak_bytes(), process_time()
     seconds, distances, errors = [], [], []
 
     def note(progress: Progress) -> None:
         images = progress.images()
-        found = images[match_batch(images, client.images)]
+        found = images[match_batch(images, truth.images)]
         seconds.append(process_time() - began)
         distances.append(progress.distance)
-        errors.append(mse(found, client.images))
+        errors.append(mse(found, truth.images))
         keep(
             {
                 "mse": errors[-1],
@@ -103,23 +102,20 @@ def run(
             raise KeyboardInterrupt
 
     found = attack(
-        MODEL,
-        client.params,
-        client.gradients,
-        batch=batch,
-        labels=labels.tolist(),
+        client,
+        labels=labels,
         method=method,
         seed=seed,
         restarts=restarts,
         settings=Settings(goal=GOAL if batch < DEAR else DEAR_GOAL, iterations=iterations),
         on_progress=note,
     )
-    outcome = judge(client, found)
+    outcome = truth.judge(found)
     return {
         "mse": outcome.mse,
         "images": outcome.images.astype(np.float32),
-        "truth": client.images.astype(np.float32),
-        "labels": client.labels,
+        "truth": truth.images.astype(np.float32),
+        "labels": truth.labels,
         "labels_inferred": labels,
         "iterations": np.array(found.iterations),
         "evaluations": np.array(found.evaluations),

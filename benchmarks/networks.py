@@ -24,12 +24,11 @@ import numpy as np
 from cells import Cell, Cells, folder_of
 
 from tinyleak.attacks import Settings, attack
-from tinyleak.client.simulated import judge, simulate
+from tinyleak.client import simulate
 from tinyleak.data import load_portrait
 from tinyleak.nn import LeNet, ResNet
 from tinyleak.nn.models import Network
-from tinyleak.report.figures import drawing, save, show_image
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import drawing, number, save, show_image
 
 SCHEMES = {"U": "uniform", "default": "default"}
 NETWORKS: dict[str, Network] = {"LeNet": LeNet((3, 32, 32)), "ResNet-20": ResNet((3, 32, 32))}
@@ -43,18 +42,17 @@ STAGES = (0, 30, 100, 300)
 def run(model: Network, init: str, iterations: int) -> Cell:
     """Attack a client with the portrait; return what was found, and stages on the way."""
     images, labels = load_portrait().batch([0])
-    client = simulate(model, images, labels, scheme=SCHEMES[init])
+    client, truth = simulate(model, images, labels, init=SCHEMES[init])
     began = process_time()
-    settings = Settings(iterations, goal=GOAL)
-    found = attack(model, client.params, client.gradients, labels="infer", settings=settings)
-    outcome = judge(client, found)
-    kept = [min(found.frames, key=lambda frame: abs(frame.iteration - stage)) for stage in STAGES]
+    found = attack(client, labels="infer", settings=Settings(iterations, goal=GOAL))
+    outcome = truth.judge(found)
+    kept = [min(found.snapshots, key=lambda one: abs(one.iteration - stage)) for stage in STAGES]
     return {
         "mse": outcome.mse,
         "psnr": outcome.psnr,
         "image": outcome.images[0],
-        "stages": np.stack([frame.images[0] for frame in kept]),
-        "stage_iterations": np.array([frame.iteration for frame in kept]),
+        "stages": np.stack([one.images[0] for one in kept]),
+        "stage_iterations": np.array([one.iteration for one in kept]),
         "label_right": np.array(bool(found.labels[0] == labels[0])),
         "distance": np.array(found.distance),
         "iterations": np.array(found.iterations),

@@ -1,7 +1,7 @@
 """The attacker that the audit's forecast speaks of, as one that can be run.
 
-He knows how strong the noise is, and of images how much their pixels vary around a mean; what he
-looks for is the most probable batch.
+It knows the labels, how strong the noise is, and how much the pixels of images vary around a mean;
+it looks for the most probable batch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from tinyleak.attacks import Matching, Settings, attack
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.attacks.recursion import recursion
 from tinyleak.audit.shared import length
-from tinyleak.client.simulated import Victim, share
+from tinyleak.client import Client, share
 from tinyleak.data import Dataset
-from tinyleak.defenses import Gaussian, knowledge
-from tinyleak.nn import MLP, LeNet, one_hot
+from tinyleak.defenses import Gaussian
+from tinyleak.nn import one_hot
 from tinyleak.optim import levenberg_marquardt
 
 STEPS = 30
@@ -38,26 +38,22 @@ class Posterior:
     """What the forecast takes the attacker to know, as a residual: ((g(x) − g) / √v, (x − μ) / τ).
 
     Args:
-        model: the network.
-        victim: its gradient, and its labels, are known.
+        client: its network, weights and gradient.
+        labels: (N,), of its images.
         variance: v, of the noise.
         prior: τ², of a pixel.
         mean: μ (C, H, W), of typical images.
     """
 
     def __init__(
-        self,
-        model: LeNet | MLP,
-        victim: Victim,
-        variance: float,
-        prior: float,
-        mean: np.ndarray,
+        self, client: Client, labels: np.ndarray, variance: float, prior: float, mean: np.ndarray
     ) -> None:
-        batch, weight = len(victim.labels), np.array(1.0 / variance)
-        targets = one_hot(victim.labels, model.classes)
-        matching = Matching(model, victim.params, victim.gradients, batch, weight)
+        model, scale = client.model, np.array(1.0 / np.sqrt(variance))
+        shared = {name: scale * gradient for name, gradient in client.gradients.items()}
+        matching = Matching(model, client.params, shared, client.batch, scale)
+        targets = one_hot(labels, model.classes)
         self._gradients = GradientResidual(matching, targets, np.empty(0, np.int64))
-        self._shape = (batch, *mean.shape)
+        self._shape = (client.batch, *mean.shape)
         self.mean = mean
         self._mean = np.broadcast_to(mean, self._shape).ravel()
         self._width = np.sqrt(prior)
@@ -117,17 +113,17 @@ def attacked(
     return images
 
 
-def first(model: LeNet | MLP, victim: Victim, variance: float) -> list[np.ndarray]:
+def first(client: Client, labels: np.ndarray, variance: float) -> list[np.ndarray]:
     """Return what can be read off the gradient layer by layer, if anything."""
     try:
-        return [recursion(model, victim.params, victim.gradients, victim.labels, variance=variance)]
+        return [recursion(client.last_layer, client.gradients, labels, variance=variance)]
     except (ValueError, np.linalg.LinAlgError):
         return []
 
 
 def more(
-    model: LeNet | MLP,
-    victim: Victim,
+    client: Client,
+    labels: np.ndarray,
     known: Dataset,
     variance: float,
     rng: np.random.Generator,
@@ -137,8 +133,8 @@ def more(
     """Yield where else to start from: near typical images, what L-BFGS finds, grey noise.
 
     Args:
-        model: the network.
-        victim: the client.
+        client: the client.
+        labels: (N,), of its images.
         known: typical images.
         variance: of the noise, or 0.
         rng: decides which typical images are looked at, and the grey noise.
@@ -147,22 +143,14 @@ def more(
     """
     candidates = []
     for _ in range(CANDIDATES):
-        chosen = [rng.choice(np.flatnonzero(known.labels == label)) for label in victim.labels]
-        near = share(model, victim.params, *known.batch(chosen)).gradients
-        off = {name: near[name] - gradient for name, gradient in victim.gradients.items()}
+        chosen = [rng.choice(np.flatnonzero(known.labels == label)) for label in labels]
+        near, _ = share(client.model, client.params, *known.batch(chosen))
+        off = {name: near.gradients[name] - g for name, g in client.gradients.items()}
         candidates.append((length(off), known.images[chosen]))
     candidates.sort(key=lambda pair: pair[0])
     yield from (images for _, images in candidates[:NEAREST])
-    precision = knowledge([Gaussian(variance)], victim.gradients).precision if variance else None
-    found = attack(
-        model,
-        victim.params,
-        victim.gradients,
-        batch=len(victim.labels),
-        labels=victim.labels.tolist(),
-        precision=precision,
-        settings=Settings(iterations=iterations),
-    )
+    defenses = [Gaussian(variance)] if variance else []
+    found = attack(client, labels=labels, defenses=defenses, settings=Settings(iterations))
     yield found.images.clip(0, 1)
     for _ in range(anew):
-        yield 0.5 + 0.1 * rng.standard_normal(victim.images.shape)
+        yield 0.5 + 0.1 * rng.standard_normal(found.images.shape)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from peers import jax_objective, torch_objective
 
-from tinyleak.attacks import starting_point
-from tinyleak.attacks.evaluate import Evaluator
+from tinyleak.attacks import Matching, starting_point
+from tinyleak.attacks.dlg import objective
+from tinyleak.attacks.stacked import Evaluator
 from tinyleak.backend import device_module, to_device
-from tinyleak.client.simulated import simulate
+from tinyleak.client import simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import LeNet
 
@@ -41,30 +42,38 @@ class Problem:
     batch: int
     attacks: int
     dtype: str
-    params: dict[str, np.ndarray]
-    shared: dict[str, np.ndarray]
+    params: Mapping[str, np.ndarray]
+    shared: Mapping[str, np.ndarray]
     z: np.ndarray
 
     @classmethod
     def draw(cls, batch: int, attacks: int, dtype: str) -> Problem:
         """Return the problem of this size: built-in digits, U(−0.5, 0.5) weights, noise."""
         digits = load_glyphs(batch)
-        client = simulate(MODEL, digits.images, digits.labels, dtype=dtype)
+        client, _ = simulate(MODEL, digits.images, digits.labels, dtype=dtype)
         z = starting_point(MODEL, batch, 0, attacks).astype(dtype)
         return cls(batch, attacks, dtype, client.params, client.gradients, z)
 
     def ours(self, device: str = "cpu") -> Call:
         """Return the call that evaluates all attacks, as L-BFGS makes it."""
-        module = device_module(device)
-        evaluator = Evaluator(
-            MODEL,
-            {k: to_device(v, module) for k, v in self.params.items()},
-            {k: to_device(v, module) for k, v in self.shared.items()},
-            self.batch,
-            to_device(np.asarray(1.0, dtype=self.dtype), module),
-        )
-        z, rows = to_device(self.z, module), np.arange(self.attacks)
+        matching = self.matching(device)
+        if device == "cpu" and self.attacks == 1:
+            evaluate, one = objective(matching), self.z[0]
+            return lambda: evaluate(one)
+        evaluator = Evaluator(matching)
+        z, rows = to_device(self.z, device_module(device)), np.arange(self.attacks)
         return lambda: evaluator(z, rows)
+
+    def matching(self, device: str = "cpu") -> Matching:
+        """Return the objective, the raw distance, on a device."""
+        module = device_module(device)
+        return Matching(
+            MODEL,
+            {name: to_device(weight, module) for name, weight in self.params.items()},
+            {name: to_device(gradient, module) for name, gradient in self.shared.items()},
+            self.batch,
+            to_device(np.ones((), dtype=self.dtype), module),
+        )
 
     def torch(self) -> Call:
         """Return the call that evaluates all attacks in PyTorch, one after the other."""

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
-
-from tinyleak import LeNet, data, trace
-from tinyleak.attacks import Matching, starting_point
-from tinyleak.client.simulated import simulate
+from tinyleak import Attacker, LeNet, Settings, data, simulate, trace
+from tinyleak.attacks import problem_of
 
 
 def main() -> None:
@@ -24,12 +21,12 @@ def main() -> None:
 
     model = LeNet()
     images, labels = data.load("glyphs").batch(range(args.batch))
-    client = simulate(model, images, labels, dtype=args.dtype)
-    matching = Matching(
-        model, client.params, client.gradients, args.batch, np.ones((), dtype=args.dtype)
-    )
-    start = starting_point(model, args.batch, 0, args.attacks).astype(args.dtype)
-    print(trace(matching.value_and_gradient, start))
+    client, _ = simulate(model, images, labels, dtype=args.dtype)
+    settings = Settings(dtype=args.dtype)
+    problem = problem_of(client, Attacker(restarts=args.attacks, settings=settings))
+    starts = problem.starts.astype(args.dtype)
+    z = starts[0] if args.attacks == 1 else starts
+    print(trace(problem.matching.value_and_gradient, z))
 
 
 if __name__ == "__main__":

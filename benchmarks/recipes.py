@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from peers import PIXELS, torch_matching
 
-from tinyleak.attacks import Settings, attack_many, starting_point
-from tinyleak.client.simulated import RECOVERED_MSE, Victim, simulate
+from tinyleak.attacks import Settings, attack, attack_many, starting_point
+from tinyleak.client import RECOVERED_MSE, Client, Truth, simulate
 from tinyleak.data import Dataset, load
 from tinyleak.metrics import mse
 from tinyleak.nn import LeNet
@@ -55,11 +55,11 @@ class Triple(NamedTuple):
         count = len(_dataset(self.data))
         return int(np.random.default_rng([self.seed, 1]).integers(count))
 
-    def client(self, dtype: str) -> Victim:
-        """Return the client, who computes in this dtype."""
+    def client(self, dtype: str) -> tuple[Client, Truth]:
+        """Return the client, which computes in this dtype, and its truth."""
         images, labels = _dataset(self.data).batch([self.index])
-        scheme = SCHEMES[self.init]
-        return simulate(MODEL, images, labels, seed=self.seed, scheme=scheme, dtype=dtype)
+        init = SCHEMES[self.init]
+        return simulate(MODEL, images, labels, seed=self.seed, init=init, dtype=dtype)
 
 
 @cache
@@ -78,22 +78,21 @@ class Ours:
 
     def run(self, triples: Sequence[Triple]) -> list[Row]:
         """Attack the clients of all these triples; the time is shared among them."""
-        clients = [triple.client(self.settings.dtype) for triple in triples]
+        pairs = [triple.client(self.settings.dtype) for triple in triples]
+        clients, truths = zip(*pairs, strict=True)
+        seeds = [triple.seed for triple in triples]
+        known: dict[str, Any] = {"settings": self.settings, "device": self.device}
         clock = Clock()
-        found = attack_many(
-            MODEL,
-            [client.params for client in clients],
-            [client.gradients for client in clients],
-            seeds=[triple.seed for triple in triples],
-            settings=self.settings,
-            device=self.device,
-        )
+        if len(triples) == 1:
+            found = [attack(clients[0], seed=seeds[0], **known)]
+        else:
+            found = attack_many(clients, seeds=seeds, **known)
         seconds = clock.shares(len(clients))
         return [
-            _row(triple, client, one.images, int(one.labels[0]), one.distance)
+            _row(triple, truth, one.images, int(one.labels[0]), one.distance)
             | {"reason": one.reason, "evaluations": one.evaluations}
             | seconds
-            for triple, client, one in zip(triples, clients, found, strict=True)
+            for triple, truth, one in zip(triples, truths, found, strict=True)
         ]
 
 
@@ -118,7 +117,7 @@ class PyTorch:
     def _run(self, triple: Triple) -> Row:
         import torch
 
-        client = triple.client(self.dtype)
+        client, truth = triple.client(self.dtype)
         # The objective is the raw distance; the goal is a share of the gradient's squared norm.
         squares = [float(np.square(g, dtype=float).sum()) for g in client.gradients.values()]
         weight = 1.0 / sum(squares)
@@ -134,7 +133,7 @@ class PyTorch:
         def row(reason: str) -> Row:
             spent = {"reason": reason, "evaluations": evaluations} | clock.shares(1)
             image, logits = np.split(z.detach().cpu().numpy(), [PIXELS])
-            return _row(triple, client, image, int(np.argmax(logits)), distance) | spent
+            return _row(triple, truth, image, int(np.argmax(logits)), distance) | spent
 
         def closure() -> float:
             nonlocal evaluations, distance
@@ -188,10 +187,10 @@ class Clock:
         }
 
 
-def _row(triple: Triple, client: Victim, image: np.ndarray, label: int, distance: float) -> Row:
+def _row(triple: Triple, truth: Truth, image: np.ndarray, label: int, distance: float) -> Row:
     """Return what is kept of one attack, as plain numbers."""
-    error = float(mse(image.reshape(client.images.shape), client.images)[0])
-    true = int(client.labels[0])
+    error = float(mse(image.reshape(truth.images.shape), truth.images)[0])
+    true = int(truth.labels[0])
     return {
         "index": triple.index,
         "label": true,

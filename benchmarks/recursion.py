@@ -24,11 +24,11 @@ from cells import Cell, Cells, folder_of, random_batch
 
 from tinyleak import data
 from tinyleak.attacks.recursion import recursion
-from tinyleak.client.simulated import RECOVERED_MSE, simulate
+from tinyleak.client import RECOVERED_MSE, simulate
 from tinyleak.data import Dataset
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 MODELS: dict[str, type[LeNet] | type[MLP]] = {"LeNet": LeNet, "MLP": MLP}
 
@@ -59,9 +59,9 @@ def measure(case: Case, source: Dataset, clients: int) -> Cell:
     errors, seconds = [], []
     for seed in range(clients):
         images, labels = random_batch(source, case.batch, seed)
-        client = simulate(model, images, labels, seed=seed, scheme=case.init)
+        client, truth = simulate(model, images, labels, seed=seed, init=case.init)
         began = time.process_time()
-        found = recursion(model, client.params, client.gradients, client.labels)
+        found = recursion(client.last_layer, client.gradients, truth.labels)
         seconds.append(time.process_time() - began)
         errors.append(mse(found[match_batch(found, images)], images))
     return {"errors": np.array(errors), "seconds": np.array(seconds)}

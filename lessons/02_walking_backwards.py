@@ -26,8 +26,8 @@ from tinyleak.tensor import Primitive
 # $∂y/∂a = g · b$, and $∂y/∂b = g · a$.
 #
 # For this we need not know what happens between $c$ and $y$. It is all in $g$. So every operation
-# needs just one small **rule**: given $g$, what it read and what it computed, say the gradient by
-# each input.
+# needs just one small **rule**: given $g$, what it read and what it computed, return the gradient
+# with respect to each input.
 
 # %%
 RULES = {

@@ -28,8 +28,9 @@ rng = np.random.default_rng(3)
 #
 # $L = ∑ (x + b - t)^2$, so $∂L/∂(x + b) = 2(x + b - t)$.
 #
-# Lesson 2's rule for `add` is "pass `g` on to both inputs". So the gradient by `b` is that same
-# table, and we step against it. We write the three biases as a table with one line, as one does:
+# Lesson 2's rule for `add` is "pass `g` on to both inputs". So the gradient with respect to `b` is
+# that same table, and we step against it. We write the three biases as a table with one line, as
+# one does:
 
 # %%
 x, t = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
@@ -132,8 +133,8 @@ plt.show()
 
 # %% [markdown]
 # The matrix of `sum_to` is the matrix of copying, *transposed*: rows have become columns. This is
-# no accident. For any linear map $y = A x$ the gradient by $x$ is $A^T g$. Such a partner is called
-# the **adjoint** of the map.
+# no accident. For any linear map $y = A x$ the gradient with respect to $x$ is $A^T g$. Such a
+# partner is called the **adjoint** of the map.
 #
 # We never build these matrices, they would be huge. But the transposed matrix has a property that
 # we can test without seeing it. Write $⟨u, v⟩$ for the inner product: multiply elementwise and add
@@ -181,8 +182,8 @@ for shape in [(3,), (1, 3), (4, 1), (1, 1), ()]:
 
 # %% [markdown]
 # No rule in tinyleak mentions broadcasting. The rule of `add` is still "pass `g` on to both". The
-# walk of lesson 2 looks at the answer, and if it has not the shape of its input, sums it to that
-# shape. One place for all operations, so no operation can forget it.
+# walk of lesson 2 looks at the answer: if its shape differs from the input's, `grad` sums it down.
+# One place for all operations, so no operation can forget it.
 
 # %%
 tb = Tensor(np.zeros((1, 3)))

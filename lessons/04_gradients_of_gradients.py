@@ -7,10 +7,10 @@
 # This is called the **second derivative**, or the derivative of second order. On paper nothing
 # stops us from going on.
 #
-# In a program something does. Lesson 2 walked backwards and came home with numbers. A number has no
-# slope. In this lesson we change that, with hardly any code, and then check the result to any
-# order. At the end three secret numbers come out of a gradient. That is the attack of lesson 8 in
-# small.
+# In a program something does. Lesson 2 walked backwards and returned plain arrays, which carry no
+# graph to differentiate. In this lesson we change that, with hardly any code, and then check the
+# result to any order. At the end three secret numbers come out of a gradient. That is the attack of
+# lesson 8 in small.
 
 # %%
 import textwrap
@@ -85,7 +85,7 @@ product = a * b
 y = ops.tanh(product)
 (by_a,) = gradients(y, [a])
 
-chain = by_a.inputs[0]  # g · (1 − y²), the gradient by the product
+chain = by_a.inputs[0]  # g · (1 − y²), the gradient with respect to the product
 one_minus = chain.inputs[1]
 square = one_minus.inputs[1]
 assert by_a.inputs == (chain, b) and square.inputs == (y, y)

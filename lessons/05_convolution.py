@@ -65,8 +65,8 @@ plt.show()
 # picture gets brighter (blue) or darker (red) from left to right. The second asks the same from top
 # to bottom. (In mathematics a convolution turns the kernel around first. Networks do not bother.)
 #
-# A network does not get its kernels from us. It learns them. So we need the gradient by
-# the kernel. And the attack needs the gradient by the picture.
+# A network does not get its kernels from us. It learns them. So we need the gradient with respect
+# to the kernel. And the attack needs the gradient with respect to the picture.
 #
 # ## Unfold
 #
@@ -188,7 +188,7 @@ assert np.isclose((unfolded * g).sum(), (x * fold(g, x.shape, **settings)).sum()
 # against tinyleak's `grad`:
 
 # %%
-g = rng.standard_normal((2, 5, 5, 5))  # the gradient by the result of the convolution
+g = rng.standard_normal((2, 5, 5, 5))  # the gradient with respect to the convolution's result
 rows = g.reshape(2, 5, 25).swapaxes(1, 2)
 by_weight = (unfolded.swapaxes(1, 2) @ rows).sum(axis=0).T.reshape(weight.shape)
 by_x = fold(rows @ weight.reshape(5, -1), x.shape, **settings)
@@ -199,7 +199,7 @@ own_x, own_w = grad(out, [tx, tw], Tensor(g))
 assert np.allclose(by_x, own_x.data) and np.allclose(by_weight, own_w.data)
 
 # %% [markdown]
-# The derivative of `fold` is `unfold` again. So the second order needs nothing either. The check of
+# The derivative of `fold` is `unfold` again. So second derivatives need no extra code. The check of
 # lesson 4 agrees, up to order three:
 
 # %%
@@ -265,7 +265,7 @@ assert (a.data - b.data).std() > 1.1 * a.data.std(), "the difference is larger t
 # %% [markdown]
 # The symptom is nasty. A network with such a mistake even learns, since for random weights one
 # order is as good as another. You notice when somebody else's weights come in and every answer is
-# nonsense. Or when an attack on somebody else's gradient comes to rest at a picture of noise.
+# nonsense. Or when an attack on somebody else's gradient converges to noise.
 #
 # How would one have found it? Test with lengths that are *all different*. Then swapped axes cannot
 # fit. And compare *values* with the slow loops, not shapes:

@@ -142,7 +142,8 @@ assert np.isclose(our_cross_entropy(np.zeros((4, 10)), y), np.log(10))
 #
 # $∂L/∂y_k = -\log p_k$.
 #
-# Nobody can differentiate by the digit 7. But by the row that stands for it one can. So in lesson 8
+# Nobody can differentiate with respect to the digit 7, but with respect to the row that stands for
+# it one can. So in lesson 8
 # the attacker can look for the label as it looks for the picture: downhill.
 
 # %%
@@ -154,9 +155,9 @@ assert np.allclose(by_label.data, -log_softmax(z).data)
 # %% [markdown]
 # ## Training
 #
-# The whole art: take 32 pictures, compute the gradient of the loss by all 13,426 numbers, move
-# against it, repeat. We keep 200 pictures apart, to see whether the network can read digits that it
-# was not shown.
+# The whole art: take 32 pictures, compute the gradient of the loss with respect to all 13,426
+# numbers, move against it, repeat. We keep 200 pictures apart, to see whether the network can read
+# digits that it was not shown.
 #
 # A thousand gradients take a while. `trace` makes them faster: it watches the computation once, and
 # then repeats it with nothing but NumPy's calls. Lesson 14 builds it. Until then it is a faster way
@@ -297,8 +298,8 @@ assert (small[1:] < small[:-1] / 5).all() and large[3] > 30 * small[3]
 # %% [markdown]
 # With small weights each layer makes the differences more than five times smaller. A sigmoid is
 # never steeper than 1/4, and the weights do the rest. After three layers all pictures look alike.
-# What fades forwards fades backwards, too. Compare the gradient by the first kernels with that by
-# the last matrix:
+# What fades forwards fades backwards, too. Compare the gradient of the first
+# kernels with that of the last matrix:
 
 # %%
 ends = ("body.0.weight", "fc.0.weight")
@@ -316,12 +317,12 @@ assert first / last < 0.01
 # ## What a client shares
 #
 # In **federated learning** many clients teach one network together. Each keeps its pictures at home
-# and shares only the gradient. tinyleak's `share` plays such a client. It is what we did, for one
-# batch:
+# and shares only the gradient. tinyleak's `share` plays such a client. It returns what the client
+# shares, and apart from it the truth, which the client keeps. It is what we did, for one batch:
 
 # %%
 picture, label = digits.batch([7])
-client = share(model, start, picture, label)
+client, _ = share(model, start, picture, label)
 
 weights = as_tensors(start)
 loss = cross_entropy(lenet(weights, Tensor(picture)), Tensor(one_hot(label, 10)))
@@ -337,7 +338,7 @@ assert shared > 17 * picture.size
 #
 # ## What to remember
 #
-# - A label can be a row of probabilities, and then one can differentiate by it.
+# - A label can be a row of probabilities, and then one can differentiate with respect to it.
 # - The loss of a network that knows nothing is the logarithm of the number of classes. Compare your
 #   first loss with it, and be worried if it stays there.
 # - To find where a network goes blind, look at the spread layer by layer.

@@ -12,9 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import lbfgs
-from tinyleak.optim.history import History
 from tinyleak.optim.line_search import CURVATURE, SUFFICIENT_DECREASE
-from tinyleak.optim.messages import Order
+from tinyleak.optim.quasi_newton import InverseHessian
 
 # %% [markdown]
 # ## The valley
@@ -120,17 +119,15 @@ g = rng.standard_normal(n)
 assert np.allclose(direction(g, pairs), -dense_inverse(pairs, n) @ g)
 
 # %% [markdown]
-# tinyleak keeps its pairs in a `History`. It computes the same direction, for many problems at
-# once, and with a few large matrix products in place of two loops over small ones.
-# [`tinyleak/optim/history.py`](../tinyleak/optim/history.py) tells how.
+# tinyleak keeps its pairs in an `InverseHessian`. It computes the same direction with a few large
+# matrix products in place of two loops over short vectors.
+# [`tinyleak/optim/quasi_newton.py`](../tinyleak/optim/quasi_newton.py) tells how.
 
 # %%
-history = History(np.zeros((1, n)), limit=100)  # one problem of n numbers
+inverse_hessian = InverseHessian(np.zeros(n), history=100)  # for n numbers, and 100 pairs
 for s, y in pairs:
-    gradients = np.stack([g, y])[np.newaxis]  # the gradient now, and its change
-    take_the_pair = Order(curvature=s @ y)
-    own = history.next_directions(s[np.newaxis], gradients, [take_the_pair])
-assert np.allclose(own[0], direction(g, pairs))
+    inverse_hessian.learn(s, y, curvature=s @ y)
+assert np.allclose(inverse_hessian.direction(g), direction(g, pairs))
 
 # %% [markdown]
 # ## How far?
@@ -219,15 +216,15 @@ plt.show()
 # %% [markdown]
 # ## tinyleak's own
 #
-# `lbfgs` minimises many problems at once, so its arrays have one row for each. It is a loop: it
-# hands out every point that it visits. Without a line search, when every step has length 1, it must
-# visit the same points as ours. (It does so for ten steps. Then comes a pair with $⟨s, y⟩ < 0$. We
-# keep it, and tinyleak leaves it out. Why that is wise we shall see.)
+# `lbfgs` wants one function that returns both the height and the gradient. It is a loop: it hands
+# out every point that it visits. Without a line search, when every step has length 1, it must visit
+# the same points as ours. (It does so for ten steps. Then comes a pair with $⟨s, y⟩ < 0$. We keep
+# it, and tinyleak leaves it out. Why that is wise we shall see.)
 
 
 # %%
-def objective(x, rows):
-    return np.array([value(p) for p in x]), np.array([gradient(p) for p in x])
+def objective(p):
+    return value(p), gradient(p)
 
 
 def unit_step(x, d):
@@ -235,7 +232,7 @@ def unit_step(x, d):
 
 
 careless, _, _ = minimise(START, unit_step)
-own = [s.x[0] for s in lbfgs(objective, START[np.newaxis], line_search="none", max_iterations=100)]
+own = [iterate.x for iterate in lbfgs(objective, START, line_search="none", max_iterations=100)]
 s, y = careless[11] - careless[10], gradient(careless[11]) - gradient(careless[10])
 assert np.allclose(careless[:12], own[:12], rtol=1e-6), "the same points"
 assert s @ y < 0 and not np.allclose(careless[12], own[12])
@@ -246,13 +243,13 @@ assert s @ y < 0 and not np.allclose(careless[12], own[12])
 # tests, and that we can check from outside. With a step $s = t d$ we have $t φ'(0) = ⟨g, s⟩$.
 
 # %%
-states = list(lbfgs(objective, START[np.newaxis], goal=1e-20))
-own = np.array([state.x[0] for state in states])
+iterates = list(lbfgs(objective, START, goal=1e-20))
+own = np.array([iterate.x for iterate in iterates])
 for old, new in zip(own[:-1], own[1:], strict=True):
     before, after = gradient(old) @ (new - old), gradient(new) @ (new - old)
     assert value(new) <= value(old) + SUFFICIENT_DECREASE * before
     assert abs(after) <= CURVATURE * abs(before) * (1 + 1e-6)
-print("tinyleak:", states[-1].iterations[0], "steps,", states[-1].reasons[0])
+print("tinyleak:", iterates[-1].iterations, "steps,", iterates[-1].reason)
 assert len(own) - 1 < 45 and np.allclose(own[-1], [1, 1])
 
 # %% tags=["thumbnail"]
@@ -343,7 +340,7 @@ assert np.allclose(well[-1], [1, 1]), "with both tests it arrives"
 # - If a minimiser stands still with a gradient that is not zero, print the slope along its
 #   direction.
 #
-# The real things are [`tinyleak/optim/history.py`](../tinyleak/optim/history.py),
+# The real things are [`tinyleak/optim/quasi_newton.py`](../tinyleak/optim/quasi_newton.py),
 # [`tinyleak/optim/line_search.py`](../tinyleak/optim/line_search.py), and
 # [`tinyleak/optim/descent.py`](../tinyleak/optim/descent.py), where one problem's way down reads
 # like `minimise` above.

@@ -52,34 +52,34 @@ shared = [Tensor(g.data) for g in gradient(Tensor(truth), Tensor(one_hot(label, 
 #
 # $D(z) = ∑ (gradient(z) - shared)^2$, the sum over all 13,426 entries.
 #
-# If the dummy were the client's picture, $D$ would be zero. So we make $D$ small. L-BFGS wants to
-# know $D$ and $∂D/∂z$ at each point, and `grad` of `grad` tells.
+# If the dummy were the client's picture, $D$ would be zero. So we make $D$ small. L-BFGS needs $D$
+# and $∂D/∂z$ at each point, and `grad` of `grad` gives both.
 #
-# The label must be a row of probabilities. Ten free numbers are not, so softmax makes them one.
+# The label must be ten probabilities. Softmax turns any ten numbers into probabilities.
 
 
 # %%
-def objective(z, rows):
-    """The distance and its gradient, at the one row of z."""
-    dummy = Tensor(z[0])
+def objective(z):
+    """The distance at z, and its gradient with respect to z."""
+    dummy = Tensor(z)
     x = ops.reshape(dummy[:784], truth.shape)
     y = softmax(ops.reshape(dummy[784:], (1, 10)))
     distance = sum(ops.sum((a - b) ** 2) for a, b in zip(gradient(x, y), shared, strict=True))
-    return distance.data[None], grad(distance, [dummy])[0].data[None]
+    return distance.data, grad(distance, [dummy])[0].data
 
 
-start = rng.standard_normal((1, 794))
-states = list(lbfgs(objective, start, goal=1e-8, max_iterations=500))
+start = rng.standard_normal(794)
+iterates = list(lbfgs(objective, start, goal=1e-8, max_iterations=500))
 
 # %% [markdown]
 # That is the whole attack. Count the lines of the last two cells, if you like. Now look at what the
 # dummy picture was on the way.
 
 # %% tags=["thumbnail"]
-stages = [0, 20, 40, 60, 80, 100, 140, len(states) - 1]
+stages = [0, 20, 40, 60, 80, 100, 140, len(iterates) - 1]
 figure, axes = plt.subplots(2, 4, figsize=(8, 4.4), layout="constrained")
 for ax, stage in zip(axes.flat, stages, strict=True):
-    ax.imshow(states[stage].x[0, :784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
+    ax.imshow(iterates[stage].x[:784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
     ax.set_title("noise" if stage == 0 else f"step {stage}")
     ax.axis("off")
 plt.show()
@@ -89,7 +89,7 @@ plt.show()
 # pixel.
 
 # %%
-last = states[-1].x[0]
+last = iterates[-1].x
 error = np.square(last[:784] - truth.ravel()).mean()
 print(f"largest error of a pixel: {np.abs(last[:784] - truth.ravel()).max():.4f}, black 0, white 1")
 print(f"mean squared error: {error:.0e}")
@@ -97,10 +97,10 @@ print("label:", last[784:].argmax(), "and the client's:", label[0])
 assert error < 1e-4 and last[784:].argmax() == label[0]
 
 # %%
-steps = np.arange(len(states))
-distances = [state.values[0] for state in states]
-errors = [np.square(state.x[0, :784] - truth.ravel()).mean() for state in states]
-beliefs = softmax(Tensor(np.array([state.x[0, 784:] for state in states]))).data
+steps = np.arange(len(iterates))
+distances = [iterate.value for iterate in iterates]
+errors = [np.square(iterate.x[:784] - truth.ravel()).mean() for iterate in iterates]
+beliefs = softmax(Tensor(np.array([iterate.x[784:] for iterate in iterates]))).data
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), layout="constrained")
 left.semilogy(steps, distances, color="#0072B2")
@@ -142,9 +142,9 @@ assert label_settles < picture_settles
 
 # %%
 named = dict(zip(arrays, [g.data for g in shared], strict=True))
-matching = Matching(model, arrays, named, batch=1, weight=np.ones(()))
-for z in (start, states[50].x):
-    value, slope = objective(z, None)
+matching = Matching(model, arrays, named, batch=1, scale=np.ones(()))
+for z in (start, iterates[50].x):
+    value, slope = objective(z)
     own_value, own_slope = matching.value_and_gradient(Tensor(z))
     assert np.allclose(value, own_value.data, rtol=1e-10)
     assert np.allclose(slope, own_slope.data, rtol=1e-8, atol=1e-10)
@@ -173,29 +173,29 @@ swapped = np.ascontiguousarray(arrays["body.2.weight"].transpose(1, 0, 2, 3))
 weights = {**right_weights, "body.2.weight": Tensor(swapped)}
 
 wrong = list(lbfgs(objective, start, goal=1e-8, max_iterations=150))
-print(f"the distance falls from {wrong[0].values[0]:.0f} to {wrong[-1].values[0]:.0f}, and stays")
-print(f"pixels lie between {wrong[-1].x[0, :784].min():.0f} and {wrong[-1].x[0, :784].max():.0f}")
-assert np.abs(wrong[-1].x[0, :784]).max() > 10
-assert wrong[-1].values[0] > max(1, 0.8 * wrong[-50].values[0])
+print(f"the distance falls from {wrong[0].value:.0f} to {wrong[-1].value:.0f}, and stays")
+print(f"pixels lie between {wrong[-1].x[:784].min():.0f} and {wrong[-1].x[:784].max():.0f}")
+assert np.abs(wrong[-1].x[:784]).max() > 10
+assert wrong[-1].value > max(1, 0.8 * wrong[-50].value)
 
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.7), width_ratios=[1, 1, 2.2], layout="constrained")
-for ax, state, title in (
-    (axes[0], states[-1], "right weights"),
+for ax, iterate, title in (
+    (axes[0], iterates[-1], "right weights"),
     (axes[1], wrong[-1], "swapped axes"),
 ):
-    ax.imshow(state.x[0, :784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
+    ax.imshow(iterate.x[:784].reshape(28, 28), cmap="gray", vmin=0, vmax=1)
     ax.set_title(title)
     ax.axis("off")
 axes[2].semilogy(distances, color="#0072B2", label="right weights")
-axes[2].semilogy([state.values[0] for state in wrong], color="#D55E00", label="swapped axes")
+axes[2].semilogy([iterate.value for iterate in wrong], color="#D55E00", label="swapped axes")
 axes[2].set(xlabel="step", ylabel="distance")
 axes[2].legend(frameon=False)
 axes[2].spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# The symptom: the distance falls at first, and then comes to rest far above zero. The picture is
-# noise, and gets wilder. It looks like a failure of the minimiser. One could spend days on line
+# The symptom: the distance falls at first, and then stays far above zero. The picture is noise, and
+# its pixels grow. It looks like a failure of the minimiser. One could spend days on line
 # searches and starts.
 #
 # Here is what to do first, before any attack. Make a gradient of a picture that you *do* know, by
@@ -206,8 +206,8 @@ plt.show()
 # %%
 def at_the_truth():
     logits = np.where(one_hot(label, 10) > 0, 50.0, 0.0)  # softmax makes it a 1 and nine zeros
-    value, slope = objective(np.concatenate([truth.ravel(), logits[0]])[None], None)
-    return value[0], np.abs(slope).max()
+    value, slope = objective(np.concatenate([truth.ravel(), logits[0]]))
+    return value, np.abs(slope).max()
 
 
 value, slope = at_the_truth()
@@ -261,21 +261,21 @@ assert min(halved, miscounted) > 1
 # that is a bargain, and so tinyleak keeps 100.
 #
 # ```python
-# def chain(x, rows):
-#     wall = x[:, 1:] - x[:, :-1] ** 2
-#     heights = ((1 - x[:, :-1]) ** 2 + 100 * wall**2).sum(axis=1)
-#     slopes = np.zeros_like(x)
-#     slopes[:, :-1] += -2 * (1 - x[:, :-1]) - 400 * x[:, :-1] * wall
-#     slopes[:, 1:] += 200 * wall
-#     return heights, slopes
+# def chain(x):
+#     wall = x[1:] - x[:-1] ** 2
+#     height = ((1 - x[:-1]) ** 2 + 100 * wall**2).sum()
+#     slope = np.zeros_like(x)
+#     slope[:-1] += -2 * (1 - x[:-1]) - 400 * x[:-1] * wall
+#     slope[1:] += 200 * wall
+#     return height, slope
 #
 #
-# start = np.tile([-1.2, 1.0], 25)[np.newaxis]
+# start = np.tile([-1.2, 1.0], 25)
 # counts = []
 # for pairs_kept in (1, 5, 100):
 #     *_, end = lbfgs(chain, start, history=pairs_kept, goal=1e-12)
-#     assert end.values[0] <= 1e-12
-#     counts.append(end.iterations[0])
+#     assert end.value <= 1e-12
+#     counts.append(end.iterations)
 # assert counts[0] > 1.3 * counts[1] > 1.3 * counts[2]
 # ```
 #

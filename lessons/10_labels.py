@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import MLP, LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share, softmax
-from tinyleak.analytic import first_layer_input, infer_labels, separate_inputs
+from tinyleak.analytic import LayerGradient, first_layer_input, separate_inputs
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -22,21 +22,21 @@ digits = data.load(DATA, data_dir=DATA_DIR)
 
 
 def client(model, seed, indices, scheme="uniform"):
-    """A client with fresh weights and these images, and the gradient that it shares."""
+    """A client with fresh weights and these images; and the truth."""
     images, labels = digits.batch(indices)
     weights = model.init(np.random.default_rng([seed, 0]), scheme)
     return share(model, weights, images, labels)
 
 
 # %% [markdown]
-# ## The gradient by the logits is an answer sheet
+# ## The gradient with respect to the logits tells the label
 #
 # The last layer gives one number for each class, the **logits** $z$. Softmax turns them into
 # probabilities $p$. The label, as a row $y$ of zeros with a single one, enters through the loss
 #
 # $L = -∑_k y_k \log p_k = -∑_k y_k z_k + \log ∑_k e^{z_k}$.
 #
-# Differentiate by one logit. The first part gives $-y_k$, the second gives $p_k$:
+# Differentiate with respect to one logit. The first part gives $-y_k$, the second gives $p_k$:
 #
 # $∂L/∂z_k = p_k - y_k$.
 #
@@ -53,13 +53,13 @@ assert np.allclose(by_logits.data, softmax(logits).data - target.data)
 assert np.flatnonzero(by_logits.data[0] < 0).tolist() == [7]
 
 # %% [markdown]
-# A client does not share the gradient by the logits. It shares gradients by *parameters*. But the
-# last layer is $z = W h + b$, where $h$ are the features that the layers before it made. The bias
-# is added to the logits, so $∂z_k/∂b_k = 1$, and
+# A client does not share the gradient with respect to the logits, but that with respect to the
+# *parameters*. Now the last layer is $z = W h + b$, where $h$ are the features that the layers
+# before it made. The bias is added to the logits, so $∂z_k/∂b_k = 1$, and
 #
 # $∂L/∂b_k = p_k - y_k$.
 #
-# The answer sheet is in the envelope. This is the whole attack:
+# The shared bias gradient *is* $p - y$. This is the whole attack:
 
 
 # %%
@@ -68,19 +68,22 @@ def bias_rule(gradients):
 
 
 lenet = LeNet()
-one = client(lenet, 0, [7])
-digit = one.labels[0]
+one, one_truth = client(lenet, 0, [7])
+digit = one_truth.labels[0]
 assert bias_rule(one.gradients) == digit
 
 right = 0
 for seed in range(100):
-    someone = client(lenet, seed, [seed])
-    ours = bias_rule(someone.gradients)
-    theirs = infer_labels(lenet, someone.params, someone.gradients)
+    someone, truth = client(lenet, seed, [seed])
+    ours, theirs = bias_rule(someone.gradients), someone.labels
     assert ours == theirs.labels[0] and theirs.rule == "bias" and theirs.trusted
-    right += ours == someone.labels[0]
+    right += ours == truth.labels[0]
 print(f"{right} of 100 labels read off, each by looking for the smallest of ten numbers")
 assert right == 100
+
+# %% [markdown]
+# `someone.labels` is tinyleak's own answer: not the client's labels, but what its gradient tells of
+# them.
 
 # %% tags=["thumbnail"]
 figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
@@ -110,7 +113,7 @@ def weight_rule(gradients):
 
 def share_right(rule, model):
     clients = [client(model, seed, [seed]) for seed in range(100)]
-    return np.mean([rule(c.gradients) == c.labels[0] for c in clients])
+    return np.mean([rule(one.gradients) == truth.labels[0] for one, truth in clients])
 
 
 with_sigmoid = share_right(weight_rule, lenet)
@@ -138,7 +141,7 @@ assert 0.3 < with_tanh < 0.8
 
 # %%
 assert (one.gradients["fc.0.weight"][digit] < 0).all()  # the row is all negative
-row = client(tanh, 0, [7]).gradients["fc.0.weight"][digit]
+row = client(tanh, 0, [7])[0].gradients["fc.0.weight"][digit]
 print(f"with tanh {np.mean(row < 0):.0%} of the row is negative: h has both signs")
 assert 0.2 < np.mean(row < 0) < 0.8
 
@@ -166,27 +169,27 @@ def counts_rule(model, params, gradients, batch):
     return batch * (mean_p - gradients["fc.0.bias"])
 
 
-many = client(lenet, 1, [3, 3, 17, 25, 40, 51, 63, 74])
-true_counts = np.bincount(many.labels, minlength=10)
+many, truth = client(lenet, 1, [3, 3, 17, 25, 40, 51, 63, 74])
+true_counts = np.bincount(truth.labels, minlength=10)
 estimate = counts_rule(lenet, many.params, many.gradients, 8)
 print("true counts:", *true_counts)
 print("estimate:   ", *np.round(estimate, 1))
 assert np.abs(estimate - true_counts).max() < 0.8
 
 # %% [markdown]
-# Near, but a rounding away from wrong. `infer_labels` does better. It also uses the *weight*
+# Near, but a rounding away from wrong. The client's `labels` do better. They also use the *weight*
 # gradient, where each image's $p - y$ is multiplied with its own $h$. Twenty batches of eight:
 
 # %%
 chosen = np.random.default_rng(0).integers(200, size=(20, 8))
 batches = [client(lenet, seed, indices) for seed, indices in enumerate(chosen)]
 simple = better = 0
-for batch in batches:
-    truth = np.bincount(batch.labels, minlength=10)
+for batch, truth in batches:
+    true_counts = np.bincount(truth.labels, minlength=10)
     rounded = np.rint(counts_rule(lenet, batch.params, batch.gradients, 8))
-    simple += (rounded == truth).all()
-    better += (infer_labels(lenet, batch.params, batch.gradients, 8).counts == truth).all()
-print(f"all counts right: {simple} of 20 by the line above, {better} of 20 by infer_labels")
+    simple += (rounded == true_counts).all()
+    better += (batch.labels.counts == true_counts).all()
+print(f"all counts right: {simple} of 20 by the line above, {better} of 20 by tinyleak's own")
 assert simple < better and better >= 18
 
 # %% [markdown]
@@ -197,20 +200,20 @@ assert simple < better and better >= 18
 # %%
 weights, rng = lenet.init(np.random.default_rng(0)), np.random.default_rng(10)
 for _ in range(200):
-    shared = share(lenet, weights, *digits.batch(rng.integers(800, size=32))).gradients
-    weights = {name: array - 0.2 * shared[name] for name, array in weights.items()}
+    someone, _ = share(lenet, weights, *digits.batch(rng.integers(800, size=32)))
+    weights = {name: array - 0.2 * someone.gradients[name] for name, array in weights.items()}
 
 trained = share(lenet, weights, *digits.batch(chosen[0] + 800))
-for text, someone in (("fresh weights", batches[0]), ("trained weights", trained)):
-    found = infer_labels(lenet, someone.params, someone.gradients, 8)
-    right = (found.counts == np.bincount(someone.labels, minlength=10)).all()
+for text, (someone, truth) in (("fresh weights", batches[0]), ("trained weights", trained)):
+    found = someone.labels
+    right = (found.counts == np.bincount(truth.labels, minlength=10)).all()
     print(f"{text}: {'right' if right else 'wrong'}, and trusted: {found.trusted}")
-    assert found.trusted == (someone is not trained) and (right or not found.trusted)
+    assert found.trusted == (text == "fresh weights") and (right or not found.trusted)
 print(textwrap.fill(f"it says: {found.warning}", 80))
 assert "the label counts are an estimate" in found.warning
 
 # %% [markdown]
-# `infer_labels` knows when not to be trusted, and says why. It showed its own noise to the network,
+# An inference knows when not to be trusted, and says why. It showed its own noise to the network,
 # and saw that the answers differ.
 #
 # ## What is the label worth?
@@ -218,10 +221,10 @@ assert "the label counts are an estimate" in found.warning
 # With the label fixed the attack searches for 784 pixels and nothing else.
 
 # %%
-searched = attack(lenet, one.params, one.gradients)
-told = attack(lenet, one.params, one.gradients, labels="infer")
+searched = attack(one)
+told = attack(one, labels="infer")
 for name, found in (("label optimised", searched), ("label read off", told)):
-    error = np.square(found.images - one.images).mean()
+    error = np.square(found.images - one_truth.images).mean()
     print(f"{name}: {found.evaluations} evaluations, mean squared error {error:.0e}")
     assert error < 1e-12 and found.labels[0] == digit
 assert told.evaluations < 0.7 * searched.evaluations
@@ -242,14 +245,14 @@ assert told.evaluations < 0.7 * searched.evaluations
 
 # %%
 mlp = MLP()
-victim = client(mlp, 0, [7])
-by_weight, by_bias = victim.gradients["0.weight"], victim.gradients["0.bias"]
-print("gradient by the weight", by_weight.shape, "and by the bias", by_bias.shape)
+someone, truth = client(mlp, 0, [7])
+by_weight, by_bias = someone.gradients["0.weight"], someone.gradients["0.bias"]
+print("gradient of the weight", by_weight.shape, "and of the bias", by_bias.shape)
 
 best = np.argmax(np.abs(by_bias))  # the largest divisor loses the fewest digits
 divided = by_weight[best] / by_bias[best]
-assert np.allclose(divided, victim.images.ravel(), atol=1e-12)
-assert np.allclose(divided, first_layer_input(by_weight, by_bias), atol=1e-12)
+assert np.allclose(divided, truth.images.ravel(), atol=1e-12)
+assert np.allclose(divided, first_layer_input(LayerGradient(by_weight, by_bias)), atol=1e-12)
 
 # %% [markdown]
 # And a batch? Then $∂L/∂W_o$ is a sum over the images, and the ratio is a *weighted mean* of them.
@@ -259,12 +262,13 @@ assert np.allclose(divided, first_layer_input(by_weight, by_bias), atol=1e-12)
 
 # %%
 relu = MLP(activation="relu")
-four = client(relu, 0, [3, 7, 14, 21], scheme="default")
+four, truth = client(relu, 0, [3, 7, 14, 21], scheme="default")
 by_weight, by_bias = four.gradients["0.weight"], four.gradients["0.bias"]
-mixture = first_layer_input(by_weight, by_bias)
-alone = [separated.x for separated in separate_inputs(by_weight, by_bias)]
+first = LayerGradient(by_weight, by_bias)
+mixture = first_layer_input(first)
+alone = [isolated.x for isolated in separate_inputs(first)]
 assert len(alone) == 4
-for image in four.images:
+for image in truth.images:
     assert min(np.abs(x - image.ravel()).max() for x in alone) < 1e-10
 
 panels = [divided, mixture, *alone]
@@ -279,7 +283,8 @@ plt.show()
 # %% [markdown]
 # ## What to remember
 #
-# - The gradient of cross-entropy by the logits is $p - y$. The last bias shares it as it is.
+# - The gradient of cross-entropy with respect to the logits is $p - y$. The last bias shares it as
+#   it is.
 # - A rule that needs a sign must say what gives it that sign.
 # - A fully connected first layer shares its input, divided by nothing worse than a number.
 #
@@ -301,7 +306,7 @@ plt.show()
 # assert np.isclose(0.1**3, 0.001)
 #
 # again = np.repeat(failed, 10)
-# _, _, good = run_on([clients[seed] for seed in again], np.arange(1000, 1000 + len(again)), paper)
+# _, _, good = run_on([everyone[seed] for seed in again], np.arange(1000, 1000 + len(again)), paper)
 # low, high = wilson_interval(int(good.sum()), len(good))
 # print(f"of {len(good)} other starts {good.sum()} succeed, likely {low:.0%} to {high:.0%}")
 # assert 0.6 < good.mean() < recovered.mean() and high < 0.9

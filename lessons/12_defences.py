@@ -11,9 +11,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tinyleak import LeNet, Settings, attack_many, data, share
+from tinyleak import LeNet, Settings, attack, attack_many, data, share
 from tinyleak.defenses import knowledge, parse
-from tinyleak.metrics import mse
 from tinyleak.nn import accuracy, train
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
@@ -42,20 +41,20 @@ def prune(gradients, fraction):
     return pruned
 
 
-def client(seed, *defenses):
-    """A client with fresh weights and one digit, who defends its gradient before sharing it."""
+def client(seed, *defenses, network=model, init="default"):
+    """A client with fresh weights and one digit, which defends its gradient; and the truth."""
     images, labels = digits.batch([seed])
-    weights = model.init(np.random.default_rng([seed, 0]), "default")
+    weights = network.init(np.random.default_rng([seed, 0]), init)
     rng = np.random.default_rng([seed, 2])
-    return share(model, weights, images, labels, defenses=[parse(d) for d in defenses], rng=rng)
+    return share(network, weights, images, labels, defenses=[parse(d) for d in defenses], rng=rng)
 
 
-clear = client(7)
+clear, clear_truth = client(7)
 noisy = add_noise(clear.gradients, 1e-3, np.random.default_rng([7, 2]))
 pruned = prune(clear.gradients, 0.3)
 for name in clear.gradients:
-    assert np.array_equal(noisy[name], client(7, "gaussian:1e-3").gradients[name])
-    assert np.array_equal(pruned[name], client(7, "prune:0.3").gradients[name])
+    assert np.array_equal(noisy[name], client(7, "gaussian:1e-3")[0].gradients[name])
+    assert np.array_equal(pruned[name], client(7, "prune:0.3")[0].gradients[name])
 
 # %% [markdown]
 # tinyleak writes a defence as a word and a strength: `gaussian:1e-3`, `prune:0.3`, `float16`,
@@ -64,7 +63,7 @@ for name in clear.gradients:
 
 # %%
 assert np.finfo(np.float16).nmant + 1 == 11
-assert all(len(np.unique(g)) <= 255 for g in client(7, "int8").gradients.values())
+assert all(len(np.unique(g)) <= 255 for g in client(7, "int8")[0].gradients.values())
 
 # %% [markdown]
 # ## What the attacker still sees
@@ -80,22 +79,21 @@ DEFENCES = [
 CLIENTS = [7, 13, 25]
 
 
-def attack_all(defence, precisions=None, iterations=200):
-    """Attack the clients under a defence; return the images and the median squared error."""
-    victims = [client(seed, defence) for seed in CLIENTS]
-    found = attack_many(
-        model,
-        [victim.params for victim in victims],
-        [victim.gradients for victim in victims],
-        precision=precisions,
-        settings=Settings(iterations=iterations),
-    )
-    errors = [mse(f.images, v.images)[0] for f, v in zip(found, victims, strict=True)]
-    labels = [f.labels[0] == v.labels[0] for f, v in zip(found, victims, strict=True)]
-    return found[0].images[0, 0], float(np.median(errors)), np.mean(labels)
+def defended(*defenses, **network):
+    return [client(seed, *defenses, **network) for seed in CLIENTS]
 
 
-naive = {defence: attack_all(defence) for defence in DEFENCES}
+def attack_all(some, iterations=200, **known):
+    """Attack clients. Return the first image, the median squared error, the labels' share."""
+    clients, truths = zip(*some, strict=True)
+    found = attack_many(clients, settings=Settings(iterations), **known)
+    outcomes = [truth.judge(one) for truth, one in zip(truths, found, strict=True)]
+    errors = [outcome.mse[0] for outcome in outcomes]
+    right = [outcome.labels[0] == outcome.labels_true[0] for outcome in outcomes]
+    return found[0].images[0, 0], float(np.median(errors)), np.mean(right)
+
+
+naive = {defence: attack_all(defended(defence)) for defence in DEFENCES}
 for defence, (_, error, right) in naive.items():
     print(f"{defence:<14} median squared error {error:8.1e}, {right:4.0%} of the labels right")
 
@@ -146,13 +144,13 @@ def precision_of(gradients):
     return {name: np.where(g == 0, 0.0, 1.0) for name, g in gradients.items()}
 
 
-victims = [client(seed, "prune:0.9") for seed in CLIENTS]
-weights = [precision_of(victim.gradients) for victim in victims]
-for victim, ours in zip(victims, weights, strict=True):
-    theirs = knowledge([parse("prune:0.9")], victim.gradients).precision
+some, prune_most = defended("prune:0.9"), parse("prune:0.9")
+for someone, _ in some:
+    ours = precision_of(someone.gradients)
+    theirs = knowledge([prune_most], someone.gradients).precision
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
-image, aware_error, _ = attack_all("prune:0.9", weights, iterations=500)
+image, aware_error, _ = attack_all(some, iterations=500, defenses=[prune_most])
 print(f"prune:0.9, naive {error_of['prune:0.9']:.1e}, aware {aware_error:.1e}")
 assert aware_error < 1e-3
 
@@ -170,8 +168,8 @@ plt.show()
 # it.**
 
 # %%
-entries = sum(g.size for g in victims[0].gradients.values())
-kept = sum(int((g != 0).sum()) for g in victims[0].gradients.values())
+entries = sum(g.size for g in someone.gradients.values())
+kept = sum(int((g != 0).sum()) for g in someone.gradients.values())
 print(f"{kept} of {entries} entries are left, for {28 * 28} pixels")
 assert kept > 1000 > 28 * 28
 
@@ -195,9 +193,9 @@ added = np.concatenate([(wrong[name] - clear.gradients[name]).ravel() for name i
 print(f"variance asked for 1e-3, variance found {added.var():.1e}")
 assert 0.9e-6 < added.var() < 1.1e-6
 
-(leaked,) = attack_many(model, [clear.params], [wrong], settings=Settings(iterations=200))
-print(f"squared error of what leaks: {mse(leaked.images, clear.images)[0]:.1e}")
-assert mse(leaked.images, clear.images)[0] < error_of["gaussian:1e-3"] / 10
+leaked = clear_truth.judge(attack(model, clear.params, wrong, settings=Settings(200)))
+print(f"squared error of what leaks: {leaked.mse[0]:.1e}")
+assert leaked.mse[0] < error_of["gaussian:1e-3"] / 10
 
 # %% [markdown]
 # ## What it costs
@@ -239,7 +237,7 @@ assert 0 < undefended - price["gaussian:1e-2"] < 0.1
 assert price["gaussian:1e-1"] < 0.3, "little better than a guess"
 
 # %%
-error_of["gaussian:1e-1"] = attack_all("gaussian:1e-1", iterations=50)[1]
+error_of["gaussian:1e-1"] = attack_all(defended("gaussian:1e-1"), iterations=50)[1]
 noise = [defence for defence in PRICED if defence.startswith("gaussian")]
 figure, axes = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
 axes.axvline(undefended, color="0.8", label="no defence")
@@ -247,8 +245,8 @@ axes.plot([price[d] for d in noise], [error_of[d] for d in noise], "o-", label="
 axes.plot(price["prune:0.9"], error_of["prune:0.9"], "s", label="prune:0.9, naive attacker")
 axes.plot(price["prune:0.9"], aware_error, "v", label="prune:0.9, aware attacker")
 for defence in noise:
-    place = (price[defence], error_of[defence])
-    axes.annotate(defence, place, xytext=(5, 5), textcoords="offset points", fontsize=9)
+    point = (price[defence], error_of[defence])
+    axes.annotate(defence, point, xytext=(5, 5), textcoords="offset points", fontsize=9)
 axes.set(xlabel="accuracy of the model", ylabel="squared error of the leak", yscale="log")
 axes.set(xlim=(0, 1.2), xticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
 axes.margins(y=0.15)
@@ -272,8 +270,8 @@ plt.show()
 # attack, on this network", never "safe".
 
 # %%
-sigmoid = LeNet()
-large = share(sigmoid, sigmoid.init(np.random.default_rng(0)), *digits.batch([7]))
+fresh = {"network": LeNet(), "init": "uniform"}
+large, _ = client(7, **fresh)
 
 
 def norm(gradients):
@@ -283,18 +281,7 @@ def norm(gradients):
 print(f"norm of the gradient: {norm(clear.gradients):.1f} here, {norm(large.gradients):.1f} there")
 assert norm(large.gradients) > 4 * norm(clear.gradients)
 
-victims, noise = [], [parse("gaussian:1e-3")]
-for seed in CLIENTS:
-    weights, rng = sigmoid.init(np.random.default_rng([seed, 0])), np.random.default_rng([seed, 2])
-    victims.append(share(sigmoid, weights, *digits.batch([seed]), defenses=noise, rng=rng))
-found = attack_many(
-    sigmoid,
-    [victim.params for victim in victims],
-    [victim.gradients for victim in victims],
-    settings=Settings(iterations=200),
-)
-errors = [mse(f.images, v.images)[0] for f, v in zip(found, victims, strict=True)]
-here, there = error_of["gaussian:1e-3"], np.median(errors)
+here, there = error_of["gaussian:1e-3"], attack_all(defended("gaussian:1e-3", **fresh))[1]
 print(f"gaussian:1e-3: median squared error {here:.2f} here, {there:.2f} there")
 assert there < here / 2
 
@@ -311,7 +298,7 @@ assert there < here / 2
 #
 # A network for text begins with a table: word $v$ is row $v$ of $E$. A sentence of words 2, 7, 7
 # looks up three rows. Make a random table of 10 rows, take those rows with `ops.take`, compute any
-# loss of them, and look at the gradient by the table. Which rows are zero? What does the attacker
+# loss of them, and look at the gradient of the table. Which rows are zero? What does the attacker
 # read off before it has begun? And would `prune:0.5` hide it?
 #
 # <details><summary>Solution to the exercise of lesson 11</summary>
@@ -327,7 +314,8 @@ assert there < here / 2
 #     some = np.arange(10, 10 + count)
 #     J = Jacobian(model, arrays, digits[some], one_hot(large.labels[some], 10)).dense()
 #     weakest.append(np.linalg.svd(J, compute_uv=False)[-1])
-#     exact = as_row(share(model, arrays, digits[some], large.labels[some]).gradients)
+#     someone, _ = share(model, arrays, digits[some], large.labels[some])
+#     exact = as_row(someone.gradients)
 #     rounding = 6e-8 * np.sqrt(np.square(exact).mean())
 #     in_pixels.append(rounding / weakest[-1])
 # assert weakest[0] > 3 * weakest[1] > 3 * weakest[2]

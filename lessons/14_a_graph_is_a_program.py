@@ -28,22 +28,11 @@ DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its fil
 rng = np.random.default_rng(0)
 model = LeNet()
 digits = data.load(DATA, data_dir=DATA_DIR)
-client = share(model, model.init(rng), *digits.batch([7]))
+client, _ = share(model, model.init(rng), *digits.batch([7]))
 
-
-def matching_of(victims):
-    """The objective of lesson 8 for several clients at once: z is (R, 794), R their number."""
-
-    def stack(arrays):
-        return {name: np.stack([one[name] for one in arrays]) for name in arrays[0]}
-
-    weight = np.ones(len(victims))
-    params, shared = stack([v.params for v in victims]), stack([v.gradients for v in victims])
-    return Matching(model, params, shared, 1, weight)
-
-
-objective = matching_of([client]).value_and_gradient
-z = starting_point(model, batch=1, seed=0)
+matching = Matching(model, client.params, client.gradients, batch=1, scale=np.ones(()))
+objective = matching.value_and_gradient  # that of lesson 8
+z = starting_point(model, batch=1, seed=0)[0]
 
 # %% [markdown]
 # ## Record
@@ -297,32 +286,42 @@ assert seconds(np.square, np.ones(1200)) < 10 * seconds(np.square, np.ones(12))
 # many steps as for one attack, up to a few, and each does sixteen times the work.
 
 # %%
-victims = [
-    share(model, model.init(np.random.default_rng(seed)), *digits.batch([seed]))
+clients = [
+    share(model, model.init(np.random.default_rng(seed)), *digits.batch([seed]))[0]
     for seed in range(16)
 ]
-together = trace(matching_of(victims).value_and_gradient, np.repeat(z, 16, axis=0), check=False)
+
+
+def stack(all_named):
+    return {name: np.stack([named[name] for named in all_named]) for name in model.shapes}
+
+
+params, shared = stack([one.params for one in clients]), stack([one.gradients for one in clients])
+sixteen = Matching(model, params, shared, batch=1, scale=np.ones(16))
+dummies = np.tile(z, (16, 1))
+together = trace(sixteen.value_and_gradient, dummies, check=False)
 print(f"steps: {len(program.instructions)} for 1 attack, {len(together.instructions)} for 16")
 assert len(together.instructions) < 1.2 * len(program.instructions)
 
-values, slopes = together(np.repeat(z, 16, axis=0))
-for row, victim in enumerate(victims):
-    value, slope = matching_of([victim]).value_and_gradient(Tensor(z))
-    assert np.isclose(values[row], value.data[0], rtol=1e-10)
-    assert np.allclose(slopes[row], slope.data[0], rtol=1e-8, atol=1e-10)
+values, slopes = together(dummies)
+for one, value, slope in zip(clients, values, slopes, strict=True):
+    alone = Matching(model, one.params, one.gradients, batch=1, scale=np.ones(()))
+    its_value, its_slope = alone.value_and_gradient(Tensor(z))
+    assert np.isclose(value, its_value.data, rtol=1e-10)
+    assert np.allclose(slope, its_slope.data, rtol=1e-8, atol=1e-10)
 
 # %% [markdown]
 # Lesson 9 attacked a hundred clients this way.
 #
 # ## And on a GPU
 #
-# A GPU computes fast and is slow to be asked. Each call sends it one small piece of work, a
-# **kernel** (not that of lesson 5). The processor has to prepare and send every one of them, and
-# our pieces are tiny. But the list of calls never changes. So CUDA, through which one uses these
-# GPUs, can record it: a **CUDA graph** holds all the calls with all their places, and is sent as
-# one. It is the idea of this lesson once more, one floor down. Since every value has its place
-# already, there is nothing left to do but to let CUDA listen while the program is played once. In
-# tinyleak that is `capture(program)`.
+# A GPU computes quickly, but each launch costs microseconds. Each call sends it one small piece of
+# work, a **kernel** (not that of lesson 5). The processor has to prepare and send every one of
+# them, and our pieces are tiny. But the list of calls never changes. So CUDA, through which one
+# uses these GPUs, can record it: a **CUDA graph** holds all the calls with all their places, and is
+# sent as one. It is the idea of this lesson once more, one floor down. Since every value has its
+# place already, there is nothing left to do but to let CUDA listen while the program is played
+# once. In tinyleak that is `capture(program)`.
 #
 # Let us count what the processor sends for one evaluation. (A step that only looks at an array in
 # another way, as a reshape does, sends nothing.)

@@ -18,7 +18,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tinyleak import LeNet, Settings, Tensor, attack, data, lbfgs, one_hot, share
+from tinyleak import Client, LeNet, Settings, Tensor, attack, data, lbfgs, one_hot, share
 from tinyleak.attacks import Matching
 from tinyleak.audit import audit
 from tinyleak.data.tensors import read_tensors, write_tensors
@@ -69,7 +69,7 @@ if torch:
 # | ... with a memory of its own | `grad(y, xs)` | the same, with `create_graph=True` | 4 |
 # | a convolution | `nn.conv2d` | `torch.nn.Conv2d` | 5 |
 # | a loss with soft labels | `cross_entropy(z, y)` | `cross_entropy(z, y)` | 6 |
-# | L-BFGS | `for state in lbfgs(f, x)` | `torch.optim.LBFGS([x]).step(f)` | 7 |
+# | L-BFGS | `for iterate in lbfgs(f, x)` | `torch.optim.LBFGS([x]).step(f)` | 7 |
 #
 # Here is the client, and the attacker's distance.
 
@@ -88,7 +88,7 @@ def distance(z):
 
 
 truth, label = data.load_glyphs(8).batch([7])
-client = share(model, arrays, truth, label)
+client, _ = share(model, arrays, truth, label)
 
 if torch:
     shared = gradient(torch.from_numpy(truth), torch.from_numpy(one_hot(label, 10)))
@@ -103,18 +103,18 @@ if torch:
 # which numbers are added up, and each library has its own. Now the second order, at a random dummy:
 
 # %%
-matching = Matching(model, arrays, client.gradients, batch=1, weight=np.ones(()))
-start = np.random.default_rng(1).standard_normal((1, 794))
+matching = Matching(model, arrays, client.gradients, batch=1, scale=np.ones(()))
+start = np.random.default_rng(1).standard_normal(794)
 own_value, own_slope = matching.value_and_gradient(Tensor(start))
 
 if torch:
-    z = torch.tensor(start[0], requires_grad=True)
+    z = torch.tensor(start, requires_grad=True)
     value = distance(z)
     (slope,) = torch.autograd.grad(value, [z])
-    print(f"distance: PyTorch {value.item():.10f}, tinyleak {own_value.data[0]:.10f}")
-    difference = np.abs(slope.numpy() - own_slope.data[0]).max() / np.abs(own_slope.data).max()
+    print(f"distance: PyTorch {value.item():.10f}, tinyleak {own_value.data:.10f}")
+    difference = np.abs(slope.numpy() - own_slope.data).max() / np.abs(own_slope.data).max()
     print(f"its gradient differs by {difference:.0e} of its largest entry")
-    assert np.isclose(value.item(), own_value.data[0], rtol=1e-12) and difference < 1e-12
+    assert np.isclose(value.item(), own_value.data, rtol=1e-12) and difference < 1e-12
 
 # %% [markdown]
 # ## The whole way down
@@ -128,7 +128,7 @@ STEPS = 150
 
 
 def torch_path(start):
-    z = torch.tensor(start[0], requires_grad=True)
+    z = torch.tensor(start, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [z], max_iter=1, history_size=100, tolerance_grad=0, tolerance_change=0
     )
@@ -146,14 +146,14 @@ def torch_path(start):
     return np.array(points)
 
 
-def objective(z, rows):
+def objective(z):
     value, slope = matching.value_and_gradient(Tensor(z))
     return value.data, slope.data
 
 
 unlimited = {"tolerance_gradient": 0, "tolerance_change": 0, "inner_iterations": STEPS}
-states = lbfgs(objective, start, line_search="none", max_iterations=STEPS, **unlimited)
-ours = np.array([state.x[0] for state in states])
+iterates = lbfgs(objective, start, line_search="none", max_iterations=STEPS, **unlimited)
+ours = np.array([iterate.x for iterate in iterates])
 if torch:
     theirs = torch_path(start)
     shaken = torch_path(start + 1e-16 * np.random.default_rng(2).standard_normal(start.shape))
@@ -226,7 +226,7 @@ def recorded(gradients, value, slope, path):
     }
 
 
-sources = {"tinyleak": (client.gradients.values(), own_value.data[0], own_slope.data, ours)}
+sources = {"tinyleak": (client.gradients.values(), own_value.data, own_slope.data, ours)}
 if torch:
     sources["PyTorch"] = ([g.numpy() for g in shared], value.item(), slope.numpy(), theirs)
 for name, numbers in sources.items():
@@ -243,7 +243,7 @@ for name, numbers in sources.items():
 
 # %%
 if torch:
-    z = torch.tensor(start[0], requires_grad=True)
+    z = torch.tensor(start, requires_grad=True)
     x, y = z[:784].reshape(1, 1, 28, 28), torch.softmax(z[784:].reshape(1, 10), dim=-1)
     forgetful = sum(((a - b) ** 2).sum() for a, b in zip(gradient(x, y), shared, strict=True))
     try:
@@ -256,33 +256,40 @@ if torch:
 # %% [markdown]
 # The second is silent. Who trains in float16 multiplies the loss by a large number, so that
 # small gradients do not vanish, and divides again later. A gradient taken in between is 1024 times
-# too large. Everything else is right.
+# too large. Everything else is right. (tinyleak would notice. So we tell it that the loss is the
+# plain mean, and it believes us.)
 
 # %%
 scaled = {name: 1024 * g for name, g in client.gradients.items()}
-lost = attack(model, arrays, scaled, settings=Settings(iterations=400))
+believed = Client.of(model, arrays, scaled, reduction="mean")
+lost = attack(believed, settings=Settings(iterations=400))
 print(f"distance {lost.distance:.2f} of 1, pixels up to {np.abs(lost.images).max():.0e}")
 assert lost.distance > 0.9 and np.abs(lost.images).max() > 100
 
 # %% [markdown]
-# The symptom: the distance stays near 1 from the beginning (tinyleak measures it as a share of the
-# shared gradient's squared length), and the pixels grow without end. No picture makes a gradient
+# The symptom: the distance stays near 1 from the beginning (tinyleak divides it by the shared
+# gradient's squared norm), and the pixels grow without end. No picture makes a gradient
 # that long. To find it, put the truth in, as in lesson 8, and divide one gradient by the other.
 # Here the ratio is the same everywhere, and so the mistake has told its name:
 
 # %%
-at_the_truth = share(model, arrays, truth, label).gradients
-ratios = np.concatenate([(scaled[name] / at_the_truth[name]).ravel() for name in scaled])
+ours, _ = share(model, arrays, truth, label)
+ratios = np.concatenate([(scaled[name] / ours.gradients[name]).ravel() for name in scaled])
 print(f"ratios between {ratios.min():.3f} and {ratios.max():.3f}")
 assert np.allclose(ratios, 1024)
 
-found = attack(model, arrays, scaled, settings=Settings(iterations=400, direction=True))
+found = attack(believed, settings=Settings(iterations=400, direction=True))
 print(f"by direction alone: mean squared error {np.square(found.images - truth).mean():.0e}")
 assert np.square(found.images - truth).mean() < 1e-4
 
+unaided = Client.of(model, arrays, scaled)
+print(f"by the last layer the loss is {unaided.loss.factor:.6f} times the mean")
+assert np.isclose(unaided.loss.factor, 1024)
+
 # %% [markdown]
-# The last two lines show that a factor protects nobody. An attacker who matches the *direction* of
-# the gradient, and not its length, does not care.
+# A factor protects nobody. An attacker who matches the *direction* of the gradient, and not its
+# length, does not care. And if nobody tells tinyleak what the loss is, it reads the factor off the
+# last layer's gradient and divides by it.
 #
 # ## Your own client
 #

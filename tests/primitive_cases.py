@@ -7,6 +7,7 @@ CuPy. A primitive without a row fails a test.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from torch.nn import functional
 from tinyleak import ops
 from tinyleak.backend import array_module
 from tinyleak.gradient import grad
-from tinyleak.tensor import PRIMITIVES, Tensor
+from tinyleak.tensor import Tensor
 
 Shape = tuple[int, ...]
 
@@ -149,19 +150,31 @@ ELEMENTWISE = [
     *rows("erf", ops.erf, torch.erf, ONE_SHAPE),
     *rows("sigmoid", ops.sigmoid, torch.sigmoid, ONE_SHAPE),
     *rows("softplus", ops.softplus, functional.softplus, ONE_SHAPE),
-    *rows("relu", ops.relu, torch.relu, ONE_SHAPE),
+    *rows("maximum", ops.relu, torch.relu, ONE_SHAPE, note="relu"),
     *[
         Case("power", lambda x, e=e: x**e, lambda x, e=e: x**e, ((3, 4),), f"to the {e}", positive)
         for e in (0, 1, 2, 3, 0.5, -1.5)
     ],
     Case("power", lambda x: x**3, lambda x: x**3, ((3, 4),), "to the 3, of negatives"),
+    *[
+        case
+        for name, compare in [("greater", operator.gt), ("greater_equal", operator.ge)]
+        for case in rows(
+            name,
+            lambda a, b, compare=compare: ops.where(compare(a, b), a * b, a),
+            lambda a, b, compare=compare: torch.where(compare(a, b), a * b, a),
+            TWO_SHAPES,
+        )
+    ],
     *rows(
-        "greater",
-        lambda a, b: ops.where(a > b, a * b, a),
-        lambda a, b: torch.where(a > b, a * b, a),
+        "raise_to",
+        lambda a, b: a**b,
+        lambda a, b: a**b,
         TWO_SHAPES,
+        draw=positive,
     ),
-    *rows("greater", ops.maximum, torch.maximum, TWO_SHAPES, note="maximum"),
+    Case("raise_to", lambda x: 1.5**x, lambda x: 1.5**x, ((3, 4),), "of a number"),
+    *rows("maximum", ops.maximum, torch.maximum, TWO_SHAPES),
     *[
         Case(
             "where",
@@ -172,13 +185,23 @@ ELEMENTWISE = [
         )
         for shapes in [((2, 4), (2, 4)), ((4,), (2, 1)), ((3, 1, 1), ()), ((), ())]
     ],
-    Case(
-        "equal",
-        lambda a, b: PRIMITIVES["equal"](a, b) * a,
-        lambda a, b: (a == b).to(a.dtype) * a,
-        ((3, 4), (4,)),
-        draw=lambda rng, shape: rng.integers(0, 3, shape).astype(float),
-        smooth=False,
+    *[
+        Case(
+            name,
+            lambda a, b, compare=compare: compare(a, b) * a,
+            lambda a, b, compare=compare: compare(a, b).to(a.dtype) * a,
+            ((3, 4), (4,)),
+            draw=lambda rng, shape: rng.integers(0, 3, shape).astype(float),
+            smooth=False,
+        )
+        for name, compare in [("equal", operator.eq), ("not_equal", operator.ne)]
+    ],
+    *rows(
+        "floating",
+        lambda a, b: (a < b) * a,
+        lambda a, b: (a < b).to(a.dtype) * a,
+        TWO_SHAPES,
+        note="of a mask",
     ),
     Case(
         "stop_gradient",
@@ -298,7 +321,7 @@ SHAPES = [
     Case("transpose", ops.swap_last_axes, lambda x: x.mT, ((2, 3, 4),), "swapped last axes"),
     *[
         Case(
-            "pad",
+            "pad_to",
             lambda x, w=widths: ops.pad(x, w),
             lambda x, w=widths: functional.pad(x, [n for pair in reversed(w) for n in pair]),
             ((2, 3, 4),),
@@ -308,7 +331,7 @@ SHAPES = [
     ],
     *[
         Case(
-            "crop",
+            "crop_to",
             lambda x, w=widths: ops.crop(x, w),
             lambda x, w=widths: functional.pad(x, [-n for pair in reversed(w) for n in pair]),
             ((4, 3, 5),),
@@ -317,9 +340,10 @@ SHAPES = [
         for widths in [((1, 2),), ((0, 1), (2, 0)), ((1, 0), (0, 0), (0, 3))]
     ],
     *[
-        Case("index", lambda x, k=key: x[k], lambda x, k=key: x[k], ((4, 5),), f"at {note}")
+        Case("crop_to", lambda x, k=key: x[k], lambda x, k=key: x[k], ((4, 5),), f"at {note}")
         for key, note in [
             (1, "1"),
+            ((..., None, 2), "..., None, 2"),
             (-1, "-1"),
             (slice(1, 3), "1:3"),
             (slice(None, None, 2), "::2"),
@@ -342,8 +366,18 @@ SHAPES = [
             (-1, ((2, 1, 2), (2, 1, 1))),
         ]
     ],
+    *[
+        Case(
+            "concatenate",
+            lambda *xs, a=axis: ops.stack(xs, a),
+            lambda *xs, a=axis: torch.stack(xs, a),
+            ((2, 3), (2, 3)),
+            f"stacked along {axis}",
+        )
+        for axis in (0, 1, -1)
+    ],
     Case(
-        "crop",
+        "crop_to",
         lambda x: ops.split(x, [1, 3, 2], axis=1)[1] * 2.0 + ops.split(x, [3, 3], axis=-1)[0],
         lambda x: torch.split(x, [1, 3, 2], dim=1)[1] * 2.0 + torch.split(x, [3, 3], dim=-1)[0],
         ((2, 6),),

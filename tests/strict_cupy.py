@@ -441,9 +441,12 @@ def _operator(name, *, reflected=False, in_place=False):
     ufunc = _Ufunc(getattr(_np, name), None, name)
 
     def operator(self, other):
-        if not isinstance(other, ndarray) and getattr(other, "__array_ufunc__", 0) is None:
-            return NotImplemented  # such a class, a Tensor for one, wants to be asked itself
         operands = (other, self) if reflected else (self, other)
+        if not isinstance(other, ndarray | _np.ndarray | _np.generic):
+            # A class of its own, a Tensor for one, is asked through NumPy's protocol.
+            asked = getattr(other, "__array_ufunc__", None)
+            if asked is not None:
+                return asked(getattr(_np, name), "__call__", *operands)
         return ufunc(*operands, out=self) if in_place else ufunc(*operands)
 
     return operator

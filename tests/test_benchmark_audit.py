@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyleak.client.simulated import simulate
+from tinyleak.client import Truth, simulate
 from tinyleak.nn import MLP, LeNet
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -27,8 +27,8 @@ def cell(forecast: float, attack: float, ideal: float) -> dict[str, np.ndarray]:
 
 
 def posterior(variance: float, images: np.ndarray) -> validation.Posterior:
-    client = simulate(SMALL, images, [0, 2], seed=1)
-    return validation.Posterior(SMALL, client, variance, 0.1, np.full((1, 6, 6), 0.5))
+    client, truth = simulate(SMALL, images, [0, 2], seed=1)
+    return validation.Posterior(client, truth.labels, variance, 0.1, np.full((1, 6, 6), 0.5))
 
 
 def test_settings_are_of_every_kind_and_drawn_again_alike() -> None:
@@ -79,7 +79,7 @@ def test_without_much_noise_the_truth_is_most_probable_and_explained(
     assert residual.explains(value)
     assert not residual.explains(float(np.square(residual.value(np.full(72, 0.5))).sum()))
     # In whichever order they come.
-    assert validation.error(simulate(SMALL, images, [0, 2]), truth[::-1]) < 1e-6
+    assert validation.error(Truth(images, [0, 2]), truth[::-1]) < 1e-6
 
 
 class Levels:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinyleak.attacks import Matching, starting_point
-from tinyleak.client.simulated import simulate
+from tinyleak.client import simulate
 from tinyleak.nn import LeNet
 from tinyleak.tensor import Tensor
 
@@ -34,7 +34,7 @@ def problem(batch: int, attacks: int) -> tuple[LeNet, dict, dict, np.ndarray]:
     model = LeNet()
     rng = np.random.default_rng(3)
     images, labels = rng.random((batch, 1, 28, 28)), rng.integers(10, size=batch)
-    client = simulate(model, images, labels, seed=5)
+    client, _ = simulate(model, images, labels, seed=5)
     return model, client.params, client.gradients, starting_point(model, batch, 7, attacks)
 
 

@@ -325,7 +325,7 @@ def test_a_private_name_is_found(source: str) -> None:
         "import tinyleak\ntinyleak.nn.layers.conv2d",
         "from tinyleak.gradient import topological_order",
         "from tinyleak.attacks.matching import FLAT",
-        "from tinyleak.optim.history import History",
+        "from tinyleak.optim.quasi_newton import InverseHessian",
         "class A:\n def f(self): return self._x",
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan
 
 import numpy as np
 import pytest
@@ -148,6 +148,7 @@ def test_what_overflows_is_drawn_back_from() -> None:
     ("options", "message"),
     [
         ({"max_iterations": -1}, "max_iterations is -1; it must be at least 0"),
+        ({"goal": nan}, "goal is nan; give a number"),
         ({"damping": 0.0}, "damping is 0.0; it must be above 0 and finite"),
         ({"lowest": 2.0, "highest": 1.0}, "give lowest < highest"),
         ({"lowest": [0.0, 0.0, 0.0]}, r"a bound has shape \(3,\); give one number, or 2"),

@@ -206,6 +206,16 @@ def test_conv2d_to_third_order_by_differences(case: Case) -> None:
     check_gradients(lambda *xs: ops.tanh(case.ours(*xs)), on_device(case.arrays()), order=3)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e5])
+def test_softmax_of_large_float32_logits_keeps_its_digits(scale: float) -> None:
+    logits = (np.array([1.0, 1.0, 1.0]) * scale - [0.0, 0.0, 1.0]).astype(np.float32)
+    found = nn.softmax(Tensor(logits))
+    assert found.dtype == np.float32
+    assert abs(found.data.sum(dtype=float) - 1.0) < 2 * np.finfo(np.float32).eps
+    expected = np.exp([0.0, 0.0, -1.0]) / np.exp([0.0, 0.0, -1.0]).sum()
+    np.testing.assert_allclose(found.data, expected, rtol=1e-6)
+
+
 def test_softmax_of_large_logits_is_finite() -> None:
     logits = Tensor(np.array([[1e4, -1e4, 0.0]]))
     np.testing.assert_array_equal(nn.softmax(logits).numpy(), [[1.0, 0.0, 0.0]])

@@ -1,7 +1,7 @@
 """Every primitive four ways: its value, its gradient, its second order, and finite differences.
 
 The first three are compared with PyTorch on the table of `primitive_cases.py`. Then what a replay
-relies on (`out=`, `in_place`, `view`), every adjoint pair by ⟨A x, y⟩ = ⟨x, Aᵀ y⟩, extreme values,
+relies on (the kernels), every adjoint pair by ⟨A x, y⟩ = ⟨x, Aᵀ y⟩, extreme values,
 and the messages for bad input.
 """
 
@@ -20,6 +20,7 @@ from tinyleak import ops
 from tinyleak.check import check_gradients
 from tinyleak.gradient import grad, topological_order
 from tinyleak.program import trace
+from tinyleak.program.kernels import IN_PLACE, KERNELS, VIEWS, prepare
 from tinyleak.tensor import PRIMITIVES, Tensor
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -139,59 +140,43 @@ MEMORY: dict[str, Callable[[Tensor], np.ndarray]] = {
 
 @each_case
 @pytest.mark.parametrize("memory", MEMORY)
-def test_out_is_filled_and_returned(case: Case, memory: str) -> None:
-    for node in nodes(case):
-        out = MEMORY[memory](node)
-        out.fill(True if out.dtype == bool else 77)
-        arrays = [x.data for x in node.inputs]
-        returned = node.primitive.forward(np, *arrays, out=out, **node.params)
-        assert returned is out, node.primitive
-        np.testing.assert_allclose(out, node.data, rtol=1e-13, err_msg=repr(node.primitive))
-
-
-@each_case
-@pytest.mark.parametrize("memory", MEMORY)
-def test_prepared_steps_read_their_inputs_anew(case: Case, memory: str) -> None:
+def test_prepared_calls_read_their_inputs_anew(case: Case, memory: str) -> None:
     for node in nodes(case):
         out = MEMORY[memory](node)
         arrays = tuple(np.zeros_like(x.data, order="C") for x in node.inputs)
-        steps = node.primitive.prepare(np, arrays, out, node.params)
+        calls = prepare(node.primitive, np, arrays, out, node.params)
         for _ in range(2):
             for array, x in zip(arrays, node.inputs, strict=True):
                 np.copyto(array, x.data)
             out.fill(True if out.dtype == bool else 77)
-            for step in steps:
-                step()
+            for call in calls:
+                call()
             np.testing.assert_allclose(
                 out, node.data, rtol=1e-12, atol=1e-13, err_msg=repr(node.primitive)
             )
 
 
 @each_case
-def test_out_may_be_an_input_in_place(case: Case) -> None:
+def test_the_buffer_may_be_an_input_in_place(case: Case) -> None:
     for node in nodes(case):
-        if not node.primitive.in_place:
+        if node.primitive.name not in IN_PLACE:
             continue
         for target in node.inputs:
             if (target.shape, target.dtype) != (node.shape, node.dtype):
                 continue
             # One copy for each distinct input, as x · x has the same memory twice.
             copies = {x: np.array(x.data) for x in node.inputs}
-            out = copies[target]
-            arrays = [copies[x] for x in node.inputs]
-            node.primitive.forward(np, *arrays, out=out, **node.params)
-            np.testing.assert_allclose(out, node.data, rtol=1e-13, err_msg=repr(node.primitive))
+            arrays = tuple(copies[x] for x in node.inputs)
+            for call in prepare(node.primitive, np, arrays, copies[target], node.params):
+                call()
+            np.testing.assert_allclose(
+                copies[target], node.data, rtol=1e-13, err_msg=repr(node.primitive)
+            )
 
 
-def test_some_primitives_work_in_place() -> None:
-    assert {"add", "multiply", "sigmoid"} <= {p.name for p in PRIMITIVES.values() if p.in_place}
-
-
-VIEWS = {"broadcast_to", "crop", "index", "reshape", "stop_gradient", "transpose"}
-
-
-def test_views_are_marked_as_such() -> None:
-    assert {p.name for p in PRIMITIVES.values() if p.view} == VIEWS
+def test_the_table_of_kernels_names_primitives() -> None:
+    assert {"add", "multiply", "sigmoid"} <= IN_PLACE <= set(KERNELS) <= set(PRIMITIVES)
+    assert set(PRIMITIVES) - set(KERNELS) <= VIEWS | {"raise_to"}
 
 
 @pytest.mark.parametrize("name", sorted(VIEWS))
@@ -376,6 +361,37 @@ def test_extreme_values(
     np.testing.assert_allclose(slope.data, expected_slope.numpy(), rtol=1e-6, atol=1e-37)
 
 
+INF = float("inf")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "values",
+    [[-INF, -INF], [INF, 1.0], [-INF, 1.0], [INF, INF], [-INF, INF], [np.nan, 1.0], [-INF]],
+    ids=str,
+)
+def test_logsumexp_of_infinities_is_pytorchs(values: list[float], dtype: type) -> None:
+    theirs = torch.tensor(np.array(values, dtype), requires_grad=True)
+    expected = torch.logsumexp(theirs, -1, keepdim=True)
+    (slope,) = torch.autograd.grad(expected.sum(), [theirs])
+    with np.errstate(all="ignore"):
+        x = Tensor(np.array(values, dtype))
+        y = ops.logsumexp(x)
+        by_x = grad(ops.sum(y), x)
+    np.testing.assert_array_equal(y.data, expected.detach().numpy())
+    np.testing.assert_array_equal(by_x.data, slope.numpy())
+
+
+@pytest.mark.parametrize("function", [ops.relu, ops.max, lambda x: ops.maximum(x, 0.0)])
+def test_not_a_number_passes_through_maxima(function: Callable[[Tensor], Tensor]) -> None:
+    x = np.array([1.0, np.nan, -1.0])
+    expected = function(Tensor(np.array([1.0, np.nan, -1.0]))).data
+    assert np.isnan(expected).any()
+    assert not np.isnan(function(Tensor([1.0, -1.0])).data).any()
+    np.testing.assert_array_equal(trace(function, x, check=False)(x)[0], expected)
+    assert np.isnan(ops.maximum(Tensor(0.0), Tensor(x)).data[1])
+
+
 # Kinks, where the convention is ours to state.
 
 
@@ -416,6 +432,30 @@ def test_arrays_without_elements() -> None:
     assert ops.concatenate([x, Tensor(np.ones((1, 3)))]).shape == (1, 3)
 
 
+def test_an_axis_of_length_0() -> None:
+    x = Tensor(np.zeros((2, 0)))
+    assert ops.inner(x, x, 1).data.tolist() == [0, 0]
+    assert ops.inner(x, x, 2).data.tolist() == 0
+    assert grad(ops.sum(ops.inner(x, x, 1)), x).shape == (2, 0)
+    assert ops.reshape(x, (-1, 2)).shape == (0, 2)
+    assert ops.sum(x, 1).data.tolist() == [0, 0]
+    assert ops.unfold(Tensor(np.zeros((0, 3, 3, 1))), (2, 2)).shape == (0, 2, 2, 2, 2, 1)
+    images = ops.fold(Tensor(np.zeros((0, 2, 2, 2, 2, 1))), (3, 3))
+    assert images.shape == (0, 3, 3, 1)
+    program = trace(lambda x: (ops.inner(x, x, 1), ops.concatenate([x, x])), x.data)
+    assert [out.tolist() for out in program(x.data)] == [[0, 0], [[]] * 4]
+
+
+def test_a_number_without_axes_is_padded_cropped_and_indexed() -> None:
+    x = Tensor(2.0)
+    for move in (lambda x: ops.pad(x, []), lambda x: ops.crop(x, []), lambda x: x[...]):
+        assert move(x).data.tolist() == 2
+        assert float(grad(move(x) * 3.0, x)) == 3
+        assert trace(move, np.array(2.0))(np.array(5.0))[0].tolist() == 5
+    assert x[None].shape == (1,)
+    assert x.T.shape == ()
+
+
 def test_an_inner_product_with_itself_has_twice_the_gradient() -> None:
     x = Tensor(np.random.default_rng(0).normal(size=(2, 3, 4)))
     squares = ops.inner(x, x, 2)
@@ -432,9 +472,9 @@ def test_fold_in_slices_is_the_same_as_at_once(
         return ops.fold(ops.transpose(x, (0, 2, 1, 3, 4)), (4, 5), padding=(1, 0))
 
     windows = np.random.default_rng(0).normal(size=(3, 5, 5, 2, 4, 2, 3))
-    at_once = fold(Tensor(windows)).data
-    monkeypatch.setattr("tinyleak.backend.SCRATCH_BYTES", scratch)
-    np.testing.assert_array_equal(fold(Tensor(windows)).data, at_once)
+    (at_once,) = trace(fold, windows)(windows)
+    np.testing.assert_allclose(at_once, fold(Tensor(windows)).data, rtol=1e-13)
+    monkeypatch.setattr("tinyleak.program.folding.SCRATCH_BYTES", scratch)
     program = trace(fold, windows)
     np.testing.assert_array_equal(program(windows[::-1])[0], at_once[::-1])
 
@@ -478,7 +518,7 @@ IMAGE = Tensor(np.zeros((1, 4, 4, 2)))
         (lambda: A[0, 0, 0], r"shape \(2, 3\) was indexed with \(0, 0, 0\); give at most 2"),
         (lambda: A[::-1], r"slices with positive steps"),
         (lambda: A[np.array([0])], r"arrays of indices go to ops.take"),
-        (lambda: A[None], r"indexed with None"),
+        (lambda: A[..., 0, ...], r"indexed with \(Ellipsis, 0, Ellipsis\)"),
         (lambda: A[True], r"indexed with True"),
         (lambda: ops.concatenate([A, A[:, :2]]), r"concatenate cannot combine .*\(2, 3\) and"),
         (lambda: ops.concatenate([A, A], axis=2), r"axis 2 is out of bounds"),
@@ -494,6 +534,11 @@ IMAGE = Tensor(np.zeros((1, 4, 4, 2)))
         (lambda: ops.sum(A, 2), r"axis 2 was given for a Tensor of 2 axes"),
         (lambda: ops.mean(A, (0, -2)), r"axes \(0, -2\) name one axis .* twice"),
         (lambda: ops.max(A, -3), r"axis -3 was given"),
+        (lambda: ops.max(A[:0]), r"amax cannot combine float64 \(0, 3\)"),
+        (lambda: ops.mean(A[:, :0], 1), r"mean of \(2, 0\) over axes 1 has no elements"),
+        (lambda: ops.stack([A, A[0]]), r"concatenate cannot combine"),
+        (lambda: ops.stack([A, A], 3), r"axis 3 was given for a Tensor of 3 axes"),
+        (lambda: ops.concatenate([]), r"concatenate cannot combine .*at least one array"),
         (lambda: ops.unfold(A, (1, 1)), r"unfold needs images \(…, H, W, C\), not \(2, 3\)"),
         (lambda: ops.unfold(IMAGE, (5, 1)), r"window of \(5, 1\) does not fit .*\(4, 4\)"),
         (lambda: ops.unfold(IMAGE, (0, 1)), r"kernel \(0, 1\).* at least 1"),

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyleak.optim import State, lbfgs
-from tinyleak.optim.history import History
-from tinyleak.optim.line_search import Point, cubic_minimum, strong_wolfe
-from tinyleak.optim.messages import Look, Order
+from tinyleak.optim import Iterate, State, lbfgs, lbfgs_many
+from tinyleak.optim.batched.history import History
+from tinyleak.optim.line_search import Evaluation, Step, cubic_minimum, strong_wolfe
+from tinyleak.optim.quasi_newton import InverseHessian
 
 # ---------------------------------------------------------------------------------- the problems
 
@@ -60,7 +60,7 @@ def least_squares(n, rng):
 
 
 def minimise(objective, start, **settings) -> State:
-    *_, state = lbfgs(objective, start, **settings)
+    *_, state = lbfgs_many(objective, start, **settings)
     return state
 
 
@@ -127,9 +127,32 @@ def test_the_compact_form_equals_the_two_loop_recursion_while_pairs_come_and_go(
         s, y = curved_pair(rng, n)
         pairs = [*pairs, (s, y)][-limit:]
         g = rng.standard_normal(n)
-        order = Order(accept=True, taken=0.25, curvature=float(s @ y))
-        direction = history.next_directions(4 * s[None], np.array([[g, y]]), [order])
+        step = Step(accept=True, curvature=float(s @ y))
+        direction = history.next_directions(4 * s[None], np.array([[g, y]]), [0.25], [step])
         np.testing.assert_allclose(direction[0], two_loop(pairs, g, 1.0), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 30])
+def test_for_one_problem_the_compact_form_equals_the_two_loop_recursion(limit, rng):
+    n = 40
+    inverse_hessian = InverseHessian(np.zeros(n), limit)
+    g = rng.standard_normal(n)
+    np.testing.assert_array_equal(inverse_hessian.direction(g), -g)
+    for scale in (1.0, 0.3):
+        pairs = []
+        for _ in range(2 * limit + 2):
+            s, y = curved_pair(rng, n)
+            pairs = [*pairs, (s, y)][-limit:]
+            inverse_hessian.learn(s, y, float(s @ y))
+            g = rng.standard_normal(n)
+            expected = two_loop(pairs, g, scale)
+            np.testing.assert_allclose(
+                inverse_hessian.direction(g), expected, rtol=1e-9, atol=1e-10
+            )
+            # The secant equation: H explains the newest pair.
+            np.testing.assert_allclose(inverse_hessian.direction(y), -s, rtol=1e-9, atol=1e-10)
+        inverse_hessian.forget(0.3)
+        np.testing.assert_allclose(inverse_hessian.direction(g), -0.3 * g, rtol=1e-15)
 
 
 def test_each_problem_has_its_own_pairs_and_forgets_alone(rng):
@@ -140,11 +163,11 @@ def test_each_problem_has_its_own_pairs_and_forgets_alone(rng):
         s, y = np.stack([curved_pair(rng, n) for _ in range(problems)], axis=1)
         g = rng.standard_normal((problems, n))
         adding = rng.random(problems) < 0.6
-        orders = [
-            Order(accept=True, curvature=float(s[row] @ y[row]) if adding[row] else -1.0)
+        steps = [
+            Step(accept=True, curvature=float(s[row] @ y[row]) if adding[row] else -1.0)
             for row in range(problems)
         ]
-        directions = history.next_directions(s, np.stack([g, y], axis=1), orders)
+        directions = history.next_directions(s, np.stack([g, y], axis=1), [1.0] * problems, steps)
         for row in range(problems):
             if adding[row]:
                 pairs[row] = [*pairs[row], (s[row], y[row])][-limit:]
@@ -162,24 +185,28 @@ def test_each_problem_has_its_own_pairs_and_forgets_alone(rng):
 
 
 def search(function, slope, value_0=None, slope_0=None, noise=0.0):
-    """Run the line search on φ; return the step, its φ and φ′, and all the steps it tried."""
+    """Run the line search on φ; return whether it found a step, the last, and all it tried."""
     value_0 = function(0.0) if value_0 is None else value_0
     slope_0 = slope(0.0) if slope_0 is None else slope_0
     steps = [1.0]
 
-    def look():
+    def evaluate():
         f, d = function(steps[-1]), slope(steps[-1])
-        return Look(d, d - slope_0, slope_0, f, abs(d), abs(d), 1.0)
+        return Evaluation(steps[-1], d, d - slope_0, slope_0, f, abs(d), abs(d), 1.0)
 
-    course = strong_wolfe(Point(0.0, value_0, slope_0), look(), noise, value_0)
-    order = None
+    searching = strong_wolfe(point(0.0, value_0, slope_0), evaluate(), noise, value_0)
+    step = None
     while True:
         try:
-            order = next(course) if order is None else course.send(look())
+            step = next(searching) if step is None else searching.send(evaluate())
         except StopIteration as end:
-            step, last = end.value
-            return step, last, steps
-        steps.append(order.step)
+            found, last = end.value
+            return found, last, steps
+        steps.append(step.length)
+
+
+def point(step, value, slope):
+    return Evaluation(step, slope, 0.0, slope, value, abs(slope), abs(slope), 1.0)
 
 
 @pytest.mark.parametrize("minimum", [1e-7, 0.003, 0.4, 1.0, 7.0, 1e5])
@@ -190,10 +217,11 @@ def test_a_step_satisfies_both_wolfe_conditions(minimum):
     def slope(t):
         return 2 * (t - minimum) / minimum**2 - 0.5 / minimum * np.sin(5 * t / minimum)
 
-    step, look, steps = search(function, slope)
-    assert step == steps[-1]
-    assert look.value <= function(0) + 1e-4 * step * slope(0)
-    assert abs(look.slope) <= -0.9 * slope(0)
+    found, last, steps = search(function, slope)
+    assert found
+    assert last.step == steps[-1]
+    assert last.value <= function(0) + 1e-4 * last.step * slope(0)
+    assert abs(last.slope) <= -0.9 * slope(0)
 
 
 def test_a_step_out_of_the_domain_is_drawn_back():
@@ -203,25 +231,26 @@ def test_a_step_out_of_the_domain_is_drawn_back():
     def slope(t):
         return -1 + 1 / (0.01 - t) - 200 if t < 0.01 else nan
 
-    step, look, steps = search(lambda t: function(t) - 200 * t, slope)
-    assert 0 < step < 0.01
-    assert isfinite(look.value)
-    assert look.value < function(0)
+    found, last, steps = search(lambda t: function(t) - 200 * t, slope)
+    assert found
+    assert 0 < last.step < 0.01
+    assert isfinite(last.value)
+    assert last.value < function(0)
     assert steps[0] == 1.0
 
 
 @pytest.mark.parametrize("slope_0", [0.0, 1.0, nan, inf])
 def test_a_direction_that_does_not_descend_is_refused_without_a_search(slope_0):
-    step, _, steps = search(lambda t: t, lambda t: 1.0, slope_0=slope_0)
-    assert step == 0
+    found, _, steps = search(lambda t: t, lambda t: 1.0, slope_0=slope_0)
+    assert not found
     assert steps == [1.0]
 
 
-def test_without_a_lower_point_the_step_is_zero():
-    step, look, steps = search(lambda t: float(t > 0), lambda t: -1.0)
-    assert step == 0
+def test_without_a_lower_point_no_step_is_found():
+    found, last, steps = search(lambda t: float(t > 0), lambda t: -1.0)
+    assert not found
     assert len(steps) == 12
-    assert look.is_finite()
+    assert last.is_finite()
 
 
 def test_values_equal_but_for_rounding_leave_the_decision_to_the_slopes():
@@ -230,20 +259,21 @@ def test_values_equal_but_for_rounding_leave_the_decision_to_the_slopes():
     def function(t):
         return 1 + next(ripple) if t > 0 else 1.0
 
-    step, look, _ = search(function, lambda t: 1e-12 * (t - 0.3), noise=1e-15)
-    assert 0 < step < 0.6
-    assert abs(look.slope) <= 0.9 * 0.3e-12
+    found, last, _ = search(function, lambda t: 1e-12 * (t - 0.3), noise=1e-15)
+    assert found
+    assert 0 < last.step < 0.6
+    assert abs(last.slope) <= 0.9 * 0.3e-12
 
 
 def test_the_cubic_finds_a_cubics_minimum_from_either_side():
-    def point(t):
-        return Point(t, t**3 - 3 * t, 3 * t**2 - 3)
+    def on_the_cubic(t):
+        return point(t, t**3 - 3 * t, 3 * t**2 - 3)
 
     for a, b in ((0.2, 1.7), (1.7, 0.2), (0.5, 0.8)):
-        share = cubic_minimum(point(a), point(b))
+        share = cubic_minimum(on_the_cubic(a), on_the_cubic(b))
         assert a + share * (b - a) == pytest.approx(1.0, abs=1e-12)
-    assert cubic_minimum(Point(0, 0, -1), Point(1, -2 / 3, -1)) is None
-    assert cubic_minimum(Point(0, 0, -1), Point(1, inf, nan)) is None
+    assert cubic_minimum(point(0, 0, -1), point(1, -2 / 3, -1)) is None
+    assert cubic_minimum(point(0, 0, -1), point(1, inf, nan)) is None
 
 
 # ---------------------------------------------------------------- no line search: PyTorch's path
@@ -538,7 +568,7 @@ def test_never_worse_than_the_start(seed, n, hole, lying, dtype):
             return values.astype(dtype), gradients.astype(dtype)
 
     start = rng.standard_normal((2, n)).astype(dtype)
-    states = list(lbfgs(objective, start, max_iterations=60, max_evaluations=200))
+    states = list(lbfgs_many(objective, start, max_iterations=60, max_evaluations=200))
     first, last = states[0], states[-1]
     for before, after in zip(states, states[1:], strict=False):
         assert not (after.values > first.values).any()
@@ -554,7 +584,7 @@ def test_never_worse_than_the_start(seed, n, hole, lying, dtype):
 
 
 def test_the_values_of_a_state_are_those_at_its_points(rng):
-    for state in lbfgs(rosenbrock, rng.standard_normal((3, 4))):
+    for state in lbfgs_many(rosenbrock, rng.standard_normal((3, 4))):
         np.testing.assert_array_equal(state.values, rosenbrock(state.x)[0])
         np.testing.assert_array_equal(state.gradient_norms, abs(rosenbrock(state.x)[1]).max(axis=1))
 
@@ -563,8 +593,8 @@ def test_a_wrong_direction_is_answered_by_a_fresh_start_down_the_gradient(monkey
     right = History.next_directions
     calls = []
 
-    def wrong_at_times(self, directions, gradients, orders):
-        answer = right(self, directions, gradients, orders)
+    def wrong_at_times(self, *moves):
+        answer = right(self, *moves)
         calls.append(len(self.pairs))
         if len(calls) in (5, 9):
             return -answer
@@ -642,7 +672,7 @@ def test_problems_together_go_where_each_goes_alone(line_search, rng):
 def test_finished_problems_leave_the_batch():
     recorder = Recorder(rosenbrock)
     starts = np.ones((16, 6)) + np.geomspace(1e-14, 3, 16)[:, None] * np.array([1, -1] * 3)
-    states = list(lbfgs(recorder, starts))
+    states = list(lbfgs_many(recorder, starts))
     sizes = [len(rows) for rows in recorder.rows]
     assert sizes[0] == 16
     assert all(b == a or b <= a / 2 for a, b in zip(sizes, sizes[1:], strict=False))
@@ -663,9 +693,9 @@ def test_a_finished_problem_is_not_evaluated_elsewhere(monkeypatch):
     """While it waits to leave the batch it stays put, whatever its direction would be."""
     right = History.next_directions
 
-    def wild(self, directions, gradients, orders):
-        answer = right(self, directions, gradients, orders)
-        answer[[order.reason is not None for order in orders]] = nan
+    def wild(self, directions, gradients, lengths, steps):
+        answer = right(self, directions, gradients, lengths, steps)
+        answer[[step.reason is not None for step in steps]] = nan
         return answer
 
     monkeypatch.setattr(History, "next_directions", wild)
@@ -690,7 +720,7 @@ def test_no_problem_waits_for_another():
 
 def test_a_state_comes_at_the_start_and_after_every_move():
     recorder = Recorder(rosenbrock)
-    states = list(lbfgs(recorder, rosenbrock_start(2)))
+    states = list(lbfgs_many(recorder, rosenbrock_start(2)))
     np.testing.assert_array_equal(states[0].x, rosenbrock_start(2))
     assert [int(state.iterations[0]) for state in states] == list(range(len(states)))
     assert states[-1].evaluations == len(recorder.points)
@@ -700,7 +730,7 @@ def test_a_state_comes_at_the_start_and_after_every_move():
 
 def test_a_kept_state_does_not_change():
     states, copies = [], []
-    for state in lbfgs(rosenbrock, rosenbrock_start(3) * np.array([[1.0], [0.5], [0.1]])):
+    for state in lbfgs_many(rosenbrock, rosenbrock_start(3) * np.array([[1.0], [0.5], [0.1]])):
         states.append(state)
         copies.append((state.x.copy(), state.values.copy(), state.evaluations.copy()))
     for state, (x, values, evaluations) in zip(states, copies, strict=True):
@@ -727,7 +757,7 @@ def test_an_interrupt_leaves_the_last_state():
 
     last = None
     with pytest.raises(KeyboardInterrupt):
-        for state in lbfgs(objective, rosenbrock_start(10)):
+        for state in lbfgs_many(objective, rosenbrock_start(10)):
             last = state
     assert last.iterations[0] > 5
     np.testing.assert_array_equal(last.values, rosenbrock(last.x)[0])
@@ -809,6 +839,189 @@ def test_on_a_device_each_evaluation_is_read_once(problems, line_search, rng):
     assert state.reasons == expected.reasons
 
 
+# ----------------------------------------------------------------------------------- one problem
+
+
+def one(objective):
+    """The objective of one problem, made of that of many."""
+
+    def alone(x):
+        values, gradients = objective(x[None], np.zeros(1, np.int64))
+        return values[0], gradients[0]
+
+    return alone
+
+
+def waves(x, rows=None):
+    """Bumps of several sizes, to which a line search has to adapt."""
+    frequencies = np.arange(1, x.shape[1] + 1)
+    values = (1 - np.cos(frequencies * x) + 0.1 * x**2).sum(axis=1)
+    return values, frequencies * np.sin(frequencies * x) + 0.2 * x
+
+
+@pytest.mark.parametrize("line_search", ["strong-wolfe", "none"])
+@pytest.mark.parametrize("history", [1, 3, 100])
+@pytest.mark.parametrize("name", ["quadratic", "least squares", "rosenbrock", "waves"])
+def test_one_problem_goes_where_it_goes_among_many(name, history, line_search, rng):
+    objective, start = {
+        "quadratic": (quadratic(12, 1e3, rng)[0], rng.standard_normal(12)),
+        "least squares": (least_squares(20, rng), rng.standard_normal(20)),
+        "rosenbrock": (lambda x, rows: rosenbrock(x, steepness=5), rosenbrock_start(4)[0]),
+        "waves": (waves, np.linspace(0.2, 0.6, 5)),
+    }[name]
+    settings = {"history": history, "line_search": line_search, "max_iterations": 25}
+    iterates = list(lbfgs(one(objective), start, **settings))
+    states = list(lbfgs_many(objective, start[None], **settings))
+    assert len(iterates) > 12
+    for iterate, state in zip(iterates[:15], states, strict=False):
+        np.testing.assert_allclose(iterate.x, state.x[0], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(iterate.value, state.values[0], rtol=1e-6, atol=1e-12)
+        assert iterate.iterations == state.iterations[0]
+        assert iterate.evaluations == state.evaluations[0]
+        assert iterate.reason == state.reasons[0]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_path_is_the_one_it_has_always_been(many):
+    """Evaluations and values after ten and twenty moves on Rosenbrock's function of ten numbers."""
+    start = rosenbrock_start(10)
+    found = {}
+    if many:
+        for state in lbfgs_many(rosenbrock, start):
+            found[int(state.iterations[0])] = (int(state.evaluations[0]), state.values[0])
+    else:
+        for iterate in lbfgs(one(rosenbrock), start[0]):
+            found[iterate.iterations] = (iterate.evaluations, iterate.value)
+    for moves, (evaluations, value) in RECORDED.items():
+        assert found[moves][0] == evaluations
+        assert found[moves][1] == pytest.approx(value, rel=1e-7)
+
+
+RECORDED = {10: (11, 9.56955479407126), 20: (26, 8.756555948330922), 40: (53, 2.911264128951053)}
+
+
+def test_every_problem_ends_with_its_reason():
+    def sphere(x):
+        return x @ x, 2 * x
+
+    def last(objective, start, **settings) -> Iterate:
+        *_, iterate = lbfgs(objective, start, **settings)
+        return iterate
+
+    def kink(x):
+        return abs(x).sum() + 1, np.sign(x) + (x == 0)
+
+    assert last(one(rosenbrock), rosenbrock_start(2)[0]).reason == "stationary"
+    assert last(sphere, [1.0, 2.0], goal=0.1).reason == "converged"
+    assert last(kink, [0.3, -0.7]).reason == "stalled"
+    assert last(lambda x: (nan, x), [1.0]).reason == "non-finite"
+    limited = last(one(rosenbrock), rosenbrock_start(6)[0], max_iterations=3)
+    assert (limited.reason, limited.iterations) == ("out of iterations", 3)
+    limited = last(one(rosenbrock), rosenbrock_start(6)[0], max_evaluations=3)
+    assert (limited.reason, limited.evaluations) == ("out of iterations", 3)
+
+
+def test_float32_ends_early_where_it_can_tell_no_more(rng):
+    """A goal that float32 cannot reach ends in "stalled", not after all iterations."""
+    objective = one(quadratic(30, 1e4, rng, np.float32, floor=1.0)[0])
+    *_, iterate = lbfgs(objective, rng.standard_normal(30).astype(np.float32), goal=1e-20)
+    assert iterate.reason in ("stalled", "stationary")
+    assert iterate.evaluations < 800
+    assert iterate.x.dtype == np.float32
+
+
+def test_a_goal_may_be_negative():
+    *_, iterate = lbfgs(lambda x: (x @ x - 5, 2 * x), [1.0, 2.0], goal=-4.9)
+    assert (iterate.reason, iterate.value <= -4.9) == ("converged", True)
+
+
+def test_lists_and_whole_numbers_become_float64():
+    for start in (
+        [1, 2],
+        [1.0, 2.0],
+        torch.tensor([1.0, 2.0], dtype=torch.float64),
+        np.array([1, 2], np.int16),
+        np.array([1.0, 2.0], ">f8"),
+    ):
+        *_, iterate = lbfgs(lambda x: (x @ x, 2 * x), start)
+        assert iterate.x.dtype == np.float64
+        np.testing.assert_allclose(iterate.x, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("line_search", ["strong-wolfe", "none"])
+@pytest.mark.parametrize("many", [False, True])
+def test_nothing_from_outside_changes_a_run(many, line_search):
+    """Neither an objective that writes to its x, nor one that reuses its arrays, nor a caller who
+    writes to the start or to what was handed out.
+    """
+    value, gradient = np.empty(()), np.empty(6)
+    values, gradients = np.empty(1), np.empty((1, 6))
+
+    def rude(x):
+        value[...], gradient[...] = one(rosenbrock)(x)
+        x[...] = nan
+        return value, gradient
+
+    def rude_to_many(x, rows):
+        values[...], gradients[...] = rosenbrock(x)
+        x[...] = nan
+        return values, gradients
+
+    settings = {"line_search": line_search, "max_iterations": 30}
+    start = rosenbrock_start(6) if many else rosenbrock_start(6)[0]
+    run, objective = (lbfgs_many, rude_to_many) if many else (lbfgs, rude)
+    polite = rosenbrock if many else one(rosenbrock)
+    expected = [where.x for where in run(polite, start.copy(), **settings)]
+    points = []
+    running = run(objective, start, **settings)
+    start[...] = 7.0
+    for where in running:
+        points.append(where.x.copy())
+        if many:
+            np.testing.assert_array_equal(where.values, rosenbrock(where.x)[0])
+        else:
+            assert where.value == one(rosenbrock)(where.x)[0]
+        where.x[...] = nan
+    np.testing.assert_array_equal(points, expected)
+
+
+def test_a_point_handed_out_does_not_change():
+    iterates, copies = [], []
+    for iterate in lbfgs(one(rosenbrock), rosenbrock_start(3)[0]):
+        iterates.append(iterate)
+        copies.append(iterate.x.copy())
+    for iterate, x in zip(iterates, copies, strict=True):
+        np.testing.assert_array_equal(iterate.x, x)
+
+
+@pytest.mark.parametrize("line_search", ["strong-wolfe", "none"])
+def test_one_problem_on_a_device_is_read_once_an_evaluation(line_search):
+    centre = np.linspace(-1, 1, 9)
+    device_centre = strict_cupy.asarray(centre)
+    evaluations = 0
+
+    def on_host(x):
+        off = x - centre
+        return (off**2 + off**4).sum(), 2 * off + 4 * off**3
+
+    def on_device(x):
+        nonlocal evaluations
+        evaluations += 1
+        assert isinstance(x, strict_cupy.ndarray)
+        off = x - device_centre
+        return (off**2 + off**4).sum(), 2 * off + 4 * off**3
+
+    *_, expected = lbfgs(on_host, np.zeros(9), line_search=line_search, history=4)
+    start = strict_cupy.asarray(np.zeros(9))
+    strict_cupy.traffic.clear()
+    *_, iterate = lbfgs(on_device, start, line_search=line_search, history=4)
+    assert strict_cupy.traffic["to_host"] == evaluations
+    assert strict_cupy.traffic["synchronize"] == 0
+    assert strict_cupy.traffic["to_device"] <= 5
+    np.testing.assert_allclose(iterate.x.get(), expected.x, atol=1e-12)
+    assert iterate.reason == expected.reason
+
+
 # -------------------------------------------------------------------------------- bad arguments
 
 
@@ -816,33 +1029,83 @@ def test_on_a_device_each_evaluation_is_read_once(problems, line_search, rng):
     ("settings", "message"),
     [
         ({"line_search": "armijo"}, 'line search .armijo. is unknown; choose "strong-wolfe" or'),
-        ({"history": 0}, "history is 0; it must be at least 1"),
-        ({"max_iterations": -1}, "max_iterations is -1; it must be at least 0"),
-        ({"max_evaluations": 0}, "max_evaluations is 0; it must be at least 1"),
-        ({"inner_iterations": 0}, "inner_iterations is 0; it must be at least 1"),
+        ({"history": 0}, "history is 0; it must be a whole number of at least 1"),
+        ({"history": 0, "line_search": "none"}, "history is 0; it must be a whole number of at"),
+        ({"history": 2.5}, "history is 2.5; it must be a whole number of at least 1"),
+        ({"max_iterations": -1}, "max_iterations is -1; it must be a whole number of at least 0"),
+        ({"max_evaluations": 0}, "max_evaluations is 0; it must be a whole number of at least 1"),
+        ({"inner_iterations": 0}, "inner_iterations is 0; it must be a whole number of at least 1"),
         ({"tolerance_gradient": -1e-3}, "tolerance_gradient is -0.001; it must be at least 0"),
         ({"tolerance_change": nan}, "tolerance_change is nan; it must be at least 0"),
-        ({"goal": [1.0, 2.0, 3.0]}, r"goal has shape \(3,\); give one number, or 2 of them"),
+        ({"goal": nan}, "goal is nan; give a number"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_at_once(settings, message):
     with pytest.raises(ValueError, match=message):
-        lbfgs(rosenbrock, np.zeros((2, 3)), **settings)
+        lbfgs_many(rosenbrock, np.zeros((2, 3)), **settings)
+    with pytest.raises(ValueError, match=message):
+        lbfgs(one(rosenbrock), np.zeros(3), **settings)
+
+
+def test_goals_that_do_not_fit_the_problems_are_refused():
+    with pytest.raises(ValueError, match=r"goal has shape \(3,\); give one number, or 2 of them"):
+        lbfgs_many(rosenbrock, np.zeros((2, 3)), goal=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"goal is \[1.0, 2.0\]; give a number"):
+        lbfgs(one(rosenbrock), np.zeros(3), goal=[1.0, 2.0])
 
 
 @pytest.mark.parametrize(
     ("start", "error", "message"),
     [
-        (np.zeros(3), ValueError, r"start has shape \(3,\); it must be an array \(R, n\)"),
+        (np.zeros(3), ValueError, r"start has shape \(3,\); give an array \(R, n\), one row for"),
         (np.zeros((0, 3)), ValueError, r"start has shape \(0, 3\)"),
-        ([[1.0, 2.0]], ValueError, "start is a list; it must be an array"),
-        (np.zeros((2, 3), int), TypeError, "start is int64; it must be float32 or float64"),
-        (np.zeros((2, 3), np.float16), TypeError, "start is float16; it must be float32 or"),
+        (None, TypeError, "start is object; give float32 or float64"),
+        (np.zeros((2, 3), np.float16), TypeError, "start is float16; give float32 or float64"),
+        (np.zeros((2, 3), complex), TypeError, "start is complex128; give float32 or float64"),
     ],
 )
-def test_a_start_that_is_none_is_refused_at_once(start, error, message):
+def test_an_invalid_start_of_many_is_refused_at_once(start, error, message):
     with pytest.raises(error, match=message):
-        lbfgs(rosenbrock, start)
+        lbfgs_many(rosenbrock, start)
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "message"),
+    [
+        (np.zeros((1, 3)), ValueError, r"start has shape \(1, 3\); give an array \(n,\) for lbfgs"),
+        (1.0, ValueError, r"start has shape \(\); give an array \(n,\)"),
+        ([], ValueError, r"start has shape \(0,\); give an array \(n,\)"),
+        ([[1.0], [1.0, 2.0]], TypeError, r"start is a list; give an array \(n,\) for lbfgs"),
+        ("cat", TypeError, "start is str96; give float32 or float64"),
+        ([True, False], TypeError, "start is bool; give float32 or float64"),
+        (np.zeros(3, np.float16), TypeError, "start is float16; give float32 or float64"),
+    ],
+)
+def test_an_invalid_start_of_one_is_refused_at_once(start, error, message):
+    with pytest.raises(error, match=message):
+        lbfgs(one(rosenbrock), start)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (
+            lambda x: (x[:1], x),
+            ValueError,
+            r"with a value \(1,\) and a gradient \(3,\); return one",
+        ),
+        (lambda x: (x[0], x[:2]), ValueError, r"gradient \(2,\); return one number and \(3,\)"),
+        (
+            lambda x: (x[0], x.astype(np.float32)),
+            TypeError,
+            "float64 x with a float64 value and a float32 gradient; return a number and float64",
+        ),
+        (lambda x: (1j, x), TypeError, "float64 x with a complex128 value"),
+    ],
+)
+def test_an_answer_for_one_that_does_not_fit_is_refused(answer, error, message):
+    with pytest.raises(error, match=message):
+        next(iter(lbfgs(answer, np.zeros(3))))
 
 
 @pytest.mark.parametrize(
@@ -860,4 +1123,4 @@ def test_a_start_that_is_none_is_refused_at_once(start, error, message):
 )
 def test_an_answer_that_does_not_fit_is_refused(answer, error, message):
     with pytest.raises(error, match=message):
-        next(iter(lbfgs(lambda x, rows: answer(x), np.zeros((2, 3)))))
+        next(iter(lbfgs_many(lambda x, rows: answer(x), np.zeros((2, 3)))))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tinyleak.analytic import LossScale, infer_loss_scale
-from tinyleak.client.simulated import share
+from tinyleak.analytic import LayerGradient, infer_loss_scale
+from tinyleak.client import share
 from tinyleak.nn import MLP, LeNet
 
 SHAPE = (1, 10, 10)
@@ -14,7 +14,7 @@ SHAPE = (1, 10, 10)
 def client(model, rng, batch, scheme="default"):
     params = model.init(rng, scheme)
     labels = rng.integers(0, model.classes, batch)
-    return params, share(model, params, rng.random((batch, *SHAPE)), labels).gradients
+    return params, share(model, params, rng.random((batch, *SHAPE)), labels)[0].gradients
 
 
 def times(gradients, factor):
@@ -29,7 +29,7 @@ def test_for_one_image_it_is_exact(rng, factor, activation, scheme) -> None:
         if model.classes == 2 and factor < 0:
             continue
         params, gradients = client(model, rng, 1, scheme)
-        found = infer_loss_scale(model, params, times(gradients, factor))
+        found = infer_loss_scale(LayerGradient.last(model, params, times(gradients, factor)))
         assert found is not None
         assert found.exact
         assert found.factor == pytest.approx(factor, rel=1e-6)
@@ -39,15 +39,18 @@ def test_for_one_image_it_is_exact(rng, factor, activation, scheme) -> None:
 def test_a_mean_and_a_sum_over_a_batch_are_told_apart(rng, batch) -> None:
     model = LeNet(SHAPE, 10)
     params, gradients = client(model, rng, batch)
-    assert infer_loss_scale(model, params, gradients, batch) == LossScale(1.0, exact=True)
-    summed = infer_loss_scale(model, params, times(gradients, batch), batch)
-    assert summed == LossScale(float(batch), exact=True)
+    found = infer_loss_scale(LayerGradient.last(model, params, gradients, batch))
+    assert found is not None
+    assert (found.factor, found.exact) == (1.0, True)
+    found = infer_loss_scale(LayerGradient.last(model, params, times(gradients, batch), batch))
+    assert found is not None
+    assert (found.factor, found.exact) == (float(batch), True)
 
 
 def test_another_factor_of_a_batch_is_an_estimate(rng) -> None:
     model = LeNet(SHAPE, 10)
     params, gradients = client(model, rng, 4)
-    found = infer_loss_scale(model, params, times(gradients, 0.3), 4)
+    found = infer_loss_scale(LayerGradient.last(model, params, times(gradients, 0.3), 4))
     assert found is not None
     assert not found.exact
     assert found.factor == pytest.approx(0.3, rel=0.05)
@@ -56,7 +59,7 @@ def test_another_factor_of_a_batch_is_an_estimate(rng) -> None:
 def test_where_predictions_depend_on_the_images_nothing_is_said_to_be_exact(rng) -> None:
     model = MLP(SHAPE, 10, "tanh", (30,))
     params, gradients = client(model, rng, 4, "uniform")
-    found = infer_loss_scale(model, params, gradients, 4)
+    found = infer_loss_scale(LayerGradient.last(model, params, gradients, 4))
     assert found is None or not found.exact
 
 
@@ -64,11 +67,11 @@ def test_noise_on_the_last_layer_is_not_taken_for_a_factor(rng) -> None:
     model = LeNet(SHAPE, 10)
     params, gradients = client(model, rng, 1)
     noisy = {name: g + 0.1 * rng.standard_normal(g.shape) for name, g in gradients.items()}
-    assert infer_loss_scale(model, params, noisy) is None
+    assert infer_loss_scale(LayerGradient.last(model, params, noisy)) is None
 
 
 def test_a_gradient_of_zeros_says_nothing(rng) -> None:
     model = LeNet(SHAPE, 10)
     params, gradients = client(model, rng, 2)
-    assert infer_loss_scale(model, params, times(gradients, 0.0), 2) is None
-    assert infer_loss_scale(model, params, times(gradients, 0.0), 1) is None
+    assert infer_loss_scale(LayerGradient.last(model, params, times(gradients, 0.0), 2)) is None
+    assert infer_loss_scale(LayerGradient.last(model, params, times(gradients, 0.0), 1)) is None

@@ -5,9 +5,9 @@ from the gradients a client shares (Zhu, Liu, Han, NeurIPS 2019).
 """
 
 from tinyleak import data, metrics, nn, ops
-from tinyleak.attacks import Reconstruction, Settings, attack, attack_many
+from tinyleak.attacks import Attacker, Reconstruction, Settings, attack, attack_many
 from tinyleak.check import check_gradients
-from tinyleak.client import Victim, share
+from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet, ResNet, cross_entropy, log_softmax, one_hot, softmax
 from tinyleak.optim import lbfgs
@@ -23,7 +23,10 @@ __all__ = [
     "ResNet",
     "Settings",
     "Tensor",
-    "Victim",
+    "Client",
+    "Truth",
+    "simulate",
+    "Attacker",
     "attack",
     "attack_many",
     "check_gradients",

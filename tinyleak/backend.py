@@ -7,8 +7,7 @@ and calls that module, so one line of code runs on either device.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -20,12 +19,8 @@ Array: TypeAlias = npt.NDArray[Any]
 """An array of the module in use. CuPy's arrays have the same interface, so NumPy's type serves."""
 
 
-SCRATCH_BYTES = 2**19
-"""How much scratch memory a step may work in on the CPU: half of a usual second-level cache."""
-
-
 class DeviceError(ValueError):
-    """A device that was asked for is unknown, or is not there."""
+    """A device that was asked for is unknown, or is missing."""
 
 
 def array_module(*arrays: object) -> Any:
@@ -55,6 +50,34 @@ def _owner(array: object) -> ModuleType:
     return sys.modules[type(array).__module__.partition(".")[0]]
 
 
+def as_array(value: Any, *, copy: bool = False) -> Array:
+    """Return numbers, wherever they come from, as an array: the door for what a caller passes in.
+
+    A number, nested lists, or an array of any library that offers `__array__` or `__dlpack__`, as
+    PyTorch and JAX do, become floating or whole numbers or booleans in the processor's own byte
+    order. CuPy's arrays stay on their GPU. With `copy` the caller cannot change them later.
+
+    Raises:
+        TypeError: anything else: None, text, complex numbers, a ragged list, a masked array; a
+            PyTorch tensor that requires a gradient or has a dtype that NumPy lacks.
+    """
+    array, kind = value, type(value).__name__
+    if _owner(value) is np or not isinstance(value, getattr(_owner(value), "ndarray", ())):
+        by_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        try:
+            array = np.from_dlpack(value) if by_dlpack else np.asarray(value)
+        except (TypeError, ValueError, RuntimeError, BufferError) as error:
+            reason = str(error).partition("\n")[0]
+            raise TypeError(f"a {kind} could not be read as numbers: {reason}") from error
+    if array.dtype.kind not in "fiub" or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"a {kind} of dtype {array.dtype} was given; pass floating or whole numbers, as an "
+            "array without a mask or as nested lists"
+        )
+    native = array.dtype.newbyteorder("=")
+    return array.astype(native) if copy or array.dtype != native else array
+
+
 def device_module(device: str) -> Any:
     """Return the array module of a device: `"cpu"` is NumPy, `"cuda"` is CuPy.
 
@@ -69,8 +92,8 @@ def device_module(device: str) -> Any:
         import cupy
     except ImportError:
         raise DeviceError(
-            'device "cuda" needs CuPy, which is not installed; '
-            "install tinyleak with its cuda extra (tinyleak[cuda]), or use --device cpu"
+            'device "cuda" needs CuPy, which is not installed; install tinyleak with its cuda '
+            "extra (tinyleak[cuda]), or use --device cpu"
         ) from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()
@@ -98,82 +121,7 @@ def to_numpy(array: Any) -> npt.NDArray[Any]:
     return array.get()
 
 
-def call_into(module: Any, function: str, *arrays: Array, out: Array) -> Callable[[], object]:
-    """Return the call of a library function on these very arrays into `out`.
-
-    NumPy takes `out` quickest as one more argument; CuPy takes it by name alone.
-    """
-    if module is np:
-        return partial(getattr(np, function), *arrays, out)
-    return partial(getattr(module, function), *arrays, out=out)
-
-
-def take_into(
-    module: Any, array: Array, indices: Array, axis: int, out: Array
-) -> Callable[[], object]:
-    """Return the call that takes `array` along `axis` at `indices`, in range, into `out`."""
-    if module is np:
-        # NumPy copies through a hidden buffer unless it is told not to check the indices.
-        return partial(array.take, indices, axis, out, "clip")
-    return partial(module.take, array, indices, axis=axis, out=out)
-
-
-def join_into(
-    module: Any, arrays: Sequence[Array], axis: int, out: Array
-) -> list[Callable[[], object]]:
-    """Return the calls that lay arrays one after another along `axis` of `out`."""
-    if module is np:
-        return [partial(np.concatenate, arrays, axis, out)]
-    # CuPy's own function would send a list of the arrays to the GPU each time, if it is long.
-    calls: list[Callable[[], object]] = []
-    stop = 0
-    for array in arrays:
-        start, stop = stop, stop + array.shape[axis]
-        part = out[(slice(None),) * (axis % out.ndim) + (slice(start, stop),)]
-        calls.append(partial(module.copyto, part, array))
-    return calls
-
-
 def error_function(module: Any) -> Callable[..., Array]:
-    """Return `erf(array, out=…)`, which SciPy has for NumPy and CuPy keeps beside its module."""
+    """Return `erf(array)`, which SciPy has for NumPy and CuPy keeps beside its module."""
     home = "scipy" if module is np else f"{module.__name__}x.scipy"
     return import_module(f"{home}.special").erf
-
-
-def largest_into(
-    module: Any, array: Array, axes: tuple[int, ...], out: Array
-) -> Callable[[], object]:
-    """Return the call that writes the largest elements along `axes`, kept as 1, into `out`."""
-    if module is np:
-        return partial(np.maximum.reduce, array, axes, None, out, True)
-    return partial(module.amax, array, axis=axes, out=out, keepdims=True)
-
-
-def fitting_count(module: Any, count: int, each: int) -> int:
-    """Return how many of `count` equal pieces of work to do at once, at least 1.
-
-    Each takes so many bytes of scratch memory, which are to stay in the processor's cache. A GPU
-    takes all at once: there many pieces are better than few.
-    """
-    return max(1, min(count, SCRATCH_BYTES // each) if module is np else count)
-
-
-def empty_bytes(module: Any, count: int) -> Array:
-    """Return `count` bytes of memory that starts where vector instructions like it to."""
-    if module is not np:
-        return module.empty(count, dtype=np.uint8)
-    line = 64
-    raw = np.empty(count + line, dtype=np.uint8)
-    start = -raw.__array_interface__["data"][0] % line
-    return raw[start : start + count]
-
-
-def shares_memory(module: Any, a: Array, b: Array) -> bool:
-    """Whether two arrays look at some of the same memory."""
-    return bool(module.may_share_memory(a, b))
-
-
-def synchronize(module: Any) -> None:
-    """Wait until the device has finished what it was given; the CPU always has."""
-    if module is not np:
-        module.cuda.get_current_stream().synchronize()

@@ -9,32 +9,48 @@ Lessons: lessons/02_walking_backwards.py, lessons/04_gradients_of_gradients.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, overload
 
 from tinyleak.backend import array_module
 from tinyleak.ops.elementwise import add
 from tinyleak.ops.reduce import sum_to
 from tinyleak.tensor import Tensor
 
+Key = TypeVar("Key")
+Node = TypeVar("Node")
 
-def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tensor, ...]:
+
+@overload
+def grad(y: Tensor, xs: Tensor, g: Tensor | None = None) -> Tensor: ...
+@overload
+def grad(y: Tensor, xs: Mapping[Key, Tensor], g: Tensor | None = None) -> dict[Key, Tensor]: ...
+@overload
+def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tensor, ...]: ...
+def grad(y: Tensor, xs: Any, g: Tensor | None = None) -> Any:
     """Return `∂y/∂x` for each x in `xs`, as Tensors that can be differentiated again.
 
     Args:
         y: a scalar; or, if `g` is given, of any shape.
-        xs: the Tensors to differentiate by: leaves or results on the way to `y`.
+        xs: what to differentiate with respect to, leaves or results on the way to `y`: one Tensor,
+            a mapping from names to Tensors (parameters), or a sequence of Tensors.
         g: of y's shape. The gradients are then those of `Σ g · y`.
 
     Returns:
-        One Tensor for each x, of its shape; explicit zeros where `y` does not depend on x.
+        For each x a Tensor of its shape, with explicit zeros where `y` does not depend on x: one
+        Tensor for one, a dict of the same names for a mapping, a tuple for a sequence.
 
     Raises:
-        ValueError: `y` is no scalar and `g` is not given; `g` has another shape than `y`; a rule
+        ValueError: `y` is not a scalar and `g` is not given; `g` has another shape than `y`; a rule
             answered in a shape that does not fit its input.
-        TypeError: a rule answered with the wrong number of gradients.
+        TypeError: something in `xs` is not a Tensor, or holds whole numbers, which have no
+            gradient; a rule answered with the wrong number of gradients.
         NotImplementedError: a primitive on the way has no rule.
     """
+    if isinstance(xs, Tensor):
+        return grad(y, (xs,), g)[0]
+    if isinstance(xs, Mapping):
+        return dict(zip(xs, grad(y, tuple(xs.values()), g), strict=True))
     if g is None and y.shape != ():
         raise ValueError(f"grad needs a scalar, not {y.shape}: sum it first, or pass g")
     if g is None:
@@ -42,26 +58,25 @@ def grad(y: Tensor, xs: Sequence[Tensor], g: Tensor | None = None) -> tuple[Tens
     return vjp({y: g}, xs)
 
 
-def vjp(gs: Mapping[Tensor, Tensor], xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def vjp(cotangents: Mapping[Tensor, Tensor], xs: Iterable[Tensor]) -> tuple[Tensor, ...]:
     """Return the gradients of `Σ g · y` over several results y at once, each with its own g.
 
-    Args:
-        gs: for each y its g, of its shape; one y may depend on another.
-        xs: as for `grad`.
-
-    Returns:
-        As `grad` does.
-
-    Raises:
-        ValueError: a g has another shape than its y; and as for `grad`.
-        TypeError: as for `grad`.
-        NotImplementedError: as for `grad`.
+    `cotangents` has for each y its g, of its shape; one y may depend on another. Returns one Tensor
+    for each x, and raises, as `grad` does.
     """
-    for y, g in gs.items():
+    xs = tuple(xs)
+    for x in xs:
+        if not isinstance(x, Tensor) or x.dtype.kind != "f":
+            what = f"a Tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise TypeError(
+                f"grad was asked for the gradient with respect to {what}; "
+                "give Tensors of floating numbers"
+            )
+    for y, g in cotangents.items():
         if g.shape != y.shape:
             raise ValueError(f"grad was given g of shape {g.shape} for y of shape {y.shape}")
-    by = dict(gs)
-    on_the_way = depending_on(xs, order := topological_order(*gs))
+    by = dict(cotangents)
+    on_the_way = depending_on(xs, order := topological_order(*cotangents))
     for node in reversed(order):
         if node.primitive is None or node not in by or on_the_way.isdisjoint(node.inputs):
             continue
@@ -73,32 +88,19 @@ def vjp(gs: Mapping[Tensor, Tensor], xs: Sequence[Tensor]) -> tuple[Tensor, ...]
             if gradient.shape != x.shape:
                 gradient = _undo_broadcasting(gradient, x, node.primitive.name)
             by[x] = add(by[x], gradient) if x in by else gradient
-    return tuple(by[x] if x in by else _zeros_like(x) for x in xs)
-
-
-def _zeros_like(x: Tensor) -> Tensor:
-    return Tensor(array_module(x._array).zeros(x.shape, dtype=x.dtype))
-
-
-class HasInputs(Protocol):
-    """Whatever can be a node of a graph."""
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        """The nodes that it was made from."""
-
-
-Node = TypeVar("Node", bound=HasInputs)
+    zeros = array_module(*[x._array for x in xs]).zeros
+    return tuple(by[x] if x in by else Tensor(zeros(x.shape, dtype=x.dtype)) for x in xs)
 
 
 def topological_order(*results: Node) -> list[Node]:
     """List every node that the results depend on, each after its own inputs.
 
-    The walk keeps its own stack, since a graph can be deeper than Python's.
+    Nodes are Tensors, or whatever else has `inputs`. The walk keeps its own stack, since a graph
+    can be deeper than Python's.
     """
-    order: dict[Node, None] = {}  # for its keys, which keep the order they came in
-    seen: set[Node] = set()
-    stack = list(reversed(results))
+    order: dict[Any, None] = {}  # for its keys, which keep the order they came in
+    seen: set[Any] = set()
+    stack: list[Any] = list(reversed(results))
     while stack:
         node = stack.pop()
         if node in seen or not node.inputs:

@@ -12,55 +12,80 @@ Lesson: lessons/01_a_tensor_that_remembers.py
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyleak.backend import Array, array_module, call_into, to_numpy
+from tinyleak.backend import Array, array_module, as_array, to_numpy
 
 TensorLike: TypeAlias = "Tensor | Array | float | int"
-Step: TypeAlias = "Callable[[], object]"
 Later: TypeAlias = "Callable[[], Tensor]"
 """A gradient to be computed only if somebody asks for it."""
 Gradients: TypeAlias = "tuple[Tensor | Later | None, ...]"
 Rule: TypeAlias = "Callable[..., Gradients]"
+Operator: TypeAlias = "Callable[[Tensor, TensorLike], Tensor]"
 
-NUMBERS = (bool, int, float)
+NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+FLOATING = {np.dtype("float64"), np.dtype("float32")}
+
+OPERATIONS: dict[str, Callable[..., Tensor]] = {}
+"""What `tinyleak.ops` offers, by name: operators and methods look theirs up when they are used."""
+
+
+def _operator(name: str) -> tuple[Operator, Operator]:
+    """Return the methods for `tensor ∘ other` and `other ∘ tensor`."""
+
+    def forwards(self: Tensor, other: TensorLike) -> Tensor:
+        return OPERATIONS[name](self, other)
+
+    def reflected(self: Tensor, other: TensorLike) -> Tensor:
+        return OPERATIONS[name](other, self)
+
+    return forwards, reflected
+
+
+def _method(name: str) -> Callable[..., Tensor]:
+    def method(self: Tensor, *others: Any, **settings: Any) -> Tensor:
+        return OPERATIONS[name](self, *others, **settings)
+
+    method.__doc__ = f"Return `ops.{name}` of this Tensor."
+    return method
 
 
 class Tensor:
     """An array that remembers how it was made.
+
+    Operators, and comparisons too, work elementwise and broadcast as NumPy's do; whether two names
+    stand for one Tensor is asked with `is`. `data` is taken as `tinyleak.backend.as_array` takes
+    it, without a copy; whole numbers written in Python become float64.
 
     Attributes:
         data: the array itself, of any shape, on NumPy or CuPy.
         primitive: the operation that made it, or None for a leaf (an input or a constant).
         inputs: the Tensors that operation read.
         params: that operation's static parameters (axes, shapes, strides), by name.
+
+    Raises:
+        TypeError: `data` is something other than real numbers, or is or holds Tensors.
     """
 
     __slots__ = ("__weakref__", "_array", "inputs", "params", "primitive")
 
-    # Makes `array * tensor` ask the Tensor, not NumPy, what multiplication means.
-    __array_ufunc__ = None
-
     def __init__(
         self,
-        data: Array | float | int | list[Any],
+        data: Any,
         primitive: Primitive | None = None,
         inputs: tuple[Tensor, ...] = (),
         params: dict[str, Any] | None = None,
     ) -> None:
-        self._array: Array = data if type(data) is np.ndarray else _as_array(data)
+        self._array: Array = _leaf(data) if primitive is None else data
         self.primitive = primitive
         self.inputs = inputs
         self.params = params or {}
 
-    def _result(
-        self, data: Array, operation: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
-    ) -> Tensor:
+    def _result(self, data: Array, *made: Any) -> Tensor:
         """Make the Tensor that holds what an operation on this one computed."""
-        return Tensor(data, operation, inputs, params)
+        return Tensor(data, *made)
 
     @property
     def data(self) -> Array:
@@ -82,9 +107,17 @@ class Tensor:
         """The type of the elements."""
         return self._array.dtype
 
+    @property
+    def T(self) -> Tensor:  # noqa: N802
+        """The same with all axes in reverse order."""
+        return OPERATIONS["transpose"](self, range(self.ndim)[::-1])
+
     def numpy(self) -> Array:
         """Return the numbers as a NumPy array, copied from the GPU if they live there."""
         return to_numpy(self.data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
         made_by = f", made by {self.primitive.name}" if self.primitive else ""
@@ -94,71 +127,75 @@ class Tensor:
         return len(self._array)
 
     def __float__(self) -> float:
-        return float(to_numpy(self.data))
+        return float(self.numpy().item())
 
     def __bool__(self) -> bool:
-        return bool(to_numpy(self.data))
+        return bool(self.numpy())
 
-    def __add__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["add"](self, other)
+    __add__, __radd__ = _operator("add")
+    __sub__, __rsub__ = _operator("subtract")
+    __mul__, __rmul__ = _operator("multiply")
+    __truediv__, __rtruediv__ = _operator("divide")
+    __matmul__, __rmatmul__ = _operator("matmul")
+    __pow__, __rpow__ = _operator("power")
+    __gt__, __lt__ = _operator("greater")
+    __ge__, __le__ = _operator("greater_equal")
+    __eq__ = _operator("equal")[0]  # type: ignore[assignment]
+    __ne__ = _operator("not_equal")[0]  # type: ignore[assignment]
+    __hash__ = object.__hash__
 
-    def __radd__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["add"](other, self)
+    __neg__ = _method("negate")
+    __getitem__ = _method("index")
+    sum = _method("sum")
+    mean = _method("mean")
 
-    def __sub__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["subtract"](self, other)
+    def reshape(self, *shape: Any) -> Tensor:
+        """Return `ops.reshape(self, shape)`; the lengths may be given one by one."""
+        return OPERATIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)
 
-    def __rsub__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["subtract"](other, self)
+    def __contains__(self, value: TensorLike) -> bool:
+        return bool((self == value).numpy().any())
 
-    def __mul__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["multiply"](self, other)
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **settings: Any) -> Tensor:
+        """Answer for NumPy, which Python asks first in `array * tensor`."""
+        operation = OPERATIONS.get(function.__name__)
+        if operation and function.nin == 2 and method == "__call__" and not settings:
+            return operation(*inputs)
+        return self.__array_function__(function)
 
-    def __rmul__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["multiply"](other, self)
-
-    def __truediv__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["divide"](self, other)
-
-    def __rtruediv__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["divide"](other, self)
-
-    def __neg__(self) -> Tensor:
-        return PRIMITIVES["negate"](self)
-
-    def __pow__(self, exponent: float) -> Tensor:
-        return PRIMITIVES["power"](self, exponent=exponent)
-
-    def __matmul__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["matmul"](self, other)
-
-    def __rmatmul__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["matmul"](other, self)
-
-    def __gt__(self, other: TensorLike) -> Tensor:
-        return PRIMITIVES["greater"](self, other)
-
-    def __getitem__(self, key: int | slice | tuple[int | slice, ...]) -> Tensor:
-        parts = key if isinstance(key, tuple) else (key,)
-        if len(parts) > self.ndim or not all(_is_plain(part) for part in parts):
-            raise ValueError(
-                f"a Tensor of shape {self.shape} was indexed with {key!r}; give at most "
-                f"{self.ndim} whole numbers and slices with positive steps (arrays of indices go "
-                "to ops.take)"
-            )
-        # Kept as plain numbers, so that equal keys are equal parameters.
-        window = tuple(
-            part.indices(length) if isinstance(part, slice) else part
-            for part, length in zip(parts, self.shape, strict=False)
+    def __array_function__(self, function: Any, *details: Any) -> Tensor:
+        """Refuse what NumPy was asked to compute: its result would have no graph behind it."""
+        ours = {"negative": "negate", "amax": "max"}.get(function.__name__, function.__name__)
+        raise TypeError(
+            f"np.{function.__name__} was given a Tensor, which it cannot differentiate; use "
+            + (f"tinyleak.ops.{ours}" if ours in OPERATIONS else "tinyleak.ops, or its .data")
         )
-        return PRIMITIVES["index"](self, key=window)
+
+
+def _leaf(data: Any) -> Array:
+    if type(data) is np.ndarray and data.dtype in FLOATING:
+        return data
+    if _holds_a_tensor(data):
+        raise TypeError(
+            "Tensor was given a Tensor, or a list of them; pass its .data for a fresh leaf, or "
+            "join them with ops.stack"
+        )
+    array = as_array(data)
+    written = isinstance(data, int | list | tuple) and array.dtype.kind == "i"
+    return array.astype(float) if written else array
+
+
+def _holds_a_tensor(data: Any) -> bool:
+    listed = isinstance(data, list | tuple)
+    return any(map(_holds_a_tensor, data)) if listed else isinstance(data, Tensor)
 
 
 def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
     """Compute a primitive on Tensors and remember that it was done.
 
-    Numbers and arrays among the inputs become constants; a Python number takes the dtype of the
-    other operand, so that float32 stays float32.
+    Numbers and arrays among the inputs become constants; a single number takes the dtype of the
+    other operand, so that float32 stays float32. Before arithmetic, whole numbers and masks become
+    floating, in the dtype of the other inputs or else float64.
 
     Raises:
         TypeError: inputs of different floating dtypes, or on different devices.
@@ -170,13 +207,20 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
     except AttributeError:
         tensors = _as_tensors(inputs)
         arrays = [tensor._array for tensor in tensors]
+    if operation.arithmetic:
+        for array in arrays:
+            if array.dtype.kind != "f":
+                return apply(operation, *_as_floating(tensors), **params)
+    module = array_module(*arrays)
     try:
-        data = operation.forward(array_module(*arrays), *arrays, **params)
+        data = operation.forward(module, *arrays, **params)
     except ValueError as error:
         settings = "".join(f", {name}={value}" for name, value in params.items())
         raise ValueError(
             f"{operation.name} cannot combine {_describe(tensors)}{settings}: {error}"
         ) from error
+    if type(data) is not np.ndarray:
+        data = module.asarray(data)  # NumPy returns a number where there is no axis
     maker, dtype = tensors[0], data.dtype
     for tensor in tensors:
         if tensor._array.dtype is not dtype:
@@ -190,64 +234,32 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
 class Primitive:
     """An operation: how to compute it, and how to differentiate it.
 
-    `forward(xp, *arrays, out=None, **params)` computes on raw arrays of the module `xp`, into
-    `out` if one is given. The rule `(g, out, *inputs, **params)` takes Tensors (g is the gradient
-    of some scalar by `out`) and returns the gradient by each input, built from primitives, or
-    None for an input that has none, such as an index. Instead of a gradient it may return a
-    function that computes it, which is called only if that gradient is asked for. Where an
-    operation broadcasts, its rule may answer in the broadcast shape: `grad` sums it back.
+    `forward(xp, *arrays, **params)` computes on raw arrays of the module `xp`. The rule
+    `(g, out, *inputs, **params)` takes Tensors (g is the gradient of some scalar with respect to
+    `out`) and returns the gradient with respect to each input, built from primitives; None for an
+    input without one, such as an index; or a function that computes it, called only if it is asked
+    for. It may answer in the shape that its inputs broadcast to: `grad` sums it back.
 
     Args:
         forward: the computation; its name is the primitive's name, its docstring the help.
-        function: the name of the array library's function, where the forward only calls that.
-        view: whether the result is, where possible, only another view of the first input.
-        in_place: whether `out` may be the memory of one of the inputs.
+        arithmetic: whether it computes with its inputs, which must then be floating; others move,
+            choose or compare elements of any dtype.
     """
 
-    def __init__(
-        self,
-        forward: Callable[..., Array],
-        *,
-        view: bool = False,
-        in_place: bool = False,
-        function: str | None = None,
-    ) -> None:
+    def __init__(self, forward: Callable[..., Array], *, arithmetic: bool = True) -> None:
         self.name = forward.__name__.strip("_")
         self.__doc__ = forward.__doc__
         self.forward = forward
-        self.function = function
-        self.view = view
-        self.in_place = in_place
+        self.arithmetic = arithmetic
         self._rule: Rule | None = None
-        self._steps: Callable[..., list[Step]] | None = None
 
     def rule(self, function: Rule) -> Rule:
         """Take `function` as this primitive's rule (a decorator)."""
         self._rule = function
         return function
 
-    def steps(self, function: Callable[..., list[Step]]) -> Callable[..., list[Step]]:
-        """Take `function(xp, *arrays, out, **params)` as this primitive's steps (a decorator).
-
-        It returns the library calls that fill `out`, which is row-major unless the primitive is
-        `in_place`, with all that depends only on shapes done beforehand. Only a primitive of
-        several calls, or one with scratch memory, needs it.
-        """
-        self._steps = function
-        return function
-
-    def prepare(
-        self, xp: Any, arrays: tuple[Array, ...], out: Array, params: dict[str, Any]
-    ) -> list[Step]:
-        """Return the calls that compute the primitive from these very arrays into `out`."""
-        if self._steps is not None and (self.in_place or out.flags.c_contiguous):
-            return self._steps(xp, *arrays, out=out, **params)
-        if self.function is not None:
-            return [call_into(xp, self.function, *arrays, out=out)]
-        return [partial(self.forward, xp, *arrays, out=out, **params)]
-
     def gradients(self, g: Tensor, out: Tensor) -> Gradients:
-        """Return the gradients by the inputs of `out`, given the gradient `g` by `out`.
+        """Return the gradients with respect to the inputs of `out`, given that with respect to it.
 
         Raises:
             NotImplementedError: the primitive has no rule.
@@ -273,64 +285,43 @@ class Primitive:
 
 
 PRIMITIVES: dict[str, Primitive] = {}
-"""Every primitive by name. The operators look theirs up here when they are used."""
+"""Every primitive by name."""
 
 
-def primitive(
-    *, view: bool = False, in_place: bool = False
-) -> Callable[[Callable[..., Array]], Primitive]:
+def primitive(*, arithmetic: bool = True) -> Callable[[Callable[..., Array]], Primitive]:
     """Make a forward function a `Primitive` and register it under its name (a decorator)."""
 
     def register(forward: Callable[..., Array]) -> Primitive:
-        return _register(Primitive(forward, view=view, in_place=in_place))
+        made = Primitive(forward, arithmetic=arithmetic)
+        PRIMITIVES[made.name] = made
+        return made
 
     return register
 
 
-def library_primitive(function: str, doc: str) -> Primitive:
-    """Make a `Primitive` of an elementwise function that every array library has."""
-
-    def forward(xp: Any, *arrays: Array, out: Array | None = None) -> Array:
-        compute = getattr(xp, function)
-        return compute(*arrays) if out is None else compute(*arrays, out=out)
-
-    forward.__name__ = {"negative": "negate"}.get(function, function)
-    forward.__doc__ = doc
-    return _register(Primitive(forward, in_place=True, function=function))
-
-
-def _register(made: Primitive) -> Primitive:
-    PRIMITIVES[made.name] = made
-    return made
-
-
 def _check_dtypes(operation: Primitive, tensors: tuple[Tensor, ...], data: Array) -> None:
-    """Raise if floating dtypes were mixed, or if an integer silently widened a floating one."""
+    """Raise if floating dtypes were mixed, or if whole numbers silently widened a floating one."""
     floats = {tensor.dtype for tensor in tensors if tensor.dtype.kind == "f"}
+    if floats and data.dtype.kind == "f":
+        floats.add(data.dtype)
     if len(floats) > 1:
         raise TypeError(
-            f"{operation.name} was given {_describe(tensors)}; all floating inputs must have one "
+            f"{operation.name} was given {_describe(tensors)}; all inputs must have one floating "
             "dtype: convert them with .astype before making Tensors"
         )
-    if floats and data.dtype.kind == "f" and data.dtype not in floats:
-        raise TypeError(
-            f"{operation.name} of {_describe(tensors)} would turn into {data.dtype}; "
-            "make the integer input a floating one first"
-        )
 
 
-def _as_array(data: Any) -> Array:
-    """Return numbers, or lists of them, as an array; whole ones become floating."""
-    if isinstance(data, Tensor):
-        raise TypeError("Tensor(Tensor) is ambiguous; pass its .data for a fresh leaf")
-    if isinstance(data, (*NUMBERS, list, tuple)):
-        numbers = np.asarray(data)
-        return numbers.astype(float) if numbers.dtype.kind == "i" else numbers
-    return data
+def _as_floating(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    dtypes = [tensor.dtype for tensor in tensors if tensor.dtype.kind == "f"]
+    dtype = dtypes[0].name if dtypes else "float64"
+    return tuple(
+        tensor if tensor.dtype.kind == "f" else PRIMITIVES["floating"](tensor, dtype=dtype)
+        for tensor in tensors
+    )
 
 
 def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
-    """Return `value` as a Tensor; a Python number takes the dtype and device of `like`."""
+    """Return `value` as a Tensor; a single number takes the dtype and device of `like`."""
     if isinstance(value, Tensor):
         return value
     if isinstance(value, NUMBERS) and like is not None:
@@ -342,20 +333,10 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
 
 def _as_tensors(inputs: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
     like = None
-    mixed = False
     for value in inputs:
         if isinstance(value, Tensor):
             like = value
-        else:
-            mixed = True
-    return tuple(as_tensor(value, like) for value in inputs) if mixed else inputs  # type: ignore[return-value]
-
-
-def _is_plain(part: object) -> bool:
-    """Whether this part of an index is a whole number or a slice with a positive step."""
-    if isinstance(part, slice):
-        return part.step is None or part.step > 0
-    return isinstance(part, int | np.integer) and not isinstance(part, bool)
+    return tuple([as_tensor(value, like) for value in inputs])
 
 
 def _describe(tensors: tuple[Tensor, ...]) -> str:

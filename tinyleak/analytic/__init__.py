@@ -1,17 +1,25 @@
 """What a gradient gives away without any search: labels, scale, activation, inputs, features."""
 
 from tinyleak.analytic.activation import infer_activation
-from tinyleak.analytic.first_layer import Separated, first_layer_input, separate_inputs
+from tinyleak.analytic.first_layer import IsolatedInput, first_layer_input, separate_inputs
 from tinyleak.analytic.labels import LabelInference, infer_labels
+from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.analytic.scale import LossScale, infer_loss_scale
+from tinyleak.analytic.subspace import Subspace
+from tinyleak.analytic.unmix import Mixture, unmix
 
 __all__ = [
+    "IsolatedInput",
     "LabelInference",
+    "LastLayerGradient",
+    "LayerGradient",
     "LossScale",
-    "Separated",
+    "Mixture",
+    "Subspace",
     "first_layer_input",
     "infer_activation",
     "infer_labels",
     "infer_loss_scale",
     "separate_inputs",
+    "unmix",
 ]

@@ -1,9 +1,9 @@
 """The input of a fully connected layer, read off its gradient by a division.
 
-For output o of such a layer and image i let δᵢₒ be the gradient of the loss by the output, before
-the activation. Then ∂L/∂b_o = Σᵢ δᵢₒ and ∂L/∂W_o = Σᵢ δᵢₒ xᵢ: the ratio of the two is a weighted
-mean of the images, and for a single image the image itself (Phong et al. 2018, section 3;
-Geiping et al., "Inverting Gradients", 2020, proposition 3.1).
+For output o of such a layer and image i let δᵢₒ be the gradient of the loss with respect to the
+output, before the activation. Then ∂L/∂b_o = Σᵢ δᵢₒ and ∂L/∂W_o = Σᵢ δᵢₒ xᵢ: the ratio of the two
+is a weighted mean of the images, and for a single image the image itself (Phong et al. 2018,
+section 3; Geiping et al., "Inverting Gradients", 2020, proposition 3.1).
 
 Lesson: lessons/10_labels.py
 """
@@ -14,40 +14,37 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
 
 NEGLIGIBLE = 1e-9
-"""A bias gradient this much smaller than the largest is too small to divide by."""
+"""A bias gradient this much smaller than the largest is too small to divide by: float64 leaves the
+ratio 7 digits, as many as `tolerance` asks for."""
 
 
-class Separated(NamedTuple):
+class IsolatedInput(NamedTuple):
     """One input of a batch: x (F,), and the rows, two or more, in which it is alone."""
 
     x: Array
     rows: Array
 
 
-def first_layer_input(weight_gradient: Array, bias_gradient: Array) -> Array:
-    """Return the one input of a fully connected layer, from the gradient by its weight and bias.
+def first_layer_input(layer: LayerGradient) -> Array:
+    """Return the one input of a linear layer, from its gradient.
 
     All rows contribute, by how large they are: it is the least-squares solution x of
     `bias_gradient xᵀ = weight_gradient`. For a batch it is a weighted mean of the inputs.
 
     Args:
-        weight_gradient: (O, F), ∂L/∂W.
-        bias_gradient: (O,), ∂L/∂b.
+        layer: the gradient, (O, F), with that of the bias.
 
     Returns:
         (F,). If the layer is the network's first, these are the pixels.
 
     Raises:
-        ValueError: shapes that do not belong together, or a bias gradient that is all zero.
+        ValueError: the layer has no bias, or its gradient is all zero or not finite.
     """
-    if weight_gradient.ndim != 2 or bias_gradient.shape != weight_gradient.shape[:1]:
-        raise ValueError(
-            f"gradients of shapes {weight_gradient.shape} and {bias_gradient.shape} were given; a "
-            "fully connected layer's are (O, F) by the weight and (O,) by the bias"
-        )
+    weight_gradient, bias_gradient = _both(layer)
     largest = float(np.abs(bias_gradient).max(initial=0.0))
     if not 0 < largest < np.inf:
         raise ValueError(
@@ -58,9 +55,7 @@ def first_layer_input(weight_gradient: Array, bias_gradient: Array) -> Array:
     return (row @ weight_gradient) / (row @ row) / largest
 
 
-def separate_inputs(
-    weight_gradient: Array, bias_gradient: Array, *, tolerance: float = 1e-6
-) -> list[Separated]:
+def separate_inputs(layer: LayerGradient, *, tolerance: float = 1e-6) -> list[IsolatedInput]:
     """Return those inputs of a batch that are alone in two rows or more.
 
     After ReLU a row's δᵢₒ is zero for all images that do not switch unit o on. Where one image
@@ -71,8 +66,7 @@ def separate_inputs(
     gradient is not rounded. A mixture is also returned if some rows of δ are proportional.
 
     Args:
-        weight_gradient: (O, F), ∂L/∂W.
-        bias_gradient: (O,), ∂L/∂b.
+        layer: the gradient, (O, F), with that of the bias.
         tolerance: how far equal ratios may differ, relative to the largest entry of an input.
 
     Returns:
@@ -81,7 +75,8 @@ def separate_inputs(
     Raises:
         ValueError: as `first_layer_input` does.
     """
-    first_layer_input(weight_gradient, bias_gradient)
+    first_layer_input(layer)
+    weight_gradient, bias_gradient = _both(layer)
     sizes = np.abs(bias_gradient)
     rows = np.flatnonzero(sizes > NEGLIGIBLE * sizes.max())
     ratios = weight_gradient[rows] / bias_gradient[rows, np.newaxis]
@@ -92,7 +87,18 @@ def separate_inputs(
     allowed = tolerance * np.abs(ratios[order][1:]).max(axis=1, initial=0.0)
     groups = np.split(rows[order], np.flatnonzero(jumps > allowed) + 1)
     return [
-        Separated(first_layer_input(weight_gradient[group], bias_gradient[group]), np.sort(group))
+        IsolatedInput(
+            first_layer_input(LayerGradient(weight_gradient[group], bias_gradient[group])),
+            np.sort(group),
+        )
         for group in sorted(groups, key=len, reverse=True)
         if len(group) > 1
     ]
+
+
+def _both(layer: LayerGradient) -> tuple[Array, Array]:
+    if layer.bias_gradient is None:
+        raise ValueError(
+            f"{layer} was given; an input is a ratio to the bias's gradient: give that as well"
+        )
+    return layer.weight_gradient, layer.bias_gradient

@@ -22,6 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from tinyleak.analytic.probes import logits_of, smooth_noise
+from tinyleak.analytic.subspace import Subspace
 from tinyleak.backend import Array, to_numpy
 from tinyleak.nn.model import Model, require_fit
 
@@ -33,53 +34,6 @@ EDGE = 1.5
 """How far a singular value stands out from noise, at least. Noise of standard deviation s alone
 gives an (m, n) matrix singular values of up to about s (√m + √n) (Davidson and Szarek 2001); half
 as much again allows for an s that is itself an estimate."""
-
-MARGIN = 30.0
-"""A vector lies in a space if it is no more than so many times as far away as noise is expected to
-move an input. In the tests inputs are at 0.4 to 2.5; the rest is left for noise that is uneven."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Subspace:
-    """What the rows (or the columns) of a gradient span, and how exactly that is known.
-
-    Attributes:
-        basis: (r, d), orthonormal rows.
-        sizes: (r,), the singular value of the gradient that belongs to each.
-        noise: the variance of what is wrong with each entry of the gradient, rounding included.
-    """
-
-    basis: Array
-    sizes: Array
-    noise: float
-
-    def __repr__(self) -> str:
-        rank, width = self.basis.shape
-        return f"Subspace({rank} of {width} dimensions)"
-
-    def distances(self, inputs: Array) -> Array:
-        """Return how far each of (…, d) is from the space, (…), relative to its own length."""
-        outside = inputs - (inputs @ self.basis.T) @ self.basis
-        return np.linalg.norm(outside, axis=-1) / np.linalg.norm(inputs, axis=-1)
-
-    def expected(self, inputs: Array) -> Array:
-        """Return the distance that noise alone is expected to give each of (…, d) inputs: (…).
-
-        An input x is cᵀG for some c, and noise E on G moves it by cᵀE. The shortest such c has the
-        length ‖Σ⁻¹ V x‖, for singular values Σ and the basis V.
-        """
-        combination = (inputs @ self.basis.T) / self.sizes
-        free = inputs.shape[-1] - len(self.basis)
-        moved = np.sqrt(self.noise * free) * np.linalg.norm(combination, axis=-1)
-        return moved / np.linalg.norm(inputs, axis=-1)
-
-    def allowance(self, inputs: Array) -> Array:
-        """Return the distance up to which each of (…, d) counts as lying in the space: (…)."""
-        return MARGIN * self.expected(inputs)
-
-    def holds(self, inputs: Array) -> Array:
-        """Return whether each of (…, d) is no farther away than noise explains: (…) booleans."""
-        return self.distances(inputs) <= self.allowance(inputs)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +61,7 @@ class LayerGradient:
                 "were given; a linear layer's are (O, F) for the weight and (O,) for the bias"
             )
         if self.records is not None and self.records < 1:
-            raise ValueError(f"the gradient of a batch of {self.records} was given; give 1 or more")
+            raise ValueError(f"a gradient was given for a batch of {self.records}; give 1 or more")
         object.__setattr__(self, "weight_gradient", _float64(weight))
         object.__setattr__(self, "bias_gradient", None if bias is None else _float64(bias))
 
@@ -281,6 +235,12 @@ class LastLayerGradient(LayerGradient):
     weight: Array
     bias: Array | None
 
+    @property
+    def batch(self) -> int:
+        """N, how many images the client had: `records`, which a last layer's gradient knows."""
+        assert self.records is not None, "LayerGradient.last sets it"
+        return self.records
+
     @cached_property
     def noise(self) -> float | None:
         """The variance of what is wrong with each entry: of K of them, what the rows add up to.
@@ -312,6 +272,15 @@ def last_layer_names(model: Model) -> tuple[str, str | None]:
             f"({model.classes}, F); the last of {model} is {shape}: give the labels instead"
         )
     return names[-1], bias
+
+
+def ends_linear(model: Model) -> bool:
+    """Return whether a network's last layer is linear, as `LayerGradient.last` needs it."""
+    try:
+        last_layer_names(model)
+    except ValueError:
+        return False
+    return True
 
 
 def _float64(array: Array) -> Array:

@@ -1,160 +1,157 @@
-"""What the last layer's gradient says of each image of a batch: its features, and how unsure it is.
+"""The features of each image of a batch, and its residual, unmixed from the last layer's gradient.
 
-With hᵢ the features of image i and rᵢ = pᵢ − yᵢ its probabilities less its label, the last layer's
-gradient by weight and bias is
+With hᵢ the features of image i and rᵢ = pᵢ − yᵢ its residual, the probabilities less the label, the
+last layer's gradient is
 
     G = Σᵢ rᵢ (hᵢ, 1)ᵀ / N,   (K, F + 1).
 
-For one image the bias shows r, and a division h. For N images, N < K, the rows of G span what the
-N vectors (hᵢ, 1) span, so (hᵢ, 1) = Σⱼ Aᵢⱼ vⱼ with the right singular vectors v of G: all that is
-left to know are the N·(N − 1) numbers of A whose rows have the last entry right. And these are
-overdetermined by K·N equations, since rᵢ = softmax(W hᵢ + b) − yᵢ once hᵢ is known.
+For one image the bias shows r, and a division h. For N images, N < K, the N vectors (hᵢ, 1) span
+the row space of G, so (hᵢ, 1) = Σⱼ Aᵢⱼ vⱼ with the right singular vectors v of G. What is unknown
+are the N·(N − 1) numbers of A that leave the last entry of each (hᵢ, 1) at 1. They are
+overdetermined by K·N equations, since hᵢ determines rᵢ = softmax(W hᵢ + b) − yᵢ.
 
-They are searched for from several starts. Of an exact gradient every start that ends well ends at
-the features themselves, images of one label among them: what tells those apart may be a millionth
-of the gradient, but is there.
+These equations are solved from several starts. With an exact gradient every start that ends at a
+solution ends at the features themselves, even of images that have the same label: what tells those
+apart may be a millionth of the gradient, but it is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
 import numpy as np
 
-from tinyleak.analytic.labels import last_layer
-from tinyleak.backend import Array, to_numpy
+from tinyleak.analytic.first_layer import first_layer_input
+from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.backend import Array
 from tinyleak.nn.losses import one_hot, softmax
-from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 
 STARTS = 20
-"""How often the mixture is searched for, from other starts, until noise explains what is left."""
+"""How many starts are tried, at most: of images of one label about every third leads to them."""
 
 EXPLAINED = 10.0
-"""Noise explains what is left if its square is no more than so many times the expected."""
+"""Noise explains what is left if its mean square is at most so many times the noise's variance."""
 
 EVALUATIONS = 1500
-"""Of one search, at most: images of one label lie at the end of a long valley."""
+"""Of the equations from one start, at most: images of one label lie at the end of a long valley."""
 
 LEAST_SHIFT, MOST_SHIFT = -3.0, 0.5
-"""Powers of ten, between which a start is moved away from the rows of the gradient."""
+"""Powers of ten, between which a start is moved away from the rows of the gradient: they are nearly
+at the features where labels differ, and far from them where images share one."""
 
-FLOOR = 1e-7
-"""How exact a gradient is taken to be, as a share of its entries' root mean square: float32."""
+SINGLE_PRECISION = 1e-7
+"""How exact a gradient is taken to be, relative to its entries' root mean square: float32 rounds to
+6e-8. To fit a float64 gradient to its last digit would take many more starts, and say no more."""
 
 
-@dataclass(frozen=True)
-class SeparatedBatch:
+@dataclass(frozen=True, eq=False)
+class Mixture:
     """A batch as its last layer sees it.
 
     Attributes:
         features: (N, F), the input of the last layer.
-        residuals: (N, K), rᵢ = pᵢ − yᵢ: what the loss's gradient by the logits is. It is 0 where
-            noise hides the image, of which nothing is known then.
-        misfit: the mean square of what is left, in units of the noise: about 1 if all is well.
+        residuals: (N, K), rᵢ = pᵢ − yᵢ: the gradient of image i's loss with respect to its logits.
+            Where noise hides an image nothing is known of it, and its residual is 0.
+        misfit: the mean square of what is left, in units of the noise: about 1 if it was solved.
     """
 
     features: Array
     residuals: Array
     misfit: float
 
+    def __repr__(self) -> str:
+        return f"Mixture({len(self.features)} images, misfit={self.misfit:.2g})"
+
     @property
-    def doubts(self) -> Array:
-        """How unsure the network is of each image: ‖rᵢ‖, (N,), from 0 to √2."""
+    def error_norms(self) -> Array:
+        """How wrong the network is of each image: ‖pᵢ − yᵢ‖, (N,), from 0 to √2."""
         return np.linalg.norm(self.residuals, axis=1)
 
 
-def separate(
-    model: Model,
-    params: Mapping[str, Array],
-    shared: Mapping[str, Array],
+def unmix(
+    layer: LastLayerGradient,
     labels: Sequence[int] | Array,
     *,
-    variance: float = 0.0,
-    rounding: float = FLOOR,
+    variance: float | None = None,
+    rounding: float = SINGLE_PRECISION,
     guess: Array | None = None,
     starts: int = STARTS,
     rng: np.random.Generator | None = None,
-) -> SeparatedBatch:
-    """Separate the images of a batch in the gradient of the last layer.
+) -> Mixture:
+    """Unmix the images of a batch in the gradient of the last layer.
 
     Args:
-        model: the network; its last layer is linear, (K, F), with a bias.
-        params: its weights, by name.
-        shared: the gradient of the mean cross-entropy over the batch, by name.
+        layer: the last layer's gradient, with that of its bias, of the mean cross-entropy.
         labels: (N,), N below K and no more than F.
-        variance: of the noise on every number of the gradient.
-        rounding: how exact the gradient is at best, as a share of its entries' root mean square.
-        guess: (N, F), features to search from first.
-        starts: how often to search, at most.
-        rng: decides where the starts are.
+        variance: of the noise on every number of the gradient; by default the layer's own estimate.
+        rounding: how exact the gradient is at best, relative to its entries' root mean square.
+        guess: (N, F), features to start from first.
+        starts: how many starts to try, at most.
+        rng: draws the starts.
 
     Returns:
-        The images in the order of the labels; those of one label in any. Where the gradient is too
-        noisy, or the search found no solution, the misfit is large.
+        The images in the order of the labels; those of one label in any order. If the gradient is
+        too noisy, or no solution was found, the misfit is large.
 
     Raises:
-        ValueError: the last layer is not linear, or has no bias; too many images for it, or
-            none; a label that is no class of it; its gradient is zero.
+        ValueError: the last layer has no bias; another number of labels than images; too many
+            images for it; a label that is not one of its classes; its gradient is zero.
     """
-    name, bias_name = last_layer(model)
-    if bias_name is None:
+    by_bias = layer.bias_gradient
+    if by_bias is None or layer.bias is None:
         raise ValueError(
-            "images can be separated where the last layer has a bias, whose gradient adds up what "
-            f"the network is unsure of; the last layer of {model} has none"
+            "images can be unmixed where the last layer has a bias, whose gradient adds up their "
+            f"residuals; the last layer of {layer.model} has none"
         )
-    weight, bias = (to_numpy(params[one]).astype(float) for one in (name, bias_name))
-    by_weight, by_bias = (to_numpy(shared[one]).astype(float) for one in (name, bias_name))
-    batch, (classes, size) = len(labels), weight.shape
-    if not 1 <= batch < max(2, min(classes, size + 1)):
+    batch, (classes, size) = len(labels), layer.weight.shape
+    if batch != layer.batch:
         raise ValueError(
-            f"{batch} images were to be separated by a last layer of {classes} classes and {size} "
+            f"{batch} labels were given for the gradient of {layer.batch} images; give one for each"
+        )
+    if not batch < max(2, min(classes, size + 1)):
+        raise ValueError(
+            f"{batch} images were to be unmixed by a last layer of {classes} classes and {size} "
             "features; there must be fewer images than either"
         )
     labels = np.asarray(labels)
     answers = one_hot(labels, classes)
     if not by_bias.any():
         raise ValueError("the last layer's gradient is zero, so it shows no image")
-    gradient = np.column_stack([by_weight, by_bias])
-    noise = max(np.sqrt(variance), rounding * float(np.sqrt(np.mean(gradient**2))))
-    sizes = np.linalg.svd(gradient, compute_uv=False)
-    visible = int(np.sum(sizes[:batch] > noise * (np.sqrt(classes) + np.sqrt(size + 1))))
-    # Of an image that is seen the label's row of the gradient is pulled down, by how unsure it is.
+    least = rounding * float(np.sqrt(np.mean(layer.matrix**2)))
+    noise = max((layer.noise or 0.0) if variance is None else variance, least**2)
+    visible = layer.standing_out(noise, batch)
+    # The gradient of an image's label is pulled down as far as the network is wrong of the image.
     seen = np.sort(np.argsort(by_bias[labels], kind="stable")[: max(visible, 1)])
     features, residuals = np.zeros((batch, size)), np.zeros((batch, classes))
     if len(seen) == 1:
-        features[:] = by_bias @ by_weight / (by_bias @ by_bias)
+        features[:] = first_layer_input(layer)
         residuals[seen] = batch * by_bias
-        return SeparatedBatch(features, residuals, 0.0)
-    mixture = _Mixture(gradient, weight, bias, answers[seen], noise, batch)
-    begin = () if guess is None else (mixture.unknowns(guess[seen]),)
-    away = mixture.starts(labels[seen], rng or np.random.default_rng(0))
-    found, misfit = mixture.solve(islice(chain(begin, away), starts))
-    features[seen], residuals[seen] = mixture.features(found), mixture.residuals(found)
+        return Mixture(features, residuals, 0.0)
+    equations = _Equations(layer, layer.bias, answers[seen], math.sqrt(noise))
+    begin = () if guess is None else (equations.unknowns(guess[seen]),)
+    away = equations.starts(labels[seen], rng or np.random.default_rng(0))
+    found, misfit = equations.solve(islice(chain(begin, away), starts))
+    features[seen], residuals[seen] = equations.features(found), equations.residuals(found)
     features[np.setdiff1d(np.arange(batch), seen)] = features[seen].mean(axis=0)
-    return SeparatedBatch(features, residuals, misfit)
+    return Mixture(features, residuals, misfit)
 
 
-class _Mixture:
-    """The equations for A, of which a row is the constant c₀ plus a combination of `free` rows."""
+class _Equations:
+    """The equations for A, whose rows are the constant c₀ plus a combination of the rows `free`."""
 
     def __init__(
-        self,
-        gradient: Array,
-        weight: Array,
-        bias: Array,
-        targets: Array,
-        noise: float,
-        batch: int,
+        self, layer: LastLayerGradient, bias: Array, targets: Array, deviation: float
     ) -> None:
-        self.images, size = len(targets), weight.shape[1]
-        self.axes = np.linalg.svd(gradient, full_matrices=False)[2][: self.images]
-        self.seen = batch * gradient @ self.axes.T
-        self.logits = self.axes[:, :size] @ weight.T
-        self.bias, self.targets, self.gradient = bias, targets, gradient
-        self.noise = batch * noise
+        self.images, size = len(targets), layer.weight.shape[1]
+        self.axes = layer.decomposition[2][: self.images]
+        self.seen = layer.batch * layer.matrix @ self.axes.T
+        self.logits = self.axes[:, :size] @ layer.weight.T
+        self.bias, self.targets, self.gradient = bias, targets, layer.matrix
+        self.deviation = layer.batch * deviation
         ends = self.axes[:, -1]
         self.constant = ends / (ends @ ends)
         self.free = np.linalg.svd(ends[None])[2][1:]
@@ -173,9 +170,9 @@ class _Mixture:
         return softmax(Tensor(logits)).data - self.targets
 
     def misfits(self, unknowns: Array) -> Array:
-        """Return what the equations are off by, in units of the noise: (K·M,)."""
+        """Return the error of each equation, in units of the noise: (K·M,)."""
         mixed = self.residuals(unknowns).T @ self.matrix(unknowns)
-        return ((mixed - self.seen) / self.noise).ravel()
+        return ((mixed - self.seen) / self.deviation).ravel()
 
     def slopes(self, unknowns: Array) -> Array:
         """Return ∂misfits/∂unknowns, (K·M, M·(M − 1))."""
@@ -183,7 +180,7 @@ class _Mixture:
         p, by_free = r + self.targets, self.free @ self.logits
         by_p = p[:, None] * (by_free - (p @ by_free.T)[:, :, None])
         by_unknowns = np.einsum("ifk,ij->kjif", by_p, A) + np.einsum("ik,fj->kjif", r, self.free)
-        return by_unknowns.reshape(-1, unknowns.size) / self.noise
+        return by_unknowns.reshape(-1, unknowns.size) / self.deviation
 
     def unknowns(self, features: Array) -> Array:
         """Return the unknowns that come nearest to some features, (M, F)."""
@@ -197,7 +194,7 @@ class _Mixture:
         share.
         """
         ends = self.gradient[:, -1:]
-        rows = self.gradient / np.where(np.abs(ends) < self.noise, self.noise, ends)
+        rows = self.gradient / np.where(np.abs(ends) < self.deviation, self.deviation, ends)
         rows = (rows @ self.axes.T - self.constant) @ self.free.T
         middle = np.median(rows, axis=0)
         width = max(float(np.median(np.abs(rows - middle))), 1e-6)

@@ -1,21 +1,27 @@
 """Attacks: the data out of the gradient that was computed from it."""
 
-from tinyleak.attacks.dlg import attack, attack_many
-from tinyleak.attacks.many import starting_point
-from tinyleak.attacks.matching import Matching, squared_distance, total_variation
-from tinyleak.attacks.result import Frame, Progress, Reconstruction
+from tinyleak.attacks.attacker import Attacker
+from tinyleak.attacks.dlg import attack
+from tinyleak.attacks.extended import ExtendedMatching, total_variation
+from tinyleak.attacks.many import attack_many
+from tinyleak.attacks.matching import Matching
+from tinyleak.attacks.problem import Problem, problem_of, starting_point
+from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
 from tinyleak.attacks.settings import Method, Settings
 
 __all__ = [
-    "Frame",
+    "Attacker",
     "Matching",
     "Method",
+    "ExtendedMatching",
+    "Problem",
     "Progress",
     "Reconstruction",
     "Settings",
+    "Snapshot",
     "attack",
     "attack_many",
-    "squared_distance",
+    "problem_of",
     "starting_point",
     "total_variation",
 ]

@@ -8,145 +8,104 @@ Lesson: lessons/08_deep_leakage.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from tinyleak.attacks.many import Run
+import numpy as np
+
+from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.result import Progress, Reconstruction
-from tinyleak.attacks.settings import Method, Settings
+from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.backend import Array
-from tinyleak.client.local import LocalSteps
-from tinyleak.nn.model import Model
+from tinyleak.optim.quasi_newton import lbfgs
+from tinyleak.tensor import Tensor
 
 
 def attack(
-    model: Model,
-    params: Mapping[str, Array],
-    shared: Mapping[str, Array],
+    client: Any,
+    params: Mapping[str, Array] | None = None,
+    gradients: Mapping[str, Array] | None = None,
     *,
     batch: int = 1,
-    labels: Sequence[int] | Literal["infer"] | None = None,
-    precision: Mapping[str, Array] | None = None,
-    seed: int = 0,
-    start: Array | None = None,
-    restarts: int = 1,
-    method: Method = "lbfgs",
-    settings: Settings | None = None,
-    device: str = "cpu",
-    local: LocalSteps | None = None,
+    attacker: Any = None,
     on_progress: Callable[[Progress], None] | None = None,
+    **knowledge: Any,
 ) -> Reconstruction:
     """Reconstruct a client's batch from the gradient it shared.
 
+        found = attack(client)                                # a tinyleak.Client
+        found = attack(model, params, gradients, batch=2)     # the same, in its parts
+
     Args:
-        model: the network that the client trained.
-        params: its weights, by name.
-        shared: the gradient of the mean cross-entropy over the batch, by name.
-        batch: N, how many images it was computed from.
-        labels: the N labels if they are known, or "infer" to read them off the last layer's
-            gradient first (see `infer_labels`); otherwise they are found with the images.
-        precision: what the squared difference of each entry is multiplied with, by name: 0 where
-            the shared gradient says nothing, 1 / variance where noise was added.
-        seed: decides the noise that the attack starts from.
-        start: (N, C, H, W), images that the first start has in place of noise, such as
-            `tinyleak.attacks.recursion` reads off the gradient.
-        restarts: how many starts to run, as one batch; the one that ends nearest is returned.
-        method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
-            for their Jacobian by the weights, and batches to the rounding error (restarts run one
-            after the other, until one converges); or "lbfgs+levenberg-marquardt", the one to finish
-            after the other.
-        settings: how to run it; by default what succeeds most.
-        device: "cpu" or "cuda".
-        local: the steps of SGD that the client took, if it shared their outcome: then `shared` is
-            (weights before − weights after) / learning rate.
+        client: the client; or its network, followed by weights and gradient.
+        params: with a network: its weights, by name.
+        gradients: with a network: the gradient of the cross-entropy over the batch, by name. A
+            constant factor on the loss is read off it where its last layer tells.
+        batch: with a network: N, how many images the gradient was computed from.
+        attacker: what the attacker brings, as one `tinyleak.Attacker`; or its fields as keywords:
+            labels, seed, start, restarts, method, settings, defenses, precision, device.
         on_progress: called after each iteration.
 
     Returns:
         What was found. An interrupt (Ctrl-C) ends the attack early and keeps what it has.
 
     Raises:
-        ValueError: params or shared do not fit the model or are not finite; a label out of range;
-            a batch or number of restarts below 1; an unknown setting, method or
-            device; images to start from of another shape; or Levenberg–Marquardt with local
-            steps, or with a direction or smoothness in the settings.
+        ValueError: weights or gradients that do not fit the network or are not finite; a number
+            out of range; what cannot be combined.
+        TypeError: an unknown keyword, or what is no array where one is needed.
     """
-    run = Run(
-        model,
-        [params],
-        [shared],
-        batch,
-        labels if labels is None or isinstance(labels, str) else [labels],
-        None if precision is None else [precision],
-        [seed],
-        restarts,
-        settings or Settings(),
-        device,
-        method,
-        local,
-        start,
-    )
-    return run.reconstruct(on_progress)[0]
+    # Who the client is, what the attacker knows, and what is noted on the way, stand beside the
+    # path that leads from here to `grad`.
+    from tinyleak.attacks.many import run
+    from tinyleak.attacks.problem import meet
+    from tinyleak.attacks.recorder import Recorder
+
+    problem = meet(client, params, gradients, batch, attacker, knowledge)
+    if not problem.is_plain:  # restarts, a GPU, or least squares
+        return run([problem], on_progress)[0]
+    settings, recorder = problem.settings, Recorder(problem, on_progress)
+    here, interrupted = None, None
+    try:
+        for here in lbfgs(
+            objective(problem.matching, compiled=settings.compiled),
+            problem.starts[0].astype(settings.dtype),
+            line_search=settings.line_search,
+            history=settings.history,
+            max_iterations=settings.most_iterations,
+            inner_iterations=OUTER_STEP,
+            goal=settings.near_enough,
+        ):
+            recorder.note(here.x, here.value, here.iterations)
+    except KeyboardInterrupt:
+        if here is None:
+            raise
+        interrupted = "interrupted"
+    assert here is not None, "the start is an iterate"
+    reason = here.reason or interrupted
+    return recorder.conclude(here.x, here.iterations, here.evaluations, reason)
 
 
-def attack_many(
-    model: Model,
-    params: Sequence[Mapping[str, Array]],
-    shared: Sequence[Mapping[str, Array]],
-    *,
-    batch: int = 1,
-    labels: Sequence[Sequence[int]] | Literal["infer"] | None = None,
-    precision: Sequence[Mapping[str, Array]] | None = None,
-    seeds: Sequence[int] | None = None,
-    restarts: int = 1,
-    method: Method = "lbfgs",
-    settings: Settings | None = None,
-    device: str = "cpu",
-    on_progress: Callable[[Progress], None] | None = None,
-) -> list[Reconstruction]:
-    """Attack many clients at once, as one program; each stops by itself.
+def objective(
+    matching: Matching, *, compiled: bool = True
+) -> Callable[[Array], tuple[Array, Array]]:
+    """Return the distance and its gradient as a function of arrays, z: (n,) → (), (n,).
 
-    Args:
-        model: the network that all of them trained.
-        params: each client's weights.
-        shared: the gradient that each shared.
-        batch: N, how many images each was computed from.
-        labels: each client's N labels, if they are known, or "infer".
-        precision: for each client, as for `attack`.
-        seeds: one for each client; by default 0, 1, 2, …
-        restarts: how many starts to run for each.
-        method: as for `attack`.
-        settings: as for `attack`.
-        device: as for `attack`.
-        on_progress: called after each step of the whole batch, with the nearest attack's progress.
-
-    Returns:
-        What was found of each client, as `attack` returns it, but without frames.
-
-    Raises:
-        ValueError: as `attack`; or the sequences differ in length.
+    A graph is a program: the first evaluation traces it, and all others replay what was traced.
+    This is the one place where the path from the attack to `grad` is made fast.
     """
-    count = len(params)
-    seeds = range(count) if seeds is None else seeds
-    given = {"weights": count, "gradients": len(shared), "seeds": len(seeds)}
-    if labels is not None and not isinstance(labels, str):
-        given["lists of labels"] = len(labels)
-    if precision is not None:
-        given["precisions"] = len(precision)
-    if set(given.values()) != {count} or count == 0:
-        counts = ", ".join(f"{length} {what}" for what, length in given.items())
-        raise ValueError(f"attack_many was given {counts}; give one of each for every client")
-    settings = settings or Settings()
-    run = Run(
-        model,
-        params,
-        shared,
-        batch,
-        labels,
-        precision,
-        seeds,
-        restarts,
-        settings,
-        device,
-        method,
-    )
-    return run.reconstruct(on_progress)
+    replay: Any = None
+
+    def evaluate(z: Array) -> tuple[Array, Array]:
+        nonlocal replay
+        with np.errstate(all="ignore"):  # far from a solution overflow is expected, and handled
+            if not compiled:
+                value, gradient = matching.value_and_gradient(Tensor(z))
+                return value.data, gradient.data
+            if replay is None:
+                from tinyleak.program import trace
+
+                replay = trace(matching.value_and_gradient, z, check=False)
+            value, gradient = replay(z)
+            return value, gradient
+
+    return evaluate

@@ -1,38 +1,36 @@
-"""Typical batches made like the client's, as far as its gradient tells: in labels, and in doubt.
+"""Jacobians at typical batches, rescaled to what a client's gradient tells of its own images.
 
-How strongly a gradient depends on the image goes with how unsure the network is of it: J is about
-proportional to ‖p − y‖, which in a trained network differs by decades from image to image. The last
-layer's gradient tells it (see `tinyleak.analytic.unmix`). So of typical images those
-of the same labels are taken, and each one's part of J is multiplied with the client's doubt over
-its own; where that cannot be told, all of J with the length of the client's gradient over theirs.
+How strongly a gradient depends on an image is about proportional to how wrong the network is of it:
+J goes with ‖p − y‖, which in a trained network differs by decades from image to image. The last
+layer's gradient tells it (see `tinyleak.analytic.unmix`). So typical images of the same labels are
+taken, and each one's part of J is multiplied by the ratio of the client's ‖p − y‖ to its own; where
+that cannot be told, all of J by the ratio of the gradients' lengths.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.analytic.labels import logits_of
-from tinyleak.analytic.unmix import separate
+from tinyleak.analytic.probes import logits_of
 from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.audit.shared import Shared, length
 from tinyleak.backend import Array
+from tinyleak.client import share
+from tinyleak.data import Dataset
 from tinyleak.nn.losses import one_hot, softmax
-from tinyleak.nn.model import Model, parameter_gradients
+from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 
-MOST_MISFIT = 1e3
-"""What was read off the last layer is not believed if it fits worse, in units of the noise."""
-
-LEAST_DOUBT = 1e-12
-"""A typical image is not taken to be surer than that: nothing could be scaled up from it."""
+LEAST_ERROR_NORM = 1e-12
+"""A typical image's ‖p − y‖ is not taken to be smaller: its Jacobian could not be scaled up."""
 
 
-@dataclass(frozen=True)
-class Alike(Jacobian):
-    """A Jacobian at typical images, of which each one's part is multiplied with a number.
+@dataclass(frozen=True, eq=False)
+class RescaledJacobian(Jacobian):
+    """A Jacobian at typical images, with each image's part multiplied by a number.
 
     Attributes:
         scales: (N,).
@@ -42,79 +40,46 @@ class Alike(Jacobian):
 
     def times(self, directions: Tensor) -> dict[str, Tensor]:
         """Return J v for each row v of (R, n): for each parameter (R, …), of its shape."""
-        return super().times(directions * self._pixels())
+        return super().times(directions * self._by_pixel())
 
     def transposed_times(self, covectors: Mapping[str, Tensor]) -> Tensor:
         """Return Jᵀu for each of R: (R, n) from, for each parameter, (R, …) of its shape."""
-        return super().transposed_times(covectors) * self._pixels()
+        return super().transposed_times(covectors) * self._by_pixel()
 
-    def _pixels(self) -> Tensor:
+    def _by_pixel(self) -> Tensor:
         return Tensor(np.repeat(self.scales, self.size // len(self.scales)))
 
 
-def read_doubts(
-    model: Model,
-    params: Mapping[str, Array],
-    gradients: Mapping[str, Array],
-    labels: Sequence[int],
-    variance: float,
-) -> Array | None:
-    """Return how unsure the network is of each of a client's images, ‖p − y‖: (N,), or None.
-
-    None where the last layer does not tell: it is not linear, or has no bias; the batch is too
-    large; or nothing was found that explains its gradient.
-    """
-    try:
-        read = separate(model, params, gradients, labels, variance=variance)
-    except ValueError:
-        return None
-    return read.doubts if read.misfit < MOST_MISFIT else None
-
-
-def alike(
-    model: Model,
-    params: Mapping[str, Array],
-    images: Array,
-    labels: Array,
-    wanted: list[int],
-    doubts: Array | None,
-    length: float | None,
-    examples: int,
-) -> list[Alike]:
-    """Return Jacobians at typical batches of the client's labels and doubts.
+def rescaled_jacobians(
+    model: Model, params: Mapping[str, Array], typical: Dataset, shared: Shared, examples: int
+) -> list[Jacobian]:
+    """Return Jacobians at typical batches of the client's labels, rescaled to its error norms.
 
     Args:
         model: the network.
         params: its weights, by name.
-        images: (M, C, H, W), the typical ones.
-        labels: (M,).
-        wanted: (N,), the client's labels. Where too few typical images have one, others stand in.
-        doubts: (N,), the client's, or None, if they are not known.
-        length: of the client's gradient without its noise, or None, if there is nothing but noise.
+        typical: images. Where too few have one of the client's labels, others stand in.
+        shared: what the client's gradient says; it tells the labels.
         examples: how many batches, at most.
     """
-    places = {label: np.argsort(labels != label, kind="stable") for label in set(wanted)}
-    found = []
-    for example in range(min(examples, len(images) // len(wanted))):
-        chosen: list[int] = []
-        for label in wanted:
-            after = example * len(wanted) + wanted[: len(chosen)].count(label)
-            chosen.append(int(places[label][after]))
-        targets = one_hot(np.asarray(wanted), model.classes)
-        scales = np.ones(len(wanted))
-        if doubts is not None:
-            probable = softmax(Tensor(logits_of(model, params, images[chosen]))).data
+    labels = shared.labels
+    assert labels is not None, "the caller has asked"
+    targets = one_hot(np.asarray(labels), model.classes)
+    candidates = {one: np.argsort(typical.labels != one, kind="stable") for one in set(labels)}
+    found: list[Jacobian] = []
+    for example in range(min(examples, len(typical) // len(labels))):
+        # Of one label the batch's k-th image is another than the k-th of the batches before.
+        chosen = [
+            int(candidates[label][example * len(labels) + labels[:position].count(label)])
+            for position, label in enumerate(labels)
+        ]
+        images, scales = typical.images[chosen], np.ones(len(labels))
+        if shared.error_norms is not None:
+            probable = softmax(Tensor(logits_of(model, params, images))).data
             own = np.linalg.norm(probable - targets, axis=1)
-            scales = doubts / np.maximum(own, LEAST_DOUBT)
-        elif length is not None:
-            own = _length(model, params, images[chosen], targets)
-            scales *= length / max(own, LEAST_DOUBT)
-        found.append(Alike(model, params, images[chosen], targets, scales))
+            scales = shared.error_norms / np.maximum(own, LEAST_ERROR_NORM)
+        elif shared.signal is not None:
+            norm = length(share(model, params, images, labels)[0].gradients)
+            scales *= shared.signal / max(norm, LEAST_ERROR_NORM)
+        found.append(RescaledJacobian(model, params, images, targets, scales))
     return found
-
-
-def _length(model: Model, params: Mapping[str, Array], images: Array, targets: Array) -> float:
-    """Return the length of a batch's gradient."""
-    weights = {name: Tensor(np.asarray(params[name], dtype=float)) for name in model.shapes}
-    found = parameter_gradients(model, weights, Tensor(images), Tensor(targets))
-    return math.sqrt(sum(float(np.sum(part.data**2)) for part in found.values()))

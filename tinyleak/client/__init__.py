@@ -1,6 +1,23 @@
-"""A client: its network, what it shared, and what is known of it."""
+"""A client: its network, what it shared, how that is known; and the truth that it keeps."""
 
+from tinyleak.client.client import Client
+from tinyleak.client.facts import Fact
 from tinyleak.client.local import LocalSteps
-from tinyleak.client.simulated import Outcome, Victim, judge, share, simulate
+from tinyleak.client.loss import Loss
+from tinyleak.client.notes import Notes
+from tinyleak.client.outcome import RECOVERED_MSE, Outcome
+from tinyleak.client.simulated import share, simulate
+from tinyleak.client.truth import Truth
 
-__all__ = ["LocalSteps", "Outcome", "Victim", "judge", "share", "simulate"]
+__all__ = [
+    "RECOVERED_MSE",
+    "Client",
+    "Fact",
+    "LocalSteps",
+    "Loss",
+    "Notes",
+    "Outcome",
+    "Truth",
+    "share",
+    "simulate",
+]

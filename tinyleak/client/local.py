@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 from tinyleak.tensor import Tensor
 
+MOST_STEPS = 5
+"""How many may be unrolled: each makes the attack's graph longer."""
+
 
 @dataclass(frozen=True)
 class LocalSteps:

@@ -1,59 +1,36 @@
-"""A client that shares its gradient: data and weights in, gradient out.
-
-And, since here the client's data are known, how close an attack on that gradient came to them.
-"""
+"""A client that is simulated: data and weights in, gradient and truth out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array
+from tinyleak.backend import Array, as_array
+from tinyleak.client.client import Client, copied
 from tinyleak.client.local import LocalSteps
+from tinyleak.client.loss import said_loss
+from tinyleak.client.truth import Truth
 from tinyleak.defenses import Defense, need_examples, protect
-from tinyleak.metrics import match_batch, mse, psnr
 from tinyleak.nn.init import draw
-from tinyleak.nn.losses import one_hot
-from tinyleak.nn.model import Model, parameter_gradients, require_fit
+from tinyleak.nn.losses import cross_entropy, one_hot
+from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.tensor import Tensor
-
-RECOVERED_MSE = 1e-3
-"""An image counts as recovered below this mean squared error, of pixels in [0, 1]."""
-
-
-@dataclass(frozen=True)
-class Victim:
-    """A client, with the truth that an attack is judged by.
-
-    Attributes:
-        images: (N, C, H, W), pixels in [0, 1].
-        labels: (N,).
-        params: the weights, by name.
-        gradients: the gradient of the mean cross-entropy by each weight, as the client shares it:
-            after its defences; or, with local steps, (weights before − weights after) / learning
-            rate.
-    """
-
-    images: Array
-    labels: Array
-    params: dict[str, Array]
-    gradients: dict[str, Array]
+from tinyleak.transforms import per_example_gradients
 
 
 def share(
     model: Model,
-    params: Mapping[str, Array],
-    images: Array,
+    params: Mapping[str, Any],
+    images: Any,
     labels: Sequence[int] | Array,
     *,
     dtype: str = "float64",
     defenses: Sequence[Defense] = (),
     rng: np.random.Generator | None = None,
     local: LocalSteps | None = None,
-) -> Victim:
+) -> tuple[Client, Truth]:
     """Compute the gradient that a client with this batch would share.
 
     Args:
@@ -64,26 +41,30 @@ def share(
         dtype: in which the client computes, "float64" or "float32".
         defenses: what it does to the gradient, in order, before it shares it.
         rng: where the noise of its defences comes from.
-        local: steps of SGD that it takes, to share their outcome instead of one gradient.
+        local: steps of SGD that it takes, to share their outcome instead of one gradient: then
+            `client.gradients` is (weights before − weights after) / learning rate.
+
+    Returns:
+        The client as an attacker sees it, and what is true of it. Both hold copies.
 
     Raises:
         ValueError: weights that do not fit the model or are not finite, images that do not fit it,
             none at all, a label out of range, another number of labels than images, an unknown
             dtype, or defences that do not go together or lack an rng, or that need each example's
             own gradient where local steps have only their sum.
+        TypeError: weights or images that are not arrays of numbers.
     """
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
-    require_fit(model, params, "weights")
-    numbers = np.asarray(labels)
+    weights = {name: w.astype(dtype) for name, w in copied(model, params, "weights").items()}
+    images, numbers = as_array(images, copy=True), np.array(labels)
     fits = images.ndim == 4 and images.shape[1:] == model.image_shape and len(images) > 0
     if not fits or numbers.shape != (len(images),):
         raise ValueError(
             f"a client was given images of shape {images.shape} and {numbers.size} labels; "
             f"{model} needs (N, *{model.image_shape}) and N labels, N at least 1"
         )
-    weights = {name: np.asarray(array, dtype=dtype) for name, array in params.items()}
-    batch = np.asarray(images, dtype=dtype)
+    batch = images.astype(dtype)
     targets = one_hot(numbers, model.classes, dtype)
     if need_examples(defenses):
         if local is not None:
@@ -98,7 +79,17 @@ def share(
         if rng is None:
             raise ValueError("defences draw noise, but no rng was given; give one to share")
         gradients = protect(defenses, gradients, rng)
-    return Victim(images, numbers, weights, gradients)
+    several = None if local is None or local.count == 1 else local
+    client = Client(
+        model,
+        weights,
+        gradients,
+        len(images),
+        said_loss("mean", len(images), "the client is simulated"),
+        dtype,
+        several,
+    )
+    return client, Truth(images, numbers)
 
 
 def _gradients(
@@ -121,9 +112,13 @@ def _gradients(
 def _example_gradients(
     model: Model, weights: Mapping[str, Array], images: Array, targets: Array
 ) -> dict[str, Array]:
-    """Return each example's own gradient, (N, …) by name: N copies of the weights, N batches."""
-    copies = {k: np.broadcast_to(w, (len(images), *w.shape)) for k, w in weights.items()}
-    return _gradients(model, copies, images[:, np.newaxis], targets[:, np.newaxis])
+    """Return each example's own gradient, (N, …) by name."""
+
+    def loss(params: Mapping[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(model(params, image), target)
+
+    gradients = per_example_gradients(loss, weights, images, targets)
+    return {name: gradient.data for name, gradient in gradients.items()}
 
 
 def simulate(
@@ -132,15 +127,15 @@ def simulate(
     labels: Sequence[int] | Array,
     *,
     seed: int = 0,
-    scheme: str = "uniform",
+    init: str = "uniform",
     dtype: str = "float64",
     defenses: Sequence[Defense] = (),
     local: LocalSteps | None = None,
-) -> Victim:
-    """Return a client whose network has just been initialised, and who shares its gradient.
+) -> tuple[Client, Truth]:
+    """Return a client whose network has just been initialised, and what is true of it.
 
     The weights come from `numpy.random.default_rng([seed, 0])` and the noise of its defences from
-    `[seed, 2]`, so that one seed given to this function and to `tinyleak.attacks.attack` means one
+    `[seed, 2]`, so that one seed given to this function and to `tinyleak.attack` means one
     experiment, here and on the command line, and weights, noise and start are still independent.
 
     Args:
@@ -148,66 +143,16 @@ def simulate(
         images: (N, C, H, W), pixels in [0, 1].
         labels: (N,) whole numbers.
         seed: 0 or more.
-        scheme: of the weights, one of `tinyleak.nn.init.SCHEMES`.
+        init: how the weights are drawn, one of `tinyleak.nn.init.SCHEMES`.
         dtype: in which the client computes, "float64" or "float32".
         defenses: what it does to the gradient, in order, before it shares it.
         local: steps of SGD that it takes, to share their outcome instead of one gradient.
 
     Raises:
-        ValueError: an unknown scheme, or as `share` does.
+        ValueError: an unknown initialisation, or as `share` does.
     """
-    params = draw(model.shapes, np.random.default_rng([seed, 0]), scheme)
+    params = draw(model.shapes, np.random.default_rng([seed, 0]), init)
     noise = np.random.default_rng([seed, 2])
     return share(
         model, params, images, labels, dtype=dtype, defenses=defenses, rng=noise, local=local
-    )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A reconstruction beside the truth, image by image in the client's order.
-
-    Attributes:
-        order: (N,), which of the images found lies beside each of the client's.
-        images: (N, C, H, W), found.
-        labels: (N,), found.
-        soft_labels: (N, K), the probabilities found.
-        mse: (N,), mean squared errors.
-        psnr: (N,), peak signal-to-noise ratios in dB.
-        recovered: (N,), whether an image's MSE is below `RECOVERED_MSE` and its label is right.
-    """
-
-    order: Array
-    images: Array
-    labels: Array
-    soft_labels: Array
-    mse: Array
-    psnr: Array
-    recovered: Array
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether every image of the client was recovered, with its label."""
-        return bool(self.recovered.all())
-
-
-def judge(victim: Victim, found: Any) -> Outcome:
-    """Compare what an attack found with what the client had, in the order that fits best.
-
-    Raises:
-        ValueError: another number or size of images than the client's.
-    """
-    # An order of one image needs no search, and so not the library that searches.
-    alone = len(found.images) == 1
-    order = np.zeros(1, np.int64) if alone else match_batch(found.images, victim.images)
-    images, labels = found.images[order], found.labels[order]
-    errors = mse(images, victim.images)
-    return Outcome(
-        order=order,
-        images=images,
-        labels=labels,
-        soft_labels=found.soft_labels[order],
-        mse=errors,
-        psnr=psnr(images, victim.images),
-        recovered=(errors < RECOVERED_MSE) & (labels == victim.labels),
     )

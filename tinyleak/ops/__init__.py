@@ -3,17 +3,18 @@
 from tinyleak.ops.elementwise import (
     add,
     divide,
-    erf,
+    equal,
     exp,
+    floating,
     greater,
+    greater_equal,
     log,
     maximum,
     multiply,
     negate,
-    power,
+    not_equal,
     relu,
     sigmoid,
-    softplus,
     sqrt,
     stop_gradient,
     subtract,
@@ -21,30 +22,40 @@ from tinyleak.ops.elementwise import (
     where,
 )
 from tinyleak.ops.gather import scatter_add, take
+from tinyleak.ops.indexing import crop, index, pad, stack
 from tinyleak.ops.linalg import inner, matmul
-from tinyleak.ops.reduce import broadcast_to, logsumexp, max, mean, sum, sum_to
+from tinyleak.ops.reduce import broadcast_to, max, mean, sum, sum_to
 from tinyleak.ops.shape import (
     concatenate,
-    crop,
-    pad,
+    crop_to,
+    pad_to,
     reshape,
     split,
     swap_last_axes,
     transpose,
 )
+from tinyleak.ops.special import erf, less, less_equal, logsumexp, power, softplus
 from tinyleak.ops.window import fold, unfold
+from tinyleak.tensor import OPERATIONS
 
 __all__ = [
     "add",
     "broadcast_to",
     "concatenate",
     "crop",
+    "crop_to",
     "divide",
+    "equal",
     "erf",
     "exp",
+    "floating",
     "fold",
     "greater",
+    "greater_equal",
+    "index",
     "inner",
+    "less",
+    "less_equal",
     "log",
     "logsumexp",
     "matmul",
@@ -53,7 +64,9 @@ __all__ = [
     "mean",
     "multiply",
     "negate",
+    "not_equal",
     "pad",
+    "pad_to",
     "power",
     "relu",
     "reshape",
@@ -62,6 +75,7 @@ __all__ = [
     "softplus",
     "split",
     "sqrt",
+    "stack",
     "stop_gradient",
     "subtract",
     "sum",
@@ -73,3 +87,5 @@ __all__ = [
     "unfold",
     "where",
 ]
+
+OPERATIONS.update({name: globals()[name] for name in __all__})

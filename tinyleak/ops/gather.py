@@ -5,54 +5,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
-from tinyleak.backend import Array, take_into
+from tinyleak.backend import Array, as_array
 from tinyleak.ops.shape import normalise_axis
-from tinyleak.tensor import Step, Tensor, as_tensor, primitive
+from tinyleak.tensor import Tensor, primitive
 
 
-@primitive()
-def _take(xp: Any, x: Array, indices: Array, out: Array | None = None, *, axis: int) -> Array:
+@primitive(arithmetic=False)
+def _take(xp: Any, x: Array, indices: Array, *, axis: int) -> Array:
     """The entries of `x` along `axis` that the whole numbers `indices` name."""
-    if out is None:
-        return xp.take(x, indices, axis=axis)
-    take_into(xp, x, indices, axis, out)()
-    return out
+    return xp.take(x, indices, axis=axis)
 
 
-@_take.steps
-def _(xp: Any, x: Array, indices: Array, out: Array, *, axis: int) -> list[Step]:
-    return [take_into(xp, x, indices, axis, out)]
-
-
-@_take.rule
-def _(g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int) -> tuple[Tensor, None]:
-    return _scatter_add(g, indices, axis=axis, length=x.shape[axis]), None
-
-
-@primitive()
-def _scatter_add(
-    xp: Any, x: Array, indices: Array, out: Array | None = None, *, axis: int, length: int
-) -> Array:
+@primitive(arithmetic=False)
+def _scatter_add(xp: Any, x: Array, indices: Array, *, axis: int, length: int) -> Array:
     """Zeros, of `length` along `axis`, to which each entry of `x` is added where it was taken."""
-    shape = x.shape[:axis] + (length,) + x.shape[axis + indices.ndim :]
-    if out is None:
-        out = xp.zeros(shape, dtype=x.dtype)
-    else:
-        out.fill(0)
-    xp.add.at(out, (slice(None),) * axis + (indices,), x)
-    return out
+    total = xp.zeros(x.shape[:axis] + (length,) + x.shape[axis + indices.ndim :], dtype=x.dtype)
+    xp.add.at(total, (slice(None),) * axis + (indices,), x)
+    return total
 
 
-@_scatter_add.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int, length: int
-) -> tuple[Tensor, None]:
-    return _take(g, indices, axis=axis), None
+_take.rule(
+    lambda g, out, x, indices, *, axis: (
+        _scatter_add(g, indices, axis=axis, length=x.shape[axis]),
+        None,
+    )
+)
+_scatter_add.rule(lambda g, out, x, indices, *, axis, length: (_take(g, indices, axis=axis), None))
 
 
-def take(x: Tensor, indices: Tensor | Array, axis: int = 0) -> Tensor:
+def take(x: Tensor, indices: Tensor | Array, axis: SupportsIndex = 0) -> Tensor:
     """Pick entries along an axis: rows of a table, for axis 0.
 
     Args:
@@ -64,13 +47,13 @@ def take(x: Tensor, indices: Tensor | Array, axis: int = 0) -> Tensor:
         ValueError: an index out of range, indices that are not whole numbers, or an axis that `x`
             does not have.
     """
-    chosen = as_tensor(indices)
+    chosen = indices if isinstance(indices, Tensor) else Tensor(as_array(indices))
     axis = normalise_axis(axis, x.ndim)
     _check_indices(chosen, x.shape[axis])
     return _take(x, chosen, axis=axis)
 
 
-def scatter_add(x: Tensor, indices: Tensor | Array, axis: int, length: int) -> Tensor:
+def scatter_add(x: Tensor, indices: Tensor | Array, axis: SupportsIndex, length: int) -> Tensor:
     """Add the entries of `x` into zeros where `indices` says: the adjoint of `take`.
 
     Args:
@@ -83,7 +66,7 @@ def scatter_add(x: Tensor, indices: Tensor | Array, axis: int, length: int) -> T
         ValueError: an index out of range, indices that are not whole numbers, or whose shape is
             not that of the axes of `x` which they stand for.
     """
-    chosen = as_tensor(indices)
+    chosen = indices if isinstance(indices, Tensor) else Tensor(as_array(indices))
     axis = normalise_axis(axis, x.ndim - chosen.ndim + 1)
     if x.shape[axis : axis + chosen.ndim] != chosen.shape:
         raise ValueError(

@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
+import math
 from typing import Any
 
-from tinyleak.backend import Array, call_into, shares_memory
+from tinyleak.backend import Array
 from tinyleak.ops.shape import reshape, swap_last_axes
-from tinyleak.tensor import Later, Step, Tensor, primitive
+from tinyleak.tensor import Tensor, primitive
 
 
 @primitive()
-def matmul(xp: Any, a: Array, b: Array, out: Array | None = None) -> Array:
+def matmul(xp: Any, a: Array, b: Array) -> Array:
     """The products `a @ b` over broadcast leading axes: (…, n, k) @ (…, k, m) → (…, n, m)."""
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError("matmul needs two axes or more; reshape a vector to a matrix first")
-    return xp.matmul(a, b, out=out)
+    return xp.matmul(a, b)
 
 
-@matmul.steps
-def _(xp: Any, a: Array, b: Array, out: Array) -> list[Step]:
-    return [call_into(xp, "matmul", a, b, out=out)]
-
-
-@matmul.rule
-def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Later, Later]:
-    return lambda: g @ swap_last_axes(b), lambda: swap_last_axes(a) @ g
+matmul.rule(lambda g, out, a, b: (lambda: g @ swap_last_axes(b), lambda: swap_last_axes(a) @ g))
 
 
 @primitive()
-def _inner(xp: Any, a: Array, b: Array, out: Array | None = None, *, axes: int) -> Array:
+def _inner(xp: Any, a: Array, b: Array, *, axes: int) -> Array:
     """The sum of the products of the elements over the last axes."""
     # One row times one column: a single pass over both, with no array of products between.
-    leading = a.shape[: a.ndim - axes]
-    row = a.reshape((*leading, 1, -1))
-    column = b.reshape((*leading, -1, 1))
-    if out is None:
-        return xp.matmul(row, column).reshape(leading)
-    xp.matmul(row, column, out=out.reshape((*leading, 1, 1)))
-    return out
-
-
-@_inner.steps
-def _(xp: Any, a: Array, b: Array, out: Array, *, axes: int) -> list[Step]:
-    leading = a.shape[: a.ndim - axes]
-    steps: list[Step] = []
-    rows = []
-    for x in (a, b):
-        row = x.reshape((*leading, 1, -1))
-        if not shares_memory(xp, row, x):
-            # Memory in another order makes the row a copy, which is to be made anew each time.
-            steps.append(partial(xp.copyto, row.reshape(x.shape), x))
-        rows.append(row)
-    column = rows[1].swapaxes(-1, -2)
-    return [*steps, call_into(xp, "matmul", rows[0], column, out=out.reshape((*leading, 1, 1)))]
+    leading, length = a.shape[: a.ndim - axes], math.prod(a.shape[a.ndim - axes :])
+    return xp.matmul(a.reshape((*leading, 1, length)), b.reshape((*leading, length, 1))).reshape(
+        leading
+    )
 
 
 @_inner.rule
@@ -70,9 +45,9 @@ def inner(a: Tensor, b: Tensor, axes: int) -> Tensor:
     Raises:
         ValueError: `a` and `b` differ in shape, or have fewer axes.
     """
-    if a.shape != b.shape or a.ndim < axes:
+    if a.shape != b.shape or not 0 <= axes <= a.ndim:
         raise ValueError(
             f"inner over {axes} axes was given {a.shape} and {b.shape}; it needs two Tensors of "
             "one shape with that many axes"
         )
-    return _inner(a, b, axes=axes)
+    return _inner(a, b, axes=int(axes))

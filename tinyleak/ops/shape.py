@@ -1,7 +1,7 @@
 """Primitives that move elements and never change them: linear maps, in adjoint pairs.
 
-`reshape ⇄ reshape`, `transpose ⇄ transpose`, `pad ⇄ crop`, `concatenate ⇄ split`. Of each pair
-either one is the rule of the other.
+`reshape ⇄ reshape`, `transpose ⇄ transpose`, `crop_to ⇄ pad_to`, `concatenate ⇄ split`. Of each
+pair either one is the rule of the other.
 
 Lesson: lessons/03_broadcasting.py
 """
@@ -9,60 +9,56 @@ Lesson: lessons/03_broadcasting.py
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
-from tinyleak.backend import Array, join_into
-from tinyleak.tensor import Step, Tensor, primitive
+from tinyleak.backend import Array
+from tinyleak.tensor import Tensor, primitive
+
+Window = tuple[tuple[int, int, int], ...]
+"""Where a part lies in a whole: start, stop and positive step along each axis."""
 
 
-@primitive(view=True)
-def _reshape(xp: Any, x: Array, out: Array | None = None, *, shape: tuple[int, ...]) -> Array:
+@primitive(arithmetic=False)
+def _reshape(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
     """The elements of `x` in row-major order in another shape."""
-    if out is None:
-        return x.reshape(shape)
-    if out.flags.c_contiguous:
-        xp.copyto(out.reshape(x.shape), x)
-    else:
-        # Reshaping `out` would give a copy, and the result would be written there.
-        xp.copyto(out, x.reshape(shape))
-    return out
+    return x.reshape(shape)
 
 
-@_reshape.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> tuple[Tensor]:
-    return (reshape(g, x.shape),)
+_reshape.rule(lambda g, out, x, *, shape: (reshape(g, x.shape),))
 
 
-def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+def reshape(x: Tensor, shape: int | Sequence[int]) -> Tensor:
     """Give the elements of `x`, in row-major order, another shape; one length may be −1.
 
     Raises:
         ValueError: the shape has another number of elements.
     """
-    full = tuple(shape)
-    if -1 in full:
-        known = math.prod(length for length in full if length != -1)
+    full = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if full.count(-1) == 1:
+        known = -math.prod(full)
         left = math.prod(x.shape) // known if known else -1
         full = tuple(left if length == -1 else length for length in full)
     return x if full == x.shape else _reshape(x, shape=full)
 
 
-@primitive(view=True)
-def _transpose(xp: Any, x: Array, out: Array | None = None, *, axes: tuple[int, ...]) -> Array:
+@primitive(arithmetic=False)
+def _transpose(xp: Any, x: Array, *, axes: tuple[int, ...]) -> Array:
     """`x` with its axes in another order."""
-    if out is None:
-        return x.transpose(axes)
-    xp.copyto(out, x.transpose(axes))
-    return out
+    return x.transpose(axes)
 
 
-@_transpose.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, axes: tuple[int, ...]) -> tuple[Tensor]:
-    return (_transpose(g, axes=inverse_order(axes)),)
+@cache
+def inverse_order(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the order that brings axes put in the order `axes` back to 0, 1, 2, …."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+_transpose.rule(lambda g, out, x, *, axes: (_transpose(g, axes=inverse_order(axes)),))
 
 
 def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -71,7 +67,7 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     `axes` numbers those last axes from 0: `transpose(x, (1, 0))` swaps the last two.
 
     Raises:
-        ValueError: `axes` is no permutation of 0, 1, …, or `x` has too few axes.
+        ValueError: `axes` is not a permutation of 0, 1, …, or `x` has too few axes.
     """
     order = _order_of_all_axes(tuple(axes), x.ndim)
     if order is None:
@@ -84,17 +80,11 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 @cache
 def _order_of_all_axes(last: tuple[int, ...], ndim: int) -> tuple[int, ...] | None:
-    """Return the order of `ndim` axes in which the last ones are permuted; None if it is none."""
+    """Return the order of `ndim` axes in which the last ones are permuted, if it is an order."""
     leading = ndim - len(last)
     if leading < 0 or sorted(last) != list(range(len(last))):
         return None
     return (*range(leading), *[leading + axis for axis in last])
-
-
-@cache
-def inverse_order(axes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the order that brings axes put in the order `axes` back to 0, 1, 2, …."""
-    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def swap_last_axes(x: Tensor) -> Tensor:
@@ -102,142 +92,44 @@ def swap_last_axes(x: Tensor) -> Tensor:
     return transpose(x, (1, 0))
 
 
-@primitive(view=True)
-def _crop(
-    xp: Any, x: Array, out: Array | None = None, *, window: tuple[tuple[int, int, int], ...]
-) -> Array:
-    """The part of `x` that starts, stops and steps as `window` says, axis by axis."""
-    part = x[tuple(slice(*bounds) for bounds in window)]
-    if out is None:
-        return part
-    xp.copyto(out, part)
-    return out
+@primitive(arithmetic=False)
+def crop_to(xp: Any, x: Array, *, window: Window) -> Array:
+    """The part of `x` that lies in the window."""
+    return x[slices(window)]
 
 
-@_crop.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, *, window: tuple[tuple[int, int, int], ...]
-) -> tuple[Tensor]:
-    return (_pad(g, window=window, shape=x.shape),)
+@primitive(arithmetic=False)
+def pad_to(xp: Any, x: Array, *, window: Window, shape: tuple[int, ...]) -> Array:
+    """Zeros of the given shape with `x` laid into the window."""
+    whole = xp.zeros(shape, dtype=x.dtype)
+    whole[slices(window)] = x
+    return whole
 
 
-@primitive()
-def _pad(
-    xp: Any,
-    x: Array,
-    out: Array | None = None,
-    *,
-    window: tuple[tuple[int, int, int], ...],
-    shape: tuple[int, ...],
-) -> Array:
-    """Zeros of the given shape with `x` laid into the given window."""
-    if out is None:
-        out = xp.zeros(shape, dtype=x.dtype)
-    else:
-        out.fill(0)
-    xp.copyto(out[tuple(slice(*bounds) for bounds in window)], x)
-    return out
+crop_to.rule(lambda g, out, x, *, window: (pad_to(g, window=window, shape=x.shape),))
+pad_to.rule(lambda g, out, x, *, window, shape: (crop_to(g, window=window),))
 
 
-@_pad.rule
-def _(
-    g: Tensor,
-    out: Tensor,
-    x: Tensor,
-    *,
-    window: tuple[tuple[int, int, int], ...],
-    shape: tuple[int, ...],
-) -> tuple[Tensor]:
-    return (_crop(g, window=window),)
+def slices(window: Window) -> tuple[Any, ...]:
+    """Return the index that takes the window out of an array, as a view even without axes."""
+    return (*(slice(*bounds) for bounds in window), ...)
 
 
-def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """Surround `x` with zeros: `widths` are (before, after) for each of the last axes.
-
-    Raises:
-        ValueError: a negative width, or more widths than axes.
-    """
-    window, shape = _margins(x, widths, grow=True)
-    return _pad(x, window=window, shape=shape)
-
-
-def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """Cut a margin off `x`, the reverse of `pad`: (before, after) for each of the last axes.
-
-    Raises:
-        ValueError: a negative width, more widths than axes, or margins wider than `x`.
-    """
-    window, _ = _margins(x, widths, grow=False)
-    return _crop(x, window=window)
-
-
-def _margins(
-    x: Tensor, widths: Sequence[tuple[int, int]], *, grow: bool
-) -> tuple[tuple[tuple[int, int, int], ...], tuple[int, ...]]:
-    full = ((0, 0),) * (x.ndim - len(widths)) + tuple(widths)
-    fits = grow or all(n >= a + b for n, (a, b) in zip(x.shape, full, strict=False))
-    if len(full) != x.ndim or not fits or any(width < 0 for pair in full for width in pair):
-        raise ValueError(
-            f"{'pad' if grow else 'crop'} of {x.shape} was given {tuple(widths)}; give "
-            "non-negative (before, after) widths for the last axes, no wider than they are"
-        )
-    if grow:
-        shape = tuple(n + a + b for n, (a, b) in zip(x.shape, full, strict=True))
-        return tuple((a, a + n, 1) for n, (a, b) in zip(x.shape, full, strict=True)), shape
-    window = tuple((a, n - b, 1) for n, (a, b) in zip(x.shape, full, strict=True))
-    return window, tuple(stop - start for start, stop, _ in window)
-
-
-Key = tuple[int | tuple[int, int, int], ...]
-
-
-@primitive(view=True)
-def _index(xp: Any, x: Array, out: Array | None = None, *, key: Key) -> Array:
-    """`x[key]`, for whole numbers and (start, stop, step) with positive steps."""
-    places = tuple(slice(*part) if isinstance(part, tuple) else part for part in key)
-    # Without the ellipsis NumPy would copy a single element out, and no view of it remain.
-    part = x[(*places, ...)]
-    if out is None:
-        return part
-    xp.copyto(out, part)
-    return out
-
-
-@_index.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, key: Key) -> tuple[Tensor]:
-    window = []
-    for axis, length in enumerate(x.shape):
-        part = key[axis] if axis < len(key) else (0, length, 1)
-        if isinstance(part, tuple):
-            window.append(part)
-        else:
-            window.append((part % length, part % length + 1, 1))
-    kept = tuple(len(range(*bounds)) for bounds in window)
-    return (_pad(reshape(g, kept), window=tuple(window), shape=x.shape),)
-
-
-@primitive()
-def _concatenate(xp: Any, *arrays: Array, out: Array | None = None, axis: int) -> Array:
+@primitive(arithmetic=False)
+def _concatenate(xp: Any, *arrays: Array, axis: int) -> Array:
     """The arrays one after another along an axis."""
-    return xp.concatenate(arrays, axis=axis, out=out)
+    return xp.concatenate(arrays, axis=axis)
 
 
-@_concatenate.steps
-def _(xp: Any, *arrays: Array, out: Array, axis: int) -> list[Step]:
-    return join_into(xp, arrays, axis, out)
+_concatenate.rule(lambda g, out, *xs, axis: split(g, [x.shape[axis] for x in xs], axis))
 
 
-@_concatenate.rule
-def _(g: Tensor, out: Tensor, *inputs: Tensor, axis: int) -> tuple[Tensor, ...]:
-    return split(g, [x.shape[axis] for x in inputs], axis)
-
-
-def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+def concatenate(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
     """Join Tensors along an axis; the other axes must agree."""
-    return _concatenate(*tensors, axis=axis)
+    return _concatenate(*tensors, axis=operator.index(axis))
 
 
-def split(x: Tensor, lengths: Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+def split(x: Tensor, lengths: Sequence[int], axis: SupportsIndex = 0) -> tuple[Tensor, ...]:
     """Cut `x` along an axis into pieces of the given lengths, the reverse of `concatenate`.
 
     Raises:
@@ -249,22 +141,21 @@ def split(x: Tensor, lengths: Sequence[int], axis: int = 0) -> tuple[Tensor, ...
             f"split of {x.shape} along axis {axis} was given lengths {list(lengths)}; "
             f"they must add up to {x.shape[axis]}"
         )
-    stops = np.cumsum(lengths).tolist()
-    pieces = []
-    for stop, length in zip(stops, lengths, strict=True):
-        window = tuple(
-            (stop - length, stop, 1) if i == axis else (0, n, 1) for i, n in enumerate(x.shape)
-        )
-        pieces.append(_crop(x, window=window))
+    whole = tuple((0, length, 1) for length in x.shape)
+    pieces, stop = [], 0
+    for length in lengths:
+        start, stop = stop, stop + int(length)
+        pieces.append(crop_to(x, window=(*whole[:axis], (start, stop, 1), *whole[axis + 1 :])))
     return tuple(pieces)
 
 
-def normalise_axis(axis: int, ndim: int) -> int:
+def normalise_axis(axis: SupportsIndex, ndim: int) -> int:
     """Return the axis counted from the front.
 
     Raises:
         ValueError: there is no such axis.
     """
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"axis {axis} was given for a Tensor of {ndim} axes")
-    return axis % ndim
+    number = operator.index(axis)
+    if not -ndim <= number < ndim:
+        raise ValueError(f"axis {number} was given for a Tensor of {ndim} axes")
+    return number % ndim

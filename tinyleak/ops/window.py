@@ -9,108 +9,58 @@ Lesson: lessons/05_convolution.py
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
-
-from tinyleak.backend import Array, call_into, fitting_count, shares_memory, take_into
-from tinyleak.tensor import Step, Tensor, primitive
+from tinyleak.backend import Array
+from tinyleak.tensor import Tensor, primitive
 
 Pair = tuple[int, int]
 
 
 @primitive()
-def _unfold(
-    xp: Any, x: Array, out: Array | None = None, *, kernel: Pair, stride: Pair, padding: Pair
-) -> Array:
+def _unfold(xp: Any, x: Array, *, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """The windows of x: (…, H, W, C) → (…, oH, oW, kH, kW, C)."""
-    counts = window_counts((x.shape[-3], x.shape[-2]), kernel, stride, padding)
-    out_shape = (*x.shape[:-3], *counts, *kernel, x.shape[-1])
-    out = xp.empty(out_shape, dtype=x.dtype) if out is None else out
-    for step in _unfold_steps(xp, x, out, kernel=kernel, stride=stride, padding=padding):
-        step()
-    return out
-
-
-@_unfold.steps
-def _unfold_steps(
-    xp: Any, x: Array, out: Array, *, kernel: Pair, stride: Pair, padding: Pair
-) -> list[Step]:
     *leading, height, width, channels = x.shape
-    steps: list[Step] = []
-    if padding != (0, 0):
-        top, left = padding
-        padded_shape = (*leading, height + 2 * top, width + 2 * left, channels)
-        padded = xp.zeros(padded_shape, dtype=x.dtype)
-        middle = padded[..., top : top + height, left : left + width, :]
-        steps.append(partial(xp.copyto, middle, x))
-        x = padded
+    top, left = padding
+    padded = xp.zeros((*leading, height + 2 * top, width + 2 * left, channels), dtype=x.dtype)
+    padded[..., top : top + height, left : left + width, :] = x
+    return windows_of(xp, padded, kernel, stride).copy()
+
+
+_unfold.rule(lambda g, out, x, *, kernel, **moves: (fold(g, x.shape[-3:-1], **moves),))
+
+
+def windows_of(xp: Any, x: Array, kernel: Pair, stride: Pair) -> Array:
+    """Return all windows of an image as one view of it: (…, H, W, C) → (…, oH, oW, kH, kW, C)."""
+    *leading, height, width, channels = x.shape
     *apart, row, column, channel = x.strides
-    windows = xp.lib.stride_tricks.as_strided(
-        x, out.shape, (*apart, row * stride[0], column * stride[1], row, column, channel)
+    counts = window_counts((height, width), kernel, stride, (0, 0))
+    return xp.lib.stride_tricks.as_strided(
+        x,
+        (*leading, *counts, *kernel, channels),
+        (*apart, row * stride[0], column * stride[1], row, column, channel),
     )
-    return [*steps, partial(xp.copyto, out, windows)]
-
-
-@_unfold.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, *, kernel: Pair, stride: Pair, padding: Pair
-) -> tuple[Tensor]:
-    size = (x.shape[-3], x.shape[-2])
-    return (fold(g, size, stride=stride, padding=padding),)
 
 
 @primitive()
-def _fold(
-    xp: Any, x: Array, out: Array | None = None, *, size: Pair, stride: Pair, padding: Pair
-) -> Array:
+def _fold(xp: Any, x: Array, *, size: Pair, stride: Pair, padding: Pair) -> Array:
     """Each pixel the sum of its places in the windows: (…, oH, oW, kH, kW, C) → (…, H, W, C)."""
-    out_shape = (*x.shape[:-5], *size, x.shape[-1])
-    result = xp.empty(out_shape, dtype=x.dtype)
-    for step in _fold_steps(xp, x, result, size=size, stride=stride, padding=padding):
-        step()
-    if out is None:
-        return result
-    xp.copyto(out, result)
-    return out
+    *leading, rows, columns, high, wide, channels = x.shape
+    (height, width), (down, across), (top, left) = size, stride, padding
+    # The windows side by side become lines, one column of all windows at a time; then the lines
+    # become an image, one row of all windows at a time.
+    lines = xp.zeros((*leading, rows, high, width + 2 * left, channels), dtype=x.dtype)
+    for j in range(wide):
+        seen = lines[..., j : j + across * columns : across, :]
+        seen += x[..., j, :].swapaxes(-3, -2)
+    image = xp.zeros((*leading, height + 2 * top, width + 2 * left, channels), dtype=x.dtype)
+    for i in range(high):
+        seen = image[..., i : i + down * rows : down, :, :]
+        seen += lines[..., i, :, :]
+    return xp.ascontiguousarray(image[..., top : top + height, left : left + width, :])
 
 
-@_fold.steps
-def _fold_steps(
-    xp: Any, x: Array, out: Array, *, size: Pair, stride: Pair, padding: Pair
-) -> list[Step]:
-    rows, columns, high, wide, channels = x.shape[-5:]
-    places = _places(xp, (rows, columns), (high, wide), size, stride, padding)
-    windows = x.reshape((-1, rows * columns * high * wide, channels))
-    images = out.reshape((len(windows), 1, size[0] * size[1] * channels))
-    steps: list[Step] = []
-    if not shares_memory(xp, windows, x):
-        steps.append(partial(xp.copyto, windows.reshape(x.shape), x))
-    each = (windows.shape[1] + places.size) * channels * x.dtype.itemsize
-    together = fitting_count(xp, len(windows), each)
-    # One more entry, of zeros, stands for the places that a pixel near the border lacks.
-    flat = xp.zeros((together, windows.shape[1] + 1, channels), dtype=x.dtype)
-    found = xp.empty((together, places.size, channels), dtype=x.dtype)
-    covers = found.reshape((together, -1, images.shape[-1]))
-    ones = xp.ones((1, covers.shape[1]), dtype=x.dtype)
-    for start in range(0, len(windows), together):
-        part = slice(start, min(start + together, len(windows)))
-        here = slice(0, part.stop - start)
-        steps += [
-            partial(xp.copyto, flat[here, :-1], windows[part]),
-            take_into(xp, flat[here], places, 1, found[here]),
-            call_into(xp, "matmul", ones, covers[here], out=images[part]),
-        ]
-    return steps
-
-
-@_fold.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, *, size: Pair, stride: Pair, padding: Pair
-) -> tuple[Tensor]:
-    kernel = (x.shape[-3], x.shape[-2])
-    return (unfold(g, kernel, stride=stride, padding=padding),)
+_fold.rule(lambda g, out, x, *, size, **moves: (unfold(g, x.shape[-3:-1], **moves),))
 
 
 def unfold(x: Tensor, kernel: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Tensor:
@@ -175,33 +125,3 @@ def window_counts(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair
             f"{tuple(padding)}; use a smaller kernel, more padding or a larger image"
         )
     return down, across
-
-
-@lru_cache(maxsize=256)
-def _places(xp: Any, counts: Pair, kernel: Pair, size: Pair, stride: Pair, padding: Pair) -> Array:
-    """The places of each pixel among the flattened windows, (P·H·W,): P ways to be covered.
-
-    A place that does not exist is given the number of the entry after the last.
-    """
-    down, row_fits = _places_along(counts[0], kernel[0], size[0], stride[0], padding[0])
-    across, column_fits = _places_along(counts[1], kernel[1], size[1], stride[1], padding[1])
-    window = (down[0][:, None, :, None] * counts[1]) + across[0][None, :, None, :]
-    within = (down[1][:, None, :, None] * kernel[1]) + across[1][None, :, None, :]
-    fits = row_fits[:, None, :, None] & column_fits[None, :, None, :]
-    per_window = kernel[0] * kernel[1]
-    places = np.where(fits, window * per_window + within, counts[0] * counts[1] * per_window)
-    return xp.asarray(places.reshape(-1))
-
-
-def _places_along(
-    count: int, kernel: int, size: int, stride: int, padding: int
-) -> tuple[tuple[Array, Array], Array]:
-    """Along one axis: for each pixel the windows that cover it and the offset within each.
-
-    Returns:
-        The windows and the offsets, each (⌈k/s⌉, size), and whether such a window exists.
-    """
-    pixel = np.arange(size)[None, :] + padding
-    offset = pixel % stride + stride * np.arange(-(-kernel // stride))[:, None]
-    window = (pixel - offset) // stride
-    return (window, offset), (offset < kernel) & (window >= 0) & (window < count)

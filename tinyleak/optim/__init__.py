@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from tinyleak.optim.batch import Objective
-from tinyleak.optim.lbfgs import LineSearch, State, lbfgs
-from tinyleak.optim.levenberg_marquardt import (
+from tinyleak.optim.batched.driver import State, lbfgs_many
+from tinyleak.optim.descent import LineSearch
+from tinyleak.optim.gauss_newton import (
     FIRST_DAMPING,
     Fit,
     Residual,
     bounded_step,
     levenberg_marquardt,
 )
+from tinyleak.optim.quasi_newton import Iterate, Objective, lbfgs
 
 __all__ = [
     "FIRST_DAMPING",
     "Fit",
+    "Iterate",
     "LineSearch",
     "Objective",
     "Residual",
     "State",
     "bounded_step",
     "lbfgs",
+    "lbfgs_many",
     "levenberg_marquardt",
 ]

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from tinyleak.backend import Array, array_module, shares_memory
+from tinyleak.backend import Array, array_module
+from tinyleak.program.library import Call, shares_memory
 from tinyleak.program.program import Program
 
 TILE = 16
@@ -91,9 +92,7 @@ class CapturedProgram:
         graph: the CUDA graph.
     """
 
-    def __init__(
-        self, program: Program, graph: Any, pool: Any, calls: Sequence[Callable[[], object]]
-    ) -> None:
+    def __init__(self, program: Program, graph: Any, pool: Any, calls: Sequence[Call]) -> None:
         self.program = program
         self.graph = graph
         # What the graph allocated, and the kernels it launches, live as long as the graph.
@@ -103,11 +102,12 @@ class CapturedProgram:
         """Copy the arrays in, launch the graph, and return copies of the outputs.
 
         Raises:
-            ValueError: as the program does.
+            ValueError, RuntimeError: as the program does.
         """
-        self.program.load(*arrays)
-        self.graph.launch()
-        return self.program.results()
+        return self.program.run(self.graph.launch, arrays)
+
+    def __reduce__(self) -> NoReturn:
+        self.program.__reduce__()
 
 
 def capture(program: Program) -> Program | CapturedProgram:
@@ -146,14 +146,14 @@ def capture(program: Program) -> Program | CapturedProgram:
     return CapturedProgram(program, graph, pool, calls)
 
 
-def capturable(module: Any, call: Callable[[], object]) -> Callable[[], object]:
+def capturable(module: Any, call: Call) -> Call:
     """Exchange a call of the library's matrix product for one of ours."""
     if isinstance(call, partial) and call.func is module.matmul:
         return product(module, *call.args, **call.keywords)
     return call
 
 
-def product(module: Any, a: Array, b: Array, out: Array) -> Callable[[], object]:
+def product(module: Any, a: Array, b: Array, out: Array) -> Call:
     """Return the call of our own kernel that computes `a @ b` into `out`.
 
     Args:
@@ -201,7 +201,7 @@ def _two_leading_axes(module: Any, a: Array, b: Array, out: Array) -> list[Array
     )
 
 
-def _run(calls: Sequence[Callable[[], object]]) -> None:
+def _run(calls: Sequence[Call]) -> None:
     for call in calls:
         call()
 

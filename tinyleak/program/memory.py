@@ -6,11 +6,13 @@ Lesson: lessons/14_a_graph_is_a_program.py
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tinyleak.backend import Array, array_module, empty_bytes, shares_memory
+from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Node
+from tinyleak.program.kernels import IN_PLACE, VIEWS, prepare
+from tinyleak.program.library import Call, empty_bytes, shares_memory
 
 
 class Instruction(NamedTuple):
@@ -22,7 +24,7 @@ class Instruction(NamedTuple):
     """The buffer that it writes."""
     reads: tuple[Array, ...]
     """The buffers that it reads."""
-    calls: list[Callable[[], object]]
+    calls: list[Call]
     """The calls of the array library that do it."""
 
     def __str__(self) -> str:
@@ -70,6 +72,14 @@ def laid_over(raw: Array, like: Array) -> Array:
     return flat.reshape([like.shape[axis] for axis in order]).transpose(inverse)
 
 
+def copied(array: Array) -> Array:
+    """Return a copy that lies alike; axes along which the array is only broadcast stay so."""
+    if 0 not in array.strides:
+        return array.copy(order="K")
+    once = array[tuple(slice(0, 1 if step == 0 else None) for step in array.strides)]
+    return array_module(array).broadcast_to(once.copy(order="K"), array.shape)
+
+
 def lay_out(
     order: Sequence[Node], outputs: Sequence[Node]
 ) -> tuple[list[Instruction], dict[Node, Array], int]:
@@ -89,10 +99,11 @@ def lay_out(
     for now, node in enumerate(order):
         owner[node] = node
         if node.primitive is None:
-            place[node] = node.array if node.constant else memory.claim(node.array)[1]
+            # A constant may be an array of the caller's, who may change it later.
+            place[node] = copied(node.array) if node.constant else memory.claim(node.array)[1]
             continue
         reads = tuple([place[x] for x in node.inputs])
-        if node.primitive.view:
+        if node.name in VIEWS:
             view = node.primitive.forward(module, *reads, **node.params)
             if shares_memory(module, view, reads[0]):
                 place[node], owner[node] = view, owner[node.inputs[0]]
@@ -101,14 +112,14 @@ def lay_out(
         # In the inputs' order, so that one graph always has one layout.
         owners = dict.fromkeys([owner[x] for x in node.inputs])
         dying = [x for x in owners if last_read[x] == now]
-        heir = _overwritable(node, dying, owner, place) if node.primitive.in_place else None
+        heir = _overwritable(node, dying, owner, place) if node.name in IN_PLACE else None
         if heir is None:
             raw[node], out = memory.claim(node.array)
         else:
             dying.remove(heir)
             raw[node], out = raw[heir], place[heir]
         place[node] = out
-        calls = node.primitive.prepare(module, reads, out, node.params)
+        calls = prepare(node.primitive, module, reads, out, node.params)
         instructions.append(Instruction(node.name, out, reads, calls))
         for dead in dying:
             memory.release(raw[dead])

@@ -6,25 +6,29 @@ Lesson: lessons/14_a_graph_is_a_program.py
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import NoReturn
 
 import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.gradient import topological_order
 from tinyleak.program.graph import Graph, Node, Rewrite
+from tinyleak.program.library import Call
 from tinyleak.program.memory import Instruction, lay_out
 from tinyleak.program.rewrites import candidates
 from tinyleak.program.tracing import Outputs, Recording, TraceError, record, without_collecting
 from tinyleak.tensor import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """A function of arrays, with every step planned and every buffer in place.
 
     Calling it copies the arrays in, replays the instructions and returns copies of the outputs.
-    A program owns its buffers, so two threads must not call the same one.
+    A program owns its buffers, so only one thread may call it at a time, and a copy would share
+    them; trace the function again for another thread, or in another process.
 
     Attributes:
         instructions: what is done, in order.
@@ -36,29 +40,45 @@ class Program:
     """
 
     instructions: tuple[Instruction, ...]
-    calls: tuple[Callable[[], object], ...]
+    calls: tuple[Call, ...]
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
     removed: dict[str, int]
     buffer_bytes: int
+    _running: Lock = field(default_factory=Lock, repr=False)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """Replay on new arrays of the traced shapes and dtypes.
 
         Raises:
             ValueError: another number of arrays, or another shape or dtype than was traced.
+            RuntimeError: another thread is in the middle of a call.
         """
-        self.load(*arrays)
+        return self.run(self._replay, arrays)
+
+    def _replay(self) -> None:
         for call in self.calls:
             call()
-        return self.results()
 
-    def load(self, *arrays: Array) -> None:
-        """Copy the arguments into their buffers.
+    def run(self, replay: Callable[[], object], arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """Copy the arrays into the input buffers, replay, and return copies of the outputs.
 
         Raises:
-            ValueError: as when called.
+            ValueError, RuntimeError: as when called.
         """
+        if not self._running.acquire(blocking=False):
+            raise RuntimeError(
+                "the program was called while another thread is running it; trace the function "
+                "once for each thread"
+            )
+        try:
+            self._load(arrays)
+            replay()
+            return tuple([output.copy() for output in self.outputs])
+        finally:
+            self._running.release()
+
+    def _load(self, arrays: Sequence[Array]) -> None:
         if len(arrays) != len(self.inputs):
             raise ValueError(f"the program takes {len(self.inputs)} arrays, not {len(arrays)}")
         for buffer, array in zip(self.inputs, arrays, strict=True):
@@ -69,9 +89,11 @@ class Program:
                 )
             buffer[...] = array
 
-    def results(self) -> tuple[Array, ...]:
-        """Return copies of what the last replay computed."""
-        return tuple(output.copy() for output in self.outputs)
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a program cannot be copied or pickled, since its calls refer to its own buffers; "
+            "trace the function again instead"
+        )
 
     def __str__(self) -> str:
         lines = [f"{count:>6} {what}" for what, count in self.removed.items()]

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from tinyleak.backend import array_module
+import numpy as np
+
+from tinyleak.backend import Array, array_module
 from tinyleak.program.columns import contract_in_any_order, order_columns_later
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.moves import MOVES, join_moves, move_later, sum_where_it_lies
@@ -22,8 +24,9 @@ from tinyleak.program.products import (
     scale_one_column,
 )
 
-UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "relu", "power")
-BINARY = ("add", "subtract", "multiply", "divide", "greater")
+UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "power")
+ARITHMETIC = ("add", "subtract", "multiply", "divide")
+BINARY = (*ARITHMETIC, "maximum", "greater", "greater_equal", "equal", "not_equal")
 
 
 def _fold_constants(graph: Graph, node: Node) -> Node | None:
@@ -96,8 +99,19 @@ def _join_factors(graph: Graph, node: Node) -> Node | None:
     x, first = _with_constant(product)
     if x is None or first is None or factor is None or x.shape != node.shape:
         return None
-    joined = graph.add("multiply", [first, factor], first.array)
+    with np.errstate(all="ignore"):  # what goes over or under the range is not used
+        joined = graph.add("multiply", [first, factor], first.array)
+    if not _is_normal_product(joined.array, first.array, factor.array):
+        return None
     return graph.add("multiply", [x, joined], node.array)
+
+
+def _is_normal_product(product: Array, first: Array, second: Array) -> bool:
+    """Whether a product of constants has neither overflowed nor lost digits near 0."""
+    xp = array_module(product)
+    size = xp.abs(product)
+    whole = (size >= xp.finfo(product.dtype).tiny) & xp.isfinite(product)
+    return bool((whole | (first == 0) | (second == 0)).all())
 
 
 def _with_constant(product: Node) -> tuple[Node | None, Node | None]:
@@ -120,7 +134,7 @@ def _double(graph: Graph, node: Node) -> Node | None:
 def _join_pads(graph: Graph, node: Node) -> Node | None:
     """Two pieces padded to stand side by side, and added, are joined."""
     first, second = node.inputs
-    if first.name != "pad" or second.name != "pad" or first.shape != second.shape:
+    if first.name != "pad_to" or second.name != "pad_to" or first.shape != second.shape:
         return None
     windows = zip(first.params["window"], second.params["window"], node.shape, strict=True)
     joints = []
@@ -170,7 +184,7 @@ for _name in UNARY:
     if _name != "negate":
         REWRITES[_name] = [move_later]
 for _name in BINARY:
-    first = [_drop_neutral_element, _join_signs] if _name != "greater" else []
+    first = [_drop_neutral_element, _join_signs] if _name in ARITHMETIC else []
     last = [_leave_broadcasting_to_the_operation, move_later, multiply_in_order]
     REWRITES[_name] = [*first, *REWRITES.get(_name, []), *last]
 
@@ -188,7 +202,7 @@ LOOKS_FOR: dict[Rewrite, set[str]] = {
     _leave_broadcasting_to_the_operation: {"broadcast_to"},
     _join_signs: {"negate"},
     join_products: {"matmul"},
-    _join_pads: {"pad"},
+    _join_pads: {"pad_to"},
 }
 """What a simplification needs to see among the inputs, one of these; the others look at all."""
 

@@ -11,7 +11,8 @@ from tinyleak.data.text import Special
 from tinyleak.nn import Trained, descend
 from tinyleak.nn.models.bert import Bert, masked_loss
 from tinyleak.tensor import Tensor
-from tinyleak.text.client import attention, lay_out, masked_targets
+from tinyleak.text.client import attention
+from tinyleak.text.simulated import lay_out, masked_targets
 
 BATCH, RATE = 16, 1e-3
 """Sentences in a step, and Adam's step length."""

@@ -1,21 +1,24 @@
-"""Where the features of a batch are is read off the last layer's gradient, and says where to look.
+"""The last layer's gradient confines the features of a batch to a subspace.
 
-By its weight the last layer's gradient is G = Σᵢ (pᵢ − yᵢ) hᵢᵀ / N, where hᵢ are the features of
-image i, pᵢ its probabilities and yᵢ its label. So the rows of G, (K, F), lie in the span of the N
-features, and mostly are all of it while N < K. Every image's features must lie in that span,
-whatever the labels are. With the labels and a bias the features themselves are known (see
-`separation`):
+Least squares then searches only there.
+
+The gradient of the last layer's weight is G = Σᵢ (pᵢ − yᵢ) hᵢᵀ / N, where hᵢ are the features of
+image i, pᵢ its probabilities and yᵢ its label. So every row of G, (K, F), is a mixture of the N
+features, and mostly G's row space is all that they span while N < K. Every image's features lie in
+it, whatever the labels are. With the labels and a bias the features themselves are known (see
+`tinyleak.analytic.unmix`):
 
     (I − VᵀV) (h(xᵢ) − cᵢ) = 0,
 
-with the N right singular vectors of G as the rows of V and cᵢ = 0; or, once they are known, without
-any V and with cᵢ = hᵢ. That holds however alike two images' probabilities are. Images of one label
-in a network that has not been trained are the case where it matters: G is nearly of rank one, and
-what tells them apart is a millionth of it, which gradient matching alone hardly sees.
+with an orthonormal basis of the row space as the rows of V, and cᵢ = 0; or, once the features are
+known, without any V and with cᵢ = hᵢ. That holds however alike two images' probabilities are.
+Images of one label in a network that has not been trained are the case where it matters: G is
+nearly of rank one, and what tells them apart is a millionth of it, which gradient matching alone
+hardly sees.
 
-Features that are known also part the images: h(x) = hᵢ is solved for each by itself, in a moment. A
-digit has more pixels than the LeNet has features, but most of its pixels are black, as low as a
-pixel can be: then the features determine it alone, and hardly anything is left to be matched.
+Known features also separate the images: h(x) = hᵢ is solved for each alone, in a moment. A digit
+has more pixels than the LeNet has features, but most of its pixels are black, as low as a pixel can
+be: then the features determine it alone, and hardly anything is left to be matched.
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyleak.analytic.labels import last_layer
-from tinyleak.analytic.unmix import EXPLAINED, separate
+from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.analytic.unmix import EXPLAINED, unmix
 from tinyleak.attacks.least_squares.last_layer import LastLayer
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.backend import Array
@@ -35,35 +38,38 @@ from tinyleak.nn.model import Model
 from tinyleak.optim import levenberg_marquardt
 
 GAP = 1e3
-"""How many times larger than the next the last singular value of the span must be."""
+"""How many times larger than what noise makes the least singular value of the features must be:
+noise then turns the subspace by a thousandth at most."""
 
-ROUNDING = 1e-14
-"""How exact a gradient is at best, as a share of its entries' root mean square: float64."""
+DOUBLE_PRECISION = 1e-14
+"""How exact a gradient is at best, relative to its entries' root mean square: float64 rounds to
+1e-16, and what it was computed from more often than once."""
 
 WORTH = 2.0
 """Images with more pixels than so many times their features are not tried: it takes long there, and
 even half of the pixels at a bound would not be enough."""
 
 SAME = 1e-28
-"""The squared distance of features, as a share of their square, at which an image has them."""
+"""The squared distance of features, relative to their square, at which an image has them: 1e-14 is
+float64's rounding."""
 
 REACHED = 1e-12
-"""The same, at which it has them as far as features that were read off a gradient are right."""
+"""The same, at which it has them as exactly as features read off a gradient are known."""
 
 STILL = 0.9
 """An image stands still if ten steps lower that distance by less than this share."""
 
 MOST_ALONE = 50
-"""Steps of one image, at most."""
+"""Steps of one image, at most: one that its features determine needs fewer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the features of a batch are: each image's in a flat of its own.
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureSubspace:
+    """Where the features of a batch lie: each image's in an affine subspace of its own.
 
     Attributes:
-        points: (N, F), one that each image's flat goes through.
-        span: (D, F), the directions of all of them, orthonormal; none, if the features are known.
+        points: (N, F), a point of each image's subspace.
+        span: (D, F), the directions of all of them, orthonormal; none if the features are known.
     """
 
     points: Array
@@ -76,26 +82,28 @@ class Place:
 
 
 class FeatureResidual:
-    """The residual of an attack, and below it how far each image's features are from their place.
+    """The residual of an attack, and below it how far each image's features are from its subspace.
 
     Attributes:
         gradient: the difference between gradients; it has a last layer.
-        place: where the features are.
+        subspace: where the features lie.
         weight: what their distance is multiplied with.
     """
 
-    def __init__(self, gradient: GradientResidual, place: Place, weight: float) -> None:
-        assert gradient.last is not None, "a place was read off it"
+    def __init__(
+        self, gradient: GradientResidual, subspace: FeatureSubspace, weight: float
+    ) -> None:
+        assert gradient.last is not None, "a subspace was read off it"
         self.last: LastLayer = gradient.last
-        self.gradient, self.place, self.weight = gradient, place, weight
+        self.gradient, self.subspace, self.weight = gradient, subspace, weight
 
     def features(self, x: Array) -> Array:
         """Return each image's features: (N, F)."""
         return self.last.features(self.gradient.images(x))
 
     def outside(self, x: Array) -> Array:
-        """Return how far each image's features are from their place: (N, F)."""
-        return self._project(self.features(x) - self.place.points)
+        """Return what of each image's features is outside its subspace: (N, F)."""
+        return self._project(self.features(x) - self.subspace.points)
 
     def value(self, x: Array) -> Array:
         """Return the residual of the gradient and that of the features, (P + N·F,)."""
@@ -105,98 +113,72 @@ class FeatureResidual:
 
     def slope(self, x: Array, r: Array) -> Array:
         """Return Jᵀr, (n,)."""
-        shape = self.place.points.shape
-        below = self.weight * r[-self.place.points.size :].reshape(shape)
-        slope = self.gradient.slope(x, r[: -self.place.points.size])
+        shape = self.subspace.points.shape
+        below = self.weight * r[-self.subspace.points.size :].reshape(shape)
+        slope = self.gradient.slope(x, r[: -self.subspace.points.size])
         by_images = self.last.back(self.gradient.images(x), self._project(below))
         slope[: by_images.size] += by_images.ravel()
         return slope
 
     def gram(self, x: Array) -> Array:
         """Return JᵀJ, (n, n): that of the gradient, and each image's own."""
-        moved = self.gradient.moved_features(x)
-        gram = self.gradient.gram(x, moved)
-        outside = self.weight * self._project(moved)
-        pixels = self.gradient.matching.image_size // len(self.place.points)
+        feature_jacobian = self.gradient.feature_jacobian(x)
+        gram = self.gradient.gram(x, feature_jacobian)
+        outside = self.weight * self._project(feature_jacobian)
+        pixels = self.gradient.matching.image_size // len(self.subspace.points)
         for first in range(0, self.gradient.matching.image_size, pixels):
             here = slice(first, first + pixels)
             gram[here, here] += outside[here] @ outside[here].T
         return gram
 
     def _project(self, rows: Array) -> Array:
-        return rows - (rows @ self.place.span.T) @ self.place.span
+        return rows - (rows @ self.subspace.span.T) @ self.subspace.span
 
 
-def read_span(model: Model, shared: Mapping[str, Array], batch: int) -> Place | None:
+def read_span(layer: LastLayerGradient) -> FeatureSubspace | None:
     """Read what the features of a batch span off the last layer's gradient, if it shows that.
 
-    Args:
-        model: the network.
-        shared: the gradient of the mean cross-entropy over the batch, by name, float64.
-        batch: N.
-
     Returns:
-        The span, of N directions; None if N is K or more, if the last layer is not linear, or if
-        the gradient is not exact enough: a defence or single precision hides the smallest ones.
+        The span, of N directions; None if N is K or more, or if the gradient is not exact enough: a
+        defence or single precision hides the smallest singular values.
     """
-    try:
-        weight, _ = last_layer(model)
-    except ValueError:
+    batch, (classes, size) = layer.batch, layer.weight.shape
+    if batch >= min(classes, size):
         return None
-    gradient = shared[weight]
-    if batch >= min(gradient.shape):
+    noise = max(layer.noise or 0.0, layer.rounding)
+    if layer.standing_out(GAP**2 * noise) < batch:
         return None
-    _, sizes, axes = np.linalg.svd(gradient, full_matrices=False)
-    if sizes[batch - 1] <= GAP * sizes[batch]:
-        return None
-    return Place(np.zeros((batch, gradient.shape[1])), axes[:batch])
+    basis = np.linalg.qr(layer.decomposition[2][:batch, :size].T)[0].T
+    return FeatureSubspace(np.zeros((batch, size)), basis)
 
 
 def read_features(
-    model: Model,
-    params: Mapping[str, Array],
-    shared: Mapping[str, Array],
+    layer: LastLayerGradient,
     labels: Sequence[int] | Array,
     guess: Array,
     rng: np.random.Generator,
     starts: int,
-) -> Place | None:
+) -> FeatureSubspace | None:
     """Search for the features themselves, near a guess and elsewhere.
 
     Args:
-        model: the network.
-        params: its weights, by name.
-        shared: the gradient of the mean cross-entropy over the batch, by name, float64.
-        labels: (N,), of which the span could be read.
+        layer: the last layer's gradient, of which the span could be read.
+        labels: (N,).
         guess: (N, F), the features of the images so far.
-        rng: decides where else is searched.
-        starts: how often, the guess counted.
+        rng: draws where else is searched.
+        starts: how many starts, the guess counted.
 
     Returns:
-        The features, in the order of the labels, and of one label in any; None if none were found
-        that make the gradient to its last digits, as where one of several labels is wrong, or if
-        the last layer has no bias or its gradient is missing.
+        The features, in the order of the labels, and of one label in any order; None if none were
+        found that make the gradient to its last digits, as where one of several labels is wrong, or
+        if the last layer has no bias or its gradient is missing.
     """
-    weight, bias = last_layer(model)
-    if bias is None or not shared[bias].any():
+    if layer.bias_gradient is None or not layer.bias_gradient.any():
         return None
-    # What is left beside the N images is rounding, of float64 or of float32.
-    sizes = np.linalg.svd(shared[weight], compute_uv=False)
-    variance = float(sizes[len(labels)]) ** 2 / guess.shape[1]
-    found = separate(
-        model,
-        params,
-        shared,
-        labels,
-        variance=variance,
-        rounding=ROUNDING,
-        guess=guess,
-        starts=starts,
-        rng=rng,
-    )
-    if found.misfit > EXPLAINED or not found.doubts.all():
+    found = unmix(layer, labels, rounding=DOUBLE_PRECISION, guess=guess, starts=starts, rng=rng)
+    if found.misfit > EXPLAINED or not found.error_norms.all():
         return None
-    return Place(found.features, np.zeros((0, guess.shape[1])))
+    return FeatureSubspace(found.features, np.zeros((0, guess.shape[1])))
 
 
 class _Alone:
@@ -212,8 +194,8 @@ class _Alone:
         return self.last.back(x.reshape(self.shape), r[None]).ravel()
 
     def gram(self, x: Array) -> Array:
-        moved = self.last.moved(x.reshape(self.shape))
-        return moved @ moved.T
+        jacobian = self.last.jacobian(x.reshape(self.shape))
+        return jacobian @ jacobian.T
 
 
 def images_with(
@@ -229,8 +211,8 @@ def images_with(
 
     Returns:
         The images, (N, C, H, W), and which of them are taken to be determined by their features,
-        (N,): those that reach them with no more pixels free, between black and white, than there
-        are features. The others stay where they are, as all do that are too large for it.
+        (N,): those that reach them with no more pixels strictly between black and white than there
+        are features. The others stay where they are, as do all that are too large for it.
     """
     found, determined = images.copy(), np.zeros(len(images), np.bool_)
     if images[0].size > WORTH * features.shape[1]:

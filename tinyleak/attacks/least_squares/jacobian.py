@@ -1,11 +1,13 @@
-"""How the shared gradient moves with the images: its Jacobian, by reverse mode alone.
+"""The Jacobian of the shared gradient with respect to the images, by reverse mode alone.
 
-A client shares g = ∂L/∂θ, so J = ∂g/∂x = ∂²L/∂θ∂x, (P, n) for P weights and n pixels, says which
-changes of the images the gradient shows, and how strongly. Since mixed derivatives commute,
+A client shares g = ∂L/∂θ. Its Jacobian J = ∂g/∂x = ∂²L/∂θ∂x, (P, n) for P weights and n pixels,
+says which changes of the images the gradient shows, and how strongly. Since mixed derivatives
+commute,
 
     J v = ∂/∂θ ⟨∂L/∂x, v⟩   and   Jᵀu = ∂/∂x ⟨∂L/∂θ, u⟩:
 
-both are gradients of a scalar. R directions go at once, along a leading axis.
+each is a gradient's `vjp`. R directions go at once, each with its own copy of weights and images
+(`transforms.copies`).
 
 Lesson: lessons/11_batches.py
 """
@@ -18,12 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.gradient import grad
+from tinyleak.gradient import grad, vjp
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.model import Model
-from tinyleak.ops import concatenate, inner, reshape, sum
+from tinyleak.ops import concatenate, reshape, sum
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
+from tinyleak.transforms import copies
 
 IMAGES_AT_ONCE = 16
 """About how many images are carried through the network at once, counting every direction's."""
@@ -31,7 +34,7 @@ IMAGES_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Jacobian:
-    """The derivative of the shared gradient by the images, at one batch, as a linear map.
+    """The derivative of the shared gradient with respect to the images, at one batch.
 
     Attributes:
         model: the network.
@@ -59,20 +62,17 @@ class Jacobian:
         """Return J v for each row v of (R, n): for each parameter (R, …), of its shape."""
         params, images, loss = self._copies(directions.shape[0])
         (by_images,) = grad(loss, [images])
-        along = sum(by_images * reshape(directions, images.shape))
-        moved = grad(along, list(params.values()))
-        return dict(zip(params, moved, strict=True))
+        found = vjp({by_images: reshape(directions, images.shape)}, list(params.values()))
+        return dict(zip(params, found, strict=True))
 
     def transposed_times(self, covectors: Mapping[str, Tensor]) -> Tensor:
         """Return Jᵀu for each of R: (R, n) from, for each parameter, (R, …) of its shape."""
         rows = next(iter(covectors.values())).shape[0]
         params, images, loss = self._copies(rows)
         gradients = grad(loss, list(params.values()))
-        along = Tensor(np.zeros(()))
-        for gradient, (name, weight) in zip(gradients, params.items(), strict=True):
-            along = along + inner(gradient, covectors[name], axes=weight.ndim)
-        (moved,) = grad(along, [images])
-        return reshape(moved, (rows, self.size))
+        cotangents = [covectors[name] for name in params]
+        (found,) = vjp(dict(zip(gradients, cotangents, strict=True)), [images])
+        return reshape(found, (rows, self.size))
 
     def gram_times(self, directions: Tensor) -> Tensor:
         """Return JᵀJ v for each row v of (R, n): (R, n)."""
@@ -91,24 +91,20 @@ class Jacobian:
         """Return J itself, (P, n), the parameters in their order."""
 
         def columns(directions: Tensor) -> Tensor:
-            moved = self.times(directions).values()
-            return concatenate([reshape(part, (self.rows, -1)) for part in moved], axis=1)
+            parts = self.times(directions).values()
+            return concatenate([reshape(part, (self.rows, -1)) for part in parts], axis=1)
 
         return self._of_every_direction(columns).T
 
     def _copies(self, rows: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return R copies of weights and images, and the sum of their losses.
 
-        Every call makes new ones, so that what a product is made of counts as constant in the next.
+        Every call makes new ones, so that the directions are constants, whatever they depend on.
         """
-
-        def copies(array: Array) -> Tensor:
-            return Tensor(np.broadcast_to(array.astype(float), (rows, *array.shape)).copy())
-
-        params = {name: copies(self.params[name]) for name in self.model.shapes}
-        images = copies(self.images)
-        loss = sum(cross_entropy(self.model(params, images), copies(self.targets)))
-        return params, images, loss
+        params = {name: copies(self.params[name].astype(float), rows) for name in self.model.shapes}
+        images = copies(self.images.astype(float), rows)
+        targets = copies(self.targets.astype(float), rows)
+        return params, images, sum(cross_entropy(self.model(params, images), targets))
 
     def _of_every_direction(self, function: Callable[[Tensor], Tensor]) -> Array:
         """Apply a function of (R, n) to the n unit vectors, as one program: (n, …)."""

@@ -1,17 +1,20 @@
-"""What comes into the last layer, and what that layer adds to JᵀJ without its rows of J.
+"""The features that come into the last layer, and the last layer's share of JᵀJ.
 
-By its weight and bias the last layer's gradient is a sum of products,
+The share is computed without forming the last layer's rows of J. The gradient with respect to its
+weight and bias is a sum of products,
 
     Σᵢ δᵢ hᵢᵀ   and   Σᵢ δᵢ,   with   δᵢ = (pᵢ − yᵢ) / N,
 
 where hᵢ are the features of image i, pᵢ its probabilities and yᵢ its label. An unknown a of image i
-moves its features by Hₐ = ∂hᵢ/∂a, (F,), and δᵢ by Dₐ = ∂δᵢ/∂a, (K,): so the gradient by the weight
-by Mₐ = δᵢ Hₐᵀ + Dₐ hᵢᵀ, (K, F), and that by the bias by Dₐ. For an unknown b of any image,
+changes its features by Hₐ = ∂hᵢ/∂a, (F,), and δᵢ by Dₐ = ∂δᵢ/∂a, (K,). So it changes the gradient
+of the weight by Mₐ = δᵢ Hₐᵀ + Dₐ hᵢᵀ, (K, F), and that of the bias by Dₐ. For an unknown b of any
+image,
 
     (JᵀJ)ₐᵦ = ⟨Mₐ, Mᵦ⟩ + Dₐ·Dᵦ = Hₐ·(Mᵦᵀδᵢ) + Dₐ·(Mᵦhᵢ + Dᵦ).
 
-That takes F + K numbers of each unknown in place of K·F + K, and nearly half of a LeNet's weights
-are in its last layer. The features are a gradient, too: h = ∂logit₀/∂(row 0 of the last weight).
+That takes F + K numbers for each unknown instead of K·F + K, and nearly half of a LeNet's weights
+are in its last layer. The features are a gradient, too: h = ∂logit₀/∂(row 0 of the last weight), by
+a copy of the weights for each image (`transforms.copies`); their derivatives are each a `vjp`.
 """
 
 from __future__ import annotations
@@ -22,19 +25,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tinyleak.analytic.labels import last_layer
+from tinyleak.analytic.layer_gradient import last_layer_names
 from tinyleak.backend import Array
-from tinyleak.gradient import grad
+from tinyleak.gradient import grad, vjp
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model
-from tinyleak.ops import broadcast_to, reshape, sum
+from tinyleak.ops import reshape, sum
 from tinyleak.program import Program, trace
 from tinyleak.tensor import Tensor
+from tinyleak.transforms import copies
 
 AT_ONCE = 28
-"""How many features are differentiated at once."""
+"""How many features are differentiated at once: it divides the 588 of a LeNet for MNIST."""
 
-Places = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -58,7 +62,7 @@ class LastLayer:
     _rows: Program = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.weight, self.bias = last_layer(self.model)
+        self.weight, self.bias = last_layer_names(self.model)
         size = self.model.shapes[self.weight][1]
         image = np.zeros((1, *self.model.image_shape))
         images = np.repeat(image, self.batch, axis=0)
@@ -71,11 +75,11 @@ class LastLayer:
         return np.array(self._forward(images)[0])
 
     def back(self, images: Array, r: Array) -> Array:
-        """Return ∂⟨h, r⟩/∂images, for r of (N, F): of the images' shape."""
+        """Return rᵀ ∂h/∂images, for r of (N, F): of the images' shape."""
         return np.array(self._back(images, r)[0])
 
-    def moved(self, images: Array) -> Array:
-        """Return by how much each pixel moves its image's h: (N·C·H·W, F)."""
+    def jacobian(self, images: Array) -> Array:
+        """Return the derivative of each image's h with respect to its own pixels: (N·C·H·W, F)."""
         size = self.model.shapes[self.weight][1]
         out = np.empty((images.size, size))
         for image, rows in zip(images, np.split(out, len(images)), strict=True):
@@ -90,20 +94,20 @@ class LastLayer:
         weight: float,
         images: Array,
         targets: Array,
-        owners: Places,
+        owners: Indices,
         H: Array,
         by_targets: Array,
     ) -> None:
-        """Add what the last layer's weight and bias share of JᵀJ is, for a mean loss.
+        """Add the last layer's share of JᵀJ, for a mean loss.
 
         Args:
             gram: (n, n), what it is added to.
             weight: what it is multiplied with.
             images: (N, C, H, W).
             targets: (N, K), their labels.
-            owners: (n,) the image that each unknown belongs to.
-            H: (n, F), by how much each unknown moves that image's features.
-            by_targets: (n, K), by how much it moves that image's label.
+            owners: (n,), the image that each unknown belongs to.
+            H: (n, F), the derivative of that image's features with respect to each unknown.
+            by_targets: (n, K), that of its label.
         """
         h, logits = self._forward(images)
         p = softmax(Tensor(logits)).data
@@ -121,24 +125,20 @@ class LastLayer:
 
     def _forward_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The features (M, F), as a gradient by M copies of the weights, and the logits (M, K)."""
-        copies = images.shape[0]
-        params = {
-            name: broadcast_to(Tensor(weight), shape=(copies, *weight.shape))
-            for name, weight in self.params.items()
-        }
-        logits = self.model(params, reshape(images, (copies, 1, *self.model.image_shape)))
+        count = images.shape[0]
+        params = {name: copies(weight, count) for name, weight in self.params.items()}
+        logits = self.model(params, reshape(images, (count, 1, *self.model.image_shape)))
         (rows,) = grad(sum(logits[:, :, 0]), [params[self.weight]])
         return rows[:, 0], logits[:, 0]
 
     def _back_of(self, images: Tensor, r: Tensor) -> Tensor:
-        (moved,) = grad(sum(self._forward_of(images)[0] * r), [images])
-        return moved
+        """rᵀ ∂h/∂images, for r of (M, F): of the images' shape."""
+        return vjp({self._forward_of(images)[0]: r}, [images])[0]
 
     def _rows_of(self, image: Tensor, covectors: Tensor) -> Tensor:
-        """∂⟨h(x), u⟩/∂x for each row u of (R, F), at one image: (R, n)."""
+        """uᵀ ∂h/∂x for each row u of (R, F), at one image: (R, n)."""
         rows = covectors.shape[0]
-        images = broadcast_to(image, shape=(rows, *self.model.image_shape))
-        return reshape(self._back_of(images, covectors), (rows, -1))
+        return reshape(self._back_of(copies(image[0], rows), covectors), (rows, -1))
 
 
 def _column(rows: Array, others: Array) -> Array:

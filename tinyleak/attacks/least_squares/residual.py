@@ -1,15 +1,16 @@
 """The difference between gradients, as a residual whose squares are to be made small.
 
 The distance between gradients is ‖r‖² of the residual r = (g − g*) / ‖g*‖ with one entry for each
-weight of the network. Its Jacobian by the dummies has a block for each image, since g is a mean
-over the batch:
+weight of the network. Its Jacobian J has a block of columns for each image, since g is a mean over
+the batch:
 
     ∂g/∂xᵢ · v = ∂/∂θ ⟨∂Lᵢ/∂xᵢ, v⟩ / N   and   ∂g/∂(logits of yᵢ) = Gᵢᵀ (diag(yᵢ) − yᵢyᵢᵀ) / N,
 
 the first since mixed derivatives commute, the second since the loss is linear in the label: the K
-rows of Gᵢ are the gradients that image i would give with each label. Both are reverse mode, many
-directions at once along a leading axis. The rows of the last layer are not computed at all: what
-they add to JᵀJ is known without (see `last_layer`).
+rows of Gᵢ are the gradients that image i would give with each label. The first is a `vjp` of
+∂Lᵢ/∂xᵢ with respect to θ, for many directions v at once by `transforms.copies` of the weights; and
+Jᵀr is a `vjp` of g. The last layer's rows of J are never formed: its share of JᵀJ is computed
+without (see `last_layer`).
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tinyleak.analytic.labels import last_layer
-from tinyleak.attacks.least_squares.last_layer import LastLayer, Places
+from tinyleak.analytic.layer_gradient import ends_linear
+from tinyleak.attacks.least_squares.last_layer import Indices, LastLayer
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array, to_numpy
-from tinyleak.gradient import grad
+from tinyleak.gradient import grad, vjp
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.nn.model import Model, parameter_gradients
-from tinyleak.ops import broadcast_to, concatenate, inner, reshape, sum
+from tinyleak.ops import concatenate, reshape, sum
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
+from tinyleak.transforms import copies
 
 DIRECTIONS = 16
 """How many directions are differentiated along at once."""
@@ -42,20 +44,22 @@ class GradientResidual:
     Attributes:
         matching: the attack; everything is computed in float64.
         targets: (N, K), the labels of those images whose label is fixed.
-        unsettled: (M,) the images whose label is not.
-        last: the network's last layer; None if it is not linear, or its entries of the gradient
-            count differently, and so its rows of J are computed like all others.
+        unsettled: (M,), the images whose label is not fixed.
+        last: the network's last layer; None if its rows of J are computed like all others, because
+            it is not linear, or the entries of its gradient have different weights.
     """
 
-    def __init__(self, matching: Matching, targets: Array, unsettled: Places) -> None:
+    def __init__(self, matching: Matching, targets: Array, unsettled: Indices) -> None:
         self.matching, self.targets, self.unsettled = matching, targets, unsettled
         model = matching.model
         self._params = named(matching.params, model)
-        self._shared = _flat(matching.shared, model)
-        self._scale = np.full(self._shared.shape, np.sqrt(matching.weight.item()))
+        self._shared = _flat(matching.shared, model) / matching.scale.item()
+        self._scale = np.full(self._shared.shape, matching.scale.item())
         if matching.precision is not None:
             self._scale *= np.sqrt(_flat(matching.precision, model))
-        self.last = self._last_layer()
+        self.last = None
+        if matching.precision is None and ends_linear(model):
+            self.last = LastLayer(model, self._params, matching.batch)
         apart = () if self.last is None else (self.last.weight, self.last.bias)
         self._others = [name for name in model.shapes if name not in apart]
         whose = np.repeat(list(model.shapes), [weight.size for weight in self._params.values()])
@@ -82,28 +86,28 @@ class GradientResidual:
         by_logits = labels * (by_labels - (labels * by_labels).sum(axis=1, keepdims=True))
         return np.concatenate([by_images.ravel(), by_logits[self.unsettled].ravel()])
 
-    def moved_features(self, x: Array) -> Array:
-        """Return by how much each unknown moves its image's features: (n, F)."""
+    def feature_jacobian(self, x: Array) -> Array:
+        """Return the derivative of its image's features with respect to each unknown: (n, F)."""
         assert self.last is not None, "the last layer is linear"
-        moved = self.last.moved(self.images(x))
-        return np.pad(moved, [(0, len(x) - len(moved)), (0, 0)])
+        by_pixels = self.last.jacobian(self.images(x))
+        return np.pad(by_pixels, [(0, len(x) - len(by_pixels)), (0, 0)])
 
-    def gram(self, x: Array, moved: Array | None = None) -> Array:
+    def gram(self, x: Array, feature_jacobian: Array | None = None) -> Array:
         """Return JᵀJ, (n, n).
 
         Args:
             x: (n,).
-            moved: `moved_features` there, if that is known.
+            feature_jacobian: that at x, if it has been computed.
         """
         images, labels = self.images(x), self.labels(x)
         rows = self._rows(images, labels)
         gram = rows @ rows.T
         del rows  # the largest array of all
         if self.last is not None:
-            moved = self.moved_features(x) if moved is None else moved
+            H = self.feature_jacobian(x) if feature_jacobian is None else feature_jacobian
             owners, by_labels = self._owners(labels)
-            weight = self.matching.weight.item()
-            self.last.add_to(gram, weight, images, labels, owners, moved, by_labels)
+            weight = self.matching.scale.item() ** 2
+            self.last.add_to(gram, weight, images, labels, owners, H, by_labels)
         return gram
 
     def images(self, x: Array) -> Array:
@@ -118,17 +122,8 @@ class GradientResidual:
         labels[self.unsettled] = softmax(Tensor(logits)).data
         return labels
 
-    def _last_layer(self) -> LastLayer | None:
-        if self.matching.precision is not None:
-            return None
-        try:
-            last_layer(self.matching.model)
-        except ValueError:
-            return None
-        return LastLayer(self.matching.model, self._params, self.matching.batch)
-
-    def _owners(self, labels: Array) -> tuple[Places, Array]:
-        """Return which image each unknown belongs to, (n,), and how it moves its label, (n, K)."""
+    def _owners(self, labels: Array) -> tuple[Indices, Array]:
+        """Return the image of each unknown, (n,), and the derivative of its label, (n, K)."""
         (batch, classes), size = labels.shape, self.matching.image_size
         owners = np.repeat(np.arange(batch), size // batch)
         owners = np.concatenate([owners, np.repeat(self.unsettled, classes)])
@@ -144,53 +139,45 @@ class GradientResidual:
             one = slice(image, image + 1)
             for start in range(0, pixels, DIRECTIONS):
                 directions = np.eye(DIRECTIONS, pixels, start)
-                (moved,) = self._along(images[one], labels[one], directions)
-                rows[start : start + DIRECTIONS] = moved[: pixels - start]
-        for place, image in enumerate(self.unsettled):
-            first = images.size + place * classes
+                (columns,) = self._along(images[one], labels[one], directions)
+                rows[start : start + DIRECTIONS] = columns[: pixels - start]
+        for index, image in enumerate(self.unsettled):
+            first = images.size + index * classes
             (gradients,) = self._by_label(images[image : image + 1])
             out[first : first + classes] = _by_logits(labels[image]) @ gradients
         out *= self._scale_of_others / len(images)
         return out
 
     def _gradient_of(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The gradient by all weights: (P,)."""
+        """The gradient with respect to all weights: (P,)."""
         params = {name: Tensor(weight) for name, weight in self._params.items()}
         found = parameter_gradients(self.matching.model, params, images, targets)
         return concatenate([reshape(part, (-1,)) for part in found.values()], axis=0)
 
     def _back_of(self, images: Tensor, targets: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-        """The derivatives of ⟨gradient, r⟩ by images and targets, of their shapes."""
-        along = inner(self._gradient_of(images, targets), r, axes=1)
-        by_images, by_targets = grad(along, [images, targets])
+        """The derivatives of ⟨gradient, r⟩ with respect to images and targets, of their shapes."""
+        by_images, by_targets = vjp({self._gradient_of(images, targets): r}, [images, targets])
         return by_images, by_targets
 
     def _along_of(self, image: Tensor, target: Tensor, directions: Tensor) -> Tensor:
         """The derivative of one image's gradient along each of R directions: (R, P′)."""
         rows = directions.shape[0]
-        params = self._copies(rows)
-        images = broadcast_to(image, shape=(rows, *image.shape))
-        targets = broadcast_to(target, shape=(rows, *target.shape))
-        loss = sum(cross_entropy(self.matching.model(params, images), targets))
+        params, images = self._copies(rows), copies(image, rows)
+        loss = sum(cross_entropy(self.matching.model(params, images), copies(target, rows)))
         (by_images,) = grad(loss, [images])
-        along = sum(by_images * reshape(directions, images.shape))
-        return _side_by_side(grad(along, [params[name] for name in self._others]))
+        others = [params[name] for name in self._others]
+        return _side_by_side(vjp({by_images: reshape(directions, images.shape)}, others))
 
     def _by_label_of(self, image: Tensor) -> Tensor:
         """The gradient that one image gives with each label: (K, P′)."""
         classes = self.matching.model.classes
-        images = broadcast_to(image, shape=(classes, *image.shape))
+        params, images = self._copies(classes), copies(image, classes)
         targets = Tensor(np.eye(classes)[:, np.newaxis])
-        params = self._copies(classes)
         found = parameter_gradients(self.matching.model, params, images, targets)
         return _side_by_side([found[name] for name in self._others])
 
     def _copies(self, rows: int) -> dict[str, Tensor]:
-        """R copies of the weights, whose gradients are kept apart."""
-        return {
-            name: broadcast_to(Tensor(weight), shape=(rows, *weight.shape))
-            for name, weight in self._params.items()
-        }
+        return {name: copies(weight, rows) for name, weight in self._params.items()}
 
 
 def as_float64(array: Array) -> Array:
@@ -208,10 +195,10 @@ def _flat(arrays: Mapping[str, Array], model: Model) -> Array:
 
 
 def _by_logits(y: Array) -> Array:
-    """Return the derivative of a label, as probabilities, by its logits: (K, K)."""
+    """Return the derivative of a label, as probabilities, with respect to its logits: (K, K)."""
     return np.diag(y) - np.outer(y, y)
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Put the gradients by weights, (R, …) each, into rows: (R, P′)."""
+    """Put the gradients of the weights, (R, …) each, into rows: (R, P′)."""
     return concatenate([reshape(part, (part.shape[0], -1)) for part in parts], axis=1)

@@ -4,12 +4,12 @@ An image has fewer pixels than the network has weights, so the shared gradient o
 and one can solve for all n pixels at once, with the (n, n) matrix JᵀJ. Then tens of iterations do
 what thousands of L-BFGS's do not: they end at the rounding error, for whole batches.
 
-Three things that L-BFGS is not told are used on the way. Pixels are in [0, 1]. A label is one of K
-classes: its logits, which would run to infinity, are unknowns only until it is clear which. And
-the last layer's gradient shows a span that every image's features lie in, and once all labels are
-known the features themselves (see `features`). They part the images, which are then solved for one
-by one. Where they do not determine them, they are asked for beside the gradient, until nothing more
-comes of it.
+Three things that L-BFGS does not know are used on the way. Pixels are in [0, 1]. A label is one of
+K classes: its logits, which would run to infinity, are unknowns only until it is clear which. And
+the last layer's gradient confines every image's features to a subspace, and once all labels are
+known shows the features themselves (see `features`). They separate the images, which are then
+solved for one by one. Where they do not determine the images, their distance is minimised beside
+the gradient's, until neither becomes smaller.
 
 Lesson: lessons/11_batches.py
 """
@@ -17,21 +17,21 @@ Lesson: lessons/11_batches.py
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyleak.attacks.evaluate import Evaluator
+from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.attacks.least_squares.features import (
     FeatureResidual,
-    Place,
+    FeatureSubspace,
     images_with,
     read_features,
     read_span,
 )
-from tinyleak.attacks.least_squares.last_layer import Places
+from tinyleak.attacks.least_squares.last_layer import Indices
 from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64, named
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
@@ -40,35 +40,26 @@ from tinyleak.optim import FIRST_DAMPING, Fit, Residual, State, levenberg_marqua
 from tinyleak.tensor import Tensor
 
 MOST_ITERATIONS = 200
-"""More are never of use: what has not converged by then is stuck."""
+"""What has not converged by then is stuck: more are never of use."""
 
 SETTLED = 3
 """Iterations for which a label must be the most probable before it is fixed."""
 
 CERTAIN = 50.0
-"""The logit of a fixed label, where those of the others are 0."""
+"""The logit of a fixed label, where those of the others are 0: its probability is 1 in float64."""
 
-STARTS = 8
-"""How often the features are searched for at first; after that, once at each iteration."""
+FIRST_STARTS = 8
+"""How many starts the first search for the features has; each later one has one."""
 
 SHARE = 10.0
 """How many times the squared difference of the gradients that of the features is, at the start."""
 
-GREY, CONTRAST = 0.5, 0.1
-"""Mean and standard deviation of the noise to start from: within the range that pixels have."""
 
-
-def start_alone(evaluator: Evaluator, noise: Array) -> State:
-    """Return the state from which Levenberg–Marquardt starts alone, from noise of N(0, 1): (R, n).
-
-    The label logits start as that noise, the pixels as a grey that it disturbs a little.
-    """
-    attacks = len(noise)
-    pixels = evaluator.batch * math.prod(evaluator.model.image_shape)
-    x = noise.astype(float)
-    x[:, :pixels] = GREY + CONTRAST * x[:, :pixels]
+def unstarted(starts: Array) -> State:
+    """Return the state of attacks, (R, n), of which none has been evaluated."""
+    attacks = len(starts)
     return State(
-        x=x,
+        x=starts.astype(float),
         values=np.full(attacks, np.inf),
         gradient_norms=np.full(attacks, np.inf),
         iterations=np.zeros(attacks, np.int64),
@@ -79,31 +70,35 @@ def start_alone(evaluator: Evaluator, noise: Array) -> State:
 
 
 def refine_all(
-    evaluator: Evaluator, state: State, restarts: int, *, max_iterations: int, goal: float
+    matching_of: Callable[[int], Matching],
+    layers: Sequence[LastLayerGradient | None],
+    state: State,
+    *,
+    max_iterations: int,
+    goal: float,
 ) -> Iterator[State]:
     """Refine all attacks of a state, one after the other; the restarts of a client until one is in.
 
     Args:
-        evaluator: their problems.
-        state: where they are.
-        restarts: how many rows in succession are of one client.
+        matching_of: the problem of each.
+        layers: the last layer's gradient of each client, if that layer is linear.
+        state: where they are; equally many rows in succession are of one client.
         max_iterations: steps at most, for each.
         goal: the distance at which one has converged.
 
     Yields:
         The state after each step of any of them.
-
-    Raises:
-        ValueError: as `refine` does.
     """
+    restarts = len(state.x) // len(layers)
     for row in range(len(state.x)):
         first = row - row % restarts
         if "converged" in state.reasons[first : first + restarts]:
             continue
         begun = state
-        start = as_float64(begun.x[row])
-        matching = evaluator.matching(np.array([row]))
-        for fit in refine(matching, start, max_iterations=max_iterations, goal=goal):
+        start, matching = as_float64(begun.x[row]), matching_of(row)
+        # Where some entries count differently, its gradient is not exact.
+        layer = layers[row // restarts] if matching.precision is None else None
+        for fit in refine(matching, start, layer, max_iterations=max_iterations, goal=goal):
             state = _with(begun, row, fit)
             yield state
 
@@ -129,24 +124,27 @@ def _with(begun: State, row: int, fit: Fit) -> State:
     )
 
 
-def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float) -> Iterator[Fit]:
+def refine(
+    matching: Matching,
+    start: Array,
+    layer: LastLayerGradient | None,
+    *,
+    max_iterations: int,
+    goal: float,
+) -> Iterator[Fit]:
     """Minimise the distance from a start on, with pixels in [0, 1], and fix labels as they settle.
 
     Args:
         matching: one attack, with labels that are known or not.
         start: (n,) dummy pixels, and label logits unless the labels are known.
+        layer: the last layer's gradient, off which features are read; None to do without them.
         max_iterations: steps at most.
         goal: the distance at which it is satisfied.
 
     Yields:
         As `levenberg_marquardt` does, x being the dummies, of the start's shape. To solve for
         images one by one counts as one step of all, and as no evaluation of theirs.
-
-    Raises:
-        ValueError: the attack matches a direction, or prefers smooth images: that is not a sum of
-            as many squares; or it unrolls local steps.
     """
-    _require_squares(matching)
     size, batch, classes = matching.image_size, matching.batch, matching.model.classes
     known = matching.targets is not None
     pixels = start[:size].astype(float)
@@ -159,16 +157,16 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
     favourites: list[Array] = []
     iterations = evaluations = 0
     damping = FIRST_DAMPING
-    place = _span(matching)
+    search = _Search(layer)
+    subspace = search.span()
     weight: float | None = None
-    search = _Search()
     while True:
         gradient = GradientResidual(matching, targets, unsettled)
         x = np.concatenate([pixels, logits[unsettled].ravel()])
         residual: Residual = gradient
-        if place is not None:
-            weight = _feature_weight(gradient, place, x) if weight is None else weight
-            residual = FeatureResidual(gradient, place, weight)
+        if subspace is not None:
+            weight = _feature_weight(gradient, subspace, x) if weight is None else weight
+            residual = FeatureResidual(gradient, subspace, weight)
         inside = np.where(np.arange(len(x)) < size, 1.0, np.inf)
         for step in levenberg_marquardt(
             residual,
@@ -177,9 +175,9 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
             highest=inside,
             damping=damping,
             max_iterations=max_iterations - iterations,
-            goal=goal if place is None else -np.inf,
+            goal=goal if subspace is None else -np.inf,
         ):
-            fit = step if place is None else _of_gradient_alone(step, gradient, goal)
+            fit = step if subspace is None else _of_gradient_alone(step, gradient, goal)
             pixels, logits[unsettled] = fit.x[:size], fit.x[size:].reshape(-1, classes)
             yield replace(
                 fit,
@@ -199,12 +197,12 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
                 found = search.features(residual, fit.x)
                 if found is not None:
                     pixels, determined = _images_with(found.points, gradient, fit.x)
-                    place, weight = None if determined.all() else found, None
+                    subspace, weight = None if determined.all() else found, None
                     iterations += int(determined.any())
                     break
         else:
             # With the features it goes no further; the rest is for the gradients alone.
-            place, settled = None, unsettled[:0]
+            subspace, settled = None, unsettled[:0]
         labels = favourites[-1][settled]
         targets[settled] = one_hot(labels, classes)
         logits[settled] = CERTAIN * targets[settled]
@@ -214,20 +212,6 @@ def refine(matching: Matching, start: Array, *, max_iterations: int, goal: float
         damping = fit.damping
 
 
-def _require_squares(matching: Matching) -> None:
-    """Check that what an attack minimises is a sum of as many squares as there are weights."""
-    if matching.local is not None:
-        raise ValueError(
-            "Levenberg–Marquardt matches one gradient, and no sum over local steps; choose method "
-            "lbfgs"
-        )
-    if matching.direction or matching.smoothness:
-        raise ValueError(
-            "Levenberg–Marquardt minimises the distance between gradients alone; to match a "
-            "direction (as after clipping) or to prefer smooth images, choose method lbfgs"
-        )
-
-
 def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
     """Return a fit whose value is the distance between gradients, without what features add."""
     r = gradient.value(fit.x)
@@ -235,29 +219,26 @@ def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit
     return replace(fit, value=distance, reason="converged" if distance <= goal else None)
 
 
-def _span(matching: Matching) -> Place | None:
-    """Read what the features of the batch span, unless some entries of the gradient are unsure."""
-    if matching.precision is not None:
-        return None
-    return read_span(matching.model, named(matching.shared, matching.model), matching.batch)
-
-
 class _Search:
     """The search for a batch's features: once from many starts, later from where its images are."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: LastLayerGradient | None) -> None:
+        self.layer = layer
         self.rng = np.random.default_rng(0)
-        self.starts = STARTS
+        self.starts = FIRST_STARTS
 
-    def features(self, residual: FeatureResidual, x: Array) -> Place | None:
-        """Search for the features, unless they are known, or labels were given that are none."""
-        matching, targets = residual.gradient.matching, residual.gradient.targets
-        if residual.place.is_known or not (targets.max(axis=1) == 1.0).all():
+    def span(self) -> FeatureSubspace | None:
+        """Return the subspace that all features span, if the gradient shows it."""
+        return None if self.layer is None else read_span(self.layer)
+
+    def features(self, residual: FeatureResidual, x: Array) -> FeatureSubspace | None:
+        """Search for the features, unless they are known, or a given label is a soft one."""
+        targets = residual.gradient.targets
+        if self.layer is None or residual.subspace.is_known or not (targets.max(1) == 1.0).all():
             return None
         starts, self.starts = self.starts, 1
-        model, guess = matching.model, residual.features(x)
-        params, shared = named(matching.params, model), named(matching.shared, model)
-        return read_features(model, params, shared, targets.argmax(axis=1), guess, self.rng, starts)
+        guess = residual.features(x)
+        return read_features(self.layer, targets.argmax(axis=1), guess, self.rng, starts)
 
 
 def _images_with(
@@ -270,14 +251,14 @@ def _images_with(
     return images.ravel(), determined
 
 
-def _feature_weight(gradient: GradientResidual, place: Place, x: Array) -> float:
+def _feature_weight(gradient: GradientResidual, subspace: FeatureSubspace, x: Array) -> float:
     """Return what makes the features' part of the squared residual `SHARE` times the gradient's."""
     distance = float(np.square(gradient.value(x)).sum())
-    outside = float(np.square(FeatureResidual(gradient, place, 1.0).outside(x)).sum())
+    outside = float(np.square(FeatureResidual(gradient, subspace, 1.0).outside(x)).sum())
     return math.sqrt(SHARE * distance / outside) if outside > 0 else 0.0
 
 
-def _settled(favourites: list[Array], images: Places) -> Places:
+def _settled(favourites: list[Array], images: Indices) -> Indices:
     """Return those of these images whose most probable label has not changed for a while."""
     if len(favourites) < SETTLED:
         return images[:0]

@@ -1,19 +1,19 @@
 """A gradient inverted layer by layer, from the last to the first: all but the last by linear maps.
 
-The last layer's gradient shows the features hᵢ of each image, and rᵢ, the gradient by its logits
-(see `tinyleak.analytic.unmix`). From there every layer below is linear. Let a layer map aᵢ to
-zᵢ = M aᵢ + b, and the activation zᵢ to the hᵢ that is known. Then zᵢ = act⁻¹(hᵢ) is known, and δᵢ,
-the gradient by zᵢ, by the chain rule; and aᵢ solves two kinds of linear equations, for all images
-of a batch together:
+The last layer's gradient shows the features hᵢ of each image, and rᵢ, the gradient with respect to
+its logits (see `tinyleak.analytic.unmix`). From there every layer below is linear. Let a layer map
+aᵢ to zᵢ = M aᵢ + b, and the activation zᵢ to the hᵢ that is known. Then zᵢ = act⁻¹(hᵢ) is known,
+and δᵢ, the gradient with respect to zᵢ, by the chain rule; and aᵢ solves two kinds of linear
+equations, for all images of a batch together:
 
-    M aᵢ = zᵢ − b   and   Σᵢ δᵢ aᵢᵀ = the gradient by the layer's weight,
+    M aᵢ = zᵢ − b   and   Σᵢ δᵢ aᵢᵀ = the gradient of the layer's weight,
 
-the second with the windows of a convolution in aᵢ's place. Then aᵢ takes the place of hᵢ.
+the second with the windows of a convolution in place of aᵢ. Then aᵢ takes the place of hᵢ.
 
-For one image this is R-GAP (Zhu and Blaschko 2021, sections 3.1 to 3.3); the separation makes it go
-for batches, and here every equation counts by how exactly it is known. Errors grow from layer to
-layer, more so with noise, and with relu, of which units that are off say nothing: what comes out is
-a start that gradient matching makes exact where it would get stuck from noise.
+For one image this is R-GAP (Zhu and Blaschko 2021, sections 3.1 to 3.3); unmixing extends it to
+batches, and here every equation is weighted by how exactly it is known. Errors grow from layer to
+layer, faster with noise, and with relu, whose units say nothing when they are off. The result is a
+start that gradient matching makes exact where it would get stuck from noise.
 """
 
 from __future__ import annotations
@@ -23,35 +23,34 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.unmix import FLOOR, separate
+from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.analytic.unmix import SINGLE_PRECISION, unmix
 from tinyleak.attacks.recursion.layers import INVERSES, Inverse, Layer, layers_of
 from tinyleak.backend import Array, to_numpy
-from tinyleak.nn.model import require_fit
 from tinyleak.nn.models import MLP, LeNet
 from tinyleak.optim import bounded_step
 
 GREY, CONTRAST = 0.5, 0.5
-"""Mean and standard deviation of a pixel of which nothing is known."""
+"""Mean and standard deviation of a pixel about which nothing is known: most of [0, 1]."""
 
 EDGE = 1e-12
-"""An output so near to what its activation cannot reach is taken to be that far from it."""
+"""Outputs are kept so far from the limits of their activation, where its inverse is infinite."""
 
 ON = 3.0
 """A unit of relu is on if its output is so many times as large as the error of it."""
 
-EXACT = 1e-15
-"""No error of an output is taken to be smaller."""
+LEAST_ERROR = 1e-15
+"""No error of an output is taken to be smaller: float64's rounding."""
 
 MOST_UNKNOWNS = 5000
-"""Of a layer's inputs in all images together: their equations are solved as one matrix."""
+"""Inputs of one layer in all images together, at most: 5,000 make a matrix of 200 MB."""
 
 ROUNDS = 10
-"""How often inputs that come out of range are put on its edge, and the others solved for again."""
+"""How often inputs out of range are put on its edge, and the others solved for again."""
 
 
 def recursion(
-    model: LeNet | MLP,
-    params: Mapping[str, Array],
+    layer: LastLayerGradient,
     shared: Mapping[str, Array],
     labels: Sequence[int] | Array,
     *,
@@ -62,49 +61,47 @@ def recursion(
     It holds matrices of (N·n)² numbers, for n the most inputs that a layer has.
 
     Args:
-        model: a LeNet or an MLP.
-        params: its weights, by name.
-        shared: the gradient of the mean cross-entropy over the batch, by name.
+        layer: the last layer's gradient, of a LeNet or an MLP.
+        shared: the whole gradient of the mean cross-entropy over the batch, by name.
         labels: (N,), fewer than classes.
         variance: of the noise on every number of the gradient; 0 is none but rounding.
 
     Returns:
         (N, C, H, W), in [0, 1], in the order of the labels. Where the gradient is not what such a
-        batch gives (`separate` tells its `misfit`), they mean nothing, and may be grey.
+        batch gives (`unmix` tells the `misfit`), they mean nothing, and may be grey.
 
     Raises:
-        ValueError: another network; weights or a gradient that do not fit it or are not finite; too
-            many images, a label out of range, or a gradient of zero, as for `separate`; too many
-            unknowns; a variance below 0.
+        ValueError: another network; too many images, a label out of range, or a gradient of zero,
+            as for `unmix`; too many unknowns; a variance below 0.
     """
-    require_fit(model, params, "weights")
-    require_fit(model, shared, "gradients")
+    model = layer.model
     if not variance >= 0:
         raise ValueError(f"noise of variance {variance} was given; give 0 or more")
-    layers = layers_of(model, params)
-    unknowns = len(labels) * max([layer.inputs for layer in layers[:-1]], default=0)
+    layers = layers_of(model, layer.params)
+    assert isinstance(model, LeNet | MLP), "layers_of has refused all others"
+    unknowns = len(labels) * max([one.inputs for one in layers[:-1]], default=0)
     if unknowns > MOST_UNKNOWNS:
         raise ValueError(
             f"a layer has {unknowns} inputs in all images together, more than the "
             f"{MOST_UNKNOWNS} that are solved for at once; give fewer or smaller images"
         )
-    known = separate(model, params, shared, labels, variance=variance)
+    known = unmix(layer, labels, variance=variance)
     batch, inverse = len(known.features), INVERSES[model.activation]
-    largest = float(np.sqrt(np.mean(np.square(to_numpy(shared[layers[-1].name]), dtype=float))))
-    noise = max(np.sqrt(variance), FLOOR * largest, EXACT**2)
+    typical = float(np.sqrt(np.mean(layer.weight_gradient**2)))
+    noise = max(np.sqrt(variance), SINGLE_PRECISION * typical, LEAST_ERROR**2)
     outputs = known.features
-    with np.errstate(divide="ignore"):  # an image that is hidden has no doubt, and no error's end
-        errors = np.repeat(noise * batch / known.doubts[:, None], outputs.shape[1], axis=1)
+    with np.errstate(divide="ignore"):  # the error of a hidden image is infinite
+        errors = np.repeat(noise * batch / known.error_norms[:, None], outputs.shape[1], axis=1)
     slopes = known.residuals @ layers[-1].weight / batch
     for index in reversed(range(len(layers) - 1)):
-        layer = layers[index]
+        one = layers[index]
         inside = Inverse(0.0, 1.0, inverse.of, inverse.slope) if index == 0 else inverse
-        equations = _Equations(layer, inverse, outputs, errors, slopes)
-        by_weight = to_numpy(shared[layer.name]).astype(float).ravel()
-        typical = (GREY, CONTRAST) if index == 0 else _spread(inside, outputs)
-        outputs, errors = equations.solve(by_weight, noise, typical, inside)
-        slopes = layer.back(equations.deltas)
-    # Of an MLP without a hidden layer they are the features, which nothing has kept in range.
+        equations = _Equations(one, inverse, outputs, errors, slopes)
+        by_weight = to_numpy(shared[one.name]).astype(float).ravel()
+        spread = (GREY, CONTRAST) if index == 0 else _spread(inside, outputs)
+        outputs, errors = equations.solve(by_weight, noise, spread, inside)
+        slopes = one.back(equations.deltas)
+    # An MLP without a hidden layer has its pixels as features, which nothing has kept in range.
     return outputs.clip(0.0, 1.0).reshape(batch, *model.image_shape)
 
 
@@ -119,7 +116,7 @@ class _Equations:
     """What is known of the inputs of a layer.
 
     Attributes:
-        deltas: (N, P, O), the gradient by what the activation is applied to.
+        deltas: (N, P, O), the gradient with respect to what the activation is applied to.
     """
 
     def __init__(
@@ -178,7 +175,7 @@ def _least_squares(
 ) -> tuple[Array, Array]:
     """Return the x within bounds that about minimises ‖matrix x − wanted‖, and standard errors."""
     gram, right = (matrix.T @ matrix).toarray(), matrix.T @ wanted
-    errors = np.sqrt(np.maximum(np.diag(np.linalg.inv(gram)), EXACT**2))
+    errors = np.sqrt(np.maximum(np.diag(np.linalg.inv(gram)), LEAST_ERROR**2))
     solution = np.linalg.solve(gram, right)
     # The step starts at the solution without bounds, so it also mends what rounding has left of it.
     slope = matrix.T @ (matrix @ solution - wanted)

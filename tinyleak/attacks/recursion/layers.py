@@ -22,43 +22,43 @@ class Layer:
         name: of its weight.
         weight: (O, J), for J inputs to a window.
         bias: (O,).
-        places: (P, J), which input each of P windows sees; n where it sees the padding.
+        indices: (P, J), which input each of P windows sees; n where it sees the padding.
         inputs: n.
     """
 
     name: str
     weight: Array
     bias: Array
-    places: Array
+    indices: Array
     inputs: int
 
     def forward(self) -> Array:
         """Return the matrix of its linear map, (P, O, n)."""
-        matrix = np.zeros((len(self.places), len(self.weight), self.inputs + 1))
-        for window, places in enumerate(self.places):
-            matrix[window][:, places] = self.weight
+        matrix = np.zeros((len(self.indices), len(self.weight), self.inputs + 1))
+        for window, indices in enumerate(self.indices):
+            matrix[window][:, indices] = self.weight
         return matrix[..., :-1]
 
     def gradient(self, deltas: Array) -> Any:
-        """Return the sparse matrix that maps inputs to the gradient by the weight, (O·J, n).
+        """Return the sparse matrix that maps inputs to the weight's gradient, (O·J, n).
 
         Args:
-            deltas: (P, O), the gradient by its outputs.
+            deltas: (P, O), the gradient with respect to its outputs.
         """
         from scipy.sparse import coo_array
 
         outputs, size = self.weight.shape
-        windows, places = np.nonzero(self.places < self.inputs)  # but for the padding
-        rows = np.arange(outputs) * size + places[:, None]
-        columns = np.repeat(self.places[windows, places], outputs)
+        windows, positions = np.nonzero(self.indices < self.inputs)  # all but the padding
+        rows = np.arange(outputs) * size + positions[:, None]
+        columns = np.repeat(self.indices[windows, positions], outputs)
         entries = deltas[windows].ravel(), (rows.ravel(), columns)
         return coo_array(entries, shape=(outputs * size, self.inputs)).tocsr()
 
     def back(self, deltas: Array) -> Array:
-        """Return the gradient by its inputs, (N, n), from that by its outputs, (N, P, O)."""
+        """Return the gradient with respect to its inputs, (N, n), from (N, P, O) of its outputs."""
         found = np.zeros((len(deltas), self.inputs + 1))
-        for one, moved in zip(found, deltas @ self.weight, strict=True):
-            np.add.at(one, self.places, moved)
+        for one, by_window in zip(found, deltas @ self.weight, strict=True):
+            np.add.at(one, self.indices, by_window)
         return found[:, :-1]
 
 
@@ -70,7 +70,7 @@ class Inverse:
         lowest: a value that outputs are above, or reach.
         highest: one that they are below.
         of: the input that gave an output.
-        slope: the derivative at that input, by the output.
+        slope: the activation's derivative at that input, as a function of the output.
     """
 
     lowest: float
@@ -83,7 +83,7 @@ INVERSES = {
     "sigmoid": Inverse(0.0, 1.0, lambda a: np.log(a / (1.0 - a)), lambda a: a * (1.0 - a)),
     "tanh": Inverse(-1.0, 1.0, np.arctanh, lambda a: 1.0 - a * a),
     "softplus": Inverse(0.0, np.inf, lambda a: a + np.log(-np.expm1(-a)), lambda a: -np.expm1(-a)),
-    # Where a unit is off, nothing is known of its input but that it is negative.
+    # Where a unit is off, its input is negative, and nothing else is known of it.
     "relu": Inverse(0.0, np.inf, lambda a: a, lambda a: (a > 0).astype(float)),
 }
 
@@ -96,7 +96,7 @@ def layers_of(model: Model, params: Mapping[str, Array]) -> list[Layer]:
     """
     weights = {name: to_numpy(array).astype(float) for name, array in params.items()}
     names = [name for name in model.shapes if name.endswith(".weight")]
-    places = _windows(model)
+    windows = _windows(model)
     return [
         Layer(
             name,
@@ -105,7 +105,7 @@ def layers_of(model: Model, params: Mapping[str, Array]) -> list[Layer]:
             where,
             inputs,
         )
-        for name, (where, inputs) in zip(names, places, strict=True)
+        for name, (where, inputs) in zip(names, windows, strict=True)
     ]
 
 

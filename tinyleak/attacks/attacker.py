@@ -1,0 +1,110 @@
+"""What an attacker brings to a client: what it knows, where it starts, how it goes about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+from tinyleak.attacks.settings import Method, Settings
+from tinyleak.backend import Array
+from tinyleak.defenses import Defense
+
+Labels: TypeAlias = "Sequence[int] | Array | Literal['infer', 'trusted'] | None"
+
+
+@dataclass(frozen=True, eq=False)
+class Attacker:
+    """What an attacker brings to a client: what it knows, where it starts, how it goes about it.
+
+    Attributes:
+        labels: the N labels if they are known; "infer" to read them off the last layer's gradient
+            first, "trusted" to do so where nothing speaks against them; None to find them with the
+            images.
+        defenses: those that it knows the client applied: it then matches only what survived
+            pruning, weighs entries by how exactly they are known, and matches the direction alone
+            after clipping.
+        precision: what the squared difference of each entry is multiplied with, by name: 0 where
+            the shared gradient says nothing, 1 / variance where noise was added. It follows from
+            `defenses`, unless it is given.
+        seed: decides the noise that the attack starts from; 0 or more.
+        start: what the first start is: "noise", as in the paper; "recursion", images read off the
+            gradient layer by layer (see `tinyleak.attacks.recursion`), for which labels must be
+            known; or such images, (N, C, H, W).
+        restarts: how many starts to run; the one that ends nearest is returned.
+        method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
+            for their Jacobian with respect to the weights, and batches to the rounding error
+            (restarts run one after the other, until one converges); or
+            "lbfgs+levenberg-marquardt", the one to finish after the other.
+        settings: how the search is run; by default what succeeds most.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ValueError: a number out of range, an unknown method or start, or what cannot be combined.
+    """
+
+    labels: Labels = None
+    defenses: Sequence[Defense] = ()
+    precision: Mapping[str, Array] | None = None
+    seed: int = 0
+    start: Literal["noise", "recursion"] | Array = "noise"
+    restarts: int = 1
+    method: Method = "lbfgs"
+    settings: Settings = Settings()
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.settings is None:
+            object.__setattr__(self, "settings", Settings())
+        if isinstance(self.labels, str) and self.labels not in ("infer", "trusted"):
+            raise ValueError(
+                f'labels {self.labels!r} were given; give N whole numbers, "infer" or "trusted"'
+            )
+        if isinstance(self.start, str) and self.start not in ("noise", "recursion"):
+            raise ValueError(
+                f"start {self.start!r} is unknown; choose noise or recursion, or give images"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} was given; seeds are whole numbers from 0 on")
+        if self.restarts < 1:
+            raise ValueError(f"{self.restarts} restarts were asked for; give 1 or more")
+        if self.method not in get_args(Method):
+            raise ValueError(
+                f"method {self.method!r} is unknown; choose one of {', '.join(get_args(Method))}"
+            )
+        if self.method != "lbfgs" and self.device != "cpu":
+            raise ValueError(f"method {self.method} runs on the cpu alone, not on {self.device!r}")
+
+    def __repr__(self) -> str:
+        changed = [
+            f"{field.name}={_short(getattr(self, field.name))}"
+            for field in fields(self)
+            if getattr(self, field.name) is not field.default
+        ]
+        return f"Attacker({', '.join(changed)})"
+
+
+def make_attacker(attacker: Attacker | None, keywords: Mapping[str, Any]) -> Attacker:
+    """Return the attacker, or the one that keywords describe.
+
+    Raises:
+        TypeError: an unknown keyword, or both.
+    """
+    known = [field.name for field in fields(Attacker)]
+    for name in keywords:
+        if name not in known:
+            raise TypeError(f"{name!r} is not known of an attack; choose from {', '.join(known)}")
+    if attacker is not None and keywords:
+        raise TypeError(
+            f"an attacker was given, and {', '.join(keywords)} besides; say all of it in one place"
+        )
+    return attacker or Attacker(**keywords)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Settings):
+        usual = asdict(Settings())
+        said = {k: v for k, v in asdict(value).items() if v != usual[k]}
+        return f"Settings({', '.join(f'{k}={v!r}' for k, v in said.items())})"
+    text = repr(value)
+    return text if len(text) <= 40 else f"<{type(value).__name__}>"

@@ -1,0 +1,271 @@
+"""The problem that an attacker makes of a client: what to minimise, and from where.
+
+All that can be refused is refused here, before any work.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tinyleak.analytic.labels import LabelInference
+from tinyleak.attacks.attacker import Attacker, Labels, make_attacker
+from tinyleak.attacks.extended import ExtendedMatching
+from tinyleak.attacks.matching import Matching
+from tinyleak.attacks.recursion import recursion
+from tinyleak.attacks.settings import Settings
+from tinyleak.backend import Array, as_array
+from tinyleak.client import Client
+from tinyleak.defenses import knowledge
+from tinyleak.nn.losses import one_hot
+from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.models import MLP, LeNet
+
+GREY, CONTRAST = 0.5, 0.1
+"""Mean and standard deviation of the pixels that least squares starts from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What an attacker makes of a client: what to minimise, and from where.
+
+    Attributes:
+        client: who is attacked.
+        attacker: by whom.
+        matching: the objective, in the dtype of the settings.
+        starts: (restarts, n), dummies to start from, float64.
+        settings: the attacker's, with what follows from the client.
+        inference: where the labels come from, if they were read off the gradient.
+        seconds: how long it took to work this out.
+    """
+
+    client: Client
+    attacker: Attacker
+    matching: Matching
+    starts: Array
+    settings: Settings
+    inference: LabelInference | None
+    seconds: float = 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the paper's: one start, L-BFGS, on the CPU."""
+        attacker = self.attacker
+        return len(self.starts) == 1 and attacker.method == "lbfgs" and attacker.device == "cpu"
+
+
+def meet(
+    client: Any,
+    params: Mapping[str, Any] | None,
+    gradients: Mapping[str, Any] | None,
+    batch: int,
+    attacker: Attacker | None,
+    keywords: Mapping[str, Any],
+) -> Problem:
+    """Return the problem that `tinyleak.attack` was called with; see there.
+
+    Raises:
+        TypeError: neither a client nor its parts; an unknown keyword, or keywords beside an
+            attacker.
+        ValueError: as `attack`.
+    """
+    if isinstance(client, Problem) and params is None and attacker is None and not keywords:
+        return client
+    attacker = make_attacker(attacker, keywords)
+    if not isinstance(client, Client):
+        if params is None or gradients is None:
+            raise TypeError(
+                f"attack was given a {type(client).__name__} alone; give a Client, or a network "
+                "with its weights and gradient"
+            )
+        client = Client.of(client, params, gradients, batch=batch)
+    elif params is not None or gradients is not None or batch != 1:
+        raise TypeError(
+            "attack was given a Client, and weights, a gradient or a batch besides; the client "
+            "has its own: leave them out"
+        )
+    return problem_of(client, attacker)
+
+
+def problem_of(client: Client, attacker: Attacker) -> Problem:
+    """Work out what an attacker is to minimise, from where.
+
+    Raises:
+        ValueError: labels or images that do not fit the client; a gradient of zeros; what cannot
+            be combined.
+    """
+    began = time.perf_counter()
+    settings, precision = apply_knowledge(client, attacker)
+    labels, inference = _labels(client, attacker.labels)
+    squares = attacker.method != "lbfgs"
+    if squares and (settings.direction or settings.smoothness or client.local):
+        raise ValueError(
+            f"method {attacker.method} minimises the distance between two gradients alone; to "
+            "match a direction (as after clipping), to prefer smooth images or to go through local "
+            "steps, choose method lbfgs"
+        )
+    matching = _matching(client, labels, precision, settings)
+    starts = starting_point(
+        client.model, client.batch, attacker.seed, attacker.restarts, with_labels=labels is None
+    )
+    if squares and attacker.method == "levenberg-marquardt":
+        # Within the range that pixels have: the same noise, on a grey.
+        pixels = slice(0, matching.image_size)
+        starts[:, pixels] = GREY + CONTRAST * starts[:, pixels]
+    images = _first_images(client, attacker.start, labels, precision)
+    if images is not None:
+        starts[0, : images.size] = images.ravel()
+    seconds = time.perf_counter() - began
+    return Problem(client, attacker, matching, starts, settings, inference, seconds)
+
+
+def apply_knowledge(
+    client: Client, attacker: Attacker
+) -> tuple[Settings, Mapping[str, Array] | None]:
+    """Return how closely which part of the client's gradient is to be matched."""
+    settings = attacker.settings
+    precision: Mapping[str, Array] | None = attacker.precision
+    direction = settings.direction or not client.loss.exact
+    if attacker.defenses:
+        known = knowledge(attacker.defenses, client.gradients, client.batch)
+        direction = direction or known.direction
+        precision = known.precision if precision is None else precision
+    if precision is not None:
+        require_fit(client.model, precision, "precisions")
+        if any(bool((array < 0).any()) for array in precision.values()):
+            raise ValueError(
+                "a precision is negative; give 0 or more for each entry of the gradient"
+            )
+    return replace(settings, direction=direction), precision
+
+
+def starting_point(
+    model: Model, batch: int, seed: int, restarts: int = 1, *, with_labels: bool = True
+) -> Array:
+    """Draw dummy images and dummy label logits from N(0, 1): (restarts, n), float64, by NumPy.
+
+    The first start is the same however many follow, and the same on every device.
+
+    Raises:
+        ValueError: a seed below 0.
+    """
+    if seed < 0:
+        raise ValueError(f"seed {seed} was given; seeds are whole numbers from 0 on")
+    size = batch * (math.prod(model.image_shape) + (model.classes if with_labels else 0))
+    return np.random.default_rng(seed).standard_normal((restarts, size))
+
+
+def _matching(
+    client: Client,
+    labels: Array | None,
+    precision: Mapping[str, Array] | None,
+    settings: Settings,
+) -> Matching:
+    model = client.model
+    scale = 1.0
+    if settings.scale_free:
+        length = _length(client.gradients, precision)
+        if length == 0.0:
+            raise ValueError(
+                "every shared gradient is zero, or has no precision, so nothing can be read from "
+                "it; check that the client's backward pass was run"
+            )
+        scale = 1.0 / length
+
+    def numbers(array: Any) -> Array:
+        return np.asarray(array, dtype=settings.dtype)
+
+    parts: dict[str, Any] = {
+        "model": model,
+        "params": {name: numbers(array) for name, array in client.params.items()},
+        "shared": {name: numbers(scale * g) for name, g in client.gradients.items()},
+        "batch": client.batch,
+        "scale": numbers(scale),
+        "targets": None if labels is None else numbers(one_hot(labels, model.classes)),
+        "precision": None
+        if precision is None
+        else {name: numbers(precision[name]) for name in model.shapes},
+    }
+    beyond: dict[str, Any] = {
+        "local": client.local,
+        "direction": settings.direction,
+        "smoothness": settings.smoothness,
+    }
+    return ExtendedMatching(**parts, **beyond) if any(beyond.values()) else Matching(**parts)
+
+
+def _length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | None) -> float:
+    """Return √Σ precision · gradient², without squaring what is too small or large for it."""
+    largest = max(float(np.abs(g).max(initial=0.0)) for g in gradients.values()) or 1.0
+    total = 0.0
+    for name, gradient in gradients.items():
+        squares = np.square(np.asarray(gradient, float) / largest)
+        total += float(np.sum(squares if precision is None else squares * precision[name]))
+    return largest * math.sqrt(total)
+
+
+def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInference | None]:
+    """Return the labels to go by, and where they are from; None to find them with the images."""
+    if labels is None:
+        return None, None
+    if isinstance(labels, str):
+        inference = client.labels
+        guess = labels == "trusted" and not inference.trusted
+        return (None if guess else inference.labels), inference
+    given = np.asarray(labels)
+    if given.shape != (client.batch,):
+        raise ValueError(
+            f"{given.size} labels were given for a batch of {client.batch}; give one each"
+        )
+    one_hot(given, client.model.classes)  # refuses what is not a class
+    return given, None
+
+
+def _first_images(
+    client: Client,
+    start: str | Array,
+    labels: Array | None,
+    precision: Mapping[str, Array] | None,
+) -> Array | None:
+    """Return the images that the first start has in place of noise, (N, C, H, W), or None."""
+    shape = (client.batch, *client.model.image_shape)
+    if not isinstance(start, str):
+        images = as_array(start, copy=True)
+        if images.shape != shape or not np.isfinite(images).all():
+            what = f"of shape {images.shape}" if images.shape != shape else "that are not finite"
+            raise ValueError(
+                f"images {what} were given to start from; the attack needs finite ones, {shape}"
+            )
+        return images
+    if start == "noise":
+        return None
+    if client.local is not None:
+        raise ValueError(
+            "--start recursion reads the gradient of one step, but several local steps have "
+            "only their sum; leave one of the two out"
+        )
+    if labels is None:
+        raise ValueError(
+            "--start recursion reads images off the gradient, for which labels must be known "
+            "first; give --labels infer"
+        )
+    if not isinstance(client.model, LeNet | MLP):
+        raise ValueError(
+            "--start recursion goes backwards through a LeNet or an MLP, not through a "
+            f"{type(client.model).__name__}; leave it out"
+        )
+    assert client.last_layer is not None, "both of them end in a linear layer"
+    return recursion(client.last_layer, client.gradients, labels, variance=_variance(precision))
+
+
+def _variance(precision: Mapping[str, Array] | None) -> float:
+    """Return the mean variance of the noise that a precision stands for."""
+    kept = [one[one > 0] for one in (precision or {}).values()]
+    # A precision of 1 is that of an entry without noise, beside others that were pruned.
+    exact = all(bool((one == 1).all()) for one in kept)
+    return 0.0 if exact else float(np.mean(1 / np.concatenate(kept)))

@@ -1,0 +1,199 @@
+"""A client's files: its weights and what it made of them, as PyTorch saves them.
+
+They are named tensors, a `state_dict()` and `{name: p.grad}`, in `.safetensors` or `.npz`. Which
+tensor is which parameter is told by names and shapes (see `tinyleak.nn.models.names`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyleak.backend import Array
+from tinyleak.client.local import MOST_STEPS, LocalSteps
+from tinyleak.client.notes import Notes, gather_notes
+from tinyleak.data.tensors import read_tensors
+from tinyleak.nn.model import Model
+from tinyleak.nn.models import MLP, LeNet, match_names, model_from_shapes
+
+MODEL, IMAGE_SHAPE, ACTIVATION = "lenet", (1, 28, 28), "sigmoid"
+"""What a client's network is taken to be where nothing else is said: the paper's."""
+
+MOST_NUMBERS = 2**25
+"""How many numbers weights and activations may be: an attack holds some dozens of copies."""
+
+MOST_UNKNOWNS = 2**20
+"""How many pixels may be searched for: L-BFGS remembers them some two hundred times."""
+
+PROBES_AT_ONCE = 64
+"""Images that stand in for a batch go through the network together, however small the batch is."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a client's files hold, and what is said about them.
+
+    Attributes:
+        model: the network.
+        params: its weights, by its names, in the dtype of the file.
+        given: the gradient, or the weights after, likewise.
+        steps: the steps between the weights before and after; None where a gradient is given.
+        noted: what the notes beside the files say.
+        said: the same, with what was said by whoever read them before it.
+    """
+
+    model: LeNet | MLP
+    params: dict[str, Array]
+    given: dict[str, Array]
+    steps: LocalSteps | None
+    noted: Notes
+    said: Notes
+
+    @property
+    def dtype(self) -> str:
+        """The coarsest dtype in which what the client shared is written."""
+        held = [*self.given.values(), *(() if self.steps is None else self.params.values())]
+        return min((array.dtype for array in held), key=lambda kind: kind.itemsize).name
+
+
+def read_files(
+    weights: Path,
+    gradients: Path | None,
+    weights_after: Path | None,
+    rename: Mapping[str, str],
+    said: Notes,
+) -> Files:
+    """Read a client's files.
+
+    Raises:
+        ValueError: both or none of gradients and weights after; files that cannot be used, or that
+            do not fit each other or what is said.
+        OSError: files that are not there.
+    """
+    if (gradients is None) == (weights_after is None):
+        raise ValueError(
+            "--weights need what the client made of them; give either its gradient with "
+            "--gradients, or its weights after its steps with --weights-after"
+        )
+    noted = gather_notes(weights, gradients, weights_after)
+    known = noted.under(said)
+    steps = _steps(weights_after, known, said)
+    images = (known.batch or 1) * (1 if steps is None else steps.count)
+    model, params = read_network(weights, known, rename, images)
+    path = gradients or weights_after
+    assert path is not None, "one of the two is given"
+    what = "gradients" if steps is None else "weights after"
+    return Files(model, params, read_like(model, path, rename, what), steps, noted, known)
+
+
+def read_network(
+    path: Path, said: Notes, rename: Mapping[str, str], images: int
+) -> tuple[LeNet | MLP, dict[str, Array]]:
+    """Return the network whose weights are in a file, and them by its names.
+
+    Raises:
+        ValueError: they are not such a network's, or cannot be used, or a batch of so many images
+            would take more memory than is reasonable.
+        OSError: the file is not there.
+    """
+    tensors = read_tensors(path)
+    model = model_from_shapes(
+        said.model or MODEL,
+        {name: array.shape for name, array in tensors.items()},
+        said.shape or IMAGE_SHAPE,
+        said.classes,
+        said.activation or ACTIVATION,
+        said.strides,
+    )
+    _require_room(model, images)
+    return model, named(model, tensors, rename, "weights")
+
+
+def read_like(model: Model, path: Path, rename: Mapping[str, str], what: str) -> dict[str, Array]:
+    """Return the tensors of a file by the names that the model has for them.
+
+    Raises:
+        ValueError: they are not the model's, or cannot be used, or all numbers in them are zero.
+        OSError: the file is not there.
+    """
+    tensors = named(model, read_tensors(path), rename, what)
+    if not any(array.any() for array in tensors.values()):
+        raise ValueError(
+            f"every number in {str(path)!r} is zero, so nothing can be read from it; check that "
+            f"the client's backward pass was run before its {what} were saved"
+        )
+    return tensors
+
+
+def named(
+    model: Model, tensors: Mapping[str, Array], rename: Mapping[str, str], what: str
+) -> dict[str, Array]:
+    """Return tensors by the names that the model has for them.
+
+    Raises:
+        ValueError: names and shapes do not tell.
+    """
+    shapes = {name: array.shape for name, array in tensors.items()}
+    names = match_names(model.shapes, shapes, rename, what)
+    return {name: tensors[old] for name, old in names.items()}
+
+
+def _steps(weights_after: Path | None, known: Notes, said: Notes) -> LocalSteps | None:
+    """Return the steps of SGD that lie between the weights before and after, if those are given."""
+    if weights_after is None:
+        for flag, number in (
+            ("--learning-rate", said.learning_rate),
+            ("--local-steps", said.local_steps),
+        ):
+            if number is not None:
+                raise ValueError(
+                    f"{flag} speaks of steps between weights, but --gradients are one "
+                    "step's; leave one of the two out"
+                )
+        return None
+    if known.learning_rate is None:
+        raise ValueError(
+            "weights before and after tell a gradient only together with the learning rate; give "
+            "it with --learning-rate"
+        )
+    count = known.local_steps or 1
+    if count > MOST_STEPS:
+        raise ValueError(
+            f"{count} local steps were given, and {MOST_STEPS} at most can be unrolled; attack a "
+            "client that takes fewer"
+        )
+    return LocalSteps(count, known.learning_rate)
+
+
+def _require_room(model: LeNet | MLP, batch: int) -> None:
+    """Refuse what shapes of little size in a file, or of none, multiply to."""
+    unknown = batch * math.prod(model.image_shape)
+    if unknown > MOST_UNKNOWNS:
+        raise ValueError(
+            f"{batch} images of {model.image_shape} are {unknown:,} unknown pixels, and "
+            f"{MOST_UNKNOWNS:,} are searched for at most; check the shape and the batch"
+        )
+    together = batch if batch == 1 else max(batch, PROBES_AT_ONCE)
+    parameters = sum(math.prod(shape) for shape in model.shapes.values())
+    needed = parameters + together * _numbers_of_an_image(model)
+    if needed > MOST_NUMBERS:
+        raise ValueError(
+            f"{together} images of {model.image_shape} make {needed:,} numbers in this network, "
+            f"and {MOST_NUMBERS:,} are worked with at most; check the shape and the batch"
+        )
+
+
+def _numbers_of_an_image(model: LeNet | MLP) -> int:
+    """Return how many numbers one image becomes on its way through the network."""
+    channels, *size = model.image_shape
+    total = channels * math.prod(size) + model.classes
+    if isinstance(model, MLP):
+        return total + sum(model.widths)
+    for out_channels, stride in zip(model.channels, model.strides, strict=True):
+        size = [-(-length // stride) for length in size]
+        # The windows that a convolution multiplies, and what comes out.
+        total += (model.kernel**2 * channels + out_channels) * math.prod(size)
+        channels = out_channels
+    return total

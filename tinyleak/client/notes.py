@@ -1,0 +1,158 @@
+"""What is said about a client: by its owner, or by the notes beside its files.
+
+Notes are a JSON object beside a file, or safetensors' metadata. Keys that tinyleak does not know
+are somebody else's, and are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tinyleak.client.loss import REDUCTIONS
+from tinyleak.data.tensors import read_notes
+from tinyleak.nn.layers import ACTIVATIONS
+from tinyleak.nn.models.shapes import MODELS
+
+LONGEST_NOTE = 200
+"""No note that means anything has more letters."""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What is said about a client: each is None where nothing is.
+
+    Attributes:
+        model: "lenet" or "mlp".
+        shape: (C, H, W) of an image.
+        classes: how many there are.
+        activation: the network's.
+        strides: of a LeNet's convolutions.
+        batch: N, how many images the gradient was computed from.
+        reduction: "mean" or "sum", of the losses of a batch.
+        learning_rate: of the client's steps, where weights after them are given.
+        local_steps: how many they were.
+    """
+
+    model: str | None = None
+    shape: tuple[int, int, int] | None = None
+    classes: int | None = None
+    activation: str | None = None
+    strides: tuple[int, ...] | None = None
+    batch: int | None = None
+    reduction: str | None = None
+    learning_rate: float | None = None
+    local_steps: int | None = None
+
+    def under(self, said: Notes) -> Notes:
+        """Return these notes with what somebody said instead taking their place."""
+        told = {field.name: getattr(said, field.name) for field in fields(said)}
+        return replace(self, **{name: value for name, value in told.items() if value is not None})
+
+    def __str__(self) -> str:
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ", ".join(
+            f"{name.replace('_', ' ')} {_text(value)}"
+            for name, value in told.items()
+            if value is not None
+        )
+
+
+def gather_notes(*paths: Path | None) -> Notes:
+    """Return what the notes about these files say, a later one's over an earlier's.
+
+    Raises:
+        ValueError: notes that cannot be read, or that say what cannot be.
+        OSError: a file is not there.
+    """
+    notes = Notes()
+    for path in paths:
+        said = {} if path is None else read_notes(path)
+        for key, parse in PARSERS.items():
+            if key in said:
+                try:
+                    if len(said[key]) > LONGEST_NOTE:
+                        raise ValueError(f"{LONGEST_NOTE} letters are read at most")
+                    notes = replace(notes, **{key: parse(said[key])})
+                except ValueError as error:
+                    raise ValueError(
+                        f"the notes about {str(path)!r} say {key} {said[key][:80]!r}: {error}; "
+                        "put them right"
+                    ) from error
+    return notes
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """Parse the shape of an image, such as 1,28,28.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} was given; write a shape as C,H,W, such as 1,28,28") from None
+    return channels, height, width
+
+
+def parse_whole(least: int) -> Callable[[str], int]:
+    """Return what parses a whole number of `least` or more."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise ValueError(f"{text!r} was given; a whole number of {least} or more is needed")
+        return number
+
+    return parse
+
+
+def parse_rate(text: str) -> float:
+    """Parse a learning rate.
+
+    Raises:
+        ValueError: it is not a finite number above 0.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{text!r} was given; a learning rate is a finite number above 0")
+    return number
+
+
+def _one_of(choices: Collection[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"choose from {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _strides(text: str) -> tuple[int, ...]:
+    return tuple(parse_whole(1)(part) for part in text.split(","))
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "model": _one_of(MODELS),
+    "shape": parse_shape,
+    "classes": parse_whole(1),
+    "activation": _one_of(ACTIVATIONS),
+    "strides": _strides,
+    "batch": parse_whole(1),
+    "reduction": _one_of(REDUCTIONS),
+    "learning_rate": parse_rate,
+    "local_steps": parse_whole(1),
+}
+"""What notes may say, and how it is read."""

@@ -1,0 +1,86 @@
+"""How good what an attack found is: judged by the truth, or by the shared gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinyleak.backend import Array
+
+RECOVERED_MSE = 1e-3
+"""An image counts as recovered below this mean squared error, of pixels in [0, 1]."""
+
+
+class Found(Protocol):
+    """What an attack found: images (N, C, H, W), labels (N,) and their probabilities (N, K)."""
+
+    @property
+    def images(self) -> Array: ...
+    @property
+    def labels(self) -> Array: ...
+    @property
+    def soft_labels(self) -> Array: ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Outcome:
+    """What an attack found, judged; image by image in the client's order, where that is known.
+
+    Attributes:
+        succeeded: whether every image came back with its label, as far as can be told.
+        verdict: the same in words.
+        images: (N, C, H, W), found.
+        labels: (N,), found.
+        soft_labels: (N, K), the probabilities found.
+        order: (N,), which of the images found lies beside each of the client's.
+        truth: (N, C, H, W), the client's images, if they are known; so are the next three.
+        labels_true: (N,).
+        mse: (N,), mean squared errors.
+        psnr: (N,), peak signal-to-noise ratios in dB.
+        recovered: (N,), whether an image's MSE is below `RECOVERED_MSE` and its label is right.
+        distance: ‖gradient found − shared‖² / ‖shared‖², where only that can be told.
+        tolerance: what it may be.
+        noisy: whether that is because of noise, beyond any rounding.
+        factor: what the shared gradient is of the gradient of the mean loss.
+    """
+
+    succeeded: bool
+    verdict: str
+    images: Array
+    labels: Array
+    soft_labels: Array
+    order: Array
+    truth: Array | None = None
+    labels_true: Array | None = None
+    mse: Array | None = None
+    psnr: Array | None = None
+    recovered: Array | None = None
+    distance: float | None = None
+    tolerance: float | None = None
+    noisy: bool = False
+    factor: float | None = None
+
+    def __repr__(self) -> str:
+        if self.mse is not None:
+            how = f"MSE {float(np.max(self.mse)):.1e} at most"
+        else:
+            how = f"distance {self.distance:.1e} where {self.tolerance:.1e} is allowed"
+        return f"<Outcome: {self.verdict}; {how}>"
+
+    def plot(self) -> Any:
+        """Draw the images found, beside the truth if it is known: a matplotlib `Figure`.
+
+        Raises:
+            ValueError: images that cannot be drawn.
+        """
+        from tinyleak.report import side_by_side
+
+        return side_by_side(self.images, self.truth, self.labels, self.labels_true, self.mse)
+
+    def _repr_png_(self) -> bytes:
+        """Show the images in a notebook."""
+        from tinyleak.report import as_png
+
+        return as_png(self.plot())

@@ -1,0 +1,1 @@
+"""L-BFGS for many problems at once."""

@@ -1,0 +1,296 @@
+"""Levenberg–Marquardt: nonlinear least squares, by solving a linear one again and again.
+
+Gradient matching is a sum of squares ‖r(x)‖², which L-BFGS does not know. Near a solution, with
+J = ∂r/∂x, it is ‖r + J s‖² for a step s, and the smallest of that is where
+
+    (JᵀJ + λ·diag(JᵀJ)) s = −Jᵀr.
+
+With λ = 0 that is Gauss and Newton's step, which converges quadratically where the residual can
+vanish. A larger λ makes the step shorter and turns it downhill (Levenberg 1944, Marquardt 1963): λ
+falls when a step succeeded and rises when it did not, which is all the line search there is.
+
+An iteration costs one JᵀJ, about m·n² operations, and ⅓·n³ for its Cholesky factor: much more than
+one of L-BFGS, which pays where tens are enough in place of thousands.
+
+Bounds are kept by a projected step: what it would take across a bound is put on it, and the rest is
+solved for again. Which unknowns stay at a bound the step itself decides; the sign of the gradient
+does, too, but is misled where the problem is ill-conditioned, and a valley that takes tens of steps
+is the result. Sometimes it is right all the same, so both are tried, and the lower is taken.
+
+Lesson: lessons/11_batches.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf, isnan
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyleak.backend import Array, array_module, to_numpy
+
+FIRST_DAMPING = 1e-3
+LEAST_DAMPING = 1e-15
+SUCCESS, FAILURE = 1 / 5, 4.0
+"""What λ is multiplied with after a step that went down, and after one that did not."""
+MOST_FAILURES = 25
+"""Steps that may fail one after the other: by then λ has grown by 10¹⁵."""
+FLOOR = 1e-14
+"""The smallest damping of an unknown, as a share of the largest: one that does nothing stays."""
+MOST_HELD = 5
+"""How often unknowns that a step would take across a bound are put on it."""
+PATIENCE = 10
+"""Iterations without progress after which the problem has stalled."""
+
+
+class Residual(Protocol):
+    """What is to be made small: r, (m,), as a function of x, (n,), whose Jacobian is J = ∂r/∂x."""
+
+    def value(self, x: Array) -> Array:
+        """Return r(x), (m,)."""
+
+    def slope(self, x: Array, r: Array) -> Array:
+        """Return Jᵀr, (n,), for the r that `value` returned at x."""
+
+    def gram(self, x: Array) -> Array:
+        """Return JᵀJ, (n, n), which the caller may write to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """Where the problem is.
+
+    Attributes:
+        x: (n,) the iterate, on the device of the start.
+        value: ‖r(x)‖².
+        gradient_norm: the largest component of ∂‖r‖²/∂x, in magnitude, at the iterate before.
+        damping: the λ with which the next step will be tried.
+        iterations: steps made so far.
+        evaluations: residuals computed so far; each iteration has a JᵀJ besides.
+        reason: None while it runs, then "converged" (the goal is reached), "stationary" (the
+            gradient has all but vanished elsewhere), "stalled" (no step leads lower, or none by
+            enough), "non-finite" (the start is) or "out of iterations".
+    """
+
+    x: Array
+    value: float
+    gradient_norm: float
+    damping: float
+    iterations: int
+    evaluations: int
+    reason: str | None
+
+
+def levenberg_marquardt(
+    residual: Residual,
+    start: Array,
+    *,
+    lowest: npt.ArrayLike = -inf,
+    highest: npt.ArrayLike = inf,
+    damping: float = FIRST_DAMPING,
+    max_iterations: int = 100,
+    tolerance_gradient: float = 1e-15,
+    tolerance_change: float = 1e-3,
+    goal: float = -inf,
+) -> Iterator[Fit]:
+    """Minimise ‖r(x)‖²; yield where it is at the start, after each step, and at the end.
+
+    Args:
+        residual: r, Jᵀr and JᵀJ.
+        start: (n,), float64 or float32, of the array module that is to do the work.
+        lowest: no unknown may be less; one bound for all, or (n,).
+        highest: no unknown may be more, likewise.
+        damping: the first λ, above 0.
+        max_iterations: steps at most.
+        tolerance_gradient: stationary when the largest component of the gradient has fallen to this
+            share of the first one.
+        tolerance_change: stalled when ten steps together lowered the value by less than this share.
+        goal: a value at or below which the problem has converged.
+
+    Raises:
+        ValueError: a setting out of range, a start that is not (n,), or an answer that does not
+            fit.
+    """
+    if getattr(start, "ndim", None) != 1 or start.size == 0:
+        raise ValueError(f"start has shape {np.shape(start)}; it must be an array (n,)")
+    for name, number, least in (
+        ("max_iterations", max_iterations, 0),
+        ("tolerance_gradient", tolerance_gradient, 0),
+        ("tolerance_change", tolerance_change, 0),
+    ):
+        if not number >= least:
+            raise ValueError(f"{name} is {number}; it must be at least {least}")
+    if isnan(goal):
+        raise ValueError("goal is nan; give a number")
+    if not 0 < damping < inf:
+        raise ValueError(f"damping is {damping}; it must be above 0 and finite")
+    bounds = [_bound(lowest, start), _bound(highest, start)]
+    if not bool((bounds[0] < bounds[1]).all()):
+        raise ValueError("a lower bound is not below the upper one; give lowest < highest")
+    return _Descent(residual, bounds[0], bounds[1], damping).run(
+        start, max_iterations, tolerance_gradient, tolerance_change, goal
+    )
+
+
+class _Descent:
+    """One descent: what it minimises, and its λ."""
+
+    def __init__(self, residual: Residual, lowest: Array, highest: Array, damping: float) -> None:
+        self.residual = residual
+        self.lowest, self.highest = lowest, highest
+        self.damping = damping
+        self.evaluations = 0
+
+    def run(
+        self,
+        start: Array,
+        max_iterations: int,
+        tolerance_gradient: float,
+        tolerance_change: float,
+        goal: float,
+    ) -> Iterator[Fit]:
+        x = start.clip(self.lowest, self.highest)
+        r = self._value(x)
+        values = [_square(r)]
+        gradient_norm, steepest = inf, None
+
+        def fit(reason: str | None = None) -> Fit:
+            steps = len(values) - 1
+            return Fit(x, values[-1], gradient_norm, self.damping, steps, self.evaluations, reason)
+
+        if not np.isfinite(values[-1]):
+            yield fit("non-finite")
+            return
+        while True:
+            if values[-1] <= goal:
+                yield fit("converged")
+                return
+            if len(values) > max_iterations:
+                yield fit("out of iterations")
+                return
+            if _slow(values, tolerance_change):
+                yield fit("stalled")
+                return
+            yield fit()
+            slope = self.residual.slope(x, r)
+            free = self._free(x, slope)
+            gradient_norm = float(abs(2 * slope[free]).max()) if len(free) else 0.0
+            steepest = gradient_norm if steepest is None else steepest
+            if gradient_norm <= tolerance_gradient * steepest:
+                yield fit("stationary")
+                return
+            found = self._step(x, slope, free, values[-1])
+            if found is None:
+                yield fit("stalled")
+                return
+            x, r = found
+            values.append(_square(r))
+
+    def _value(self, x: Array) -> Array:
+        self.evaluations += 1
+        r = self.residual.value(x)
+        if r.ndim != 1:
+            raise ValueError(f"the residual answered with shape {r.shape}; it must be (m,)")
+        return r
+
+    def _free(self, x: Array, slope: Array) -> npt.NDArray[np.int64]:
+        """Return which unknowns are not held at a bound by the gradient."""
+        held = ((x <= self.lowest) & (slope > 0)) | ((x >= self.highest) & (slope < 0))
+        return np.flatnonzero(~to_numpy(held))
+
+    def _step(
+        self, x: Array, slope: Array, free: npt.NDArray[np.int64], value: float
+    ) -> tuple[Array, Array] | None:
+        """Raise λ until a step leads lower; return where it leads, and the residual there."""
+        xp: Any = array_module(x)
+        gram = self.residual.gram(x)
+        diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
+        undamped = diagonal.copy()
+        scale = xp.maximum(undamped, FLOOR * undamped.max())
+        moving = [np.arange(len(x))]
+        if len(free) < len(x):
+            moving.append(free)
+        for _ in range(MOST_FAILURES):
+            diagonal[...] = undamped + self.damping * scale
+            ends = [self._end(x, slope, gram, some) for some in moving]
+            squares = [_square(r) for _, r in ends]
+            lower = [place for place, square in enumerate(squares) if square < value]
+            if lower:  # what is not a number is not
+                self.damping = max(LEAST_DAMPING, SUCCESS * self.damping)
+                return ends[min(lower, key=squares.__getitem__)]
+            self.damping *= FAILURE
+        return None
+
+    def _end(
+        self, x: Array, slope: Array, gram: Array, moving: npt.NDArray[np.int64]
+    ) -> tuple[Array, Array]:
+        """Return where a step of these unknowns leads, and the residual there."""
+        xp: Any = array_module(x)
+        low, high = (self.lowest - x)[moving], (self.highest - x)[moving]
+        some = gram if len(moving) == len(x) else gram[xp.ix_(moving, moving)]
+        end = x.copy()
+        end[moving] += bounded_step(some, slope[moving], low, high)
+        end = end.clip(self.lowest, self.highest)  # rounding may have left them
+        return end, self._value(end)
+
+
+def bounded_step(
+    gram: Array, slope: Array, low: Array, high: Array, *, rounds: int = MOST_HELD
+) -> Array:
+    """Return the s between the bounds that about minimises ½ sᵀ gram s + slopeᵀ s.
+
+    What a step would take across a bound is put on it, and the rest is solved for again.
+
+    Args:
+        gram: (n, n), symmetric.
+        slope: (n,).
+        low: (n,), the lower bounds.
+        high: (n,), the upper bounds.
+        rounds: how often it is solved for again, at most.
+    """
+    xp: Any = array_module(slope)
+    step = _solve(gram, -slope)
+    crossing = (step < low) | (step > high)
+    held = xp.zeros(len(slope), dtype=bool)
+    for _ in range(rounds):
+        if not bool(crossing.any()):
+            break
+        held |= crossing
+        step = xp.where(held, step.clip(low, high), step)
+        inside, outside = xp.flatnonzero(~held), xp.flatnonzero(held)
+        pull = slope[inside] + gram[xp.ix_(inside, outside)] @ step[outside]
+        step[inside] = _solve(gram[xp.ix_(inside, inside)], -pull)
+        crossing = ~held & ((step < low) | (step > high))
+    return step.clip(low, high)
+
+
+def _solve(matrix: Array, right: Array) -> Array:
+    """Solve a symmetric system: by Cholesky, or by LU if rounding has left it indefinite."""
+    if isinstance(matrix, np.ndarray):
+        from scipy.linalg import cho_factor, cho_solve
+
+        with suppress(np.linalg.LinAlgError):
+            return cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
+    return array_module(matrix).linalg.solve(matrix, right)
+
+
+def _bound(bound: npt.ArrayLike, start: Array) -> Array:
+    array: Any = array_module(start).asarray(bound, dtype=start.dtype)
+    if array.shape not in ((), start.shape):
+        raise ValueError(f"a bound has shape {array.shape}; give one number, or {len(start)}")
+    return array
+
+
+def _square(r: Array) -> float:
+    return float(r @ r)
+
+
+def _slow(values: list[float], tolerance_change: float) -> bool:
+    """Whether the last `PATIENCE` steps together lowered the value by too little."""
+    if len(values) <= PATIENCE:
+        return False
+    return values[-1] > (1 - tolerance_change) * values[-1 - PATIENCE]
