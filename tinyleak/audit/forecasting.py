@@ -44,17 +44,17 @@ class Audit(Measured):
         """Draw the forecast against the noise, and where each direction drowns: a `Figure`."""
         return panels(self, forecast, directions)
 
-    def save(self, path: PathLike, *, about: str | None = None) -> None:
+    def save(self, path: PathLike, *, subject: str | None = None) -> None:
         """Write one HTML page, with its figures inside.
 
         Args:
             path: the page to write.
-            about: the line under its heading; by default which network, and whose images.
+            subject: the line under its heading; by default which network, and whose images.
 
         Raises:
             OSError: the file cannot be written.
         """
-        write_page(path, self, about=about)
+        write_page(path, self, subject=subject)
 
     def __repr__(self) -> str:
         return f"<Audit: {headline(self)}>"[:LONGEST]

@@ -10,7 +10,7 @@ from typing import Any
 from tinyleak.audit.figures import directions, forecast, panels, preview_figure
 from tinyleak.audit.measured import Measured
 from tinyleak.audit.text import TEXT_SCOPE, TextAudit, text_lines
-from tinyleak.audit.words import SCOPE, lines, meaning, strength, subject
+from tinyleak.audit.words import SCOPE, describe, lines, meaning, strength
 from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.report.canvas import as_png, number
 
@@ -81,32 +81,32 @@ line for each typical batch.</p>
 """
 
 
-def write_page(path: PathLike, audit: Measured, *, about: str | None = None) -> None:
+def write_page(path: PathLike, audit: Measured, *, subject: str | None = None) -> None:
     """Write an audit as one HTML page, with its figures inside.
 
     Args:
         path: the page to write.
         audit: what there is to say.
-        about: the line under it; by default it says which network, and whose images.
+        subject: the line under it; by default it says which network, and whose images.
 
     Raises:
         OSError: the file cannot be written.
     """
-    _write(path, _content(audit, about))
+    _write(path, _content(audit, subject))
 
 
-def write_text_page(path: PathLike, audit: TextAudit, *, about: str = "") -> None:
+def write_text_page(path: PathLike, audit: TextAudit, *, subject: str = "") -> None:
     """Write the audit of a language model as one HTML page.
 
     Args:
         path: the page to write.
         audit: what there is to say.
-        about: a line under the heading: which network.
+        subject: a line under the heading: which network.
 
     Raises:
         OSError: the file cannot be written.
     """
-    _write(path, _filled(about, text_lines(audit), "", dict(TEXT_SCOPE)))
+    _write(path, _filled(subject, text_lines(audit), "", dict(TEXT_SCOPE)))
 
 
 def fragment(audit: Measured) -> str:
@@ -119,7 +119,7 @@ def _write(path: PathLike, content: str) -> None:
     write_atomically(path, lambda file: file.write(page.encode()))
 
 
-def _content(audit: Measured, about: str | None) -> str:
+def _content(audit: Measured, subject: str | None) -> str:
     expected = FORECAST.format(
         table=_table(audit),
         meaning=html.escape(meaning(audit)),
@@ -127,17 +127,17 @@ def _content(audit: Measured, about: str | None) -> str:
         preview=_preview(audit),
         spectrum=_inline(panels(audit, directions), "At what noise each direction drowns"),
     )
-    about = subject(audit) if about is None else about
-    return _filled(about, lines(audit), expected, dict(SCOPE))
+    subject = describe(audit) if subject is None else subject
+    return _filled(subject, lines(audit), expected, dict(SCOPE))
 
 
-def _filled(about: str, said: Mapping[str, str], forecast: str, scope: Mapping[str, str]) -> str:
+def _filled(subject: str, said: Mapping[str, str], forecast: str, scope: Mapping[str, str]) -> str:
     from tinyleak import __version__
 
     expect = said["expect"]
     return CONTENT.format(
         title=TITLE,
-        subject=html.escape(about),
+        subject=html.escape(subject),
         expect=html.escape(expect[0].upper() + expect[1:]),
         forecast=forecast,
         findings=_definitions({topic: said[topic] for topic in said if topic != "expect"}),

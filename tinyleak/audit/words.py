@@ -51,7 +51,7 @@ SCOPE = (
 """What the audit takes for granted, and what each of it changes."""
 
 
-def subject(audit: Measured, weights: str = "") -> str:
+def describe(audit: Measured, weights: str = "") -> str:
     """Return the line that says what was audited.
 
     Args:
