@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinyleak.attacks import Problem, Reconstruction
 from tinyleak.backend import Array
 from tinyleak.cli.options import given
@@ -126,15 +124,13 @@ class Result:
         """
         found, outcome, truth = self.found, self.outcome, self.outcome.truth
         write_json(directory / "result.json", self.as_dict())
-        known = {} if truth is None else {"truth": truth, "labels_true": outcome.labels_true}
-        write_arrays(
-            directory / "reconstruction.npz",
-            images=outcome.images,
-            labels=outcome.labels,
-            soft_labels=outcome.soft_labels,
-            distances=found.distances,
-            **known,
-        )
+        arrays = {
+            **{"images": outcome.images, "labels": outcome.labels},
+            **{"soft_labels": outcome.soft_labels, "distances": found.distances},
+            **{"truth": truth, "labels_true": outcome.labels_true},
+        }
+        known: dict[str, Any] = {name: a for name, a in arrays.items() if a is not None}
+        write_arrays(directory / "reconstruction.npz", **known)
         figure = emergence(
             found.snapshots, truth, labels=found.labels, labels_true=outcome.labels_true
         )
@@ -204,11 +200,11 @@ class Result:
         found, outcome = self.found, self.outcome
         topic = "label" if len(outcome.labels) == 1 else "labels"
         if outcome.mse is not None and outcome.psnr is not None:
-            right = np.array_equal(outcome.labels, outcome.labels_true)
-            truth = "right" if right else f"in truth {listed(outcome.labels_true)}"
+            found_labels, true = listed(outcome.labels), listed(outcome.labels_true)
+            truth = "right" if found_labels == true else f"in truth {true}"
             return {
                 "error": f"MSE {_range(outcome.mse, '.1e')}, PSNR {_range(outcome.psnr, '.1f')} dB",
-                topic: f"{listed(outcome.labels)} ({truth})",
+                topic: f"{found_labels} ({truth})",
                 "distance": f"{found.distance:.1e} between the gradients",
             }
         optimised = self.problem.matching.targets is None

@@ -38,17 +38,18 @@ def choose_stages(stages: Sequence[Stage], most: int = STAGES) -> list[Stage]:
     return [stages[round(i * last / (most - 1))] for i in range(most)]
 
 
-def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]]) -> str:
+def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None) -> str:
     """Return the sentences at every stage as text; words that are wrong stand in <angles>.
 
     Args:
-        stages: any number.
-        truth: the words of each sentence.
+        stages: at least one, if no truth is known.
+        truth: the words of each sentence; None if it is not known, and then no word is marked.
     """
     blocks = []
-    for number, right in enumerate(truth):
-        lines = [f"{'truth':>14}  {' '.join(right)}"]
+    for number in range(len(stages[-1].sentences if truth is None else truth)):
+        lines = [] if truth is None else [f"{'truth':>14}  {' '.join(truth[number])}"]
         for stage in stages:
+            right = stage.sentences[number] if truth is None else truth[number]
             words = stage.sentences[number]
             pairs = zip(words, right, strict=True)
             said = " ".join(word if word == true else f"<{word}>" for word, true in pairs)
@@ -58,7 +59,7 @@ def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]]) -> s
 
 
 def write_sentence_table(
-    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]]
+    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None
 ) -> None:
     """Write `sentence_table` as a text file.
 
@@ -69,12 +70,14 @@ def write_sentence_table(
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]]) -> Any:
+def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None = None) -> Any:
     """Draw the sentences at each stage below the truth, wrong words in another colour.
+
+    Where no truth is known, the last stage stands for it, under the name "found".
 
     Args:
         stages: at least one; `choose_stages` chooses among them.
-        truth: the words of each sentence.
+        truth: the words of each sentence; None if it is not known.
 
     Returns:
         A matplotlib `Figure`.
@@ -83,6 +86,8 @@ def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]]) -> 
         ValueError: as `choose_stages`.
     """
     shown = choose_stages(stages)
+    heading = "truth" if truth is not None else "found"
+    truth = shown[-1].sentences if truth is None else truth
     left = LETTER * len("iteration 1000") + GAP
     columns = [_columns(number, shown, right) for number, right in enumerate(truth)]
     width = left + max(max(ends) for ends in columns) + GAP
@@ -95,7 +100,7 @@ def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]]) -> 
         for number, (right, starts) in enumerate(zip(truth, columns, strict=True)):
             top = number * (len(shown) + 2)
             rows = [
-                ("truth", list(right)),
+                (heading, list(right)),
                 *((f"iteration {s.iteration}", s.sentences[number]) for s in shown),
             ]
             for down, (title, words) in enumerate(rows):
