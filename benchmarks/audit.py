@@ -39,7 +39,6 @@ from audit_settings import Setting
 from cells import Cell, Cells, folder_of
 from posterior import Posterior, attacked, first, more
 from scipy.stats import spearmanr
-from training import train
 
 from tinyleak import data
 from tinyleak.audit import Audit, audit, typical
@@ -48,7 +47,8 @@ from tinyleak.client import Client, Truth, share
 from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian
 from tinyleak.metrics import match_batch, mse
-from tinyleak.report.frames import number
+from tinyleak.nn import train
+from tinyleak.report.canvas import number
 
 EXAMPLES = 5
 """Typical batches that the audit measures at."""
@@ -96,10 +96,9 @@ def measure(setting: Setting, source: Dataset, effort: Effort) -> Cell:
         for ends in ((0, SPLIT[0]), SPLIT, (SPLIT[1], len(source)))
     )
     if setting.trained:
-        rng = np.random.default_rng([setting.seed, 1])
-        params = train(
-            model, params, seen.images, seen.labels, rng, steps=effort.training, rate=0.05
-        )
+        seed = np.random.default_rng([setting.seed, 1])
+        options = {"steps": effort.training, "learning_rate": 0.05, "seed": seed}
+        params = train(model, seen.images, seen.labels, params=params, **options).params
     chosen = np.random.default_rng([setting.seed, 5]).permutation(len(hidden.images))
     batches = chosen[: effort.clients * setting.batch].reshape(effort.clients, setting.batch)
     clients = [share(model, params, *hidden.batch(batch), dtype="float32") for batch in batches]

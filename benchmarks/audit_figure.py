@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from cells import Cell
 
-from tinyleak.report.figures import (
+from tinyleak.report.canvas import (
     DISTANCE_COLOUR,
     MSE_COLOUR,
     QUIET_COLOUR,

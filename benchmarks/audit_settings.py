@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.nn import MLP, LeNet
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyleak.report.figures import drawing, save, show_image
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import drawing, number, save, show_image
 
 COLOURS = ("#D55E00", "#0072B2", "#009E73")
 

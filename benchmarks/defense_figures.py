@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.report.figures import drawing, save, show_image
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import drawing, number, save, show_image
 
 NAIVE, AWARE, SMOOTH = "naive", "aware", "aware, smooth"
 PANELS = {

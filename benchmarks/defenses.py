@@ -21,20 +21,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from cells import Cell, Cells, add_options, folder_of, mnist
 from defense_figures import GRID, emergence_figure, reconstruction_figure, trade_figure
 from timing import table
-from training import accuracy, train
 
 from tinyleak.attacks import Attacker, Progress, Settings, attack, attack_many
 from tinyleak.client import RECOVERED_MSE, Client, Truth, simulate
 from tinyleak.data import Dataset
-from tinyleak.defenses import Defense, parse
+from tinyleak.defenses import Defense, need_examples, parse, protect
 from tinyleak.metrics import mse
-from tinyleak.nn import LeNet
-from tinyleak.report.frames import number
+from tinyleak.nn import LeNet, accuracy, train
+from tinyleak.report.canvas import number
 
 FOLDER = "results/defenses"
 MODEL = LeNet()
@@ -125,14 +125,15 @@ def price(data: Dataset, text: str, steps: int) -> Cell:
     with np.errstate(all="ignore"):  # too much noise drives the weights to where nothing is finite
         params = train(
             MODEL,
-            params,
             data.images[:trained],
             data.labels[:trained],
-            np.random.default_rng(1),
+            params=params,
             steps=steps,
-            rate=RATE,
-            defenses=read(text),
-        )
+            learning_rate=RATE,
+            seed=1,
+            protect=partial(protect, read(text)),
+            per_example=need_examples(read(text)),
+        ).params
         right = accuracy(MODEL, params, data.images[trained:], data.labels[trained:])
     return {"accuracy": np.array(right), **params}
 

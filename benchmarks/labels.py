@@ -19,7 +19,6 @@ from functools import partial
 import numpy as np
 from cells import Cell, Cells, add_options, folder_of, mnist
 from timing import table
-from training import accuracy, train
 
 from tinyleak.analytic import LayerGradient, infer_labels, separate_inputs
 from tinyleak.attacks import Settings, attack_many
@@ -27,7 +26,7 @@ from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.data import Dataset, load_glyphs
 from tinyleak.metrics import mse, wilson_interval
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn import MLP, LeNet, accuracy, train
 
 FOLDER = "results/labels"
 SCHEMES = {"U": "uniform", "default": "default"}
@@ -96,13 +95,13 @@ def counts(
     if training_steps:
         params = train(
             model,
-            params,
             data.images[half:],
             data.labels[half:],
-            np.random.default_rng(1),
+            params=params,
             steps=training_steps,
-            rate=TRAINED[activation],
-        )
+            learning_rate=TRAINED[activation],
+            seed=1,
+        ).params
     score = accuracy(model, params, data.images[:500], data.labels[:500])
     probes = {"smooth noise": None, "digits": load_glyphs(400, seed=9).images}
     wrong = np.zeros((len(probes), len(batches), each))

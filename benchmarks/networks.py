@@ -28,8 +28,7 @@ from tinyleak.client import simulate
 from tinyleak.data import load_portrait
 from tinyleak.nn import LeNet, ResNet
 from tinyleak.nn.models import Network
-from tinyleak.report.figures import drawing, save, show_image
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import drawing, number, save, show_image
 
 SCHEMES = {"U": "uniform", "default": "default"}
 NETWORKS: dict[str, Network] = {"LeNet": LeNet((3, 32, 32)), "ResNet-20": ResNet((3, 32, 32))}

@@ -28,7 +28,7 @@ from tinyleak.client import RECOVERED_MSE, simulate
 from tinyleak.data import Dataset
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import number
 
 MODELS: dict[str, type[LeNet] | type[MLP]] = {"LeNet": LeNet, "MLP": MLP}
 

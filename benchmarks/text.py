@@ -94,7 +94,7 @@ def trained() -> dict[str, Array]:
     """Return weights that have seen the text briefly."""
     sentences = [TOKENIZER.encode(sentence) for sentence in TOKENIZER.sentences]
     start = MODEL.init(np.random.default_rng(0))
-    return text.train(MODEL, start, sentences, TOKENIZER.special)[0]
+    return text.train(MODEL, start, sentences, TOKENIZER.special).params
 
 
 def client(experiment: Experiment, index: int) -> text.TextClient:

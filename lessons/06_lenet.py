@@ -193,7 +193,6 @@ def right_answers(weights):
 def train(weights, steps=1000, rate=0.2):
     rng = np.random.default_rng(6)
     weights = [array.astype("float32") for array in weights.values()]
-    program = trace(loss_and_gradients, *draw(rng), *weights, check=False)
     losses = []
     for step in range(steps):
         loss, *gradients = program(*draw(rng), *weights)
@@ -208,6 +207,24 @@ accuracy = right_answers(trained).mean()
 print(f"the loss fell from {losses[0]:.2f} to about {np.mean(losses[-50:]):.2f}")
 print(f"of 200 pictures never shown, {accuracy:.0%} are read right")
 assert np.mean(losses[-50:]) < 0.4 and accuracy > 0.88
+
+# %% [markdown]
+# `nn.train` is this loop, with what people like to add to it: momentum, Adam, a bar that shows how
+# far it is.
+
+# %%
+own = nn.train(
+    model,
+    pixels,
+    labels[:800],
+    params=start,
+    steps=1000,
+    learning_rate=lambda step: 0.2 * (1 - step / 1000),
+    momentum=0.0,
+    seed=6,
+)
+assert np.allclose(own.losses[:50], losses[:50], rtol=1e-3), "the same steps"
+assert nn.accuracy(model, own.params, pictures[800:], labels[800:]) > 0.88
 
 # %%
 guesses = model(as_tensors(dict(zip(names, trained, strict=True))), held_back).data.argmax(axis=1)

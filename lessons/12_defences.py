@@ -11,20 +11,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tinyleak import (
-    LeNet,
-    Settings,
-    Tensor,
-    attack,
-    attack_many,
-    cross_entropy,
-    data,
-    grad,
-    one_hot,
-    share,
-    trace,
-)
+from tinyleak import LeNet, Settings, attack, attack_many, data, share
 from tinyleak.defenses import knowledge, parse
+from tinyleak.nn import accuracy, train
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -215,46 +204,34 @@ assert leaked.mse[0] < error_of["gaussian:1e-3"] / 10
 # digits, in batches of 32. *Each* step's gradient is defended before it is used. Then we count how
 # many of 200 other digits the network reads right.
 #
-# `trace` turns the gradient into a program that runs faster. Lesson 14 shows how; here it is only a
-# means to be done in seconds.
+# `train` is the loop of lesson 6. What it is given as `protect` is done to every gradient.
 
 # %%
-names = list(model.shapes)
-pixels, labels = digits.images[:1000].astype("float32"), digits.labels[:1000]
-
-
-def gradients_of(images, targets, *arrays):
-    loss = cross_entropy(model(dict(zip(names, arrays, strict=True)), images), targets)
-    return tuple(grad(loss, list(arrays)))
-
-
-def draw(rng):
-    chosen = rng.integers(800, size=32)
-    return pixels[chosen], one_hot(labels[chosen], 10, "float32")
-
-
-start = [w.astype("float32") for w in model.init(np.random.default_rng(0), "default").values()]
-program = trace(gradients_of, *draw(np.random.default_rng(0)), *start, check=False)
+pixels, labels = digits.images[:1000], digits.labels[:1000]
+start = model.init(np.random.default_rng(0), "default")
 
 
 def accuracy_with(defence, steps=250):
-    arrays, rng = start, np.random.default_rng(1)
-    for step in range(steps):
-        rate = np.float32(0.2 * (1 - step / steps))  # smaller and smaller steps, to come to rest
-        found = dict(zip(names, program(*draw(rng), *arrays), strict=True))
-        shared = parse(defence)(found, rng) if defence else found
-        arrays = [a - rate * shared[n] for n, a in zip(names, arrays, strict=True)]
-    named = {name: Tensor(array) for name, array in zip(names, arrays, strict=True)}
-    answers = model(named, Tensor(pixels[800:])).data.argmax(axis=1)
-    return float(np.mean(answers == labels[800:]))
+    trained = train(
+        model,
+        pixels[:800],
+        labels[:800],
+        params=start,
+        steps=steps,
+        learning_rate=lambda step: 0.2 * (1 - step / steps),  # ever smaller steps, to settle
+        momentum=0.0,
+        seed=1,
+        protect=parse(defence) if defence else None,
+    )
+    return accuracy(model, trained.params, pixels[800:], labels[800:])
 
 
 PRICED = ["gaussian:1e-4", "gaussian:1e-3", "gaussian:1e-2", "gaussian:1e-1", "prune:0.9"]
 price = {defence: accuracy_with(defence) for defence in PRICED}
 undefended = accuracy_with(None)
 print(f"no defence     {undefended:.1%} of the digits are read right")
-for defence, accuracy in price.items():
-    print(f"{defence:<14} {accuracy:.1%}")
+for defence, right in price.items():
+    print(f"{defence:<14} {right:.1%}")
 assert undefended > 0.9 and abs(price["gaussian:1e-3"] - undefended) < 0.04
 assert 0 < undefended - price["gaussian:1e-2"] < 0.1
 assert price["gaussian:1e-1"] < 0.3, "little better than a guess"

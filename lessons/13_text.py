@@ -264,7 +264,7 @@ else:
 # in which order. Pruning half of the entries prunes zeros, since most are zero already.
 #
 # ```python
-# from tinyleak import ops
+# from tinyleak import Tensor, grad, ops
 #
 # rng = np.random.default_rng(12)
 # table = Tensor(rng.standard_normal((10, 4)))

@@ -19,7 +19,7 @@ from torch.nn import functional
 from tinyleak import ops
 from tinyleak.backend import array_module
 from tinyleak.gradient import grad
-from tinyleak.tensor import PRIMITIVES, Tensor
+from tinyleak.tensor import Tensor
 
 Shape = tuple[int, ...]
 

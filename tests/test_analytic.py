@@ -6,41 +6,43 @@ import numpy as np
 import pytest
 
 from tinyleak.analytic import LayerGradient, first_layer_input, separate_inputs
-from tinyleak.client.simulated import Victim, simulate
+from tinyleak.client import Client, Truth, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import MLP
 
 DIGITS = load_glyphs(64)
 
 
-def client(count: int, model: MLP, scheme: str = "uniform", seed: int = 0) -> Victim:
+def simulated(
+    count: int, model: MLP, scheme: str = "uniform", seed: int = 0
+) -> tuple[Client, Truth]:
     first = 5 * seed
     return simulate(
         model,
         DIGITS.images[first : first + count],
         DIGITS.labels[first : first + count],
         seed=seed,
-        scheme=scheme,
+        init=scheme,
     )
 
 
-def first_layer(victim: Victim) -> LayerGradient:
-    return LayerGradient(victim.gradients["0.weight"], victim.gradients["0.bias"])
+def first_layer(client: Client) -> LayerGradient:
+    return LayerGradient(client.gradients["0.weight"], client.gradients["0.bias"])
 
 
 @pytest.mark.parametrize("scheme", ["uniform", "default"])
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softplus", "relu"])
 def test_one_image_is_exact(activation: str, scheme: str):
     for seed in range(5):
-        victim = client(1, MLP(activation=activation), scheme, seed)
-        found = first_layer_input(first_layer(victim))
-        np.testing.assert_allclose(found, victim.images[0].ravel(), rtol=0, atol=1e-10)
+        client, truth = simulated(1, MLP(activation=activation), scheme, seed)
+        found = first_layer_input(first_layer(client))
+        np.testing.assert_allclose(found, truth.images[0].ravel(), rtol=0, atol=1e-10)
 
 
 def test_one_image_is_exact_however_small_the_gradient_and_in_colour():
     model = MLP((3, 4, 5), classes=3, widths=(7,))
     image = np.random.default_rng(0).uniform(size=(1, 3, 4, 5))
-    gradients = simulate(model, image, [1]).gradients
+    gradients = simulate(model, image, [1])[0].gradients
     for scale in (1.0, 1e-200, 1e200):
         scaled = LayerGradient(gradients["0.weight"] * scale, gradients["0.bias"] * scale)
         found = first_layer_input(scaled)
@@ -75,12 +77,12 @@ def test_a_bias_gradient_that_cannot_be_divided_by_is_refused(value):
             read(LayerGradient(np.ones((2, 3)), np.full(2, value)))
 
 
-def alone(victim: Victim) -> dict[int, list[int]]:
+def alone(client: Client, truth: Truth) -> dict[int, list[int]]:
     """By image, the rows of the first layer that it alone switches on, computed from the truth."""
-    pixels = victim.images.reshape(len(victim.images), -1)
-    on = pixels @ victim.params["0.weight"].T + victim.params["0.bias"] > 0
+    pixels = truth.images.reshape(len(truth.images), -1)
+    on = pixels @ client.params["0.weight"].T + client.params["0.bias"] > 0
     # A unit that reaches the loss through no unit of the next layer has no gradient at all.
-    rows = np.flatnonzero((on.sum(axis=0) == 1) & (victim.gradients["0.bias"] != 0))
+    rows = np.flatnonzero((on.sum(axis=0) == 1) & (client.gradients["0.bias"] != 0))
     found: dict[int, list[int]] = {}
     for row in rows.tolist():
         found.setdefault(int(np.argmax(on[:, row])), []).append(row)
@@ -91,15 +93,14 @@ def alone(victim: Victim) -> dict[int, list[int]]:
 @pytest.mark.parametrize("count", [2, 3, 4, 8, 16])
 def test_an_image_of_a_batch_is_separated_exactly_if_two_rows_are_its_own(count: int, scheme: str):
     for seed in range(3):
-        victim = client(count, MLP(activation="relu", widths=(256, 32)), scheme, seed)
-        truth = alone(victim)
-        expected = {image: rows for image, rows in truth.items() if len(rows) > 1}
-        found = separate_inputs(first_layer(victim))
+        client, truth = simulated(count, MLP(activation="relu", widths=(256, 32)), scheme, seed)
+        expected = {image: rows for image, rows in alone(client, truth).items() if len(rows) > 1}
+        found = separate_inputs(first_layer(client))
         assert len(found) == len(expected)
         sizes = [len(one.rows) for one in found]
         assert sizes == sorted(sizes, reverse=True)
         for one in found:
-            errors = np.abs(victim.images.reshape(count, -1) - one.x).max(axis=1)
+            errors = np.abs(truth.images.reshape(count, -1) - one.x).max(axis=1)
             image = int(np.argmin(errors))
             assert errors[image] < 1e-10
             # A row so small that it was not divided by may be missing.
@@ -107,21 +108,21 @@ def test_an_image_of_a_batch_is_separated_exactly_if_two_rows_are_its_own(count:
 
 
 def test_batches_are_separated_at_all():
-    victim = client(4, MLP(activation="relu", widths=(256, 32)))
-    assert len(separate_inputs(first_layer(victim))) == 4
+    client, _ = simulated(4, MLP(activation="relu", widths=(256, 32)))
+    assert len(separate_inputs(first_layer(client))) == 4
 
 
 def test_smooth_activations_mix_a_batch_beyond_separation():
     for activation in ("sigmoid", "tanh", "softplus"):
-        victim = client(3, MLP(activation=activation))
-        assert separate_inputs(first_layer(victim)) == []
+        client, _ = simulated(3, MLP(activation=activation))
+        assert separate_inputs(first_layer(client)) == []
 
 
 def test_a_batch_of_one_is_one_input_with_all_rows():
-    victim = client(1, MLP())
-    (one,) = separate_inputs(first_layer(victim))
+    client, truth = simulated(1, MLP())
+    (one,) = separate_inputs(first_layer(client))
     assert len(one.rows) == 128
-    np.testing.assert_allclose(one.x, victim.images[0].ravel(), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(one.x, truth.images[0].ravel(), rtol=0, atol=1e-10)
 
 
 def test_one_row_alone_says_nothing():

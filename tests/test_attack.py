@@ -517,7 +517,7 @@ def test_finished_clients_leave_the_batch(record: Record) -> None:
     counts = [len(rows) for rows in record.rows]
     assert counts[0] == 6
     assert counts == sorted(counts, reverse=True)
-    assert counts[-1] <= 2
+    assert counts[-1] <= 3
     assert sum(counts) < 6 * len(counts)
     # What is evaluated at the end is what ends last.
     slowest = int(np.argmax([one.evaluations for one in found]))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LayerGradient
 from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.audit import (
     Audit,
@@ -27,7 +28,8 @@ from tinyleak.audit import (
 )
 from tinyleak.audit.preview import best_guesses
 from tinyleak.audit.shared import length
-from tinyleak.client.simulated import share
+from tinyleak.audit.words import lines
+from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.data import Dataset
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet, linear, one_hot
@@ -50,6 +52,24 @@ class OneLayer:
 
     def __call__(self, params: Any, x: Any) -> Any:
         return linear(flatten(x), params["weight"])
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A linear layer to four numbers, of which the last is left out: no layer of K rows is last."""
+
+    image_shape: tuple[int, int, int] = (1, 4, 4)
+    classes: int = 3
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"weight": (4, 16), "bias": (4,)}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return {name: rng.standard_normal(shape) for name, shape in self.shapes.items()}
+
+    def __call__(self, params: Any, x: Any) -> Any:
+        return linear(flatten(x), params["weight"], params["bias"])[..., :3]
 
 
 def linear_case(labels: list[int], rng: np.random.Generator) -> Jacobian:
@@ -185,8 +205,7 @@ def test_the_forecast_is_what_the_best_guess_achieves(rng: np.random.Generator) 
     variances = (1e-5, 1e-3, 1e-1)
     errors = []
     for index, jacobian in enumerate(found.jacobians):
-        one = Audit(**{**vars(found), "jacobians": [jacobian]})
-        guesses = best_guesses(one, variances, seed=index) or []
+        guesses = best_guesses(replace(found, jacobians=[jacobian]), variances, seed=index) or []
         errors.append([np.mean((guess - jacobian.images[0]) ** 2) for guess in guesses])
     forecasts = [found.at(variance).mse for variance in variances]
     np.testing.assert_allclose(np.mean(errors, axis=0), forecasts, rtol=0.15)
@@ -200,7 +219,7 @@ def test_rounding_is_that_of_computing_in_float32(rng: np.random.Generator) -> N
     shares = []
     for params in (doubtful, sure):
         found = audit(SMALL, params, images[:1], labels[:1])
-        norm = length(share(SMALL, params, images[:1], labels[:1]).gradients)
+        norm = length(share(SMALL, params, images[:1], labels[:1])[0].gradients)
         shares.append(np.sqrt(found.rounding * found.counting.parameters) / norm)
     assert 1e-9 < shares[0] < 1e-5
     assert shares[1] > 30 * shares[0]
@@ -212,7 +231,9 @@ def test_rounding_is_that_of_computing_in_float32(rng: np.random.Generator) -> N
 def test_counting() -> None:
     numbers = count(LeNet(), 4)
     assert (numbers.parameters, numbers.pixels, numbers.unknowns) == (13_426, 784, 3136)
-    assert numbers.most_images == 17
+    # One of the last layer's ten rows, (588,) and a bias, follows from the others.
+    assert numbers.independent == 13_426 - 589
+    assert numbers.most_images == 16
 
 
 @pytest.mark.parametrize(
@@ -264,53 +285,63 @@ def test_saturation(activation: str, scale: float, bias: float, share: float) ->
 # A gradient that was shared
 
 
-def shared(rng: np.random.Generator, *defenses: str, dtype: str = "float64") -> Any:
+def shared(rng: np.random.Generator, *defenses: str, dtype: str = "float64") -> Client:
     model = LeNet()
     images, labels = rng.random((1, 1, 28, 28)), [7]
-    made = share(
-        model,
-        model.init(rng),
-        images,
-        labels,
-        dtype=dtype,
-        defenses=[parse(text) for text in defenses],
-        rng=rng,
-    )
-    return model, made
-
-
-@pytest.mark.parametrize("variance", [1e-6, 1e-3])
-def test_noise_is_read_off_the_last_layer(variance: float, rng: np.random.Generator) -> None:
-    model, made = shared(rng, f"gaussian:{variance}")
-    layer = LayerGradient.last(model, made.params, made.gradients)
-    assert layer.noise == pytest.approx(variance, rel=0.2)
+    known = [parse(text) for text in defenses]
+    return share(model, model.init(rng), images, labels, dtype=dtype, defenses=known, rng=rng)[0]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_without_noise_there_is_none(dtype: str, rng: np.random.Generator) -> None:
-    model, made = shared(rng, dtype=dtype)
+    client = shared(rng, dtype=dtype)
     images, labels = rng.random((2, 1, 28, 28)), [1, 2]
-    found = audit(model, made.params, images, labels, gradients=made.gradients).shared
+    whole = audit(client, images=images, labels=labels, examples=1)
+    found = whole.shared
     assert found is not None
     assert found.exact
+    assert whole.noise is None
     assert found.labels == [7]
     assert found.label_warning is None
     assert found.norm == pytest.approx(found.typical_norm, rel=0.5)
 
 
+def test_noise_is_that_of_the_client(rng: np.random.Generator) -> None:
+    client = shared(rng, "gaussian:1e-4")
+    found = audit(client, images=rng.random((1, 1, 28, 28)), labels=[1])
+    assert found.noise == client.noise == pytest.approx(1e-4, rel=0.2)
+    assert found.at(found.noise) in [one for _, one in found.forecasts]
+
+
 def test_pruning_shows(rng: np.random.Generator) -> None:
-    model, made = shared(rng, "prune:0.4")
-    images, labels = rng.random((1, 1, 28, 28)), [1]
-    found = audit(model, made.params, images, labels, gradients=made.gradients).shared
+    client = shared(rng, "prune:0.4")
+    found = audit(client, images=rng.random((1, 1, 28, 28)), labels=[1]).shared
     assert found is not None
     assert found.zeros == pytest.approx(0.4, abs=0.02)
     assert not found.exact
 
 
-def test_noise_cannot_be_told_without_classes_to_compare() -> None:
-    model = MLP((1, 2, 2), 1, widths=(3,))
-    params = model.init(np.random.default_rng(0))
-    assert LayerGradient.last(model, params, params).noise is None
+def test_a_network_that_does_not_end_in_a_linear_layer(rng: np.random.Generator) -> None:
+    model = Pooled()
+    client, _ = share(model, model.init(rng), rng.random((1, 1, 4, 4)), [1])
+    found = audit(client, images=rng.random((3, 1, 4, 4)), labels=[0, 1, 2])
+    assert found.shared is not None
+    assert found.shared.noise is None
+    assert found.shared.labels is None
+    assert found.counting.independent == found.counting.parameters
+
+
+def test_several_local_steps_count_as_their_mean(rng: np.random.Generator) -> None:
+    params, image = SMALL.init(rng), rng.random((1, 1, 8, 8))
+    clients = [
+        share(SMALL, params, image, [2], local=LocalSteps(count, 1e-6))[0] for count in (1, 3)
+    ]
+    images, labels = digits(4, rng)
+    one, three = (audit(client, images=images, labels=labels) for client in clients)
+    assert (one.shared.steps, three.shared.steps) == (1, 3)
+    assert three.shared.labels == [2]
+    np.testing.assert_allclose(three.spectra[0].values, one.spectra[0].values, rtol=1e-3)
+    assert "3 local steps" in lines(three)["steps"]
 
 
 @pytest.mark.parametrize("labels", [[0], [4], [2, 3]])
@@ -322,11 +353,9 @@ def test_the_forecast_given_a_gradient_is_for_its_images(
     params["fc.0.bias"] = np.array([9.0, 0.0, 8.0, 2.0, 0.0])
     images, _ = digits(10, rng)
     typical_labels = np.arange(10) % 5
-    made = share(SMALL, params, rng.random((len(labels), 1, 8, 8)), labels)
-    found = audit(
-        SMALL, params, images, typical_labels, batch=len(labels), gradients=made.gradients
-    )
-    truth = measure(Jacobian(SMALL, params, made.images, one_hot(made.labels, 5)))
+    client, kept = share(SMALL, params, rng.random((len(labels), 1, 8, 8)), labels)
+    found = audit(client, images=images, labels=typical_labels)
+    truth = measure(Jacobian(SMALL, params, kept.images, one_hot(kept.labels, 5)))
     for variance in (1e-14, 1e-10, 1e-6):
         expected = truth.forecast(variance, found.prior)
         assert found.at(variance).mse == pytest.approx(expected, rel=0.5)
@@ -342,10 +371,10 @@ def test_where_error_norms_cannot_be_told_the_gradients_length_counts(
     model = OneLayer()
     params = {"weight": 0.1 * rng.standard_normal((5, 12))}
     images, labels = rng.random((6, 1, 3, 4)), np.arange(6) % 5
-    made = share(model, params, rng.random((1, 1, 3, 4)), [1])
-    halved = {name: gradient / 2 for name, gradient in made.gradients.items()}
+    client, _ = share(model, params, rng.random((1, 1, 3, 4)), [1])
+    halved = {name: gradient / 2 for name, gradient in client.gradients.items()}
     whole, half = (
-        audit(model, params, images, labels, gradients=one) for one in (made.gradients, halved)
+        audit(model, params, images, labels, gradients=one) for one in (client.gradients, halved)
     )
     assert whole.shared is not None
     assert whole.shared.error_norms is None
@@ -365,13 +394,35 @@ def test_where_error_norms_cannot_be_told_the_gradients_length_counts(
         ({"gradients": {}}, "gradients do not fit"),
         (
             {"gradients": {k: np.zeros(s) for k, s in SMALL.shapes.items()}},
-            "zero everywhere",
+            "every shared gradient is zero",
         ),
     ],
 )
 def test_what_cannot_be_audited(options: Any, message: str, rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match=message):
         audited(rng, **options)
+
+
+def test_a_client_whose_gradient_is_zero_is_refused(rng: np.random.Generator) -> None:
+    zero = {name: np.zeros(shape) for name, shape in SMALL.shapes.items()}
+    with pytest.raises(ValueError, match="zero everywhere"):
+        audit(Client(SMALL, SMALL.init(rng), zero), images=digits(2, rng)[0])
+
+
+@pytest.mark.parametrize("given", ["params", "gradients", "batch"])
+def test_what_a_client_has_itself_is_not_to_be_given(given: str, rng: np.random.Generator) -> None:
+    params = SMALL.init(rng)
+    client, _ = share(SMALL, params, *digits(1, rng))
+    parts = {"params": params, "gradients": client.gradients, "batch": 1}
+    with pytest.raises(TypeError, match=f"{given} were given, but a client has its own"):
+        audit(client, **{given: parts[given]})
+
+
+def test_unknown_keywords_and_a_network_without_weights_are_refused() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'iteration'"):
+        audit(SMALL, {}, iteration=3)
+    with pytest.raises(TypeError, match="without weights"):
+        audit(SMALL)
 
 
 def test_weights_that_are_not_finite_are_refused(rng: np.random.Generator) -> None:
@@ -403,8 +454,52 @@ def test_a_source_is_fitted_to_the_network(rng: np.random.Generator) -> None:
     assert fitted.images.shape == (3, 3, 8, 6)
     assert 0 <= fitted.images.min() <= fitted.images.max() <= 1
     assert fitted.labels.tolist() == [0, 1, 2]
+    assert fitted.name == "grey"
     # Labels that are not the network's own are those that it gives.
-    answers = typical(model, params, source, labelled=False).labels
-    assert len(set(answers.tolist())) <= 4
+    answers = typical(model, params, source.images)
+    assert set(answers.labels.tolist()) <= set(range(4))
+    assert "labelled by the network" in answers.name
     other = Dataset("grey", source.images, np.array([0, 1, 6]), 7)
-    np.testing.assert_array_equal(typical(model, params, other).labels, answers)
+    np.testing.assert_array_equal(typical(model, params, other).labels, answers.labels)
+    told = typical(model, params, source.images.tolist(), [3, 0, 0])
+    assert told.labels.tolist() == [3, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (None, [1], "no array of images"),
+        (np.full((2, 1, 8, 8), 255), None, "scale them to 0..1"),
+        (np.full((2, 1, 8, 8), np.nan), None, "scale them to 0..1"),
+        (np.zeros((0, 1, 8, 8)), None, "0 typical images"),
+        (np.zeros((2, 8, 8)), None, "is expected"),
+        (np.zeros((2, 1, 8, 8)), [1], "one label an image"),
+        (np.zeros((2, 1, 8, 8)), [1, 5], "out of range"),
+    ],
+)
+def test_images_that_are_not_typical_of_anything(
+    images: Any, labels: Any, message: str, rng: np.random.Generator
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        audit(SMALL, SMALL.init(rng), images, labels)
+
+
+# How it shows itself
+
+
+def test_a_client_is_audited_and_shown_in_a_notebook(tmp_path: Path) -> None:
+    model = LeNet((1, 8, 8), 4, hidden=3)
+    client, _ = simulate(model, np.random.default_rng(3).random((1, 1, 8, 8)), [2])
+    found = audit(client)
+    assert found.source == "glyphs, labelled by the network itself"
+    assert re.fullmatch(r"<Audit: as shared.{20,280}>", repr(found))
+    assert all(len(repr(one)) <= 300 for one in (found.shared, *found.spectra))
+    assert len({found, audit(client), found}) == 2
+    shown = found._repr_html_()
+    assert shown.count("<img") == 3
+    assert "<body" not in shown
+    assert len(found.plot().axes) == 2
+    found.save(tmp_path / "audit.html")
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert "lenet with sigmoid; gradients of 1 image of 1x8x8, 4 classes" in page
+    assert shown.partition("<dl>")[2].partition("</dl>")[0] in page

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from tinyleak.audit import audit_text
-from tinyleak.audit.text import text_lines
+from tinyleak.audit.text import text_as_dict, text_lines
 from tinyleak.cli import main
 from tinyleak.data.text import Special
 from tinyleak.defenses import Gaussian
 from tinyleak.nn.models.bert import POSITIONS, WORDS, Bert
-from tinyleak.text import share_text
+from tinyleak.text import share_text, simulate_text
 
 TABLE = "embedding.weight"
 Call = Callable[..., Any]
@@ -49,29 +49,52 @@ def test_a_table_that_is_the_output_layer_too_names_what_was_to_be_guessed(
     bert: Any, rng: np.random.Generator
 ) -> None:
     model, params = bert
-    client = share_text(model, params, [np.arange(2, 9)], Special(0, 1, 2, 8, 4), rng=rng)
-    found = audit_text(params, client.shared.gradients)
+    client, truth = share_text(model, params, [np.arange(2, 9)], Special(0, 1, 2, 8, 4), rng=rng)
+    found = audit_text(params, client.gradients)
     words, places = (next(t for t in found.tables if t.name == n) for n in (WORDS, POSITIONS))
     assert found.tables[0] is words
     assert words.dense
     assert places.touched == list(range(7))
-    assert found.named == found.guessed == sorted(client.tokens[client.hidden].tolist())
+    assert found.named == found.guessed == sorted(truth.tokens[truth.hidden].tolist())
     assert "7 are touched" in text_lines(found)["places"]
 
 
 def test_noise_hides_what_was_to_be_guessed(bert: Any, rng: np.random.Generator) -> None:
     model, params = bert
     defenses = [Gaussian(1e-6)]
-    client = share_text(
+    client, _ = share_text(
         *(model, params, [np.arange(2, 9)], Special(0, 1, 2, 8, 4)),
         rng=rng,
         noise=rng,
         defenses=defenses,
     )
-    found = audit_text(params, client.shared.gradients)
+    found = audit_text(params, client.gradients)
     assert found.guessed is None
     assert found.named == []
     assert "names no word" in text_lines(found)["expect"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_of_a_bert_the_sentence_is_read(whole: bool) -> None:
+    sentence = "The old man closed the door."
+    client, truth = simulate_text(sentence)
+    found = audit_text(
+        *((client,) if whole else (client.params, client.gradients, client.tokenizer))
+    )
+    assert found.found is not None
+    np.testing.assert_array_equal(found.found.tokens, truth.tokens)
+    assert found.named == sorted({*truth.tokens[client.words].tolist()})
+    said = text_lines(found)
+    assert "determines the sentence, all 9 tokens" in said["expect"]
+    assert said["sentence"].startswith("the old man closed the door . (read off")
+    assert text_as_dict(found)["sentences"] == ["the old man closed the door ."]
+
+
+def test_a_batch_or_noise_leave_a_choice_and_no_sentence_is_told() -> None:
+    batch, _ = simulate_text(["The old man closed the door.", "We ate it."])
+    blurred, _ = simulate_text("We ate it.", defenses=[Gaussian(1e-3)])
+    for client in (batch, blurred):
+        assert audit_text(client.params, client.gradients, client.tokenizer).found is None
 
 
 @pytest.mark.parametrize(

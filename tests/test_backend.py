@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import strict_cupy
+import torch
 from primitive_cases import CASES, Case, gradients, on_device, second_order
 
 from tinyleak import backend, ops
@@ -57,6 +58,85 @@ def test_moving_to_a_device_and_back(device_array: strict_cupy.ndarray) -> None:
     assert type(backend.to_device(device_array, np)) is np.ndarray
     assert backend.to_device(HOST, np) is HOST
     assert backend.to_numpy(HOST) is HOST
+
+
+# The door.
+
+
+class Foreign:
+    """An array of a library that offers only `__dlpack__`."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack__(self, **settings: object) -> object:
+        return self.array.__dlpack__(**settings)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (HOST.tolist(), "float64"),
+        (HOST.astype(">f4"), "float32"),
+        (HOST.astype(">i8"), "int64"),
+        (torch.tensor(HOST), "float64"),
+        (torch.tensor(HOST, dtype=torch.float16), "float16"),
+        (torch.nn.Parameter(torch.tensor(HOST)).detach(), "float64"),
+        (Foreign(HOST), "float64"),
+        (Tensor(HOST), "float64"),
+        ([np.float32(0), np.float32(1)], "float32"),
+        (np.matrix(HOST), "float64"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
+)
+def test_numbers_are_taken_from_anywhere(value: object, dtype: str) -> None:
+    array = backend.as_array(value)
+    assert type(array) is np.ndarray
+    assert array.dtype == np.dtype(dtype)
+    assert array.dtype.isnative
+    expected = HOST if array.ndim == 2 else [0, 1]
+    np.testing.assert_array_equal(array, expected)
+
+
+def test_the_door_copies_when_it_is_told_to(device_array: strict_cupy.ndarray) -> None:
+    assert backend.as_array(HOST) is HOST
+    copy = backend.as_array(HOST, copy=True)
+    assert not np.shares_memory(copy, HOST)
+    assert backend.as_array(device_array) is device_array
+    on_device = backend.as_array(device_array, copy=True)
+    assert type(on_device) is strict_cupy.ndarray
+    assert on_device is not device_array
+    theirs = torch.tensor(HOST)
+    ours = backend.as_array(theirs, copy=True)
+    theirs[:] = -1
+    np.testing.assert_array_equal(ours, HOST)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.ones(2, requires_grad=True), "a Tensor could not be read as numbers: .*detach"),
+        (torch.ones(2, dtype=torch.bfloat16), "could not be read as numbers: .*BFloat16"),
+        (torch.ones(2, dtype=torch.complex64), "a Tensor of dtype complex64 was given"),
+        (torch.ones(2, device="meta"), "a Tensor could not be read as numbers"),
+        ({"a": 1.0}, "a dict of dtype object was given"),
+        (b"bytes", "a bytes of dtype"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
+)
+def test_what_the_door_refuses(value: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        backend.as_array(value)
+
+
+def test_a_tensor_takes_what_the_door_takes() -> None:
+    x = Tensor(HOST.astype(">f8"))
+    assert x.dtype.isnative
+    assert (x * torch.tensor(HOST)).dtype == np.float64
+    np.testing.assert_array_equal((x + Foreign(HOST)).data, 2 * HOST)
 
 
 # Naming a device.

@@ -14,7 +14,7 @@ import pytest
 from command_line import Run, runner
 from PIL import Image
 
-from tinyleak.client.simulated import share
+from tinyleak.client import share
 from tinyleak.data.glyphs import draw_digit
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet
@@ -45,7 +45,7 @@ def refused(run: Run) -> Callable[..., str]:
 @pytest.fixture
 def files(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
     """A client's weights, and the noisy gradient that it shared."""
-    made = share(
+    made, _ = share(
         MODEL,
         MODEL.init(rng),
         rng.random((1, 1, 8, 8)),
@@ -180,14 +180,14 @@ def test_pytorchs_own_names_are_matched(run: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--weights", "nowhere.npz"], "nowhere.npz"),
-        (["--batch", "0"], "no whole number of 1 or more"),
-        (["--noise", "-1"], "no variance of 0 or more"),
-        (["--noise", "nan"], "no variance of 0 or more"),
-        (["--shape", "28"], "no shape C,H,W"),
+        (["--batch", "0"], "a whole number of 1 or more is needed"),
+        (["--noise", "-1"], "the variance of noise is a number of 0 or more"),
+        (["--noise", "nan"], "the variance of noise is a number of 0 or more"),
+        (["--shape", "28"], "write a shape as C,H,W"),
         (["--model", "resnet"], "a ResNet is not audited: its Jacobian takes minutes"),
         (["--model", "transformer"], "invalid choice"),
         (["--data", "portrait", "--batch", "2"], "1 typical images were given for a batch of 2"),
-        (["--rename", "a"], "no renaming FROM=TO"),
+        (["--rename", "a"], "write a renaming as FROM=TO"),
         (["--image", "a.png", "--data-dir", "."], "leave one of the two out"),
         (["--image", "nowhere.png"], "nowhere.png"),
     ],
@@ -229,7 +229,7 @@ def test_notes_beside_the_files_say_what_the_options_leave_out(
     out = weights.parent / "out"
     answer = run("--weights", weights, "--gradients", gradients, "--noise", "1e-4", "--out", out)
     assert answer.code == 0, answer.err
-    assert re.search(r"^loss +a sum over the batch, as was said$", answer.out, re.MULTILINE)
+    assert re.search(r"^loss +a sum over the batch, said$", answer.out, re.MULTILINE)
     result = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     assert result["settings"]["image_shape"] == [1, 8, 8]
     assert result["settings"]["batch"] == result["counting"]["batch"] == 2

@@ -20,10 +20,10 @@ from tinyleak import text
 from tinyleak.data.tensors import write_tensors
 from tinyleak.data.text import SPECIAL, load_tokenizer
 from tinyleak.nn.models.bert import WORDS, Bert
-from tinyleak.nn.models.checkpoint import bert_from_checkpoint
+from tinyleak.nn.models.checkpoint import language_model
 from tinyleak.report import Stage, sentence_figure, sentence_table
 from tinyleak.report.sentences import choose_stages
-from tinyleak.text.result import Found, Reading
+from tinyleak.text import FoundText, Snapshot
 
 TOKENIZER = load_tokenizer()
 SMALL = ["--layers", "2", "--width", "24", "--heads", "2", "--attack", "span"]
@@ -51,7 +51,7 @@ class TestAnAttack:
         out = tmp_path / "out"
         answer = run(SENTENCE, *SMALL, "--out", out)
         assert (answer.code, answer.err) == (0, "")
-        assert "success: span, one word fits at each place" in answer.out
+        assert "success: span, one word fits at each position" in answer.out
         assert "5 of 5 in place (100%)" in answer.out
         assert sorted(path.name for path in out.iterdir()) == [
             *("result.json", "sentences.png", "sentences.txt")
@@ -104,11 +104,11 @@ class TestAnAttack:
         """An attack that is stopped after two readings leaves the last of them."""
         seen: dict[str, Any] = {}
 
-        def slow(shared, *, seed, on_reading, **options) -> Found:
-            seen.update(options)
-            wrong = np.full(shared.shape, TOKENIZER.vocabulary.index("door"))
+        def slow(client, *, seed, on_progress, iterations) -> FoundText:
+            seen["iterations"] = iterations
+            wrong = np.full(client.shape, TOKENIZER.vocabulary.index("door"))
             for iteration in (0, 10):
-                on_reading(Reading(iteration, wrong, 0.5))
+                on_progress(Snapshot(iteration, wrong, 0.5))
             raise KeyboardInterrupt
 
         monkeypatch.setitem(text.METHODS, "span", slow)
@@ -148,6 +148,9 @@ class TestBadRequests:
         count = len(TOKENIZER.sentences)
         message = refused("--index", count - 1, "--batch", 2)
         assert f"sentence {count} was asked for, but {count} of the built-in ones" in message
+
+    def test_iterations_of_an_attack_that_has_none(self, refused) -> None:
+        assert "span does not; leave it out" in refused(SENTENCE, *SMALL, "--iterations", 3)
 
     def test_an_unknown_attack_and_a_bad_defence(self, refused) -> None:
         assert "invalid choice: 'guess'" in refused(SENTENCE, "--attack", "guess")
@@ -196,7 +199,7 @@ class TestCheckpoints:
         }
         old["bert.pooler.dense.weight"] = np.zeros((24, 24))
         old["cls.predictions.decoder.weight"] = old[WORDS]
-        model, loaded = bert_from_checkpoint(old, heads=2)
+        model, loaded = language_model(old, heads=2)
         assert model == MODEL
         assert list(loaded) == list(MODEL.shapes)
         for name, array in params.items():
@@ -204,7 +207,7 @@ class TestCheckpoints:
 
     def test_heads_are_64_wide_if_nothing_says_otherwise(self) -> None:
         wide = Bert(7, layers=1, width=128, intermediate=8, positions=4)
-        made, _ = bert_from_checkpoint(wide.init(np.random.default_rng(0)))
+        made, _ = language_model(wide.init(np.random.default_rng(0)))
         assert made.heads == 2
 
     @pytest.mark.parametrize(
@@ -236,10 +239,10 @@ class TestCheckpoints:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ("[]", "is no config.json of a BERT"),
-            ('{"num_attention_heads": "many"}', "is no config.json of a BERT"),
-            ('{"layer_norm_eps": NaN}', "is no config.json of a BERT"),
-            ('{"hidden_act": "silu"}', "says hidden_act 'silu'; gelu, .* are known"),
+            ("[]", "is not the config.json of a BERT or a GPT-2"),
+            ('{"num_attention_heads": "many"}', "is not the config.json of a BERT or a GPT-2"),
+            ('{"layer_norm_eps": NaN}', "is not the config.json of a BERT or a GPT-2"),
+            ('{"hidden_act": "silu"}', "says that the activation is 'silu'; gelu, .* are known"),
         ],
     )
     def test_a_config_that_is_none(self, refused, params, tmp_path, content, message) -> None:

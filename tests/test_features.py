@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LastLayerGradient, LayerGradient
+from tinyleak.analytic import LastLayerGradient
 from tinyleak.attacks import Reconstruction, Settings, attack
 from tinyleak.attacks.least_squares import solver
 from tinyleak.attacks.least_squares.features import (
@@ -20,7 +21,7 @@ from tinyleak.attacks.least_squares.features import (
 from tinyleak.attacks.least_squares.last_layer import LastLayer
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.attacks.matching import Matching
-from tinyleak.client.simulated import Victim, share
+from tinyleak.client import Client, Truth, share
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import MLP, LeNet, one_hot
 
@@ -28,63 +29,58 @@ SMALL = LeNet((1, 8, 8), classes=4, hidden=6)
 WIDE = LeNet((1, 8, 8), classes=4, hidden=12)
 
 
-def client(labels: list[int], seed: int, scheme: str = "default") -> Victim:
+def simulated(labels: list[int], seed: int, scheme: str = "default") -> tuple[Client, Truth]:
     images = np.random.default_rng(100 + seed).random((len(labels), *SMALL.image_shape))
     return share(SMALL, SMALL.init(np.random.default_rng(seed), scheme), images, labels)
 
 
-def layer_of(params, gradients, batch: int) -> LastLayerGradient:
-    return LayerGradient.last(SMALL, params, gradients, batch)
+def layer_of(client: Client, **changes: Any) -> LastLayerGradient:
+    layer = replace(client, **changes).last_layer
+    assert layer is not None
+    return layer
 
 
-def span_of(victim: Victim) -> FeatureSubspace:
-    found = read_span(layer_of(victim.params, victim.gradients, len(victim.images)))
+def span_of(client: Client) -> FeatureSubspace:
+    found = read_span(layer_of(client))
     assert found is not None
     return found
 
 
-def solved(
-    model: LeNet, victim: Victim, labels: list[int] | Literal["infer"], **options: Any
-) -> Reconstruction:
-    return attack(
-        model,
-        victim.params,
-        victim.gradients,
-        batch=len(victim.labels),
-        labels=labels,
-        method="levenberg-marquardt",
-        **options,
-    )
+def solved(client: Client, labels: list[int] | Literal["infer"], **options: Any) -> Reconstruction:
+    return attack(client, labels=labels, method="levenberg-marquardt", **options)
 
 
-def true_features(victim: Victim) -> np.ndarray:
-    return LastLayer(SMALL, victim.params, len(victim.labels)).features(victim.images)
+def features_of(client: Client, truth: Truth) -> np.ndarray:
+    return LastLayer(client.model, client.params, client.batch).features(truth.images)
 
 
-def features_of(victim: Victim, labels: list[int]) -> FeatureSubspace | None:
-    rng, guess = np.random.default_rng(0), np.full_like(true_features(victim), 0.5)
-    layer = layer_of(victim.params, victim.gradients, len(labels))
-    return read_features(layer, labels, guess, rng, 20)
+def searched(layer: LastLayerGradient, labels: list[int]) -> FeatureSubspace | None:
+    guess = np.full((layer.batch, layer.weight.shape[1]), 0.5)
+    return read_features(layer, labels, guess, np.random.default_rng(0), 20)
 
 
 def residual_of(
-    victim: Victim, unsettled: list[int], subspace: FeatureSubspace | None = None
+    client: Client,
+    truth: Truth,
+    unsettled: list[int],
+    subspace: FeatureSubspace | None = None,
 ) -> FeatureResidual:
-    batch = len(victim.labels)
-    matching = Matching(SMALL, victim.params, victim.gradients, batch, np.asarray(7.0))
-    targets = one_hot(victim.labels, SMALL.classes)
+    scale = np.asarray(7.0)
+    shared = {name: scale * gradient for name, gradient in client.gradients.items()}
+    matching = Matching(SMALL, client.params, shared, client.batch, scale)
+    targets = one_hot(truth.labels, SMALL.classes)
     gradient = GradientResidual(matching, targets, np.array(unsettled, dtype=np.int64))
-    return FeatureResidual(gradient, subspace or span_of(victim), 5.0)
+    return FeatureResidual(gradient, subspace or span_of(client), 5.0)
 
 
 def test_the_clients_images_lie_in_the_span_and_others_do_not(rng: np.random.Generator) -> None:
-    victim = client([1, 1, 2], 0)
-    residual = residual_of(victim, [])
+    client, truth = simulated([1, 1, 2], 0)
+    residual = residual_of(client, truth, [])
     span = residual.subspace.span
     assert span.shape == (3, SMALL.shapes["fc.0.weight"][1])
     np.testing.assert_allclose(span @ span.T, np.eye(3), atol=1e-12)
-    inside = np.abs(residual.outside(victim.images.ravel())).max()
-    others = np.abs(residual.outside(rng.random(victim.images.size))).max()
+    inside = np.abs(residual.outside(truth.images.ravel())).max()
+    others = np.abs(residual.outside(rng.random(truth.images.size))).max()
     assert inside < 1e-9
     assert others > 1e-4
 
@@ -95,18 +91,18 @@ def test_they_are_the_last_layers_inputs(rng: np.random.Generator) -> None:
     hidden = np.tanh(images.reshape(2, 12) @ params["0.weight"].T + params["0.bias"])
     last = LastLayer(model, params, 2)
     np.testing.assert_allclose(last.features(images), hidden, atol=1e-13)
-    moved = last.jacobian(images).reshape(2, 12, 6)
+    found = last.jacobian(images).reshape(2, 12, 6)
     for image, pixel in ((0, 1), (0, 11), (1, 2)):
         slope = (1 - hidden[image] ** 2) * params["0.weight"][:, pixel]
-        np.testing.assert_allclose(moved[image, pixel], slope, atol=1e-13)
+        np.testing.assert_allclose(found[image, pixel], slope, atol=1e-13)
 
 
 @pytest.mark.parametrize("known", [False, True])
 def test_its_derivatives_are_those_of_differences(known: bool, rng: np.random.Generator) -> None:
-    victim = client([0, 3], 1)
-    features = true_features(victim)
+    client, truth = simulated([0, 3], 1)
+    features = features_of(client, truth)
     subspace = FeatureSubspace(features, np.zeros((0, features.shape[1]))) if known else None
-    residual = residual_of(victim, [1], subspace)
+    residual = residual_of(client, truth, [1], subspace)
     x = rng.random(2 * 64 + 4)
     some = np.array([0, 2, 63, 64, 99, 127, 129])
     steps = 1e-5 * np.eye(len(x))[some]
@@ -121,17 +117,13 @@ def test_its_derivatives_are_those_of_differences(known: bool, rng: np.random.Ge
 
 
 def test_nothing_is_read_where_the_gradient_does_not_show_it(rng: np.random.Generator) -> None:
-    victim = client([0, 0], 0)
-    assert read_span(layer_of(victim.params, victim.gradients, 2)) is not None
-    assert read_span(layer_of(victim.params, victim.gradients, 4)) is None, (
-        "as many images as classes"
-    )
-    single = {name: g.astype(np.float32).astype(float) for name, g in victim.gradients.items()}
-    assert read_span(layer_of(victim.params, single, 2)) is None, (
-        "rounding hides the second direction"
-    )
-    noisy = {n: g + 1e-3 * rng.standard_normal(g.shape) for n, g in victim.gradients.items()}
-    assert read_span(layer_of(victim.params, noisy, 2)) is None
+    client, _ = simulated([0, 0], 0)
+    assert read_span(layer_of(client)) is not None
+    assert read_span(layer_of(client, batch=4)) is None, "as many images as classes"
+    single = {name: g.astype(np.float32) for name, g in client.gradients.items()}
+    assert read_span(layer_of(client, gradients=single)) is None, "rounding hides a direction"
+    noisy = {n: g + 1e-3 * rng.standard_normal(g.shape) for n, g in client.gradients.items()}
+    assert read_span(layer_of(client, gradients=noisy)) is None
 
 
 @pytest.mark.parametrize("scheme", ["default", "uniform"])
@@ -142,33 +134,32 @@ def test_nothing_is_read_where_the_gradient_does_not_show_it(rng: np.random.Gene
         ([3, 3], "float64", 1e-5),
         ([0, 2], "float64", 1e-5),
         ([3], "float64", 1e-5),
-        ([0, 2], "float32", 1e-3),  # of one label, what parts images is below the rounding
+        ([0, 2], "float32", 1e-3),  # with one label, what tells images apart is below the rounding
         ([3], "float32", 1e-3),
     ],
 )
 def test_the_features_themselves_are_read(
     labels: list[int], dtype: str, tolerance: float, scheme: str
 ) -> None:
-    victim = client(labels, 0, scheme)
-    for name, g in victim.gradients.items():
-        victim.gradients[name] = g.astype(dtype).astype(float)
-    found = features_of(victim, labels)
+    client, truth = simulated(labels, 0, scheme)
+    rounded = {name: g.astype(dtype) for name, g in client.gradients.items()}
+    found = searched(layer_of(client, gradients=rounded), labels)
     assert found is not None
     assert found.is_known
-    expected = true_features(victim)
+    expected = features_of(client, truth)
     nearest = [np.abs(found.points - one).max(axis=1) for one in expected]
-    places = np.argmin(nearest, axis=1)
-    assert sorted(places) == list(range(len(labels))), "each image's, once"
-    assert [labels[place] for place in places] == labels
+    indices = np.argmin(nearest, axis=1)
+    assert sorted(indices) == list(range(len(labels))), "each image's, once"
+    assert [labels[index] for index in indices] == labels
     assert np.min(nearest, axis=1).max() < tolerance * np.std(expected)
 
 
 def test_no_features_are_read_with_a_label_that_is_wrong_nor_without_a_bias() -> None:
-    victim = client([1, 1, 2], 0)
-    assert features_of(victim, [1, 1, 2]) is not None
-    assert features_of(victim, [1, 2, 2]) is None
-    victim.gradients["fc.0.bias"] *= 0.0
-    assert features_of(victim, [1, 1, 2]) is None
+    client, _ = simulated([1, 1, 2], 0)
+    assert searched(layer_of(client), [1, 1, 2]) is not None
+    assert searched(layer_of(client), [1, 2, 2]) is None
+    without = {**client.gradients, "fc.0.bias": np.zeros(4)}
+    assert searched(layer_of(client, gradients=without), [1, 1, 2]) is None
 
 
 def test_an_attack_on_such_a_client_goes_on_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +171,8 @@ def test_an_attack_on_such_a_client_goes_on_without_them(monkeypatch: pytest.Mon
         return read_features(*args)
 
     monkeypatch.setattr(solver, "read_features", read)
-    victim = client([1, 1, 2], 0)
-    found = solved(SMALL, victim, [1, 2, 2], settings=Settings(iterations=5))
+    client, _ = simulated([1, 1, 2], 0)
+    found = solved(client, [1, 2, 2], settings=Settings(iterations=5))
     assert found.iterations == 5
     assert found.reason == "out of iterations"
     assert asked == [solver.FIRST_STARTS, 1, 1, 1, 1]
@@ -189,8 +180,8 @@ def test_an_attack_on_such_a_client_goes_on_without_them(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("iterations", [0, 1])
 def test_solving_for_each_image_is_an_iteration(iterations: int, rng: np.random.Generator) -> None:
-    victim = share(WIDE, WIDE.init(rng, "uniform"), mostly_black(2, rng), [1, 2])
-    found = solved(WIDE, victim, [1, 2], settings=Settings(iterations=iterations))
+    client, _ = share(WIDE, WIDE.init(rng, "uniform"), mostly_black(2, rng), [1, 2])
+    found = solved(client, [1, 2], settings=Settings(iterations=iterations))
     assert found.iterations == iterations == len(found.distances) - 1
     assert found.reason == ("converged" if iterations else "out of iterations")
 
@@ -227,25 +218,25 @@ def test_images_much_larger_than_their_features_are_not_tried(rng: np.random.Gen
 
 
 def test_a_batch_of_such_images_needs_few_steps(rng: np.random.Generator) -> None:
-    victim = share(WIDE, WIDE.init(rng, "uniform"), mostly_black(3, rng), [1, 1, 2])
-    found = solved(WIDE, victim, [1, 1, 2])
+    client, truth = share(WIDE, WIDE.init(rng, "uniform"), mostly_black(3, rng), [1, 1, 2])
+    found = solved(client, [1, 1, 2])
     assert found.reason == "converged"
     assert found.iterations <= 3
     assert len(found.distances) == found.iterations + 1
-    order = match_batch(found.images, victim.images)
-    assert mse(found.images[order], victim.images).max() < 1e-10
+    order = match_batch(found.images, truth.images)
+    assert mse(found.images[order], truth.images).max() < 1e-10
 
 
 @pytest.mark.parametrize(("labels", "seed"), [([1, 1, 2], 2), ([0, 0], 0), ([0, 0], 2)])
 def test_images_of_one_label_come_back_and_would_not_by_the_gradients_alone(
     labels: list[int], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    victim = client(labels, seed)
+    client, truth = simulated(labels, seed)
 
     def worst() -> float:
-        found = solved(SMALL, victim, "infer", seed=seed)
-        order = match_batch(found.images, victim.images)
-        return float(mse(found.images[order], victim.images).max())
+        found = solved(client, "infer", seed=seed)
+        order = match_batch(found.images, truth.images)
+        return float(mse(found.images[order], truth.images).max())
 
     assert worst() < 1e-10
     monkeypatch.setattr(solver, "read_span", lambda layer: None)

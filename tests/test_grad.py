@@ -62,6 +62,34 @@ def test_by_itself_by_nothing_and_by_one_twice() -> None:
     assert float(first) == float(second) == 2 * float(y)
 
 
+def test_one_tensor_and_a_mapping_are_answered_alike() -> None:
+    x, y = Tensor(ARRAY), Tensor(2.0)
+    z = ops.sum(x * x * y)
+    by_x = grad(z, x)
+    np.testing.assert_array_equal(by_x.data, 4 * ARRAY)
+    named = grad(z, {"y": y, "x": x})
+    assert list(named) == ["y", "x"]
+    np.testing.assert_array_equal(named["x"].data, by_x.data)
+    assert float(named["y"]) == np.square(ARRAY).sum()
+    (listed,) = grad(z, iter([x]))
+    np.testing.assert_array_equal(listed.data, by_x.data)
+
+
+@pytest.mark.parametrize(
+    ("x", "what"),
+    [
+        (ARRAY, "a ndarray"),
+        (2.0, "a float"),
+        (Tensor(np.arange(3)), "a Tensor of int64"),
+        (Tensor([True]), "a Tensor of bool"),
+    ],
+    ids=["array", "number", "whole numbers", "mask"],
+)
+def test_what_has_no_gradient_is_refused(x: object, what: str) -> None:
+    with pytest.raises(TypeError, match=f"with respect to {what}; give Tensors of floating"):
+        grad(ops.sum(Tensor(ARRAY)), [x])
+
+
 def test_by_a_result_on_the_way() -> None:
     x = Tensor(ARRAY)
     middle = ops.tanh(x)
@@ -246,8 +274,9 @@ def test_the_order_lists_each_node_once_and_after_its_inputs() -> None:
     z = y * x + y
     order = topological_order(z, y)
     assert len(order) == len(set(order)) == 4
+    place = {node: number for number, node in enumerate(order)}
     for node in order:
-        assert all(order.index(x) < order.index(node) for x in node.inputs)
+        assert all(place[x] < place[node] for x in node.inputs)
     assert depending_on([y], order) == {y, z, *z.inputs}
 
 

@@ -13,7 +13,7 @@ import pytest
 from tinyleak.analytic import LayerGradient, infer_labels
 from tinyleak.analytic.layer_gradient import ends_linear, last_layer_names
 from tinyleak.attacks import Settings, attack, attack_many
-from tinyleak.client.simulated import Victim, share, simulate
+from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.data import Dataset, load_glyphs, load_mnist
 from tinyleak.nn import MLP, LeNet, flatten, init, linear
 from tinyleak.nn.layers import activation
@@ -42,21 +42,23 @@ class WithoutBias:
         return linear(features, params["out"])
 
 
-def clients(model, count: int, scheme: str = "uniform", data: Dataset = GLYPHS) -> list[Victim]:
+def clients(
+    model, count: int, scheme: str = "uniform", data: Dataset = GLYPHS
+) -> list[tuple[Client, Truth]]:
     """Clients of one image each, every one with weights of its own."""
     return [
-        simulate(model, *data.batch([index]), seed=index, scheme=scheme) for index in range(count)
+        simulate(model, *data.batch([index]), seed=index, init=scheme) for index in range(count)
     ]
 
 
-def batch_client(model, size: int, seed: int, scheme: str) -> Victim:
+def batch_client(model, size: int, seed: int, scheme: str) -> tuple[Client, Truth]:
     images = np.random.default_rng([seed, size]).integers(len(GLYPHS), size=size)
-    return simulate(model, *GLYPHS.batch(images), seed=seed, scheme=scheme)
+    return simulate(model, *GLYPHS.batch(images), seed=seed, init=scheme)
 
 
-def read(model, victim: Victim, **options):
-    layer = LayerGradient.last(model, victim.params, victim.gradients, len(victim.labels))
-    return infer_labels(layer, **options)
+def read(client: Client, **options):
+    assert client.last_layer is not None
+    return infer_labels(client.last_layer, **options)
 
 
 # One image.
@@ -68,9 +70,9 @@ def test_the_bias_gives_the_label_away_whatever_the_activation(
     squash: str, scheme: str, mnist_directory: Path
 ):
     model = LeNet(activation=squash)
-    for victim in clients(model, 60, scheme, load_mnist(mnist_directory)):
-        found = read(model, victim)
-        assert found.labels.tolist() == victim.labels.tolist()
+    for client, truth in clients(model, 60, scheme, load_mnist(mnist_directory)):
+        found = read(client)
+        assert found.labels.tolist() == truth.labels.tolist()
         assert (found.rule, found.trusted, found.warning) == ("bias", True, None)
 
 
@@ -82,66 +84,60 @@ def test_a_network_that_is_certain_gives_the_label_away_or_the_rule_says_that_it
             params = LeNet().init(np.random.default_rng(label))
             for certainty in (10, 30, 60, 300):
                 params["fc.0.bias"][label] = certainty
-                victim = _share(LeNet(), params, GLYPHS.images[:1], [label], dtype)
-                found = read(LeNet(), victim)
+                client, _ = share(LeNet(), params, GLYPHS.images[:1], [label], dtype=dtype)
+                found = read(client)
                 trusted += found.trusted
                 assert found.labels.tolist() == [label] or not found.trusted
     assert trusted >= 40
 
 
-def _share(model, params, images, labels, dtype):
-    from tinyleak.client.simulated import share
-
-    return share(model, params, images, labels, dtype=dtype)
-
-
 def test_without_a_bias_the_weight_rule_serves_features_that_cannot_be_negative():
     for squash in ("sigmoid", "softplus", "relu"):
         model = WithoutBias(activation=squash)
-        for victim in clients(model, 30):
-            found = read(model, victim)
-            assert found.labels.tolist() == victim.labels.tolist()
+        for client, truth in clients(model, 30):
+            found = read(client)
+            assert found.labels.tolist() == truth.labels.tolist()
             assert (found.rule, found.trusted) == ("weight", True)
 
 
 def test_the_weight_rule_is_wrong_where_features_can_be_negative_and_the_rows_are_not():
     model = WithoutBias(activation="tanh")
     sums_right = 0
-    for victim in clients(model, 60):
-        sums_right += int(np.argmin(victim.gradients["out"].sum(axis=1))) == victim.labels[0]
-        found = read(model, victim)
-        assert found.labels.tolist() == victim.labels.tolist()
+    for client, truth in clients(model, 60):
+        sums_right += int(np.argmin(client.gradients["out"].sum(axis=1))) == truth.labels[0]
+        found = read(client)
+        assert found.labels.tolist() == truth.labels.tolist()
         assert (found.rule, found.trusted) == ("rows", True)
     assert sums_right < 50
 
 
 def test_two_classes_without_bias_and_sign_are_not_told_apart_and_it_says_so():
     model = WithoutBias(classes=2, activation="tanh")
-    victim = simulate(model, GLYPHS.images[:1], [1])
-    found = read(model, victim)
+    client, _ = simulate(model, GLYPHS.images[:1], [1])
+    found = read(client)
     assert not found.trusted
     assert found.warning is not None
     assert "is a guess" in found.warning
     # With a sign that is known the same two classes are told apart.
     model = WithoutBias(classes=2)
     for label in (0, 1):
-        victim = simulate(model, GLYPHS.images[:1], [label])
-        assert read(model, victim).labels.tolist() == [label]
+        client, _ = simulate(model, GLYPHS.images[:1], [label])
+        assert read(client).labels.tolist() == [label]
 
 
 def test_a_gradient_that_is_not_one_images_is_not_trusted():
     model = LeNet()
-    victim = clients(model, 1)[0]
+    client, _ = clients(model, 1)[0]
     rng = np.random.default_rng(0)
-    noisy = {k: g + rng.normal(0, 0.3, g.shape) for k, g in victim.gradients.items()}
-    assert not infer_labels(LayerGradient.last(model, victim.params, noisy)).trusted
-    zero = {name: np.zeros_like(g) for name, g in victim.gradients.items()}
-    assert not infer_labels(LayerGradient.last(model, victim.params, zero)).trusted
+    noisy = {k: g + rng.normal(0, 0.3, g.shape) for k, g in client.gradients.items()}
+    assert not infer_labels(LayerGradient.last(model, client.params, noisy)).trusted
+    zero = {name: np.zeros_like(g) for name, g in client.gradients.items()}
+    assert not infer_labels(LayerGradient.last(model, client.params, zero)).trusted
     for squash in ("sigmoid", "tanh"):
         bare = WithoutBias(activation=squash)
-        victim = clients(bare, 1)[0]
-        zero = {name: np.zeros_like(g) for name, g in victim.gradients.items()}
-        assert not infer_labels(LayerGradient.last(bare, victim.params, zero)).trusted
+        client, _ = clients(bare, 1)[0]
+        zero = {name: np.zeros_like(g) for name, g in client.gradients.items()}
+        assert not infer_labels(LayerGradient.last(bare, client.params, zero)).trusted
 
 
 # Batches.
@@ -152,10 +148,10 @@ def test_a_gradient_that_is_not_one_images_is_not_trusted():
 def test_counts_are_exact_where_predictions_hardly_depend_on_the_image(squash: str, size: int):
     model = LeNet(activation=squash)
     for seed in range(3):
-        victim = batch_client(model, size, seed, "default")
-        found = read(model, victim)
-        assert found.labels.tolist() == sorted(victim.labels.tolist())
-        assert found.counts.tolist() == np.bincount(victim.labels, minlength=10).tolist()
+        client, truth = batch_client(model, size, seed, "default")
+        found = read(client)
+        assert found.labels.tolist() == sorted(truth.labels.tolist())
+        assert found.counts.tolist() == np.bincount(truth.labels, minlength=10).tolist()
         assert found.trusted
         assert found.rule in ("counts", "signs")
 
@@ -163,17 +159,17 @@ def test_counts_are_exact_where_predictions_hardly_depend_on_the_image(squash: s
 def test_signs_alone_tell_different_labels():
     model = LeNet(activation="tanh")
     for seed in range(3):
-        victim = batch_client(model, 3, seed, "default")
-        found = read(model, share(model, victim.params, victim.images, [1, 4, 8]))
+        client, truth = batch_client(model, 3, seed, "default")
+        found = read(share(model, client.params, truth.images, [1, 4, 8])[0])
         assert (found.labels.tolist(), found.rule, found.trusted) == ([1, 4, 8], "signs", True)
 
 
 def test_a_label_whose_sign_is_sure_is_never_left_out():
     model = LeNet(activation="tanh")
     for seed in range(3):
-        victim = batch_client(model, 3, seed, "uniform")
-        params = {name: 3 * weight for name, weight in victim.params.items()}
-        found = read(model, share(model, params, victim.images, [6, 6, 2]))
+        client, truth = batch_client(model, 3, seed, "uniform")
+        params = {name: 3 * weight for name, weight in client.params.items()}
+        found = read(share(model, params, truth.images, [6, 6, 2])[0])
         assert found.counts.sum() == 3
         assert found.counts[[2, 6]].min() >= 1
 
@@ -182,8 +178,8 @@ def test_counts_are_exact_for_the_papers_weights_and_batches():
     model = LeNet()
     for size in (2, 4, 8):
         for seed in range(3):
-            victim = batch_client(model, size, seed, "uniform")
-            assert read(model, victim).labels.tolist() == sorted(victim.labels.tolist())
+            client, truth = batch_client(model, size, seed, "uniform")
+            assert read(client).labels.tolist() == sorted(truth.labels.tolist())
 
 
 def test_probes_like_the_clients_images_make_counts_of_large_batches_exact():
@@ -191,10 +187,10 @@ def test_probes_like_the_clients_images_make_counts_of_large_batches_exact():
     probes = load_glyphs(400, seed=9).images
     exact = {"smooth noise": 0, "digits": 0}
     for seed in range(6):
-        victim = batch_client(model, 64, seed, "uniform")
-        truth = sorted(victim.labels.tolist())
-        exact["smooth noise"] += read(model, victim).labels.tolist() == truth
-        exact["digits"] += read(model, victim, probes=probes).labels.tolist() == truth
+        client, truth = batch_client(model, 64, seed, "uniform")
+        labels = sorted(truth.labels.tolist())
+        exact["smooth noise"] += read(client).labels.tolist() == labels
+        exact["digits"] += read(client, probes=probes).labels.tolist() == labels
     assert exact["digits"] >= 4
     assert exact["digits"] > exact["smooth noise"] + 1
 
@@ -205,9 +201,9 @@ def test_counts_that_are_off_are_not_trusted():
         for scheme in init.SCHEMES:
             for size in (3, 16, 48):
                 model = LeNet(activation=squash)
-                victim = batch_client(model, size, 1, scheme)
-                found = read(model, victim)
-                exact = found.labels.tolist() == sorted(victim.labels.tolist())
+                client, truth = batch_client(model, size, 1, scheme)
+                found = read(client)
+                exact = found.labels.tolist() == sorted(truth.labels.tolist())
                 assert len(found.labels) == found.counts.sum() == size
                 assert exact or not found.trusted
                 trusted += found.trusted
@@ -225,8 +221,8 @@ def test_without_a_bias_and_with_many_classes_counts_are_found_as_well():
         images = GLYPHS.images[:8]
         params = init.draw(model.shapes, np.random.default_rng(0), "default")
         labels = [3, 3, 3, 0, 9, 9, 1, 7]
-        victim = _share(model, params, images, labels, "float64")
-        assert read(model, victim).labels.tolist() == sorted(labels)
+        client, _ = share(model, params, images, labels)
+        assert read(client).labels.tolist() == sorted(labels)
 
 
 # The attack.
@@ -234,67 +230,50 @@ def test_without_a_bias_and_with_many_classes_counts_are_found_as_well():
 
 def test_the_attack_uses_inferred_labels_as_known_ones():
     images = np.random.default_rng(0).uniform(size=(2, 1, 8, 8))
-    victims = [
-        simulate(SMALL, images, labels, seed=seed, scheme="default")
+    some = [
+        simulate(SMALL, images, labels, seed=seed, init="default")[0]
         for seed, labels in enumerate([[3, 1], [2, 2]])
     ]
     settings = Settings(iterations=5)
-    told = attack_many(
-        SMALL,
-        [victim.params for victim in victims],
-        [victim.gradients for victim in victims],
-        batch=2,
-        labels=[[1, 3], [2, 2]],
-        settings=settings,
-    )
-    inferred = attack_many(
-        SMALL,
-        [victim.params for victim in victims],
-        [victim.gradients for victim in victims],
-        batch=2,
-        labels="infer",
-        settings=settings,
-    )
+    told = [
+        attack(client, labels=labels, seed=seed, settings=settings)
+        for seed, (client, labels) in enumerate(zip(some, [[1, 3], [2, 2]], strict=True))
+    ]
+    inferred = attack_many(some, labels="infer", settings=settings)
     for one, other in zip(told, inferred, strict=True):
         assert one.labels.tolist() == other.labels.tolist()
-        np.testing.assert_array_equal(one.images, other.images)
-    alone = attack(
-        SMALL,
-        victims[0].params,
-        victims[0].gradients,
-        batch=2,
-        labels="infer",
-        seed=0,
-        settings=settings,
-    )
-    np.testing.assert_allclose(alone.images, told[0].images, rtol=1e-9)
+        np.testing.assert_allclose(one.images, other.images, rtol=1e-9)
+    alone = attack(some[0], labels="infer", settings=settings)
+    np.testing.assert_array_equal(alone.images, told[0].images)
 
 
 # Bad requests.
 
 
 def test_another_word_than_infer_is_refused():
-    victim = clients(LeNet(), 1)[0]
-    with pytest.raises(ValueError, match=r"labels 'guess' were given; give N whole numbers, or"):
-        attack(LeNet(), victim.params, victim.gradients, labels="guess")  # type: ignore[arg-type]
+    client, _ = clients(LeNet(), 1)[0]
+    with pytest.raises(
+        ValueError, match=r"labels 'guess' were given; give N whole numbers, .infer. or"
+    ):
+        attack(LeNet(), client.params, client.gradients, labels="guess")  # type: ignore[arg-type]
 
 
 def test_a_batch_below_one_and_probes_of_another_shape_are_refused():
-    victim = clients(LeNet(), 1)[0]
+    client, _ = clients(LeNet(), 1)[0]
     with pytest.raises(ValueError, match="a batch of 0; give 1 or more"):
-        LayerGradient.last(LeNet(), victim.params, victim.gradients, 0)
-    layer = LayerGradient.last(LeNet(), victim.params, victim.gradients, 2)
+        LayerGradient.last(LeNet(), client.params, client.gradients, 0)
+    layer = LayerGradient.last(LeNet(), client.params, client.gradients, 2)
     for shape in ((5, 3, 28, 28), (0, 1, 28, 28), (1, 28, 28)):
         with pytest.raises(ValueError, match=r"probes of shape .* needs \(M, \*\(1, 28, 28\)\)"):
             infer_labels(layer, probes=np.zeros(shape))
 
 
 def test_gradients_that_do_not_fit_are_refused():
-    victim = clients(LeNet(), 1)[0]
+    client, _ = clients(LeNet(), 1)[0]
     with pytest.raises(ValueError, match="the gradients do not fit"):
-        LayerGradient.last(LeNet(), victim.params, {})
+        LayerGradient.last(LeNet(), client.params, {})
     with pytest.raises(ValueError, match="the weights do not fit"):
-        LayerGradient.last(LeNet(), {}, victim.gradients)
+        LayerGradient.last(LeNet(), {}, client.gradients)
 
 
 def test_a_network_without_a_linear_last_layer_is_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyleak.analytic import LayerGradient, infer_labels, infer_loss_scale, unmix
-from tinyleak.client.simulated import share
+from tinyleak.client import share
 from tinyleak.nn import MLP, LeNet
 
 MODEL = MLP((1, 4, 4), 6, "tanh", (20,))
@@ -21,7 +21,7 @@ def layer_of(rng: np.random.Generator, deviation: float = 0.0) -> LayerGradient:
 
 def last_of(rng: np.random.Generator, deviation: float = 0.0, dtype: str = "float64"):
     params, images = MODEL.init(rng), rng.random((3, 1, 4, 4))
-    client = share(MODEL, params, images, [0, 2, 5], dtype=dtype)
+    client, _ = share(MODEL, params, images, [0, 2, 5], dtype=dtype)
     gradients = {
         name: gradient + deviation * rng.standard_normal(gradient.shape)
         for name, gradient in client.gradients.items()

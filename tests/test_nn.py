@@ -75,6 +75,7 @@ CONVOLUTIONS = [
     conv_case((1, 1, 4, 4), (2, 1, 2, 2), stride=(3, 3)),  # the last rows are in no window
     conv_case((1, 2, 1, 1), (3, 2, 3, 3), padding=(1, 1)),
 ]
+MEANS, VARIANCES = np.array([0.5, -1.0, 2.0]), np.array([0.3, 2.0, 1.0])
 LAYERS = [
     *CONVOLUTIONS,
     Case("linear", nn.linear, functional.linear, ((3, 4), (2, 4), (2,))),
@@ -100,6 +101,31 @@ LAYERS = [
         "of probabilities",
         distribution,
     ),
+    Case(
+        "batch_norm",
+        lambda x, w, b: nn.batch_norm(x, w, b, MEANS, VARIANCES),
+        lambda x, w, b: functional.batch_norm(
+            x, torch.tensor(MEANS), torch.tensor(VARIANCES), w, b
+        ),
+        ((2, 3, 4, 5), (3,), (3,)),
+    ),
+    Case(
+        "batch_norm",
+        nn.batch_norm,
+        lambda x, w, b: functional.batch_norm(
+            x, torch.zeros(3).double(), torch.ones(3).double(), w, b
+        ),
+        ((2, 3, 4, 5), (3,), (3,)),
+        "of a fresh network",
+    ),
+    Case(
+        "layer_norm",
+        nn.layer_norm,
+        lambda x, w, b: functional.layer_norm(x, (6,), w, b),
+        ((4, 6), (6,), (6,)),
+    ),
+    Case("gelu", nn.gelu, functional.gelu, ((3, 4),)),
+    Case("gelu_tanh", nn.gelu_tanh, lambda x: functional.gelu(x, approximate="tanh"), ((3, 4),)),
     Case("flatten", nn.flatten, lambda x: x.flatten(1), ((2, 3, 4, 5),)),
     *[
         Case(name, nn.ACTIVATIONS[name], TORCH_ACTIVATIONS[name](), ((3, 4),))
@@ -178,6 +204,16 @@ def test_cross_entropy_of_leading_axes_is_a_loop(rng: np.random.Generator) -> No
 )
 def test_conv2d_to_third_order_by_differences(case: Case) -> None:
     check_gradients(lambda *xs: ops.tanh(case.ours(*xs)), on_device(case.arrays()), order=3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e5])
+def test_softmax_of_large_float32_logits_keeps_its_digits(scale: float) -> None:
+    logits = (np.array([1.0, 1.0, 1.0]) * scale - [0.0, 0.0, 1.0]).astype(np.float32)
+    found = nn.softmax(Tensor(logits))
+    assert found.dtype == np.float32
+    assert abs(found.data.sum(dtype=float) - 1.0) < 2 * np.finfo(np.float32).eps
+    expected = np.exp([0.0, 0.0, -1.0]) / np.exp([0.0, 0.0, -1.0]).sum()
+    np.testing.assert_allclose(found.data, expected, rtol=1e-6)
 
 
 def test_softmax_of_large_logits_is_finite() -> None:
@@ -412,6 +448,9 @@ BAD_REQUESTS: list[tuple[Callable[[], object], Sequence[str]]] = [
     ),
     (lambda: nn.conv2d(*zeros((1, 1, 4, 4), (1, 1, 5, 5))), ["(5, 5)", "(4, 4)", "padding"]),
     (lambda: nn.avg_pool2d(zeros((1, 1, 4, 4))[0], (5, 5)), ["(5, 5)", "(4, 4)"]),
+    (lambda: nn.avg_pool2d(zeros((4, 4))[0], (2, 2)), ["(4, 4)", "(…, N, C, H, W)"]),
+    (lambda: nn.LeNet(kernel=4), ["kernel=4", "odd kernel"]),
+    (lambda: nn.LeNet(hidden=(6, 8)), ["hidden=(6, 8)", "a stride for each layer"]),
     (lambda: nn.linear(*zeros((2, 3), (4, 5))), ["(2, 3)", "(4, 5)", "one F"]),
     (lambda: nn.cross_entropy(*zeros((2, 3), (2, 4))), ["(2, 3)", "(2, 4)"]),
     (lambda: nn.cross_entropy(*zeros((3,), (3,))), ["(3,)", "(…, N, K)"]),

@@ -361,6 +361,37 @@ def test_extreme_values(
     np.testing.assert_allclose(slope.data, expected_slope.numpy(), rtol=1e-6, atol=1e-37)
 
 
+INF = float("inf")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "values",
+    [[-INF, -INF], [INF, 1.0], [-INF, 1.0], [INF, INF], [-INF, INF], [np.nan, 1.0], [-INF]],
+    ids=str,
+)
+def test_logsumexp_of_infinities_is_pytorchs(values: list[float], dtype: type) -> None:
+    theirs = torch.tensor(np.array(values, dtype), requires_grad=True)
+    expected = torch.logsumexp(theirs, -1, keepdim=True)
+    (slope,) = torch.autograd.grad(expected.sum(), [theirs])
+    with np.errstate(all="ignore"):
+        x = Tensor(np.array(values, dtype))
+        y = ops.logsumexp(x)
+        by_x = grad(ops.sum(y), x)
+    np.testing.assert_array_equal(y.data, expected.detach().numpy())
+    np.testing.assert_array_equal(by_x.data, slope.numpy())
+
+
+@pytest.mark.parametrize("function", [ops.relu, ops.max, lambda x: ops.maximum(x, 0.0)])
+def test_not_a_number_passes_through_maxima(function: Callable[[Tensor], Tensor]) -> None:
+    x = np.array([1.0, np.nan, -1.0])
+    expected = function(Tensor(np.array([1.0, np.nan, -1.0]))).data
+    assert np.isnan(expected).any()
+    assert not np.isnan(function(Tensor([1.0, -1.0])).data).any()
+    np.testing.assert_array_equal(trace(function, x, check=False)(x)[0], expected)
+    assert np.isnan(ops.maximum(Tensor(0.0), Tensor(x)).data[1])
+
+
 # Kinks, where the convention is ours to state.
 
 
@@ -399,6 +430,30 @@ def test_arrays_without_elements() -> None:
     assert float(ops.sum(y)) == 0
     assert grad(ops.sum(y), [x])[0].shape == (0, 3)
     assert ops.concatenate([x, Tensor(np.ones((1, 3)))]).shape == (1, 3)
+
+
+def test_an_axis_of_length_0() -> None:
+    x = Tensor(np.zeros((2, 0)))
+    assert ops.inner(x, x, 1).data.tolist() == [0, 0]
+    assert ops.inner(x, x, 2).data.tolist() == 0
+    assert grad(ops.sum(ops.inner(x, x, 1)), x).shape == (2, 0)
+    assert ops.reshape(x, (-1, 2)).shape == (0, 2)
+    assert ops.sum(x, 1).data.tolist() == [0, 0]
+    assert ops.unfold(Tensor(np.zeros((0, 3, 3, 1))), (2, 2)).shape == (0, 2, 2, 2, 2, 1)
+    images = ops.fold(Tensor(np.zeros((0, 2, 2, 2, 2, 1))), (3, 3))
+    assert images.shape == (0, 3, 3, 1)
+    program = trace(lambda x: (ops.inner(x, x, 1), ops.concatenate([x, x])), x.data)
+    assert [out.tolist() for out in program(x.data)] == [[0, 0], [[]] * 4]
+
+
+def test_a_number_without_axes_is_padded_cropped_and_indexed() -> None:
+    x = Tensor(2.0)
+    for move in (lambda x: ops.pad(x, []), lambda x: ops.crop(x, []), lambda x: x[...]):
+        assert move(x).data.tolist() == 2
+        assert float(grad(move(x) * 3.0, x)) == 3
+        assert trace(move, np.array(2.0))(np.array(5.0))[0].tolist() == 5
+    assert x[None].shape == (1,)
+    assert x.T.shape == ()
 
 
 def test_an_inner_product_with_itself_has_twice_the_gradient() -> None:
@@ -479,6 +534,11 @@ IMAGE = Tensor(np.zeros((1, 4, 4, 2)))
         (lambda: ops.sum(A, 2), r"axis 2 was given for a Tensor of 2 axes"),
         (lambda: ops.mean(A, (0, -2)), r"axes \(0, -2\) name one axis .* twice"),
         (lambda: ops.max(A, -3), r"axis -3 was given"),
+        (lambda: ops.max(A[:0]), r"amax cannot combine float64 \(0, 3\)"),
+        (lambda: ops.mean(A[:, :0], 1), r"mean of \(2, 0\) over axes 1 has no elements"),
+        (lambda: ops.stack([A, A[0]]), r"concatenate cannot combine"),
+        (lambda: ops.stack([A, A], 3), r"axis 3 was given for a Tensor of 3 axes"),
+        (lambda: ops.concatenate([]), r"concatenate cannot combine .*at least one array"),
         (lambda: ops.unfold(A, (1, 1)), r"unfold needs images \(…, H, W, C\), not \(2, 3\)"),
         (lambda: ops.unfold(IMAGE, (5, 1)), r"window of \(5, 1\) does not fit .*\(4, 4\)"),
         (lambda: ops.unfold(IMAGE, (0, 1)), r"kernel \(0, 1\).* at least 1"),

@@ -6,6 +6,9 @@ taken in another order or constants were joined.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import pickle
 import sys
 import threading
 import traceback
@@ -25,7 +28,7 @@ from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.layers import flatten
 from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model
-from tinyleak.program import Program, TraceError, trace
+from tinyleak.program import CapturedProgram, Program, TraceError, trace
 from tinyleak.program.rewrites import REWRITES
 from tinyleak.tensor import Tensor
 
@@ -282,7 +285,87 @@ def test_zero_and_minus_zero_are_different_constants() -> None:
     assert np.signbit(negative).all()
 
 
+def test_arrays_that_the_function_closed_over_are_copied() -> None:
+    weights, row = np.arange(6.0).reshape(2, 3), np.arange(3.0)
+    spread = np.broadcast_to(row, (4, 3))
+    turned = Tensor(weights.T)
+
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        return x @ Tensor(weights), x @ ops.swap_last_axes(turned), Tensor(spread) * 2.0, turned
+
+    x = np.ones((4, 2))
+    program = trace(function, x)
+    expected = [out.copy() for out in program(x)]
+    weights[:], row[:] = 7, 8
+    for mine, theirs in zip(program(x), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_constant_that_is_only_broadcast_stays_so() -> None:
+    large = np.broadcast_to(np.arange(4.0), (1000, 4))
+    program = trace(lambda x: x * Tensor(large), np.ones((1000, 4)))
+    (read,) = [array for array in program.instructions[0].reads if array.strides[0] == 0]
+    np.testing.assert_array_equal(read, large)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_joining_factors_neither_overflows_nor_underflows(dtype: type) -> None:
+    limits = np.finfo(dtype)
+    small, large = float(limits.tiny) ** 0.6, float(limits.max) ** 0.6
+    x = np.array([1.5, -2.0, 0.0], dtype)
+    for scale, factor in [(large, small), (small, large)]:
+        scaled = (x * dtype(scale)).astype(dtype)
+        program = trace(lambda x, f=factor: (x * f) * f, scaled, check=False)
+        assert "join factors" not in program.removed
+        np.testing.assert_array_equal(program(scaled)[0], (scaled * dtype(factor)) * dtype(factor))
+    row = Tensor(np.array([0.0, 1.0, 2.0], dtype))
+    assert trace(lambda x: (x * row) * 0.5, x).removed["join factors"] == 1
+
+
+def test_a_mask_in_a_sum_counts() -> None:
+    (count,) = trace(lambda x: ops.sum(x > 0.0), np.zeros(3))(np.array([1.0, -1.0, 2.0]))
+    assert (count, count.dtype) == (2, np.float64)
+
+
 # What is refused.
+
+
+@pytest.mark.parametrize("copy", [copy.copy, copy.deepcopy, pickle.dumps], ids=lambda f: f.__name__)
+def test_a_program_is_not_copied(copy: Callable[[object], object]) -> None:
+    program = trace(lambda x: x * 2.0, np.ones(3))
+    with pytest.raises(TypeError, match="cannot be copied or pickled.*trace the function again"):
+        copy(program)
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
+        copy(CapturedProgram(program, None, None, []))
+
+
+def test_a_second_thread_is_refused_and_the_first_goes_on() -> None:
+    program = trace(ops.exp, np.ones(3))
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        inside.set()
+        go_on.wait()
+
+    slow = dataclasses.replace(program, calls=(wait, *program.calls))
+    results: list[np.ndarray] = []
+    first = threading.Thread(target=lambda: results.extend(slow(np.zeros(3))))
+    first.start()
+    inside.wait()
+    for other in (slow, program):  # they share their buffers
+        with pytest.raises(RuntimeError, match="once for each thread"):
+            other(np.ones(3))
+    go_on.set()
+    first.join()
+    np.testing.assert_array_equal(results[0], np.ones(3))
+    np.testing.assert_array_equal(program(np.zeros(3))[0], np.ones(3))
+
+
+def test_a_call_that_fails_leaves_the_program_usable() -> None:
+    program = trace(lambda x: x * 2.0, np.ones(3))
+    with pytest.raises(ValueError, match="trace it again"):
+        program(np.ones(4))
+    np.testing.assert_array_equal(program(np.ones(3))[0], [2, 2, 2])
 
 
 @pytest.mark.parametrize(
@@ -557,7 +640,7 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
     "drop neutral element": [
         (lambda x: 1.0 / x, [(3,)]),
         (lambda x: 0.0 - x, [(3,)]),
-        (lambda x: (x > 0.0) * 1.0, [(3,)]),
+        (lambda x: Tensor(np.zeros(3)) - x, [(3,)]),
         (lambda x: x * Tensor(np.ones((2, 1))), [(3,)]),
     ],
     "move later": [

@@ -13,7 +13,7 @@ from tinyleak.analytic.unmix import _Equations
 from tinyleak.attacks import attack
 from tinyleak.attacks.recursion import layers_of
 from tinyleak.attacks.recursion import recursion as recurse
-from tinyleak.client.simulated import Victim, share
+from tinyleak.client import Client, Truth, share
 from tinyleak.metrics import mse
 from tinyleak.nn import MLP, LeNet, one_hot, softmax
 from tinyleak.nn.models import ResNet
@@ -23,16 +23,16 @@ CONVOLUTIONS = LeNet((1, 8, 8), 5, "tanh", hidden=4)
 LINEAR = MLP((1, 5, 5), 6, "relu", (40, 12))
 
 
-def client(
+def simulated(
     model: LeNet | MLP, labels: list[int], rng: np.random.Generator, scale: float = 1.0
-) -> Victim:
+) -> tuple[Client, Truth]:
     params = {name: scale * weight for name, weight in model.init(rng).items()}
     return share(model, params, rng.random((len(labels), *model.image_shape)), labels)
 
 
-def residuals(model: LeNet | MLP, victim: Victim) -> np.ndarray:
-    probable = softmax(Tensor(logits_of(model, victim.params, victim.images))).data
-    return np.asarray(probable - one_hot(victim.labels, model.classes))
+def residuals(model: LeNet | MLP, client: Client, truth: Truth) -> np.ndarray:
+    probable = softmax(Tensor(logits_of(model, client.params, truth.images))).data
+    return np.asarray(probable - one_hot(truth.labels, model.classes))
 
 
 def recursion(model, params, shared, labels, **options: Any) -> np.ndarray:
@@ -72,16 +72,16 @@ def test_a_layers_matrices_belong_together(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("labels", [[3], [0, 2], [4, 1, 2], [1, 1], [2, 0, 2]])
 def test_a_batch_is_unmixed(labels: list[int], rng: np.random.Generator) -> None:
-    victim = client(CONVOLUTIONS, labels, rng)
-    layer = LayerGradient.last(CONVOLUTIONS, victim.params, victim.gradients, len(labels))
-    found = unmix(layer, victim.labels)
-    expected = residuals(CONVOLUTIONS, victim)
+    client, truth = simulated(CONVOLUTIONS, labels, rng)
+    layer = LayerGradient.last(CONVOLUTIONS, client.params, client.gradients, len(labels))
+    found = unmix(layer, truth.labels)
+    expected = residuals(CONVOLUTIONS, client, truth)
     # Of one label they come in any order.
     by_size = [np.lexsort((np.linalg.norm(r, axis=1), labels)) for r in (found.residuals, expected)]
     np.testing.assert_allclose(found.residuals[by_size[0]], expected[by_size[1]], rtol=0, atol=1e-5)
     again = softmax(
-        Tensor(found.features @ victim.params["fc.0.weight"].T + victim.params["fc.0.bias"])
-    ).data - one_hot(victim.labels, 5)
+        Tensor(found.features @ client.params["fc.0.weight"].T + client.params["fc.0.bias"])
+    ).data - one_hot(truth.labels, 5)
     np.testing.assert_allclose(again, found.residuals, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.error_norms, np.linalg.norm(found.residuals, axis=1))
 
@@ -102,14 +102,14 @@ def test_the_slopes_of_the_mixture_are_those_of_differences(rng: np.random.Gener
 
 
 def test_an_image_that_noise_hides_has_no_doubt(rng: np.random.Generator) -> None:
-    victim = client(CONVOLUTIONS, [0, 2], rng)
-    alone = share(CONVOLUTIONS, victim.params, victim.images[1:], victim.labels[1:])
+    client, truth = simulated(CONVOLUTIONS, [0, 2], rng)
+    alone, alone_truth = share(CONVOLUTIONS, client.params, truth.images[1:], truth.labels[1:])
     # The other image counts for nothing, as where the network is sure of it.
     halved = {name: gradient / 2 for name, gradient in alone.gradients.items()}
-    layer = LayerGradient.last(CONVOLUTIONS, victim.params, halved, 2)
-    found = unmix(layer, victim.labels, variance=1e-12)
+    layer = LayerGradient.last(CONVOLUTIONS, client.params, halved, 2)
+    found = unmix(layer, truth.labels, variance=1e-12)
     np.testing.assert_allclose(found.error_norms[0], 0.0)
-    np.testing.assert_allclose(found.residuals[1], residuals(CONVOLUTIONS, alone)[0])
+    np.testing.assert_allclose(found.residuals[1], residuals(CONVOLUTIONS, alone, alone_truth)[0])
 
 
 # Layer by layer
@@ -128,83 +128,74 @@ def test_an_image_that_noise_hides_has_no_doubt(rng: np.random.Generator) -> Non
     ],
 )
 def test_images_come_out(model: LeNet | MLP, labels: list[int], rng: np.random.Generator) -> None:
-    victim = client(model, labels, rng)
-    found = recursion(model, victim.params, victim.gradients, victim.labels)
-    assert found.shape == victim.images.shape
-    assert mse(found, victim.images).max() < 1e-6
+    client, truth = simulated(model, labels, rng)
+    found = recursion(model, client.params, client.gradients, truth.labels)
+    assert found.shape == truth.images.shape
+    assert mse(found, truth.images).max() < 1e-6
 
 
 def test_images_that_are_hidden_do_not_stop_the_others(rng: np.random.Generator) -> None:
     """Of units that are all off nothing is known, nor of an image without doubt."""
-    victim = client(LINEAR, [0, 2], rng)
-    alone = share(LINEAR, victim.params, victim.images[1:], victim.labels[1:])
+    client, truth = simulated(LINEAR, [0, 2], rng)
+    alone, _ = share(LINEAR, client.params, truth.images[1:], truth.labels[1:])
     halved = {name: gradient / 2 for name, gradient in alone.gradients.items()}
-    found = recursion(LINEAR, victim.params, halved, victim.labels, variance=1e-14)
-    assert mse(found[1:], victim.images[1:]).max() < 1e-6
-    off = {name: -np.abs(weight) for name, weight in victim.params.items()}
-    gradients = share(LINEAR, off, victim.images, victim.labels).gradients
-    assert np.isfinite(recursion(LINEAR, off, gradients, victim.labels)).all()
+    found = recursion(LINEAR, client.params, halved, truth.labels, variance=1e-14)
+    assert mse(found[1:], truth.images[1:]).max() < 1e-6
+    off = {name: -np.abs(weight) for name, weight in client.params.items()}
+    gradients = share(LINEAR, off, truth.images, truth.labels)[0].gradients
+    assert np.isfinite(recursion(LINEAR, off, gradients, truth.labels)).all()
 
 
 def test_noise_blurs_them(rng: np.random.Generator) -> None:
-    victim = client(CONVOLUTIONS, [0, 2], rng)
+    client, truth = simulated(CONVOLUTIONS, [0, 2], rng)
     errors = []
     for variance in (1e-12, 1e-8, 1e-4):
         noisy = {
             name: gradient + np.sqrt(variance) * rng.standard_normal(gradient.shape)
-            for name, gradient in victim.gradients.items()
+            for name, gradient in client.gradients.items()
         }
-        found = recursion(CONVOLUTIONS, victim.params, noisy, victim.labels, variance=variance)
-        errors.append(float(mse(found, victim.images).mean()))
+        found = recursion(CONVOLUTIONS, client.params, noisy, truth.labels, variance=variance)
+        errors.append(float(mse(found, truth.images).mean()))
     assert errors == sorted(errors)
     assert errors[0] < 1e-4 < errors[-1] < 0.5
 
 
 def test_from_there_an_attack_does_not_get_stuck(rng: np.random.Generator) -> None:
     """Of a network that is saturated, as by training."""
-    victim = client(CONVOLUTIONS, [0, 2], rng, scale=5.0)
-    labels = victim.labels.tolist()
+    client, truth = simulated(CONVOLUTIONS, [0, 2], rng, scale=5.0)
+    labels = truth.labels.tolist()
     errors = []
-    for start in (None, recursion(CONVOLUTIONS, victim.params, victim.gradients, labels)):
+    for start in ("noise", "recursion"):
         found = attack(
-            CONVOLUTIONS,
-            victim.params,
-            victim.gradients,
-            batch=2,
+            client,
             labels=labels,
             start=start,
             method="levenberg-marquardt",
         )
-        errors.append(float(mse(found.images, victim.images).max()))
+        errors.append(float(mse(found.images, truth.images).max()))
     assert errors[0] > 1e-2
     assert errors[1] < 1e-9
 
 
 def test_the_first_start_is_the_one_that_is_given(rng: np.random.Generator) -> None:
-    victim = client(CONVOLUTIONS, [0, 2], rng)
+    client, truth = simulated(CONVOLUTIONS, [0, 2], rng)
     for method in ("lbfgs", "levenberg-marquardt"):
         found = attack(
-            CONVOLUTIONS,
-            victim.params,
-            victim.gradients,
-            batch=2,
+            client,
             labels=[0, 2],
-            start=victim.images,
+            start=truth.images,
             restarts=2,
             method=method,  # type: ignore[arg-type]
         )
         assert found.reason == "converged"
         assert found.iterations == 0
-        np.testing.assert_array_equal(found.images, victim.images)
-    with pytest.raises(ValueError, match="images that are not all finite were given"):
-        attack(CONVOLUTIONS, victim.params, victim.gradients, batch=2, start=victim.images * np.nan)
+        np.testing.assert_array_equal(found.images, truth.images)
+    with pytest.raises(ValueError, match="images that are not finite were given"):
+        attack(client, start=truth.images * np.nan)
     with pytest.raises(ValueError, match=r"images of shape \(1, 1, 8, 8\) were given"):
         attack(
-            CONVOLUTIONS,
-            victim.params,
-            victim.gradients,
-            batch=2,
-            start=victim.images[:1],
+            client,
+            start=truth.images[:1],
         )
 
 

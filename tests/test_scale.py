@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tinyleak.analytic import LayerGradient, LossScale, infer_loss_scale
-from tinyleak.client.simulated import share
+from tinyleak.analytic import LayerGradient, infer_loss_scale
+from tinyleak.client import share
 from tinyleak.nn import MLP, LeNet
 
 SHAPE = (1, 10, 10)
@@ -14,7 +14,7 @@ SHAPE = (1, 10, 10)
 def client(model, rng, batch, scheme="default"):
     params = model.init(rng, scheme)
     labels = rng.integers(0, model.classes, batch)
-    return params, share(model, params, rng.random((batch, *SHAPE)), labels).gradients
+    return params, share(model, params, rng.random((batch, *SHAPE)), labels)[0].gradients
 
 
 def times(gradients, factor):
@@ -39,11 +39,12 @@ def test_for_one_image_it_is_exact(rng, factor, activation, scheme) -> None:
 def test_a_mean_and_a_sum_over_a_batch_are_told_apart(rng, batch) -> None:
     model = LeNet(SHAPE, 10)
     params, gradients = client(model, rng, batch)
-    assert infer_loss_scale(LayerGradient.last(model, params, gradients, batch)) == LossScale(
-        1.0, exact=True
-    )
-    summed = infer_loss_scale(LayerGradient.last(model, params, times(gradients, batch), batch))
-    assert summed == LossScale(float(batch), exact=True)
+    found = infer_loss_scale(LayerGradient.last(model, params, gradients, batch))
+    assert found is not None
+    assert (found.factor, found.exact) == (1.0, True)
+    found = infer_loss_scale(LayerGradient.last(model, params, times(gradients, batch), batch))
+    assert found is not None
+    assert (found.factor, found.exact) == (float(batch), True)
 
 
 def test_another_factor_of_a_batch_is_an_estimate(rng) -> None:

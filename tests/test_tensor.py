@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tinyleak import ops
+from tinyleak.gradient import grad
 from tinyleak.tensor import PRIMITIVES, Primitive, Tensor, apply, as_tensor, primitive
 
 ARRAY = np.array([[0.5, 2.0, 1.5], [3.0, 0.25, 1.0]])
@@ -122,18 +123,166 @@ def test_comparisons_make_masks() -> None:
     assert (x > 1.0).dtype == bool
 
 
-def test_a_number_beside_whole_numbers_or_a_mask_is_not_cut_to_their_type() -> None:
-    whole = Tensor(np.array([1, 2, 3]))
-    assert (whole * 0.5).data.tolist() == [0.5, 1, 1.5]
-    assert (whole + 1).dtype == np.int64
+def test_comparisons_are_elementwise_and_identity_never_answers() -> None:
+    x, same = Tensor(ARRAY), Tensor(ARRAY.copy())
+    rows = Tensor(OTHER)
+    for compare in (operator.eq, operator.ne, operator.lt, operator.le, operator.ge, operator.gt):
+        for other in (same, rows, OTHER, 1.5, 2):
+            expected = compare(ARRAY, other.data if isinstance(other, Tensor) else other)
+            found = compare(x, other)
+            assert found.dtype == bool
+            np.testing.assert_array_equal(found.data, expected)
+        np.testing.assert_array_equal(compare(OTHER, x).data, compare(OTHER, ARRAY))
+    with pytest.raises(ValueError, match="ambiguous"):
+        bool(x == same)
+    with pytest.raises(TypeError, match="a NoneType of dtype object was given"):
+        _ = x == None  # noqa: E711
+
+
+def test_not_a_number_compares_false() -> None:
+    x = Tensor([np.nan, 1.0])
+    same = x
+    for compare in (operator.eq, operator.lt, operator.le, operator.ge, operator.gt):
+        assert not compare(x, same).data[0]
+    assert (x != same).data.tolist() == [True, False]
+
+
+def test_in_looks_for_a_number() -> None:
+    x = Tensor(ARRAY)
+    assert 0.25 in x
+    assert Tensor(0.25) in x
+    assert 7.0 not in x
+
+
+def test_tensors_are_keys_by_identity() -> None:
+    x, same = Tensor(ARRAY), Tensor(ARRAY)
+    assert len({x, same}) == 2
+    assert {x: "x", same: "same"}[same] == "same"
+
+
+def test_whole_numbers_and_masks_become_floating_before_arithmetic() -> None:
+    whole = Tensor(np.array([4, 9]))
+    assert (whole**0.5).data.tolist() == [2, 3]
+    assert (whole * 0.5).data.tolist() == [2, 4.5]
+    assert ops.sigmoid(whole).dtype == ops.exp(whole).dtype == np.float64
+    assert (whole + 1).dtype == (whole + whole).dtype == ops.sum(whole).dtype == np.float64
+    assert (whole[:1] / whole).data.tolist() == [1, 4 / 9]
     mask = Tensor(ARRAY) > 1.0
     assert (mask * 2.0).data.tolist() == np.where(ARRAY > 1, 2.0, 0.0).tolist()
+    assert float(ops.sum(mask)) == (ARRAY > 1).sum()
+    assert (-mask).data.tolist() == np.where(ARRAY > 1, -1.0, 0.0).tolist()
     assert as_tensor(0.5, whole).dtype == np.float64
 
 
-def test_numpy_functions_refuse_a_tensor() -> None:
-    with pytest.raises(TypeError, match="ufunc"):
-        np.exp(Tensor(ARRAY))
+def test_whole_numbers_take_the_dtype_beside_them() -> None:
+    single = Tensor(ARRAY.astype(np.float32))
+    result = single * np.array([1, 2, 3]) + (single > 1)
+    assert result.dtype == np.float32
+    assert result.data.tolist() == (ARRAY * [1, 2, 3] + (ARRAY > 1)).tolist()
+
+
+def test_what_only_moves_or_chooses_keeps_whole_numbers() -> None:
+    whole = Tensor(np.arange(6).reshape(2, 3))
+    for result in (whole.T, whole[0], whole.reshape(6), ops.stack([whole, whole])):
+        assert result.dtype == np.int64
+
+
+def test_numpy_scalars_keep_the_dtype_of_the_other_operand() -> None:
+    single = Tensor(ARRAY.astype(np.float32))
+    for number in (np.float64(2), np.float32(2), np.int64(2), np.bool_(True)):
+        assert (single * number).dtype == (number * single).dtype == np.float32
+
+
+def test_either_power_is_differentiated() -> None:
+    x, y = Tensor([1.5, 2.0, 0.0]), Tensor([2.0, -1.0, 3.0])
+    by_x, by_y = grad(ops.sum(x**y), [x, y])
+    np.testing.assert_allclose(by_x.data, [3.0, -0.25, 0.0])
+    np.testing.assert_allclose(by_y.data, [2.25 * np.log(1.5), 0.5 * np.log(2), 0.0])
+    np.testing.assert_allclose((OTHER**x).data, OTHER**x.data)
+
+
+def test_shapes_and_sums_as_numpy_has_them() -> None:
+    x = Tensor(ARRAY)
+    np.testing.assert_array_equal(x.T.data, ARRAY.T)
+    np.testing.assert_array_equal(x.reshape(3, -1).data, ARRAY.reshape(3, -1))
+    np.testing.assert_array_equal(x.reshape((6,)).data, ARRAY.reshape(6))
+    assert float(x.sum()) == ARRAY.sum()
+    np.testing.assert_array_equal(x.mean(0, keepdims=True).data, ARRAY.mean(0, keepdims=True))
+    for key in (
+        None,
+        ...,
+        (..., None, 0),
+        (1, None),
+        (slice(None), None, slice(1, 3)),
+        np.int64(1),
+    ):
+        np.testing.assert_array_equal(x[key].data, ARRAY[key])
+    y = (1 + x).T.reshape(6)[None].sum() * x[...].mean()
+    by_x = grad(y, x)
+    np.testing.assert_allclose(by_x.data, np.full((2, 3), ARRAY.mean() + (ARRAY + 1).sum() / 6))
+
+
+@pytest.mark.parametrize(
+    ("call", "advice"),
+    [
+        (np.exp, "np.exp was given a Tensor.* use tinyleak.ops.exp"),
+        (np.sum, "tinyleak.ops.sum"),
+        (lambda x: np.mean(x, axis=0), "tinyleak.ops.mean"),
+        (np.max, "tinyleak.ops.max"),
+        (np.negative, "tinyleak.ops.negate"),
+        (lambda x: np.stack([x, x]), "tinyleak.ops.stack"),
+        (lambda x: np.where(x > 1, x, 0), "tinyleak.ops.where"),
+        (np.sin, "np.sin .* use tinyleak.ops, or the Tensor's .data"),
+        (lambda x: np.add(OTHER, x, out=OTHER), "np.add was given a Tensor"),
+        (np.add.reduce, "np.add was given a Tensor"),
+    ],
+)
+def test_numpy_s_functions_name_ours(call: Callable, advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        call(Tensor(ARRAY))
+
+
+def test_numpy_may_look_at_the_numbers() -> None:
+    np.testing.assert_array_equal(np.asarray(Tensor(ARRAY)), ARRAY)
+    assert np.array(Tensor(ARRAY), dtype=np.float32).dtype == np.float32
+
+
+# What is not numbers.
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "a NoneType of dtype object was given; pass floating or whole numbers"),
+        ("cat", "a str of dtype .* was given"),
+        (1j, "a complex of dtype complex128 was given"),
+        ([1, None], "a list of dtype object was given"),
+        (np.array([1, "a"], dtype=object), "an? ndarray of dtype object was given"),
+        ([[1, 2], [3]], "a list could not be read as numbers: .*inhomogeneous"),
+        ([Tensor(1.0), 2.0], "ops.stack makes one of them"),
+        ([[Tensor(1.0)]], "ops.stack makes one of them"),
+        (np.ma.masked_array([1.0, 2.0], [True, False]), "without a mask"),
+        (np.array(["2020-01-01"], dtype="M8[D]"), "dtype datetime64"),
+    ],
+    ids=repr,
+)
+def test_what_is_not_numbers_is_refused(value: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Tensor(value)
+
+
+@pytest.mark.parametrize("axis", [np.int64(0), np.int32(-1), [np.int64(0), 1]], ids=repr)
+def test_numpy_s_integers_name_axes(axis: object) -> None:
+    plain = tuple(map(int, axis)) if isinstance(axis, list) else int(axis)
+    for ours, theirs in [(ops.sum, np.sum), (ops.mean, np.mean), (ops.max, np.max)]:
+        np.testing.assert_allclose(ours(Tensor(ARRAY), axis).data, theirs(ARRAY, axis=plain))
+    three = np.int64(3)
+    assert ops.reshape(Tensor(ARRAY), (three, -1)).shape == (3, 2)
+    assert ops.concatenate([Tensor(ARRAY)] * 2, np.int64(1)).shape == (2, 6)
+    assert [x.shape for x in ops.split(Tensor(ARRAY), np.array([1, 2]), np.int64(1))] == [
+        (2, 1),
+        (2, 2),
+    ]
 
 
 # Errors of apply.
@@ -142,8 +291,8 @@ def test_numpy_functions_refuse_a_tensor() -> None:
 def test_mixed_dtypes_name_primitive_shapes_and_dtypes() -> None:
     single = Tensor(ARRAY.astype(np.float32))
     message = (
-        r"multiply was given float32 \(2, 3\) and float64 \(3,\); all floating inputs must have "
-        r"one dtype"
+        r"multiply was given float32 \(2, 3\) and float64 \(3,\); all inputs must have one "
+        r"floating dtype"
     )
     with pytest.raises(TypeError, match=message):
         single * OTHER
@@ -153,10 +302,10 @@ def test_mixed_dtypes_name_primitive_shapes_and_dtypes() -> None:
         ops.where(single > 1, single, Tensor(OTHER))
 
 
-def test_whole_numbers_do_not_widen_float32() -> None:
-    message = r"add of float32 \(2, 3\) and int64 \(3,\) would turn into float64; make the integer"
+def test_whole_numbers_that_are_joined_do_not_widen_float32() -> None:
+    message = r"concatenate was given float32 \(2, 3\) and int64 \(2, 3\); all inputs must have one"
     with pytest.raises(TypeError, match=message):
-        Tensor(ARRAY.astype(np.float32)) + np.array([1, 2, 3])
+        ops.concatenate([Tensor(ARRAY.astype(np.float32)), Tensor(np.zeros((2, 3), int))])
 
 
 def test_shapes_that_do_not_fit_name_primitive_shapes_and_dtypes() -> None:

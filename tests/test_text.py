@@ -16,7 +16,7 @@ from tinyleak.data.text import SPECIAL, Tokenizer, load_tokenizer, read_corpus
 from tinyleak.data.vocabulary import train_vocabulary
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import WORDS, Bert
-from tinyleak.text.result import Found, Reading
+from tinyleak.text import FoundText, Snapshot
 
 TOKENIZER = load_tokenizer()
 MODEL = Bert(len(TOKENIZER), layers=1, width=12, heads=3, intermediate=20, positions=16)
@@ -28,7 +28,7 @@ def encoded(*sentences: str) -> list[np.ndarray]:
     return [TOKENIZER.encode(sentence) for sentence in sentences]
 
 
-def client(*sentences: str, seed: int = 1, **options) -> text.TextClient:
+def client(*sentences: str, seed: int = 1, **options) -> tuple[text.TextClient, text.TextTruth]:
     rng = np.random.default_rng(seed)
     return text.share_text(
         MODEL, PARAMS, encoded(*sentences), TOKENIZER.special, rng=rng, **options
@@ -115,45 +115,51 @@ class TestClient:
         import torch
         from huggingface import theirs
 
-        made = client(*SENTENCES)
+        made, truth = client(*SENTENCES)
         model = theirs(MODEL, PARAMS)
-        inputs = np.where(made.hidden, TOKENIZER.special.mask, made.tokens)
+        inputs = np.where(truth.hidden, TOKENIZER.special.mask, truth.tokens)
         model(
             torch.tensor(inputs),
-            attention_mask=torch.tensor(made.shared.attention),
-            labels=torch.tensor(np.where(made.hidden, made.tokens, -100)),
+            attention_mask=torch.tensor(made.attention),
+            labels=torch.tensor(np.where(truth.hidden, truth.tokens, -100)),
         ).loss.backward()
         for name, parameter in model.named_parameters():
             if name in PARAMS:
-                found = made.shared.gradients[name]
+                found = made.gradients[name]
                 np.testing.assert_allclose(found, parameter.grad.numpy(), atol=1e-12, rtol=1e-9)
 
     def test_it_hides_fifteen_percent_and_one_at_least(self) -> None:
         assert [text.masked_count(length) for length in (3, 8, 16, 30)] == [1, 1, 2, 4]
-        made = client(*SENTENCES)
-        words = made.shared.words
-        assert made.hidden.sum(axis=1).tolist() == [1, 1]
-        assert made.shared.masked == 2
-        assert not made.hidden[~words].any()
+        made, truth = client(*SENTENCES)
+        words = made.words
+        assert truth.hidden.sum(axis=1).tolist() == [1, 1]
+        assert made.masked == 2
+        assert not truth.hidden[~words].any()
         assert words.sum(axis=1).tolist() == [len(tokens) - 2 for tokens in encoded(*SENTENCES)]
 
     def test_nothing_of_the_truth_is_in_what_is_shared(self) -> None:
-        shared = client(*SENTENCES).shared
-        known = {"model", "params", "gradients", "lengths", "special"}
-        assert set(vars(shared)) == known
-        assert shared.shape == (2, len(encoded(SENTENCES[0])[0]))
-        assert shared.attention is not None
-        assert client(SENTENCES[0]).shared.attention is None
+        made, _ = client(*SENTENCES)
+        known = {"model", "params", "gradients", "lengths", "special", "tokenizer", "sources"}
+        assert set(vars(made)) == known
+        assert made.shape == (2, len(encoded(SENTENCES[0])[0]))
+        assert made.attention is not None
+        assert client(SENTENCES[0])[0].attention is None
 
     def test_float32_stays_float32(self) -> None:
-        shared = client(*SENTENCES, dtype="float32").shared
-        assert shared.dtype == "float32"
-        assert {str(g.dtype) for g in shared.gradients.values()} == {"float32"}
+        made, _ = client(*SENTENCES, dtype="float32")
+        assert made.dtype == "float32"
+        assert {str(g.dtype) for g in made.gradients.values()} == {"float32"}
+
+    def test_the_caller_s_weights_are_copied(self) -> None:
+        params = {name: array.copy() for name, array in PARAMS.items()}
+        made, _ = text.simulate_text(SENTENCES, MODEL, params=params)
+        params[WORDS][:] = 0.0
+        np.testing.assert_array_equal(made.params[WORDS], PARAMS[WORDS])
 
     def test_defences_apply(self) -> None:
-        plain = client(*SENTENCES).shared.gradients
+        plain = client(*SENTENCES)[0].gradients
         noise = np.random.default_rng(0)
-        pruned = client(*SENTENCES, defenses=[parse("prune:0.5")], noise=noise).shared.gradients
+        pruned = client(*SENTENCES, defenses=[parse("prune:0.5")], noise=noise)[0].gradients
         kept = pruned[WORDS] != 0
         assert kept.mean() == pytest.approx(0.5, abs=0.01)
         np.testing.assert_array_equal(pruned[WORDS][kept], plain[WORDS][kept])
@@ -161,9 +167,9 @@ class TestClient:
     def test_each_sentence_is_clipped_by_itself(self) -> None:
         """With one masked word a sentence, the mean loss is the mean of the sentences' losses."""
         noise = np.random.default_rng(0)
-        plain = client(*SENTENCES).shared.gradients
-        clipped = client(*SENTENCES, defenses=[parse("dpsgd:1e9,1e-30")], noise=noise)
-        for name, gradient in clipped.shared.gradients.items():
+        plain = client(*SENTENCES)[0].gradients
+        clipped, _ = client(*SENTENCES, defenses=[parse("dpsgd:1e9,1e-30")], noise=noise)
+        for name, gradient in clipped.gradients.items():
             np.testing.assert_allclose(gradient, plain[name], atol=1e-14)
 
     @pytest.mark.parametrize(
@@ -187,12 +193,12 @@ class TestTraining:
     def test_the_loss_falls_and_the_weights_given_stay(self) -> None:
         before = {name: array.copy() for name, array in PARAMS.items()}
         short = [tokens for tokens in encoded(*TOKENIZER.sentences[:60]) if len(tokens) < 12]
-        weights, losses = text.train(MODEL, PARAMS, short, TOKENIZER.special, steps=40)
-        assert len(losses) == 40
-        assert np.mean(losses[-5:]) < losses[0] - 0.5
+        trained = text.train(MODEL, PARAMS, short, TOKENIZER.special, steps=40)
+        assert trained.losses.shape == (40,)
+        assert np.mean(trained.losses[-5:]) < trained.losses[0] - 0.5
         for name, array in PARAMS.items():
             np.testing.assert_array_equal(array, before[name])
-            assert weights[name].dtype == array.dtype
+            assert trained.params[name].dtype == array.dtype
 
 
 class TestMetrics:
@@ -222,19 +228,46 @@ class TestMetrics:
 
 class TestAttack:
     def test_it_judges_in_the_order_that_fits(self, monkeypatch) -> None:
-        made = client(*SENTENCES)
-        swapped = made.tokens[::-1]
-        history = [Reading(0, np.zeros_like(swapped), 1.0), Reading(7, swapped, 0.0)]
-        monkeypatch.setitem(
-            text.METHODS, "told", lambda shared, **options: Found(swapped, history, "told", 3)
-        )
-        result = text.attack(made, "told")
-        np.testing.assert_array_equal(result.tokens_recovered, made.tokens)
-        np.testing.assert_array_equal(result.history[-1].tokens, made.tokens)
-        assert result.succeeded
-        assert (result.token_accuracy, result.bag_accuracy) == (1.0, 1.0)
-        assert (result.iterations, result.evaluations, result.reason) == (7, 3, "told")
+        made, truth = client(*SENTENCES)
+        swapped = truth.tokens[::-1]
+        history = [Snapshot(0, np.zeros_like(swapped), 1.0), Snapshot(7, swapped, 0.0)]
+
+        def told(client: text.TextClient, *, seed: int, on_progress) -> FoundText:
+            return FoundText(client, swapped, history, "told", True, 3)
+
+        monkeypatch.setitem(text.METHODS, "told", told)
+        found = text.attack(made, "told")
+        outcome = truth.judge(found)
+        np.testing.assert_array_equal(outcome.tokens_recovered, truth.tokens)
+        np.testing.assert_array_equal(outcome.history[-1].tokens, truth.tokens)
+        assert outcome.succeeded
+        assert (outcome.token_accuracy, outcome.bag_accuracy) == (1.0, 1.0)
+        assert (found.iterations, found.evaluations, found.reason) == (7, 3, "told")
 
     def test_an_unknown_attack(self) -> None:
         with pytest.raises(ValueError, match="attack 'guess' is unknown; choose from"):
-            text.attack(client(SENTENCES[0]), "guess")
+            text.attack(client(SENTENCES[0])[0], "guess")
+
+    @pytest.mark.parametrize("method", text.METHODS)
+    def test_a_keyword_that_is_unknown(self, method: str) -> None:
+        with pytest.raises(TypeError, match="does not take iteration; it takes seed, "):
+            text.attack(client(SENTENCES[0])[0], method, iteration=3)
+
+    def test_results_are_short_compare_by_identity_and_show_themselves(self) -> None:
+        made, truth = text.simulate_text("We ate it. " * 8)
+        found = text.attack(made, "span")
+        outcome = truth.judge(found)
+        for one in (made, truth, found, outcome):
+            assert len(repr(one)) < 300
+            assert one == one and one != 0
+            assert hash(one) == hash(one)
+        assert "we ate it" in repr(found)
+        assert "<td>we ate it . we ate" in found._repr_html_()
+        assert outcome._repr_html_().count("<td>we ate it .") == 2
+
+    def test_what_a_vocabulary_holds_is_escaped(self) -> None:
+        words = [*SPECIAL, "a", "<b>", *(f"w{i}" for i in range(20))]
+        made, truth = text.simulate_text("a a a", Bert(27), tokenizer=Tokenizer(words))
+        wrong = np.where(truth.tokens == 5, 6, truth.tokens)
+        html = FoundText(made, wrong, [], "told", False)._repr_html_()
+        assert "&lt;b&gt;" in html and "<b>" not in html

@@ -27,6 +27,9 @@ Operator: TypeAlias = "Callable[[Tensor, TensorLike], Tensor]"
 
 NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 
+FLOATING = {np.dtype("float64"), np.dtype("float32")}
+"""Dtypes of arrays that need no further look. (One in another byte order differs.)"""
+
 OPERATIONS: dict[str, Callable[..., Tensor]] = {}
 """What `tinyleak.ops` offers, by name: operators and methods look theirs up when they are used."""
 
@@ -187,6 +190,8 @@ def _refusal(name: str) -> TypeError:
 
 
 def _leaf(data: Any) -> Array:
+    if type(data) is np.ndarray and data.dtype in FLOATING:
+        return data
     if isinstance(data, Tensor):
         raise TypeError("Tensor(Tensor) is ambiguous; pass its .data for a fresh leaf")
     if _holds_a_tensor(data):
@@ -347,8 +352,11 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
 
 
 def _as_tensors(inputs: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
-    like = next((value for value in reversed(inputs) if isinstance(value, Tensor)), None)
-    return tuple(as_tensor(value, like) for value in inputs)
+    like = None
+    for value in inputs:
+        if isinstance(value, Tensor):
+            like = value
+    return tuple([as_tensor(value, like) for value in inputs])
 
 
 def _describe(tensors: tuple[Tensor, ...]) -> str:

@@ -2,9 +2,9 @@
 
 from tinyleak.attacks.attacker import Attacker
 from tinyleak.attacks.dlg import attack
+from tinyleak.attacks.extended import ExtendedMatching, total_variation
 from tinyleak.attacks.many import attack_many
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.preferences import PreferentialMatching, total_variation
 from tinyleak.attacks.problem import Problem, problem_of, starting_point
 from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
 from tinyleak.attacks.settings import Method, Settings
@@ -13,7 +13,7 @@ __all__ = [
     "Attacker",
     "Matching",
     "Method",
-    "PreferentialMatching",
+    "ExtendedMatching",
     "Problem",
     "Progress",
     "Reconstruction",

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tinyleak.backend import Array
 from tinyleak.gradient import vjp
@@ -41,7 +40,6 @@ class Matching:
             relative, whatever the scale of the network and of the loss.
         targets: (N, K) or (R, N, K) known labels, as probabilities; None to optimise them.
         precision: what each entry's squared difference is multiplied by, by name; None is 1.
-        local: the local steps, if the client shared their sum (see `tinyleak.client.local`).
     """
 
     model: Model
@@ -51,7 +49,6 @@ class Matching:
     scale: Array
     targets: Array | None = None
     precision: Mapping[str, Array] | None = None
-    local: Any = None
 
     @property
     def image_size(self) -> int:
@@ -77,36 +74,33 @@ class Matching:
 
     def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return what a client with these images and labels would share, multiplied by `scale`."""
+        scale = Tensor(self.scale)
+        return parameter_gradients(self.model, self.copies(images), images, labels, scale)
+
+    def copies(self, images: Tensor) -> dict[str, Tensor]:
+        """Return a copy of the weights for each attack, by name: (…, *shape).
+
+        Gradients with respect to separate copies keep the attacks apart.
+        """
         leading = images.shape[:-4]
-        # A copy of the weights for each attack: gradients with respect to copies stay apart.
-        params = {
+        return {
             name: broadcast_to(Tensor(self.params[name]), shape=(*leading, *shape))
             for name, shape in self.model.shapes.items()
         }
-        scale = Tensor(self.scale)
-        if self.local is None:
-            return parameter_gradients(self.model, params, images, labels, scale)
-
-        def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return parameter_gradients(self.model, weights, images, labels)
-
-        found = self.local.update(params, gradient)
-        return {name: along(scale, shape) * found[name] for name, shape in self._shapes}
 
     def compare(
         self, found: Mapping[str, Tensor], images: Tensor
     ) -> tuple[Tensor, dict[Tensor, Tensor]]:
         """Return the squared distance (…), and the cotangents of half of it.
 
-        Half the squared distance ½Σ d² has the differences d themselves for cotangents, with no
-        factor of 2 on every parameter.
+        Half the squared distance, ½Σ d², has the differences d themselves for cotangents.
 
         Args:
             found: what the dummies share, by name.
             images: the dummy images, which an attacker may have a preference for.
         """
         distance, cotangents = None, {}
-        for name, shape in self._shapes:
+        for name, shape in self.model.shapes.items():
             difference = found[name] - Tensor(self.shared[name])
             cotangent = difference
             if self.precision is not None:
@@ -128,12 +122,3 @@ class Matching:
         distance, cotangents = self.compare(self.gradients(images, self.labels(z)), images)
         (half,) = vjp(cotangents, [z])
         return distance, half * 2.0
-
-    @property
-    def _shapes(self) -> list[tuple[str, tuple[int, ...]]]:
-        return list(self.model.shapes.items())
-
-
-def along(numbers: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return (…) as (…, 1, …, 1), to be multiplied with arrays (…, *shape)."""
-    return reshape(numbers, (*numbers.shape, *(1,) * len(shape)))

@@ -15,8 +15,8 @@ import numpy as np
 
 from tinyleak.analytic.labels import LabelInference
 from tinyleak.attacks.attacker import Attacker, Labels, make_attacker
+from tinyleak.attacks.extended import ExtendedMatching
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.preferences import PreferentialMatching
 from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array, as_array
@@ -190,13 +190,13 @@ def _matching(
         "precision": None
         if precision is None
         else {name: numbers(precision[name]) for name in model.shapes},
-        "local": client.local,
     }
-    if settings.direction or settings.smoothness:
-        return PreferentialMatching(
-            **parts, direction=settings.direction, smoothness=settings.smoothness
-        )
-    return Matching(**parts)
+    beyond: dict[str, Any] = {
+        "local": client.local,
+        "direction": settings.direction,
+        "smoothness": settings.smoothness,
+    }
+    return ExtendedMatching(**parts, **beyond) if any(beyond.values()) else Matching(**parts)
 
 
 def _length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | None) -> float:

@@ -80,6 +80,7 @@ class Reconstruction:
             self.snapshots or [Snapshot(self.iterations, self.images, self.distance)],
             getattr(truth, "images", truth),
             labels=self.labels,
+            labels_true=getattr(truth, "labels", None),
         )
 
     def _repr_png_(self) -> bytes:

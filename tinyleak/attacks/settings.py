@@ -20,10 +20,6 @@ OUTER_STEP = 20
 GOALS = {"float64": 1e-20, "float32": 1e-12}
 """The relative distance that is as good as zero, by dtype."""
 
-ROUNDED = {"float64": 1e-20, "float32": 1e-6}
-"""A search that stalls at so small a relative distance is at the end of what the dtype can tell: in
-float32 24 clients stalled at 1e-14 to 3e-7, all of them with the image (MSE 6e-5 at most)."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -78,11 +74,6 @@ class Settings:
     def near_enough(self) -> float:
         """The distance at which the attack is satisfied: the goal, or what the dtype can reach."""
         return GOALS[self.dtype] if self.goal is None else self.goal
-
-    @property
-    def rounded(self) -> float:
-        """The distance at which a search that stalls is ended by rounding: it has converged."""
-        return ROUNDED[self.dtype] if self.scale_free else -math.inf
 
     @property
     def most_iterations(self) -> int:

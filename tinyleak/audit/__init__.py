@@ -3,15 +3,17 @@
 Nothing here attacks. See `audit`; `tinyleak audit` is the same on the command line.
 """
 
-from tinyleak.audit.forecasting import Audit, Forecast, audit, pixel_variance
+from tinyleak.audit.forecasting import VARIANCES, Audit, audit
+from tinyleak.audit.measured import Forecast
 from tinyleak.audit.page import write_page, write_text_page
-from tinyleak.audit.shared import Shared, read_shared
+from tinyleak.audit.shared import Shared
 from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
 from tinyleak.audit.text import TextAudit, audit_text
-from tinyleak.audit.typical_images import typical
+from tinyleak.audit.typical_images import pixel_variance, typical
 
 __all__ = [
+    "VARIANCES",
     "Audit",
     "Counting",
     "Finding",
@@ -29,7 +31,6 @@ __all__ = [
     "noise_for",
     "of_gram",
     "pixel_variance",
-    "read_shared",
     "saturation",
     "typical",
     "write_page",

@@ -1,4 +1,4 @@
-"""What one shared gradient says of itself: how exact it is, and whose labels it has."""
+"""What one client's gradient says of itself: how exact it is, and what its last layer tells."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.analytic import LastLayerGradient, infer_labels
-from tinyleak.audit.likeness import read_error_norms
+from tinyleak.analytic import LastLayerGradient, infer_labels, unmix
 from tinyleak.backend import Array
+from tinyleak.client import Client
 
 FLOAT32_ROUNDING = 1e-5
-"""Noise this small, relative to the gradient, is what rounding to float32 and adding up leave: 6e-8
-for one rounding, and hundreds of them where the softmax is nearly the label."""
+"""Noise this small, relative to the gradient, is rounding: float32 rounds each number to 6e-8 of
+itself, and some of a gradient's are small sums of a hundred times larger ones."""
 
 LEAST_SIGNAL = 0.1
 """The length of a gradient cannot be told if less than this part of the noise's square is left of
 its own: the estimate of the noise is off by as much."""
 
+MOST_MISFIT = 1e3
+"""What was unmixed is not believed if its mean square error is larger, in units of the noise: that
+noise is 30 times as large as it was taken to be, or the images are others."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Shared:
-    """One shared gradient.
+    """What a client's gradient says of itself; of several local steps, what their mean says.
 
     Attributes:
         norm: its length.
         typical_norm: the mean length of the gradients of typical batches.
-        zeros: which part of its numbers is exactly 0.
-        noise: the variance of the noise on it, as its last layer tells; None if it does not tell.
+        zeros: the share of its numbers that are exactly 0.
+        noise: the variance of the noise on each of them, as the last layer tells; None if it does
+            not tell. Rounding and pruning count as noise.
         exact: whether that is no more than rounding.
-        labels: those that the last layer tells, ascending; None if it does not tell.
+        labels: (N,), those that the last layer tells, ascending; None if it does not tell.
         label_warning: why the labels may be wrong, or None.
-        error_norms: (N,), how wrong the network is of each of the images, ‖p − y‖, in the order of
-            the labels; None if that cannot be told.
+        error_norms: (N,), how wrong the network is of each image, ‖p − y‖, in the order of the
+            labels; None if that cannot be told.
         numbers: how many it has.
+        steps: of how many local steps it is the mean.
     """
 
     norm: float
@@ -47,56 +53,71 @@ class Shared:
     label_warning: str | None
     error_norms: Array | None
     numbers: int
+    steps: int
+
+    def __repr__(self) -> str:
+        return f"<Shared: {self.numbers} numbers, norm {self.norm:.3g}, noise {self.noise}>"
 
     @property
     def signal(self) -> float | None:
-        """The length that its gradient has without the noise; None if noise is nearly all of it."""
+        """The length of the gradient without its noise; None if noise is nearly all of it."""
         noise = (self.noise or 0.0) * self.numbers
         left = self.norm**2 - noise
         return math.sqrt(left) if left > LEAST_SIGNAL * noise else None
 
 
-def read_shared(
-    gradients: Mapping[str, Array],
-    layer: LastLayerGradient | None,
-    typical_norm: float,
-    *,
-    probes: Array | None = None,
-) -> Shared:
-    """Return what a shared gradient says, without a search for the images.
+def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
+    """Return what a client's gradient says, without a search for the images.
 
     Args:
-        gradients: the gradient, by name.
-        layer: that of the last layer, or None if it is not linear.
+        client: whose it is.
         typical_norm: the mean length of the gradients of typical batches.
-        probes: (M, C, H, W), images like the client's, which help to tell labels.
+        probes: (M, C, H, W), typical images, which tell labels where smooth noise does not.
 
     Raises:
-        ValueError: it is zero everywhere.
+        ValueError: the gradient is zero everywhere.
     """
-    total = sum(array.size for array in gradients.values())
-    norm = length(gradients)
+    steps = 1 if client.local is None else client.local.count
+    norm = length(client.gradients) / steps
     if norm == 0:
         raise ValueError(
             "the gradients are zero everywhere, so nothing can be read from them; check that the "
             "client's backward pass was run before they were saved"
         )
-    noise, labels, warning, error_norms = None, None, None, None
-    if layer is not None:
-        inference = infer_labels(layer, probes=probes)
+    numbers = sum(array.size for array in client.gradients.values())
+    noise = None if client.noise is None else client.noise / steps**2
+    labels, warning, error_norms = None, None, None
+    if client.last_layer is not None:
+        inference = client.labels
+        if not inference.trusted:
+            inference = infer_labels(client.last_layer, probes=probes)
         labels, warning = inference.labels.tolist(), inference.warning
-        noise, error_norms = layer.noise, read_error_norms(layer, labels)
+        error_norms = _error_norms(client.last_layer, labels)
     return Shared(
         norm=norm,
         typical_norm=typical_norm,
-        zeros=sum(int((array == 0).sum()) for array in gradients.values()) / total,
+        zeros=sum(int((array == 0).sum()) for array in client.gradients.values()) / numbers,
         noise=noise,
-        exact=noise is not None and math.sqrt(noise * total) < FLOAT32_ROUNDING * norm,
+        exact=noise is not None and math.sqrt(noise * numbers) < FLOAT32_ROUNDING * norm,
         labels=labels,
         label_warning=warning,
         error_norms=error_norms,
-        numbers=total,
+        numbers=numbers,
+        steps=steps,
     )
+
+
+def _error_norms(layer: LastLayerGradient, labels: list[int]) -> Array | None:
+    """Return how wrong the network is of each of a client's images, ‖p − y‖: (N,), or None.
+
+    None where the last layer does not tell: it has no bias; the batch is too large; or nothing was
+    found that explains its gradient.
+    """
+    try:
+        found = unmix(layer, labels)
+    except ValueError:
+        return None
+    return found.error_norms if found.misfit < MOST_MISFIT else None
 
 
 def length(gradients: Mapping[str, Array]) -> float:

@@ -2,12 +2,12 @@
 
 Near an image x the shared gradient is g(x) + J (x′ − x). Let σᵢ be the singular values of J, τ² the
 variance of a pixel before anything was shared, and v that of the noise on every number shared. Then
-the best that anybody can do, with independent pixels and to first order, is known in closed form:
-each of the n directions has the posterior variance 1 / (σᵢ²/v + 1/τ²), and the mean of these is the
-expected squared error of a pixel.
+to first order, and for independent pixels, the least error that anybody can reach is known in
+closed form: each of the n directions has the posterior variance 1 / (σᵢ²/v + 1/τ²), and the mean of
+these is the expected squared error of a pixel.
 
-R-GAP (Zhu and Blaschko 2021, section 4) counts the rank of linear constraints that an architecture
-puts on its input; this is the measured spectrum of one network with its weights.
+R-GAP (Zhu and Blaschko 2021, section 4) counts the rank of the linear constraints that an
+architecture puts on its input; this measures the spectrum of one network with its weights.
 """
 
 from __future__ import annotations
@@ -21,34 +21,41 @@ from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.backend import Array
 
 MOST_DENSE = 3200
-"""Up to so many unknown pixels the whole of JᵀJ is computed; beyond, its spectrum is estimated."""
+"""Up to so many unknown pixels the whole of JᵀJ is computed: a batch of four 28 x 28 images, or one
+of 3 x 32 x 32. Beyond, its spectrum is estimated."""
 
 RESOLUTION = float(np.finfo(np.float32).eps)
-"""A direction weaker than this, beside the strongest, is lost when a gradient is stored as float32.
+"""A direction weaker than this, relative to the strongest, is lost when a gradient is stored as
+float32. It is also about what is left of float64 once J has been squared."""
 
-It is also about what is left of float64 once J has been squared.
-"""
+STARTS, STEPS = 4, 160
+"""How many random vectors the estimate starts from, and how many products it makes with each: its
+forecasts are then within 20 % of the whole spectrum's (tests/test_audit.py)."""
 
-PROBES, STEPS = 4, 160
-"""How many random vectors the estimate starts from, and how many products it makes with each."""
+LEAST_EXPONENT, MOST_EXPONENT = -40.0, 20.0
+"""Powers of ten between which `noise_for` looks for a variance."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Spectrum:
     """The singular values of the Jacobian at one batch.
 
     Attributes:
         values: (m,), descending, 0 or more.
-        shares: (m,), which part of all directions has each; they add up to 1. 1/n each where the
-            spectrum is complete.
+        shares: (m,), the share of all directions that has each value; they add up to 1. Each is
+            1/n where the spectrum is complete.
         unknowns: n, how many directions there are: the batch's pixels.
-        complete: whether the values are all of them, or an estimate of how they are distributed.
+        complete: whether these are all values, or an estimate of how they are distributed.
     """
 
     values: Array
     shares: Array
     unknowns: int
     complete: bool = True
+
+    def __repr__(self) -> str:
+        about = "" if self.complete else "about "
+        return f"<Spectrum: {about}{self.rank} of {self.unknowns} directions determined>"
 
     @property
     def rank(self) -> int:
@@ -60,14 +67,14 @@ class Spectrum:
         return self.values > RESOLUTION * self.values.max(initial=0.0)
 
     def seen(self, variance: float, prior: float) -> int:
-        """Return in how many directions noise of this variance leaves more than it hides.
+        """Return how many directions noise of this variance does not drown.
 
         A direction drowns where its posterior variance is half of the prior's: at v = σ²τ².
         """
         return self._count(self._determined & (self.values**2 * prior > variance))
 
     def drowning(self, prior: float) -> Array:
-        """Return at what variance of the noise each direction drowns: (m,), descending."""
+        """Return the variance of the noise at which each direction drowns: (m,), descending."""
         return self.values**2 * prior
 
     def forecast(self, variance: float, prior: float) -> float:
@@ -75,10 +82,10 @@ class Spectrum:
 
         Args:
             variance: v, of the noise on each number of the gradient; 0 or more.
-            prior: τ², of a pixel before anything was shared.
+            prior: τ², the variance of a pixel before anything was shared.
 
         Returns:
-            A number from 0 to `prior`, which rises with the variance.
+            A number from 0 to `prior`, which rises with the variance of the noise.
 
         Raises:
             ValueError: a variance below 0, or a prior that is not positive.
@@ -99,48 +106,52 @@ class Spectrum:
 
 
 def measure(jacobian: Jacobian) -> Spectrum:
-    """Return the singular values at one batch: all of them, or beyond `MOST_DENSE` an estimate."""
+    """Return the singular values at one batch: all of them up to `MOST_DENSE`, else an estimate."""
     if jacobian.size > MOST_DENSE:
         return estimate(jacobian)
     return of_gram(jacobian.gram())
 
 
 def of_gram(gram: Array) -> Spectrum:
-    """Return the spectrum of a Jacobian of which JᵀJ, (n, n), is given."""
+    """Return the spectrum of a Jacobian J from JᵀJ, (n, n)."""
     size = len(gram)
     squares = np.linalg.eigvalsh(gram)[::-1]
     return Spectrum(np.sqrt(np.maximum(squares, 0.0)), np.full(size, 1.0 / size), size)
 
 
-def estimate(jacobian: Jacobian, *, probes: int = PROBES, steps: int = STEPS) -> Spectrum:
-    """Return an estimate of the spectrum, by some hundred products and without a matrix.
+def estimate(jacobian: Jacobian, *, starts: int = STARTS, steps: int = STEPS) -> Spectrum:
+    """Return an estimate of the spectrum, from some hundred products with JᵀJ and without a matrix.
 
     Stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017): from a random vector, the Krylov
     space of JᵀJ yields a few values and weights that integrate smooth functions over the spectrum
-    as all values would. A forecast is such an integral.
+    as all its values would. A forecast is such an integral.
 
     Args:
-        jacobian: where.
-        probes: how many random vectors are averaged.
+        jacobian: at one batch.
+        starts: how many random vectors are averaged.
         steps: the dimension of each Krylov space, at most n.
     """
     size = jacobian.size
-    starts = np.random.default_rng(0).choice([-1.0, 1.0], (probes, size)) / np.sqrt(size)
-    diagonals, sides = _lanczos(jacobian, starts, min(steps, size))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (starts, size))
+    diagonals, sides = _lanczos(jacobian, signs / np.sqrt(size), min(steps, size))
     values, shares = [], []
     for diagonal, side in zip(diagonals, sides, strict=True):
         squares, vectors = np.linalg.eigh(
             np.diag(diagonal) + np.diag(side[:-1], 1) + np.diag(side[:-1], -1)
         )
         values.append(np.sqrt(np.maximum(squares, 0.0)))
-        shares.append(vectors[0] ** 2 / probes)
+        shares.append(vectors[0] ** 2 / starts)
     every = np.concatenate(values)
     order = np.argsort(every)[::-1]
     return Spectrum(every[order], np.concatenate(shares)[order], size, complete=False)
 
 
 def _lanczos(jacobian: Jacobian, starts: Array, steps: int) -> tuple[Array, Array]:
-    """Run Lanczos from each of (R, n) unit vectors: the tridiagonals' (R, steps) entries, twice."""
+    """Run Lanczos from each of (R, n) unit vectors.
+
+    Returns:
+        The entries of R tridiagonal matrices: on the diagonal and beside it, (R, steps) each.
+    """
     product = jacobian.gram_product(len(starts))
     rows, size = starts.shape
     basis = np.zeros((rows, steps, size))
@@ -167,10 +178,10 @@ def forecasts(spectra: Sequence[Spectrum], variances: Array, prior: float) -> Ar
 
 
 def noise_for(error: float, spectra: Sequence[Spectrum], prior: float) -> float:
-    """Return at what variance of the noise the mean forecast reaches this mean squared error.
+    """Return the variance of the noise at which the mean forecast reaches this mean squared error.
 
     Returns:
-        0 if it does so without any noise, infinity if it never does.
+        0 if the error is as large without any noise, infinity if it never is.
     """
 
     def mean(variance: float) -> float:
@@ -180,7 +191,7 @@ def noise_for(error: float, spectra: Sequence[Spectrum], prior: float) -> float:
         return 0.0
     if error >= prior:
         return float("inf")
-    low, high = -40.0, 20.0  # exponents of ten
+    low, high = LEAST_EXPONENT, MOST_EXPONENT
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if mean(10.0**middle) < error else (low, middle)

@@ -1,27 +1,28 @@
-"""What can be said of a network before its gradient is differentiated: counts, layers, saturation.
+"""What a network's structure says of its gradient: counting, layers, saturated units.
 
-Counting: R-GAP (Zhu and Blaschko 2021, section 4) and common sense; the first layer: Phong et al.
-2018, section 3; the last: Zhao, Mopuri and Bilen, iDLG (2020). Tables of embeddings: `text`.
+Counting: R-GAP (Zhu and Blaschko 2021, section 4); the first layer: Phong et al. 2018, section 3;
+the last layer: Zhao, Mopuri and Bilen, iDLG (2020).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinyleak.analytic.labels import NON_NEGATIVE
-from tinyleak.analytic.layer_gradient import last_layer_names
+from tinyleak.analytic.layer_gradient import ends_linear, last_layer_names
 from tinyleak.backend import Array
 from tinyleak.gradient import topological_order
 from tinyleak.nn.model import Model
 from tinyleak.ops import sigmoid
 from tinyleak.tensor import Tensor
 
-FLAT_SHARE = 0.05
-"""A unit is saturated where its activation is this much less steep than it can be."""
+FLAT = 0.05
+"""A unit is saturated where its activation's slope is less than this part of the steepest: what it
+passes on is then weaker by a factor of 20, and with two such layers by 400."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Counting:
     """Numbers that are shared beside numbers that are not known.
 
     Attributes:
-        parameters: P, as many numbers as the gradient has.
+        parameters: P, how many numbers the gradient has.
+        independent: how many of them are not determined by the others.
         pixels: of one image.
         batch: N.
     """
 
     parameters: int
+    independent: int
     pixels: int
     batch: int
 
@@ -45,8 +48,8 @@ class Counting:
 
     @property
     def most_images(self) -> int:
-        """How many images have no more pixels than the gradient has numbers."""
-        return self.parameters // self.pixels
+        """How many images have no more pixels than the gradient has independent numbers."""
+        return self.independent // self.pixels
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Finding:
     """One thing that the structure says.
 
     Attributes:
-        name: what it is about: "activation", "first layer" or "last layer".
-        leaks: whether it makes an attack easier; else it makes it harder.
+        name: its subject: "activation", "first layer" or "last layer".
+        leaks: whether it makes an attack easier; otherwise it makes it harder.
         text: a sentence.
     """
 
@@ -70,8 +73,9 @@ class Saturation:
 
     Attributes:
         activation: its name.
-        units: how many numbers it was computed of, for one image.
-        share: which part of them is saturated: less steep than `FLAT_SHARE` of the steepest.
+        units: how many units the layer has for one image.
+        share: the share of them that is saturated, from 0 to 1: their slope is less than `FLAT` of
+            the steepest.
     """
 
     activation: str
@@ -80,13 +84,20 @@ class Saturation:
 
 
 def count(model: Model, batch: int) -> Counting:
-    """Return what stands against what."""
-    parameters = sum(map(math.prod, model.shapes.values()))
-    return Counting(parameters, math.prod(model.image_shape), batch)
+    """Count what is shared and what is unknown, for a batch of N images.
+
+    The rows of a linear last layer's gradient add up to zero, since the softmax cross-entropy does
+    not change if all logits rise together: one of its K rows follows from the others.
+    """
+    sizes = {name: math.prod(shape) for name, shape in model.shapes.items()}
+    total = sum(sizes.values())
+    last = last_layer_names(model) if ends_linear(model) else ()
+    row = sum(sizes[name] for name in last if name is not None) // model.classes
+    return Counting(total, total - row, math.prod(model.image_shape), batch)
 
 
 def find(model: Model, batch: int) -> list[Finding]:
-    """Return what the layers' kinds say about a batch of N images."""
+    """Return what the kinds of layers say about the gradient of a batch of N images."""
     return [*_activation(model), *_first_layer(model, batch), *_last_layer(model, batch)]
 
 
@@ -113,9 +124,8 @@ def _first_layer(model: Model, batch: int) -> list[Finding]:
         return []
     has_bias = len(names) > 1 and model.shapes[names[1]] == shape[:1]
     if not has_bias:
-        text = (
-            "the first layer is fully connected: every row of its gradient is a multiple of the "
-            "image" + ("" if batch == 1 else ", or a mixture of the batch's")
+        text = "the first layer is fully connected: every row of its gradient is a " + (
+            "multiple of the image" if batch == 1 else "mixture of the images"
         )
     elif batch == 1:
         text = (
@@ -133,27 +143,30 @@ def _first_layer(model: Model, batch: int) -> list[Finding]:
 
 
 def _last_layer(model: Model, batch: int) -> list[Finding]:
-    try:
-        _, bias = last_layer_names(model)
-    except ValueError:
+    if not ends_linear(model):
         return []
+    _, bias = last_layer_names(model)
     if batch > 1:
         text = "the last layer's gradient tells about how many images have which label"
     elif bias is not None:
         text = "the last layer has a bias: the sign of its gradient is the label"
     elif getattr(model, "activation", None) in NON_NEGATIVE:
-        text = "the features before the last layer are not negative: the signs of its gradient's "
-        text += "rows are the label"
+        text = (
+            "the features before the last layer are not negative: the signs of its gradient's rows "
+            "are the label"
+        )
     else:
-        text = "the last layer has no bias: the row of its gradient that opposes all others is "
-        text += "the label"
+        text = (
+            "the last layer has no bias: the row of its gradient that opposes all others is the "
+            "label"
+        )
     return [Finding("last layer", True, text)]
 
 
 def saturation(model: Model, params: Mapping[str, Array], images: Array) -> list[Saturation]:
     """Return how flat each activation is at these images, layer by layer.
 
-    The graph of the logits lists every activation that was computed, whatever the network.
+    The activations are found in the graph of the logits, whatever the network.
 
     Args:
         model: the network.
@@ -165,34 +178,23 @@ def saturation(model: Model, params: Mapping[str, Array], images: Array) -> list
     found = []
     for node in topological_order(logits):
         name = None if node.primitive is None else node.primitive.name
-        if name in STEEPNESS:
-            steepness = STEEPNESS[name](node.inputs[0].data)
-            share = float((steepness < FLAT_SHARE).mean())
-            found.append(Saturation(name, steepness.size // len(images), share))
+        if name == "maximum" and not node.inputs[1].data.any():
+            name = "relu"  # max(x, 0)
+        if name in SLOPES:
+            slopes = SLOPES[name](node.inputs[0].data)
+            units = slopes.size // len(images)
+            found.append(Saturation(name, units, float((slopes < FLAT).mean())))
     return found
 
 
-def _steepness_of_sigmoid(x: Array) -> Array:
-    s = sigmoid(Tensor(x)).data
-    return 4 * s * (1 - s)
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(sigmoid(Tensor(x)).data)
 
 
-def _steepness_of_tanh(x: Array) -> Array:
-    return 1 - np.tanh(x) ** 2
-
-
-def _steepness_of_softplus(x: Array) -> Array:
-    return sigmoid(Tensor(x)).data
-
-
-def _steepness_of_relu(x: Array) -> Array:
-    return (x > 0).astype(float)
-
-
-STEEPNESS = {
-    "sigmoid": _steepness_of_sigmoid,
-    "tanh": _steepness_of_tanh,
-    "softplus": _steepness_of_softplus,
-    "relu": _steepness_of_relu,
+SLOPES: dict[str, Callable[[Array], Array]] = {
+    "sigmoid": lambda x: 4 * _sigmoid(x) * _sigmoid(-x),
+    "tanh": lambda x: 1 - np.tanh(x) ** 2,
+    "softplus": _sigmoid,
+    "relu": lambda x: (x > 0).astype(float),
 }
-"""By the primitive's name: the derivative at x, as a part of the largest that it has anywhere."""
+"""By the activation's name: the derivative at x, relative to the largest that it has anywhere."""

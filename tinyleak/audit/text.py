@@ -1,13 +1,14 @@
-"""What the gradient of a language model names without any search: words, by the rows they touch.
+"""What the gradient of a language model gives away without any optimisation.
 
 A word's embedding is looked up, so its row of the table is the only one whose gradient is not zero
-(Melis, Song, De Cristofaro and Shmatikov 2019, section 4.1). A position's tells how long a sentence
-is. And the bias of an output layer has the gradient p − y, which is negative at words that were to
-be guessed.
+(Melis, Song, De Cristofaro and Shmatikov 2019, section 4.1). A position's row tells how long a
+sentence is. The bias of an output layer has the gradient p − y, which is negative at words that
+were to be guessed. And of a BERT or a GPT-2 a whole sentence is read, by the attack `span`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,18 @@ import numpy as np
 
 from tinyleak.audit.shared import FLOAT32_ROUNDING
 from tinyleak.backend import Array
+from tinyleak.data.text import Tokenizer
+from tinyleak.nn.models.checkpoint import language_model
+from tinyleak.text import FoundText, TextClient, attack, known_client
+
+TABLE = re.compile(r"embed|\bwte\b|\bwpe\b")
+"""How a table of embeddings is named: GPT-2 calls its two wte and wpe."""
 
 SHOWN = 40
 """Words that are listed on the screen; audit.json has all of them."""
+
+MOST_NUMBERS = 2**32
+"""How many numbers the candidate words' vectors may have for a sentence to be read: a minute's."""
 
 TEXT_SCOPE = (
     (
@@ -35,7 +45,7 @@ TEXT_SCOPE = (
         "The sum over many clients names the words of all of them, and not whose they are.",
     ),
 )
-"""What might be different from one step of one client, and what each of it changes."""
+"""What might be different from one step of one client, and what each of these changes."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,8 @@ class Table:
 
     @property
     def of_positions(self) -> bool:
-        """Whether places are looked up in it, and not words."""
-        return "position" in self.name.lower()
+        """Whether positions are looked up in it, and not words."""
+        return any(word in self.name.lower() for word in ("position", "wpe"))
 
     @property
     def dense(self) -> bool:
@@ -74,19 +84,23 @@ class TextAudit:
             or it has no bias of an output layer, with an entry for each word, that is free of
             noise.
         vocabulary: the words by their numbers, if it is known.
+        found: the sentence that was read, if the network is a BERT or a GPT-2, and the gradient
+            leaves no choice.
     """
 
     parameters: int
     tables: list[Table]
     guessed: list[int] | None
     vocabulary: Sequence[str] | None = None
+    found: FoundText | None = None
 
     @property
     def named(self) -> list[int]:
         """The words that the gradient names, in one way or the other, ascending."""
         words = self.tables[0]
         looked_up = [] if words.touched is None or words.dense else words.touched
-        return sorted({*looked_up, *(self.guessed or ())})
+        read = [] if self.found is None else self.found.tokens[self.found.client.words].tolist()
+        return sorted({*looked_up, *(self.guessed or ()), *read})
 
     def words(self, numbers: Sequence[int]) -> list[str]:
         """Return the words of these numbers, or the numbers where no vocabulary is known."""
@@ -96,31 +110,40 @@ class TextAudit:
 
 
 def audit_text(
-    params: Mapping[str, Array],
+    params: Mapping[str, Array] | TextClient,
     gradients: Mapping[str, Array] | None = None,
-    vocabulary: Sequence[str] | None = None,
+    vocabulary: Tokenizer | Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> TextAudit:
-    """Say what a language model's gradient names, whatever the network is beyond its tables.
+    """Find what a language model's gradient names, whatever the network is beyond its tables.
 
     Args:
-        params: its weights, by name.
+        params: its weights, by name; or a client, and then the other arguments are not needed.
         gradients: a shared gradient, by the same names.
-        vocabulary: the words, in the order of the table's rows.
+        vocabulary: a tokenizer, or the words in the order of the table's rows.
+        settings: the heads, activation and epsilon of a BERT or a GPT-2, as `language_model` takes
+            them; as in the published models, if None.
 
     Raises:
         ValueError: no table of embeddings; a gradient that lacks one or has another shape, or is
             zero everywhere; a vocabulary of another length than the table.
     """
+    client = None
+    if isinstance(params, TextClient):
+        client, gradients, vocabulary = params, params.gradients, params.tokenizer
+        params = client.params
+    tokenizer = vocabulary if isinstance(vocabulary, Tokenizer) else None
+    words = vocabulary.vocabulary if isinstance(vocabulary, Tokenizer) else vocabulary
     shapes = {name: array.shape for name, array in params.items()}
     names = sorted(_tables(shapes), key=lambda name: (_not_words(name), -shapes[name][0]))
     if not names:
         raise ValueError(
-            "the weights have no table of embeddings: none of two axes whose name holds 'embed'; "
-            "choose the --model that they are of, or give the table such a name"
+            "the weights have no table of embeddings: none of two axes whose name holds 'embed', "
+            "'wte' or 'wpe'; choose the --model that they are of, or give the table such a name"
         )
-    if vocabulary is not None and len(vocabulary) != shapes[names[0]][0]:
+    if words is not None and len(words) != shapes[names[0]][0]:
         raise ValueError(
-            f"the vocabulary has {len(vocabulary)} words, but {names[0]} has "
+            f"the vocabulary has {len(words)} words, but {names[0]} has "
             f"{shapes[names[0]][0]} rows; give the model's own vocabulary"
         )
     if gradients is not None:
@@ -135,12 +158,39 @@ def audit_text(
                 "the gradients are zero everywhere, so nothing can be read from them; check that "
                 "the client's backward pass was run before they were saved"
             )
+        client = client or _client(params, gradients, tokenizer, settings)
     return TextAudit(
         sum(array.size for array in params.values()),
         [Table(name, shapes[name][0], _touched(name, gradients)) for name in names],
         _guessed(shapes[names[0]][0], gradients),
-        vocabulary,
+        words,
+        None if client is None else _read(client),
     )
+
+
+def _client(
+    params: Mapping[str, Array],
+    gradients: Mapping[str, Array],
+    tokenizer: Tokenizer | None,
+    settings: Mapping[str, Any] | None,
+) -> TextClient | None:
+    """Return the client, if its network and the length of its sentence are told by the arrays."""
+    try:
+        model, weights = language_model(params, **(settings or {}))
+        return known_client(model, weights, gradients, tokenizer)
+    except ValueError:
+        return None
+
+
+def _read(client: TextClient) -> FoundText | None:
+    """Return the sentence that the gradient determines, if it leaves no choice."""
+    if client.shape[1] * client.model.vocabulary * client.model.width > MOST_NUMBERS:
+        return None
+    try:
+        found = attack(client, "span")
+    except ValueError:  # too many tokens for the width, or a gradient of zeros
+        return None
+    return found if found.explained else None
 
 
 def _tables(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -148,13 +198,13 @@ def _tables(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     return [
         name
         for name, shape in shapes.items()
-        if "embed" in name.lower() and len(shape) == 2 and shape[0] > 1
+        if TABLE.search(name.lower()) and len(shape) == 2 and shape[0] > 1
     ]
 
 
 def _not_words(name: str) -> bool:
-    """Whether a table's name says that it is of places or kinds of sentence."""
-    return any(word in name.lower() for word in ("position", "type", "segment"))
+    """Whether a table's name says that it is of positions or kinds of sentence."""
+    return any(word in name.lower() for word in ("position", "wpe", "type", "segment"))
 
 
 def _touched(name: str, gradients: Mapping[str, Array] | None) -> list[int] | None:
@@ -179,6 +229,9 @@ def _guessed(words: int, gradients: Mapping[str, Array] | None) -> list[int] | N
 def text_headline(audit: TextAudit) -> str:
     """Return the one sentence that matters most."""
     words = audit.tables[0]
+    if audit.found is not None:
+        length = audit.found.client.shape[1]
+        return f"the gradient determines the sentence, all {length} tokens of it, without a search"
     if words.touched is None:
         return (
             f"a gradient of this network names the words that were looked up in {words.name}, "
@@ -199,6 +252,11 @@ def text_lines(audit: TextAudit) -> dict[str, str]:
         topic = "words" if table is audit.tables[0] else "places"
         if topic == "words" or table.of_positions:
             said[topic] = f"{table.name}, {table.rows:,} rows: {_rows(audit, table)}"
+    if audit.found is not None:
+        said["sentence"] = (
+            f"{' | '.join(audit.found.sentences)} (read off the row space of the first layer's "
+            "gradient, where one word alone fits at each position)"
+        )
     if audit.guessed:
         said["guessed"] = (
             f"{_listed(audit, audit.guessed)}: where the gradient of the output layer's bias is "
@@ -241,6 +299,7 @@ def text_as_dict(audit: TextAudit) -> dict[str, Any]:
         ],
         "guessed": audit.guessed,
         "named": audit.named,
+        "sentences": None if audit.found is None else audit.found.sentences,
         "words": None if audit.vocabulary is None else audit.words(audit.named),
         "scope": dict(TEXT_SCOPE),
     }

@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tinyleak.analytic.probes import logits_of
-from tinyleak.backend import Array
-from tinyleak.data import Dataset
+from tinyleak.backend import Array, as_array
+from tinyleak.data import Dataset, load_glyphs
 from tinyleak.nn.model import Model
 
 MOST = 200
-"""Images that are looked at; more would not say much more about how pixels vary."""
+"""Images that are looked at: the variance of a pixel is then known to √(2/200), 10 %."""
 
 
 def typical(
-    model: Model, params: Mapping[str, Array], source: Dataset, *, labelled: bool = True
+    model: Model,
+    params: Mapping[str, Array],
+    source: Dataset | Any | None = None,
+    labels: Sequence[int] | Array | None = None,
 ) -> Dataset:
     """Return images that fit the network, made from a source of any size, `MOST` at most.
 
-    They are resized, and grey becomes colour, or colour grey, where that is needed. Where the
-    source's labels are not the network's classes, the network's own answers stand for them.
+    They are resized, and grey becomes colour, or colour grey, where that is needed. If the source
+    has no labels, or counts other classes than the network, the network's own answers are taken.
 
     Args:
         model: the network.
         params: its weights, by name.
-        source: where the images come from.
-        labelled: whether the source's labels are meant to be the network's.
+        source: where the images come from: a data set, or an array (M, C, H, W) of pixels in
+            [0, 1]; by default the built-in digits.
+        labels: (M,), of an array; a data set has its own.
+
+    Raises:
+        ValueError: other pixels or shapes; labels without images, or out of range.
     """
+    if labels is not None and (source is None or isinstance(source, Dataset)):
+        raise ValueError("labels of typical images were given, but no array of images; give both")
+    if source is None:
+        source = load_glyphs()
+    elif not isinstance(source, Dataset):
+        images = as_array(source)
+        if labels is None:
+            source = Dataset("images", images, np.zeros(len(images), np.int64), 1)
+        else:
+            source = Dataset("images", images, np.asarray(labels), model.classes)
+    if not len(source):
+        raise ValueError("0 typical images were given; give at least one")
+    low, high = float(source.images.min()), float(source.images.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"typical images have pixels from {low:g} to {high:g}; scale them to 0..1")
     images = np.stack([_fit(image, model.image_shape) for image in source.images[:MOST]])
-    if labelled and source.classes == model.classes:
-        return replace(source, images=images, labels=source.labels[:MOST])
-    answers = logits_of(model, params, images).argmax(axis=-1)
-    return Dataset(source.name, images, answers.astype(np.int64), model.classes)
+    if source.classes == model.classes:
+        return Dataset(source.name, images, source.labels[:MOST], model.classes)
+    answers = logits_of(model, params, images).argmax(axis=-1).astype(np.int64)
+    return Dataset(f"{source.name}, labelled by the network itself", images, answers, model.classes)
+
+
+def pixel_variance(images: Array) -> float:
+    """Return the variance of a pixel around the mean of such images (M, C, H, W).
+
+    That is what remains unknown of a pixel to somebody who knows what such images look like. Of a
+    single image it is the variance among its pixels.
+    """
+    if len(images) == 1:
+        return float(images.var())
+    return float(images.var(axis=0, ddof=1).mean())
 
 
 def _fit(image: Array, shape: tuple[int, int, int]) -> Array:

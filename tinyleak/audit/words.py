@@ -1,11 +1,17 @@
-"""An audit in words: its lines, its table, and what it does not speak of."""
+"""An audit in words: what was audited, its lines, its table, and what it takes for granted."""
 
 from __future__ import annotations
 
-from tinyleak.audit.forecasting import HIDDEN, Audit, Forecast
+from tinyleak.audit.measured import HIDDEN, Forecast, Measured
 from tinyleak.audit.structure import Saturation
-from tinyleak.client.simulated import RECOVERED_MSE
-from tinyleak.report.frames import number
+from tinyleak.client import RECOVERED_MSE
+from tinyleak.report.canvas import number
+
+FEW = 0.05
+"""With a smaller share of saturated units than this in every layer there is nothing to say."""
+
+SOME_ZEROS = 0.005
+"""A share of zeros is told if it is at least 1 % when rounded."""
 
 SCOPE = (
     (
@@ -39,28 +45,47 @@ SCOPE = (
         "Near typical images",
         "The network is taken to be linear around the image, at images of the given kind. Where "
         "noise is so strong that a guess is far off, and where saturated units make the network "
-        "very crooked, the forecast is rough.",
+        "far from linear, the forecast is rough.",
     ),
 )
 """What the audit takes for granted, and what each of it changes."""
 
 
-def headline(audit: Audit) -> str:
+def describe(audit: Measured, weights: str = "") -> str:
+    """Return the line that says what was audited.
+
+    Args:
+        audit: what was measured.
+        weights: where the network's weights come from, in words.
+    """
+    model, batch = audit.model, audit.counting.batch
+    activation = getattr(model, "activation", None)
+    network = type(model).__name__.lower() + (f" with {activation}" if activation else "")
+    shape = "x".join(map(str, model.image_shape))
+    images = "1 image" if batch == 1 else f"{batch} images"
+    return (
+        f"{network}{', ' * bool(weights)}{weights}; gradients of {images} of {shape}, "
+        f"{model.classes} classes; typical images: {audit.source}"
+    )
+
+
+def headline(audit: Measured) -> str:
     """Return the one sentence that matters most."""
     kind = "the image" if audit.counting.batch == 1 else "the images"
+    them = "it" if audit.counting.batch == 1 else "them"
     bare = audit.at(audit.rounding)
-    if audit.shared is not None and audit.shared.noise and not audit.shared.exact:
-        return _headline_of_noise(audit, audit.at(audit.shared.noise), kind, bare.verdict)
+    if audit.noise is not None:
+        return _headline_of_noise(audit, audit.at(audit.noise), kind, bare.verdict)
     below, above = audit.recovered_below, audit.hidden_above
     if bare.verdict == "recovered":
         return (
             f"as shared, without a defence, the gradient determines {kind}; noise of variance "
-            f"{number(below)} blurs {_it(audit)}, and of {number(above)} hides {_it(audit)}"
+            f"{number(below)} blurs {them}, and of {number(above)} hides {them}"
         )
     if bare.verdict == "recognisable":
         return (
             f"as shared, without a defence, the gradient shows {kind} in part, with a mean squared "
-            f"error of {number(bare.mse)}; noise of variance {number(above)} hides {_it(audit)}"
+            f"error of {number(bare.mse)}; noise of variance {number(above)} hides {them}"
         )
     return (
         f"the gradient does not determine {kind}, not even without a defence: the best guess is "
@@ -68,53 +93,40 @@ def headline(audit: Audit) -> str:
     )
 
 
-def _headline_of_noise(audit: Audit, given: Forecast, kind: str, without: str) -> str:
-    """Return the sentence where a gradient was given that has noise on it."""
+def _headline_of_noise(audit: Measured, given: Forecast, kind: str, without: str) -> str:
+    """Return the sentence for a client whose gradient has noise on it."""
     said = {
         "recovered": f"determines {kind} all the same",
         "recognisable": f"shows {kind} in part, with a mean squared error of {number(given.mse)}",
         "hidden": f"hides {kind}",
     }[given.verdict]
     sentence = f"the given gradient, with noise of variance {number(given.variance)}, {said}"
-    if (given.verdict, without) == ("recovered", "recovered"):
+    if given.verdict == without == "recovered":
         return sentence
     they = "it" if audit.counting.batch == 1 else "they"
     return f"{sentence}; without the noise {they} would be {without}"
 
 
-def _it(audit: Audit) -> str:
-    return "it" if audit.counting.batch == 1 else "them"
-
-
-def lines(audit: Audit) -> dict[str, str]:
-    """Return what there is to say, by topic."""
+def lines(audit: Measured) -> dict[str, str]:
+    """Return what there is to say, by topic; the headline is "expect"."""
     return {
         "expect": headline(audit),
         "counting": _counting(audit),
-        **_structure(audit),
+        **{finding.name: finding.text for finding in audit.findings},
         "saturation": _saturation(audit.saturations),
         "rank": _rank(audit),
         **_shared(audit),
     }
 
 
-def rows(audit: Audit) -> list[tuple[str, Forecast]]:
-    """Return the forecasts of the table: without a defence, then by strength of the noise."""
-    found = [("float32 rounding", audit.at(audit.rounding))]
-    if audit.shared is not None and audit.shared.noise and not audit.shared.exact:
-        found.append(("the given gradient", audit.at(audit.shared.noise)))
-    return found + [("", audit.at(variance)) for variance in audit.variances]
-
-
-def table(audit: Audit) -> str:
+def table(audit: Measured) -> str:
     """Return the forecasts as a table of plain text."""
     cells = [("noise of variance", "MSE of the best attacker", "directions left", "the image is")]
-    for name, one in rows(audit):
-        strength = number(one.variance) + (f" ({name})" if name else "")
+    for whose, one in audit.forecasts:
         error = number(one.mse)
         if len(audit.spectra) > 1:
             error += f" ({number(one.lowest)} to {number(one.highest)})"
-        cells.append((strength, error, f"{one.seen:.0%}", one.verdict))
+        cells.append((strength(whose, one), error, f"{one.seen:.0%}", one.verdict))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -122,7 +134,13 @@ def table(audit: Audit) -> str:
     )
 
 
-def meaning(audit: Audit) -> str:
+def strength(whose: str, forecast: Forecast) -> str:
+    """Return how strong the noise of a forecast is, and whose it is unless it was asked for."""
+    named = "" if whose == "asked for" else f" ({whose})"
+    return number(forecast.variance) + named
+
+
+def meaning(audit: Measured) -> str:
     """Return what the words of the table stand for."""
     return (
         f"recovered: MSE below {number(RECOVERED_MSE)}, of pixels in [0, 1]; hidden: more than "
@@ -131,75 +149,72 @@ def meaning(audit: Audit) -> str:
     )
 
 
-def _counting(audit: Audit) -> str:
-    numbers = audit.counting
-    images = "1 image" if numbers.batch == 1 else f"{numbers.batch} images"
+def _counting(audit: Measured) -> str:
+    count = audit.counting
+    images = "1 image" if count.batch == 1 else f"{count.batch} images"
+    free = count.independent
+    of_them = "" if free == count.parameters else f", {free:,} of them independent"
     text = (
-        f"{numbers.parameters:,} numbers are shared, {numbers.unknowns:,} pixels of {images} are "
-        f"unknown, {numbers.parameters / numbers.unknowns:.2g} to one"
+        f"{count.parameters:,} numbers are shared{of_them}, {count.unknowns:,} pixels of {images} "
+        f"are unknown, {free / count.unknowns:.2g} to one"
     )
-    if numbers.most_images < numbers.batch:
+    if count.most_images < count.batch:
         return f"{text}: too few, so the images are not determined"
-    return f"{text}: enough for {numbers.most_images} such images at most"
-
-
-def _structure(audit: Audit) -> dict[str, str]:
-    return {finding.name: finding.text for finding in audit.findings}
+    return f"{text}: enough for {count.most_images} such images at most"
 
 
 def _saturation(found: list[Saturation]) -> str:
     if not found:
         return "no activation is known to saturate"
     shares = ", ".join(f"{one.share:.0%} of {one.units:,} {one.activation}" for one in found)
-    worst = max(one.share for one in found)
-    if worst < 0.05:
+    if max(one.share for one in found) < FEW:
         return f"hardly any unit is flat at typical images ({shares})"
     return f"flat at typical images, layer by layer: {shares}; what only those see is lost"
 
 
-def _rank(audit: Audit) -> str:
-    ranks, unknowns = audit.ranks, audit.counting.unknowns
+def _rank(audit: Measured) -> str:
+    ranks, batches = audit.ranks, len(audit.spectra)
     spread = str(ranks[0]) if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}"
     about = "" if all(one.complete for one in audit.spectra) else "about "
     strongest = max(float(one.values.max()) for one in audit.spectra)
     weakest = min(float(one.values.min()) for one in audit.spectra)
-    batches = len(audit.spectra)
+    singular, plural = ("image", "images") if audit.counting.batch == 1 else ("batch", "batches")
     return (
-        f"{about}{spread} of {unknowns} directions are determined by a gradient in float32; "
-        f"singular values from {number(strongest)} down to {number(weakest)}, at {batches} typical "
-        + ("image" if audit.counting.batch == 1 else "batch")
-        + ("" if batches == 1 else "s" if audit.counting.batch == 1 else "es")
+        f"{about}{spread} of {audit.counting.unknowns} directions are determined by a gradient in "
+        f"float32; singular values from {number(strongest)} down to {number(weakest)}, at "
+        f"{batches} typical {singular if batches == 1 else plural}"
     )
 
 
-def _shared(audit: Audit) -> dict[str, str]:
+def _shared(audit: Measured) -> dict[str, str]:
     shared = audit.shared
     if shared is None:
         return {}
     text = f"norm {number(shared.norm)}, of typical images {number(shared.typical_norm)}"
-    if shared.zeros >= 0.005:
+    if shared.zeros >= SOME_ZEROS:
         text += f"; {shared.zeros:.0%} of its numbers are zero"
     found = {"gradient": text}
+    if shared.steps > 1:
+        found["steps"] = f"{shared.steps} local steps were shared; their mean is taken for one step"
     if shared.noise is None:
         found["noise"] = "cannot be told, since the last layer is not linear"
-    elif shared.exact:
+    elif audit.noise is None:
         found["noise"] = "none beyond rounding: over the classes the last layer adds up to zero"
     else:
-        one = audit.at(shared.noise)
+        one = audit.at(audit.noise)
         found["noise"] = (
-            f"of variance about {number(shared.noise)}, since over the classes the last layer does "
+            f"of variance about {number(audit.noise)}, since over the classes the last layer does "
             f"not add up to zero; at that the best attacker is left with {number(one.mse)}: "
             f"{one.verdict}"
         )
     if shared.labels is not None:
-        found["labels"] = " ".join(map(str, shared.labels)) + (
-            f" ({shared.label_warning})" if shared.label_warning else " (read off the last layer)"
-        )
+        why = shared.label_warning or "read off the last layer"
+        found["labels"] = f"{' '.join(map(str, shared.labels))} ({why})"
     if shared.error_norms is not None:
         many = "the image" if len(shared.error_norms) == 1 else "the images"
         norms = ", ".join(map(number, shared.error_norms))
         found["doubt"] = (
-            f"the network is unsure of {many} by {norms}, of at "
-            "most 1.4 (read off the last layer); the forecast is for such images"
+            f"the network is unsure of {many} by {norms}, of at most 1.4 (read off the last "
+            "layer); the forecast is for such images"
         )
     return found

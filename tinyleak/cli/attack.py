@@ -1,112 +1,159 @@
-"""`tinyleak attack`: a client with known images shares its gradient, and the attack recovers them.
+"""`tinyleak attack`: a client shares its gradient, and the attack recovers its images.
 
-The client is simulated, so that the reconstruction can be judged by the truth; unless --weights
-and --gradients are a real one's (`attack_files`).
+The client is simulated, so that the truth can judge; or a real one's files are given, and then
+success is that what was found explains the gradient.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import get_args
+import sys
+from typing import Any
 
-from tinyleak.attacks import Method, attack
-from tinyleak.cli.attack_files import run_on_files
-from tinyleak.cli.attacker import (
-    add_attacker_options,
-    equip,
-    first_images,
-    read_defenses,
-)
-from tinyleak.cli.client import add_client_options, has_files
-from tinyleak.cli.options import add_recipe_options, build_settings, whole_number
-from tinyleak.cli.output import add_output_options, end, output_directory
-from tinyleak.cli.progress import progress_bar
-from tinyleak.cli.result import FILES, Result
-from tinyleak.cli.simulated import (
+from tinyleak.attacks import Attacker, Problem, Settings, attack, problem_of
+from tinyleak.cli.attack_result import FILES, Result
+from tinyleak.cli.options import (
+    Option,
     add_data_options,
+    add_defense_option,
     add_network_options,
-    fill_simulated,
+    add_options,
+    add_recipe_options,
+    add_rename_option,
+    build_settings,
+    flag,
+    given,
+    learning_rate,
     simulated_client,
 )
-from tinyleak.client.simulated import judge
+from tinyleak.cli.output import add_output_options, end, output_directory
+from tinyleak.cli.progress import progress_bar
+from tinyleak.client import Client, Notes, Truth
+from tinyleak.client.local import MOST_STEPS
+from tinyleak.client.loss import REDUCTIONS
+from tinyleak.defenses import parse
 
 NAME = "attack"
 SUMMARY = "recover a client's images from the gradient that it shares"
+
+ONLY_SIMULATED = ("data", "image", "data_dir", "index", "label", "init")
+"""Options that describe a client which is simulated."""
+
+ONLY_FILES = (
+    *("gradients", "rename", "reduction"),
+    *("weights_after", "learning_rate", "local_steps"),
+)
+"""Options that need --weights."""
+
+WEIGHTS = {
+    "weights": Option(
+        "its weights, .safetensors or .npz by parameter name, as a state_dict is saved", "W"
+    ),
+    "gradients": Option("the gradient that it shared, likewise", "G"),
+    "weights_after": Option(
+        "instead of a gradient: its weights after it has trained with --learning-rate", "W2"
+    ),
+}
+
+NOTES = {
+    "learning_rate": Option("of its steps of plain SGD", "LR", parse=learning_rate),
+    "local_steps": Option(
+        f"how many they were, {MOST_STEPS} at most, each with the same whole batch (default: as "
+        "the notes say, else 1)",
+        "K",
+        1,
+    ),
+    "reduction": Option(
+        "how the client's loss goes over the batch (default: as the notes say, else told by the "
+        "gradient, which also tells a constant factor)",
+        choices=REDUCTIONS,
+    ),
+}
+
+KNOWLEDGE = {
+    "start": Option(
+        "what the first start is: noise as in the paper, or what can be read off the gradient of "
+        "a LeNet or MLP layer by layer, which needs --labels infer or known and few images: two "
+        "of the default LeNet (default: noise)"
+    ),
+}
+
+SMOOTHNESS = {
+    "smoothness": Option(
+        "prefer images of little total variation; 3 helps against noise (default: 0, not)", "BETA"
+    ),
+}
+
+RUN = {
+    "seed": Option(
+        "decides the weights and the noise that the attack starts from (default: 0)", "S"
+    ),
+    "method": Option(
+        "what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which takes "
+        "batches to the rounding error, best with --labels infer; or the one to finish after the "
+        "other (default: lbfgs)"
+    ),
+    "restarts": Option("starts that are run side by side; the nearest counts (default: 1)", "R", 1),
+    "device": Option("(default: cpu)", choices=("cpu", "cuda")),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_data_options(parser)
     add_network_options(parser)
-    add_client_options(parser)
+    group = parser.add_argument_group(
+        "a client's files, instead of a simulated client",
+        "--shape, --classes, --batch, --model and --activation then describe it; what they leave "
+        "out is taken from the notes about the files, or as by default",
+    )
+    add_options(group, Client.from_files, WEIGHTS)
+    add_rename_option(group)
+    add_options(group, Notes, NOTES)
     add_recipe_options(parser)
-    add_attacker_options(parser)
-    group = parser.add_argument_group("how it is run")
+    group = parser.add_argument_group("what the client does about it, and what the attacker knows")
+    add_defense_option(group)
     group.add_argument(
-        "--seed",
-        metavar="S",
-        type=whole_number(0),
-        default=0,
-        help="decides the weights and the noise that the attack starts from (default: %(default)s)",
+        "--aware",
+        action="store_true",
+        help="the attacker knows the defences: it matches only what survived pruning, weighs the "
+        "rest by how exactly it is known, and matches the direction alone after clipping",
     )
+    add_options(group, Settings, SMOOTHNESS)
+    add_options(group, Attacker, KNOWLEDGE)
     group.add_argument(
-        "--method",
-        choices=get_args(Method),
-        default="lbfgs",
-        help="what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which "
-        "takes batches to the rounding error, best with --labels infer; or the one to finish "
-        "after the other (default: %(default)s)",
+        "--labels",
+        choices=("optimise", "infer", "known"),
+        help="find the labels with the images, read them off the last layer's gradient first, or "
+        "be told them (default: optimise; with files infer, where that can be trusted)",
     )
-    group.add_argument(
-        "--restarts",
-        metavar="R",
-        type=whole_number(1),
-        default=1,
-        help="starts that are run side by side; the nearest counts (default: %(default)s)",
-    )
-    group.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)"
-    )
+    add_options(parser.add_argument_group("how it is run"), Attacker, RUN)
     add_output_options(parser, ", ".join(FILES))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Attack, judge, write, summarise: 0 if every image and label was recovered, else 1.
+    """Attack, judge, write, summarise: 0 if it succeeded, else 1.
 
     Raises:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
-    if has_files(args):
-        return run_on_files(args)
-    fill_simulated(args)
+    refuse_mixtures(args)
     with output_directory(args.out, force=args.force) as directory:
-        settings = build_settings(args)
-        defenses = read_defenses(args)
-        model, victim = simulated_client(args, dtype=settings.dtype, defenses=defenses)
-        attacker = equip(args, model, victim, settings, defenses)
-        start = first_images(
-            args, model, victim.params, victim.gradients, attacker.labels, attacker.precision
-        )
-        with progress_bar(victim.images, settings, quiet=args.quiet) as on_progress:
-            found = attack(
-                model,
-                victim.params,
-                victim.gradients,
-                batch=args.batch,
-                labels=attacker.labels,
-                precision=attacker.precision,
-                seed=args.seed,
-                start=start,
-                restarts=args.restarts,
-                method=args.method,
-                settings=attacker.settings,
-                device=args.device,
-                on_progress=on_progress,
-            )
-            # Still under the bar, since drawing takes seconds.
-            outcome = judge(victim, found)
-            result = Result(args, model, attacker, victim, found, outcome)
+        client, truth, problem = meet(args)
+        inference = problem.inference
+        if args.labels == "infer" and inference is not None and inference.warning is not None:
+            print(f"tinyleak: {inference.warning}", file=sys.stderr)
+        images = None if truth is None else truth.images
+        with progress_bar(images, problem.settings, quiet=args.quiet) as on_progress:
+            found = attack(problem, on_progress=on_progress)
+            # Still under the bar, since judging and drawing take seconds.
+            if truth is not None:
+                outcome = truth.judge(found)
+            else:
+                precision, dtype = problem.matching.precision, problem.settings.dtype
+                outcome = client.explain(found, precision=precision, dtype=dtype)
+            result = Result(args, problem, found, outcome)
             if directory is not None:
                 result.write(directory)
     return end(
@@ -115,3 +162,65 @@ def run(args: argparse.Namespace) -> int:
         succeeded=outcome.succeeded,
         interrupted=found.reason == "interrupted",
     )
+
+
+def meet(args: argparse.Namespace) -> tuple[Client, Truth | None, Problem]:
+    """Return the client that was asked for, its truth if it is simulated, and what to solve.
+
+    Raises:
+        ValueError: options that do not go together, or files that cannot be used.
+        OSError: files that are not there.
+    """
+    settings, defenses = build_settings(args), [parse(text) for text in args.defense]
+    truth = None
+    if args.weights is None:
+        client, truth = simulated_client(args, dtype=settings.dtype, defenses=defenses)
+    else:
+        files = given(Client.from_files, args) | {"rename": dict(args.rename)}
+        client = Client.from_files(**files, **given(Notes, args))
+    labels: dict[str | None, Any] = {"optimise": None, "infer": "infer"}
+    labels |= {None: "trusted"} if truth is None else {None: None, "known": truth.labels}
+    brought = {
+        **given(Attacker, args),
+        "labels": labels[args.labels],
+        "defenses": defenses if args.aware else (),
+        "settings": settings,
+    }
+    return client, truth, problem_of(client, Attacker(**brought))
+
+
+def refuse_mixtures(args: argparse.Namespace) -> None:
+    """Refuse options of the one kind of client with the other.
+
+    Raises:
+        ValueError: there are such.
+    """
+    if args.aware and not args.defense:
+        raise ValueError(
+            "--aware is an attacker who knows the client's defences, but there are none; "
+            "give them with --defense, or leave it out"
+        )
+    if args.weights is None:
+        for name in ONLY_FILES:
+            if getattr(args, name):
+                raise ValueError(
+                    f"{flag(name)} speaks of a client's files, but without --weights the client "
+                    "is simulated; give the weights too"
+                )
+        return
+    for name in ONLY_SIMULATED:
+        if getattr(args, name) is not None:
+            raise ValueError(
+                f"{flag(name)} describes a simulated client, but --weights are a real one's; "
+                "leave one of the two out"
+            )
+    if args.labels == "known":
+        raise ValueError(
+            "--labels known needs a client whose labels are known, but files hold none; choose "
+            "infer or optimise"
+        )
+    if args.defense and not args.aware:
+        raise ValueError(
+            "--defense cannot be applied to a gradient that has been shared already; add --aware "
+            "if the client applied it and the attacker knows, or leave it out"
+        )

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from pathlib import Path
+from typing import Any
 
-from tinyleak import data
-from tinyleak.audit.forecasting import VARIANCES
-from tinyleak.cli.audit_images import MODEL, run_images
+import numpy as np
+
+from tinyleak import __version__, data
+from tinyleak.audit import VARIANCES, audit, write_page
+from tinyleak.audit.record import as_dict
+from tinyleak.audit.words import describe, lines, meaning, table
 from tinyleak.cli.audit_text import run_text
-from tinyleak.cli.files import ACTIVATION, add_rename_option
-from tinyleak.cli.options import IMAGE_CLASSES, IMAGE_SHAPE, SCHEMES, image_shape, whole_number
-from tinyleak.cli.output import add_output_options, output_directory, written
+from tinyleak.cli.options import (
+    SCHEMES,
+    Option,
+    add_options,
+    add_rename_option,
+    given,
+    whole_number,
+)
+from tinyleak.cli.output import (
+    WIDTH,
+    add_output_options,
+    output_directory,
+    paragraphs,
+    readable,
+    written,
+)
+from tinyleak.client import Client, Notes
+from tinyleak.client.files import ACTIVATION, MODEL, read_like, read_network
+from tinyleak.client.notes import gather_notes
+from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
 from tinyleak.nn import ACTIVATIONS
-from tinyleak.nn.models.shapes import MODELS
+from tinyleak.nn.init import draw
+from tinyleak.nn.models.shapes import MODELS, kind_of
+from tinyleak.report import write_json
 
 NAME = "audit"
 SUMMARY = "say what to expect of a network's gradient, without attacking it"
@@ -22,55 +46,52 @@ SUMMARY = "say what to expect of a network's gradient, without attacking it"
 FILES = ("audit.json", "audit.html")
 TEXT = "text"
 
+WEIGHTS = {
+    "weights": Option(
+        "its weights, .safetensors or .npz by parameter name, as a state_dict is saved (default: "
+        "freshly initialised)",
+        "W",
+    )
+}
+
+NETWORK = {
+    "shape": Option(
+        f"of an image (default: as the notes say, else {','.join(map(str, IMAGE_SHAPE))})", "C,H,W"
+    ),
+    "classes": Option(
+        f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})", "K", 1
+    ),
+    "activation": Option(
+        "the weights do not tell (default: as the notes beside them say, or the gradient shows, "
+        f"else {ACTIVATION})",
+        choices=ACTIVATIONS,
+    ),
+}
+
+BATCH = {
+    "batch": Option(
+        "of how many images the client shares the mean gradient (default: as the notes beside the "
+        "files say, else 1)",
+        "N",
+        1,
+    )
+}
+
+GRADIENTS = {
+    "gradients": Option(
+        "a shared gradient, .safetensors or .npz by parameter name: how exact it is, whose labels "
+        "it has, and what to expect of it",
+        "G",
+    )
+}
+
+EXAMPLES = {"examples": Option("typical batches to measure at, at most (default: 5)", "M", 1)}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    _network_options(parser)
-    _image_options(parser)
-    _text_options(parser)
-    group = parser.add_argument_group("what is asked")
-    group.add_argument(
-        "--batch",
-        metavar="N",
-        type=whole_number(1),
-        help="of how many images the client shares the mean gradient (default: as the notes beside "
-        "the files say, else 1)",
-    )
-    group.add_argument(
-        "--gradients",
-        metavar="G",
-        type=Path,
-        help="a shared gradient, .safetensors or .npz by parameter name: how exact it is, whose "
-        "labels it has, and what to expect of it",
-    )
-    group.add_argument(
-        "--noise",
-        metavar="V",
-        nargs="+",
-        type=_variance,
-        default=list(VARIANCES),
-        help="forecast for noise of these variances on the gradient "
-        f"(default: {VARIANCES[0]:g} to {VARIANCES[-1]:g})",
-    )
-    group.add_argument(
-        "--examples",
-        metavar="M",
-        type=whole_number(1),
-        default=5,
-        help="typical batches to measure at, at most (default: %(default)s)",
-    )
-    add_output_options(parser, " and ".join(FILES), quiet="print nothing")
-
-
-def _network_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the network")
-    group.add_argument(
-        "--weights",
-        metavar="W",
-        type=Path,
-        help="its weights, .safetensors or .npz by parameter name, as a state_dict is saved "
-        "(default: freshly initialised)",
-    )
+    group: Any = parser.add_argument_group("the network")
+    add_options(group, Client.from_files, WEIGHTS)
     group.add_argument(
         "--model",
         type=_model,
@@ -78,23 +99,7 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
         help="text: any language model, of which only the words that its gradient names are told "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
-    group.add_argument(
-        "--shape",
-        metavar="C,H,W",
-        type=image_shape,
-        help=f"of an image (default: as the notes say, else {','.join(map(str, IMAGE_SHAPE))})",
-    )
-    group.add_argument(
-        "--classes",
-        metavar="K",
-        type=whole_number(1),
-        help=f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})",
-    )
-    group.add_argument(
-        "--activation",
-        choices=ACTIVATIONS,
-        help=f"the weights do not tell (default: as the notes beside them say, else {ACTIVATION})",
-    )
+    add_options(group, Notes, NETWORK)
     add_rename_option(group)
     group.add_argument(
         "--init",
@@ -107,19 +112,6 @@ def _network_options(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0),
         help="without --weights: decides them (default: 0)",
     )
-
-
-def _text_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("words")
-    group.add_argument(
-        "--vocabulary",
-        metavar="FILE",
-        type=Path,
-        help="with --model text: its tokens, one a line, so that words are told and not numbers",
-    )
-
-
-def _image_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("typical images, none of them the client's")
     source = group.add_mutually_exclusive_group()
     source.add_argument(
@@ -130,6 +122,27 @@ def _image_options(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--image", metavar="FILE", nargs="+", type=Path, help="image files instead")
     group.add_argument("--data-dir", metavar="DIR", type=Path, help="where the data's files are")
+    group = parser.add_argument_group("words")
+    group.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        type=Path,
+        help="with --model text: its tokens, one a line, so that words are told and not numbers",
+    )
+    group = parser.add_argument_group("what is asked")
+    add_options(group, Notes, BATCH)
+    add_options(group, Client.from_files, GRADIENTS)
+    group.add_argument(
+        "--noise",
+        metavar="V",
+        nargs="+",
+        type=_variance,
+        default=list(VARIANCES),
+        help="forecast for noise of these variances on the gradient "
+        f"(default: {VARIANCES[0]:g} to {VARIANCES[-1]:g})",
+    )
+    add_options(group, audit, EXAMPLES)
+    add_output_options(parser, " and ".join(FILES), quiet="print nothing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -145,6 +158,85 @@ def run(args: argparse.Namespace) -> int:
         print(said)
         print(f"\nfiles: {written(directory, FILES, ' and '.join(FILES))}")
     return 0
+
+
+def run_images(args: argparse.Namespace, directory: Path | None) -> str:
+    """Audit a network that looks at images, write the files, and return what there is to say."""
+    if args.vocabulary is not None:
+        raise ValueError("--vocabulary names words, which only --model text has; leave it out")
+    audited = _audited(args)
+    client = audited["client"]
+    model: Any = client.model if isinstance(client, Client) else client
+    images = _typical(args, model.image_shape)
+    found = audit(**audited, images=images, variances=args.noise, examples=args.examples or 5)
+    init, seed = args.init or "U", args.seed or 0
+    fresh = args.weights is None
+    subject = describe(found, f"init {init}, seed {seed}" if fresh else f"weights {args.weights}")
+    loss = client.loss if isinstance(client, Client) else None
+    if directory is not None:
+        settings = {
+            "weights": readable(args.weights),
+            "gradients": readable(args.gradients),
+            "model": kind_of(model),
+            "image_shape": model.image_shape,
+            "classes": model.classes,
+            "activation": model.activation,
+            "init": init if fresh else None,
+            "seed": seed if fresh else None,
+            "data": args.data if args.image is None else None,
+            "data_dir": readable(args.data_dir),
+            "image": None if args.image is None else [readable(path) for path in args.image],
+            "batch": found.counting.batch,
+            "loss": None if loss is None else {"factor": loss.factor, "known": str(loss.fact)},
+            "noise": args.noise,
+            "examples": args.examples or 5,
+        }
+        result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
+        write_json(directory / "audit.json", result)
+        write_page(directory / "audit.html", found, subject=subject)
+    said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
+    return f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
+
+
+def _audited(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the client, or the network, its weights and the batch, as `audit` takes them.
+
+    Raises:
+        ValueError: options that do not go together, or files that cannot be used.
+        OSError: files that are not there.
+    """
+    said, rename = Notes(**given(Notes, args)), dict(args.rename)
+    if args.weights is not None:
+        if args.init is not None or args.seed is not None:
+            raise ValueError(
+                "--init and --seed say how weights are drawn, but they come from --weights; leave "
+                "one of the two out"
+            )
+        if args.gradients is not None:
+            files = {"weights": args.weights, "gradients": args.gradients, "rename": rename}
+            return {"client": Client.from_files(**files, **given(Notes, args))}
+        known = gather_notes(args.weights).under(said)
+        model, params = read_network(args.weights, known, rename, known.batch or 1)
+    else:
+        known = gather_notes(args.gradients).under(said)
+        kind, shape = MODELS[args.model or MODEL], args.shape or IMAGE_SHAPE
+        model = kind(shape, args.classes or IMAGE_CLASSES, args.activation or ACTIVATION)
+        rng = np.random.default_rng([args.seed or 0, 0])
+        params = draw(model.shapes, rng, SCHEMES[args.init or "U"])
+        if args.gradients is not None:
+            shared = read_like(model, args.gradients, rename, "gradients")
+            batch, reduction = known.batch or 1, known.reduction
+            return {"client": Client.of(model, params, shared, batch=batch, reduction=reduction)}
+    return {"client": model, "params": params, "batch": known.batch}
+
+
+def _typical(args: argparse.Namespace, shape: tuple[int, int, int]) -> Dataset:
+    """Return where the typical images come from. Files have no labels."""
+    if args.image is None:
+        return data.load(args.data, data_dir=args.data_dir)
+    images = data.choose(image=args.image, data_dir=args.data_dir, shape=shape).images
+    names = ", ".join(path.name for path in args.image)
+    return Dataset(names, images, np.zeros(len(images), np.int64), 1)
 
 
 def _model(text: str) -> str:
@@ -164,5 +256,7 @@ def _variance(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no variance of 0 or more")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} was given; the variance of noise is a number of 0 or more"
+        )
     return number

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tinyleak import __version__
 from tinyleak.audit import audit_text, write_text_page
 from tinyleak.audit.text import text_as_dict, text_lines
 from tinyleak.cli.options import flag
-from tinyleak.cli.paragraphs import paragraphs
-from tinyleak.cli.result import readable
+from tinyleak.cli.output import paragraphs, readable
 from tinyleak.data.tensors import read_tensors
 from tinyleak.data.text import load_tokenizer
+from tinyleak.nn.models.checkpoint import read_config
 from tinyleak.report import write_json
 
 OF_IMAGES = ("classes", "activation", "rename", "init", "seed", "image", "data_dir")
@@ -34,8 +35,8 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> str:
         raise ValueError("--model text looks at the tables in a network's --weights; give them")
     params = read_tensors(args.weights)
     gradients = None if args.gradients is None else read_tensors(args.gradients)
-    words = None if args.vocabulary is None else load_tokenizer(args.vocabulary).vocabulary
-    found = audit_text(params, gradients, words)
+    words = None if args.vocabulary is None else load_tokenizer(args.vocabulary)
+    found = audit_text(params, gradients, words, _settings(args.weights))
     subject = f"a language model, weights {args.weights}"
     if directory is not None:
         settings = {
@@ -47,3 +48,11 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> str:
         write_json(directory / "audit.json", result)
         write_text_page(directory / "audit.html", found, subject=subject)
     return paragraphs({"audited": subject, **text_lines(found)})
+
+
+def _settings(weights: Path) -> dict[str, Any]:
+    """Return what a config.json beside the weights says, if it is a BERT's or a GPT-2's."""
+    try:
+        return read_config(weights.with_name("config.json"))
+    except ValueError:  # another network's, of which only the tables are looked at
+        return {}

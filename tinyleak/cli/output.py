@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tinyleak import __version__
+from tinyleak.backend import device_module
 from tinyleak.report import prepare_directory
+
+WIDTH = 100
+"""Columns of text."""
 
 
 def add_output_options(
@@ -53,6 +62,22 @@ def output_directory(path: Path | None, *, force: bool) -> Iterator[Path | None]
         raise
 
 
+def paragraphs(said: Mapping[str, str]) -> str:
+    """Return each topic and, in a column beside them, what is said of it."""
+    width = 2 + max(map(len, said))
+    return "\n".join(
+        textwrap.fill(
+            text,
+            WIDTH,
+            initial_indent=topic.ljust(width),
+            subsequent_indent=" " * width,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for topic, text in said.items()
+    )
+
+
 def written(directory: Path | None, files: Sequence[str], what: str) -> str:
     """Return which files were written, or what --out would write."""
     if directory is None:
@@ -65,12 +90,25 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
+def readable(path: Path | None) -> str | None:
+    """Return a path as text that UTF-8 can hold, whatever bytes it is made of."""
+    return None if path is None else str(path).encode(errors="backslashreplace").decode()
+
+
+def versions(device: str) -> dict[str, str]:
+    """Return the versions of all that has a say in the numbers."""
+    versions = {
+        "tinyleak": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    if device == "cuda":
+        versions["cupy"] = device_module(device).__version__
+    return versions
+
+
 def end(
-    args: argparse.Namespace,
-    summary: Callable[[], str],
-    *,
-    succeeded: bool,
-    interrupted: bool,
+    args: argparse.Namespace, summary: Callable[[], str], *, succeeded: bool, interrupted: bool
 ) -> int:
     """Print an attack's summary, unless it is to be quiet, and return the exit code."""
     if not args.quiet:

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tinyleak.attacks import Progress, Settings
-from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.backend import Array
-from tinyleak.metrics import match_batch, mse
+from tinyleak.metrics import matched_mse
 
 SOONEST, LATEST = 0.1, 1.0
 """Seconds between two updates: many a second where they are cheap, few where they are not."""
@@ -50,7 +49,7 @@ def progress_bar(
         settings: the attack's.
         quiet: draw none anyway.
     """
-    total = settings.iterations * (OUTER_STEP if settings.line_search == "none" else 1)
+    total = settings.most_iterations
     with bar_on_terminal(quiet=quiet, total=total, bar_format=FORMAT, leave=False) as bar:
         yield None if bar is None else Meter(bar, truth)
 
@@ -70,14 +69,9 @@ class Meter:
         self.bar.n = progress.iteration
         said = f"distance {progress.distance:.1e}"
         if self.truth is not None:
-            said += f", MSE {self.error(progress.images()):.1e}"
+            # Of the whole batch, in the order that fits best.
+            error = float(matched_mse(progress.images(), self.truth).mean())
+            said += f", MSE {error:.1e}"
         self.bar.set_description_str(said, refresh=True)
         finished = time.perf_counter()
         self.due = finished + min(max(SOONEST, LEISURE * (finished - now)), LATEST)
-
-    def error(self, images: Array) -> float:
-        """Return the mean squared error of the whole batch, in the order that fits best."""
-        assert self.truth is not None, "without a truth there is no error"
-        if len(images) > 1:
-            images = images[match_batch(images, self.truth)]
-        return float(mse(images, self.truth).mean())

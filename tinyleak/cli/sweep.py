@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -31,8 +30,10 @@ from tinyleak.sweep import (
     grid,
     parse_strengths,
     run_sweep,
+    summary,
 )
-from tinyleak.sweep.request import ATTACKERS, LABEL_MODES, UNDEFENDED
+from tinyleak.sweep.combinations import ATTACKERS, LABELS
+from tinyleak.sweep.request import UNDEFENDED
 
 NAME = "sweep"
 SUMMARY = "run a grid of attacks, defence by strength by image by seed, into a durable table"
@@ -40,10 +41,43 @@ SUMMARY = "run a grid of attacks, defence by strength by image by seed, into a d
 DASK_WINDOW = 1000
 """Attacks that a cluster is given at a time: enough for its workers, and little to hold."""
 
+NUMBERS = {
+    "--images": ("I", 0, "first images, such as 0-9 12"),
+    "--seeds": ("S", 0, "each decides the weights and the start, such as 0-4"),
+    "--batch": ("N", 1, "how many images an attack is on, I to I+N-1"),
+}
+CHOICES: dict[str, tuple[Sequence[str], str]] = {
+    "--attacker": (ATTACKERS, "naive"),
+    "--model": (tuple(MODELS), "lenet"),
+    "--activation": (ACTIVATIONS, "sigmoid"),
+    "--init": (tuple(SCHEMES), "U"),
+    "--labels": (LABELS, "optimise"),
+}
+"""Options that take several values, each with what is taken unless it is given."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    _add_grid_options(parser)
+    group = parser.add_argument_group(
+        "the grid", "Every combination is an attack. Each option takes several values."
+    )
+    add = group.add_argument
+    add(
+        "--defense",
+        metavar="D",
+        nargs="+",
+        default=[UNDEFENDED],
+        help=f"{UNDEFENDED}, {', '.join(FORMS)}; gaussian:1e-4/1e-3 is one at two strengths, "
+        f"prune:0.2+gaussian:1e-3 one after the other (default: {UNDEFENDED})",
+    )
+    for option, (metavar, least, text) in NUMBERS.items():
+        more: dict[str, Any] = {"type": number_range(least), "default": [[least]]}
+        add(option, metavar=metavar, nargs="+", help=f"{text} (default: {least})", **more)
+    for option, (names, default) in CHOICES.items():
+        more = {"choices": names, "default": [default]}
+        add(option, nargs="+", help=f"(default: {default})", **more)
+    add("--data", choices=data.NAMES, default="glyphs", help="(default: %(default)s)")
+    add("--data-dir", metavar="DIR", type=Path, help="where its files are")
     add_recipe_options(parser)
     group = parser.add_argument_group("how it is run")
     group.add_argument(
@@ -70,8 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--retry-failed", action="store_true", help="run those again whose row is an error"
     )
-    group = parser.add_argument_group("what comes out")
-    group.add_argument(
+    add = parser.add_argument_group("what comes out").add_argument
+    add(
         "--table",
         metavar="FILE",
         type=Path,
@@ -80,62 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "are not run again, so the same command finishes a sweep that was stopped, and a "
         "larger grid adds to it",
     )
-    group.add_argument(
-        "--csv", metavar="FILE", type=Path, help="write the whole table as CSV too, at the end"
-    )
-    group.add_argument(
+    add("--csv", metavar="FILE", type=Path, help="write the whole table as CSV too, at the end")
+    add(
         "--keep-images",
         action="store_true",
         help="write each reconstruction, with its curves, to FILE.images/ID.npz",
     )
-    group.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
-
-
-def _add_grid_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "the grid", "Every combination is an attack. Each option takes several values."
-    )
-    group.add_argument(
-        "--defense",
-        metavar="D",
-        nargs="+",
-        default=[UNDEFENDED],
-        help=f"{UNDEFENDED}, {', '.join(FORMS)}; gaussian:1e-4/1e-3 is one at two strengths, "
-        f"prune:0.2+gaussian:1e-3 one after the other (default: {UNDEFENDED})",
-    )
-    numbers: dict[str, tuple[str, int, str]] = {
-        "--images": ("I", 0, "first images, such as 0-9 12"),
-        "--seeds": ("S", 0, "each decides the weights and the start, such as 0-4"),
-        "--batch": ("N", 1, "how many images an attack is on, I to I+N-1"),
-    }
-    for option, (metavar, least, text) in numbers.items():
-        group.add_argument(
-            option,
-            metavar=metavar,
-            nargs="+",
-            type=number_range(least),
-            default=[[least]],
-            help=f"{text} (default: {least})",
-        )
-    choices: dict[str, tuple[Sequence[str], str]] = {
-        "--attacker": (ATTACKERS, "naive"),
-        "--model": (tuple(MODELS), "lenet"),
-        "--activation": (ACTIVATIONS, "sigmoid"),
-        "--init": (tuple(SCHEMES), "U"),
-        "--labels": (LABEL_MODES, "optimise"),
-    }
-    for option, (names, default) in choices.items():
-        group.add_argument(
-            option,
-            nargs="+",
-            choices=names,
-            default=[default],
-            help=f"(default: {default})",
-        )
-    group.add_argument(
-        "--data", choices=data.NAMES, default="glyphs", help="(default: %(default)s)"
-    )
-    group.add_argument("--data-dir", metavar="DIR", type=Path, help="where its files are")
+    add("--quiet", action="store_true", help="no progress bar and no summary")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -197,8 +182,8 @@ def _requests(args: argparse.Namespace) -> list[Request]:
         attackers=args.attacker,
         images=_flat(args.images),
         batches=_flat(args.batch),
-        schemes=[SCHEMES[name] for name in args.init],
-        label_modes=args.labels,
+        inits=[SCHEMES[name] for name in args.init],
+        labels=args.labels,
         seeds=_flat(args.seeds),
         restarts=args.restarts,
         settings=build_settings(args),
@@ -214,8 +199,7 @@ def _flat(ranges: Sequence[Sequence[int]]) -> list[int]:
 def _plain(args: argparse.Namespace) -> dict[str, Any]:
     """Return what was asked for, as JSON can hold it."""
     options = {name: value for name, value in vars(args).items() if not callable(value)}
-    for name in ("images", "batch", "seeds"):
-        options[name] = _flat(options[name])
+    options |= {name: _flat(options[name]) for name in ("images", "batch", "seeds")}
     return {
         name: str(value) if isinstance(value, Path) else value for name, value in options.items()
     }
@@ -248,25 +232,6 @@ def _progress_bar(
         yield None if bar is None else on_result
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a line for each defence and attacker, in the order in which they first come."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["defense"], row["attacker"]), []).append(row)
-    width = max([len("defence"), *(len(defense) for defense, _ in groups)])
-    lines = [f"{'defence':<{width}}  attacker  attacks  recovered  errors  median MSE"]
-    for (defense, attacker), group in groups.items():
-        errors = sum(row["error"] is not None for row in group)
-        recovered = sum(bool(row["succeeded"]) for row in group)
-        found = [row["mse"] for row in group if row["mse"] is not None]
-        median = f"{statistics.median(found):.1e}" if found else "-"
-        lines.append(
-            f"{defense:<{width}}  {attacker:<8}  {len(group):>7}  {recovered:>9}  {errors:>6}  "
-            f"{median:>10}"
-        )
-    return "\n".join(lines)
-
-
 def number_range(least: int) -> Callable[[str], range]:
     """Return what parses a whole number of `least` or more, or a range of them such as 0-9."""
 
@@ -278,7 +243,8 @@ def number_range(least: int) -> Callable[[str], range]:
             numbers = range(0)
         if not numbers or numbers[0] < least:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is no whole number of {least} or more, and no range such as 0-9"
+                f"{text!r} was given; write a whole number of {least} or more, or a range of them "
+                "such as 0-9"
             )
         return numbers
 

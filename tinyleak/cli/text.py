@@ -1,22 +1,19 @@
-"""`tinyleak text`: a client with known sentences shares its gradient, and they are recovered.
+"""`tinyleak text`: sentences are recovered from the gradient of a language model.
 
-The client is simulated, so that what is found can be judged by the truth.
+The client is simulated, so that what is found can be judged by the truth; or, with --gradients, it
+is known by its files, and success is that the sentences explain the gradient.
 """
 
 from __future__ import annotations
 
 import argparse
-
-import numpy as np
+from pathlib import Path
 
 from tinyleak import text
-from tinyleak.cli.attacker import add_defense_option
-from tinyleak.cli.options import whole_number
+from tinyleak.cli.options import add_defense_option, whole_number
 from tinyleak.cli.output import add_output_options, end, output_directory
-from tinyleak.cli.text_model import add_language_model_options, build_network
-from tinyleak.cli.text_result import FILES, TextReport, reading_bar
-from tinyleak.data.text import Tokenizer, load_tokenizer
-from tinyleak.defenses import parse
+from tinyleak.cli.text_model import add_language_model_options, read_client, simulate_client
+from tinyleak.cli.text_result import FILES, TextReport, snapshot_bar
 
 NAME = "text"
 SUMMARY = "recover a client's sentences from the gradient that a language model makes of them"
@@ -42,6 +39,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=whole_number(1),
         help="how many built-in sentences, I to I+N-1 (default: 1)",
+    )
+    group.add_argument(
+        "--gradients",
+        metavar="G",
+        type=Path,
+        help="instead of sentences: the gradient that a client shared, .safetensors or .npz by "
+        "parameter name; with --weights and --vocabulary",
+    )
+    group.add_argument(
+        "--lengths",
+        metavar="T,...",
+        type=_lengths,
+        help="with --gradients: how many tokens each sentence has, its start and end included "
+        "(default: one sentence, as long as the gradient says)",
     )
     add_language_model_options(parser)
     add_defense_option(parser.add_argument_group("what the client does about it"))
@@ -71,61 +82,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Attack, judge, write, summarise: 0 if every word was recovered in its place, else 1.
+    """Attack, judge, write, summarise.
+
+    Returns:
+        0 if every word was recovered in its position, or, where no truth is known, if the
+        sentences explain the gradient; else 1.
 
     Raises:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
     with output_directory(args.out, force=args.force) as directory:
-        defenses = [parse(written) for written in args.defense]
-        tokenizer = load_tokenizer(args.vocabulary)
-        written = _sentences(args, tokenizer)
-        network = build_network(args, tokenizer)
-        client = text.share_text(
-            network.model,
-            network.params,
-            [tokenizer.encode(sentence, network.model.positions) for sentence in written],
-            tokenizer.special,
-            rng=np.random.default_rng([args.seed, 1]),
-            dtype=args.dtype,
-            defenses=defenses,
-            noise=np.random.default_rng([args.seed, 2]),
-        )
         options = {} if args.iterations is None else {"iterations": args.iterations}
-        with reading_bar(tokenizer, quiet=args.quiet) as on_reading:
-            result = text.attack(
-                client, args.attack, seed=args.seed, on_reading=on_reading, **options
+        if options and "iterations" not in text.keywords_of(args.attack):
+            raise ValueError(
+                f"--iterations is of an attack that optimises, and {args.attack} does not; leave "
+                "it out"
             )
-        report = TextReport(args, network, tokenizer, client, result)
+        truth = None
+        if args.gradients is not None:
+            client, origin = read_client(args)
+        else:
+            client, truth, origin = simulate_client(args)
+        with snapshot_bar(client, quiet=args.quiet) as on_progress:
+            found = text.attack(
+                client, args.attack, seed=args.seed, on_progress=on_progress, **options
+            )
+        outcome = None if truth is None else truth.judge(found)
+        report = TextReport(args, client, found, outcome, origin)
         if directory is not None:
             report.write(directory)
     return end(
         args,
         report.summary,
-        succeeded=result.succeeded,
-        interrupted=result.reason == text.INTERRUPTED,
+        succeeded=report.succeeded,
+        interrupted=found.reason == text.INTERRUPTED,
     )
 
 
-def _sentences(args: argparse.Namespace, tokenizer: Tokenizer) -> list[str]:
-    """Return the sentences that were asked for.
-
-    Raises:
-        ValueError: sentences given beside built-in ones, or more built-in ones than there are.
-    """
-    if args.sentence:
-        if args.index is not None or args.batch is not None:
-            raise ValueError(
-                "--index and --batch choose built-in sentences, but a sentence was given; leave "
-                "one of the two out"
-            )
-        return list(args.sentence)
-    first, built_in = args.index or 0, tokenizer.sentences
-    last = first + (args.batch or 1) - 1
-    if last >= len(built_in):
-        raise ValueError(
-            f"sentence {last} was asked for, but {len(built_in)} of the built-in ones can be "
-            f"written in this vocabulary, 0 to {len(built_in) - 1}; lower --index or --batch"
-        )
-    return built_in[first : last + 1]
+def _lengths(written: str) -> list[int]:
+    """Parse the lengths of sentences."""
+    try:
+        return [int(part) for part in written.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{written!r} is not a list of lengths such as 22,16"
+        ) from None

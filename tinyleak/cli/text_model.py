@@ -1,37 +1,23 @@
-"""The language model of `tinyleak text`: one of a size that was asked for, or a checkpoint's."""
+"""The client of `tinyleak text`: one known by its files, or a simulated one."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.cli.options import whole_number
-from tinyleak.data.files import read_bounded
-from tinyleak.data.tensors import read_tensors
-from tinyleak.data.text import Tokenizer
-from tinyleak.nn.models.bert import ACTIVATIONS, Bert
-from tinyleak.nn.models.checkpoint import bert_from_checkpoint
-from tinyleak.text import train
+from tinyleak.cli.options import flag, whole_number
+from tinyleak.data.text import Tokenizer, load_tokenizer
+from tinyleak.defenses import parse
+from tinyleak.nn.models.bert import Bert
+from tinyleak.text import TextClient, TextTruth, read_language_model, simulate_text, train
 
 LAYERS, WIDTH, HEADS = 2, 64, 4
 
-MAX_CONFIG = 2**20
-"""The longest config.json that is read, in bytes."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A language model, its weights by name, and a few words on where they come from."""
-
-    model: Bert
-    params: dict[str, Array]
-    origin: str
+OF_SIMULATED = ("sentence", "index", "batch", "layers", "width", "train", "dtype", "defense")
+"""Options that say what a simulated client has and does."""
 
 
 def add_language_model_options(parser: argparse.ArgumentParser) -> None:
@@ -46,14 +32,16 @@ def add_language_model_options(parser: argparse.ArgumentParser) -> None:
         "--vocabulary",
         metavar="FILE",
         type=Path,
-        help="its tokens, one a line, as BERT's vocab.txt (default: a built-in one of 500)",
+        help="its tokens, one a line, as BERT's vocab.txt, or GPT-2's vocab.json (default: a "
+        "built-in one of 500)",
     )
     group.add_argument(
         "--weights",
         metavar="CHECKPOINT",
         type=Path,
-        help=".safetensors or .npz, as Hugging Face's BertForMaskedLM saves it; a config.json "
-        "beside it is read too (default: drawn at random)",
+        help=".safetensors or .npz, as Hugging Face's BertForMaskedLM saves it, or with "
+        "--gradients GPT2LMHeadModel; a config.json beside it is read too (default: drawn at "
+        "random)",
     )
     group.add_argument(
         "--train",
@@ -65,94 +53,112 @@ def add_language_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype",
         choices=("float64", "float32"),
-        default="float64",
-        help="of the client (default: %(default)s)",
+        help="of the client (default: float64; of files, as they are)",
     )
 
 
-def build_network(args: argparse.Namespace, tokenizer: Tokenizer) -> Network:
-    """Return the network that was asked for.
+def read_client(args: argparse.Namespace) -> tuple[TextClient, str]:
+    """Return the client whose files were given, and where its weights come from.
 
     Raises:
-        ValueError: sizes that do not go together; a checkpoint that is none, or is made for
-            another vocabulary.
-        OSError: the checkpoint is not there.
+        ValueError: options of a simulated client, no weights, or as `TextClient.from_files`.
+        OSError: a file cannot be read.
     """
+    given = [name for name in OF_SIMULATED if getattr(args, name)]
+    if given:
+        options = " and ".join("a sentence" if n == "sentence" else flag(n) for n in given)
+        raise ValueError(
+            f"--gradients is of a client that is known by its files, but {options} was given, "
+            "which simulates one; leave one of the two out"
+        )
     if args.weights is None:
+        raise ValueError("--gradients are of a network; give its --weights too")
+    client = TextClient.from_files(
+        args.weights,
+        args.gradients,
+        load_tokenizer(args.vocabulary),
+        lengths=args.lengths,
+        heads=args.heads,
+    )
+    return client, str(args.weights)
+
+
+def simulate_client(args: argparse.Namespace) -> tuple[TextClient, TextTruth, str]:
+    """Return the client that was asked for, the truth, and where its weights come from.
+
+    Raises:
+        ValueError: sentences or sizes that do not go together, or a checkpoint that cannot be used.
+        OSError: a file cannot be read.
+    """
+    if args.lengths is not None:
+        raise ValueError("--lengths is of a client's files; give its --gradients, or leave it out")
+    defenses = [parse(written) for written in args.defense]
+    tokenizer = load_tokenizer(args.vocabulary)
+    sentences = _sentences(args, tokenizer)
+    model, params, origin = _network(args, tokenizer)
+    if args.train:
+        encoded = [tokenizer.encode(sentence) for sentence in tokenizer.sentences]
+        trained = train(
+            model, params, encoded, tokenizer.special, steps=args.train, seed=args.seed
+        )
+        params = trained.params
+        origin += f", trained {args.train} steps"
+    client, truth = simulate_text(
+        sentences,
+        model,
+        params=params,
+        tokenizer=tokenizer,
+        seed=args.seed,
+        dtype=args.dtype or "float64",
+        defenses=defenses,
+    )
+    return client, truth, origin
+
+
+def _sentences(args: argparse.Namespace, tokenizer: Tokenizer) -> list[str]:
+    """Return the sentences that were asked for.
+
+    Raises:
+        ValueError: sentences given beside built-in ones, or more built-in ones than there are.
+    """
+    if args.sentence:
+        if args.index is not None or args.batch is not None:
+            raise ValueError(
+                "--index and --batch choose built-in sentences, but a sentence was given; leave "
+                "one of the two out"
+            )
+        return list(args.sentence)
+    first, built_in = args.index or 0, tokenizer.sentences
+    last = first + (args.batch or 1) - 1
+    if last >= len(built_in):
+        raise ValueError(
+            f"sentence {last} was asked for, but {len(built_in)} of the built-in ones can be "
+            f"written in this vocabulary, 0 to {len(built_in) - 1}; lower --index or --batch"
+        )
+    return built_in[first : last + 1]
+
+
+def _network(args: argparse.Namespace, tokenizer: Tokenizer) -> tuple[Bert, dict[str, Array], str]:
+    """Return a network of the size that was asked for, or a checkpoint's, in float64."""
+    if args.weights is None:
+        width = args.width or WIDTH
         model = Bert(
             len(tokenizer),
-            layers=args.layers or LAYERS,
-            width=args.width or WIDTH,
-            heads=args.heads or HEADS,
-            intermediate=4 * (args.width or WIDTH),
+            args.layers or LAYERS,
+            width,
+            args.heads or HEADS,
+            intermediate=4 * width,
         )
-        network = Network(model, model.init(np.random.default_rng([args.seed, 0])), "at random")
-    else:
-        network = _from_checkpoint(args, tokenizer)
-    if not args.train:
-        return network
-    sentences = [tokenizer.encode(sentence) for sentence in tokenizer.sentences]
-    params, _ = train(
-        network.model,
-        network.params,
-        sentences,
-        tokenizer.special,
-        steps=args.train,
-        seed=args.seed,
-    )
-    return Network(network.model, params, f"{network.origin}, trained {args.train} steps")
-
-
-def _from_checkpoint(args: argparse.Namespace, tokenizer: Tokenizer) -> Network:
+        return model, model.init(np.random.default_rng([args.seed, 0])), "at random"
     if args.layers is not None or args.width is not None:
         raise ValueError(
             "--layers and --width make a network, but --weights was given, which has its own; "
             "leave one of the two out"
         )
-    tensors = read_tensors(args.weights)
-    said = _config(args.weights.with_name("config.json"))
-    try:
-        model, params = bert_from_checkpoint(
-            tensors,
-            heads=args.heads or said.get("num_attention_heads"),
-            activation=said.get("hidden_act", "gelu"),
-            epsilon=said.get("layer_norm_eps", Bert.epsilon),
-        )
-    except ValueError as error:
-        raise ValueError(f"{str(args.weights)!r} cannot be used: {error}") from error
-    if model.vocabulary != len(tokenizer):
+    found, weights, _ = read_language_model(args.weights, args.heads, len(tokenizer))
+    if not isinstance(found, Bert):
         raise ValueError(
-            f"{str(args.weights)!r} is made for {model.vocabulary} tokens, and the vocabulary has "
-            f"{len(tokenizer)}; give the one it was trained with as --vocabulary"
+            f"{str(args.weights)!r} is a GPT-2's, and only clients with a BERT are simulated; give "
+            "the client's own --gradients"
         )
-    return Network(model, params, str(args.weights))
-
-
-def _config(path: Path) -> dict[str, Any]:
-    """Return what a config.json says of what shapes do not tell, or nothing if it is not there.
-
-    Raises:
-        ValueError: it is no JSON object, or says what cannot be.
-    """
-    if not path.is_file():
-        return {}
-    kinds = {"num_attention_heads": int, "hidden_act": str, "layer_norm_eps": float}
-    try:
-        with path.open("rb") as file:
-            content = json.loads(read_bounded(file, MAX_CONFIG))
-        if not isinstance(content, dict):
-            raise TypeError("no object")
-        said = {name: kind(content[name]) for name, kind in kinds.items() if name in content}
-        if not 0 < said.get("layer_norm_eps", Bert.epsilon) < 1:
-            raise ValueError("layer_norm_eps is no small positive number")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{str(path)!r} is no config.json of a BERT ({type(error).__name__}); put it right or "
-            "take it away"
-        ) from error
-    if said.get("hidden_act", "gelu") not in ACTIVATIONS:
-        raise ValueError(
-            f"{str(path)!r} says hidden_act {said['hidden_act'][:40]!r}; "
-            f"{', '.join(ACTIVATIONS)} are known"
-        )
-    return said
+    return found, {name: array.astype(float) for name, array in weights.items()}, str(args.weights)

@@ -174,7 +174,7 @@ class Client:
                 else Fact(told, "read off", "the features that the last layer shows")
             )
         if str(files.noted):
-            facts["notes"] = Fact(str(files.noted), "said", "by the notes about the files")
+            facts["notes"] = Fact(files.noted, "said", "by the notes about the files")
         client = cls.of(
             model,
             params,

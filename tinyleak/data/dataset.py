@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,3 +73,25 @@ class Dataset:
                 f"it holds {len(self)} images, 0 to {len(self) - 1}"
             )
         return self.images[chosen], self.labels[chosen]
+
+    def consecutive(self, first: int, count: int) -> tuple[Array, Array]:
+        """Return `count` images from the first on, (N, C, H, W), and their labels, (N,).
+
+        Raises:
+            ValueError: an image that the data does not hold.
+        """
+        last = first + count - 1
+        if last >= len(self):
+            raise ValueError(
+                f"image {first} with a batch of {count} asks for image {last}, but data "
+                f"{self.name!r} holds images 0 to {len(self) - 1}; lower one of them"
+            )
+        return self.batch(range(first, last + 1))
+
+    def relabelled(self, label: int) -> Dataset:
+        """Return the same images, all of this label.
+
+        Raises:
+            ValueError: it is not in [0, classes).
+        """
+        return replace(self, labels=np.full(len(self), label))

@@ -10,7 +10,8 @@ A sentence begins with the token [CLS] and ends with [SEP] (Devlin et al. 2019, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -36,6 +37,13 @@ class Special(NamedTuple):
     start: int
     end: int
     mask: int
+
+
+UNKNOWN = Special(-1, -1, -1, -1, -1)
+"""Of a vocabulary that has none of them, as GPT-2's."""
+
+PUBLISHED = {30522: Special(0, 100, 101, 102, 103), 28996: Special(0, 100, 101, 102, 103)}
+"""Those of BERT's published vocabularies, uncased and cased, by how many tokens these have."""
 
 
 class Tokenizer:
@@ -125,8 +133,42 @@ class Tokenizer:
         return found
 
 
+class BytePairs(Tokenizer):
+    """Turns the tokens of GPT-2 back into text; to encode a text it would need the merges too.
+
+    Args:
+        numbers: the number of each token, 0 to V − 1, as GPT-2's vocab.json has them.
+
+    Raises:
+        ValueError: other numbers; or the library `tokenizers` is not installed.
+    """
+
+    def __init__(self, numbers: Mapping[str, int]) -> None:
+        self.vocabulary = tuple(sorted(numbers, key=lambda token: numbers[token]))
+        if [numbers[token] for token in self.vocabulary] != list(range(len(numbers))):
+            raise ValueError(f"its {len(numbers)} tokens are not numbered from 0 on, each once")
+        self.special = UNKNOWN
+        # Its tokens write each byte as a letter: a space is \u0120, for example.
+        self._bytes = library().decoders.ByteLevel()
+
+    def encode(self, sentence: str, longest: int | None = None) -> Array:
+        """Refuse: the vocabulary does not say how a text is split."""
+        raise ValueError("GPT-2's vocab.json does not say how to split a text; give BERT's")
+
+    def decode(self, tokens: Array) -> str:
+        """Return tokens (T,) as a text."""
+        return str(self._bytes.decode(self.words(tokens)))
+
+    @property
+    def sentences(self) -> list[str]:
+        """None: see `encode`."""
+        return []
+
+
 def load_tokenizer(path: PathLike | None = None) -> Tokenizer:
-    """Return the tokenizer with a vocabulary file's tokens, one a line; by default tinyleak's own.
+    """Return the tokenizer of a vocabulary file; by default tinyleak's own.
+
+    The file is BERT's vocab.txt, one token a line, or GPT-2's vocab.json, tokens with numbers.
 
     Raises:
         ValueError: the file is no UTF-8 text, is too large, or is no vocabulary; or the library
@@ -137,8 +179,11 @@ def load_tokenizer(path: PathLike | None = None) -> Tokenizer:
         return Tokenizer(_shipped("vocabulary.txt").splitlines())
     try:
         with Path(path).open("rb") as file:
-            # Not splitlines: a vocabulary may hold other line separators as tokens.
-            lines = read_bounded(file, MAX_BYTES).decode("utf-8").replace("\r\n", "\n").split("\n")
+            content = read_bounded(file, MAX_BYTES).decode("utf-8")
+        if Path(path).suffix == ".json":
+            return BytePairs(_numbers(content))
+        # Not splitlines: a vocabulary may hold other line separators as tokens.
+        lines = content.replace("\r\n", "\n").split("\n")
         return Tokenizer(lines[:-1] if lines[-1] == "" else lines)
     except ValueError as error:
         raise ValueError(f"vocabulary {str(path)!r} cannot be used: {error}") from error
@@ -147,6 +192,17 @@ def load_tokenizer(path: PathLike | None = None) -> Tokenizer:
             f"vocabulary {str(path)!r} cannot be read ({error.strerror or error}); give the path "
             "of a text file with one token a line"
         ) from error
+
+
+def _numbers(content: str) -> dict[str, int]:
+    """Return the tokens of a vocab.json with their numbers."""
+    try:
+        numbers = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(numbers, dict) or not all(type(n) is int for n in numbers.values()):
+        raise ValueError("it is not a JSON object of tokens and whole numbers")
+    return numbers
 
 
 def read_corpus() -> list[str]:

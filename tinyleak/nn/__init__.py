@@ -1,4 +1,4 @@
-"""Networks: layers and losses as functions, initial weights, models."""
+"""Networks: layers and losses as functions, initial weights, models, training."""
 
 from tinyleak.nn.activations import gelu, gelu_tanh
 from tinyleak.nn.layers import ACTIVATIONS, activation, conv2d, flatten, linear
@@ -6,17 +6,22 @@ from tinyleak.nn.losses import cross_entropy, log_softmax, one_hot, softmax
 from tinyleak.nn.models import MLP, LeNet, ResNet
 from tinyleak.nn.normalisation import batch_norm, layer_norm
 from tinyleak.nn.pooling import avg_pool2d
+from tinyleak.nn.stochastic import Trained, descend
+from tinyleak.nn.training import accuracy, train
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
     "LeNet",
     "ResNet",
+    "Trained",
+    "accuracy",
     "activation",
     "avg_pool2d",
     "batch_norm",
     "conv2d",
     "cross_entropy",
+    "descend",
     "flatten",
     "gelu",
     "gelu_tanh",
@@ -25,4 +30,5 @@ __all__ = [
     "log_softmax",
     "one_hot",
     "softmax",
+    "train",
 ]

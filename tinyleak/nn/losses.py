@@ -8,13 +8,18 @@ from __future__ import annotations
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.ops import exp, inner, logsumexp
+from tinyleak.ops import exp, inner, log, max, stop_gradient, sum
 from tinyleak.tensor import Tensor
 
 
 def log_softmax(logits: Tensor) -> Tensor:
-    """Return `log softmax` along the last axis; large logits do not overflow."""
-    return logits - logsumexp(logits)
+    """Return `log softmax` along the last axis: `(z − max z) − log Σ e^(z − max z)`.
+
+    Large logits neither overflow nor lose digits: the maximum is taken off before the exponentials
+    and never added back. It cancels, so it is held constant.
+    """
+    shifted = logits - stop_gradient(max(logits, -1, keepdims=True))
+    return shifted - log(sum(exp(shifted), -1, keepdims=True))
 
 
 def softmax(logits: Tensor) -> Tensor:

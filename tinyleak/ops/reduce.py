@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, SupportsIndex
 
+import numpy as np
+
 from tinyleak.backend import Array
 from tinyleak.ops.elementwise import equal, exp, floating, log, stop_gradient, where
 from tinyleak.ops.shape import normalise_axis, reshape
 from tinyleak.tensor import Tensor, primitive
 
-Axes = SupportsIndex | Sequence[SupportsIndex] | None
+Axes = int | np.integer[Any] | Sequence[SupportsIndex] | None
 
 
 @primitive(arithmetic=False)
@@ -104,7 +106,7 @@ def max(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     return largest if keepdims else _drop(largest, reduced)
 
 
-def logsumexp(x: Tensor, axis: SupportsIndex = -1) -> Tensor:
+def logsumexp(x: Tensor, axis: int = -1) -> Tensor:
     """Return `log Σ eˣ` along an axis, which is kept with length 1; large `x` do not overflow."""
     # The shift cancels, so holding it constant changes no derivative of any order.
     shift = stop_gradient(max(x, axis, keepdims=True))
@@ -115,7 +117,7 @@ def logsumexp(x: Tensor, axis: SupportsIndex = -1) -> Tensor:
 def _normalise(axes: Axes, ndim: int) -> tuple[int, ...]:
     if axes is None:
         return tuple(range(ndim))
-    given = (axes,) if isinstance(axes, SupportsIndex) else tuple(axes)
+    given = (axes,) if isinstance(axes, int | np.integer) else tuple(axes)
     normalised = tuple(sorted(normalise_axis(axis, ndim) for axis in given))
     if len(set(normalised)) < len(normalised):
         raise ValueError(f"axes {given} name one axis of a Tensor of {ndim} axes twice")

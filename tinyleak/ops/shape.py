@@ -34,13 +34,13 @@ def _(g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> tuple[Ten
     return (reshape(g, x.shape),)
 
 
-def reshape(x: Tensor, shape: SupportsIndex | Sequence[SupportsIndex]) -> Tensor:
+def reshape(x: Tensor, shape: int | Sequence[int]) -> Tensor:
     """Give the elements of `x`, in row-major order, another shape; one length may be −1.
 
     Raises:
         ValueError: the shape has another number of elements.
     """
-    full = _integers((shape,) if isinstance(shape, SupportsIndex) else shape)
+    full = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
     if full.count(-1) == 1:
         known = -math.prod(full)
         left = math.prod(x.shape) // known if known else -1
@@ -59,7 +59,7 @@ def _(g: Tensor, out: Tensor, x: Tensor, *, axes: tuple[int, ...]) -> tuple[Tens
     return (_transpose(g, axes=inverse_order(axes)),)
 
 
-def transpose(x: Tensor, axes: Sequence[SupportsIndex]) -> Tensor:
+def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     """Put the last `len(axes)` axes of `x` in another order; the leading ones stay.
 
     `axes` numbers those last axes from 0: `transpose(x, (1, 0))` swaps the last two.
@@ -67,7 +67,7 @@ def transpose(x: Tensor, axes: Sequence[SupportsIndex]) -> Tensor:
     Raises:
         ValueError: `axes` is not a permutation of 0, 1, …, or `x` has too few axes.
     """
-    order = _order_of_all_axes(_integers(axes), x.ndim)
+    order = _order_of_all_axes(tuple(axes), x.ndim)
     if order is None:
         raise ValueError(
             f"transpose of {x.shape} was given axes {tuple(axes)}; give a permutation of "
@@ -149,7 +149,7 @@ def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
 
 def _widths(x: Tensor, widths: Sequence[tuple[int, int]], name: str) -> list[tuple[int, ...]]:
     """Return the checked widths for every axis of `x`, zero for the leading ones."""
-    full = [(0, 0)] * (x.ndim - len(widths)) + [_integers(pair) for pair in widths]
+    full = [(0, 0)] * (x.ndim - len(widths)) + [tuple(pair) for pair in widths]
     fits = name == "pad" or all(n >= sum(w) for n, w in zip(x.shape, full, strict=False))
     if len(full) != x.ndim or not fits or any(width < 0 for pair in full for width in pair):
         raise ValueError(
@@ -243,11 +243,6 @@ def split(x: Tensor, lengths: Sequence[int], axis: SupportsIndex = 0) -> tuple[T
         start, stop = stop, stop + int(length)
         pieces.append(_crop(x, window=(*whole[:axis], (start, stop, 1), *whole[axis + 1 :])))
     return tuple(pieces)
-
-
-def _integers(numbers: Sequence[SupportsIndex]) -> tuple[int, ...]:
-    """Return whole numbers, NumPy's too, as Python's: equal ones are then equal parameters."""
-    return tuple(map(operator.index, numbers))
 
 
 def normalise_axis(axis: SupportsIndex, ndim: int) -> int:

@@ -52,13 +52,17 @@ def _fold(xp: Any, x: Array, *, size: Pair, stride: Pair, padding: Pair) -> Arra
     """Each pixel the sum of its places in the windows: (…, oH, oW, kH, kW, C) → (…, H, W, C)."""
     *leading, rows, columns, high, wide, channels = x.shape
     (height, width), (down, across), (top, left) = size, stride, padding
+    # The windows side by side become lines, one column of all windows at a time; then the lines
+    # become an image, one row of all windows at a time.
+    lines = xp.zeros((*leading, rows, high, width + 2 * left, channels), dtype=x.dtype)
+    for j in range(wide):
+        seen = lines[..., j : j + across * columns : across, :]
+        seen += x[..., j, :].swapaxes(-3, -2)
     image = xp.zeros((*leading, height + 2 * top, width + 2 * left, channels), dtype=x.dtype)
     for i in range(high):
-        for j in range(wide):
-            # The pixels at place (i, j) of a window, of all windows at once.
-            seen = image[..., i : i + down * rows : down, j : j + across * columns : across, :]
-            seen += x[..., i, j, :]
-    return image[..., top : top + height, left : left + width, :]
+        seen = image[..., i : i + down * rows : down, :, :]
+        seen += lines[..., i, :, :]
+    return xp.ascontiguousarray(image[..., top : top + height, left : left + width, :])
 
 
 @_fold.rule

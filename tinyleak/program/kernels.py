@@ -92,7 +92,7 @@ def _(xp: Any, x: Array, *, out: Array) -> list[Call]:
     limit = xp.asarray(largest_exponent(x.dtype), dtype=x.dtype)
     return [
         call_into(xp, "negative", x, out=out),
-        partial(xp.minimum, out, limit, out=out),
+        call_into(xp, "minimum", out, limit, out=out),
         call_into(xp, "exp", out, out=out),
         call_into(xp, "add", out, xp.ones((), dtype=x.dtype), out=out),
         call_into(xp, "reciprocal", out, out=out),

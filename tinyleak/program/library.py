@@ -16,9 +16,10 @@ Call: TypeAlias = "Callable[[], object]"
 def call_into(module: Any, function: str, *arrays: Array, out: Array) -> Call:
     """Return the call of a library function on these very arrays into `out`.
 
-    NumPy takes `out` quickest as one more argument; CuPy takes it by name alone.
+    NumPy takes `out` quickest as one more argument, but for two functions where that is to mean
+    something else; CuPy takes it by name alone.
     """
-    if module is np:
+    if module is np and function not in ("maximum", "minimum"):
         return partial(getattr(np, function), *arrays, out)
     return partial(getattr(module, function), *arrays, out=out)
 

@@ -74,6 +74,8 @@ def laid_over(raw: Array, like: Array) -> Array:
 
 def copied(array: Array) -> Array:
     """Return a copy that lies alike; axes along which the array is only broadcast stay so."""
+    if 0 not in array.strides:
+        return array.copy(order="K")
     once = array[tuple(slice(0, 1 if step == 0 else None) for step in array.strides)]
     return array_module(array).broadcast_to(once.copy(order="K"), array.shape)
 
@@ -97,6 +99,7 @@ def lay_out(
     for now, node in enumerate(order):
         owner[node] = node
         if node.primitive is None:
+            # A constant may be an array of the caller's, who may change it later.
             place[node] = copied(node.array) if node.constant else memory.claim(node.array)[1]
             continue
         reads = tuple([place[x] for x in node.inputs])

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from tinyleak.backend import array_module
+import numpy as np
+
+from tinyleak.backend import Array, array_module
 from tinyleak.program.columns import contract_in_any_order, order_columns_later
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.moves import MOVES, join_moves, move_later, sum_where_it_lies
@@ -97,7 +99,8 @@ def _join_factors(graph: Graph, node: Node) -> Node | None:
     x, first = _with_constant(product)
     if x is None or first is None or factor is None or x.shape != node.shape:
         return None
-    joined = graph.add("multiply", [first, factor], first.array)
+    with np.errstate(all="ignore"):  # what goes over or under the range is not used
+        joined = graph.add("multiply", [first, factor], first.array)
     if not _is_normal_product(joined.array, first.array, factor.array):
         return None
     return graph.add("multiply", [x, joined], node.array)

@@ -1,30 +1,35 @@
-"""What an attack leaves in its output directory: result files, figures and a player.
+"""What an attack leaves behind: figures, a player, and files that are either whole or not there.
 
-Everything here takes plain NumPy arrays and plain dicts. The same input gives the same bytes, and
-a file appears under its name only when it is whole.
+Everything here takes plain NumPy arrays and plain dicts, and any object with `iteration`, `images`
+and `distance` for a moment of an attack. Figures are matplotlib's: `save` and `as_png` write the
+same bytes for the same input.
 """
 
 from __future__ import annotations
 
 from tinyleak.data.files import write_atomically
-from tinyleak.report.figures import loss_figure, progress_figure
+from tinyleak.report.canvas import as_png, save
+from tinyleak.report.figures import curves, emergence, side_by_side
 from tinyleak.report.files import prepare_directory, write_arrays, write_json
-from tinyleak.report.frames import Frame, choose_frames
 from tinyleak.report.player_page import player
 from tinyleak.report.sentences import Stage, sentence_figure, sentence_table, write_sentence_table
+from tinyleak.report.snapshots import SnapshotLike, pixel_range
 from tinyleak.report.strengths import defence_grid, strength_curves
 
 __all__ = [
-    "Frame",
+    "SnapshotLike",
     "Stage",
-    "choose_frames",
+    "as_png",
+    "curves",
     "defence_grid",
-    "loss_figure",
+    "emergence",
+    "pixel_range",
     "player",
     "prepare_directory",
-    "progress_figure",
+    "save",
     "sentence_figure",
     "sentence_table",
+    "side_by_side",
     "strength_curves",
     "write_arrays",
     "write_atomically",

@@ -1,126 +1,184 @@
-"""Two pictures of an attack: how the image emerges, and how the distance falls."""
+"""Pictures of an attack: how images emerge, what was found beside the truth, how distance falls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.files import PathLike, write_atomically
-from tinyleak.report.frames import Floats, Frame, check_frames, choose_frames, number, pixels
+from tinyleak.report.canvas import (
+    DISTANCE_COLOUR,
+    MSE_COLOUR,
+    QUIET_COLOUR,
+    Floats,
+    drawing,
+    number,
+    on_log_scale,
+    show_image,
+)
+from tinyleak.report.snapshots import (
+    SnapshotLike,
+    choose,
+    pixel_range,
+    prepare,
+    require_images,
+)
 
-DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR = "#0072B2", "#D55E00", "#666666"
-"""Blue and vermilion of Okabe and Ito's palette, told apart by any colour vision; and a grey."""
+MOST_IMAGES = 8
+"""Images of a batch that a figure has room for."""
 
-ROWS = 8
-"""Images of a batch that `progress_figure` has room for."""
-
-PNG_METADATA = {"Software": None}
-"""Leave out matplotlib's version: two versions that draw alike should write alike."""
+Labels = Sequence[object] | Array | None
 
 
-def progress_figure(
-    path: PathLike,
-    frames: Sequence[Frame],
+class Cell(NamedTuple):
+    """An image (C, H, W) of a figure, its title, and the lines to write below it."""
+
+    image: Array
+    title: str
+    lines: list[str]
+
+
+def emergence(
+    snapshots: Sequence[SnapshotLike],
     truth: Array | None = None,
     *,
-    labels_true: Sequence[object] | None = None,
-    labels_recovered: Sequence[object] | None = None,
+    labels: Labels = None,
+    labels_true: Labels = None,
     count: int = 8,
-) -> None:
-    """Draw the truth, then the reconstruction at `count` iterations: a PNG, a row for an image.
+) -> Any:
+    """Draw the truth, then the reconstruction at `count` iterations: a row for each image.
 
     Args:
-        path: the PNG to write.
-        frames: the attack's frames; `choose_frames` chooses among them.
-        truth: the images that the client trained on, (N, C, H, W), in the order of the frames'.
-        labels_true: a label for each image, written under the truth.
-        labels_recovered: a label for each image, written under the last reconstruction.
+        snapshots: moments of an attack, the start first, with images (N, C, H, W); some that show
+            the emergence are chosen.
+        truth: (N, C, H, W), the client's images.
+        labels: (N,), found, in the snapshots' order; written under the last reconstruction.
+        labels_true: (N,), the client's; written under the truth.
         count: reconstructions shown.
 
+    Returns:
+        A matplotlib `Figure`.
+
     Raises:
-        ValueError: no frame; images that cannot be drawn; a truth, errors or labels that do not
-            fit them.
-        OSError: the file cannot be written.
+        ValueError: no snapshot; images that cannot be drawn; a truth or labels that do not fit
+            them.
     """
-    check_frames(frames, truth)
-    shown = choose_frames(frames, count)
-    images, _, height, width = frames[0].images.shape
-    for labels in (labels_true, labels_recovered):
+    moments, order = prepare(snapshots, truth)
+    _require_labels(len(order), labels, labels_true)
+    shown = choose(moments, count)
+    columns = [] if truth is None else [_cells("truth", truth, labels=labels_true)]
+    for one in shown[:-1]:
+        columns.append(_cells(f"iteration {one.iteration}", one.images, one.mse))
+    last = shown[-1]
+    told = None if labels is None else [labels[index] for index in order]
+    columns.append(_cells(f"iteration {last.iteration}", last.images, last.mse, told))
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    for row in rows[1:]:
+        row[:] = [cell._replace(title="") for cell in row]
+    return _draw(rows, len(order))
+
+
+def side_by_side(
+    images: Array,
+    truth: Array | None = None,
+    labels: Labels = None,
+    labels_true: Labels = None,
+    mse: Array | None = None,
+) -> Any:
+    """Draw what was found beside the truth, if that is known.
+
+    Args:
+        images: (N, C, H, W), found.
+        truth: (N, C, H, W), the client's images, in the same order.
+        labels: (N,), found.
+        labels_true: (N,), the client's.
+        mse: (N,), the error of each image.
+
+    Returns:
+        A matplotlib `Figure`: truth left and reconstruction right of one image, one above the
+        other of several.
+
+    Raises:
+        ValueError: images that cannot be drawn; a truth or labels that do not fit them.
+    """
+    require_images(images.shape, truth)
+    _require_labels(len(images), labels, labels_true)
+    low, high = pixel_range(images, truth)
+    rows = [] if truth is None else [_cells("truth", truth, labels=labels_true)]
+    rows.append(_cells("found", (images - low) / (high - low), mse, labels))
+    if len(images) == 1:
+        rows = [[cell for row in rows for cell in row]]
+    return _draw(rows, len(images))
+
+
+def _require_labels(images: int, *given: Labels) -> None:
+    for labels in given:
         if labels is not None and len(labels) != images:
             raise ValueError(f"{len(labels)} labels were given for {images} images; give one each")
-    rows = min(images, ROWS)
-    columns = []
-    if truth is not None:
-        columns.append(("truth", truth, _captions(rows, None, labels_true)))
-    for frame in shown:
-        labels = labels_recovered if frame is shown[-1] else None
-        captions = _captions(rows, frame.mse, labels)
-        columns.append((f"iteration {frame.iteration}", frame.images, captions))
+
+
+def _cells(
+    title: str, images: Array, mse: Array | None = None, labels: Labels = None
+) -> list[Cell]:
+    """Return the first images, each with its error and its label below it, as far as known."""
+    cells = [Cell(image, title, []) for image in images[:MOST_IMAGES]]
+    for index, cell in enumerate(cells):
+        if mse is not None:
+            cell.lines.append(f"MSE {number(float(mse[index]))}")
+        if labels is not None:
+            cell.lines.append(f"label {labels[index]}")
+    return cells
+
+
+def _draw(rows: list[list[Cell]], images: int) -> Any:
+    """Draw a grid of cells, and say how many of the batch's images it leaves out."""
+    _, height, width = rows[0][0].image.shape
     # Every caption gets as many lines, so that they stand level across the figure.
-    depth = max(len(lines) for _, _, captions in columns for lines in captions)
+    depth = max(len(cell.lines) for row in rows for cell in row)
     row_height = 1.4 * height / width + 0.23 * depth + 0.12
-    with drawing(1.45 * len(columns), rows * row_height + 0.3) as figure:
-        grid = figure.subplots(rows, len(columns), squeeze=False)
-        for across, (title, batch, captions) in enumerate(columns):
-            grid[0, across].set_title(title, fontweight="bold" if title == "truth" else "normal")
-            for axes, image, lines in zip(grid[:, across], batch[:rows], captions, strict=True):
-                show_image(axes, image)
-                axes.set_xlabel("\n".join([*lines, *[" "] * (depth - len(lines))]))
-        if images > rows:
-            figure.supxlabel(f"the first {rows} of the batch's {images} images", fontsize=12)
-        save(figure, path)
+    with drawing(1.45 * len(rows[0]), len(rows) * row_height + 0.3) as figure:
+        grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+        for axes, cell in zip(grid.flat, (cell for row in rows for cell in row), strict=True):
+            if cell.title:
+                weight = "bold" if cell.title == "truth" else "normal"
+                axes.set_title(cell.title, fontweight=weight)
+            show_image(axes, cell.image)
+            axes.set_xlabel("\n".join([*cell.lines, *[" "] * (depth - len(cell.lines))]))
+        if images > MOST_IMAGES:
+            figure.supxlabel(f"the first {MOST_IMAGES} of the batch's {images} images", fontsize=12)
+    return figure
 
 
-def _captions(rows: int, mse: Array | None, labels: Sequence[object] | None) -> list[list[str]]:
-    """The lines to write under each of the first images: its error and its label, if known."""
-    captions: list[list[str]] = [[] for _ in range(rows)]
-    if mse is not None:
-        for lines, error in zip(captions, mse[:rows], strict=True):
-            lines.append(f"MSE {number(float(error))}")
-    if labels is not None:
-        for lines, label in zip(captions, labels[:rows], strict=True):
-            lines.append(f"label {label}")
-    return captions
-
-
-def loss_figure(
-    path: PathLike,
-    iterations: Sequence[int] | Array,
-    distances: Sequence[float] | Array,
-    mse: Sequence[float] | Array | None = None,
+def curves(
+    snapshots: Sequence[SnapshotLike],
+    truth: Array | None = None,
     *,
     success_below: float | None = None,
-) -> None:
-    """Draw the gradient distance, and the error, against the iteration on a log scale: a PNG.
+) -> Any:
+    """Draw the gradient distance, and the error, against the iteration on a log scale.
 
     A value of exactly zero is drawn a decade below the smallest other; NaN and infinity are gaps.
 
     Args:
-        path: the PNG to write.
-        iterations: the optimiser's count, (K,).
-        distances: the distance between the gradients, (K,).
-        mse: the mean squared error, (K,), or (K, N) for a line for each image of the batch.
+        snapshots: moments of an attack, with images (N, C, H, W).
+        truth: (N, C, H, W), the client's images; then there is a line for the mean squared error
+            of each.
         success_below: the MSE below which an image counts as recovered, marked by a thin line.
 
+    Returns:
+        A matplotlib `Figure`.
+
     Raises:
-        ValueError: no iteration, or lengths that differ.
-        OSError: the file cannot be written.
+        ValueError: no snapshot, or shapes that differ.
     """
-    lines = [("gradient distance", DISTANCE_COLOUR, np.asarray(distances, dtype=np.float64))]
-    if mse is not None:
-        errors = np.asarray(mse, dtype=np.float64)
-        name = "MSE" if errors.size == len(errors) else "MSE of each image"
-        lines.append((name, MSE_COLOUR, errors))
-    for name, _, values in lines:
-        if len(iterations) == 0 or len(values) != len(iterations):
-            raise ValueError(
-                f"the {name} has {len(values)} values for {len(iterations)} iterations; "
-                "give one for each, and at least one"
-            )
+    moments, _ = prepare(snapshots, truth)
+    iterations = [one.iteration for one in moments]
+    lines = [("gradient distance", DISTANCE_COLOUR, np.array([one.distance for one in moments]))]
+    if truth is not None:
+        errors = np.array([one.mse for one in moments])
+        lines.append(("MSE" if len(truth) == 1 else "MSE of each image", MSE_COLOUR, errors))
     with drawing(8, 4.5) as figure:
         axes = figure.add_subplot(yscale="log", xlabel="iteration")
         axes.margins(x=0.01)
@@ -129,31 +187,24 @@ def loss_figure(
         axes.spines[["top", "right"]].set_visible(False)
         ends = []
         for name, colour, values in lines:
-            curves = on_log_scale(values).reshape(len(values), -1)
+            drawn = on_log_scale(values).reshape(len(values), -1)
             # A marker shows what a line cannot: a single point.
-            marker = "o" if len(curves) == 1 else None
-            thickness = 2 if curves.shape[1] == 1 else 1.2
-            axes.plot(iterations, curves, color=colour, linewidth=thickness, marker=marker)
-            ends.append((_end(curves), name, colour))
+            marker = "o" if len(drawn) == 1 else None
+            thickness = 2 if drawn.shape[1] == 1 else 1.2
+            axes.plot(iterations, drawn, color=colour, linewidth=thickness, marker=marker)
+            ends.append((_end(drawn), name, colour))
         if success_below is not None:
             axes.axhline(success_below, color=QUIET_COLOUR, linewidth=1, linestyle=(0, (4, 4)))
             ends.append((success_below, f"recovered: MSE < {number(success_below)}", QUIET_COLOUR))
         axes.minorticks_off()
         _label_ends(axes, ends)
-        save(figure, path)
+    return figure
 
 
-def on_log_scale(values: Floats) -> Floats:
-    """Values that a log axis can draw: zero a decade below the smallest other, the rest gaps."""
-    usable = np.isfinite(values) & (values > 0)
-    floor = values[usable].min() / 10 if usable.any() else 1.0
-    return np.where(usable, values, np.where(values == 0, floor, np.nan))
-
-
-def _end(curves: Floats) -> float:
-    """The height at which curves (K, N) end: of the highest at the last point drawn, or 1."""
-    drawn = curves[np.isfinite(curves).any(axis=1)]
-    return float(np.nanmax(drawn[-1])) if len(drawn) else 1.0
+def _end(drawn: Floats) -> float:
+    """Return the height at which lines (K, N) end: of the highest at the last point drawn, or 1."""
+    seen = drawn[np.isfinite(drawn).any(axis=1)]
+    return float(np.nanmax(seen[-1])) if len(seen) else 1.0
 
 
 def _label_ends(axes: Any, ends: list[tuple[float, str, str]]) -> None:
@@ -164,32 +215,3 @@ def _label_ends(axes: Any, ends: list[tuple[float, str, str]]) -> None:
         height = max(float((np.log(end) - low) / (high - low)), lowest)
         lowest = height + 0.07
         axes.annotate(name, (1.01, height), xycoords="axes fraction", color=colour, va="center")
-
-
-@contextmanager
-def drawing(width: float, height: float) -> Iterator[Any]:
-    """Give a figure of a size in inches, in matplotlib's own style and not the user's."""
-    from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with style.context(["default", {"font.size": 12, "axes.titlesize": 12}]):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-def show_image(axes: Any, image: Array) -> Any:
-    """Draw an image (C, H, W), C = 1 or 3, with nothing around it."""
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    return axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-
-
-def save(figure: Any, path: PathLike) -> None:
-    """Write a figure as a PNG of 200 dots an inch."""
-
-    def write(file: BinaryIO) -> None:
-        figure.savefig(file, format="png", dpi=200, metadata=PNG_METADATA)
-
-    write_atomically(path, write)

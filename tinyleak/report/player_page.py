@@ -13,8 +13,8 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.data.files import PathLike, write_atomically
-from tinyleak.report.figures import PNG_METADATA, drawing, show_image
-from tinyleak.report.frames import Frame, check_frames, choose_frames, number, pixels, tile
+from tinyleak.report.canvas import PNG_METADATA, drawing, number, pixels, show_image, tile
+from tinyleak.report.snapshots import Shown, SnapshotLike, choose, prepare
 
 TILES = 16
 """Images of a batch that the player has room for."""
@@ -59,7 +59,7 @@ input[type=range].anim-slider { width: 90%; }
 
 def player(
     path: PathLike,
-    frames: Sequence[Frame],
+    snapshots: Sequence[SnapshotLike],
     truth: Array | None = None,
     *,
     title: str = "An image out of a gradient",
@@ -69,20 +69,21 @@ def player(
 
     Args:
         path: the page to write.
-        frames: the attack's frames; `choose_frames` chooses among them.
-        truth: the images that the client trained on, (N, C, H, W), shown beside them.
+        snapshots: moments of an attack, the start first, with images (N, C, H, W); some that show
+            the emergence are chosen.
+        truth: (N, C, H, W), the client's images, shown beside them.
         title: the page's heading.
         count: iterations shown.
 
     Raises:
-        ValueError: no frame; images that cannot be drawn, or that do not fit the truth.
+        ValueError: no snapshot; images that cannot be drawn, or that do not fit the truth.
         OSError: the file cannot be written.
     """
-    check_frames(frames, truth)
-    controls = _controls(choose_frames(frames, count), truth)
+    moments, _ = prepare(snapshots, truth)
+    controls = _controls(choose(moments, count), truth)
     line = "The reconstruction" if truth is None else "Left the truth, right the reconstruction"
     line += " from the shared gradient, iteration by iteration."
-    images = len(frames[0].images)
+    images = len(moments[0].images)
     if images > TILES:
         line += f" The first {TILES} of the batch's {images} images are shown."
     page = PAGE.format(
@@ -91,14 +92,14 @@ def player(
     write_atomically(path, lambda file: file.write(page.encode()))
 
 
-def _controls(frames: Sequence[Frame], truth: Array | None) -> str:
+def _controls(moments: Sequence[Shown], truth: Array | None) -> str:
     """The pictures, the slider and the buttons, as matplotlib writes them, made self-contained."""
     from matplotlib.animation import HTMLWriter
 
     # Typed as Any: matplotlib's writers have no types.
     writer: Any = HTMLWriter(fps=6, embed_frames=True, default_mode="once", embed_limit=100)
     panels = 1 if truth is None else 2
-    _, height, width = tile(frames[0].images[:TILES]).shape
+    _, height, width = tile(moments[0].images[:TILES]).shape
     with (
         drawing(3.75 * panels, 3.7 * height / width + 0.85) as figure,
         tempfile.TemporaryDirectory() as directory,
@@ -108,16 +109,16 @@ def _controls(frames: Sequence[Frame], truth: Array | None) -> str:
             show_image(all_axes[0], tile(truth[:TILES]))
             all_axes[0].set_title("truth", fontweight="bold")
         axes = all_axes[-1]
-        picture = show_image(axes, tile(frames[0].images[:TILES]))
+        picture = show_image(axes, tile(moments[0].images[:TILES]))
         axes.set(title="iteration 0", xlabel="10⁻¹\n10⁻¹")
         # Lay out once, with the tallest text: a picture that moves would seem to change.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         draft = Path(directory) / "player.html"  # the writer cannot fill a stream
         with writer.saving(figure, draft, dpi=100):
-            for frame in frames:
-                picture.set_data(pixels(tile(frame.images[:TILES])))
-                axes.set(title=f"iteration {frame.iteration}", xlabel=_measures(frame))
+            for one in moments:
+                picture.set_data(pixels(tile(one.images[:TILES])))
+                axes.set(title=f"iteration {one.iteration}", xlabel=_measures(one))
                 writer.grab_frame(metadata=PNG_METADATA)
         controls = draft.read_text()
     # matplotlib would have the buttons' icons fetched from the network; STYLE has its own.
@@ -127,9 +128,9 @@ def _controls(frames: Sequence[Frame], truth: Array | None) -> str:
     return controls if random_name is None else controls.replace(random_name[1], "_player")
 
 
-def _measures(frame: Frame) -> str:
-    distance = f"gradient distance {number(frame.distance)}"
-    if frame.mse is None:
+def _measures(moment: Shown) -> str:
+    distance = f"gradient distance {number(moment.distance)}"
+    if moment.mse is None:
         return distance
-    mean = "MSE" if len(frame.mse) == 1 else "mean MSE"
-    return f"{mean} {number(float(np.mean(frame.mse)))}\n{distance}"
+    mean = "MSE" if len(moment.mse) == 1 else "mean MSE"
+    return f"{mean} {number(float(np.mean(moment.mse)))}\n{distance}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinyleak.data.files import PathLike, write_atomically
-from tinyleak.report.figures import QUIET_COLOUR, drawing, save
+from tinyleak.report.canvas import DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR, drawing
 
-RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe and Ito's palette, told apart by any colour vision."""
+RIGHT_COLOUR, WRONG_COLOUR = DISTANCE_COLOUR, MSE_COLOUR
 
 STAGES = 12
 """How many readings the picture shows at most."""
@@ -39,17 +38,18 @@ def choose_stages(stages: Sequence[Stage], most: int = STAGES) -> list[Stage]:
     return [stages[round(i * last / (most - 1))] for i in range(most)]
 
 
-def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]]) -> str:
+def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None) -> str:
     """Return the sentences at every stage as text; words that are wrong stand in <angles>.
 
     Args:
-        stages: any number.
-        truth: the words of each sentence.
+        stages: at least one, if no truth is known.
+        truth: the words of each sentence; None if it is not known, and then no word is marked.
     """
     blocks = []
-    for number, right in enumerate(truth):
-        lines = [f"{'truth':>14}  {' '.join(right)}"]
+    for number in range(len(stages[-1].sentences if truth is None else truth)):
+        lines = [] if truth is None else [f"{'truth':>14}  {' '.join(truth[number])}"]
         for stage in stages:
+            right = stage.sentences[number] if truth is None else truth[number]
             words = stage.sentences[number]
             pairs = zip(words, right, strict=True)
             said = " ".join(word if word == true else f"<{word}>" for word, true in pairs)
@@ -59,7 +59,7 @@ def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]]) -> s
 
 
 def write_sentence_table(
-    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]]
+    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None
 ) -> None:
     """Write `sentence_table` as a text file.
 
@@ -70,21 +70,24 @@ def write_sentence_table(
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def sentence_figure(
-    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]]
-) -> None:
-    """Draw the sentences at each stage below the truth, wrong words in another colour: a PNG.
+def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None = None) -> Any:
+    """Draw the sentences at each stage below the truth, wrong words in another colour.
+
+    Where no truth is known, the last stage stands for it, under the name "found".
 
     Args:
-        path: the PNG to write.
         stages: at least one; `choose_stages` chooses among them.
-        truth: the words of each sentence.
+        truth: the words of each sentence; None if it is not known.
+
+    Returns:
+        A matplotlib `Figure`.
 
     Raises:
         ValueError: as `choose_stages`.
-        OSError: the file cannot be written.
     """
     shown = choose_stages(stages)
+    heading = "truth" if truth is not None else "found"
+    truth = shown[-1].sentences if truth is None else truth
     left = LETTER * len("iteration 1000") + GAP
     columns = [_columns(number, shown, right) for number, right in enumerate(truth)]
     width = left + max(max(ends) for ends in columns) + GAP
@@ -97,7 +100,7 @@ def sentence_figure(
         for number, (right, starts) in enumerate(zip(truth, columns, strict=True)):
             top = number * (len(shown) + 2)
             rows = [
-                ("truth", list(right)),
+                (heading, list(right)),
                 *((f"iteration {s.iteration}", s.sentences[number]) for s in shown),
             ]
             for down, (title, words) in enumerate(rows):
@@ -107,7 +110,7 @@ def sentence_figure(
                         "black" if down == 0 else RIGHT_COLOUR if word == true else WRONG_COLOUR
                     )
                     axes.text(left + start, top + down, _plain(word), color=colour, size=9)
-        save(figure, path)
+    return figure
 
 
 def _columns(number: int, stages: Sequence[Stage], truth: Sequence[str]) -> list[float]:

@@ -8,9 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.files import PathLike
-from tinyleak.report.figures import QUIET_COLOUR, drawing, on_log_scale, save, show_image
-from tinyleak.report.frames import number
+from tinyleak.report.canvas import QUIET_COLOUR, drawing, number, on_log_scale, show_image
 
 Numbers: TypeAlias = Sequence[float] | Sequence[int] | Array
 Curve: TypeAlias = tuple[Numbers, Numbers]
@@ -21,21 +19,21 @@ LIGHTEST = 0.88
 
 
 def defence_grid(
-    path: PathLike,
     reconstructions: Mapping[str, Mapping[str, Array]],
     truth: Array | None = None,
-) -> None:
-    """Draw a reconstruction for each strength of each defence: a PNG, a row for a defence.
+) -> Any:
+    """Draw a reconstruction for each strength of each defence: a row for a defence.
 
     Args:
-        path: the PNG to write.
         reconstructions: images (C, H, W), C = 1 or 3, by strength, by defence, in their order.
             The strengths of one defence need not be those of another.
         truth: the client's image; it is drawn at the left, and each image's MSE below it.
 
+    Returns:
+        A matplotlib `Figure`.
+
     Raises:
         ValueError: no image; one that cannot be drawn; images and a truth of different shapes.
-        OSError: the file cannot be written.
     """
     images = [image for row in reconstructions.values() for image in row.values()]
     _check_images(images, truth)
@@ -58,7 +56,7 @@ def defence_grid(
             line[0].set_axis_on()
             line[0].set(xticks=[], yticks=[])
             line[0].set_ylabel(defence, fontweight="bold")
-        save(figure, path)
+    return figure
 
 
 def _show(axes: Any, image: Array, title: str) -> None:
@@ -84,29 +82,29 @@ def _check_images(images: Sequence[Array], truth: Array | None) -> None:
 
 
 def strength_curves(
-    path: PathLike,
     distances: Mapping[str, Curve],
     mse: Mapping[str, Curve],
     *,
     title: str = "strength",
     success_below: float | None = None,
-) -> None:
-    """Draw distance and MSE against the iteration, a line for each strength, side by side: a PNG.
+) -> Any:
+    """Draw distance and MSE against the iteration, a line for each strength, side by side.
 
     The lines go from dark to light in the order of the strengths. A value of exactly zero is
     drawn a decade below the smallest other of its line; NaN and infinity are gaps.
 
     Args:
-        path: the PNG to write.
         distances: by strength, iterations and the distance between the gradients after them.
         mse: by strength, iterations (which may be others) and the mean squared error after them.
         title: over the names of the strengths, such as "Gaussian, variance".
         success_below: the MSE below which an image counts as recovered, marked by a thin line.
 
+    Returns:
+        A matplotlib `Figure`.
+
     Raises:
         ValueError: no strength; strengths of one that the other lacks; a curve without points, or
             with another number of iterations than of values.
-        OSError: the file cannot be written.
     """
     _check_curves(distances, mse)
     from matplotlib import colormaps
@@ -134,7 +132,7 @@ def strength_curves(
             panels[1].axhline(success_below, label=label, **style)
         handles, names = panels[1].get_legend_handles_labels()
         figure.legend(handles, names, title=title, loc="outside right upper", frameon=False)
-        save(figure, path)
+    return figure
 
 
 def _check_curves(distances: Mapping[str, Curve], mse: Mapping[str, Curve]) -> None:

@@ -6,7 +6,7 @@ from tinyleak.sweep.combinations import grid, parse_strengths
 from tinyleak.sweep.executors import LocalProcesses, dask_executor
 from tinyleak.sweep.request import Request, run_attack
 from tinyleak.sweep.runner import run_sweep
-from tinyleak.sweep.table import Table
+from tinyleak.sweep.table import Table, summary
 
 __all__ = [
     "LocalProcesses",
@@ -17,4 +17,5 @@ __all__ = [
     "parse_strengths",
     "run_attack",
     "run_sweep",
+    "summary",
 ]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
-from tinyleak.attacks import Settings
+from tinyleak.attacks import Attacker, Settings
+from tinyleak.client import Truth
 from tinyleak.data import Dataset
 from tinyleak.defenses import Defense, parse
 from tinyleak.nn.models import Network
 from tinyleak.sweep.request import UNDEFENDED, Request
+
+ATTACKERS = ("naive", "aware")
+LABELS = ("optimise", "infer", "known")
 
 
 def parse_strengths(text: str) -> list[tuple[Defense, ...]]:
@@ -40,8 +45,8 @@ def grid(
     attackers: Sequence[str] = ("naive",),
     images: Sequence[int] = (0,),
     batches: Sequence[int] = (1,),
-    schemes: Sequence[str] = ("uniform",),
-    label_modes: Sequence[str] = ("optimise",),
+    inits: Sequence[str] = ("uniform",),
+    labels: Sequence[str] = ("optimise",),
     seeds: Sequence[int] = (0,),
     restarts: int = 1,
     settings: Settings | None = None,
@@ -55,48 +60,51 @@ def grid(
     Args:
         dataset: where the images come from.
         models: networks that fit its images and classes.
-        defenses: as `Request.defenses`; see `parse_strengths`.
-        attackers: as `Request.attacker`.
+        defenses: each what a client does to its gradient, in order; see `parse_strengths`.
+        attackers: "naive", or "aware" if it knows the defences and uses that.
         images: the index of the first image of each batch.
         batches: how many images, from there on.
-        schemes: as `Request.scheme`.
-        label_modes: as `Request.label_mode`.
-        seeds: as `Request.seed`.
-        restarts: as `Request.restarts`.
+        inits: how weights are drawn, each one of `tinyleak.nn.init.SCHEMES`.
+        labels: how an attacker comes to the labels: "optimise" them with the images, "infer" them
+            from the shared gradient, or "known" to it.
+        seeds: each decides the weights, the defence's noise and the attack's start.
+        restarts: how many starts of each attack are run side by side.
         settings: of all attacks.
         device: of all attacks.
         keep_images: whether the results bring the reconstructions along.
 
     Raises:
-        ValueError: an image that the data does not hold, or what `Request` refuses.
+        ValueError: an image that the data does not hold, an unknown attacker or way to the labels,
+            or defences out of order.
     """
-    sizes = list(product(images, batches))
-    for image, batch in sizes:
-        if image + batch > len(dataset):
-            raise ValueError(
-                f"image {image} with a batch of {batch} asks for image {image + batch - 1}, but "
-                f"data {dataset.name!r} holds images 0 to {len(dataset) - 1}; lower one of them"
-            )
+    for what, names, known in (("labels", labels, LABELS), ("attacker", attackers, ATTACKERS)):
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{what} {name!r} is unknown; choose one of {', '.join(known)}")
     # The same arrays serve all requests for them.
-    batched = {(image, batch): dataset.batch(range(image, image + batch)) for image, batch in sizes}
+    sizes = product(images, batches)
+    truths = {size: Truth(*dataset.consecutive(*size)) for size in sizes}
+    told: dict[str, Any] = {"optimise": None, "infer": "infer"}
     requests = [
         Request(
             dataset.name,
             image,
-            *batched[image, batch],
+            truths[image, batch],
             model,
-            scheme,
-            seed,
-            restarts,
-            label_mode,
+            Attacker(
+                labels=told.get(way, truths[image, batch].labels),
+                defenses=steps if attacker == "aware" else (),
+                seed=seed,
+                restarts=restarts,
+                settings=settings or Settings(),
+                device=device,
+            ),
+            init,
             steps,
-            attacker,
-            settings or Settings(),
-            device,
             keep_images,
         )
-        for steps, attacker, model, scheme, label_mode, batch, image, seed in product(
-            defenses, attackers, models, schemes, label_modes, batches, images, seeds
+        for steps, attacker, model, init, way, batch, image, seed in product(
+            defenses, attackers, models, inits, labels, batches, images, seeds
         )
         if steps or attacker == "naive" or "naive" not in attackers
     ]

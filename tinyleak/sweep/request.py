@@ -8,96 +8,76 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from tinyleak.attacks import Reconstruction, Settings, attack
+from tinyleak.attacks import Attacker, Reconstruction, attack
 from tinyleak.backend import Array
-from tinyleak.client.simulated import Outcome, Victim, judge, simulate
-from tinyleak.defenses import Defense, knowledge, need_examples
-from tinyleak.metrics import match_batch, mse
+from tinyleak.client import Outcome, Truth, simulate
+from tinyleak.defenses import Defense, need_examples
+from tinyleak.metrics import matched_mse
 from tinyleak.nn.models import Network
 
-LABEL_MODES = ("optimise", "infer", "known")
-ATTACKERS = ("naive", "aware")
 UNDEFENDED = "none"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """One attack on one simulated client.
 
     Attributes:
         data: the name of the data, for the table.
         image: the index of the first image in it, for the table.
-        images: (N, C, H, W), the client's batch, pixels in [0, 1].
-        labels: (N,), its labels.
+        truth: the client's batch, images and labels.
         model: the network.
-        scheme: how its weights are drawn, one of `tinyleak.nn.init.SCHEMES`.
-        seed: decides the weights, the defence's noise and the attack's start.
-        restarts: how many starts are run side by side.
-        label_mode: "optimise", "infer" from the shared gradient, or "known" to the attacker.
+        attacker: who attacks it: aware of the defences, or of the labels, if it has them. Its seed
+            decides the client's weights and the noise of its defences, too.
+        init: how the weights are drawn, one of `tinyleak.nn.init.SCHEMES`.
         defenses: what the client does to its gradient, in order, before it shares it.
-        attacker: "naive", or "aware" if it knows the defences and uses that.
-        settings: how the attack is run.
-        device: "cpu" or "cuda".
         keep_images: whether the result brings the reconstruction along.
+
+    Raises:
+        ValueError: defences out of order.
     """
 
     data: str
     image: int
-    images: Array
-    labels: Array
+    truth: Truth
     model: Network
-    scheme: str = "uniform"
-    seed: int = 0
-    restarts: int = 1
-    label_mode: str = "optimise"
+    attacker: Attacker = field(default_factory=Attacker)
+    init: str = "uniform"
     defenses: tuple[Defense, ...] = ()
-    attacker: str = "naive"
-    settings: Settings = field(default_factory=Settings)
-    device: str = "cpu"
     keep_images: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no worker could do.
-
-        Raises:
-            ValueError: an unknown way to the labels or attacker, or defences out of order.
-        """
-        if self.label_mode not in LABEL_MODES:
-            raise ValueError(
-                f"labels {self.label_mode!r} are unknown; choose one of {', '.join(LABEL_MODES)}"
-            )
-        if self.attacker not in ATTACKERS:
-            raise ValueError(
-                f"attacker {self.attacker!r} is unknown; choose one of {', '.join(ATTACKERS)}"
-            )
         need_examples(self.defenses)
 
     @property
     def columns(self) -> dict[str, str | int | float | bool]:
         """What decides the result, by column of the table. It is what tells two rows apart."""
-        options = asdict(self.settings)
+        attacker = self.attacker
+        settings = {**asdict(attacker.settings), "goal": attacker.settings.near_enough}
+        told = attacker.labels
+        given = told if isinstance(told, str) else "known"
         return {
             "defense": "+".join(map(str, self.defenses)) or UNDEFENDED,
-            "attacker": self.attacker,
+            "attacker": "aware" if attacker.defenses else "naive",
             "data": self.data,
             "image": self.image,
-            "batch": len(self.images),
+            "batch": len(self.truth.images),
             "model": type(self.model).__name__.lower(),
             "activation": self.model.activation,
             "network": repr(self.model),
-            "init": self.scheme,
-            "labels": self.label_mode,
-            "seed": self.seed,
-            "restarts": self.restarts,
-            "max_iterations": options.pop("iterations"),
-            **options,
-            "device": self.device,
+            "init": self.init,
+            "labels": "optimise" if told is None else given,
+            "seed": attacker.seed,
+            "restarts": attacker.restarts,
+            "max_iterations": settings.pop("iterations"),
+            **settings,
+            "device": attacker.device,
         }
 
     @cached_property
@@ -136,41 +116,26 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 
 def _run(request: Request) -> dict[str, Any]:
-    settings, batch = request.settings, len(request.images)
-    victim = simulate(
+    attacker = request.attacker
+    client, truth = simulate(
         request.model,
-        request.images,
-        request.labels,
-        seed=request.seed,
-        scheme=request.scheme,
-        dtype=settings.dtype,
+        request.truth.images,
+        request.truth.labels,
+        seed=attacker.seed,
+        init=request.init,
+        dtype=attacker.settings.dtype,
         defenses=request.defenses,
     )
-    precision = None
-    if request.attacker == "aware":
-        known = knowledge(request.defenses, victim.gradients, batch)
-        precision = known.precision
-        settings = replace(settings, direction=settings.direction or known.direction)
-    found = attack(
-        request.model,
-        victim.params,
-        victim.gradients,
-        batch=batch,
-        labels=_labels(request),
-        precision=precision,
-        seed=request.seed,
-        restarts=request.restarts,
-        settings=settings,
-        device=request.device,
-    )
+    found = attack(client, attacker=attacker)
     if found.reason == "interrupted":
         # What was found so far is no result of these settings.
         raise KeyboardInterrupt
-    outcome = judge(victim, found)
+    outcome = truth.judge(found)
+    assert outcome.mse is not None and outcome.recovered is not None, "the truth is known"
     result = {
         "succeeded": outcome.succeeded,
         "recovered": int(outcome.recovered.sum()),
-        "labels_right": int((outcome.labels == victim.labels).sum()),
+        "labels_right": int((outcome.labels == truth.labels).sum()),
         "mse": float(outcome.mse.mean()),
         "mse_worst": float(outcome.mse.max()),
         "distance": found.distance,
@@ -181,32 +146,19 @@ def _run(request: Request) -> dict[str, Any]:
         "error": None,
     }
     if request.keep_images:
-        result["arrays"] = _arrays(victim, found, outcome)
+        result["arrays"] = _arrays(truth, found, outcome)
     return result
 
 
-def _labels(request: Request) -> list[int] | Literal["infer"] | None:
-    """Return what the attacker is told of the labels."""
-    if request.label_mode == "infer":
-        return "infer"
-    return [int(label) for label in request.labels] if request.label_mode == "known" else None
-
-
-def _arrays(victim: Victim, found: Reconstruction, outcome: Outcome) -> dict[str, Array]:
+def _arrays(truth: Truth, found: Reconstruction, outcome: Outcome) -> dict[str, Array]:
     """Return the reconstruction beside the truth, and how distance and error fell."""
-    errors = [_batch_error(frame.images, victim.images) for frame in found.frames]
+    errors = [matched_mse(one.images, truth.images).mean() for one in found.snapshots]
     return {
         "images": outcome.images,
-        "truth": victim.images,
+        "truth": truth.images,
         "labels": outcome.labels,
-        "labels_true": victim.labels,
+        "labels_true": truth.labels,
         "distances": np.array(found.distances),
-        "mse_iterations": np.array([frame.iteration for frame in found.frames]),
+        "mse_iterations": np.array([one.iteration for one in found.snapshots]),
         "mse": np.array(errors),
     }
-
-
-def _batch_error(images: Array, truth: Array) -> float:
-    if len(images) > 1:
-        images = images[match_batch(images, truth)]
-    return float(mse(images, truth).mean())

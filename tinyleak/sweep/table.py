@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import sqlite3
+import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -173,3 +174,22 @@ class Table:
             file.write(text.getvalue().encode())
 
         write_atomically(path, write)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line for each defence and attacker, in the order in which they first come."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["defense"], row["attacker"]), []).append(row)
+    width = max([len("defence"), *(len(defense) for defense, _ in groups)])
+    lines = [f"{'defence':<{width}}  attacker  attacks  recovered  errors  median MSE"]
+    for (defense, attacker), group in groups.items():
+        errors = sum(row["error"] is not None for row in group)
+        recovered = sum(bool(row["succeeded"]) for row in group)
+        found = [row["mse"] for row in group if row["mse"] is not None]
+        median = f"{statistics.median(found):.1e}" if found else "-"
+        lines.append(
+            f"{defense:<{width}}  {attacker:<8}  {len(group):>7}  {recovered:>9}  {errors:>6}  "
+            f"{median:>10}"
+        )
+    return "\n".join(lines)

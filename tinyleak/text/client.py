@@ -1,56 +1,104 @@
-"""A client that trains a language model on sentences and shares its gradient.
+"""What is known of a client that trains a language model on sentences, before any attack.
 
-As in BERT's training (Devlin et al. 2019, section 3.1) it hides 15 % of a sentence's tokens, each
-behind the token [MASK], and has the model guess them: the loss is the mean cross-entropy at the
-hidden places. As Deep Leakage from Gradients does (Zhu, Liu, Han 2019, section 4), it shares the
-gradient of that loss by every parameter.
+A client trains on sentences and shares the gradient of its loss with respect to every parameter.
+BERT hides some tokens of each sentence behind [MASK] and guesses them (Devlin et al. 2019, section
+3.1); GPT-2 guesses every token but the first from those before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
-from tinyleak.data.text import Special
-from tinyleak.defenses import Defense, need_examples, protect
-from tinyleak.gradient import grad
+from tinyleak.data.files import PathLike
+from tinyleak.data.tensors import read_tensors
+from tinyleak.data.text import PUBLISHED, UNKNOWN, Special, Tokenizer, load_tokenizer
 from tinyleak.nn.model import require_fit
-from tinyleak.nn.models.bert import Bert, masked_loss
-from tinyleak.ops import sum
-from tinyleak.tensor import Tensor
+from tinyleak.nn.models.checkpoint import LanguageModel, language_model, read_config, tied
 
 MASKED = 0.15
-"""The share of a sentence's tokens, without its start and end, that are to be guessed."""
+"""The share of a sentence's tokens, without its start and end, that are hidden (BERT's)."""
 
 
 def masked_count(length: int) -> int:
-    """Return how many of a sentence's `length` tokens, start and end included, are hidden."""
+    """Return how many of a sentence's `length` tokens, start and end included, BERT hides."""
     return max(1, round(MASKED * (length - 2)))
 
 
-@dataclass(frozen=True)
-class SharedText:
-    """What the attacker has: all of this, and nothing of the sentences themselves.
+@dataclass(frozen=True, eq=False, repr=False)
+class TextClient:
+    """What an attacker has: all of this, and nothing of the sentences themselves.
 
-    N sentences are laid out in N rows of T places, as many as the longest has tokens.
+    N sentences are laid out in N rows of T positions, as many as the longest has tokens.
 
     Attributes:
         model: the network.
         params: its weights, by name.
-        gradients: the gradient of the mean loss by each weight, after the client's defences. The
-            output layer is the embedding table once more, so its gradient is in that table's.
+        gradients: the gradient of the mean loss with respect to each weight, after the client's
+            defences. The output layer is the embedding table, so it shares that table's gradient.
         lengths: how many tokens each sentence has, its start and end included.
-        special: the numbers of the tokens that are no words.
+        special: the numbers of the tokens that are not words.
+        tokenizer: what writes tokens as words, if it is known.
+        sources: for "sentences", "lengths", "heads" and "special tokens", how each is known:
+            "said", "read off" or "assumed".
     """
 
-    model: Bert
+    model: LanguageModel
     params: dict[str, Array]
     gradients: dict[str, Array]
     lengths: tuple[int, ...]
-    special: Special
+    special: Special = UNKNOWN
+    tokenizer: Tokenizer | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_files(
+        cls,
+        weights: PathLike | Mapping[str, Array],
+        gradients: PathLike | Mapping[str, Array],
+        vocabulary: PathLike | Tokenizer | None = None,
+        *,
+        lengths: Sequence[int] | None = None,
+        heads: int | None = None,
+    ) -> TextClient:
+        """Return a client that is known by its files, of a BERT or a GPT-2.
+
+        Args:
+            weights: .safetensors or .npz, as Hugging Face's `BertForMaskedLM` or `GPT2LMHeadModel`
+                saves them, or the arrays by name. A config.json beside the file is read too.
+            gradients: the gradient with respect to each weight, under the same names.
+            vocabulary: BERT's vocab.txt or GPT-2's vocab.json. Without one, tokens are numbers,
+                and BERT's special tokens are assumed to be those of its published vocabularies.
+            lengths: how many tokens each sentence has; several are a batch. If None, one sentence
+                is assumed, and its length is read off the gradient of the table of positions.
+            heads: attention heads in each layer; as config.json says, if None, or 64 wide.
+
+        Raises:
+            ValueError: files that cannot be used, or do not belong together; lengths that cannot
+                be read off, or that the model does not have; a batch of a GPT-2.
+            OSError: a file cannot be read.
+        """
+        tokenizer = vocabulary if isinstance(vocabulary, Tokenizer) else None
+        if not (vocabulary is None or isinstance(vocabulary, Tokenizer)):
+            tokenizer = load_tokenizer(vocabulary)
+        tokens = None if tokenizer is None else len(tokenizer)
+        model, params, how = read_language_model(weights, heads, tokens)
+        client = known_client(model, params, _arrays(gradients), tokenizer, lengths)
+        client.sources["heads"] = how
+        return client
+
+    def __repr__(self) -> str:
+        lengths = ", ".join(map(str, self.lengths[:20])) + ", …" * (len(self.lengths) > 20)
+        return (
+            f"TextClient({type(self.model).__name__} of {self.model.layers} layers, width "
+            f"{self.model.width}, {self.model.vocabulary} tokens; sentences of {lengths} tokens)"
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,136 +112,116 @@ class SharedText:
 
     @property
     def words(self) -> Array:
-        """(N, T), true where there is a token that is not known from the start: no start, no end.
+        """(N, T), true where a token is not known from the start: BERT's starts and ends are.
 
-        Whatever is said to be recovered, is counted at these places only.
+        What is recovered is counted at these positions only.
         """
-        places = np.arange(self.shape[1])
-        return (places >= 1) & (places < np.array(self.lengths)[:, np.newaxis] - 1)
+        positions = np.arange(self.shape[1])
+        first, last = (0, 0) if self.model.causal else (1, 1)
+        return (positions >= first) & (positions < np.array(self.lengths)[:, np.newaxis] - last)
 
     @property
     def masked(self) -> int:
-        """M, how many places of the batch are hidden; which ones is not known."""
-        return int(np.sum([masked_count(length) for length in self.lengths]))
+        """M, at how many positions of the batch something is predicted; BERT's are hidden ones."""
+        if self.model.causal:
+            return sum(length - 1 for length in self.lengths)
+        return sum(masked_count(length) for length in self.lengths)
+
+    @property
+    def traces(self) -> int:
+        """How many tokens of the batch act on the loss: all, but not a GPT-2's last."""
+        return sum(self.lengths) - self.model.causal * len(self.lengths)
+
+    @cached_property
+    def first_layer(self) -> LayerGradient:
+        """The gradient of the layers that see the tokens' vectors themselves, each scaled to 1.
+
+        Raises:
+            ValueError: it is zero.
+        """
+        return LayerGradient.stacked(self.model.first_layer(self.gradients), self.traces)
 
     @property
     def dtype(self) -> str:
         """In which the client computed."""
         return str(next(iter(self.gradients.values())).dtype)
 
+    def as_words(self, tokens: Array) -> list[list[str]]:
+        """Return the tokens of each sentence, (N, T), as they are written in the vocabulary."""
+        rows = [row[:length] for row, length in zip(tokens, self.lengths, strict=True)]
+        if self.tokenizer is None:
+            return [[str(token) for token in row] for row in rows]
+        return [self.tokenizer.words(row) for row in rows]
 
-@dataclass(frozen=True)
-class TextClient:
-    """A client: what it shares, and the truth that an attack is judged by.
-
-    Attributes:
-        shared: what the attacker sees.
-        tokens: (N, T), the sentences, whole numbers; padded at their ends.
-        hidden: (N, T), true where a token is hidden behind [MASK].
-    """
-
-    shared: SharedText
-    tokens: Array
-    hidden: Array
+    def as_sentences(self, tokens: Array) -> list[str]:
+        """Return the sentences (N, T) as texts, without their starts and ends."""
+        rows = [row[there] for row, there in zip(tokens, self.words, strict=True)]
+        if self.tokenizer is None:
+            return [" ".join(map(str, row)) for row in rows]
+        return [self.tokenizer.decode(row) for row in rows]
 
 
-def share_text(
-    model: Bert,
-    params: Mapping[str, Array],
-    sentences: Sequence[Array],
-    special: Special,
-    *,
-    rng: np.random.Generator,
-    dtype: str = "float64",
-    defenses: Sequence[Defense] = (),
-    noise: np.random.Generator | None = None,
+def known_client(
+    model: LanguageModel,
+    params: dict[str, Array],
+    gradients: Mapping[str, Array],
+    tokenizer: Tokenizer | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> TextClient:
-    """Compute the gradient that a client with these sentences would share.
+    """Return a client from arrays, which are not copied; see `TextClient.from_files`."""
+    shared = tied(gradients)
+    require_fit(model, shared, "gradients")
+    sources = dict.fromkeys(("sentences", "lengths", "special tokens"), "said")
+    if tokenizer is None:
+        sources["special tokens"] = "assumed"
+    if lengths is None:
+        sources |= {"sentences": "assumed", "lengths": "read off"}
+        lengths = [_read_length(model, shared)]
+    require_lengths(model, lengths)
+    special = _special(model) if tokenizer is None else tokenizer.special
+    return TextClient(model, params, shared, tuple(lengths), special, tokenizer, sources)
+
+
+def read_language_model(
+    weights: PathLike | Mapping[str, Array], heads: int | None = None, tokens: int | None = None
+) -> tuple[LanguageModel, dict[str, Array], str]:
+    """Return the network of a checkpoint, its weights, and how the number of heads is known.
+
+    A config.json beside the file is read too.
 
     Args:
-        model: the network.
-        params: its weights, by name.
-        sentences: N of them, each (T,) tokens with start and end, as `Tokenizer.encode` gives.
-        special: the tokens that are no words, as `Tokenizer.special` has them.
-        rng: what decides which tokens are hidden.
-        dtype: in which the client computes, "float64" or "float32".
-        defenses: what it does to the gradient, in order, before it shares it.
-        noise: where the noise of its defences comes from.
+        weights: a file, or arrays by name.
+        heads: attention heads in each layer, if they are known otherwise.
+        tokens: how many the vocabulary has, if there is one.
 
     Raises:
-        ValueError: weights that do not fit the model or are not finite, no sentence, one without a
-            word or with more tokens than the model has positions, a token out of range, an unknown
-            dtype, or defences that do not go together or lack `noise`.
+        ValueError: as `language_model`, or a config.json that cannot be used, or a vocabulary of
+            another size than the network's.
+        OSError: a file cannot be read.
     """
-    if dtype not in ("float64", "float32"):
-        raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
-    require_fit(model, params, "weights")
-    lengths = tuple(len(sentence) for sentence in sentences)
-    if not lengths or min(lengths) < 3 or max(lengths) > model.positions:
+    arrays, config = _arrays(weights), {}
+    if not isinstance(weights, Mapping):
+        config = read_config(Path(weights).with_name("config.json"))
+    if heads is not None:
+        config["heads"] = heads
+    where = "a checkpoint" if isinstance(weights, Mapping) else repr(str(weights))
+    try:
+        model, params = language_model(arrays, **config)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be used: {error}") from error
+    if tokens is not None and tokens != model.vocabulary:
         raise ValueError(
-            f"a client was given sentences of {list(lengths)} tokens; give at least one, each of "
-            f"3 to {model.positions} tokens, start and end included"
+            f"{where} is made for {model.vocabulary} tokens, and the vocabulary has {tokens}; give "
+            "the one it was trained with as --vocabulary"
         )
-    tokens, hidden = lay_out(sentences, special, rng)
-    targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
-    weights = {name: np.asarray(params[name], dtype=dtype) for name in model.shapes}
-    inputs = np.where(hidden, special.mask, tokens)
-    by_example = need_examples(defenses)
-    gradients = (_example_gradients if by_example else _gradients)(
-        model, weights, inputs, targets, attention(lengths)
-    )
-    if defenses:
-        if noise is None:
-            raise ValueError("defences draw noise, but none was given; give noise to share_text")
-        gradients = protect(defenses, gradients, noise)
-    shared = SharedText(model, weights, gradients, lengths, special)
-    return TextClient(shared, tokens, hidden)
+    return model, params, "said" if "heads" in config else "assumed"
 
 
-def lay_out(
-    sentences: Sequence[Array], special: Special, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Return a batch of sentences as (N, T) tokens, and (N, T), true at the places that are hidden.
-
-    Args:
-        sentences: N of them, each (T,) tokens with start and end; shorter ones are padded.
-        special: the tokens that are no words.
-        rng: what decides which tokens are hidden.
-    """
-    tokens = np.full((len(sentences), max(map(len, sentences))), special.pad)
-    hidden = np.zeros(tokens.shape, bool)
-    for row, sentence in enumerate(sentences):
-        tokens[row, : len(sentence)] = sentence
-        hidden[row, choose_hidden(len(sentence), rng)] = True
-    return tokens, hidden
-
-
-def masked_targets(tokens: Array, hidden: Array, vocabulary: int, dtype: str) -> Array:
-    """Return (N, T, V) of zeros, but for a one at the token of each hidden place.
-
-    Args:
-        tokens: (N, T) whole numbers.
-        hidden: (N, T), true where one is hidden.
-        vocabulary: V.
-        dtype: of the result.
-
-    Raises:
-        ValueError: a token that the vocabulary does not have.
-    """
-    wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
-    if wrong.size:
-        raise ValueError(
-            f"token {wrong[0]} was given; with a vocabulary of {vocabulary} they are in "
-            f"[0, {vocabulary})"
-        )
-    targets = np.zeros((*tokens.shape, vocabulary), dtype=dtype)
-    targets[(*np.nonzero(hidden), tokens[hidden])] = 1.0
-    return targets
-
-
-def choose_hidden(length: int, rng: np.random.Generator) -> Array:
-    """Return the places, in order, that a sentence of `length` tokens hides: 15 %, 1 at least."""
-    return np.sort(1 + rng.choice(length - 2, masked_count(length), replace=False))
+def _arrays(source: PathLike | Mapping[str, Array]) -> dict[str, Array]:
+    """Return named arrays, of a file or of a caller, who may change his own later."""
+    if isinstance(source, Mapping):
+        return {name: np.array(array) for name, array in source.items()}
+    return read_tensors(source)
 
 
 def attention(lengths: Sequence[int]) -> Array | None:
@@ -203,53 +231,47 @@ def attention(lengths: Sequence[int]) -> Array | None:
     return np.arange(max(lengths)) < np.array(lengths)[:, np.newaxis]
 
 
-def masked_gradients(
-    model: Bert,
-    params: Mapping[str, Tensor],
-    words: Tensor,
-    targets: Tensor,
-    masked: int,
-    attention: Array | None = None,
-) -> dict[str, Tensor]:
-    """Return the gradient of the loss by each parameter: what a client shares, before defences.
+def _special(model: LanguageModel) -> Special:
+    """Return the special tokens of the published vocabulary of this size."""
+    if model.causal:
+        return UNKNOWN
+    if model.vocabulary not in PUBLISHED:
+        raise ValueError(
+            f"the network has {model.vocabulary} tokens, which is not the size of one of BERT's "
+            "published vocabularies, so nothing says which of them is [MASK]; give its vocabulary"
+        )
+    return PUBLISHED[model.vocabulary]
 
-    Where `words` is computed from the embedding table, the table's gradient holds that use of it
-    too; where it is free, as an attacker's is, only the table's use as the output layer.
 
-    Args:
-        model: the network.
-        params: its parameters, by name; with leading axes (R, …), R networks.
-        words: (…, N, T, d), the embeddings of what the model reads.
-        targets: (…, N, T, V), rows of probabilities at the hidden places, zeros at all others.
-        masked: M, how many places are hidden.
-        attention: (N, T), true where there is a token.
+def _read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:
+    """Return how many tokens the longest sentence has: each position in use has a gradient.
 
-    Returns:
-        For each name the gradient, of the parameter's shape.
+    The last token of a GPT-2's sentence has none, since no token follows that it could predict.
     """
-    losses = masked_loss(model(params, words, attention), targets, masked)
-    # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
-    gradients = grad(sum(losses), list(params.values()))
-    return dict(zip(params, gradients, strict=True))
+    used = np.flatnonzero(gradients[model.position_table].any(axis=1))
+    if len(used) == 0 or len(used) == model.positions:
+        rows = "every row" if len(used) else "no row"
+        raise ValueError(
+            f"the length of the sentence cannot be read off: {rows} of the gradient of "
+            f"{model.position_table} differs from zero; give it as lengths (--lengths)"
+        )
+    return int(used[-1]) + 1 + model.causal
 
 
-def _gradients(
-    model: Bert, weights: Mapping[str, Array], inputs: Array, targets: Array, mask: Array | None
-) -> dict[str, Array]:
-    """Return the gradient of the loss over the whole batch by each weight."""
-    params = {name: Tensor(weight) for name, weight in weights.items()}
-    masked = int(targets.sum())
-    words = model.embed(params, inputs)
-    gradients = masked_gradients(model, params, words, Tensor(targets), masked, mask)
-    return {name: gradient.data for name, gradient in gradients.items()}
+def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> None:
+    """Check that sentences of these lengths are some that a model takes, and an attack reads.
 
-
-def _example_gradients(
-    model: Bert, weights: Mapping[str, Array], inputs: Array, targets: Array, mask: Array | None
-) -> dict[str, Array]:
-    """Return each sentence's own gradient, (N, …) by name."""
-    each = [
-        _gradients(model, weights, inputs[n : n + 1], targets[n : n + 1], here)
-        for n, here in enumerate([None] * len(inputs) if mask is None else mask[:, np.newaxis])
-    ]
-    return {name: np.stack([one[name] for one in each]) for name in weights}
+    Raises:
+        ValueError: they are not.
+    """
+    least = 2 if model.causal else 3
+    if not lengths or min(lengths) < least or max(lengths) > model.positions:
+        raise ValueError(
+            f"a client was given sentences of {list(lengths)} tokens; give at least one, each of "
+            f"{least} to {model.positions} tokens, start and end included"
+        )
+    if model.causal and len(lengths) > 1:
+        raise ValueError(
+            f"a batch of {len(lengths)} sentences was given, but of a GPT-2 only the gradient of "
+            "one sentence is read; give one length"
+        )

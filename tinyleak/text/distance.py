@@ -1,9 +1,9 @@
-"""How far the gradient of a guess is from the gradient that was shared.
+"""How far the gradient of a guess is from the gradient that was client.
 
 An attacker who is not shown the embedding table's gradient has that of every other parameter. In a
-sum of squared differences a few large tensors would drown all others, and with them what they say
-of the unhidden words: the gradient of a hidden place is hundreds of times that of another. So each
-tensor is measured by the typical size of its own entries, and of the table of places each row.
+sum of squared differences a few large tensors would drown all others, and with them the words that
+are not hidden: the gradient of a hidden position is hundreds of times that of another. So each
+tensor is divided by the typical size of its own entries, and the table of positions row by row.
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS
+from tinyleak.nn.models.bert import (
+    OUTPUT_BIAS,
+    POSITIONS,
+    SEGMENTS,
+    WORDS,
+    Bert,
+    masked_gradients,
+)
 from tinyleak.ops import broadcast_to, inner
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
-from tinyleak.text.client import SharedText, masked_gradients
+from tinyleak.text.client import TextClient
 
 EXACT = 1e-7
 """A distance that only the right sentences have: it is far above rounding, far below one word."""
@@ -31,8 +38,8 @@ class Guess(NamedTuple):
     """Sentences as the attacker supposes them: (N, T), or (B, N, T) for many suppositions.
 
     Attributes:
-        inputs: what the model reads, [MASK] at hidden places.
-        answers: the word to be guessed at hidden places, −1 at all others.
+        inputs: what the model reads, [MASK] at hidden positions.
+        answers: the word to be guessed at hidden positions, −1 at all others.
     """
 
     inputs: Array
@@ -54,17 +61,25 @@ class Distance:
     """The weighted squared distance from the shared gradient; that of no gradient at all is 1.
 
     Args:
-        shared: what the client shared.
-        evenness: 1 measures every tensor by its own typical entry, 0 all by the same; the weight
-            of an entry is its tensor's mean square to the power −evenness.
+        client: the client, of a BERT.
+        weighting_exponent: the weight of an entry is its tensor's mean square to the power of minus
+            this: 1 measures every tensor by its own typical entry, 0 all by the same.
+
+    Raises:
+        ValueError: a network that is not a BERT, or a gradient with nothing to match.
     """
 
-    def __init__(self, shared: SharedText, evenness: float = 1.0) -> None:
-        self.shared = shared
-        self.params = {name: array.astype(float) for name, array in shared.params.items()}
-        gradients = {name: array.astype(float) for name, array in shared.gradients.items()}
-        self._gradients = {name: Tensor(gradients[name]) for name in _telling(shared)}
-        weights = _weights(shared, gradients, evenness)
+    def __init__(self, client: TextClient, weighting_exponent: float = 1.0) -> None:
+        if not isinstance(client.model, Bert):
+            raise ValueError(
+                f"only a BERT's gradient is matched, and this is a {type(client.model).__name__}'s;"
+                " attack it with span or rows"
+            )
+        self.client, self.model = client, client.model
+        self.params = {name: array.astype(float) for name, array in client.params.items()}
+        gradients = {name: array.astype(float) for name, array in client.gradients.items()}
+        self._gradients = {name: Tensor(gradients[name]) for name in _telling(client)}
+        weights = _weights(client, gradients, weighting_exponent)
         total = sum(float(np.sum(w * gradients[name] ** 2)) for name, w in weights.items())
         if not (0.0 < total < np.inf):
             raise ValueError(
@@ -73,8 +88,8 @@ class Distance:
             )
         self._weights = {name: Tensor(weight / total) for name, weight in weights.items()}
         self._programs: dict[int, Callable[..., tuple[Array, ...]]] = {}
-        vocabulary = shared.model.vocabulary
-        # Row −1, the last, is that of a place with nothing to guess.
+        vocabulary = client.model.vocabulary
+        # Row −1, the last, is that of a position with nothing to guess.
         self._targets = np.vstack([np.eye(vocabulary), np.zeros(vocabulary)])
         self.evaluations = 0
 
@@ -85,8 +100,8 @@ class Distance:
             words: (R, N, T, d) the embeddings that the model reads.
             targets: (R, N, T, V) probabilities of the answers, zeros where there is none.
         """
-        shared, lanes = self.shared, words.shape[0]
-        # A copy of the weights for each guess: the gradient by the copies keeps guesses apart.
+        client, lanes = self.client, words.shape[0]
+        # A copy of the weights for each guess: the gradients of the copies keep guesses apart.
         params = {
             name: broadcast_to(Tensor(array), shape=(lanes, *array.shape))
             if name in self._weights
@@ -94,7 +109,7 @@ class Distance:
             for name, array in self.params.items()
         }
         found = masked_gradients(
-            shared.model, params, words, targets, shared.masked, shared.attention
+            self.model, params, words, targets, client.masked, client.attention
         )
         total = Tensor(np.zeros(lanes))
         for name, weight in self._weights.items():
@@ -132,51 +147,54 @@ class Distance:
         return np.where(np.isfinite(found), found, np.inf)
 
 
-def unused_entries(shared: SharedText) -> Array:
+def unused_entries(client: TextClient) -> Array:
     """Return the entries of the gradient, (K,), that are zero but for noise.
 
     No token stands behind the longest sentence's end, and none is of another segment than the
-    first, so those rows of the tables of places and segments have a gradient of zero.
+    first, so those rows of the tables of positions and segments have a gradient of zero.
     """
-    length = shared.shape[1]
-    unused = [shared.gradients[POSITIONS][length:], shared.gradients[SEGMENTS][1:]]
+    length = client.shape[1]
+    unused = [client.gradients[POSITIONS][length:], client.gradients[SEGMENTS][1:]]
     return np.concatenate([rows.astype(float).ravel() for rows in unused])
 
 
-def noise_variance(shared: SharedText) -> float:
-    """Return the variance of the noise on the gradient, read where there would be nothing else."""
-    entries = unused_entries(shared)
+def noise_variance(client: TextClient) -> float:
+    """Return the variance of the noise on the gradient; exactly 0 where none was added.
+
+    It is read off the entries that would be zero without it, and so free of rounding.
+    """
+    entries = unused_entries(client)
     return float(np.mean(entries**2)) if entries.size else 0.0
 
 
-def named_answers(shared: SharedText) -> list[int]:
+def named_answers(client: TextClient) -> list[int]:
     """Return the hidden words, M numbers in ascending order, read off the output bias's gradient.
 
     Entry v of that gradient, times M, is Σ pᵥ − (how often v is the answer), and probabilities are
     small: so the answers are the M most negative entries, one that is left over counted again.
     """
-    missing = -shared.masked * shared.gradients[OUTPUT_BIAS].astype(float)
+    missing = -client.masked * client.gradients[OUTPUT_BIAS].astype(float)
     answers = []
-    for _ in range(shared.masked):
+    for _ in range(client.masked):
         answers.append(int(np.argmax(missing)))
         missing[answers[-1]] -= 1.0
     return sorted(answers)
 
 
-def _telling(shared: SharedText) -> list[str]:
+def _telling(client: TextClient) -> list[str]:
     """Return the parameters whose gradients are matched.
 
     Not the embedding table's, which is hidden; nor the keys' biases': they move all scores of a
     query alike, which the softmax does not notice, so their gradient is nothing but rounding.
     """
-    return [name for name in shared.model.shapes if name != WORDS and "key.bias" not in name]
+    return [name for name in client.model.shapes if name != WORDS and "key.bias" not in name]
 
 
-def _weights(shared: SharedText, gradients: dict[str, Array], evenness: float) -> dict[str, Array]:
+def _weights(client: TextClient, gradients: dict[str, Array], exponent: float) -> dict[str, Array]:
     """Return what each squared difference is multiplied with, by name, in the gradients' shapes."""
-    length = shared.shape[1]
+    length = client.shape[1]
     weights = {}
-    for name in _telling(shared):
+    for name in _telling(client):
         squares = gradients[name] ** 2
         used = squares != 0.0  # a defence may have pruned an entry; it says nothing then
         if name in (POSITIONS, SEGMENTS):
@@ -185,5 +203,5 @@ def _weights(shared: SharedText, gradients: dict[str, Array], evenness: float) -
         else:
             typical = np.mean(squares, keepdims=True)
         typical = np.where(typical > 0.0, typical, 1.0)
-        weights[name] = np.where(used, typical**-evenness, 0.0)
+        weights[name] = np.where(used, typical**-exponent, 0.0)
     return weights

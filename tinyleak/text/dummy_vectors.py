@@ -1,26 +1,25 @@
-"""`match`: words as free vectors, moved until their gradient is the one that was shared.
+"""`match`: words as free vectors, moved until their gradient is the one that was client.
 
 Deep Leakage from Gradients (Zhu, Liu, Han 2019), section 4.2, with the embedding table's gradient
 hidden. The attacker knows the network and its weights, all other parameters' gradients, how many
 tokens each sentence has, with its start and end, and how many are hidden. It does not know which
-are hidden; the hidden words, but not their places, it reads off the output bias's gradient.
+are hidden; the hidden words, but not their positions, it reads off the output bias's gradient.
 
-L-BFGS moves the vectors of all words and the places of the hidden ones together. Every few
-iterations they are rounded to words, and these judged by their own gradient: the right sentence
+L-BFGS moves the vectors of all words and the positions of the hidden ones together. Every few
+iterations they are rounded to words, and these are judged by their own gradient: the right sentence
 has a distance of zero, so it is known when it is found. Where rounding leaves some words wrong,
-others are tried in their places, one or two at a time, and L-BFGS starts again from the result.
+others are tried in their stead, one or two at a time, and L-BFGS starts again from the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.optim import lbfgs_many
-from tinyleak.text.client import SharedText
+from tinyleak.text.client import TextClient
 from tinyleak.text.distance import (
     EXACT,
     Distance,
@@ -30,103 +29,108 @@ from tinyleak.text.distance import (
     stacked,
     unused_entries,
 )
-from tinyleak.text.local_search import Polished, polish
+from tinyleak.text.improvement import Improved, local_search
 from tinyleak.text.relaxed import Relaxation, any_word
-from tinyleak.text.result import Found, OnReading, Reading
+from tinyleak.text.result import FoundText, OnProgress, Snapshot
 
 EVERY = 10
-"""After how many iterations the sentences are read."""
+"""After how many iterations the sentences are read each time."""
 
 DEVIATIONS = 3.0
 """How many standard deviations the noise may be stronger than it is estimated to be: estimated by
 K numbers, a variance is off by √(2 / K) of itself."""
 
-EVENNESS = (1.0, 0.25)
-"""How evenly tensors are weighted, round by round: networks differ in which of them succeeds."""
+EXPONENTS = (1.0, 0.25)
+"""The weighting exponents, round by round: networks differ in which of them succeeds."""
 
-NOISY_EVENNESS = (0.5, 0.25)
-"""The same under noise, which is most of what small tensors hold."""
+NOISY_EXPONENTS = (0.5, 0.25)
+"""The same under noise, which dominates small tensors."""
 
 LIKELIHOOD = 0.0
-"""The evenness by which whole words are judged under noise: of noise that is the same everywhere,
-plain squares are the likelihood."""
+"""The weighting exponent by which whole words are judged under noise: for noise that is the same
+everywhere, plain squares are the negative logarithm of the likelihood."""
 
 
 def match(
-    shared: SharedText,
+    client: TextClient,
     *,
     seed: int = 0,
-    on_reading: OnReading | None = None,
+    start: Array | None = None,
+    on_progress: OnProgress | None = None,
     iterations: int = 300,
     rounds: int = 6,
     starts: int = 4,
-    **options: Any,
-) -> Found:
+) -> FoundText:
     """Find the sentences by matching the gradient.
 
     Args:
-        shared: what the client shared.
+        client: the client, of a BERT.
         seed: decides the starts.
-        on_reading: called with each reading, every 10 iterations.
+        start: (N, T) tokens to start near; near the mean of the words, if None.
+        on_progress: called with a snapshot, every 10 iterations.
         iterations: of L-BFGS in a round, at most.
         rounds: how often to begin again, at most.
         starts: how many starts a round has, as one batch.
-        options: ignored: other methods' own.
 
     Raises:
-        ValueError: a gradient of zeros.
+        ValueError: a gradient of zeros, a network that is not a BERT, or a start of another shape
+            or with tokens that the vocabulary does not have.
     """
-    search = Search(shared, any_word(shared), seed, on_reading)
+    search = Search(client, any_word(client), seed, on_progress, start=start)
     return search.rounds(rounds, iterations, starts)
 
 
 class Search:
-    """Rounds of L-BFGS and of polishing, until sentences are found whose gradient is the shared.
+    """Rounds of L-BFGS and of local search, until the sentences' gradient is the shared one.
 
     Args:
-        shared: what the client shared.
-        allowed: (N, T, V) which words may stand at which place.
+        client: the client.
+        allowed: (N, T, V) which words may stand at which position.
         seed: decides the starts.
-        on_reading: called with each reading.
-        mixed: move mixtures of the allowed words in place of free vectors.
-        likely: (T, V) each, how likely words are at each place beforehand, in one way or another.
+        on_progress: called with each snapshot.
+        likely: (T, V) each, how likely words are at each position beforehand, in one way or
+            another.
+        start: (N, T) tokens to start near.
+
+    Attributes:
+        mixed: whether to move mixtures of the allowed words, and not free vectors.
     """
 
     def __init__(
         self,
-        shared: SharedText,
+        client: TextClient,
         allowed: Array,
         seed: int,
-        on_reading: OnReading | None = None,
-        mixed: bool = False,
+        on_progress: OnProgress | None = None,
         likely: Sequence[Array] = (),
+        start: Array | None = None,
     ) -> None:
-        self.likely = likely
-        self.shared, self.allowed, self.mixed = shared, allowed, mixed
+        self.likely, self.start = likely, None if start is None else _as_guess(client, start)
+        self.client, self.allowed, self.mixed = client, allowed, False
         self.rng = np.random.default_rng(seed)
-        self.on_reading = on_reading
-        self.answers = named_answers(shared)
-        self.noise = noise_variance(shared)
+        self.on_progress = on_progress
+        self.answers = named_answers(client)
+        self.noise = noise_variance(client)
         noisy = self.noise > 0.0
-        self._schedule = NOISY_EVENNESS if noisy else EVENNESS
-        self.judge = Distance(shared, LIKELIHOOD if noisy else EVENNESS[0])
+        self._schedule = NOISY_EXPONENTS if noisy else EXPONENTS
+        self.judge = Distance(client, LIKELIHOOD if noisy else EXPONENTS[0])
         self.enough = EXACT
         if noisy:
-            margin = 1.0 + DEVIATIONS * np.sqrt(2.0 / unused_entries(shared).size)
+            margin = 1.0 + DEVIATIONS * np.sqrt(2.0 / unused_entries(client).size)
             self.enough = margin * self.judge.of_noise(self.noise)
-        self.best: Polished | None = None
-        self.history: list[Reading] = []
+        self.best: Improved | None = None
+        self.history: list[Snapshot] = []
         self.evaluations = 0
         self._iteration = 0
 
     def consider(self, guesses: list[Guess]) -> None:
-        """Judge sentences that came from elsewhere, and polish the best of them."""
+        """Judge sentences that came from elsewhere, and improve the best of them."""
         values = self.judge.of_guesses(stacked(guesses))
         guess = guesses[int(np.argmin(values))]
         self._report(guess, float(values.min()))
-        self._take(self._polish(guess))
+        self._take(self._improve(guess))
 
-    def rounds(self, count: int, iterations: int, starts: int) -> Found:
+    def rounds(self, count: int, iterations: int, starts: int) -> FoundText:
         """Go through rounds until the gradient is matched, and return the best sentences of all."""
         for number in range(count):
             if self.best is not None and self.best.sure:
@@ -134,12 +138,12 @@ class Search:
             self.round(iterations, starts, self._schedule[number % len(self._schedule)])
         return self.found()
 
-    def round(self, iterations: int, starts: int, evenness: float) -> None:
-        """Minimise from some starts, half of them near the best sentences so far; then polish."""
+    def round(self, iterations: int, starts: int, exponent: float) -> None:
+        """Minimise from some starts, half of them near the best sentences so far; then improve."""
         relaxation = Relaxation(
-            Distance(self.shared, evenness), self.answers, self.allowed, self.mixed
+            Distance(self.client, exponent), self.answers, self.allowed, self.mixed
         )
-        z = relaxation.start(self.rng, starts)
+        z = relaxation.start(self.rng, starts, self.start)
         if self.best is not None:
             half = (starts + 1) // 2
             z[:half] = relaxation.start(self.rng, half, self.best.guess)
@@ -150,39 +154,39 @@ class Search:
             if now < last + EVERY and not state.finished.all():
                 continue
             last, self._iteration = now, before + now
-            readings = [relaxation.read(row) for row in state.x]
-            distances = self.judge.of_guesses(stacked([guess for guess, _ in readings]))
+            read = [relaxation.read(row) for row in state.x]
+            distances = self.judge.of_guesses(stacked([guess for guess, _ in read]))
             which = int(np.argmin(distances))
             if nearest is None or distances[which] < nearest[0]:
-                nearest = (float(distances[which]), *readings[which])
-            self._report(readings[which][0], float(distances[which]))
+                nearest = (float(distances[which]), *read[which])
+            self._report(read[which][0], float(distances[which]))
             if nearest[0] <= self.enough:
                 break
         assert nearest is not None
-        self._take(self._polish(*nearest[1:]))
+        self._take(self._improve(*nearest[1:]))
         self.evaluations += relaxation.evaluations
 
-    def _take(self, polished: Polished) -> None:
-        if self.best is None or polished.value < self.best.value:
-            self.best = polished
+    def _take(self, improved: Improved) -> None:
+        if self.best is None or improved.value < self.best.value:
+            self.best = improved
 
-    def _polish(self, guess: Guess, nearness: Array | None = None) -> Polished:
-        """Polish among the allowed words: those first that are nearest, or likely beforehand."""
+    def _improve(self, guess: Guess, nearness: Array | None = None) -> Improved:
+        """Search among the allowed words: those first that are nearest, or likely beforehand."""
         rankings = [] if nearness is None else [nearness]
-        words = self.shared.words
+        words = self.client.words
         for likely in self.likely:
             ranking = np.where(self.allowed, likely, -np.inf)[words]
-            ranking[:, self.shared.special.mask] = -np.inf
+            ranking[:, self.client.special.mask] = -np.inf
             rankings.append(ranking)
-        places = np.flatnonzero(words)
-        polished = polish(self.judge, guess, places, rankings, self.enough, self.noise)
-        self._report(polished.guess, polished.value)
-        return polished
+        positions = np.flatnonzero(words)
+        improved = local_search(self.judge, guess, positions, rankings, self.enough, self.noise)
+        self._report(improved.guess, improved.value)
+        return improved
 
-    def found(self) -> Found:
+    def found(self) -> FoundText:
         """Return the best sentences of all rounds."""
         assert self.best is not None
-        guess, value, sure = self.best
+        guess, value, sure, alone = self.best
         self._report(guess, value)
         reason = "out of rounds"
         if value <= self.enough:
@@ -192,10 +196,22 @@ class Search:
         elif sure:
             reason = "no other word comes near"
         evaluations = self.evaluations + self.judge.evaluations
-        return Found(guess.tokens, self.history, reason, evaluations)
+        return FoundText(self.client, guess.tokens, self.history, reason, alone, evaluations)
 
     def _report(self, guess: Guess, value: float) -> None:
-        reading = Reading(self._iteration, guess.tokens, value)
-        self.history.append(reading)
-        if self.on_reading is not None:
-            self.on_reading(reading)
+        snapshot = Snapshot(self._iteration, guess.tokens, value)
+        self.history.append(snapshot)
+        if self.on_progress is not None:
+            self.on_progress(snapshot)
+
+
+def _as_guess(client: TextClient, start: Array) -> Guess:
+    """Return a guess of these sentences, (N, T), that does not say which words are hidden."""
+    tokens = np.array(start)
+    fits = tokens.shape == client.shape and np.issubdtype(tokens.dtype, np.integer)
+    if not fits or tokens.min() < 0 or tokens.max() >= client.model.vocabulary:
+        raise ValueError(
+            f"a start of shape {tokens.shape} was given; give tokens of shape {client.shape}, "
+            f"whole numbers in [0, {client.model.vocabulary})"
+        )
+    return Guess(tokens, np.full(tokens.shape, -1))

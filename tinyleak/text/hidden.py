@@ -1,9 +1,12 @@
-"""The words behind [MASK], once it is known what the model has read.
+"""The words that were to be predicted, once it is known what the model has read.
 
-The loss reaches the network through its output layers, at the hidden places alone. Their first is
-linear, so the gradient by its weight and bias is Σ_m δ_m [h_m, 1]ᵀ over the hidden places m. What
-the model has read says what h_m is; and a few h_m are independent, so each δ_m follows. It says
-which word was right: δ_m is affine in the target, and every word of the vocabulary can be tried.
+BERT: the loss reaches the network through its output layers, at the hidden positions alone. Their
+first is linear, so its gradient is Σ_m δ_m (h_m, 1)ᵀ over the hidden positions m. What the model
+has read determines h_m; and a few h_m are independent, so each δ_m follows. δ_m is affine in the
+target, and every word of the vocabulary can be tried.
+
+GPT-2: every token but the last was read, and named. The output layer is linear in the last layer's
+outputs h_t, so its gradient is Σ_t (p_t − y_t) h_tᵀ, and p − y is negative at the right word alone.
 """
 
 from __future__ import annotations
@@ -15,73 +18,93 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.nn.losses import softmax
-from tinyleak.nn.models.bert import OUTPUT_BIAS, WORDS
+from tinyleak.nn.models.bert import OUTPUT_BIAS, OUTPUT_LAYER, Bert
 from tinyleak.ops import broadcast_to
 from tinyleak.tensor import Tensor
-from tinyleak.text.client import SharedText, attention
+from tinyleak.text.client import TextClient, attention
 
-LAYER = "cls.predictions.transform.dense"
-
-NUMBERS_AT_ONCE = 2**20
-"""How many numbers the gradients are that are tried at once."""
+NUMBERS_AT_ONCE = 2**18
+"""How many numbers the vectors have that are tried at once: 2 MB, so that they stay in cache."""
 
 
-def encode(shared: SharedText, inputs: Array, lengths: Sequence[int]) -> Array:
-    """Return what the last layer says of each token that the model reads: (…, T, d) of (…, T)."""
-    params = exact_params(shared)
-    mask = attention(lengths)
-    return shared.model.encode(params, shared.model.embed(params, inputs), mask).data
-
-
-def exact_params(shared: SharedText, *starts: str) -> dict[str, Tensor]:
+def exact_params(client: TextClient, *starts: str) -> dict[str, Tensor]:
     """Return the weights in float64, so that no rounding is added to the client's.
 
+    The embedding table is left out: it is large, and what is needed of it is a few rows.
+
     Args:
-        shared: what the client shared.
-        starts: how the names of those begin that are wanted; all are, if none is given.
+        client: the client.
+        starts: how the names begin of those that are wanted; all are, if none is given.
     """
     return {
         name: Tensor(array.astype(float, copy=False))
-        for name, array in shared.params.items()
-        if name.startswith(starts or "")
+        for name, array in client.params.items()
+        if name.startswith(starts or "") and name != client.model.word_table
     }
 
 
-def fill_in(shared: SharedText, inputs: Array) -> Array:
-    """Return what the model read, (N, T), with the most fitting word in place of each [MASK]."""
-    places = inputs == shared.special.mask
-    if not places.any():
+def encode(client: TextClient, inputs: Array, lengths: Sequence[int]) -> Array:
+    """Return the last layer's output for each token that the model reads: (N, T) → (N, T, d)."""
+    words = Tensor(client.params[client.model.word_table][inputs].astype(float))
+    return client.model.encode(exact_params(client), words, attention(lengths)).data
+
+
+def fill_in(client: TextClient, inputs: Array) -> Array:
+    """Return the sentences, (N, T), from what the model has read of them.
+
+    Args:
+        client: the client.
+        inputs: (N, T), of BERT, with [MASK] at hidden positions, where the best word is put; of
+            GPT-2 (1, T − 1), to which the last token is added.
+    """
+    if client.model.causal:
+        return np.append(inputs, [[_last_token(client, inputs)]], axis=1)
+    positions = inputs == client.special.mask
+    if not positions.any():
         return inputs
-    encoded = encode(shared, inputs, shared.lengths)[places]
     tokens = inputs.copy()
-    tokens[places] = _best_words(shared, encoded)
+    tokens[positions] = _best_words(client, encode(client, inputs, client.lengths)[positions])
     return tokens
 
 
-def _best_words(shared: SharedText, encoded: Array) -> Array:
-    """Return the word that was right at each hidden place, (M,), from its encoding, (M, d)."""
-    known = np.concatenate([encoded, np.ones((len(encoded), 1))], axis=1)
-    by_bias = shared.gradients[f"{LAYER}.bias"][:, np.newaxis]
-    by_both = np.concatenate([shared.gradients[f"{LAYER}.weight"], by_bias], axis=1).astype(float)
-    found = by_both @ np.linalg.pinv(known)  # (d, M): δ_m in columns
-    found = found.T @ shared.params[f"{LAYER}.weight"]  # (M, d): by the encoding
-    words = np.arange(shared.model.vocabulary)
+def _best_words(client: TextClient, encoded: Array) -> Array:
+    """Return the word that was right at each hidden position, (M,), from its encoding, (M, d)."""
+    model = client.model
+    assert isinstance(model, Bert)
+    known = np.column_stack([encoded, np.ones(len(encoded))])
+    weight, bias = (client.gradients[f"{OUTPUT_LAYER}.{part}"] for part in ("weight", "bias"))
+    found = (np.column_stack([weight, bias]).astype(float) @ np.linalg.pinv(known)).T  # δ, (M, d)
+    params = exact_params(client, "cls.")
+    layer = (params[f"{OUTPUT_LAYER}.{part}"].data for part in ("weight", "bias"))
+    outputs = encoded @ next(layer).T + next(layer)
+    # With respect to the logits z the gradient is softmax(z) − target, and z is linear in what is
+    # multiplied with the table.
+    table = client.params[model.word_table]
+    logits = model.finish(params, Tensor(outputs)).data @ table.T + params[OUTPUT_BIAS].data
+    probabilities = softmax(Tensor(logits)).data
+    expected = probabilities @ table
+    # The output bias has the gradient Σ_m (p_m − y_m) / M. It is negative at a word that was right,
+    # unless the M probabilities of that word add up to 1.
+    likely = probabilities.max(axis=0) > 0.5 / len(outputs)
+    words = np.flatnonzero((client.gradients[OUTPUT_BIAS] < 0.0) | likely)
+    if len(words) == 0:
+        words = np.arange(model.vocabulary)
     alike = []
-    for some in np.array_split(words, 1 + encoded.size * len(words) // NUMBERS_AT_ONCE):
-        wanted = _gradients_by_encoding(shared, encoded, some)
+    for some in np.array_split(words, 1 + outputs.size * len(words) // NUMBERS_AT_ONCE):
+        cotangents = expected - table[some, np.newaxis]
+        copies = broadcast_to(Tensor(outputs), shape=cotangents.shape)
+        (wanted,) = grad(model.finish(params, copies), [copies], Tensor(cotangents))
         # By direction, since a client may have clipped its gradient, or multiplied its loss.
-        alike.append((wanted * found).sum(-1) / np.linalg.norm(wanted, axis=-1))
-    return np.argmax(np.concatenate(alike), axis=0)
+        alike.append((wanted.data * found).sum(-1) / np.linalg.norm(wanted.data, axis=-1))
+    return np.asarray(words[np.argmax(np.concatenate(alike), axis=0)])
 
 
-def _gradients_by_encoding(shared: SharedText, encoded: Array, words: Array) -> Array:
-    """Return, for each word (V,) as the target, the loss's gradient by the encodings: (V, M, d)."""
-    params = exact_params(shared, "cls.", WORDS)
-    table, bias = params[WORDS].data, params[OUTPUT_BIAS].data
-    copies = broadcast_to(Tensor(encoded), shape=(len(words), *encoded.shape))
-    outputs = shared.model.transform(params, copies)
-    # By the logits z the gradient is softmax(z) − target, and z is linear in the outputs.
-    guesses = softmax(Tensor(outputs.data[0] @ table.T + bias)).data
-    by_outputs = (guesses @ table) - table[words, np.newaxis]
-    (gradients,) = grad(outputs, [copies], Tensor(by_outputs))
-    return gradients.data
+def _last_token(client: TextClient, inputs: Array) -> int:
+    """Return the last token of a GPT-2's sentence from those before it, (1, T − 1)."""
+    model, length = client.model, inputs.shape[1]
+    # The table's gradient is that of its use as embeddings too: at each token, its position's.
+    by_position = client.gradients[model.position_table][:length].astype(float)
+    last = np.linalg.pinv(encode(client, inputs, [length])[0])[:, -1]
+    errors = client.gradients[model.word_table] @ last
+    np.subtract.at(errors, inputs[0], by_position @ last)
+    return int(np.argmin(errors))

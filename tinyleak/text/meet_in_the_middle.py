@@ -1,10 +1,11 @@
-"""Sentences that fit, out of very many: by two halves, if a network is nearly linear in its words.
+"""Sentences that fit, out of very many, if a network is nearly linear in its words.
 
-A word changes what the network says of a hidden place little, and two words almost by the sum of
-what each does. So with the effect of every word at every place, measured one at a time, what is
-outside of a space is a sum over places. Half of the places make some thousands of sums, the other
-half as many, and of all pairs those that cancel are found by one matrix product: a sentence of
-millions. This is the meet in the middle of knapsack problems (Horowitz and Sahni 1974).
+A word changes the network's output at a hidden position little, and two words almost by the sum of
+their effects. So with the effect of every word at every position, measured one at a time, the part
+of the output that is outside a space is a sum over positions. Half of the positions make some
+thousands of sums, the other half as many, and among all pairs those that cancel are found by one
+matrix product: one sentence of millions. This is how knapsack problems are met in the middle
+(Horowitz and Sahni 1974).
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ MOST_SUMS = 4096
 """How many sums a half makes at most."""
 
 KEPT = 256
-"""How many pairs are kept: the sum is not exact."""
+"""How many pairs are kept: since effects do not add up exactly, the best pair may not be first."""
 
-Outside: TypeAlias = Callable[[Array], Array]
-"""Takes sentences (C, T) that hide the same places, and returns what is outside, (C, D)."""
+Residuals: TypeAlias = Callable[[Array], Array]
+"""Takes sentences (C, T) that hide the same positions, and returns what is outside, (C, D)."""
 
 
-def fits_in_halves(options: Sequence[Sequence[int]]) -> bool:
-    """Return whether the sums of either half are few enough."""
+def can_meet(options: Sequence[Sequence[int]]) -> bool:
+    """Return whether each half of the positions makes few enough sums."""
     return all(_count(options, half) <= MOST_SUMS for half in _halves(options))
 
 
-def likeliest(options: Sequence[Sequence[int]], base: Array, outside: Outside) -> Array:
-    """Return the sentences (K, T) of which least should be outside.
+def likeliest(options: Sequence[Sequence[int]], base: Array, residuals: Residuals) -> Array:
+    """Return the sentences (K, T) whose residuals should be the smallest.
 
     Args:
-        options: the words that may stand at each place; one alone where it is settled.
+        options: the words that may stand at each position; one alone where it is settled.
         base: (T,), the sentence at which each word's effect is measured.
-        outside: says what is outside.
+        residuals: returns what is outside.
     """
-    changed = [(place, word) for place, words in enumerate(options) for word in words]
+    changed = [(position, word) for position, words in enumerate(options) for word in words]
     sentences = np.repeat(base[np.newaxis], 1 + len(changed), axis=0)
-    for row, (place, word) in enumerate(changed, start=1):
-        sentences[row, place] = word
-    start, *after = outside(sentences)
+    for row, (position, word) in enumerate(changed, start=1):
+        sentences[row, position] = word
+    start, *after = residuals(sentences)
     effects = dict(zip(changed, np.array(after) - start, strict=True))
     first, second = _halves(options)
     ours, our_sums = _sums(options, first, effects)
@@ -61,24 +62,24 @@ def likeliest(options: Sequence[Sequence[int]], base: Array, outside: Outside) -
 
 
 def _halves(options: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """Return the places in two halves that make about as many sums."""
+    """Return the positions in two halves that make about equally many sums."""
     halves: tuple[list[int], list[int]] = ([], [])
-    for place in sorted(range(len(options)), key=lambda place: -len(options[place])):
-        min(halves, key=lambda half: _count(options, half)).append(place)
+    for position in sorted(range(len(options)), key=lambda position: -len(options[position])):
+        min(halves, key=lambda half: _count(options, half)).append(position)
     return halves
 
 
 def _count(options: Sequence[Sequence[int]], half: Sequence[int]) -> int:
-    return math.prod(len(options[place]) for place in half)
+    return math.prod(len(options[position]) for position in half)
 
 
 def _sums(
     options: Sequence[Sequence[int]], half: list[int], effects: dict[tuple[int, int], Array]
 ) -> tuple[Array, Array]:
-    """Return all choices of words at these places, and the sum of the effects of each."""
-    choices = np.array(list(itertools.product(*(options[place] for place in half))))
+    """Return all choices of words at these positions, and the sum of the effects of each."""
+    choices = np.array(list(itertools.product(*(options[position] for position in half))))
     sums = np.zeros((len(choices), len(next(iter(effects.values())))))
-    for column, place in enumerate(half):
+    for column, position in enumerate(half):
         words, which = np.unique(choices[:, column], return_inverse=True)
-        sums += np.array([effects[place, word] for word in words])[which]
+        sums += np.array([effects[position, word] for word in words])[which]
     return choices, sums

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import html
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -10,13 +11,16 @@ from tinyleak.backend import Array
 from tinyleak.metrics import bag_accuracy, match_sentences, token_accuracy
 from tinyleak.text.client import TextClient
 
+MOST_QUOTED = 120
+"""How many letters of the sentences a `repr` quotes."""
 
-class Reading(NamedTuple):
+
+class Snapshot(NamedTuple):
     """The sentences as they read after an iteration.
 
     Attributes:
         iteration: 0 is the start.
-        tokens: (N, T); at a hidden place the word that is read there, and not [MASK].
+        tokens: (N, T); at a hidden position the word that is read there, and not [MASK].
         distance: what the attack minimises, by then; 0 where nothing is minimised.
     """
 
@@ -25,77 +29,156 @@ class Reading(NamedTuple):
     distance: float
 
 
-OnReading: TypeAlias = Callable[[Reading], None]
-"""What is called with each reading, as soon as it is there."""
+OnProgress: TypeAlias = Callable[[Snapshot], None]
+"""What is called with each snapshot, as soon as it is there."""
 
 
-@dataclass(frozen=True)
-class Found:
+@dataclass(frozen=True, eq=False, repr=False)
+class FoundText:
     """What an attacker, who does not know the truth, comes back with.
 
     Attributes:
-        tokens: (N, T).
-        history: readings on the way; the last is what was found.
-        reason: why it stopped, in a few words.
+        client: the client that was attacked.
+        tokens: (N, T), what was found.
+        history: snapshots on the way; the last is what was found.
+        reason: why the attack stopped, in a few words.
+        explained: whether the sentences explain the gradient: one word alone fits at each
+            position, or the gradient that they make is the shared one but for rounding or noise.
         evaluations: how often an objective was evaluated.
-    """
-
-    tokens: Array
-    history: list[Reading]
-    reason: str
-    evaluations: int = 0
-
-
-@dataclass(frozen=True)
-class TextResult:
-    """What an attack found beside the truth, sentence by sentence in the client's order.
-
-    Attributes:
         method: the attack's name.
-        tokens_true: (N, T), what the client had.
-        tokens_recovered: (N, T), what was found.
-        token_accuracy: the share of the words that are right in their places, in [0, 1].
-        bag_accuracy: the share of the words that were found, wherever; in [0, 1].
-        history: readings on the way, in the client's order too.
-        reason: why the attack stopped.
-        evaluations: how often an objective was evaluated.
         seconds: how long it took.
     """
 
-    method: str
-    tokens_true: Array
-    tokens_recovered: Array
-    token_accuracy: float
-    bag_accuracy: float
-    history: list[Reading]
+    client: TextClient
+    tokens: Array
+    history: list[Snapshot]
     reason: str
-    evaluations: int
-    seconds: float
+    explained: bool
+    evaluations: int = 0
+    method: str = ""
+    seconds: float = 0.0
 
-    @property
-    def succeeded(self) -> bool:
-        """Whether every word is right in its place."""
-        return self.token_accuracy == 1.0
+    @classmethod
+    def at_once(
+        cls,
+        client: TextClient,
+        tokens: Array,
+        reason: str,
+        explained: bool,
+        on_progress: OnProgress | None,
+        distance: float = 0.0,
+    ) -> FoundText:
+        """Return what was found without any iteration, and report it."""
+        snapshot = Snapshot(0, tokens, distance)
+        if on_progress is not None:
+            on_progress(snapshot)
+        return cls(client, tokens, [snapshot], reason, explained)
 
     @property
     def iterations(self) -> int:
         """How many iterations the attack took."""
         return self.history[-1].iteration if self.history else 0
 
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences as texts, or as numbers where the vocabulary is not known."""
+        return self.client.as_sentences(self.tokens)
 
-def judge(client: TextClient, found: Found, method: str, seconds: float) -> TextResult:
-    """Compare what an attack found with what the client had, in the order that fits best."""
-    truth, words = client.tokens, client.shared.words
-    order = match_sentences(found.tokens, truth, words)
-    tokens = found.tokens[order]
-    return TextResult(
-        method=method,
-        tokens_true=truth,
-        tokens_recovered=tokens,
-        token_accuracy=token_accuracy(tokens, truth, words),
-        bag_accuracy=bag_accuracy(tokens, truth, words),
-        history=[reading._replace(tokens=reading.tokens[order]) for reading in found.history],
-        reason=found.reason,
-        evaluations=found.evaluations,
-        seconds=seconds,
+    def __repr__(self) -> str:
+        verdict = "explained" if self.explained else "not explained"
+        return f"FoundText({self.method}, {verdict}: {self.reason}; {_quoted(self.sentences)})"
+
+    def _repr_html_(self) -> str:
+        return _table(["found"], [[sentence] for sentence in self.sentences], self.reason)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TextOutcome:
+    """What an attack found beside the truth, sentence by sentence in the client's order.
+
+    Attributes:
+        found: what the attack gave back.
+        tokens_true: (N, T), what the client had.
+        tokens_recovered: (N, T), what was found.
+        history: snapshots on the way, in the client's order too.
+        token_accuracy: the share of the words that are right in their positions, in [0, 1].
+        bag_accuracy: the share of the words that were found, at whatever position; in [0, 1].
+    """
+
+    found: FoundText
+    tokens_true: Array
+    tokens_recovered: Array
+    history: list[Snapshot]
+    token_accuracy: float
+    bag_accuracy: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every word is right in its position."""
+        return self.token_accuracy == 1.0
+
+    def __repr__(self) -> str:
+        sentences = self.found.client.as_sentences(self.tokens_recovered)
+        return (
+            f"TextOutcome({self.found.method}: {self.token_accuracy:.0%} in place, "
+            f"{self.bag_accuracy:.0%} anywhere; {_quoted(sentences)})"
+        )
+
+    def _repr_html_(self) -> str:
+        client = self.found.client
+        rows = zip(
+            client.as_sentences(self.tokens_recovered),
+            client.as_sentences(self.tokens_true),
+            strict=True,
+        )
+        share = f"{self.token_accuracy:.0%} of the words in place; {self.found.reason}"
+        return _table(["found", "true"], [list(row) for row in rows], share)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TextTruth:
+    """What a client had. No attack sees it.
+
+    Attributes:
+        tokens: (N, T), the sentences, whole numbers; padded at their ends.
+        hidden: (N, T), true where a token is hidden behind [MASK].
+    """
+
+    tokens: Array
+    hidden: Array
+
+    def __repr__(self) -> str:
+        return f"TextTruth(tokens of shape {self.tokens.shape}, {int(self.hidden.sum())} hidden)"
+
+    def judge(self, found: FoundText) -> TextOutcome:
+        """Compare what an attack found with the truth, in the order that fits best.
+
+        Raises:
+            ValueError: sentences of another number or length than the client's.
+        """
+        words = found.client.words
+        order = match_sentences(found.tokens, self.tokens, words)
+        tokens = found.tokens[order]
+        return TextOutcome(
+            found,
+            self.tokens,
+            tokens,
+            [snapshot._replace(tokens=snapshot.tokens[order]) for snapshot in found.history],
+            token_accuracy(tokens, self.tokens, words),
+            bag_accuracy(tokens, self.tokens, words),
+        )
+
+
+def _quoted(sentences: Sequence[str]) -> str:
+    text = " | ".join(sentences)
+    return repr(text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…")
+
+
+def _table(titles: list[str], rows: list[list[str]], caption: str) -> str:
+    """Return an HTML table; vocabularies come from files, so every word is escaped."""
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
+    caption = f"<caption>{html.escape(caption)}</caption>"
+    return f"<table>{caption}<tr>{head}</tr>{body}</table>"

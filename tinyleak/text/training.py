@@ -8,16 +8,14 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.data.text import Special
-from tinyleak.gradient import grad
+from tinyleak.nn import Trained, descend
 from tinyleak.nn.models.bert import Bert, masked_loss
 from tinyleak.tensor import Tensor
-from tinyleak.text.client import attention, lay_out, masked_targets
+from tinyleak.text.client import attention
+from tinyleak.text.simulated import lay_out, masked_targets
 
 BATCH, RATE = 16, 1e-3
 """Sentences in a step, and Adam's step length."""
-
-KEPT, KEPT_SQUARES, TINY = 0.9, 0.999, 1e-8
-"""Adam's usual constants: how much of its two means is kept, and what a root is kept above."""
 
 
 def train(
@@ -28,8 +26,8 @@ def train(
     *,
     steps: int = 200,
     seed: int = 0,
-) -> tuple[dict[str, Array], list[float]]:
-    """Train for some steps of Adam (Kingma and Ba 2015, algorithm 1), as the client's loss says.
+) -> Trained:
+    """Train for some steps of Adam, by the loss that a client has.
 
     Args:
         model: the network.
@@ -41,41 +39,35 @@ def train(
 
     Returns:
         The weights, in the dtype given, and the loss at each step.
+
+    Raises:
+        ValueError: no sentence is short enough; fewer than 1 step.
     """
-    rng = np.random.default_rng(seed)
     usable = [sentence for sentence in sentences if len(sentence) <= model.positions]
-    weights = {name: np.array(params[name]) for name in model.shapes}
-    mean = {name: np.zeros_like(weight) for name, weight in weights.items()}
-    square = {name: np.zeros_like(weight) for name, weight in weights.items()}
-    losses = []
-    for step in range(1, steps + 1):
-        batch = [usable[i] for i in rng.choice(len(usable), min(BATCH, len(usable)), replace=False)]
-        loss, gradients = _loss_and_gradients(model, weights, batch, special, rng)
-        losses.append(loss)
-        for name, gradient in gradients.items():
-            mean[name] = KEPT * mean[name] + (1 - KEPT) * gradient
-            square[name] = KEPT_SQUARES * square[name] + (1 - KEPT_SQUARES) * gradient**2
-            direction = mean[name] / (1 - KEPT**step)
-            size = np.sqrt(square[name] / (1 - KEPT_SQUARES**step))
-            weights[name] = weights[name] - RATE * direction / (size + TINY)
-    return weights, losses
+    if not usable:
+        raise ValueError(f"no sentence of the {len(sentences)} fits {model.positions} positions")
+    rng = np.random.default_rng(seed)
+    size = min(BATCH, len(usable))
+    dtype = str(params[next(iter(model.shapes))].dtype)
 
+    def draw() -> tuple[Array, Array, list[int]]:
+        batch = [usable[index] for index in rng.choice(len(usable), size, replace=False)]
+        tokens, hidden = lay_out(batch, special, rng)
+        return tokens, hidden, [len(sentence) for sentence in batch]
 
-def _loss_and_gradients(
-    model: Bert,
-    weights: Mapping[str, Array],
-    batch: Sequence[Array],
-    special: Special,
-    rng: np.random.Generator,
-) -> tuple[float, dict[str, Array]]:
-    """Return the loss at one batch, and its gradient by each weight."""
-    tokens, hidden = lay_out(batch, special, rng)
-    dtype = str(next(iter(weights.values())).dtype)
-    targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
-    params = {name: Tensor(weight) for name, weight in weights.items()}
-    words = model.embed(params, np.where(hidden, special.mask, tokens))
-    logits = model(params, words, attention([len(sentence) for sentence in batch]))
-    loss = masked_loss(logits, Tensor(targets), int(hidden.sum()))
-    gradients = grad(loss, list(params.values()))
-    by_name = {name: g.data for name, g in zip(params, gradients, strict=True)}
-    return float(loss.data), by_name
+    def loss(weights: Mapping[str, Tensor], batch: tuple[Array, Array, list[int]]) -> Tensor:
+        tokens, hidden, lengths = batch
+        words = model.embed(weights, np.where(hidden, special.mask, tokens))
+        targets = Tensor(masked_targets(tokens, hidden, model.vocabulary, dtype))
+        return masked_loss(model(weights, words, attention(lengths)), targets, int(hidden.sum()))
+
+    # Nearly every batch has another longest sentence, so a program would rarely be used again.
+    return descend(
+        loss,
+        {name: params[name] for name in model.shapes},
+        draw,
+        steps=steps,
+        learning_rate=RATE,
+        optimiser="adam",
+        compiled=False,
+    )

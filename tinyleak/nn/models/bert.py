@@ -15,15 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from tinyleak.backend import Array, array_module
+from tinyleak.gradient import grad
 from tinyleak.nn.activations import gelu, gelu_tanh
 from tinyleak.nn.layers import linear
 from tinyleak.nn.losses import log_softmax, softmax
 from tinyleak.nn.normalisation import layer_norm
-from tinyleak.ops import crop, inner, relu, reshape, swap_last_axes, take, transpose
+from tinyleak.ops import crop, inner, relu, reshape, sum, swap_last_axes, take, transpose
 from tinyleak.tensor import Tensor
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -38,6 +40,7 @@ WORDS = "bert.embeddings.word_embeddings.weight"
 POSITIONS = "bert.embeddings.position_embeddings.weight"
 SEGMENTS = "bert.embeddings.token_type_embeddings.weight"
 OUTPUT_BIAS = "cls.predictions.bias"
+OUTPUT_LAYER = "cls.predictions.transform.dense"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Bert:
     segments: int = 2
     activation: str = "gelu"
     epsilon: float = 1e-12
+
+    word_table: ClassVar[str] = WORDS
+    position_table: ClassVar[str] = POSITIONS
+    causal: ClassVar[bool] = False
+    """Whether a token sees only those before it, and the loss is about the token that follows."""
 
     def __post_init__(self) -> None:
         counts = (self.vocabulary, self.layers, self.width, self.heads, self.intermediate)
@@ -123,10 +131,19 @@ class Bert:
         """
         return take(params[WORDS], tokens, axis=-2)
 
+    def first_layer(self, by_name: Mapping[str, Array]) -> list[Array]:
+        """Return, of weights or their gradients, those of the layers that see `first_input`.
+
+        They are the first layer's query, key and value: (d, d) each.
+        """
+        at = "bert.encoder.layer.0.attention.self"
+        return [by_name[f"{at}.{part}.weight"] for part in ("query", "key", "value")]
+
     def first_input(
         self, params: Mapping[str, Tensor], words: Tensor, segments: Array | None = None
     ) -> Tensor:
-        """Return what the first layer sees, (…, N, T, d): words, places and segments, normalised.
+        """Return what the first layer sees, (…, N, T, d): the normalised sum of the embeddings of
+        words, positions and segments.
 
         Args:
             params: the parameters, by name.
@@ -142,13 +159,13 @@ class Bert:
                 f"a sentence of {length} tokens was given to a model with {self.positions} "
                 "positions; shorten it, or use a model with more"
             )
-        places = crop(params[POSITIONS], [(0, self.positions - length), (0, 0)])
+        positions = crop(params[POSITIONS], [(0, self.positions - length), (0, 0)])
         if segments is None:
             kinds = crop(params[SEGMENTS], [(0, self.segments - 1), (0, 0)])
             kinds = _with_axis(kinds)
         else:
             kinds = take(params[SEGMENTS], segments, axis=-2)
-        x = reshape(words + _with_axis(places) + kinds, (*leading, batch * length, width))
+        x = reshape(words + _with_axis(positions) + kinds, (*leading, batch * length, width))
         x = self._normalise(params, "bert.embeddings.LayerNorm", x)
         return reshape(x, words.shape)
 
@@ -159,7 +176,7 @@ class Bert:
         mask: Array | None = None,
         segments: Array | None = None,
     ) -> Tensor:
-        """Return the logits (…, N, T, V) of the token at each place.
+        """Return the logits (…, N, T, V) of the token at each position.
 
         Args:
             params: the parameters, by name; with leading axes (…), as many networks.
@@ -179,7 +196,7 @@ class Bert:
         mask: Array | None = None,
         segments: Array | None = None,
     ) -> Tensor:
-        """Return what the last layer says of each token, (…, N, T, d); arguments as for a call."""
+        """Return the last layer's output for each token, (…, N, T, d); arguments as for a call."""
         *leading, batch, length, width = words.shape
         x = self.first_input(params, words, segments)
         # Sentences lie end to end but in attention, so that weights may have leading axes too.
@@ -202,9 +219,12 @@ class Bert:
         return reshape(logits, (*logits.shape[:-2], batch, length, self.vocabulary))
 
     def transform(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Return what is held against the embedding table, (…, N, d), of encoded (…, N, d)."""
-        x = self._activate(_apply(params, "cls.predictions.transform.dense", x))
-        return self._normalise(params, "cls.predictions.transform.LayerNorm", x)
+        """Return what is multiplied with the embedding table, (…, N, d), of encoded (…, N, d)."""
+        return self.finish(params, _apply(params, OUTPUT_LAYER, x))
+
+    def finish(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Return `transform` from the output x of its linear layer on: (…, N, d) → (…, N, d)."""
+        return self._normalise(params, "cls.predictions.transform.LayerNorm", self._activate(x))
 
     def _attend(
         self,
@@ -240,12 +260,12 @@ class Bert:
 
 
 def masked_loss(logits: Tensor, targets: Tensor, masked: int) -> Tensor:
-    """Return the cross-entropy at the masked places, averaged over all of them.
+    """Return the cross-entropy at the masked positions, averaged over all of them.
 
     Args:
         logits: (…, N, T, V).
-        targets: (…, N, T, V), rows of probabilities at the masked places, zeros at all others.
-        masked: how many places of the batch are masked.
+        targets: (…, N, T, V), rows of probabilities at the masked positions, zeros elsewhere.
+        masked: how many positions of the batch are masked.
 
     Returns:
         (…).
@@ -254,6 +274,36 @@ def masked_loss(logits: Tensor, targets: Tensor, masked: int) -> Tensor:
         ValueError: the shapes differ, or have fewer than three axes.
     """
     return inner(targets, log_softmax(logits), axes=3) * (-1.0 / masked)
+
+
+def masked_gradients(
+    model: Bert,
+    params: Mapping[str, Tensor],
+    words: Tensor,
+    targets: Tensor,
+    masked: int,
+    attention: Array | None = None,
+) -> dict[str, Tensor]:
+    """Return the gradient of the loss with respect to each parameter: what a client shares.
+
+    Where `words` is computed from the embedding table, the table's gradient includes that use of
+    it; where it is free, as an attacker's is, only the table's use as the output layer.
+
+    Args:
+        model: the network.
+        params: its parameters, by name; with leading axes (R, …), R networks.
+        words: (…, N, T, d), the embeddings of what the model reads.
+        targets: (…, N, T, V), rows of probabilities at the hidden positions, zeros elsewhere.
+        masked: M, how many positions are hidden.
+        attention: (N, T), true where there is a token.
+
+    Returns:
+        For each name the gradient, of the parameter's shape.
+    """
+    losses = masked_loss(model(params, words, attention), targets, masked)
+    # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
+    gradients = grad(sum(losses), list(params.values()))
+    return dict(zip(params, gradients, strict=True))
 
 
 def _apply(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whole words, changed one or two at a time for as long as the gradient comes nearer.
+"""Local search: whole words, changed one or two at a time while the gradient comes nearer.
 
 Under noise a wrong word may come nearer by chance: along one change of the gradient, noise of
 variance v shortens a squared distance by v on average, and along the luckiest of n changes by about
@@ -18,23 +18,23 @@ from tinyleak.backend import Array
 from tinyleak.text.distance import Distance, Guess, stacked
 
 Change: TypeAlias = dict[int, tuple[int, int]]
-"""At some places of a guess laid flat: what the model is to read there, and the answer or −1."""
+"""At some positions of a guess laid flat: what the model is to read there, and the answer or −1."""
 
 NEAREST = 24
-"""How many words are tried at a place at first, the nearest ones; if none helps, all others are."""
+"""How many words are tried at a position at first, the nearest; if none helps, all others are."""
 
 MOST_TRIED = 14_000
-"""If the others are no more than so many, at all places together."""
+"""All others are tried if there are no more than so many, at all positions together."""
 
 MUCH_FARTHER = 10.0
-"""How many times as far other words are from the gradient where a guess stands out: where a client
-has rounded its gradient, the right words do, though nobody knows how far they should be."""
+"""A guess stands out if all other words are so many times as far from the gradient. Where a client
+has rounded its gradient, the right words do, though their distance cannot be predicted."""
 
 SUCCESSORS = 3
-"""How many words are tried at a place that a hidden word leaves."""
+"""How many words are tried at a position that a hidden word leaves."""
 
 
-class Polished(NamedTuple):
+class Improved(NamedTuple):
     """Whole words that no change of one or two improves, or that need none.
 
     Attributes:
@@ -42,41 +42,43 @@ class Polished(NamedTuple):
         value: its distance.
         sure: whether the gradient is the shared one but for rounding or noise, or else no other
             words come near.
+        alone: whether no other words come near; under strong noise, many may be sure.
     """
 
     guess: Guess
     value: float
     sure: bool
+    alone: bool
 
 
-def polish(
+def local_search(
     distance: Distance,
     guess: Guess,
-    open_places: Array,
+    open_positions: Array,
     rankings: Sequence[Array],
     enough: float,
     variance: float = 0.0,
-) -> Polished:
-    """Improve a guess by other words, by exchanges, and by other places for the hidden words.
+) -> Improved:
+    """Improve a guess by other words, by exchanges, and by other positions for the hidden words.
 
-    It ends where no change helps, or where the guess stands out: where both with the likeliest
-    other word at any place and after any exchange, the gradient would be much farther away.
+    It ends where no change helps, or where the guess stands out: where with the likeliest other
+    word at any position, and after any exchange, the gradient would be much farther away.
 
     Args:
-        distance: what is to become small.
+        distance: what is minimised.
         guess: (N, T).
-        open_places: (F,) the places in question, in the guess laid flat.
+        open_positions: (F,) the positions in question, in the guess laid flat.
         rankings: (F, V) each, how near a word is there, in one way or another; −∞ if not allowed.
         enough: the distance that rounding or noise alone explains.
         variance: of the noise on each entry of the gradient.
     """
     value = float(distance.of_guesses(stacked([guess]))[0])
-    few: dict[int, list[int]] = {place: [] for place in open_places.tolist()}
-    rest: dict[int, list[int]] = {place: [] for place in few}
+    few: dict[int, list[int]] = {position: [] for position in open_positions.tolist()}
+    rest: dict[int, list[int]] = {position: [] for position in few}
     for ranking in rankings:
-        for place, ranked in zip(few, map(_ranked, ranking), strict=True):
-            few[place] = list(dict.fromkeys([*few[place], *ranked[:NEAREST]]))
-            rest[place] = [word for word in ranked if word not in few[place]]
+        for position, ranked in zip(few, map(_ranked, ranking), strict=True):
+            few[position] = list(dict.fromkeys([*few[position], *ranked[:NEAREST]]))
+            rest[position] = [word for word in ranked if word not in few[position]]
     if sum(map(len, rest.values())) > MOST_TRIED:
         rest = {}
     luck = distance.of_noise(variance) / distance.entries
@@ -100,12 +102,12 @@ def polish(
             if improved:
                 break
         done = needs_none()
-    return Polished(guess, value, done or value <= enough)
+    return Improved(guess, value, done or value <= enough, done)
 
 
 def _stands_out(distance: Distance, guess: Guess, words: dict[int, list[int]], near: float) -> bool:
-    """Return whether no likeliest other word at a place, and no exchange, comes as near as that."""
-    likeliest = {place: some[:2] for place, some in words.items()}
+    """Return whether no likeliest other word at a position, and no exchange, comes that near."""
+    likeliest = {position: some[:2] for position, some in words.items()}
     for changes in (_other_words(guess, likeliest), _exchanges(guess, words)):
         others = [_changed(guess, change) for change in changes]
         if others and distance.of_guesses(stacked(others)).min() <= near:
@@ -116,7 +118,7 @@ def _stands_out(distance: Distance, guess: Guess, words: dict[int, list[int]], n
 def _best_of(
     distance: Distance, guess: Guess, value: float, changes: list[Change], luck: float
 ) -> tuple[Guess, float]:
-    """Make the change that helps most, and then of the others, at other places, those that do."""
+    """Make the change that helps most, and then those of the others, elsewhere, that help too."""
     if not changes:
         return guess, value
     least = 2.0 * luck * np.log(len(changes))
@@ -135,20 +137,20 @@ def _best_of(
 
 
 def _other_words(guess: Guess, words: dict[int, list[int]]) -> list[Change]:
-    """Return each other word at each place that is not hidden."""
+    """Return each other word at each position that is not hidden."""
     inputs, answers = guess.inputs.ravel(), guess.answers.ravel()
     return [
-        {place: (word, -1)}
-        for place, others in words.items()
+        {position: (word, -1)}
+        for position, others in words.items()
         for word in others
-        if answers[place] < 0 and word != inputs[place]
+        if answers[position] < 0 and word != inputs[position]
     ]
 
 
 def _exchanges(guess: Guess, words: dict[int, list[int]]) -> list[Change]:
-    """Return the exchanges of what stands at two places, where both may stand there."""
+    """Return the exchanges of what stands at two positions, where both may stand there."""
     inputs, answers = guess.inputs.ravel(), guess.answers.ravel()
-    stands = {place: (int(inputs[place]), int(answers[place])) for place in words}
+    stands = {position: (int(inputs[position]), int(answers[position])) for position in words}
     return [
         {first: stands[second], second: stands[first]}
         for first, second in combinations(words, 2)
@@ -157,22 +159,22 @@ def _exchanges(guess: Guess, words: dict[int, list[int]]) -> list[Change]:
 
 
 def _other_hiding(guess: Guess, words: dict[int, list[int]]) -> list[Change]:
-    """Return each hidden word at each other place, with some word in the place that it leaves."""
+    """Return each hidden word at each other position, with some word where it has left."""
     inputs, answers = guess.inputs.ravel(), guess.answers.ravel()
-    hidden = [place for place in words if answers[place] >= 0]
+    hidden = [position for position in words if answers[position] >= 0]
     return [
-        {place: (word, -1), other: (int(inputs[place]), int(answers[place]))}
-        for place in hidden
+        {position: (word, -1), other: (int(inputs[position]), int(answers[position]))}
+        for position in hidden
         for other in words
         if answers[other] < 0
-        for word in words[place][:SUCCESSORS]
+        for word in words[position][:SUCCESSORS]
     ]
 
 
 def _changed(guess: Guess, change: Change) -> Guess:
     inputs, answers = guess.inputs.copy(), guess.answers.copy()
-    for place, (word, answer) in change.items():
-        inputs.flat[place], answers.flat[place] = word, answer
+    for position, (word, answer) in change.items():
+        inputs.flat[position], answers.flat[position] = word, answer
     return Guess(inputs, answers)
 
 

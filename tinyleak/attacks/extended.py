@@ -1,12 +1,14 @@
-"""What else an attacker may want of its dummies: only the direction matched, or smooth images."""
+"""Beyond the paper's objective: local steps, a direction alone, a preference for smooth images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tinyleak.attacks.matching import Matching, along
-from tinyleak.ops import broadcast_to, inner, sqrt, sum
+from tinyleak.attacks.matching import Matching
+from tinyleak.client.local import LocalSteps
+from tinyleak.nn.model import parameter_gradients
+from tinyleak.ops import broadcast_to, inner, reshape, sqrt, sum
 from tinyleak.tensor import Tensor, as_tensor
 
 FLAT = 1e-3
@@ -14,17 +16,32 @@ FLAT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class PreferentialMatching(Matching):
-    """The distance between gradients, of a client that may have scaled its own, or behind noise.
+class ExtendedMatching(Matching):
+    """The distance to a client that took local steps, scaled its gradient, or put noise on it.
 
     Attributes:
+        local: the local steps, if the client shared the sum of their gradients.
         direction: match the shared gradient's direction, whatever its length.
         smoothness: β; `2β` times the images' total variation is added to the distance that has
             not been made relative.
     """
 
+    local: LocalSteps | None = None
     direction: bool = False
     smoothness: float = 0.0
+
+    def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return what such a client would share, multiplied by `scale`."""
+        if self.local is None:
+            return super().gradients(images, labels)
+
+        def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return parameter_gradients(self.model, weights, images, labels)
+
+        found, scale = self.local.update(self.copies(images), gradient), Tensor(self.scale)
+        return {
+            name: _along(scale, shape) * found[name] for name, shape in self.model.shapes.items()
+        }
 
     def compare(
         self, found: Mapping[str, Tensor], images: Tensor
@@ -47,11 +64,13 @@ class PreferentialMatching(Matching):
         shared = {name: Tensor(self.shared[name]) for name in found}
         wanted, length = self._squared_norm(shared), self._squared_norm(found)
         stretch = sqrt(wanted / length)
-        return {name: found[name] * along(stretch, shape) for name, shape in self._shapes}
+        return {
+            name: found[name] * _along(stretch, shape) for name, shape in self.model.shapes.items()
+        }
 
     def _squared_norm(self, gradients: Mapping[str, Tensor]) -> Tensor:
         parts = []
-        for name, shape in self._shapes:
+        for name, shape in self.model.shapes.items():
             gradient = weighted = gradients[name]
             if self.precision is not None:
                 weighted = gradient * Tensor(self.precision[name])
@@ -72,3 +91,8 @@ def total_variation(images: Tensor) -> Tensor:
     down, across = images[..., 1:, :-1] - here, images[..., :-1, 1:] - here
     slopes = sqrt(down * down + across * across + FLAT * FLAT)
     return sum(slopes, axes=(-4, -3, -2, -1))
+
+
+def _along(numbers: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return (…) as (…, 1, …, 1), to be multiplied with arrays (…, *shape)."""
+    return reshape(numbers, (*numbers.shape, *(1,) * len(shape)))

@@ -1,4 +1,4 @@
-"""A sentence out of a row space that noise has blurred, the surest word first."""
+"""Subspace pursuit: a sentence out of a row space that noise has blurred."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tinyleak import text
+from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.data.text import load_tokenizer
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import Bert
-from tinyleak.text import surest
-from tinyleak.text.distance import noise_variance
+from tinyleak.text import pursuit
+from tinyleak.text.pursuit import blurred_distances, noisy_distances, subspace_pursuit
 from tinyleak.text.relaxed import any_word
-from tinyleak.text.subspace_pursuit import blurred_distances, noisy_distances, surest_first
 
 TOKENIZER = load_tokenizer()
 MODEL = Bert(len(TOKENIZER))
@@ -20,7 +20,7 @@ LENGTH = 30
 
 
 @pytest.fixture(scope="module")
-def noisy() -> text.TextClient:
+def noisy() -> tuple[text.TextClient, text.TextTruth]:
     sentence = TOKENIZER.encode(TOKENIZER.sentences_of_length(LENGTH)[1])
     return text.share_text(
         MODEL,
@@ -33,42 +33,45 @@ def noisy() -> text.TextClient:
     )
 
 
-def what_the_model_read(client: text.TextClient) -> np.ndarray:
-    return np.where(client.hidden, TOKENIZER.special.mask, client.tokens)[0]
+def what_the_model_read(truth: text.TextTruth) -> np.ndarray:
+    return np.where(truth.hidden, TOKENIZER.special.mask, truth.tokens)[0]
 
 
-class TestSurestFirst:
+class TestSubspacePursuit:
     def test_it_reads_what_is_not_nearest_at_first(self, noisy) -> None:
-        shared, read = noisy.shared, what_the_model_read(noisy)
-        variance, allowed = noise_variance(shared), any_word(shared)[0]
-        at_first = np.where(allowed, noisy_distances(shared, variance), np.inf).argmin(axis=1)
+        client, truth = noisy
+        read, allowed = what_the_model_read(truth), any_word(client)[0]
+        at_first = np.where(allowed, noisy_distances(client), np.inf).argmin(axis=1)
         assert (at_first == read)[1:-1].sum() < LENGTH - 2
-        inputs, distances = surest_first(shared, allowed)
+        inputs, distances = subspace_pursuit(client, allowed)
         np.testing.assert_array_equal(inputs, read)
         assert distances.shape == (LENGTH, MODEL.vocabulary)
         nearest = np.where(allowed, distances, np.inf).argmin(axis=1)
         np.testing.assert_array_equal(nearest[1:-1], read[1:-1])
 
     def test_of_a_large_vocabulary_only_the_likeliest_are_tried(self, noisy, monkeypatch) -> None:
-        monkeypatch.setattr(surest, "LIKELIEST", 100)
-        shared = noisy.shared
-        inputs, distances = surest_first(shared, any_word(shared)[0])
-        np.testing.assert_array_equal(inputs, what_the_model_read(noisy))
+        monkeypatch.setattr(pursuit, "LIKELIEST", 100)
+        client, truth = noisy
+        inputs, distances = subspace_pursuit(client, any_word(client)[0])
+        np.testing.assert_array_equal(inputs, what_the_model_read(truth))
         assert ((distances <= 1.0).sum(axis=1) == 100).all()
 
     def test_only_what_is_allowed_is_read(self, noisy) -> None:
-        shared, read = noisy.shared, what_the_model_read(noisy)
-        allowed = any_word(shared)[0]
+        client, truth = noisy
+        read = what_the_model_read(truth)
+        allowed = any_word(client)[0]
         allowed[5, read[5]] = False
-        inputs, _ = surest_first(shared, allowed)
+        inputs, _ = subspace_pursuit(client, allowed)
         assert inputs[5] != read[5]
 
     def test_the_whole_attack_then_optimises_nothing(self, noisy) -> None:
-        assert not text.attack(noisy, "span").succeeded
-        result = text.attack(noisy, "span+match", seed=0)
-        assert result.succeeded
-        assert result.reason == "as near as the noise allows"
-        assert {reading.iteration for reading in result.history} == {0}
+        client, truth = noisy
+        assert not truth.judge(text.attack(client, "span")).succeeded
+        found = text.attack(client, "span+match", seed=0)
+        assert truth.judge(found).succeeded
+        assert found.explained
+        assert found.reason == "as near as the noise allows"
+        assert {snapshot.iteration for snapshot in found.history} == {0}
 
 
 class TestBlurredDistances:
@@ -80,7 +83,7 @@ class TestBlurredDistances:
 
     def test_without_noise_they_are_distances_from_the_space(self) -> None:
         distances = blurred_distances(self.GRADIENT, 1e-30, self.OTHERS, self.NONE)
-        space = text.RowSpace.of([self.GRADIENT], 5)
+        space = LayerGradient(self.GRADIENT, None, 5).row_space
         np.testing.assert_allclose(distances, space.distances(self.OTHERS), rtol=1e-6)
 
     def test_a_gradient_of_noise_says_nothing(self) -> None:

@@ -1,0 +1,130 @@
+"""What an audit measured, and what follows from it: a forecast at every strength of noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.audit.shared import Shared
+from tinyleak.audit.spectrum import Spectrum, forecasts, noise_for
+from tinyleak.audit.structure import Counting, Finding, Saturation
+from tinyleak.backend import Array
+from tinyleak.client import RECOVERED_MSE
+from tinyleak.nn.model import Model
+
+HIDDEN = 0.9
+"""An image is hidden if the error is more than this part of what a guess without any gradient
+makes: nine tenths of what there is to know is gone, and no eye finds the image in the rest."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the best attacker is left with at one strength of noise.
+
+    Attributes:
+        variance: of the noise on every number of the gradient.
+        mse: the expected mean squared error of a pixel, the mean over the typical batches.
+        lowest: the least over the batches.
+        highest: the greatest over the batches.
+        seen: the share of directions that noise does not drown, from 0 to 1.
+        verdict: "recovered", "recognisable" or "hidden".
+    """
+
+    variance: float
+    mse: float
+    lowest: float
+    highest: float
+    seen: float
+    verdict: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Measured:
+    """The numbers of an audit.
+
+    Attributes:
+        model: the network.
+        source: where the typical images come from, in words.
+        counting: numbers shared beside numbers unknown.
+        findings: what the structure says.
+        saturations: how flat each activation is at the typical images.
+        images: (M, C, H, W), the typical images that were measured at.
+        jacobians: one for each typical batch.
+        spectra: the singular values of each.
+        prior: τ², the variance of a pixel before anything is shared.
+        rounding: the mean squared error that computing in float32 leaves on a gradient's numbers.
+        variances: of the noise to forecast for.
+        shared: what the client's gradient says, if it is known.
+    """
+
+    model: Model
+    source: str
+    counting: Counting
+    findings: list[Finding]
+    saturations: list[Saturation]
+    images: Array
+    jacobians: list[Jacobian]
+    spectra: list[Spectrum]
+    prior: float
+    rounding: float
+    variances: tuple[float, ...]
+    shared: Shared | None
+
+    def at(self, variance: float) -> Forecast:
+        """Return the forecast at noise of this variance, 0 or more.
+
+        Raises:
+            ValueError: a variance below 0.
+        """
+        errors = forecasts(self.spectra, np.array([variance]), self.prior)[:, 0]
+        seen = [one.seen(variance, self.prior) / one.unknowns for one in self.spectra]
+        mean = float(errors.mean())
+        return Forecast(
+            variance,
+            mean,
+            float(errors.min()),
+            float(errors.max()),
+            float(np.mean(seen)),
+            self._verdict(mean),
+        )
+
+    def _verdict(self, error: float) -> str:
+        """Return a word for a mean squared error."""
+        if error < RECOVERED_MSE:
+            return "recovered"
+        return "recognisable" if error < HIDDEN * self.prior else "hidden"
+
+    @property
+    def ranks(self) -> list[int]:
+        """How many directions each typical batch's gradient determines."""
+        return [one.rank for one in self.spectra]
+
+    @property
+    def recovered_below(self) -> float:
+        """The variance of the noise below which images are recovered; 0 if they never are."""
+        return noise_for(RECOVERED_MSE, self.spectra, self.prior)
+
+    @property
+    def hidden_above(self) -> float:
+        """The variance of the noise above which images are hidden."""
+        return noise_for(HIDDEN * self.prior, self.spectra, self.prior)
+
+    @property
+    def noise(self) -> float | None:
+        """The variance of the noise on the client's gradient, if there is more than rounding."""
+        if self.shared is None or self.shared.exact:
+            return None
+        return self.shared.noise or None
+
+    @property
+    def forecasts(self) -> list[tuple[str, Forecast]]:
+        """The forecasts to show, each with whose noise it is.
+
+        That is "float32 rounding", "the given gradient", or "asked for", by strength.
+        """
+        found = [("float32 rounding", self.at(self.rounding))]
+        if self.noise is not None:
+            found.append(("the given gradient", self.at(self.noise)))
+        return found + [("asked for", self.at(variance)) for variance in self.variances]

@@ -1,0 +1,86 @@
+"""An audit as what audit.json holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinyleak.audit.measured import Measured
+from tinyleak.audit.words import SCOPE, headline
+
+
+def as_dict(audit: Measured) -> dict[str, Any]:
+    """Return what audit.json says of it.
+
+    - `expect`: the sentence that matters most.
+    - `counting`: how many numbers the gradient has (`parameters`), how many of them are
+      `independent`, and how many pixels are unknown.
+    - `structure`, `saturation`: the findings, and the share of each activation's units that is
+      flat.
+    - `identifiability`: for each typical batch its rank and its singular values, descending;
+      `complete` says that they are all of them, otherwise `shares` says which share of the
+      directions each one stands for.
+    - `prior_variance`: τ², the variance of a pixel before anything is shared.
+    - `recovered_below`, `hidden_above`: variances of the noise below and above which the mean
+      forecast is so.
+    - `forecast`: for each variance of the noise on a number of the gradient the mean squared error
+      of a pixel, its mean, `lowest` and `highest` over the batches; `noise` says whose it is:
+      "float32 rounding", "the given gradient", or "asked for".
+    - `gradient`: what a shared gradient says of itself, or null: norms, the share of its numbers
+      that is zero, the noise on it, the labels it tells and why they may be wrong (`doubt`), and
+      for each image how wrong the network is of it, ‖p − y‖, as `doubts`. If there is a gradient,
+      the spectra and forecasts are for its images.
+    - `scope`: what is taken for granted.
+    """
+    count, shared = audit.counting, audit.shared
+    return {
+        "expect": headline(audit),
+        "counting": {
+            "parameters": count.parameters,
+            "independent": count.independent,
+            "pixels": count.pixels,
+            "batch": count.batch,
+            "unknowns": count.unknowns,
+            "most_images": count.most_images,
+        },
+        "structure": [
+            {"about": one.name, "leaks": one.leaks, "text": one.text} for one in audit.findings
+        ],
+        "saturation": [
+            {"activation": one.activation, "units": one.units, "share": one.share}
+            for one in audit.saturations
+        ],
+        "identifiability": {
+            "ranks": audit.ranks,
+            "complete": [one.complete for one in audit.spectra],
+            "singular_values": [one.values for one in audit.spectra],
+            "shares": [None if one.complete else one.shares for one in audit.spectra],
+        },
+        "prior_variance": audit.prior,
+        "recovered_below": audit.recovered_below,
+        "hidden_above": audit.hidden_above,
+        "forecast": [
+            {
+                "noise": whose,
+                "variance": one.variance,
+                "mse": one.mse,
+                "lowest": one.lowest,
+                "highest": one.highest,
+                "directions_left": one.seen,
+                "verdict": one.verdict,
+            }
+            for whose, one in audit.forecasts
+        ],
+        "gradient": None
+        if shared is None
+        else {
+            "norm": shared.norm,
+            "typical_norm": shared.typical_norm,
+            "zeros": shared.zeros,
+            "noise_variance": shared.noise,
+            "exact": shared.exact,
+            "labels": shared.labels,
+            "doubt": shared.label_warning,
+            "doubts": shared.error_norms,
+        },
+        "scope": dict(SCOPE),
+    }

@@ -1,0 +1,172 @@
+"""GPT-2: predict each token of a sentence from those before it.
+
+Radford, Wu, Child, Luan, Amodei and Sutskever, "Language Models are Unsupervised Multitask
+Learners" (2019), section 2.3. Parameters have the names and layouts of Hugging Face's
+`GPT2LMHeadModel`, whose linear layers keep their weights as (in, out). The output layer is the
+embedding table once more, so it has no name of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.nn.layers import linear
+from tinyleak.nn.losses import softmax
+from tinyleak.nn.models.bert import ACTIVATIONS
+from tinyleak.nn.normalisation import layer_norm
+from tinyleak.ops import reshape, swap_last_axes, take, transpose
+from tinyleak.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Gpt2:
+    """A GPT-2 of any size, without dropout.
+
+    Attributes:
+        vocabulary: V, how many tokens there are.
+        layers: how many transformer layers.
+        width: d, the length of every token's vector.
+        heads: attention heads in each layer; they share the width equally.
+        intermediate: width of the hidden layer in each feed-forward block.
+        positions: the longest sentence, in tokens.
+        activation: one of `tinyleak.nn.models.bert.ACTIVATIONS`.
+        epsilon: what layer normalisation adds to the variance.
+
+    Raises:
+        ValueError: a count below 1, a width that is not a multiple of the heads, or an unknown
+            activation.
+    """
+
+    vocabulary: int
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    intermediate: int = 256
+    positions: int = 64
+    activation: str = "gelu_new"
+    epsilon: float = 1e-5
+
+    word_table: ClassVar[str] = "transformer.wte.weight"
+    position_table: ClassVar[str] = "transformer.wpe.weight"
+    causal: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        counts = (self.vocabulary, self.layers, self.width, self.heads, self.intermediate)
+        if min(*counts, self.positions) < 1 or self.width % self.heads:
+            raise ValueError(
+                f"{self} was asked for; every count must be at least 1, and the width a multiple "
+                "of the heads"
+            )
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation {self.activation!r} is unknown; choose from {known}")
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter, by name."""
+        width, hidden = self.width, self.intermediate
+        shapes: dict[str, tuple[int, ...]] = {
+            self.word_table: (self.vocabulary, width),
+            self.position_table: (self.positions, width),
+        }
+        sizes = {"attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width)}
+        sizes |= {"mlp.c_fc": (width, hidden), "mlp.c_proj": (hidden, width)}
+        norms = ["ln_f"]
+        for layer in range(self.layers):
+            norms += [f"h.{layer}.ln_1", f"h.{layer}.ln_2"]
+            for name, size in sizes.items():
+                shapes[f"transformer.h.{layer}.{name}.weight"] = size
+                shapes[f"transformer.h.{layer}.{name}.bias"] = size[1:]
+        for name in norms:
+            shapes |= dict.fromkeys(
+                (f"transformer.{name}.weight", f"transformer.{name}.bias"), (width,)
+            )
+        return shapes
+
+    def embed(self, params: Mapping[str, Tensor], tokens: Array) -> Tensor:
+        """Return the word embeddings (N, T, d) of tokens (N, T), whole numbers in [0, V).
+
+        Raises:
+            ValueError: a token that the vocabulary does not have.
+        """
+        return take(params[self.word_table], tokens, axis=-2)
+
+    def first_layer(self, by_name: Mapping[str, Array]) -> list[Array]:
+        """Return, of weights or their gradients, that of the layer that sees `first_input`.
+
+        It computes the first layer's queries, keys and values: (3 d, d).
+        """
+        return [by_name["transformer.h.0.attn.c_attn.weight"].T]
+
+    def first_input(self, params: Mapping[str, Tensor], words: Tensor) -> Tensor:
+        """Return what the first layer sees of word embeddings: (N, T, d) → (N, T, d).
+
+        Raises:
+            ValueError: more tokens than the model has positions.
+        """
+        return self._normalise(params, "h.0.ln_1", self._with_positions(params, words))
+
+    def encode(
+        self, params: Mapping[str, Tensor], words: Tensor, mask: Array | None = None
+    ) -> Tensor:
+        """Return the last layer's output for each token, normalised: (N, T, d) → (N, T, d).
+
+        No token sees those after it, so padding at a sentence's end needs no `mask`.
+
+        Raises:
+            ValueError: more tokens than the model has positions.
+        """
+        x = self._with_positions(params, words)
+        for layer in range(self.layers):
+            seen = self._normalise(params, f"h.{layer}.ln_1", x)
+            x = x + self._attend(params, f"h.{layer}.attn", seen)
+            seen = self._normalise(params, f"h.{layer}.ln_2", x)
+            hidden = self._apply(params, f"h.{layer}.mlp.c_fc", seen)
+            x = x + self._apply(
+                params, f"h.{layer}.mlp.c_proj", ACTIVATIONS[self.activation](hidden)
+            )
+        return self._normalise(params, "ln_f", x)
+
+    def __call__(
+        self, params: Mapping[str, Tensor], words: Tensor, mask: Array | None = None
+    ) -> Tensor:
+        """Return the logits of the token after each: (N, T, d) → (N, T, V)."""
+        return self.encode(params, words) @ swap_last_axes(params[self.word_table])
+
+    def _with_positions(self, params: Mapping[str, Tensor], words: Tensor) -> Tensor:
+        length = words.shape[-2]
+        if length > self.positions:
+            raise ValueError(
+                f"a sentence of {length} tokens was given to a model with {self.positions} "
+                "positions; shorten it, or use a model with more"
+            )
+        return words + params[self.position_table][:length]
+
+    def _attend(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+        """Let every token gather from itself and those before it: (N, T, d) → (N, T, d)."""
+        batch, length, width = x.shape
+        parts = reshape(
+            self._apply(params, f"{name}.c_attn", x),
+            (batch, length, 3, self.heads, width // self.heads),
+        )
+        query, key, value = (
+            transpose(parts[:, :, part], (0, 2, 1, 3)) for part in range(3)
+        )  # (N, heads, T, d / heads) each
+        scores = query @ swap_last_axes(key) * (1.0 / math.sqrt(width // self.heads))
+        later = np.triu(np.full((length, length), np.finfo(x.dtype).min, x.dtype), 1)
+        gathered = transpose(softmax(scores + Tensor(later)) @ value, (0, 2, 1, 3))
+        return self._apply(params, f"{name}.c_proj", reshape(gathered, x.shape))
+
+    def _apply(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+        weight = params[f"transformer.{name}.weight"]
+        return linear(x, swap_last_axes(weight), params[f"transformer.{name}.bias"])
+
+    def _normalise(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+        at = f"transformer.{name}"
+        return layer_norm(x, params[f"{at}.weight"], params[f"{at}.bias"], self.epsilon)

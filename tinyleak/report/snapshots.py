@@ -1,0 +1,131 @@
+"""Moments of an attack: which to show, and how their images are made ready for the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.metrics import match_batch, mse
+from tinyleak.report.canvas import on_screen
+
+DARKEST, LIGHTEST = -0.25, 1.25
+"""Where no truth is known, pixels beyond these say that the client normalised its images: data in
+[0, 1] is found to within 0.25 long before an attack ends well."""
+
+
+class SnapshotLike(Protocol):
+    """A moment of an attack: images (N, C, H, W) and the distance after an iteration."""
+
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def images(self) -> Array: ...
+    @property
+    def distance(self) -> float: ...
+
+
+class Shown(NamedTuple):
+    """A moment that can be drawn.
+
+    iteration: the optimiser's count.
+    images: (N, C, H, W), C = 1 (grey) or 3 (RGB), black at 0 and white at 1.
+    distance: the distance between the gradients.
+    mse: (N,), the error of each image, or None where the truth is not known.
+    """
+
+    iteration: int
+    images: Array
+    distance: float
+    mse: Array | None
+
+
+def prepare(
+    snapshots: Sequence[SnapshotLike], truth: Array | None = None
+) -> tuple[list[Shown], Array]:
+    """Return moments of an attack as they are drawn, and the order of their images, (N,).
+
+    An attack finds a batch in any order: the images are put in that in which the last fit the
+    truth best.
+
+    Raises:
+        ValueError: no snapshot; images that are not (N, C, H, W) with C = 1 or 3; shapes that
+            differ.
+    """
+    if not snapshots:
+        raise ValueError("there is no snapshot to draw; give at least one")
+    shape = snapshots[0].images.shape
+    require_images(shape, truth)
+    for one in snapshots:
+        if one.images.shape != shape:
+            raise ValueError(
+                f"the images of iteration {one.iteration} have shape {one.images.shape}, those of "
+                f"the first snapshot {shape}; give all snapshots one shape"
+            )
+    found = snapshots[-1].images
+    low, high = pixel_range(found, truth)
+    if truth is None:
+        order = np.arange(len(found))
+        return [
+            Shown(one.iteration, (one.images - low) / (high - low), one.distance, None)
+            for one in snapshots
+        ], order
+    order = match_batch(found, truth)
+    return [
+        Shown(one.iteration, one.images[order], one.distance, mse(one.images[order], truth))
+        for one in snapshots
+    ], order
+
+
+def require_images(shape: tuple[int, ...], truth: Array | None = None) -> None:
+    """Refuse a shape that is not of images that can be drawn, and a truth of another shape.
+
+    Raises:
+        ValueError: it is not (N, C, H, W) with C = 1 or 3, or the truth does not fit it.
+    """
+    if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
+        raise ValueError(
+            f"images of shape {shape} cannot be drawn; give (N, C, H, W) with C = 1 or 3"
+        )
+    if truth is not None and truth.shape != shape:
+        raise ValueError(
+            f"the truth has shape {truth.shape} and the images {shape}; give both one shape"
+        )
+
+
+def pixel_range(images: Array, truth: Array | None = None) -> tuple[float, float]:
+    """Return which pixels are drawn black and white: 0 and 1, unless the client had others."""
+    low, high = float(images.min()), float(images.max())
+    usual = truth is not None or (low >= DARKEST and high <= LIGHTEST)
+    return (0.0, 1.0) if usual or not -np.inf < low < high < np.inf else (low, high)
+
+
+def choose(moments: Sequence[Shown], count: int = 8) -> list[Shown]:
+    """Return `count` moments (all, if there are fewer) spaced so that the emergence shows.
+
+    The first and the last are among them. The others are evenly spaced in the fourth root of the
+    mean squared difference that remains to the last one's pixels: a linear scale would spend most
+    of them on noise, a logarithm on differences that no eye sees.
+
+    Raises:
+        ValueError: a count below 2.
+    """
+    if count < 2:
+        raise ValueError(f"{count} moments were asked for; ask for at least 2, the first and last")
+    if len(moments) <= count:
+        return list(moments)
+    last = on_screen(moments[-1].images)
+    remaining = np.array([np.mean((on_screen(one.images) - last) ** 2) for one in moments])
+    # The least so far: a step back on the way is not progress.
+    remaining = np.minimum.accumulate(remaining) ** 0.25
+    targets = np.linspace(remaining[0], 0, count)[:-1]
+    chosen = sorted(
+        {int(np.argmax(remaining <= target)) for target in targets} | {len(moments) - 1}
+    )
+    # A sudden change, or none, reaches several targets at once: spread those that are left.
+    while len(chosen) < count:
+        gap = int(np.argmax(np.diff(chosen)))
+        chosen.insert(gap + 1, (chosen[gap] + chosen[gap + 1]) // 2)
+    return [moments[index] for index in chosen]

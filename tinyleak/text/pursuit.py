@@ -1,0 +1,104 @@
+"""Subspace pursuit: a sentence out of a row space that noise has blurred, the surest word first.
+
+Noise drowns the directions in which a gradient is weak, and every word's vector has a part in
+those: all seem to be somewhat away from the space, and the right word of a position is no longer
+the nearest. But a few words stand out nevertheless, and the vector of a word that is known is known
+without noise. Projected out of the gradient and out of all candidates, it leaves a smaller space,
+of the words that are still to be found, in which another word stands out. So each word is told by a
+space that all surer ones have been taken out of.
+
+To find vectors by their distance from a noisy space is MUSIC (Schmidt 1986); to complete the space
+with the vectors that were found is from Lee, Bresler and Junge, "Subspace Methods for Joint Sparse
+Recovery" (2012).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.backend import Array
+from tinyleak.text.client import TextClient
+from tinyleak.text.row_space import candidates, every_candidate
+
+LIKELIEST = 1024
+"""How many words are tried at each position: of a large vocabulary, those nearest at first."""
+
+TINY = np.finfo(float).tiny
+
+
+def subspace_pursuit(client: TextClient, allowed: Array) -> tuple[Array, Array]:
+    """Read one sentence word by word, always the word that stands out most from the next best.
+
+    Args:
+        client: the client, of one sentence.
+        allowed: (T, V) which tokens may stand at which position.
+
+    Returns:
+        What the model read, (T,), with its [MASK]s; and how far each token at each position is from
+        the space once those of all other positions are taken out of it, (T, V).
+    """
+    rows, variance = noisy_rows(client)
+    distances = np.where(allowed, noisy_distances(client), np.inf)
+    words = np.argsort(distances, axis=1)[:, :LIKELIEST]
+    may = np.take_along_axis(allowed, words, axis=1)
+    vectors = candidates(client, words)
+    positions = np.arange(len(words))
+    ends = candidates(client, np.array([client.special.start, client.special.end]))
+    found = np.where((positions == 0)[:, np.newaxis], ends[:, 0], ends[:, 1])
+    inputs = np.where(positions == 0, client.special.start, client.special.end)
+    unknown = positions[1:-1]
+    while len(unknown):
+        known = np.setdiff1d(positions, unknown)
+        away = blurred_distances(rows, variance, vectors[unknown], found[known])
+        away = np.where(may[unknown], away, np.inf)
+        nearest, next_nearest = np.partition(away, 1, axis=1)[:, :2].T
+        surest = int(np.argmax(next_nearest / np.maximum(nearest, TINY)))
+        position, which = unknown[surest], int(np.argmin(away[surest]))
+        inputs[position], found[position] = words[position, which], vectors[position, which]
+        unknown = np.delete(unknown, surest)
+    distances += 1.0  # words that were not tried are farther than all that were
+    for position in positions:
+        away = blurred_distances(
+            rows, variance, vectors[position], np.delete(found, position, axis=0)
+        )
+        distances[position, words[position]] = away
+    return inputs, distances
+
+
+def noisy_rows(client: TextClient) -> tuple[Array, float]:
+    """Return the gradient of the first layer, (m, d), and the variance of the noise on it.
+
+    It is as it was shared, not scaled as `TextClient.first_layer`: so noise is everywhere alike.
+    """
+    rows = np.concatenate(client.model.first_layer(client.gradients))
+    layer = LayerGradient(rows, None, client.traces)
+    return layer.matrix, layer.noise or 0.0
+
+
+def noisy_distances(client: TextClient) -> Array:
+    """Return how far each word at each position is from the space, when none is known: (T, V)."""
+    rows, variance = noisy_rows(client)
+    none = np.empty((0, client.model.width))
+    return np.concatenate(
+        [blurred_distances(rows, variance, some, none) for some in every_candidate(client)], axis=1
+    )
+
+
+def blurred_distances(rows: Array, variance: float, vectors: Array, known: Array) -> Array:
+    """Return how far vectors (…, d) are from a noisy row space, in [0, 1]: (…).
+
+    The part of a vector in a direction counts by the share of noise in that direction of the
+    gradient: of m rows, noise of variance v gives it a squared singular value of about m·v.
+
+    Args:
+        rows: (m, d), the gradient.
+        variance: of the noise on each of its entries.
+        vectors: (…, d), each measured by what the known ones leave of it.
+        known: (K, d), K < d vectors that are in the space, whatever the noise: they are taken out.
+    """
+    left = np.linalg.svd(known)[2][len(known) :]
+    _, sizes, directions = np.linalg.svd(rows @ left.T, full_matrices=False)
+    noise = np.minimum(1.0, len(rows) * variance / np.maximum(sizes**2, TINY))
+    squares = np.square(vectors @ (directions @ left).T)
+    return np.asarray(np.sqrt((squares @ noise) / np.maximum(squares.sum(axis=-1), TINY)))

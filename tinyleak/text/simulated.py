@@ -1,0 +1,184 @@
+"""A client whose sentences are known, so that an attack on its gradient can be judged.
+
+As Deep Leakage from Gradients does (Zhu, Liu, Han 2019, section 4), it shares the gradient of
+BERT's masked-language loss with respect to every parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.data.text import Special, Tokenizer, load_tokenizer
+from tinyleak.defenses import Defense, need_examples, protect
+from tinyleak.nn.model import require_fit
+from tinyleak.nn.models.bert import Bert, masked_gradients
+from tinyleak.tensor import Tensor
+from tinyleak.text.client import TextClient, attention, masked_count, require_lengths
+from tinyleak.text.result import TextTruth
+
+
+def simulate_text(
+    sentences: str | Sequence[str],
+    model: Bert | None = None,
+    *,
+    params: Mapping[str, Array] | None = None,
+    tokenizer: Tokenizer | None = None,
+    seed: int = 0,
+    dtype: str = "float64",
+    defenses: Sequence[Defense] = (),
+) -> tuple[TextClient, TextTruth]:
+    """Return a client with these sentences, and the truth about it.
+
+    The weights come from `numpy.random.default_rng([seed, 0])`, the hidden words from `[seed, 1]`
+    and the noise of the defences from `[seed, 2]`: one seed means one experiment, here and on the
+    command line.
+
+    Args:
+        sentences: one text, or several as a batch.
+        model: the network; a small BERT for the vocabulary, if None.
+        params: its weights, by name; freshly initialised, if None.
+        tokenizer: the vocabulary; the built-in one, if None.
+        seed: 0 or more.
+        dtype: in which the client computes, "float64" or "float32".
+        defenses: what it does to the gradient, in order, before it shares it.
+
+    Raises:
+        ValueError: a sentence that is empty, too long or cannot be written, or as `share_text`.
+    """
+    texts = [sentences] if isinstance(sentences, str) else list(sentences)
+    tokenizer = load_tokenizer() if tokenizer is None else tokenizer
+    model = Bert(len(tokenizer)) if model is None else model
+    return share_text(
+        model,
+        model.init(np.random.default_rng([seed, 0])) if params is None else params,
+        [tokenizer.encode(text, model.positions) for text in texts],
+        tokenizer.special,
+        rng=np.random.default_rng([seed, 1]),
+        dtype=dtype,
+        defenses=defenses,
+        noise=np.random.default_rng([seed, 2]),
+        tokenizer=tokenizer,
+    )
+
+
+def share_text(
+    model: Bert,
+    params: Mapping[str, Array],
+    sentences: Sequence[Array],
+    special: Special,
+    *,
+    rng: np.random.Generator,
+    dtype: str = "float64",
+    defenses: Sequence[Defense] = (),
+    noise: np.random.Generator | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> tuple[TextClient, TextTruth]:
+    """Compute the gradient that a client with these sentences would share.
+
+    Args:
+        model: the network.
+        params: its weights, by name.
+        sentences: N of them, each (T,) tokens with start and end, as `Tokenizer.encode` gives.
+        special: the tokens that are not words, as `Tokenizer.special` has them.
+        rng: decides which tokens are hidden.
+        dtype: in which the client computes, "float64" or "float32".
+        defenses: what it does to the gradient, in order, before it shares it.
+        noise: where the noise of its defences comes from.
+        tokenizer: what writes tokens as words, if results are to show them.
+
+    Raises:
+        ValueError: weights that do not fit the model or are not finite, no sentence, one without a
+            word or with more tokens than the model has positions, a token out of range, an unknown
+            dtype, or defences that do not go together or lack `noise`.
+    """
+    if dtype not in ("float64", "float32"):
+        raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
+    require_fit(model, params, "weights")
+    lengths = tuple(len(sentence) for sentence in sentences)
+    require_lengths(model, lengths)
+    tokens, hidden = lay_out(sentences, special, rng)
+    targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
+    weights = {name: np.array(params[name], dtype=dtype) for name in model.shapes}
+    inputs = np.where(hidden, special.mask, tokens)
+    by_example = need_examples(defenses)
+    gradients = (_example_gradients if by_example else _gradients)(
+        model, weights, inputs, targets, attention(lengths)
+    )
+    if defenses:
+        if noise is None:
+            raise ValueError("defences draw noise, but none was given; give noise to share_text")
+        gradients = protect(defenses, gradients, noise)
+    sources = dict.fromkeys(("sentences", "lengths", "heads", "special tokens"), "said")
+    client = TextClient(model, weights, gradients, lengths, special, tokenizer, sources)
+    return client, TextTruth(tokens, hidden)
+
+
+def lay_out(
+    sentences: Sequence[Array], special: Special, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Return a batch of sentences as (N, T) tokens, and (N, T), true at the hidden positions.
+
+    Args:
+        sentences: N of them, each (T,) tokens with start and end; shorter ones are padded.
+        special: the tokens that are not words.
+        rng: decides which tokens are hidden.
+    """
+    tokens = np.full((len(sentences), max(map(len, sentences))), special.pad)
+    hidden = np.zeros(tokens.shape, bool)
+    for row, sentence in enumerate(sentences):
+        tokens[row, : len(sentence)] = sentence
+        hidden[row, choose_hidden(len(sentence), rng)] = True
+    return tokens, hidden
+
+
+def choose_hidden(length: int, rng: np.random.Generator) -> Array:
+    """Return the positions, in order, that a sentence of `length` tokens hides."""
+    return np.sort(1 + rng.choice(length - 2, masked_count(length), replace=False))
+
+
+def masked_targets(tokens: Array, hidden: Array, vocabulary: int, dtype: str) -> Array:
+    """Return (N, T, V) of zeros, but for a one at the token of each hidden position.
+
+    Args:
+        tokens: (N, T) whole numbers.
+        hidden: (N, T), true where one is hidden.
+        vocabulary: V.
+        dtype: of the result.
+
+    Raises:
+        ValueError: a token that the vocabulary does not have.
+    """
+    wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
+    if wrong.size:
+        raise ValueError(
+            f"token {wrong[0]} was given; with a vocabulary of {vocabulary} they are in "
+            f"[0, {vocabulary})"
+        )
+    targets = np.zeros((*tokens.shape, vocabulary), dtype=dtype)
+    targets[(*np.nonzero(hidden), tokens[hidden])] = 1.0
+    return targets
+
+
+def _gradients(
+    model: Bert, weights: Mapping[str, Array], inputs: Array, targets: Array, mask: Array | None
+) -> dict[str, Array]:
+    """Return the gradient of the loss over the whole batch with respect to each weight."""
+    params = {name: Tensor(weight) for name, weight in weights.items()}
+    masked = int(targets.sum())
+    words = model.embed(params, inputs)
+    gradients = masked_gradients(model, params, words, Tensor(targets), masked, mask)
+    return {name: gradient.data for name, gradient in gradients.items()}
+
+
+def _example_gradients(
+    model: Bert, weights: Mapping[str, Array], inputs: Array, targets: Array, mask: Array | None
+) -> dict[str, Array]:
+    """Return each sentence's own gradient, (N, …) by name."""
+    each = [
+        _gradients(model, weights, inputs[n : n + 1], targets[n : n + 1], here)
+        for n, here in enumerate([None] * len(inputs) if mask is None else mask[:, np.newaxis])
+    ]
+    return {name: np.stack([one[name] for one in each]) for name in weights}
