@@ -22,24 +22,20 @@ def room_of(module: str) -> str:
     return (module.split(".") + [""])[1]
 
 
-def rooms() -> tuple[dict[str, int], dict[str, set[str]]]:
-    """Return the lines of each room, and the rooms that each imports from."""
-    lines: dict[str, int] = {}
+def rooms() -> dict[str, set[str]]:
+    """Return for each room the rooms that it imports from."""
     imports: dict[str, set[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         if room.startswith("__"):
             continue
-        text = path.read_text(encoding="utf-8")
-        lines[room] = lines.get(room, 0) + len(text.splitlines())
         found = imports.setdefault(room, set())
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tinyleak"):
                 module = node.module or ""
                 names = [alias.name for alias in node.names] if module == "tinyleak" else []
                 found.update(names or [room_of(module)])
-    known = set(lines)
-    return lines, {room: (targets & known) - {room} for room, targets in imports.items()}
+    return {room: (targets & set(imports)) - {room} for room, targets in imports.items()}
 
 
 def floors(imports: dict[str, set[str]]) -> dict[str, int]:
@@ -75,7 +71,7 @@ def draw(path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    lines, imports = rooms()
+    imports = rooms()
     floor = floors(imports)
     levels = [sorted(r for r in floor if floor[r] == k) for k in range(max(floor.values()) + 1)]
     height = len(levels)
@@ -97,8 +93,7 @@ def draw(path: Path) -> None:
         axes.annotate("", (to_x, to_y + 0.24), (x, y - 0.24), arrowprops=style)
     for room, (x, y) in places.items():
         box = {"boxstyle": "round,pad=0.35", "facecolor": "#eef4fa", "edgecolor": "#0072B2"}
-        text = f"{room}\n{lines[room]:,} lines"
-        axes.text(x, y, text, ha="center", va="center", fontsize=9, bbox=box, linespacing=1.3)
+        axes.text(x, y, room, ha="center", va="center", fontsize=11, bbox=box)
     figure.savefig(path, dpi=110, metadata={"Software": None, "Comment": signature(imports)})
 
 

@@ -83,7 +83,7 @@ def test_the_picture_is_of_the_house_as_it_is(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import house
 
-    _, imports = house.rooms()
+    imports = house.rooms()
     drawn = Image.open(house.PICTURE).info.get("Comment")
     assert drawn == house.signature(imports), "the picture is old: run python benchmarks/house.py"
 
