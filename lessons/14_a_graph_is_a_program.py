@@ -402,7 +402,8 @@ else:
 # - When calls cost more than work, put more work into each call, or send all calls at once.
 #
 # Recording is in [`tinyleak/program/tracing.py`](../tinyleak/program/tracing.py), the places in
-# [`tinyleak/program/memory.py`](../tinyleak/program/memory.py), and the whole in
+# [`tinyleak/program/memory.py`](../tinyleak/program/memory.py), how each operation writes into its
+# place in [`tinyleak/program/kernels.py`](../tinyleak/program/kernels.py), and the whole in
 # [`tinyleak/program/program.py`](../tinyleak/program/program.py). CUDA graphs are in
 # [`tinyleak/program/cuda.py`](../tinyleak/program/cuda.py).
 #
