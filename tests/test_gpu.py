@@ -185,12 +185,7 @@ SETTINGS = {
 def test_the_first_iterations_are_the_cpu_s(name: str, restarts: int, cupy: Any) -> None:
     (client,), _ = simulated(1)
     found, expected = (
-        attack(
-            client,
-            restarts=restarts,
-            settings=SETTINGS[name],
-            device=device,
-        )
+        attack(client, restarts=restarts, settings=SETTINGS[name], device=device)
         for device in ("cuda", "cpu")
     )
     assert largest_difference(found, expected, 20) < 1e-6
@@ -226,12 +221,7 @@ def test_attacks_succeed(cupy: Any) -> None:
 def test_an_attack_on_a_batch_of_known_labels(cupy: Any) -> None:
     (client,), (truth,) = simulated(1, batch=2)
     found, expected = (
-        attack(
-            client,
-            labels=truth.labels,
-            settings=Settings(iterations=20),
-            device=device,
-        )
+        attack(client, labels=truth.labels, settings=Settings(iterations=20), device=device)
         for device in ("cuda", "cpu")
     )
     assert largest_difference(found, expected, 20) < 1e-6
