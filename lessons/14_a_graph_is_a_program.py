@@ -22,6 +22,7 @@ from tinyleak.attacks import Matching, starting_point
 from tinyleak.backend import DeviceError, device_module, to_device
 from tinyleak.gradient import topological_order
 from tinyleak.program import TraceError, capture
+from tinyleak.program.kernels import VIEWS
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -327,7 +328,7 @@ for one, value, slope in zip(clients, values, slopes, strict=True):
 # another way, as a reshape does, sends nothing.)
 
 # %%
-eagerly = sum(not tensor.primitive.view for tensor in steps)
+eagerly = sum(tensor.primitive.name not in VIEWS for tensor in steps)
 print(f"tensor by tensor:         {eagerly} steps, each of one call or more")
 print(f"the program:              {len(program.instructions)} steps, {len(program.calls)} calls")
 print("the captured program:     1 graph")

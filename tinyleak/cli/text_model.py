@@ -98,9 +98,7 @@ def simulate_client(args: argparse.Namespace) -> tuple[TextClient, TextTruth, st
     model, params, origin = _network(args, tokenizer)
     if args.train:
         encoded = [tokenizer.encode(sentence) for sentence in tokenizer.sentences]
-        trained = train(
-            model, params, encoded, tokenizer.special, steps=args.train, seed=args.seed
-        )
+        trained = train(model, params, encoded, tokenizer.special, steps=args.train, seed=args.seed)
         params = trained.params
         origin += f", trained {args.train} steps"
     client, truth = simulate_text(
