@@ -2,8 +2,9 @@
 
 The last layer's gradient shows the features hᵢ of each image, and rᵢ, the gradient with respect to
 its logits (see `tinyleak.analytic.mixture`). From there every layer below is linear. Let a layer
-map aᵢ to zᵢ = M aᵢ + b, and the activation zᵢ to the known hᵢ. Then zᵢ = act⁻¹(hᵢ) is known, and δᵢ, the gradient with respect to zᵢ, by the chain rule; and aᵢ solves two kinds of linear
-equations, for all images of a batch together:
+map aᵢ to zᵢ = M aᵢ + b, and the activation zᵢ to the known hᵢ. Then zᵢ = act⁻¹(hᵢ) is known, and
+δᵢ, the gradient with respect to zᵢ, by the chain rule; and aᵢ solves two kinds of linear equations,
+for all images of a batch together:
 
     M aᵢ = zᵢ − b   and   Σᵢ δᵢ aᵢᵀ = the gradient of the layer's weight,
 
