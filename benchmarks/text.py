@@ -97,7 +97,7 @@ def trained() -> dict[str, Array]:
     return text.train(MODEL, start, sentences, TOKENIZER.special).params
 
 
-def client(experiment: Experiment, index: int) -> text.TextClient:
+def client(experiment: Experiment, index: int) -> tuple[text.TextClient, text.TextTruth]:
     """Return a client whose sentences, weights and hidden words follow from the index."""
     found = TOKENIZER.sentences_of_length(experiment.length)
     first = index * experiment.batch
@@ -120,24 +120,25 @@ def client(experiment: Experiment, index: int) -> text.TextClient:
 
 def run(experiment: Experiment, index: int) -> dict[str, Any]:
     """Attack one client; return a line of the table."""
-    known = client(experiment, index)
+    known, truth = client(experiment, index)
     began = time.process_time()
     line: dict[str, Any] = {"experiment": experiment.name, "index": index}
     try:
-        result = text.attack(known, experiment.attack, seed=index)
+        found = text.attack(known, experiment.attack, seed=index)
     except ValueError as error:
         # An attack that refuses has read nothing.
         return {**line, "tokens": 0.0, "bag": 0.0, "reason": str(error), "seconds": 0.0}
+    outcome = truth.judge(found)
     line |= {
-        "tokens": round(result.token_accuracy, 4),
-        "bag": round(result.bag_accuracy, 4),
-        "reason": result.reason,
+        "tokens": round(outcome.token_accuracy, 4),
+        "bag": round(outcome.bag_accuracy, 4),
+        "reason": found.reason,
         "seconds": round(time.process_time() - began, 2),
-        "evaluations": result.evaluations,
+        "evaluations": found.evaluations,
     }
-    if not result.succeeded:
-        line["true"] = [TOKENIZER.decode(row) for row in result.tokens_true]
-        line["read"] = [TOKENIZER.decode(row) for row in result.tokens_recovered]
+    if not outcome.succeeded:
+        line["true"] = [TOKENIZER.decode(row) for row in outcome.tokens_true]
+        line["read"] = [TOKENIZER.decode(row) for row in outcome.tokens_recovered]
     return line
 
 

@@ -18,8 +18,15 @@ import numpy as np
 
 from tinyleak import Tensor
 from tinyleak.data.text import load_tokenizer
-from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS, Bert
-from tinyleak.text import attack, masked_gradients, share_text
+from tinyleak.nn.models.bert import (
+    OUTPUT_BIAS,
+    POSITIONS,
+    SEGMENTS,
+    WORDS,
+    Bert,
+    masked_gradients,
+)
+from tinyleak.text import attack, share_text
 
 # %% [markdown]
 # ## From words to vectors
@@ -38,9 +45,9 @@ print(tokens)
 assert len(tokenizer) == 500 and len(tokens) == 23
 
 # %% [markdown]
-# Each token $v$ has a vector of 64 numbers, row $v$ of a table $E$. Each place $p$ in a sentence
+# Each token $v$ has a vector of 64 numbers, row $v$ of a table $E$. Each position $p$ in a sentence
 # has one too, row $p$ of a table $P$. The first layer sees their sum (and one more vector $S$, the
-# same everywhere), brought to mean 0 and variance 1:
+# same everywhere), normalised to mean 0 and variance 1:
 #
 # $x = normalise(E_v + P_p + S)$.
 #
@@ -53,9 +60,9 @@ model = Bert(vocabulary=len(tokenizer))
 params = model.init(np.random.default_rng(0))
 
 
-def first_inputs(words, places):
-    """What the first layer sees of words at places, whole numbers that broadcast: (…, 64)."""
-    x = params[WORDS][words] + params[POSITIONS][places] + params[SEGMENTS][0]
+def first_inputs(words, positions):
+    """What the first layer sees of words at positions, whole numbers that broadcast: (…, 64)."""
+    x = params[WORDS][words] + params[POSITIONS][positions] + params[SEGMENTS][0]
     return (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
 
 
@@ -68,12 +75,15 @@ assert np.allclose(first_inputs(tokens, np.arange(23)), own.data[0])
 #
 # BERT learns by guessing. The client hides some tokens of its sentence behind a special one,
 # `[MASK]`, and the network must say what they were. The loss is the cross-entropy of lesson 6, with
-# 500 classes, at the hidden places. The client shares the gradient. `share_text` plays it.
+# 500 classes, at the hidden positions. The client shares the gradient. `share_text` simulates it:
+# it returns the client, as an attacker sees it, and the truth, by which the attack is judged.
 
 # %%
-client = share_text(model, params, [tokens], tokenizer.special, rng=np.random.default_rng(0))
-gradients = client.shared.gradients
-hidden = client.hidden[0]
+client, truth = share_text(
+    model, params, [tokens], tokenizer.special, rng=np.random.default_rng(0), tokenizer=tokenizer
+)
+gradients = client.gradients
+hidden = truth.hidden[0]
 read = np.where(hidden, tokenizer.special.mask, tokens)  # what the network was given
 print(*tokenizer.words(read))
 assert hidden.sum() == 3
@@ -81,15 +91,15 @@ assert hidden.sum() == 3
 # %% [markdown]
 # ## A gradient is a mixture of its inputs
 #
-# Lesson 10 had a layer with one input $x$. The gradient by its weight was $δ x^T$: each row is $x$
+# Lesson 10 had a layer with one input $x$. The gradient of its weight was $δ x^T$: each row is $x$
 # times a number. So we divided, and had $x$. Here the same weight $W$ meets 23 inputs, one for each
 # token, and the effects add up:
 #
 # $∂L/∂W = ∑_t δ_t x_t^T$.
 #
 # Now each row is a *mixture* of the 23 vectors, and there is nothing to divide. But a mixture of 23
-# vectors lies in the space that they span. It has 23 dimensions, in a room of 64. The rows of the
-# gradient show us that space, and nothing else is in it.
+# vectors lies in the space that they span: a 23-dimensional subspace of 64 dimensions. The rows of
+# the gradient span that subspace, and contain nothing else.
 #
 # The **singular value decomposition** finds it. It writes a matrix as a sum of as few products of a
 # column and a row as possible, with sizes. The rows are orthogonal to each other, and those with a
@@ -108,7 +118,7 @@ assert sizes[22] > 1e-5 and sizes[23] < 1e-14
 #
 # We do not know the 23 vectors, only their space. But a vector of the sentence is not just any
 # vector. It belongs to one of 500 tokens, and we know the tables. So make the vector of *every*
-# token at *every* place, 11,500 in all, and ask of each how much of it sticks out of the space.
+# token at *every* position, 11,500 in all, and ask of each how much of it sticks out of the space.
 
 
 # %%
@@ -124,24 +134,24 @@ found = distances.argmin(axis=1)
 print(candidates.shape, "→", distances.shape)
 print(*tokenizer.words(found))
 
-assert np.array_equal(found, read), "every token, in its place"
+assert np.array_equal(found, read), "every token, in its position"
 nearest, second = np.sort(distances, axis=1)[:, :2].T
 assert nearest.max() < 1e-12 and second.min() > 0.3
 
 # %% tags=["thumbnail"]
-places = np.arange(23)
+positions = np.arange(23)
 figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
-ax.semilogy(places, distances, "o", color="#AAAAAA", markersize=2)
-ax.semilogy(places, nearest, "o", color="#D55E00", markersize=7)
-for place, word in enumerate(tokenizer.words(found)):
-    ax.text(place, 1e-13, word, rotation=90, ha="center", va="bottom", fontsize=11)
-ax.set(xlabel="place in the sentence", ylabel="outside of the space", ylim=(1e-16, 10))
+ax.semilogy(positions, distances, "o", color="#AAAAAA", markersize=2)
+ax.semilogy(positions, nearest, "o", color="#D55E00", markersize=7)
+for position, word in enumerate(tokenizer.words(found)):
+    ax.text(position, 1e-13, word, rotation=90, ha="center", va="bottom", fontsize=11)
+ax.set(xlabel="position in the sentence", ylabel="outside of the space", ylim=(1e-16, 10))
 ax.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# At each place there are 500 dots. Of 499 of them 30 % or more sticks out. Of one nothing does, but
-# for rounding. There is no doubt anywhere, and nothing was minimised.
+# At each position there are 500 dots. Of 499 of them 30 % or more sticks out. Of one nothing does,
+# but for rounding. There is no doubt anywhere, and nothing was minimised.
 #
 # This is the idea of DAGER (Petrov, Dimitrov, Baader, Müller and Vechev, NeurIPS 2024).
 #
@@ -166,18 +176,18 @@ assert set(negative) == set(tokens[hidden])
 def distance_if(guess):
     """How far the gradient would be from the shared one, were `guess` behind the masks."""
     targets = np.zeros((1, 23, 500))
-    targets[0, np.flatnonzero(hidden_places), guess] = 1
+    targets[0, np.flatnonzero(hidden_positions), guess] = 1
     words = model.embed(tensors, found[np.newaxis])
     theirs = masked_gradients(model, tensors, words, Tensor(targets), len(guess))
     return sum(np.square(theirs[name].data - gradients[name]).sum() for name in gradients)
 
 
-hidden_places = found == tokenizer.special.mask
+hidden_positions = found == tokenizer.special.mask
 orders = [list(order) for order in itertools.permutations(negative)]
 off = [distance_if(order) for order in orders]
 best = int(np.argmin(off))
 sentence = found.copy()
-sentence[hidden_places] = orders[best]
+sentence[hidden_positions] = orders[best]
 print(tokenizer.decode(sentence))
 print("distances:", *(f"{value:.0e}" for value in off))
 
@@ -192,9 +202,10 @@ assert off[best] < 1e-20 and np.sort(off)[1] > 1e-6
 
 # %%
 own = attack(client, method="span")
-print(tokenizer.decode(own.tokens_recovered[0]))
+print(own.sentences[0])
 print(own.reason)
-assert np.array_equal(own.tokens_recovered[0], sentence)
+assert np.array_equal(own.tokens[0], sentence)
+assert truth.judge(own).succeeded
 
 # %% [markdown]
 # ## Where one gets stuck
@@ -205,8 +216,10 @@ assert np.array_equal(own.tokens_recovered[0], sentence)
 # %%
 small = Bert(vocabulary=len(tokenizer), width=16)
 params = small.init(np.random.default_rng(0))
-victim = share_text(small, params, [tokens], tokenizer.special, rng=np.random.default_rng(0))
-by_weight = [victim.shared.gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
+narrow_client, _ = share_text(
+    small, params, [tokens], tokenizer.special, rng=np.random.default_rng(0)
+)
+by_weight = [narrow_client.gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
 rows = np.concatenate([g / np.linalg.norm(g) for g in by_weight])
 _, _, directions = np.linalg.svd(rows)
 narrow = sticking_out(first_inputs(np.arange(500), np.arange(23)[:, np.newaxis]), directions[:23])
@@ -223,16 +236,16 @@ print(f"nearest {narrow.min():.0e}, farthest {narrow.max():.0e}")
 assert narrow.max() < 1e-13
 
 # %% [markdown]
-# *Every* word fits. Twenty-three vectors in a room of 16 dimensions span the whole room, and
-# nothing can be outside of that. A test that everybody passes says nothing. So look at the second
+# *Every* word fits. Twenty-three vectors of 16 numbers span all 16 dimensions, and nothing can be
+# outside of that. A test that everybody passes says nothing. So look at the second
 # best, always. And count: there must be fewer tokens than a vector has numbers. That is the limit
-# of this attack, and 768 is a long sentence.
+# of this attack, and 768 tokens are a long sentence.
 #
 # tinyleak counts:
 
 # %%
 try:
-    attack(victim, method="span")
+    attack(narrow_client, method="span")
 except ValueError as error:
     print(textwrap.fill(f"ValueError: {error}", 80))
 else:
@@ -249,14 +262,14 @@ else:
 # minimising the distance between gradients, over vectors in place of pixels, as the paper did.
 #
 # The real things are [`tinyleak/text/row_space.py`](../tinyleak/text/row_space.py) and
-# [`tinyleak/text/space.py`](../tinyleak/text/space.py), and the network is
+# [`tinyleak/analytic/layer_gradient.py`](../tinyleak/analytic/layer_gradient.py); the network is
 # [`tinyleak/nn/models/bert.py`](../tinyleak/nn/models/bert.py).
 #
 # ## Exercise
 #
 # How much noise does it take? Add normal noise to `by_weight` of the wide network, of a standard
 # deviation that is a share of the gradient's typical entry: $10^{-6}$, $10^{-4}$, $10^{-2}$. Count
-# the tokens that are still found in their places.
+# the tokens that are still found in their positions.
 #
 # <details><summary>Solution to the exercise of lesson 12</summary>
 #

@@ -1,4 +1,4 @@
-"""Hugging Face's BERT, to compare with."""
+"""Hugging Face's BERT and GPT-2, to compare with, and files as a client of theirs writes them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is downloaded, and nothing is asked for
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from tinyleak.nn.models.bert import Bert
 
@@ -37,3 +39,47 @@ def theirs(model: Bert, params: dict[str, np.ndarray]) -> Any:
     assert set(missing) == TIED
     assert unexpected == []
     return made
+
+
+def bert_files(
+    directory: Path,
+    sentence: list[int],
+    hidden: list[int],
+    read: list[int] | None = None,
+    *,
+    mask: int = 4,
+    **config: Any,
+) -> None:
+    """Write weights.safetensors, gradients.safetensors and config.json of a client, in float32.
+
+    Args:
+        directory: where.
+        sentence: its tokens.
+        hidden: the positions that are to be predicted.
+        read: what the network reads, if that is not `mask` at these positions.
+        mask: the token that hides.
+        config: of the network, as `BertConfig` has it.
+    """
+    model = BertForMaskedLM(BertConfig(**config))
+    inputs, labels = torch.tensor([sentence]), torch.full((1, len(sentence)), -100)
+    labels[0, hidden] = inputs[0, hidden]
+    inputs[0, hidden] = mask
+    _write(directory, model, inputs if read is None else torch.tensor([read]), labels)
+
+
+def gpt2_files(directory: Path, sentence: list[int], **config: Any) -> None:
+    """Write the same of a client with a GPT-2."""
+    inputs = torch.tensor([sentence])
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    _write(directory, GPT2LMHeadModel(GPT2Config(**config, **ends)), inputs, inputs)
+
+
+def _write(directory: Path, model: Any, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+    model.eval()
+    model(input_ids=inputs, labels=labels).loss.backward()
+    # A state_dict has the tied output layer once more; named_parameters has it once.
+    weights = {name: array.clone() for name, array in model.state_dict().items()}
+    save_file(weights, directory / "weights.safetensors")
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    save_file(gradients, directory / "gradients.safetensors")
+    model.config.save_pretrained(directory)

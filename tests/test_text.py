@@ -7,6 +7,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is downloaded, and nothing is asked for
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,7 +140,8 @@ class TestClient:
 
     def test_nothing_of_the_truth_is_in_what_is_shared(self) -> None:
         made, _ = client(*SENTENCES)
-        known = {"model", "params", "gradients", "lengths", "special", "tokenizer", "sources"}
+        known = {"model", "params", "gradients", "lengths", "special", "tokenizer"}
+        known |= {"sources", "hidden"}
         assert set(vars(made)) == known
         assert made.shape == (2, len(encoded(SENTENCES[0])[0]))
         assert made.attention is not None
@@ -259,8 +261,8 @@ class TestAttack:
         outcome = truth.judge(found)
         for one in (made, truth, found, outcome):
             assert len(repr(one)) < 300
-            assert one == one and one != 0
-            assert hash(one) == hash(one)
+            assert one != replace(one)
+            assert len({one, one}) == 1
         assert "we ate it" in repr(found)
         assert "<td>we ate it . we ate" in found._repr_html_()
         assert outcome._repr_html_().count("<td>we ate it .") == 2

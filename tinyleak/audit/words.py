@@ -112,7 +112,7 @@ def lines(audit: Measured) -> dict[str, str]:
     return {
         "expect": headline(audit),
         "counting": _counting(audit),
-        **{finding.name: finding.text for finding in audit.findings},
+        **{finding.about: finding.text for finding in audit.findings},
         "saturation": _saturation(audit.saturations),
         "rank": _rank(audit),
         **_shared(audit),
@@ -126,7 +126,7 @@ def table(audit: Measured) -> str:
         error = number(one.mse)
         if len(audit.spectra) > 1:
             error += f" ({number(one.lowest)} to {number(one.highest)})"
-        cells.append((strength(whose, one), error, f"{one.seen:.0%}", one.verdict))
+        cells.append((strength(whose, one), error, f"{one.directions_left:.0%}", one.verdict))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()

@@ -113,7 +113,7 @@ class TextReport:
     def summary(self) -> str:
         """Return the few lines that tell a person what happened."""
         args, found, client, model = self.args, self.found, self.client, self.client.model
-        kind = "a BERT" if args.gradients is None else f"a {type(model).__name__}"
+        kind = "a GPT-2" if model.causal else "a BERT"
         lines = {
             "attacked": f"{kind} of {model.layers} layers, width {model.width}, {model.heads} "
             f"heads, {model.vocabulary} tokens, weights {self.origin}"

@@ -8,7 +8,7 @@ BERT hides some tokens of each sentence behind [MASK] and guesses them (Devlin e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tinyleak.data.files import PathLike
 from tinyleak.data.tensors import read_tensors
 from tinyleak.data.text import PUBLISHED, UNKNOWN, Special, Tokenizer, load_tokenizer
 from tinyleak.nn.model import require_fit
+from tinyleak.nn.models.bert import OUTPUT_LAYER
 from tinyleak.nn.models.checkpoint import LanguageModel, language_model, read_config, tied
 
 MASKED = 0.15
@@ -45,8 +46,9 @@ class TextClient:
         lengths: how many tokens each sentence has, its start and end included.
         special: the numbers of the tokens that are not words.
         tokenizer: what writes tokens as words, if it is known.
-        sources: for "sentences", "lengths", "heads" and "special tokens", how each is known:
-            "said", "read off" or "assumed".
+        sources: for "sentences", "lengths", "hidden", "heads" and "special tokens", how each is
+            known: "said", "read off" or "assumed".
+        hidden: at how many positions of the batch BERT predicts a word; 15 % of them, if None.
     """
 
     model: LanguageModel
@@ -56,6 +58,7 @@ class TextClient:
     special: Special = UNKNOWN
     tokenizer: Tokenizer | None = None
     sources: dict[str, str] = field(default_factory=dict)
+    hidden: int | None = None
 
     @classmethod
     def from_files(
@@ -122,9 +125,11 @@ class TextClient:
 
     @property
     def masked(self) -> int:
-        """M, at how many positions of the batch something is predicted; BERT's are hidden ones."""
+        """M, at how many positions of the batch a token is predicted; BERT's are hidden ones."""
         if self.model.causal:
-            return sum(length - 1 for length in self.lengths)
+            return self.traces
+        if self.hidden is not None:
+            return self.hidden
         return sum(masked_count(length) for length in self.lengths)
 
     @property
@@ -179,7 +184,10 @@ def known_client(
         lengths = [_read_length(model, shared)]
     require_lengths(model, lengths)
     special = _special(model) if tokenizer is None else tokenizer.special
-    return TextClient(model, params, shared, tuple(lengths), special, tokenizer, sources)
+    client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, sources)
+    hidden = _count_hidden(client)
+    sources["hidden"] = "assumed" if hidden is None else "read off"
+    return replace(client, hidden=hidden)
 
 
 def read_language_model(
@@ -241,6 +249,17 @@ def _special(model: LanguageModel) -> Special:
             "published vocabularies, so nothing says which of them is [MASK]; give its vocabulary"
         )
     return PUBLISHED[model.vocabulary]
+
+
+def _count_hidden(client: TextClient) -> int | None:
+    """Return at how many positions a BERT predicts: the rank of its first output layer's gradient.
+
+    None if it cannot be told, since there are as many tokens as a vector has numbers.
+    """
+    if client.model.causal or client.traces >= client.model.width:
+        return None
+    gradient = client.gradients[f"{OUTPUT_LAYER}.weight"]
+    return LayerGradient(gradient, None, client.traces).rank or None
 
 
 def _read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:

@@ -70,12 +70,7 @@ class Distance:
     """
 
     def __init__(self, client: TextClient, weighting_exponent: float = 1.0) -> None:
-        if not isinstance(client.model, Bert):
-            raise ValueError(
-                f"only a BERT's gradient is matched, and this is a {type(client.model).__name__}'s;"
-                " attack it with span or rows"
-            )
-        self.client, self.model = client, client.model
+        self.client, self.model = client, require_bert(client)
         self.params = {name: array.astype(float) for name, array in client.params.items()}
         gradients = {name: array.astype(float) for name, array in client.gradients.items()}
         self._gradients = {name: Tensor(gradients[name]) for name in _telling(client)}
@@ -145,6 +140,17 @@ class Distance:
         with np.errstate(all="ignore"):
             found = self._programs[lanes](words, targets)[0]
         return np.where(np.isfinite(found), found, np.inf)
+
+
+def require_bert(client: TextClient) -> Bert:
+    """Return a client's network, of which the gradient is to be matched.
+
+    Raises:
+        ValueError: it is not a BERT.
+    """
+    if isinstance(client.model, Bert):
+        return client.model
+    raise ValueError("only a BERT's gradient is matched, not a GPT-2's; attack with span or rows")
 
 
 def unused_entries(client: TextClient) -> Array:

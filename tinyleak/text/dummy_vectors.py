@@ -26,6 +26,7 @@ from tinyleak.text.distance import (
     Guess,
     named_answers,
     noise_variance,
+    require_bert,
     stacked,
     unused_entries,
 )
@@ -76,6 +77,7 @@ def match(
         ValueError: a gradient of zeros, a network that is not a BERT, or a start of another shape
             or with tokens that the vocabulary does not have.
     """
+    require_bert(client)
     search = Search(client, any_word(client), seed, on_progress, start=start)
     return search.rounds(rounds, iterations, starts)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.nn.losses import softmax
@@ -54,16 +55,22 @@ def fill_in(client: TextClient, inputs: Array) -> Array:
 
     Args:
         client: the client.
-        inputs: (N, T), of BERT, with [MASK] at hidden positions, where the best word is put; of
-            GPT-2 (1, T − 1), to which the last token is added.
+        inputs: (N, T), of BERT, where the best words are put at hidden positions; of GPT-2
+            (1, T − 1), to which the last token is added.
     """
     if client.model.causal:
         return np.append(inputs, [[_last_token(client, inputs)]], axis=1)
     positions = inputs == client.special.mask
     if not positions.any():
         return inputs
+    encoded = encode(client, inputs, client.lengths)
+    if positions.sum() < client.masked < client.model.width:
+        # In training BERT shows some of the words to be predicted, or others in their place.
+        gradient = client.gradients[f"{OUTPUT_LAYER}.weight"]
+        lying = LayerGradient(gradient, None, client.masked).row_space.holds(encoded)
+        positions = lying if lying.sum() == client.masked else positions
     tokens = inputs.copy()
-    tokens[positions] = _best_words(client, encode(client, inputs, client.lengths)[positions])
+    tokens[positions] = _best_words(client, encoded[positions])
     return tokens
 
 

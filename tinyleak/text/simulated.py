@@ -111,7 +111,7 @@ def share_text(
         if noise is None:
             raise ValueError("defences draw noise, but none was given; give noise to share_text")
         gradients = protect(defenses, gradients, noise)
-    sources = dict.fromkeys(("sentences", "lengths", "heads", "special tokens"), "said")
+    sources = dict.fromkeys(("sentences", "lengths", "hidden", "heads", "special tokens"), "said")
     client = TextClient(model, weights, gradients, lengths, special, tokenizer, sources)
     return client, TextTruth(tokens, hidden)
 

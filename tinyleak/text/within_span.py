@@ -104,10 +104,12 @@ def _members(client: TextClient, rng: np.random.Generator) -> Members:
 def _of_one(client: TextClient, distances: Array, held: Array) -> Members:
     """Read one sentence; where membership, (T, V), leaves a choice, by subspace pursuit."""
     allowed = any_word(client)
+    if (held.sum(axis=1) == 1).all():
+        inputs = np.argmin(distances, axis=1)[np.newaxis]
+        guess = Guess(fill_in(client, inputs), np.full(inputs.shape, -1))
+        return Members(allowed, [distances], [guess], sure=True)
     nearest = np.argmin(np.where(allowed, distances, np.inf), axis=-1)
     guesses = _as_guesses(client, nearest, distances)
-    if (held.sum(axis=1) == 1).all():
-        return Members(allowed, [distances], guesses, sure=True)
     # Noise and rounding make the edge of the space unsure, so that it excludes nothing then.
     pursued, afterwards = subspace_pursuit(client, allowed[0])
     guesses += _as_guesses(client, pursued[np.newaxis], afterwards)

@@ -162,7 +162,7 @@ def read_features(
     """Search for the features themselves, near a guess and elsewhere.
 
     Args:
-        layer: the last layer's gradient, of which the span could be read.
+        layer: the last layer's gradient, which shows the span of the features.
         labels: (N,).
         guess: (N, F), the features of the images so far.
         rng: draws where else is searched.
