@@ -39,5 +39,5 @@ def mnist_directory() -> Path:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds: leave it out where the test is not about it."""
-    for name in ("progress_figure", "loss_figure", "player"):
-        monkeypatch.setattr(f"tinyleak.cli.pictures.{name}", lambda *args, **kwargs: None)
+    for name in ("emergence", "curves", "save", "player"):
+        monkeypatch.setattr(f"tinyleak.cli.attack_result.{name}", lambda *args, **kwargs: None)

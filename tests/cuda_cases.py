@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.attacks import Matching, Reconstruction
-from tinyleak.client.simulated import Victim, simulate
+from tinyleak.client import Client, Truth, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import LeNet
 from tinyleak.nn.model import Model
@@ -135,14 +135,16 @@ def dummies(objective: Matching, attacks: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
-def victims(count: int, batch: int = 1) -> list[Victim]:
-    """Clients of LeNet with built-in digits, each with weights of its own."""
+def simulated(count: int, batch: int = 1) -> tuple[tuple[Client, ...], tuple[Truth, ...]]:
+    """Clients of LeNet with built-in digits, each with weights of its own, and their truths."""
     digits = load_glyphs(count * batch)
     parts = [slice(start, start + batch) for start in range(0, count * batch, batch)]
-    return [
+    pairs = [
         simulate(LeNet(), digits.images[part], digits.labels[part], seed=seed)
         for seed, part in enumerate(parts)
     ]
+    clients, truths = zip(*pairs, strict=True)
+    return clients, truths
 
 
 def largest_difference(found: Reconstruction, expected: Reconstruction, iterations: int) -> float:
@@ -150,7 +152,7 @@ def largest_difference(found: Reconstruction, expected: Reconstruction, iteratio
     ours, theirs = found.distances[: iterations + 1], expected.distances[: iterations + 1]
     assert len(ours) == len(theirs)
     apart = [abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True)]
-    for a, b in zip(found.frames, expected.frames, strict=False):
+    for a, b in zip(found.snapshots, expected.snapshots, strict=False):
         assert a.iteration == b.iteration
         if a.iteration <= iterations:
             apart.append(spread(a.images, b.images))

@@ -321,7 +321,7 @@ SHAPES = [
     Case("transpose", ops.swap_last_axes, lambda x: x.mT, ((2, 3, 4),), "swapped last axes"),
     *[
         Case(
-            "pad",
+            "pad_to",
             lambda x, w=widths: ops.pad(x, w),
             lambda x, w=widths: functional.pad(x, [n for pair in reversed(w) for n in pair]),
             ((2, 3, 4),),
@@ -331,7 +331,7 @@ SHAPES = [
     ],
     *[
         Case(
-            "crop",
+            "crop_to",
             lambda x, w=widths: ops.crop(x, w),
             lambda x, w=widths: functional.pad(x, [-n for pair in reversed(w) for n in pair]),
             ((4, 3, 5),),
@@ -340,7 +340,7 @@ SHAPES = [
         for widths in [((1, 2),), ((0, 1), (2, 0)), ((1, 0), (0, 0), (0, 3))]
     ],
     *[
-        Case("crop", lambda x, k=key: x[k], lambda x, k=key: x[k], ((4, 5),), f"at {note}")
+        Case("crop_to", lambda x, k=key: x[k], lambda x, k=key: x[k], ((4, 5),), f"at {note}")
         for key, note in [
             (1, "1"),
             ((..., None, 2), "..., None, 2"),
@@ -377,7 +377,7 @@ SHAPES = [
         for axis in (0, 1, -1)
     ],
     Case(
-        "crop",
+        "crop_to",
         lambda x: ops.split(x, [1, 3, 2], axis=1)[1] * 2.0 + ops.split(x, [3, 3], axis=-1)[0],
         lambda x: torch.split(x, [1, 3, 2], dim=1)[1] * 2.0 + torch.split(x, [3, 3], dim=-1)[0],
         ((2, 6),),

@@ -250,13 +250,13 @@ def test_counting() -> None:
     ],
 )
 def test_findings(model: Any, batch: int, about: str, leaks: bool, words: str) -> None:
-    (found,) = [one for one in find(model, batch) if one.name == about]
+    (found,) = [one for one in find(model, batch) if one.about == about]
     assert found.leaks is leaks
     assert words in found.text
 
 
 def test_a_convolution_gives_nothing_away_by_division() -> None:
-    assert "first layer" not in [one.name for one in find(LeNet(), 1)]
+    assert "first layer" not in [one.about for one in find(LeNet(), 1)]
 
 
 @pytest.mark.parametrize(
@@ -503,3 +503,16 @@ def test_a_client_is_audited_and_shown_in_a_notebook(tmp_path: Path) -> None:
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
     assert "lenet with sigmoid; gradients of 1 image of 1x8x8, 4 classes" in page
     assert shown.partition("<dl>")[2].partition("</dl>")[0] in page
+
+
+def test_a_client_is_audited_by_its_files(tmp_path: Path, rng: np.random.Generator) -> None:
+    client, _ = share(
+        MLP((1, 4, 4), 5), MLP((1, 4, 4), 5).init(rng), rng.random((2, 1, 4, 4)), [1, 3]
+    )
+    np.savez(tmp_path / "weights.npz", **client.params)
+    np.savez(tmp_path / "gradients.npz", **client.gradients)
+    (tmp_path / "weights.json").write_text('{"model": "mlp", "shape": "1,4,4", "batch": 2}')
+    found = audit(Client.from_files(tmp_path / "weights.npz", tmp_path / "gradients.npz"))
+    assert found.counting.batch == 2
+    assert found.shared is not None
+    assert found.shared.labels == [1, 3]

@@ -11,9 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyleak.attacks import Matching, Settings, attack, total_variation
+from tinyleak.attacks import (
+    Matching,
+    ExtendedMatching,
+    Settings,
+    attack,
+    total_variation,
+)
 from tinyleak.check import check_gradients
-from tinyleak.client.simulated import Victim, judge, share, simulate
+from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.defenses import (
     DEFENSES,
@@ -34,6 +40,7 @@ from tinyleak.defenses import (
     parse,
     protect,
 )
+from tinyleak.gradient import grad
 from tinyleak.nn import LeNet, one_hot
 from tinyleak.tensor import Tensor
 
@@ -60,9 +67,9 @@ def flat(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in arrays.values()])
 
 
-def small_client(seed: int = 0, scheme: str = "uniform", **options) -> Victim:
+def small_client(seed: int = 0, init: str = "uniform", **options) -> tuple[Client, Truth]:
     images = np.random.default_rng([seed, 9]).uniform(size=(1, 8, 8))[None]
-    return simulate(SMALL, images, [seed % 4], seed=seed, scheme=scheme, **options)
+    return simulate(SMALL, images, [seed % 4], seed=seed, init=init, **options)
 
 
 # What each does.
@@ -201,35 +208,35 @@ def test_a_client_clips_its_examples_and_not_their_mean():
     rng = np.random.default_rng(0)
     params, images = model.init(rng), rng.uniform(size=(3, 1, 8, 8))
     labels = [0, 3, 1]
-    alone = [share(model, params, images[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    alone = [share(model, params, images[i : i + 1], labels[i : i + 1])[0] for i in range(3)]
     stacked = {
         name: np.stack([one.gradients[name] for one in alone]) for name in alone[0].gradients
     }
     for norm in (0.5, 1e6):
         defense = DPSGD(norm, 0.0)
-        shared = share(model, params, images, labels, defenses=[defense], rng=rng)
-        np.testing.assert_allclose(flat(shared.gradients), flat(defense(stacked, rng)), atol=1e-12)
-    plain = share(model, params, images, labels)
-    np.testing.assert_allclose(flat(shared.gradients), flat(plain.gradients), atol=1e-12)
+        client, _ = share(model, params, images, labels, defenses=[defense], rng=rng)
+        np.testing.assert_allclose(flat(client.gradients), flat(defense(stacked, rng)), atol=1e-12)
+    plain, _ = share(model, params, images, labels)
+    np.testing.assert_allclose(flat(client.gradients), flat(plain.gradients), atol=1e-12)
 
 
 def test_a_seed_decides_a_clients_noise_and_not_its_weights():
     defenses = [Gaussian(1e-4)]
-    first, again, other = (small_client(seed, defenses=defenses) for seed in (1, 1, 2))
-    plain = small_client(1)
+    first, again, other = (small_client(seed, defenses=defenses)[0] for seed in (1, 1, 2))
+    plain, _ = small_client(1)
     np.testing.assert_array_equal(flat(first.gradients), flat(again.gradients))
     np.testing.assert_array_equal(flat(first.params), flat(plain.params))
     noise = flat(first.gradients) - flat(plain.gradients)
-    others = flat(other.gradients) - flat(small_client(2).gradients)
+    others = flat(other.gradients) - flat(small_client(2)[0].gradients)
     assert np.var(noise) == pytest.approx(1e-4, rel=0.1)
     assert abs(np.corrcoef(noise, others)[0, 1]) < 0.1
     assert abs(np.corrcoef(noise, flat(plain.params))[0, 1]) < 0.1
 
 
 def test_a_client_with_defences_and_no_source_of_noise_is_refused():
-    client = small_client()
+    client, truth = small_client()
     with pytest.raises(ValueError, match="no rng was given; give one to share"):
-        share(SMALL, client.params, client.images, client.labels, defenses=[Int8()])
+        share(SMALL, client.params, truth.images, truth.labels, defenses=[Int8()])
 
 
 # One after the other.
@@ -396,47 +403,34 @@ def test_only_clipping_hides_the_scale(gradients):
 # What the objective makes of it.
 
 
-def objective(victim: Victim, shared, **options) -> Matching:
-    return Matching(
-        SMALL,
-        victim.params,
-        shared,
-        1,
-        np.array(1.0),
-        one_hot(victim.labels, SMALL.classes),
-        **options,
-    )
-
-
-def distance(matching: Matching, z: Tensor) -> float:
-    """The distance of one attack."""
-    (found,) = matching.distances(z).numpy()
-    return float(found)
+def objective(client: Client, truth: Truth, shared, **options) -> Matching:
+    kind = ExtendedMatching if {"direction", "smoothness"} & set(options) else Matching
+    targets = one_hot(truth.labels, SMALL.classes)
+    return kind(SMALL, client.params, shared, 1, np.array(1.0), targets, **options)
 
 
 def test_precision_weighs_the_entries_of_the_distance(rng):
-    victim = small_client()
-    precision = {name: rng.uniform(0, 2, g.shape) for name, g in victim.gradients.items()}
-    other = share(SMALL, victim.params, rng.uniform(size=(1, 1, 8, 8)), victim.labels)
-    z = Tensor(other.images.reshape(1, -1))
-    found = distance(objective(victim, victim.gradients, precision=precision), z)
-    difference = flat(other.gradients) - flat(victim.gradients)
+    client, truth = small_client()
+    precision = {name: rng.uniform(0, 2, g.shape) for name, g in client.gradients.items()}
+    other, others = share(SMALL, client.params, rng.uniform(size=(1, 1, 8, 8)), truth.labels)
+    matching = objective(client, truth, client.gradients, precision=precision)
+    found = float(matching.distances(Tensor(others.images.ravel())))
+    difference = flat(other.gradients) - flat(client.gradients)
     assert found == pytest.approx(np.sum(flat(precision) * difference**2), rel=1e-10)
 
 
 def test_a_direction_is_matched_whatever_the_length(rng):
-    victim = small_client()
-    precision = {name: rng.uniform(0.1, 2, g.shape) for name, g in victim.gradients.items()}
-    shorter = {name: 0.01 * g for name, g in victim.gradients.items()}
-    truth = Tensor(victim.images.reshape(1, -1))
+    client, truth = small_client()
+    precision = {name: rng.uniform(0.1, 2, g.shape) for name, g in client.gradients.items()}
+    shorter = {name: 0.01 * g for name, g in client.gradients.items()}
+    z = Tensor(rng.uniform(size=64))
     for options in ({}, {"precision": precision}):
-        matching = objective(victim, shorter, direction=True, **options)
-        assert distance(matching, truth) < 1e-25
-        z = Tensor(rng.uniform(size=(1, 64)))
-        near, far = (
-            distance(objective(victim, g, direction=True, **options), z)
-            for g in (shorter, victim.gradients)
+        short, full = (
+            objective(client, truth, g, direction=True, **options)
+            for g in (shorter, client.gradients)
         )
+        assert float(short.distances(Tensor(truth.images.ravel()))) < 1e-25
+        near, far = float(short.distances(z)), float(full.distances(z))
         assert far == pytest.approx(1e4 * near, rel=1e-9)
 
 
@@ -454,57 +448,55 @@ def test_total_variation_is_the_sum_of_the_slopes(rng):
     "options", [{"smoothness": 0.3}, {"direction": True}, {"direction": True, "smoothness": 0.3}]
 )
 def test_every_form_of_the_objective_has_the_right_gradient(options, rng):
-    victim = small_client()
-    precision = {name: rng.uniform(0, 2, g.shape) for name, g in victim.gradients.items()}
-    matching = objective(victim, victim.gradients, precision=precision, **options)
-    check_gradients(matching.distances, [Tensor(rng.uniform(size=(2, 64)))], order=1)
+    client, truth = small_client()
+    precision = {name: rng.uniform(0, 2, g.shape) for name, g in client.gradients.items()}
+    matching = objective(client, truth, client.gradients, precision=precision, **options)
+    z = Tensor(rng.uniform(size=(2, 64)))
+    check_gradients(matching.distances, [z], order=1)
+    # What the attack descends along is worked out from cotangents of its own.
+    distances, slopes = matching.value_and_gradient(z)
+    (expected,) = grad(matching.distances(z), [z], Tensor(np.ones(2)))
+    np.testing.assert_allclose(distances.data, matching.distances(z).data, rtol=1e-12)
+    np.testing.assert_allclose(slopes.data, expected.data, rtol=1e-9, atol=1e-12)
 
 
 def test_smoothness_is_added_with_the_weight_of_the_distance(rng):
-    victim = small_client()
-    z = Tensor(rng.uniform(size=(1, 64)))
-    plain = objective(victim, victim.gradients)
-    smooth = objective(victim, victim.gradients, smoothness=0.3)
-    rough = float(total_variation(smooth.images(z)).numpy()[0])
-    expected = distance(plain, z) + 0.6 * rough
-    assert distance(smooth, z) == pytest.approx(expected, rel=1e-12)
+    client, truth = small_client()
+    z = Tensor(rng.uniform(size=64))
+    plain = objective(client, truth, client.gradients)
+    smooth = objective(client, truth, client.gradients, smoothness=0.3)
+    rough = float(total_variation(smooth.images(z)))
+    expected = float(plain.distances(z)) + 0.6 * rough
+    assert float(smooth.distances(z)) == pytest.approx(expected, rel=1e-12)
 
 
 # What the attack makes of it.
 
 
-def run(victim: Victim, defenses: list[Defense], *, aware: bool, iterations: int = 500, **options):
+def error(client: Client, truth: Truth, **knowledge) -> float:
     """Return the attack's mean squared error, with the labels known so that it is quick."""
-    found = knowledge(defenses, victim.gradients) if aware else (None, False)
-    settings = Settings(iterations=iterations, direction=found[1], **options)
-    result = attack(
-        SMALL if victim.images.shape[-1] == 8 else LeNet(),
-        victim.params,
-        victim.gradients,
-        labels=victim.labels.tolist(),
-        precision=found[0],
-        settings=settings,
-    )
-    return float(judge(victim, result).mse[0])
+    settings = knowledge.pop("settings", Settings(iterations=500))
+    found = attack(client, labels=truth.labels.tolist(), settings=settings, **knowledge)
+    return float(truth.judge(found).mse[0])
 
 
-def compare(text: str, scheme: str) -> tuple[float, float]:
+def compare(text: str, init: str) -> tuple[float, float]:
     defenses = [parse(text)]
-    victim = small_client(1, scheme, defenses=defenses)
-    return run(victim, defenses, aware=False), run(victim, defenses, aware=True)
+    client, truth = small_client(1, init, defenses=defenses)
+    return error(client, truth), error(client, truth, defenses=defenses)
 
 
-@pytest.mark.parametrize("scheme", ["uniform", "default"])
+@pytest.mark.parametrize("init", ["uniform", "default"])
 @pytest.mark.parametrize("text", ["prune:0.6", "prune-global:0.6"])
-def test_pruning_stops_only_an_attacker_who_does_not_know_of_it(text, scheme):
-    naive, aware = compare(text, scheme)
+def test_pruning_stops_only_an_attacker_who_does_not_know_of_it(text, init):
+    naive, aware = compare(text, init)
     assert naive > 0.02
     assert aware < 1e-4
 
 
 def test_clipping_stops_only_an_attacker_who_does_not_know_of_it():
-    for scheme in ("uniform", "default"):
-        naive, aware = compare("clip:0.3", scheme)
+    for init in ("uniform", "default"):
+        naive, aware = compare("clip:0.3", init)
         assert naive > 0.02
         assert aware < 1e-6
 
@@ -523,9 +515,11 @@ def test_bfloat16_hardly_hurts_an_attacker_who_weighs_entries_by_their_places():
 
 def test_smoothness_reads_a_digit_through_noise_that_stops_the_plain_attack():
     defenses = [parse("gaussian:1e-2")]
-    victim = simulate(LeNet(), *GLYPHS.batch([3]), defenses=defenses)
-    plain = run(victim, defenses, aware=True, iterations=200)
-    smooth = run(victim, defenses, aware=True, iterations=200, smoothness=3.0)
+    client, truth = simulate(LeNet(), *GLYPHS.batch([3]), defenses=defenses)
+    plain, smooth = (
+        error(client, truth, defenses=defenses, settings=Settings(iterations=200, smoothness=beta))
+        for beta in (0.0, 3.0)
+    )
     assert plain > 0.5
     assert smooth < 0.05
 
@@ -534,15 +528,15 @@ def test_smoothness_reads_a_digit_through_noise_that_stops_the_plain_attack():
 
 
 def test_a_negative_precision_or_smoothness_is_refused():
-    victim = small_client()
-    precision = {name: -np.ones(g.shape) for name, g in victim.gradients.items()}
+    client, _ = small_client()
+    precision = {name: -np.ones(g.shape) for name, g in client.gradients.items()}
     with pytest.raises(ValueError, match="a precision is negative; give 0 or more"):
-        attack(SMALL, victim.params, victim.gradients, precision=precision)
+        attack(client, precision=precision)
     with pytest.raises(ValueError, match="the precisions do not fit"):
-        attack(SMALL, victim.params, victim.gradients, precision={})
-    nothing = {name: np.zeros(g.shape) for name, g in victim.gradients.items()}
+        attack(client, precision={})
+    nothing = {name: np.zeros(g.shape) for name, g in client.gradients.items()}
     with pytest.raises(ValueError, match="or has no precision"):
-        attack(SMALL, victim.params, victim.gradients, precision=nothing)
+        attack(client, precision=nothing)
     for smoothness in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="a smoothness of .* give 0 or more"):
             Settings(smoothness=smoothness)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_cases import PRODUCTS, Product, dummies, largest_difference, matching, spread, victims
+from cuda_cases import PRODUCTS, Product, dummies, largest_difference, matching, simulated, spread
 from primitive_cases import CASES, Case, gradients, on_device, second_order
 
 from tinyleak import ops
@@ -156,6 +156,13 @@ def test_a_product_of_the_library_s_is_what_cannot_be_captured(cupy: Any) -> Non
         stream.end_capture()
 
 
+def test_an_array_of_the_device_may_stand_on_the_left_of_a_tensor(cupy: Any) -> None:
+    array = cupy.arange(6.0).reshape(2, 3)
+    x = Tensor(array)
+    for result in (array + x, array - x, array * x, array > x, array @ x.T):
+        assert type(result) is Tensor
+
+
 # The attack.
 
 
@@ -183,16 +190,9 @@ SETTINGS = {
 @pytest.mark.parametrize("restarts", [1, 3])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_first_iterations_are_the_cpu_s(name: str, restarts: int, cupy: Any) -> None:
-    (victim,) = victims(1)
+    (client,), _ = simulated(1)
     found, expected = (
-        attack(
-            LeNet(),
-            victim.params,
-            victim.gradients,
-            restarts=restarts,
-            settings=SETTINGS[name],
-            device=device,
-        )
+        attack(client, restarts=restarts, settings=SETTINGS[name], device=device)
         for device in ("cuda", "cpu")
     )
     assert largest_difference(found, expected, 20) < 1e-6
@@ -200,10 +200,9 @@ def test_the_first_iterations_are_the_cpu_s(name: str, restarts: int, cupy: Any)
 
 
 def test_many_attacks_begin_as_on_the_cpu(cupy: Any) -> None:
-    clients = victims(8)
-    args = [one.params for one in clients], [one.gradients for one in clients]
+    clients, _ = simulated(8)
     found, expected = (
-        attack_many(LeNet(), *args, settings=Settings(iterations=20), device=device)
+        attack_many(clients, settings=Settings(iterations=20), device=device)
         for device in ("cuda", "cpu")
     )
     for ours, theirs in zip(found, expected, strict=True):
@@ -212,38 +211,24 @@ def test_many_attacks_begin_as_on_the_cpu(cupy: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_same_seed_is_the_same_attack(dtype: str, cupy: Any) -> None:
-    (victim,) = victims(1)
+    (client,), _ = simulated(1)
     settings = Settings(iterations=200, dtype=dtype)
-    first, second = (
-        attack(
-            LeNet(), victim.params, victim.gradients, restarts=2, settings=settings, device="cuda"
-        )
-        for _ in range(2)
-    )
+    first, second = (attack(client, restarts=2, settings=settings, device="cuda") for _ in range(2))
     assert first.distances == second.distances
     np.testing.assert_array_equal(first.images, second.images)
 
 
 def test_attacks_succeed(cupy: Any) -> None:
-    clients = victims(8)
-    args = [one.params for one in clients], [one.gradients for one in clients]
-    found = attack_many(LeNet(), *args, device="cuda")
-    errors = [np.square(a.images - b.images).mean() for a, b in zip(found, clients, strict=True)]
+    clients, truths = simulated(8)
+    found = attack_many(clients, device="cuda")
+    errors = [np.square(a.images - b.images).mean() for a, b in zip(found, truths, strict=True)]
     assert sum(error < 1e-3 for error in errors) >= 7, errors
 
 
 def test_an_attack_on_a_batch_of_known_labels(cupy: Any) -> None:
-    (victim,) = victims(1, batch=2)
+    (client,), (truth,) = simulated(1, batch=2)
     found, expected = (
-        attack(
-            LeNet(),
-            victim.params,
-            victim.gradients,
-            batch=2,
-            labels=victim.labels,
-            settings=Settings(iterations=20),
-            device=device,
-        )
+        attack(client, labels=truth.labels, settings=Settings(iterations=20), device=device)
         for device in ("cuda", "cpu")
     )
     assert largest_difference(found, expected, 20) < 1e-6
@@ -264,11 +249,9 @@ def test_an_attack_reads_a_few_numbers_an_evaluation(
         seen.append((len(reads), len(launches), len(set(launches))))
 
     monkeypatch.setattr(CapturedProgram, "__call__", noted)
-    (victim,) = victims(1)
+    (client,), _ = simulated(1)
     attack(
-        LeNet(),
-        victim.params,
-        victim.gradients,
+        client,
         restarts=restarts,
         settings=Settings(iterations=40),
         device="cuda",

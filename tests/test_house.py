@@ -223,7 +223,7 @@ def test_the_house_is_in_order(check) -> None:
         (rooms_that_nobody_planned, {"tinyleak.cellar": ""}),
         (rooms_that_nobody_planned, {"tinyleak.cellar.wine": ""}),
         (imports_that_look_down, {"tinyleak.ops.shape": "from tinyleak.gradient import grad"}),
-        (imports_that_look_down, {"tinyleak.ops.shape": "from tinyleak import grad"}),
+        (imports_that_look_down, {"tinyleak.ops.shape": "from tinyleak import gradient"}),
         (imports_that_look_down, {"tinyleak.ops.shape": "def f():\n import tinyleak.cli"}),
         (imports_that_look_down, {"tinyleak.ops.shape": "from ..gradient import grad"}),
         (imports_that_look_down, {"tinyleak.ops.shape": "from .. import gradient"}),
@@ -274,7 +274,7 @@ def test_a_breach_is_found(check, sources: dict[str, str]) -> None:
     ("check", "sources"),
     [
         (imports_that_look_down, {"tinyleak.gradient": "from tinyleak.ops import add"}),
-        (imports_that_look_down, {"tinyleak.check": "from tinyleak import grad\nimport numpy"}),
+        (imports_that_look_down, {"tinyleak.check": "from tinyleak import gradient\nimport os"}),
         (imports_that_look_down, {"tinyleak.text.a": "from tinyleak.data.text import x"}),
         (imports_that_look_down, {"tinyleak": "from tinyleak.cli import main"}),
         (imports_that_look_down, {"tinyleak.cli": "from tinyleak import __version__"}),

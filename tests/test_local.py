@@ -8,8 +8,7 @@ import torch
 
 from tinyleak.attacks import Matching, Settings, attack
 from tinyleak.check import check_gradients
-from tinyleak.client import LocalSteps
-from tinyleak.client.simulated import share
+from tinyleak.client import Client, LocalSteps, Truth, share
 from tinyleak.metrics import mse
 from tinyleak.nn import MLP, LeNet
 from tinyleak.tensor import Tensor
@@ -19,48 +18,46 @@ MODEL = MLP(SHAPE, 4, "tanh", (12,))
 RATE = 0.5
 
 
-def client(rng, steps, batch=1, model=MODEL):
+def trained(rng, steps, batch=1, model=MODEL) -> tuple[Client, Truth]:
     params = model.init(rng, "default")
     images, labels = rng.random((batch, *model.image_shape)), np.arange(batch) % model.classes
     return share(model, params, images, labels, local=LocalSteps(steps, RATE))
 
 
 def test_one_step_is_the_gradient(rng) -> None:
-    made = client(rng, 1, batch=2)
-    plain = share(MODEL, made.params, made.images, made.labels)
+    client, truth = trained(rng, 1, batch=2)
+    plain, _ = share(MODEL, client.params, truth.images, truth.labels)
     for name, gradient in plain.gradients.items():
-        np.testing.assert_array_equal(made.gradients[name], gradient)
+        np.testing.assert_array_equal(client.gradients[name], gradient)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_the_steps_are_pytorchs(rng, steps) -> None:
-    made = client(rng, steps, batch=3)
+    client, truth = trained(rng, steps, batch=3)
     network = torch.nn.Sequential(
         *(torch.nn.Flatten(), torch.nn.Linear(36, 12), torch.nn.Tanh(), torch.nn.Linear(12, 4))
     ).double()
     with torch.no_grad():
-        for parameter, value in zip(network.parameters(), made.params.values(), strict=True):
+        for parameter, value in zip(network.parameters(), client.params.values(), strict=True):
             parameter.copy_(torch.tensor(value))
     optimiser = torch.optim.SGD(network.parameters(), lr=RATE)
     for _ in range(steps):
         optimiser.zero_grad()
         loss = torch.nn.functional.cross_entropy(
-            network(torch.tensor(made.images)), torch.tensor(made.labels)
+            network(torch.tensor(truth.images)), torch.tensor(truth.labels)
         )
         loss.backward()
         optimiser.step()
-    for parameter, name in zip(network.parameters(), made.params, strict=True):
-        after = made.params[name] - RATE * made.gradients[name]
+    for parameter, name in zip(network.parameters(), client.params, strict=True):
+        after = client.params[name] - RATE * client.gradients[name]
         np.testing.assert_allclose(after, parameter.detach().numpy(), atol=1e-14)
 
 
 @pytest.mark.parametrize("steps", [2, 3])
 def test_the_objective_s_gradient_goes_through_the_steps(rng, steps) -> None:
     model = MLP((1, 2, 2), 3, "tanh", (4,))
-    made = client(rng, steps, model=model)
-    matching = Matching(
-        model, made.params, made.gradients, 1, np.ones(()), local=LocalSteps(steps, RATE)
-    )
+    client, _ = trained(rng, steps, model=model)
+    matching = Matching(model, client.params, client.gradients, 1, np.ones(()), local=client.local)
     check_gradients(matching.distances, [Tensor(rng.standard_normal((2, 7)))], order=1)
     z = Tensor(rng.standard_normal((2, 7)))
     value, gradient = matching.value_and_gradient(z)
@@ -69,41 +66,39 @@ def test_the_objective_s_gradient_goes_through_the_steps(rng, steps) -> None:
 
 
 def test_at_the_truth_the_distance_is_zero(rng) -> None:
-    made = client(rng, 4, batch=2)
+    client, truth = trained(rng, 4, batch=2)
     matching = Matching(
         MODEL,
-        made.params,
-        made.gradients,
+        client.params,
+        client.gradients,
         2,
         np.ones(()),
-        targets=np.eye(4)[made.labels],
-        local=LocalSteps(4, RATE),
+        targets=np.eye(4)[truth.labels],
+        local=client.local,
     )
-    z = made.images.reshape(1, -1)
-    assert matching.distances(Tensor(z)).data[0] < 1e-28
+    assert matching.distances(Tensor(truth.images.ravel())).data < 1e-28
 
 
 @pytest.mark.parametrize("steps", [2, 3, 4, 5])
 def test_an_image_comes_back_through_the_steps(rng, steps) -> None:
-    made = client(rng, steps)
-    local = LocalSteps(steps, RATE)
-    found = attack(MODEL, made.params, made.gradients, local=local, seed=1)
-    assert found.labels.tolist() == made.labels.tolist()
-    assert mse(found.images, made.images).max() < 1e-10
+    client, truth = trained(rng, steps)
+    found = attack(client, seed=1)
+    assert found.labels.tolist() == truth.labels.tolist()
+    assert mse(found.images, truth.images).max() < 1e-10
 
 
 def test_who_takes_them_for_one_gradient_gets_less(rng) -> None:
-    made = client(rng, 5)
-    average = {name: g / 5 for name, g in made.gradients.items()}
-    found = attack(MODEL, made.params, average, settings=Settings(iterations=300))
-    assert mse(found.images, made.images).max() > 1e-6
+    client, truth = trained(rng, 5)
+    average = {name: g / 5 for name, g in client.gradients.items()}
+    found = attack(MODEL, client.params, average, settings=Settings(iterations=300))
+    assert mse(found.images, truth.images).max() > 1e-6
 
 
 def test_a_lenet_s_image_comes_back_through_two_steps(rng) -> None:
     model = LeNet((1, 8, 8), 3, hidden=4, kernel=3)
-    made = client(rng, 2, model=model)
-    found = attack(model, made.params, made.gradients, local=LocalSteps(2, RATE))
-    assert mse(found.images, made.images).max() < 1e-6
+    client, truth = trained(rng, 2, model=model)
+    found = attack(client)
+    assert mse(found.images, truth.images).max() < 1e-6
 
 
 @pytest.mark.parametrize(("count", "rate"), [(0, 0.1), (2, 0.0), (2, -1.0), (2, np.inf)])
@@ -113,12 +108,6 @@ def test_steps_that_are_none_are_refused(count, rate) -> None:
 
 
 def test_levenberg_marquardt_refuses_local_steps(rng) -> None:
-    made = client(rng, 2)
-    with pytest.raises(ValueError, match="matches one gradient, and no sum over local steps"):
-        attack(
-            MODEL,
-            made.params,
-            made.gradients,
-            method="levenberg-marquardt",
-            local=LocalSteps(2, RATE),
-        )
+    client, _ = trained(rng, 2)
+    with pytest.raises(ValueError, match="to go through local steps, choose method lbfgs"):
+        attack(client, method="levenberg-marquardt")

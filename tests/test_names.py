@@ -99,7 +99,7 @@ MISFITS: list[tuple[str, Callable[[], object], str]] = [
     (
         "channels of the image",
         lambda: model_from_shapes("lenet", LENET, (3, 28, 28)),
-        r"no LeNet for images of \(3, 28, 28\): after 0 layers 3 numbers go on",
+        r"not a LeNet's for images of \(3, 28, 28\): after 0 layers 3 numbers go on",
     ),
     (
         "size of the image",

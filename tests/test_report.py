@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,36 +17,42 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinyleak.attacks import Snapshot
 from tinyleak.report import (
-    Frame,
-    choose_frames,
+    as_png,
+    curves,
     defence_grid,
-    loss_figure,
+    emergence,
+    pixel_range,
     player,
     prepare_directory,
-    progress_figure,
+    save,
+    side_by_side,
     strength_curves,
     write_arrays,
     write_atomically,
     write_json,
 )
-from tinyleak.report.frames import number, on_screen, pixels, tile
+from tinyleak.report.canvas import number, on_screen, pixels, tile
+from tinyleak.report.snapshots import Shown, choose, prepare
 
 
-def emergence(
+def moments(
     images: int = 1, channels: int = 1, steps: int = 20, seed: int = 0
-) -> tuple[list[Frame], np.ndarray]:
-    """Frames that go from noise to a bright square on black, and that truth."""
+) -> tuple[list[Snapshot], np.ndarray]:
+    """Moments of an attack, from noise to a bright square on black, and that truth."""
     rng = np.random.default_rng(seed)
     truth = np.zeros((images, channels, 10, 10))
-    truth[:, :, 3:7, 3:7] = 1.0
+    for image in range(images):  # no two alike
+        truth[image, :, 3:7, 3:7] = 1.0 - image / 100
     noise = rng.standard_normal(truth.shape)
-    frames = []
-    for iteration in range(steps):
-        reconstruction = truth + noise * 0.7**iteration
-        mse = np.mean((reconstruction - truth) ** 2, axis=(1, 2, 3))
-        frames.append(Frame(iteration, reconstruction, mse, float(mse.mean()) / 100))
-    return frames, truth
+    found = [truth + noise * 0.3 * 0.4**iteration for iteration in range(steps)]
+    distances = [float(np.mean((images - truth) ** 2)) / 100 for images in found]
+    return [Snapshot(*one) for one in zip(range(steps), found, distances, strict=True)], truth
+
+
+def shown(snapshots: list[Snapshot], count: int) -> list[Shown]:
+    return choose(prepare(snapshots)[0], count)
 
 
 def files_in(directory: Path) -> list[str]:
@@ -215,59 +223,80 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     assert files_in(tmp_path) == []
 
 
-# The choice of frames
+# The choice of moments
 
 
-def test_the_first_and_the_last_frame_are_always_chosen() -> None:
-    frames, _ = emergence(steps=50)
+def test_the_first_and_the_last_moment_are_always_chosen() -> None:
+    snapshots, _ = moments(steps=50)
     for count in (2, 3, 8, 40):
-        chosen = [frame.iteration for frame in choose_frames(frames, count)]
+        chosen = [one.iteration for one in shown(snapshots, count)]
         assert len(chosen) == count
         assert chosen == sorted(set(chosen))
         assert (chosen[0], chosen[-1]) == (0, 49)
 
 
-def test_few_frames_are_all_chosen() -> None:
-    frames, _ = emergence(steps=5)
-    assert choose_frames(frames, 8) == frames
-    assert choose_frames(frames[:1], 8) == frames[:1]
+def test_few_moments_are_all_chosen() -> None:
+    snapshots, _ = moments(steps=5)
+    assert [one.iteration for one in shown(snapshots, 8)] == [0, 1, 2, 3, 4]
+    assert len(shown(snapshots[:1], 8)) == 1
 
 
-def test_frames_are_chosen_where_the_image_emerges() -> None:
-    frames, truth = emergence(steps=30)
+def test_moments_are_chosen_where_the_image_emerges() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((1, 1, 10, 10))
+    truth[:, :, 3:7, 3:7] = 1.0
+    noise = rng.standard_normal(truth.shape)
+    emerging = [truth + noise * 0.7**step for step in range(30)]
     # The image stands still for a hundred iterations, emerges, and stands still again.
-    still = [frames[0]] * 100 + frames + [frames[-1]] * 200
-    still = [frame._replace(iteration=index) for index, frame in enumerate(still)]
-    chosen = choose_frames(still, 8)
+    still = [emerging[0]] * 100 + emerging + [emerging[-1]] * 200
+    chosen = shown([Snapshot(i, images, 1.0) for i, images in enumerate(still)], 8)
     assert len(chosen) == 8
-    assert all(100 < frame.iteration < 130 for frame in chosen[1:-1])
-    remaining = [np.mean((on_screen(frame.images) - truth) ** 2) ** 0.25 for frame in chosen]
+    assert all(100 < one.iteration < 130 for one in chosen[1:-1])
+    remaining = [np.mean((on_screen(one.images) - truth) ** 2) ** 0.25 for one in chosen]
     steps = -np.diff(remaining)
     assert steps.max() < 1.7 * steps.mean(), "each step shows about as much"
     assert steps.min() > 0.4 * steps.mean()
 
 
-def test_frames_of_a_sudden_or_no_change_are_spread() -> None:
+def test_moments_of_a_sudden_or_no_change_are_spread() -> None:
     black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
-    sudden = [Frame(i, black if i < 99 else white, None, 1.0) for i in range(100)]
-    chosen = [frame.iteration for frame in choose_frames(sudden, 5)]
-    assert np.diff(chosen).min() >= 20
-    stalled = [Frame(i, black, None, 1.0) for i in range(100)]
-    chosen = [frame.iteration for frame in choose_frames(stalled, 5)]
-    assert np.diff(chosen).min() >= 20
+    for turn in (99, 1000):
+        snapshots = [Snapshot(i, black if i < turn else white, 1.0) for i in range(100)]
+        chosen = [one.iteration for one in shown(snapshots, 5)]
+        assert np.diff(chosen).min() >= 20
 
 
-def test_frames_that_are_not_finite_can_be_chosen() -> None:
-    frames, _ = emergence(steps=12)
-    frames.append(Frame(12, np.full_like(frames[0].images, np.nan), None, float("nan")))
-    assert choose_frames(frames, 5)[-1].iteration == 12
+def test_moments_that_are_not_finite_can_be_chosen() -> None:
+    snapshots, _ = moments(steps=12)
+    snapshots.append(Snapshot(12, np.full_like(snapshots[0].images, np.nan), float("nan")))
+    assert shown(snapshots, 5)[-1].iteration == 12
 
 
 def test_a_choice_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no frame to draw; give at least one"):
-        choose_frames([])
-    with pytest.raises(ValueError, match="1 frames were asked for; ask for at least 2"):
-        choose_frames(emergence()[0], 1)
+    with pytest.raises(ValueError, match="there is no snapshot to draw; give at least one"):
+        prepare([])
+    with pytest.raises(ValueError, match="1 moments were asked for; ask for at least 2"):
+        shown(moments()[0], 1)
+
+
+def test_a_batch_is_put_in_the_order_of_the_truth() -> None:
+    snapshots, truth = moments(images=3)
+    mixed = [one._replace(images=one.images[[2, 0, 1]]) for one in snapshots]
+    ready, order = prepare(mixed, truth)
+    assert order.tolist() == [1, 2, 0]
+    for one, snapshot in zip(ready, snapshots, strict=True):
+        np.testing.assert_array_equal(one.images, snapshot.images)
+        error = np.mean((snapshot.images - truth) ** 2, axis=(1, 2, 3))
+        np.testing.assert_allclose(one.mse, error)
+
+
+def test_pixels_that_were_normalised_are_drawn_from_black_to_white() -> None:
+    usual, normalised = np.array([-0.2, 1.2]), np.array([-0.4, 2.8])
+    assert pixel_range(usual) == (0, 1)
+    assert pixel_range(normalised) == (-0.4, 2.8)
+    assert pixel_range(normalised, normalised) == (0, 1), "a truth says what its pixels mean"
+    assert pixel_range(np.array([0, np.inf])) == pixel_range(np.array([np.nan, 1])) == (0, 1)
+    assert pixel_range(np.array([7.0, 7.0])) == (0, 1)
 
 
 # How an image and a number look
@@ -306,29 +335,36 @@ def test_a_number_is_written_as_a_person_would(value: float, text: str) -> None:
 # Figures
 
 
-def draw_progress(path: Path) -> None:
-    frames, truth = emergence(images=2)
-    progress_figure(path, frames, truth, labels_true=[7, 1], labels_recovered=[7, 2])
+def draw_emergence(path: Path) -> None:
+    snapshots, truth = moments(images=2)
+    save(emergence(snapshots, truth, labels_true=[7, 1], labels=[7, 2]), path)
 
 
-def draw_loss(path: Path) -> None:
-    loss_figure(path, range(50), np.geomspace(1, 1e-9, 50), np.geomspace(1, 1e-7, 50))
+def draw_side_by_side(path: Path) -> None:
+    snapshots, truth = moments(images=2)
+    save(side_by_side(snapshots[-1].images, truth, [7, 2], [7, 1], np.array([0.1, 0.2])), path)
+
+
+def draw_curves(path: Path) -> None:
+    save(curves(*moments(), success_below=1e-3), path)
 
 
 def draw_defence_grid(path: Path) -> None:
-    defence_grid(path, *defended())
+    save(defence_grid(*defended()), path)
 
 
 def draw_strength_curves(path: Path) -> None:
-    strength_curves(path, *curves(), title="variance", success_below=1e-3)
+    save(strength_curves(*strengths(), title="variance", success_below=1e-3), path)
 
 
 def draw_player(path: Path) -> None:
-    frames, truth = emergence(images=2)
-    player(path, frames, truth, count=4)
+    player(path, *moments(images=2), count=4)
 
 
-DRAWINGS = [draw_progress, draw_loss, draw_defence_grid, draw_strength_curves, draw_player]
+DRAWINGS = [
+    *(draw_emergence, draw_side_by_side, draw_curves, draw_defence_grid, draw_strength_curves),
+    draw_player,
+]
 
 
 @pytest.mark.parametrize("draw", DRAWINGS)
@@ -346,24 +382,31 @@ def test_drawing_twice_gives_the_same_bytes_and_changes_no_setting(
     assert files_in(tmp_path) == ["first", "second"]
 
 
+def test_a_figure_shows_itself_and_is_written_by_the_same_bytes(tmp_path: Path) -> None:
+    figure = curves(*moments())
+    save(figure, tmp_path / "f.png")
+    assert (tmp_path / "f.png").read_bytes() == as_png(figure) == figure._repr_png_()
+    assert len(as_png(figure, dots_per_inch=50)) < len(as_png(figure))
+
+
 def test_importing_the_room_loads_no_matplotlib_and_drawing_no_pyplot(tmp_path: Path) -> None:
     program = (
         "import sys, numpy as np, tinyleak.report as report\n"
+        "from tinyleak.attacks import Snapshot\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "frames = [report.Frame(i, np.full((1, 1, 4, 4), i / 2), None, 1.0) for i in range(3)]\n"
-        f"report.progress_figure({str(tmp_path / 'a')!r}, frames)\n"
-        f"report.player({str(tmp_path / 'b')!r}, frames)\n"
+        "snapshots = [Snapshot(i, np.full((1, 1, 4, 4), i / 2), 1.0) for i in range(3)]\n"
+        f"report.save(report.emergence(snapshots), {str(tmp_path / 'a')!r})\n"
+        f"report.player({str(tmp_path / 'b')!r}, snapshots)\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize(("images", "channels"), [(1, 1), (4, 3), (12, 1)])
-def test_progress_has_a_column_for_each_iteration_and_a_row_for_each_image(
+def test_emergence_has_a_column_for_each_iteration_and_a_row_for_each_image(
     tmp_path: Path, images: int, channels: int
 ) -> None:
-    frames, truth = emergence(images, channels)
-    progress_figure(tmp_path / "progress.png", frames, truth, count=6)
+    save(emergence(*moments(images, channels), count=6), tmp_path / "progress.png")
     with Image.open(tmp_path / "progress.png") as figure:
         width, height = figure.size
         assert "Software" not in figure.info
@@ -372,32 +415,60 @@ def test_progress_has_a_column_for_each_iteration_and_a_row_for_each_image(
     assert 280 * rows < height < 380 * rows + 80
 
 
-def test_progress_shows_the_truth_and_the_last_reconstruction(tmp_path: Path) -> None:
-    """White frames on black truth: the two ends of the picture tell which is where."""
-    black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
-    frames = [Frame(i, white if i else black + 0.5, np.ones(1), 1.0) for i in range(3)]
-    progress_figure(tmp_path / "progress.png", frames, black)
-    with Image.open(tmp_path / "progress.png") as figure:
-        grey = np.asarray(figure.convert("L"))
+def greys(figure: object, columns: int) -> list[int]:
+    """The greys at the middle height of a figure's columns."""
+    with Image.open(io.BytesIO(as_png(figure))) as picture:
+        grey = np.asarray(picture.convert("L"))
     middle = grey[grey.shape[0] // 2]
-    centres = [middle[int((column + 0.5) * 290)] for column in range(4)]
-    np.testing.assert_allclose(centres, [0, 127, 255, 255], atol=1)
+    return [int(middle[int((column + 0.5) * 290)]) for column in range(columns)]
 
 
-def test_progress_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emergence_shows_the_truth_and_the_last_reconstruction() -> None:
+    """White images on black truth: the two ends of the picture tell which is where."""
+    black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
+    snapshots = [Snapshot(i, white if i else black + 0.5, 1.0) for i in range(3)]
+    found = greys(emergence(snapshots, black), 4)
+    np.testing.assert_allclose(found, [0, 127, 255, 255], atol=1)
+
+
+def test_one_image_stands_beside_its_truth() -> None:
+    black, white = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 4, 4))
+    np.testing.assert_allclose(greys(side_by_side(white, black), 2), [0, 255], atol=1)
+    np.testing.assert_allclose(greys(side_by_side(white), 1), [255], atol=1)
+
+
+def test_a_batch_stands_below_its_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_drawn(monkeypatch)
-    frames, truth = emergence(images=9)
+    snapshots, truth = moments(images=9)
+    figure = side_by_side(snapshots[-1].images, truth, range(9), range(9), np.full(9, 1e-3))
+    width, height = figure.get_size_inches()
+    as_png(figure)
+    assert width > height
+    assert {"truth", "found"} <= set(texts)
+    assert "MSE 10⁻³\nlabel 7" in texts
+    assert "the first 8 of the batch's 9 images" in texts
+
+
+def test_emergence_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_drawn(monkeypatch)
+    snapshots, truth = moments(images=9)
     labels = list("abcdefghi")
-    progress_figure(
-        tmp_path / "p", frames, truth, labels_true=labels, labels_recovered=labels, count=2
-    )
+    as_png(emergence(snapshots, truth, labels_true=labels, labels=labels, count=2))
     assert "the first 8 of the batch's 9 images" in texts
     assert {"truth", "iteration 0", "iteration 19"} <= set(texts)
     assert "label h" in {text.strip() for text in texts}, "under the truth"
-    last = frames[-1].mse
-    assert last is not None
+    last = np.mean((snapshots[-1].images - truth) ** 2, axis=(1, 2, 3))
     assert f"MSE {number(last[7])}\nlabel h" in texts, "under the reconstruction"
     assert not any("label i" in text for text in texts)
+
+
+def test_a_label_goes_with_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_drawn(monkeypatch)
+    snapshots, truth = moments(images=2)
+    mixed = [one._replace(images=one.images[::-1]) for one in snapshots]
+    as_png(emergence(mixed, truth, labels=["second", "first"], count=2))
+    found = [text for text in texts if "label" in text]
+    assert [text.split()[-1] for text in found[:2]] == ["first", "second"]
 
 
 def texts_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -416,47 +487,38 @@ def texts_drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("distances", "mse"),
+    ("distances", "offsets"),
     [
         ([1.0, 0.1, 0.0], [1.0, 0.5, 0.0]),
         ([0.0, 0.0, 0.0], None),
         ([1.0, np.nan, np.inf], [np.nan] * 3),
-        ([1.0, 0.5, 0.1], np.geomspace(1, 1e-6, 6).reshape(3, 2)),
+        ([1.0, 0.5, 0.1], [1, 0.1, 1e-3]),
     ],
 )
 @pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
-def test_loss_is_drawn_whatever_the_values(
-    tmp_path: Path, distances: list[float], mse: list[float] | None
+def test_curves_of_an_attack_are_drawn_whatever_the_values(
+    tmp_path: Path, distances: list[float], offsets: list[float] | None
 ) -> None:
-    loss_figure(tmp_path / "loss.png", [0, 1, 2], distances, mse, success_below=1e-3)
-    with Image.open(tmp_path / "loss.png") as figure:
-        assert figure.size == (1600, 900)
+    truth = np.zeros((2, 1, 4, 4))
+    pictures = [truth + offset for offset in offsets or [0.0] * 3]
+    snapshots = [Snapshot(*one) for one in zip(range(3), pictures, distances, strict=True)]
+    figure = curves(snapshots, None if offsets is None else truth, success_below=1e-3)
+    save(figure, tmp_path / "loss.png")
+    with Image.open(tmp_path / "loss.png") as picture:
+        assert picture.size == (1600, 900)
 
 
-def test_loss_labels_its_lines_where_they_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_curves_are_labelled_where_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_drawn(monkeypatch)
-    loss_figure(tmp_path / "loss.png", [4], [0.5], [[0.1, 0.2]], success_below=1e-3)
+    snapshots, truth = moments(images=2)
+    as_png(curves(snapshots[4:5], truth, success_below=1e-3))
     assert {"gradient distance", "MSE of each image", "recovered: MSE < 10⁻³"} <= set(texts)
 
 
-def test_loss_counts_iterations_in_whole_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_curves_count_iterations_in_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_drawn(monkeypatch)
-    loss_figure(tmp_path / "loss.png", [0, 1, 2], [1.0, 0.5, 0.1])
+    as_png(curves(moments(steps=3)[0]))
     assert {text for text in texts if text.replace(".", "").isdigit()} == {"0", "1", "2"}
-
-
-def test_loss_refuses_lengths_that_differ(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="distance has 1 values for 2 iterations; give one for"):
-        loss_figure(tmp_path / "loss.png", [0, 1], [1.0])
-    with pytest.raises(ValueError, match="the MSE has 3 values for 2 iterations"):
-        loss_figure(tmp_path / "loss.png", [0, 1], [1.0, 0.1], [1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match="0 values for 0 iterations; give .* at least one"):
-        loss_figure(tmp_path / "loss.png", [], [])
-    assert files_in(tmp_path) == []
 
 
 # Defences
@@ -464,13 +526,13 @@ def test_loss_refuses_lengths_that_differ(tmp_path: Path) -> None:
 
 def defended() -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
     """What comes back at three strengths of one defence and two of another; and the truth."""
-    frames, truth = emergence()
-    images = [frame.images[0] for frame in frames]
+    snapshots, truth = moments()
+    images = [one.images[0] for one in snapshots]
     gaussian = {"1e-4": images[19], "1e-3": images[9], "1e-2": images[0]}
     return {"gaussian": gaussian, "prune": {"0.1": images[12], "0.5": images[2]}}, truth[0]
 
 
-def curves() -> tuple[dict[str, tuple], dict[str, tuple]]:
+def strengths() -> tuple[dict[str, tuple], dict[str, tuple]]:
     """Distance and MSE of two strengths; the errors are known of every fifth iteration."""
     iterations = np.arange(51)
     ends = {"1e-4": 1e-8, "1e-2": 0.1}
@@ -485,14 +547,14 @@ def test_the_grid_has_a_row_for_each_defence_and_an_image_for_each_strength(
 ) -> None:
     texts = texts_drawn(monkeypatch)
     images, truth = defended()
-    defence_grid(tmp_path / "grid.png", images, truth)
+    save(defence_grid(images, truth), tmp_path / "grid.png")
     for once in ("gaussian", "prune", "1e-4", "1e-3", "1e-2", "0.1", "0.5"):
         assert once in texts
     error = number(float(np.mean((images["prune"]["0.5"] - truth) ** 2)))
     assert f"MSE {error}" in texts
     with Image.open(tmp_path / "grid.png") as figure:
         assert figure.size == (1240, 800)
-    defence_grid(tmp_path / "alone.png", {"int8": {"": truth}})
+    save(defence_grid({"int8": {"": truth}}), tmp_path / "alone.png")
     assert (tmp_path / "alone.png").exists()
 
 
@@ -501,7 +563,7 @@ def test_the_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
         return np.full((1, 4, 4), value)
 
     rows = {"a": {"1": grey(0.2), "2": grey(0.4)}, "b": {"1": grey(0.6)}}
-    defence_grid(tmp_path / "grid.png", rows, grey(0.0))
+    save(defence_grid(rows, grey(0.0)), tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as figure:
         pixels_drawn = np.asarray(figure.convert("L"))
     height, width = pixels_drawn.shape
@@ -510,15 +572,13 @@ def test_the_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, [[0, 51, 102], [0, 153, 255]], atol=1)
 
 
-def test_a_grid_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "grid.png"
+def test_a_grid_that_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no reconstruction to draw; give at least one"):
-        defence_grid(path, {"gaussian": {}})
+        defence_grid({"gaussian": {}})
     with pytest.raises(ValueError, match=r"shape \(2, 4, 4\) cannot be drawn; give \(C, H, W\) w"):
-        defence_grid(path, {"gaussian": {"1": np.zeros((2, 4, 4))}})
+        defence_grid({"gaussian": {"1": np.zeros((2, 4, 4))}})
     with pytest.raises(ValueError, match=r"\(1, 4, 4\) and \(1, 4, 5\) were given; give all, and"):
-        defence_grid(path, {"gaussian": {"1": np.zeros((1, 4, 4))}}, np.zeros((1, 4, 5)))
-    assert files_in(tmp_path) == []
+        defence_grid({"gaussian": {"1": np.zeros((1, 4, 4))}}, np.zeros((1, 4, 5)))
 
 
 @pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
@@ -527,35 +587,32 @@ def test_curves_are_drawn_whatever_the_values(
 ) -> None:
     texts = texts_drawn(monkeypatch)
     distances = {"0.1": ([0, 1, 2], [1.0, 0.0, np.nan]), "0.2": ([7], [0.3])}
-    strength_curves(
-        tmp_path / "curves.png", distances, distances, title="fraction", success_below=1e-3
-    )
+    figure = strength_curves(distances, distances, title="fraction", success_below=1e-3)
+    save(figure, tmp_path / "curves.png")
     names = {"fraction", "0.1", "0.2", "recovered: MSE < 10⁻³", "gradient distance", "MSE"}
     assert names <= set(texts)
     with Image.open(tmp_path / "curves.png") as figure:
         assert figure.size == (2200, 840)
 
 
-def test_curves_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "curves.png"
-    distances, mse = curves()
+def test_curves_that_do_not_fit_are_refused() -> None:
+    distances, mse = strengths()
     with pytest.raises(ValueError, match=r"strengths \['1e-4', '1e-2'\] and errors of \['1e-4'\]"):
-        strength_curves(path, distances, {"1e-4": mse["1e-4"]})
+        strength_curves(distances, {"1e-4": mse["1e-4"]})
     with pytest.raises(ValueError, match="give both of the same strengths, at least one"):
-        strength_curves(path, {}, {})
+        strength_curves({}, {})
     with pytest.raises(
         ValueError, match="MSE of strength 1e-2 has 1 values for 2 iterations; give"
     ):
-        strength_curves(path, distances, {**mse, "1e-2": ([0, 1], [1.0])})
-    assert files_in(tmp_path) == []
+        strength_curves(distances, {**mse, "1e-2": ([0, 1], [1.0])})
 
 
 # The player
 
 
 def test_the_player_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
-    frames, truth = emergence()
-    player(tmp_path / "player.html", frames, truth, title="Digits & <b>", count=5)
+    snapshots, truth = moments()
+    player(tmp_path / "player.html", snapshots, truth, title="Digits & <b>", count=5)
     page = (tmp_path / "player.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|<link|@import|url\(|<script[^>]*src|<img[^>]*src", page)
     assert page.startswith("<!DOCTYPE html>")
@@ -568,8 +625,8 @@ def test_the_player_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
 
 
 def test_the_player_embeds_each_chosen_frame(tmp_path: Path) -> None:
-    frames, truth = emergence(images=4, channels=3)
-    player(tmp_path / "player.html", frames, truth, count=5)
+    snapshots, truth = moments(images=4, channels=3)
+    player(tmp_path / "player.html", snapshots, truth, count=5)
     page = (tmp_path / "player.html").read_text(encoding="utf-8")
     embedded = re.findall(r'"data:image/png;base64,([^"]*)"', page)
     pictures = {base64.b64decode(text.replace("\\\n", "")) for text in embedded}
@@ -578,9 +635,9 @@ def test_the_player_embeds_each_chosen_frame(tmp_path: Path) -> None:
 
 
 def test_the_player_says_what_it_shows(tmp_path: Path) -> None:
-    frames, truth = emergence(images=17, steps=2)
-    player(tmp_path / "with.html", frames, truth)
-    player(tmp_path / "without.html", frames)
+    snapshots, truth = moments(images=17, steps=2)
+    player(tmp_path / "with.html", snapshots, truth)
+    player(tmp_path / "without.html", snapshots)
     page = (tmp_path / "with.html").read_text(encoding="utf-8")
     assert "<p>Left the truth, right the reconstruction from the shared gradient" in page
     assert "The first 16 of the batch&#x27;s 17 images are shown.</p>" in page
@@ -591,30 +648,32 @@ def test_the_player_says_what_it_shows(tmp_path: Path) -> None:
 # Images that cannot be drawn
 
 
-@pytest.mark.parametrize("draw", [progress_figure, player])
-def test_images_that_do_not_fit_are_refused(tmp_path: Path, draw: Callable[..., None]) -> None:
-    frames, truth = emergence()
-    path = tmp_path / "figure"
-    with pytest.raises(ValueError, match="there is no frame to draw"):
-        draw(path, [])
-    flat = [Frame(0, np.zeros((1, 784)), None, 1.0)]
+@pytest.mark.parametrize("draw", [emergence, curves, "player"])
+def test_images_that_do_not_fit_are_refused(
+    tmp_path: Path, draw: Callable[..., object] | str
+) -> None:
+    if isinstance(draw, str):
+        draw = partial(player, tmp_path / "player.html")
+    snapshots, truth = moments()
+    with pytest.raises(ValueError, match="there is no snapshot to draw"):
+        draw([])
     with pytest.raises(ValueError, match=r"shape \(1, 784\) cannot be drawn; give \(N, C, H, W\)"):
-        draw(path, flat)
-    two_channels = [Frame(0, np.zeros((1, 2, 4, 4)), None, 1.0)]
+        draw([Snapshot(0, np.zeros((1, 784)), 1.0)])
     with pytest.raises(ValueError, match="with C = 1 or 3"):
-        draw(path, two_channels)
+        draw([Snapshot(0, np.zeros((1, 2, 4, 4)), 1.0)])
     with pytest.raises(ValueError, match=r"the truth has shape \(1, 1, 9, 10\) and the images"):
-        draw(path, frames, truth[:, :, 1:])
-    other = [*frames, Frame(20, np.zeros((1, 1, 4, 4)), None, 1.0)]
+        draw(snapshots, truth[:, :, 1:])
+    other = [*snapshots, Snapshot(20, np.zeros((1, 1, 4, 4)), 1.0)]
     with pytest.raises(ValueError, match=r"images of iteration 20 have shape \(1, 1, 4, 4\)"):
-        draw(path, other)
-    wrong_mse = [frames[0]._replace(mse=np.ones(2))]
-    with pytest.raises(ValueError, match=r"MSE of iteration 0 has shape \(2,\); give one for each"):
-        draw(path, wrong_mse)
+        draw(other)
     assert files_in(tmp_path) == []
 
 
-def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    frames, truth = emergence(images=2)
+def test_labels_that_do_not_fit_are_refused() -> None:
+    snapshots, truth = moments(images=2)
     with pytest.raises(ValueError, match="3 labels were given for 2 images; give one each"):
-        progress_figure(tmp_path / "p", frames, truth, labels_true=[1, 2, 3])
+        emergence(snapshots, truth, labels_true=[1, 2, 3])
+    with pytest.raises(ValueError, match="3 labels were given for 2 images; give one each"):
+        side_by_side(snapshots[0].images, labels=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"the truth has shape \(1, 1, 10, 10\) and the images"):
+        side_by_side(snapshots[0].images, truth[:1])

@@ -53,13 +53,9 @@ def _owner(array: object) -> ModuleType:
 def as_array(value: Any, *, copy: bool = False) -> Array:
     """Return numbers, wherever they come from, as an array: the door for what a caller passes in.
 
-    Args:
-        value: a number, nested lists of numbers, or an array of any library that offers
-            `__array__` or `__dlpack__`, as PyTorch and JAX do. One on a GPU stays there.
-        copy: make sure that the caller cannot change the result later.
-
-    Returns:
-        Floating or whole numbers or booleans, in the processor's own byte order.
+    A number, nested lists, or an array of any library that offers `__array__` or `__dlpack__`, as
+    PyTorch and JAX do, become floating or whole numbers or booleans in the processor's own byte
+    order. CuPy's arrays stay on their GPU. With `copy` the caller cannot change them later.
 
     Raises:
         TypeError: anything else: None, text, complex numbers, a ragged list, a masked array; a
@@ -96,8 +92,8 @@ def device_module(device: str) -> Any:
         import cupy
     except ImportError:
         raise DeviceError(
-            'device "cuda" needs CuPy, which is not installed; '
-            "install tinyleak with its cuda extra (tinyleak[cuda]), or use --device cpu"
+            'device "cuda" needs CuPy, which is not installed; install tinyleak with its cuda '
+            "extra (tinyleak[cuda]), or use --device cpu"
         ) from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()

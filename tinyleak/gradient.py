@@ -10,7 +10,7 @@ Lessons: lessons/02_walking_backwards.py, lessons/04_gradients_of_gradients.py
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from tinyleak.backend import array_module
 from tinyleak.ops.elementwise import add
@@ -18,6 +18,7 @@ from tinyleak.ops.reduce import sum_to
 from tinyleak.tensor import Tensor
 
 Key = TypeVar("Key")
+Node = TypeVar("Node")
 
 
 @overload
@@ -36,7 +37,7 @@ def grad(y: Tensor, xs: Any, g: Tensor | None = None) -> Any:
         g: of y's shape. The gradients are then those of `Σ g · y`.
 
     Returns:
-        One Tensor for each x, of its shape; explicit zeros where `y` does not depend on x. One
+        For each x a Tensor of its shape, with explicit zeros where `y` does not depend on x: one
         Tensor for one, a dict of the same names for a mapping, a tuple for a sequence.
 
     Raises:
@@ -60,15 +61,8 @@ def grad(y: Tensor, xs: Any, g: Tensor | None = None) -> Any:
 def vjp(cotangents: Mapping[Tensor, Tensor], xs: Iterable[Tensor]) -> tuple[Tensor, ...]:
     """Return the gradients of `Σ g · y` over several results y at once, each with its own g.
 
-    Args:
-        cotangents: for each y its g, of its shape; one y may depend on another.
-        xs: the Tensors to differentiate with respect to.
-
-    Returns:
-        One Tensor for each x, as from `grad`.
-
-    Raises:
-        ValueError, TypeError, NotImplementedError: as for `grad`.
+    `cotangents` has for each y its g, of its shape; one y may depend on another. Returns one Tensor
+    for each x, and raises, as `grad` does.
     """
     xs = tuple(xs)
     for x in xs:
@@ -94,32 +88,19 @@ def vjp(cotangents: Mapping[Tensor, Tensor], xs: Iterable[Tensor]) -> tuple[Tens
             if gradient.shape != x.shape:
                 gradient = _undo_broadcasting(gradient, x, node.primitive.name)
             by[x] = add(by[x], gradient) if x in by else gradient
-    return tuple(by[x] if x in by else _zeros_like(x) for x in xs)
-
-
-def _zeros_like(x: Tensor) -> Tensor:
-    return Tensor(array_module(x._array).zeros(x.shape, dtype=x.dtype))
-
-
-class HasInputs(Protocol):
-    """Whatever can be a node of a graph."""
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        """The nodes that it was made from."""
-
-
-Node = TypeVar("Node", bound=HasInputs)
+    zeros = array_module(*[x._array for x in xs]).zeros
+    return tuple(by[x] if x in by else Tensor(zeros(x.shape, dtype=x.dtype)) for x in xs)
 
 
 def topological_order(*results: Node) -> list[Node]:
     """List every node that the results depend on, each after its own inputs.
 
-    The walk keeps its own stack, since a graph can be deeper than Python's.
+    Nodes are Tensors, or whatever else has `inputs`. The walk keeps its own stack, since a graph
+    can be deeper than Python's.
     """
-    order: dict[Node, None] = {}  # for its keys, which keep the order they came in
-    seen: set[Node] = set()
-    stack = list(reversed(results))
+    order: dict[Any, None] = {}  # for its keys, which keep the order they came in
+    seen: set[Any] = set()
+    stack: list[Any] = list(reversed(results))
     while stack:
         node = stack.pop()
         if node in seen or not node.inputs:

@@ -26,9 +26,7 @@ Rule: TypeAlias = "Callable[..., Gradients]"
 Operator: TypeAlias = "Callable[[Tensor, TensorLike], Tensor]"
 
 NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
-
 FLOATING = {np.dtype("float64"), np.dtype("float32")}
-"""Dtypes of arrays that need no further look. (One in another byte order differs.)"""
 
 OPERATIONS: dict[str, Callable[..., Tensor]] = {}
 """What `tinyleak.ops` offers, by name: operators and methods look theirs up when they are used."""
@@ -46,15 +44,20 @@ def _operator(name: str) -> tuple[Operator, Operator]:
     return forwards, reflected
 
 
+def _method(name: str) -> Callable[..., Tensor]:
+    def method(self: Tensor, *others: Any, **settings: Any) -> Tensor:
+        return OPERATIONS[name](self, *others, **settings)
+
+    method.__doc__ = f"Return `ops.{name}` of this Tensor."
+    return method
+
+
 class Tensor:
     """An array that remembers how it was made.
 
-    Operators, comparisons too, work elementwise and broadcast as NumPy's do; whether two names
-    stand for one Tensor is asked with `is`.
-
-    Args:
-        data: numbers, as `tinyleak.backend.as_array` takes them; an array is not copied. Whole
-            numbers written in Python become float64; an array of them keeps its dtype.
+    Operators, and comparisons too, work elementwise and broadcast as NumPy's do; whether two names
+    stand for one Tensor is asked with `is`. `data` is taken as `tinyleak.backend.as_array` takes
+    it, without a copy; whole numbers written in Python become float64.
 
     Attributes:
         data: the array itself, of any shape, on NumPy or CuPy.
@@ -63,7 +66,7 @@ class Tensor:
         params: that operation's static parameters (axes, shapes, strides), by name.
 
     Raises:
-        TypeError: `data` is something other than real numbers, is a Tensor, or holds Tensors.
+        TypeError: `data` is something other than real numbers, or is or holds Tensors.
     """
 
     __slots__ = ("__weakref__", "_array", "inputs", "params", "primitive")
@@ -80,11 +83,9 @@ class Tensor:
         self.inputs = inputs
         self.params = params or {}
 
-    def _result(
-        self, data: Array, operation: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
-    ) -> Tensor:
+    def _result(self, data: Array, *made: Any) -> Tensor:
         """Make the Tensor that holds what an operation on this one computed."""
-        return Tensor(data, operation, inputs, params)
+        return Tensor(data, *made)
 
     @property
     def data(self) -> Array:
@@ -143,68 +144,50 @@ class Tensor:
     __ne__ = _operator("not_equal")[0]  # type: ignore[assignment]
     __hash__ = object.__hash__
 
-    def __neg__(self) -> Tensor:
-        return OPERATIONS["negate"](self)
+    __neg__ = _method("negate")
+    __getitem__ = _method("index")
+    sum = _method("sum")
+    mean = _method("mean")
 
-    def __getitem__(self, key: Any) -> Tensor:
-        return OPERATIONS["index"](self, key)
+    def reshape(self, *shape: Any) -> Tensor:
+        """Return `ops.reshape(self, shape)`; the lengths may be given one by one."""
+        return OPERATIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)
 
     def __contains__(self, value: TensorLike) -> bool:
         return bool((self == value).numpy().any())
 
-    def reshape(self, *shape: Any) -> Tensor:
-        """Return `ops.reshape(self, shape)`; the lengths may be given one by one."""
-        return OPERATIONS["reshape"](self, shape if len(shape) != 1 else shape[0])
-
-    def sum(self, axes: Any = None, *, keepdims: bool = False) -> Tensor:
-        """Return `ops.sum(self, axes)`."""
-        return OPERATIONS["sum"](self, axes, keepdims=keepdims)
-
-    def mean(self, axes: Any = None, *, keepdims: bool = False) -> Tensor:
-        """Return `ops.mean(self, axes)`."""
-        return OPERATIONS["mean"](self, axes, keepdims=keepdims)
-
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **settings: Any) -> Tensor:
-        """Answer for NumPy, which is asked first in `array * tensor`."""
-        name = function.__name__
-        if method != "__call__" or settings or name not in ARRAY_OPERATORS:
-            raise _refusal(name)
-        return OPERATIONS[name](*inputs)
+        """Answer for NumPy, which Python asks first in `array * tensor`."""
+        operation = OPERATIONS.get(function.__name__)
+        if operation and function.nin == 2 and method == "__call__" and not settings:
+            return operation(*inputs)
+        return self.__array_function__(function)
 
     def __array_function__(self, function: Any, *details: Any) -> Tensor:
-        raise _refusal(function.__name__)
-
-
-ARRAY_OPERATORS = {
-    *("add", "subtract", "multiply", "divide", "power", "matmul", "equal", "not_equal"),
-    *("greater", "greater_equal", "less", "less_equal"),
-}
-"""NumPy's functions behind the operators of an array."""
-
-
-def _refusal(name: str) -> TypeError:
-    """Return the error for a function of NumPy, whose result would have no graph behind it."""
-    ours = {"negative": "negate", "amax": "max"}.get(name, name)
-    advice = f"tinyleak.ops.{ours}" if ours in OPERATIONS else "tinyleak.ops, or the Tensor's .data"
-    return TypeError(f"np.{name} was given a Tensor, which it cannot differentiate; use {advice}")
+        """Refuse what NumPy was asked to compute: its result would have no graph behind it."""
+        ours = {"negative": "negate", "amax": "max"}.get(function.__name__, function.__name__)
+        raise TypeError(
+            f"np.{function.__name__} was given a Tensor, which it cannot differentiate; use "
+            + (f"tinyleak.ops.{ours}" if ours in OPERATIONS else "tinyleak.ops, or its .data")
+        )
 
 
 def _leaf(data: Any) -> Array:
     if type(data) is np.ndarray and data.dtype in FLOATING:
         return data
-    if isinstance(data, Tensor):
-        raise TypeError("Tensor(Tensor) is ambiguous; pass its .data for a fresh leaf")
     if _holds_a_tensor(data):
-        raise TypeError("a list of Tensors was given to Tensor; ops.stack makes one of them")
+        raise TypeError(
+            "Tensor was given a Tensor, or a list of them; pass its .data for a fresh leaf, or "
+            "join them with ops.stack"
+        )
     array = as_array(data)
     written = isinstance(data, int | list | tuple) and array.dtype.kind == "i"
     return array.astype(float) if written else array
 
 
-def _holds_a_tensor(data: object) -> bool:
-    if isinstance(data, list | tuple):
-        return any(isinstance(entry, Tensor) or _holds_a_tensor(entry) for entry in data)
-    return False
+def _holds_a_tensor(data: Any) -> bool:
+    listed = isinstance(data, list | tuple)
+    return any(map(_holds_a_tensor, data)) if listed else isinstance(data, Tensor)
 
 
 def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
@@ -227,9 +210,7 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
     if operation.arithmetic:
         for array in arrays:
             if array.dtype.kind != "f":
-                tensors = _as_floating(tensors)
-                arrays = [tensor._array for tensor in tensors]
-                break
+                return apply(operation, *_as_floating(tensors), **params)
     module = array_module(*arrays)
     try:
         data = operation.forward(module, *arrays, **params)
@@ -255,10 +236,9 @@ class Primitive:
 
     `forward(xp, *arrays, **params)` computes on raw arrays of the module `xp`. The rule
     `(g, out, *inputs, **params)` takes Tensors (g is the gradient of some scalar with respect to
-    `out`) and returns the gradient with respect to each input, built from primitives, or None for
-    an input without one, such as an index. Instead of a gradient it may return a function that
-    computes it, which is called only if that gradient is asked for. Where an operation broadcasts,
-    its rule may answer in the broadcast shape: `grad` sums it back.
+    `out`) and returns the gradient with respect to each input, built from primitives; None for an
+    input without one, such as an index; or a function that computes it, called only if it is asked
+    for. It may answer in the shape that its inputs broadcast to: `grad` sums it back.
 
     Args:
         forward: the computation; its name is the primitive's name, its docstring the help.
@@ -352,11 +332,8 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
 
 
 def _as_tensors(inputs: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
-    like = None
-    for value in inputs:
-        if isinstance(value, Tensor):
-            like = value
-    return tuple([as_tensor(value, like) for value in inputs])
+    like = [value for value in inputs if isinstance(value, Tensor)]
+    return tuple([as_tensor(value, like[-1] if like else None) for value in inputs])
 
 
 def _describe(tensors: tuple[Tensor, ...]) -> str:

@@ -10,7 +10,7 @@ Lesson: lessons/10_labels.py
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,15 +18,19 @@ from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
 
 NEGLIGIBLE = 1e-9
-"""A bias gradient this much smaller than the largest is too small to divide by: float64 leaves the
-ratio 7 digits, as many as `tolerance` asks for."""
+"""A bias gradient this much smaller than the largest is too small to divide by: float64
+leaves the ratio 7 digits, and `tolerance` asks for 6."""
 
 
-class IsolatedInput(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class IsolatedInput:
     """One input of a batch: x (F,), and the rows, two or more, in which it is alone."""
 
     x: Array
     rows: Array
+
+    def __repr__(self) -> str:
+        return f"IsolatedInput({len(self.x)} numbers, alone in {len(self.rows)} rows)"
 
 
 def first_layer_input(layer: LayerGradient) -> Array:

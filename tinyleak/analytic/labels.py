@@ -36,11 +36,11 @@ NON_NEGATIVE = ("sigmoid", "softplus", "relu")
 
 MOST_NUMBERS = 200
 """About how many numbers of the last layer's gradient the linear map reads: its normal equations
-then take less time than showing the probes to the network."""
+are 200 × 200 then, which takes no time."""
 
 LEAST_VARIANCE = 1e-6
-"""A direction whose variance over the probes is this share of the largest is left out of the linear
-map: in float32 the numbers vary there by their rounding alone."""
+"""A direction whose variance over the probes is less than this share of the largest is left out of
+the linear map: what it would read there is mostly noise."""
 
 SURE_ERROR = 0.15
 """Counts are trusted below this standard error, expected from the probes, …"""
@@ -54,7 +54,7 @@ SURE_SIGN = 4.0
 alone is once in 30,000 entries."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LabelInference:
     """What the last layer's gradient says about the labels of a batch.
 
@@ -70,6 +70,10 @@ class LabelInference:
     counts: Array
     rule: str
     warning: str | None
+
+    def __repr__(self) -> str:
+        some = ", ".join(map(str, self.labels[:20])) + (", …" if len(self.labels) > 20 else "")
+        return f"LabelInference([{some}] by {self.rule}, trusted={self.trusted})"
 
     @property
     def trusted(self) -> bool:
@@ -135,7 +139,7 @@ def _one_label(by_weight: Array, by_bias: Array | None, signed: bool) -> LabelIn
 
 
 def _certain(layer: LastLayerGradient) -> Array:
-    """Return a 1 for each class of which the sign tells that the batch has an image, (K,)."""
+    """Return a 1 for each class that the batch has an image of, by its sign: (K,)."""
     certain = np.zeros(layer.model.classes, np.int64)
     if layer.bias_gradient is not None:
         certain[layer.bias_gradient < -SURE_SIGN * math.sqrt(layer.noise or 0.0)] = 1

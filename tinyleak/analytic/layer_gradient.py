@@ -125,7 +125,7 @@ class LayerGradient:
 
     @cached_property
     def matrix(self) -> Array:
-        """G: the gradient by the weight, and by the bias as its last column if there is one."""
+        """G: the weight's gradient, with the bias's as its last column if there is one."""
         if self.bias_gradient is None:
             return self.weight_gradient
         return np.column_stack([self.weight_gradient, self.bias_gradient])

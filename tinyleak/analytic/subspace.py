@@ -48,8 +48,8 @@ class Subspace:
         """
         combination = (inputs @ self.basis.T) / self.sizes
         free = inputs.shape[-1] - len(self.basis)
-        moved = np.sqrt(self.noise * free) * np.linalg.norm(combination, axis=-1)
-        return moved / np.linalg.norm(inputs, axis=-1)
+        outside = np.sqrt(self.noise * free) * np.linalg.norm(combination, axis=-1)
+        return outside / np.linalg.norm(inputs, axis=-1)
 
     def allowance(self, inputs: Array) -> Array:
         """Return the distance up to which each of (…, d) counts as lying in the space: (…)."""

@@ -1,11 +1,18 @@
 """What to expect of a network's gradient: counting, structure, the measured spectrum, a forecast.
 
-Nothing here attacks. See `audit`; `tinyleak audit` is the same on the command line.
+Nothing here attacks. Of a client whose files are here, in a notebook:
+
+    from tinyleak.audit import audit
+    from tinyleak.client import Client
+
+    audit(Client.from_files("weights.safetensors", "gradients.safetensors"))
+
+shows a page, and its `save` writes it. `tinyleak audit` is the same on the command line.
 """
 
 from tinyleak.audit.forecasting import VARIANCES, Audit, audit
 from tinyleak.audit.measured import Forecast
-from tinyleak.audit.page import write_page, write_text_page
+from tinyleak.audit.page import write_text_page
 from tinyleak.audit.shared import Shared
 from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
@@ -33,6 +40,5 @@ __all__ = [
     "pixel_variance",
     "saturation",
     "typical",
-    "write_page",
     "write_text_page",
 ]

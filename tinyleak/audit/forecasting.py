@@ -15,7 +15,7 @@ from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.likeness import rescaled_jacobians
 from tinyleak.audit.measured import Measured
-from tinyleak.audit.page import fragment, write_page
+from tinyleak.audit.page import STYLE, content_of, write_page
 from tinyleak.audit.shared import length, read_shared
 from tinyleak.audit.spectrum import measure
 from tinyleak.audit.structure import count, find, saturation
@@ -54,14 +54,14 @@ class Audit(Measured):
         Raises:
             OSError: the file cannot be written.
         """
-        write_page(path, self, subject=subject)
+        write_page(path, content_of(self, subject))
 
     def __repr__(self) -> str:
         return f"<Audit: {headline(self)}>"[:LONGEST]
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook."""
-        return fragment(self)
+        return STYLE + content_of(self)
 
 
 def audit(

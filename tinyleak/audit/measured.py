@@ -28,7 +28,7 @@ class Forecast:
         mse: the expected mean squared error of a pixel, the mean over the typical batches.
         lowest: the least over the batches.
         highest: the greatest over the batches.
-        seen: the share of directions that noise does not drown, from 0 to 1.
+        directions_left: the share of directions that noise does not drown, from 0 to 1.
         verdict: "recovered", "recognisable" or "hidden".
     """
 
@@ -36,7 +36,7 @@ class Forecast:
     mse: float
     lowest: float
     highest: float
-    seen: float
+    directions_left: float
     verdict: str
 
 

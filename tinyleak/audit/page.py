@@ -81,20 +81,6 @@ line for each typical batch.</p>
 """
 
 
-def write_page(path: PathLike, audit: Measured, *, subject: str | None = None) -> None:
-    """Write an audit as one HTML page, with its figures inside.
-
-    Args:
-        path: the page to write.
-        audit: what there is to say.
-        subject: the line under it; by default it says which network, and whose images.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    _write(path, _content(audit, subject))
-
-
 def write_text_page(path: PathLike, audit: TextAudit, *, subject: str = "") -> None:
     """Write the audit of a language model as one HTML page.
 
@@ -106,20 +92,22 @@ def write_text_page(path: PathLike, audit: TextAudit, *, subject: str = "") -> N
     Raises:
         OSError: the file cannot be written.
     """
-    _write(path, _filled(subject, text_lines(audit), "", dict(TEXT_SCOPE)))
+    write_page(path, _filled(subject, text_lines(audit), "", dict(TEXT_SCOPE)))
 
 
-def fragment(audit: Measured) -> str:
-    """Return what the page says as HTML to be shown in a notebook."""
-    return STYLE + _content(audit, None)
-
-
-def _write(path: PathLike, content: str) -> None:
+def write_page(path: PathLike, content: str) -> None:
+    """Write a page around its content."""
     page = PAGE.format(title=TITLE, style=STYLE, content=content)
     write_atomically(path, lambda file: file.write(page.encode()))
 
 
-def _content(audit: Measured, subject: str | None) -> str:
+def content_of(audit: Measured, subject: str | None = None) -> str:
+    """Return what the page says of an audit, with its figures inside, as HTML.
+
+    Args:
+        audit: what was measured.
+        subject: the line under the heading; by default it says which network, and whose images.
+    """
     expected = FORECAST.format(
         table=_table(audit),
         meaning=html.escape(meaning(audit)),
@@ -161,7 +149,7 @@ def _table(audit: Measured) -> str:
     body = []
     for whose, one in audit.forecasts:
         errors = map(number, (one.mse, one.lowest, one.highest))
-        cells = [strength(whose, one), *errors, f"{one.seen:.0%}"]
+        cells = [strength(whose, one), *errors, f"{one.directions_left:.0%}"]
         row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
         body.append(f'<tr>{row}<td class="{one.verdict}">{one.verdict}</td></tr>')
     head = "".join(f"<th>{head}</th>" for head in heads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from tinyleak.audit.measured import Measured
@@ -34,21 +35,9 @@ def as_dict(audit: Measured) -> dict[str, Any]:
     count, shared = audit.counting, audit.shared
     return {
         "expect": headline(audit),
-        "counting": {
-            "parameters": count.parameters,
-            "independent": count.independent,
-            "pixels": count.pixels,
-            "batch": count.batch,
-            "unknowns": count.unknowns,
-            "most_images": count.most_images,
-        },
-        "structure": [
-            {"about": one.name, "leaks": one.leaks, "text": one.text} for one in audit.findings
-        ],
-        "saturation": [
-            {"activation": one.activation, "units": one.units, "share": one.share}
-            for one in audit.saturations
-        ],
+        "counting": asdict(count) | {"unknowns": count.unknowns, "most_images": count.most_images},
+        "structure": [asdict(finding) for finding in audit.findings],
+        "saturation": [asdict(layer) for layer in audit.saturations],
         "identifiability": {
             "ranks": audit.ranks,
             "complete": [one.complete for one in audit.spectra],
@@ -58,18 +47,7 @@ def as_dict(audit: Measured) -> dict[str, Any]:
         "prior_variance": audit.prior,
         "recovered_below": audit.recovered_below,
         "hidden_above": audit.hidden_above,
-        "forecast": [
-            {
-                "noise": whose,
-                "variance": one.variance,
-                "mse": one.mse,
-                "lowest": one.lowest,
-                "highest": one.highest,
-                "directions_left": one.seen,
-                "verdict": one.verdict,
-            }
-            for whose, one in audit.forecasts
-        ],
+        "forecast": [{"noise": whose, **asdict(one)} for whose, one in audit.forecasts],
         "gradient": None
         if shared is None
         else {

@@ -57,12 +57,12 @@ class Finding:
     """One thing that the structure says.
 
     Attributes:
-        name: its subject: "activation", "first layer" or "last layer".
+        about: "activation", "first layer" or "last layer".
         leaks: whether it makes an attack easier; otherwise it makes it harder.
         text: a sentence.
     """
 
-    name: str
+    about: str
     leaks: bool
     text: str
 

@@ -28,7 +28,7 @@ SCOPE = (
     (
         "No secure aggregation",
         "The gradient of this client alone. If only the sum over many clients is seen, count all "
-        "their images as one batch: give their number as --batch.",
+        "their images as one batch: give their number as the batch.",
     ),
     (
         "Labels known",
@@ -112,7 +112,7 @@ def lines(audit: Measured) -> dict[str, str]:
     return {
         "expect": headline(audit),
         "counting": _counting(audit),
-        **{finding.name: finding.text for finding in audit.findings},
+        **{finding.about: finding.text for finding in audit.findings},
         "saturation": _saturation(audit.saturations),
         "rank": _rank(audit),
         **_shared(audit),
@@ -126,7 +126,7 @@ def table(audit: Measured) -> str:
         error = number(one.mse)
         if len(audit.spectra) > 1:
             error += f" ({number(one.lowest)} to {number(one.highest)})"
-        cells.append((strength(whose, one), error, f"{one.seen:.0%}", one.verdict))
+        cells.append((strength(whose, one), error, f"{one.directions_left:.0%}", one.verdict))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -197,7 +197,7 @@ def _shared(audit: Measured) -> dict[str, str]:
     if shared.steps > 1:
         found["steps"] = f"{shared.steps} local steps were shared; their mean is taken for one step"
     if shared.noise is None:
-        found["noise"] = "cannot be told, since the last layer is not linear"
+        found["noise"] = "cannot be told, since the last layer is not linear, or of one class"
     elif audit.noise is None:
         found["noise"] = "none beyond rounding: over the classes the last layer adds up to zero"
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak import __version__, data
-from tinyleak.audit import VARIANCES, audit, write_page
+from tinyleak.audit import VARIANCES, audit
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import describe, lines, meaning, table
 from tinyleak.cli.audit_text import run_text
@@ -193,7 +193,7 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> str:
         }
         result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
         write_json(directory / "audit.json", result)
-        write_page(directory / "audit.html", found, subject=subject)
+        found.save(directory / "audit.html", subject=subject)
     said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
     return f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
 

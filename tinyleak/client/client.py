@@ -173,6 +173,9 @@ class Client:
                 if told is None
                 else Fact(told, "read off", "the features that the last layer shows")
             )
+        if local is not None:
+            plain = "of plain SGD, each with the same whole batch, without momentum or decay"
+            facts["steps"] = Fact(f"{local.count} {plain}", "assumed")
         if str(files.noted):
             facts["notes"] = Fact(files.noted, "said", "by the notes about the files")
         client = cls.of(

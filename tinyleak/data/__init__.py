@@ -91,8 +91,8 @@ def choose(
     else:
         if name is not None or data_dir is not None:
             raise ValueError(
-                f"data {name or data_dir!r} was chosen, and image files besides; leave one of the "
-                "two out"
+                f"data {name or str(data_dir)!r} was chosen, and image files besides; leave one "
+                "of the two out"
             )
         files = [image] if isinstance(image, str | Path) else image
         images = np.stack([load_image(file, shape or IMAGE_SHAPE) for file in files])

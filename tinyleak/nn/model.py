@@ -1,7 +1,6 @@
 """What the package needs of a network, and the gradient that a client shares of one.
 
-A model is any object with `image_shape`, `classes` and `shapes` that can be called with parameters
-and images and returns logits: no base class, no registration, no hidden state.
+A model is any object with `image_shape`, `classes` and `shapes` that returns logits when called.
 """
 
 from __future__ import annotations

@@ -4,22 +4,17 @@ from tinyleak.ops.elementwise import (
     add,
     divide,
     equal,
-    erf,
     exp,
     floating,
     greater,
     greater_equal,
-    less,
-    less_equal,
     log,
     maximum,
     multiply,
     negate,
     not_equal,
-    power,
     relu,
     sigmoid,
-    softplus,
     sqrt,
     stop_gradient,
     subtract,
@@ -27,19 +22,19 @@ from tinyleak.ops.elementwise import (
     where,
 )
 from tinyleak.ops.gather import scatter_add, take
+from tinyleak.ops.indexing import crop, index, pad, stack
 from tinyleak.ops.linalg import inner, matmul
-from tinyleak.ops.reduce import broadcast_to, logsumexp, max, mean, sum, sum_to
+from tinyleak.ops.reduce import broadcast_to, max, mean, sum, sum_to
 from tinyleak.ops.shape import (
     concatenate,
-    crop,
-    index,
-    pad,
+    crop_to,
+    pad_to,
     reshape,
     split,
-    stack,
     swap_last_axes,
     transpose,
 )
+from tinyleak.ops.special import erf, less, less_equal, logsumexp, power, softplus
 from tinyleak.ops.window import fold, unfold
 from tinyleak.tensor import OPERATIONS
 
@@ -48,6 +43,7 @@ __all__ = [
     "broadcast_to",
     "concatenate",
     "crop",
+    "crop_to",
     "divide",
     "equal",
     "erf",
@@ -70,6 +66,7 @@ __all__ = [
     "negate",
     "not_equal",
     "pad",
+    "pad_to",
     "power",
     "relu",
     "reshape",

@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, error_function
+from tinyleak.backend import Array
 from tinyleak.tensor import (
-    NUMBERS,
-    Later,
     Primitive,
     Rule,
     Tensor,
@@ -70,71 +68,9 @@ greater, greater_equal, equal, not_equal = (
 )
 
 
-def less(a: TensorLike, b: TensorLike) -> Tensor:
-    """Return whether `a < b`: a mask."""
-    return greater(b, a)
-
-
-def less_equal(a: TensorLike, b: TensorLike) -> Tensor:
-    """Return whether `a ≤ b`: a mask."""
-    return greater_equal(b, a)
-
-
 def relu(x: Tensor) -> Tensor:
     """Return `max(x, 0)`; its gradient at 0 is taken to be 0."""
     return maximum(x, 0.0)
-
-
-@primitive()
-def _power(xp: Any, x: Array, *, exponent: float) -> Array:
-    """`x ** exponent`, for a constant exponent."""
-    if exponent == 2:
-        return xp.square(x)
-    return xp.power(x, xp.asarray(exponent, dtype=x.dtype))
-
-
-@_power.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, exponent: float) -> tuple[Tensor | None]:
-    if exponent == 0:
-        return (None,)
-    if exponent == 1:
-        return (g,)
-    if exponent == 2:
-        return (g * (2.0 * x),)
-    return (g * (exponent * x ** (exponent - 1)),)
-
-
-@primitive()
-def _raise_to(xp: Any, x: Array, exponent: Array) -> Array:
-    """`x ** exponent`, elementwise, for an exponent that varies."""
-    return xp.power(x, exponent)
-
-
-@_raise_to.rule
-def _(g: Tensor, out: Tensor, x: Tensor, exponent: Tensor) -> tuple[Later, Later]:
-    # 0 ** b is 0 for every b > 0, so its slope along b is 0 and not 0 · log 0.
-    return (
-        lambda: g * (exponent * x ** (exponent - 1.0)),
-        lambda: g * (out * log(where(x == 0.0, 1.0, x))),
-    )
-
-
-def power(x: TensorLike, exponent: TensorLike) -> Tensor:
-    """Return `x ** exponent`: a number, or a Tensor which is differentiated too (for x ≥ 0)."""
-    if isinstance(exponent, NUMBERS):
-        return _power(x, exponent=float(exponent))
-    return _raise_to(x, exponent)
-
-
-@primitive()
-def erf(xp: Any, x: Array) -> Array:
-    """The error function, `2/√π · ∫₀ˣ e^−t² dt`."""
-    return error_function(xp)(x)
-
-
-@erf.rule
-def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
-    return (g * (exp(-(x * x)) * (2.0 / math.sqrt(math.pi))),)
 
 
 @primitive()
@@ -144,26 +80,12 @@ def sigmoid(xp: Any, x: Array) -> Array:
     return xp.reciprocal(xp.exp(xp.minimum(-x, largest_exponent(x.dtype))) + 1.0)
 
 
-@sigmoid.rule
-def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
-    return (g * (out * (1.0 - out)),)
+sigmoid.rule(lambda g, out, x: (g * (out * (1.0 - out)),))
 
 
 def largest_exponent(dtype: np.dtype[Any]) -> float:
     """Return the largest whole number whose exponential the dtype holds."""
     return float(math.floor(math.log(float(np.finfo(dtype).max))))
-
-
-@primitive()
-def softplus(xp: Any, x: Array) -> Array:
-    """`log(1 + eˣ)`, a smooth relu."""
-    # As max(x, 0) + log(1 + e^−|x|), which cannot overflow.
-    return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0.0)
-
-
-@softplus.rule
-def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[Tensor]:
-    return (g * sigmoid(x),)
 
 
 @primitive(arithmetic=False)
@@ -172,9 +94,9 @@ def _where(xp: Any, mask: Array, a: Array, b: Array) -> Array:
     return xp.where(mask, a, b)
 
 
-@_where.rule
-def _(g: Tensor, out: Tensor, mask: Tensor, a: Tensor, b: Tensor) -> tuple[None, Later, Later]:
-    return None, lambda: where(mask, g, 0.0), lambda: where(mask, 0.0, g)
+_where.rule(
+    lambda g, out, mask, a, b: (None, lambda: where(mask, g, 0.0), lambda: where(mask, 0.0, g))
+)
 
 
 def where(mask: TensorLike, a: TensorLike, b: TensorLike) -> Tensor:
@@ -189,9 +111,7 @@ def floating(xp: Any, x: Array, *, dtype: str) -> Array:
     return x.astype(dtype)
 
 
-@floating.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, dtype: str) -> tuple[None]:
-    return (None,)
+floating.rule(lambda g, out, x, *, dtype: (None,))
 
 
 @primitive(arithmetic=False)
@@ -200,6 +120,4 @@ def stop_gradient(xp: Any, x: Array) -> Array:
     return x
 
 
-@stop_gradient.rule
-def _(g: Tensor, out: Tensor, x: Tensor) -> tuple[None]:
-    return (None,)
+stop_gradient.rule(lambda g, out, x: (None,))

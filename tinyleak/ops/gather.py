@@ -18,11 +18,6 @@ def _take(xp: Any, x: Array, indices: Array, *, axis: int) -> Array:
     return xp.take(x, indices, axis=axis)
 
 
-@_take.rule
-def _(g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int) -> tuple[Tensor, None]:
-    return _scatter_add(g, indices, axis=axis, length=x.shape[axis]), None
-
-
 @primitive(arithmetic=False)
 def _scatter_add(xp: Any, x: Array, indices: Array, *, axis: int, length: int) -> Array:
     """Zeros, of `length` along `axis`, to which each entry of `x` is added where it was taken."""
@@ -31,11 +26,13 @@ def _scatter_add(xp: Any, x: Array, indices: Array, *, axis: int, length: int) -
     return total
 
 
-@_scatter_add.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, indices: Tensor, *, axis: int, length: int
-) -> tuple[Tensor, None]:
-    return _take(g, indices, axis=axis), None
+_take.rule(
+    lambda g, out, x, indices, *, axis: (
+        _scatter_add(g, indices, axis=axis, length=x.shape[axis]),
+        None,
+    )
+)
+_scatter_add.rule(lambda g, out, x, indices, *, axis, length: (_take(g, indices, axis=axis), None))
 
 
 def take(x: Tensor, indices: Tensor | Array, axis: SupportsIndex = 0) -> Tensor:

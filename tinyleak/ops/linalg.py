@@ -7,7 +7,7 @@ from typing import Any
 
 from tinyleak.backend import Array
 from tinyleak.ops.shape import reshape, swap_last_axes
-from tinyleak.tensor import Later, Tensor, primitive
+from tinyleak.tensor import Tensor, primitive
 
 
 @primitive()
@@ -18,9 +18,7 @@ def matmul(xp: Any, a: Array, b: Array) -> Array:
     return xp.matmul(a, b)
 
 
-@matmul.rule
-def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor) -> tuple[Later, Later]:
-    return lambda: g @ swap_last_axes(b), lambda: swap_last_axes(a) @ g
+matmul.rule(lambda g, out, a, b: (lambda: g @ swap_last_axes(b), lambda: swap_last_axes(a) @ g))
 
 
 @primitive()

@@ -16,7 +16,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.ops.elementwise import equal, exp, floating, log, stop_gradient, where
+from tinyleak.ops.elementwise import equal, floating
 from tinyleak.ops.shape import normalise_axis, reshape
 from tinyleak.tensor import Tensor, primitive
 
@@ -29,11 +29,6 @@ def broadcast_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
     return xp.broadcast_to(x, shape)
 
 
-@broadcast_to.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> tuple[Tensor]:
-    return (sum_to(g, shape=x.shape),)
-
-
 @primitive()
 def sum_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
     """`x` summed over every axis along which `shape` would broadcast to it."""
@@ -41,9 +36,8 @@ def sum_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
     return x.sum(axis=axes, keepdims=True).reshape(shape)
 
 
-@sum_to.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> tuple[Tensor]:
-    return (broadcast_to(g, shape=x.shape),)
+broadcast_to.rule(lambda g, out, x, *, shape: (sum_to(g, shape=x.shape),))
+sum_to.rule(lambda g, out, x, *, shape: (broadcast_to(g, shape=x.shape),))
 
 
 @cache
@@ -104,14 +98,6 @@ def max(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     reduced = _normalise(axes, x.ndim)
     largest = _amax(x, axes=reduced)
     return largest if keepdims else _drop(largest, reduced)
-
-
-def logsumexp(x: Tensor, axis: int = -1) -> Tensor:
-    """Return `log Σ eˣ` along an axis, which is kept with length 1; large `x` do not overflow."""
-    # The shift cancels, so holding it constant changes no derivative of any order.
-    shift = stop_gradient(max(x, axis, keepdims=True))
-    shift = where(shift - shift == 0.0, shift, 0.0)  # ±∞ − ∞ would be NaN: it is left in place
-    return log(sum(exp(x - shift), axis, keepdims=True)) + shift
 
 
 def _normalise(axes: Axes, ndim: int) -> tuple[int, ...]:

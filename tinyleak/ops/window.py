@@ -27,12 +27,7 @@ def _unfold(xp: Any, x: Array, *, kernel: Pair, stride: Pair, padding: Pair) -> 
     return windows_of(xp, padded, kernel, stride).copy()
 
 
-@_unfold.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, *, kernel: Pair, stride: Pair, padding: Pair
-) -> tuple[Tensor]:
-    size = (x.shape[-3], x.shape[-2])
-    return (fold(g, size, stride=stride, padding=padding),)
+_unfold.rule(lambda g, out, x, *, kernel, **moves: (fold(g, x.shape[-3:-1], **moves),))
 
 
 def windows_of(xp: Any, x: Array, kernel: Pair, stride: Pair) -> Array:
@@ -65,12 +60,7 @@ def _fold(xp: Any, x: Array, *, size: Pair, stride: Pair, padding: Pair) -> Arra
     return xp.ascontiguousarray(image[..., top : top + height, left : left + width, :])
 
 
-@_fold.rule
-def _(
-    g: Tensor, out: Tensor, x: Tensor, *, size: Pair, stride: Pair, padding: Pair
-) -> tuple[Tensor]:
-    kernel = (x.shape[-3], x.shape[-2])
-    return (unfold(g, kernel, stride=stride, padding=padding),)
+_fold.rule(lambda g, out, x, *, size, **moves: (unfold(g, x.shape[-3:-1], **moves),))
 
 
 def unfold(x: Tensor, kernel: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Tensor:
@@ -92,13 +82,9 @@ def unfold(x: Tensor, kernel: Pair, *, stride: Pair = (1, 1), padding: Pair = (0
 
 
 def fold(x: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Tensor:
-    """Add windows back to where they came from, the adjoint of `unfold`.
+    """Add windows back to where they came from: (…, oH, oW, kH, kW, C) → (…, H, W, C).
 
-    Args:
-        x: windows, (…, oH, oW, kH, kW, C).
-        size: height and width of the image.
-        stride: as `unfold` was given it.
-        padding: as `unfold` was given it.
+    The adjoint of `unfold`, whose `stride` and `padding` it takes; `size` is (H, W).
 
     Raises:
         ValueError: an image of that size does not have these windows; `x` has fewer than 5 axes.

@@ -41,7 +41,7 @@ ELEMENTWISE = {
 IN_PLACE = {*ELEMENTWISE, "power", "erf", "sigmoid"}
 """Primitives whose kernel may write over one of the arrays that it reads."""
 
-VIEWS = {"broadcast_to", "crop", "reshape", "stop_gradient", "transpose"}
+VIEWS = {"broadcast_to", "crop_to", "reshape", "stop_gradient", "transpose"}
 """Primitives whose result is, where possible, only another view of the first input."""
 
 
@@ -168,7 +168,7 @@ def _(xp: Any, x: Array, *, out: Array, shape: tuple[int, ...]) -> list[Call]:
     return [lambda: xp.copyto(out, x.reshape(shape))]
 
 
-@kernel("pad")
+@kernel("pad_to")
 def _(xp: Any, x: Array, *, out: Array, window: Window, shape: tuple[int, ...]) -> list[Call]:
     return [partial(out.fill, 0), partial(xp.copyto, out[slices(window)], x)]
 

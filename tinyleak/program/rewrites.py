@@ -134,7 +134,7 @@ def _double(graph: Graph, node: Node) -> Node | None:
 def _join_pads(graph: Graph, node: Node) -> Node | None:
     """Two pieces padded to stand side by side, and added, are joined."""
     first, second = node.inputs
-    if first.name != "pad" or second.name != "pad" or first.shape != second.shape:
+    if first.name != "pad_to" or second.name != "pad_to" or first.shape != second.shape:
         return None
     windows = zip(first.params["window"], second.params["window"], node.shape, strict=True)
     joints = []
@@ -202,7 +202,7 @@ LOOKS_FOR: dict[Rewrite, set[str]] = {
     _leave_broadcasting_to_the_operation: {"broadcast_to"},
     _join_signs: {"negate"},
     join_products: {"matmul"},
-    _join_pads: {"pad"},
+    _join_pads: {"pad_to"},
 }
 """What a simplification needs to see among the inputs, one of these; the others look at all."""
 

@@ -54,6 +54,8 @@ def as_png(figure: Any, dots_per_inch: int = DOTS_PER_INCH) -> bytes:
     file = io.BytesIO()
     with style.context(list(STYLE)):
         figure.savefig(file, format="png", dpi=dots_per_inch, metadata=PNG_METADATA)
+    # It is laid out once: the next layout would start from this one, and end elsewhere.
+    figure.set_layout_engine("none")
     return file.getvalue()
 
 

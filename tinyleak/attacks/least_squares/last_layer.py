@@ -124,7 +124,7 @@ class LastLayer:
             gram[here] += weight * (H[here] @ by_delta.T + D[here] @ by_h.T)
 
     def _forward_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The features (M, F), as a gradient by M copies of the weights, and the logits (M, K)."""
+        """The features (M, F), a gradient of M copies of the weights, and the logits (M, K)."""
         count = images.shape[0]
         params = {name: copies(weight, count) for name, weight in self.params.items()}
         logits = self.model(params, reshape(images, (count, 1, *self.model.image_shape)))

@@ -56,7 +56,7 @@ SHARE = 10.0
 
 
 def unstarted(starts: Array) -> State:
-    """Return the state of attacks, (R, n), of which none has been evaluated."""
+    """Return the state of attacks, (R, n), before any has been evaluated."""
     attacks = len(starts)
     return State(
         x=starts.astype(float),

@@ -1,7 +1,7 @@
-"""Which tensor of a file is which parameter of a network, told by names and shapes alone.
+"""Which tensor of a file is which parameter of a network, by names and shapes alone.
 
-What they leave open is refused, and never guessed: the error then carries, as a note (PEP 678),
-what the file has beside what the network expects.
+An ambiguous file is refused, and nothing is guessed: the error carries, as a note (PEP 678), what
+the file has beside what the network expects.
 """
 
 from __future__ import annotations
@@ -181,5 +181,5 @@ def _differ_in_one_number(names: Sequence[str]) -> bool:
 
 
 def _parts(name: str) -> list[str]:
-    # Digits beyond what a layer's number has are no number: int() would refuse thousands of them.
+    # No layer's number has more than 9 digits, and int() would refuse thousands of them.
     return re.findall(r"[0-9]{1,9}|[^0-9]+", name)

@@ -35,7 +35,7 @@ class ResNet:
     `conv1.weight`, `bn1.weight`, `bn1.bias`, `layer1.0.conv1.weight` … `linear.bias`.
 
     Batch norm is in evaluation form: it uses running statistics, and so keeps the images of a batch
-    apart. They are no parameters and have no gradient. A fresh network's are 0 and 1.
+    apart. They are not parameters, so they have no gradient. A fresh network's are 0 and 1.
 
     Attributes:
         image_shape: (C, H, W) of the images.
@@ -112,8 +112,8 @@ class ResNet:
         """Yield the names of each convolution and its batch norm, and its channels in and out."""
         yield "conv1", "bn1", self.image_shape[0], self.width
         inside = self.width
-        for place, block in enumerate(self._blocks()):
-            outside = self.width * 2 ** (place // self.blocks)
+        for position, block in enumerate(self._blocks()):
+            outside = self.width * 2 ** (position // self.blocks)
             yield f"{block}.conv1", f"{block}.bn1", inside, outside
             yield f"{block}.conv2", f"{block}.bn2", outside, outside
             inside = outside

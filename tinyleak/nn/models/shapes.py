@@ -13,10 +13,10 @@ from tinyleak.nn.models.names import Shape, Shapes, mismatch, natural
 MODELS: dict[str, type[LeNet] | type[MLP]] = {"lenet": LeNet, "mlp": MLP}
 
 MOST_LAYERS = 100
-"""Of one kind; a deeper network is none that can be attacked, but it could take long to refuse."""
+"""Weights of one kind; deeper networks cannot be attacked, and ordering their layers takes long."""
 
 MOST_CONVOLUTIONS = 12
-"""If their strides are not the usual ones, so that all combinations can be tried."""
+"""Whose strides are searched for: 2¹² combinations are tried in well under a second."""
 
 
 def kind_of(model: object) -> str:
@@ -39,12 +39,12 @@ def model_from_shapes(
         shapes: the shape of each tensor in a file of weights, by its name there.
         image_shape: (C, H, W) of the images.
         classes: how many there should be; otherwise as many as the last layer has.
-        activation: of the network; it leaves no trace in the weights.
-        strides: of a LeNet's convolutions, which leave none but the number of features: by
-            default 2, 2, 1 if that fits, else the only 1s and 2s that do.
+        activation: of the network; the shapes do not show it.
+        strides: of a LeNet's convolutions; only the number of features shows them. By default
+            2, 2, 1 if that fits, else the only combination of 1s and 2s that does.
 
     Raises:
-        ValueError: an unknown kind or activation; shapes that are none of such a network, or
+        ValueError: an unknown kind or activation; shapes that such a network cannot have, or that
             leave its strides open; another number of classes.
     """
     if kind not in MODELS:
@@ -59,8 +59,8 @@ def model_from_shapes(
     except ValueError as error:
         usual = MODELS[kind](image_shape, classes or 10, activation)
         raise mismatch(
-            f"the weights are no {MODELS[kind].__name__} for images of {image_shape}: {error}; "
-            "compare the columns",
+            f"the weights are not a {MODELS[kind].__name__}'s for images of {image_shape}: "
+            f"{error}; compare the columns",
             shapes,
             usual.shapes,
             f"the usual {MODELS[kind].__name__} has",
@@ -112,7 +112,7 @@ def _strides(
     features: int,
     told: tuple[int, ...] | None,
 ) -> tuple[int, ...]:
-    """Return the strides of so many convolutions that lead to as many features as there are."""
+    """Return the strides that lead this many convolutions to this many features."""
     if told is not None:
         if len(told) != layers or not fits(told):
             raise ValueError(
@@ -138,7 +138,7 @@ def _strides(
 
 
 def _chain(shapes: Shapes, axes: int, inputs: int) -> list[Shape]:
-    """Return the weights of so many axes in the order in which one's outputs feed the next."""
+    """Return the weights with this many axes, each taking what the one before it gives."""
     left = sorted((name for name, shape in shapes.items() if len(shape) == axes), key=natural)
     if not 0 < len(left) <= MOST_LAYERS:
         raise ValueError(f"it has {len(left)} weights of {axes} axes, and not 1 to {MOST_LAYERS}")

@@ -1,0 +1,95 @@
+"""Parts of a Tensor, and Tensors made of parts: all of them crops, pads, joins and reshapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from tinyleak.ops.shape import concatenate, crop_to, normalise_axis, pad_to, reshape
+from tinyleak.tensor import Tensor
+
+
+def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """Surround `x` with zeros: `widths` are (before, after) for each of the last axes.
+
+    Raises:
+        ValueError: a negative width, or more widths than axes.
+    """
+    full = _widths(x, widths, "pad")
+    window = tuple((a, a + n, 1) for n, (a, b) in zip(x.shape, full, strict=True))
+    shape = tuple(n + a + b for n, (a, b) in zip(x.shape, full, strict=True))
+    return pad_to(x, window=window, shape=shape)
+
+
+def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """Cut a margin off `x`, the reverse of `pad`: (before, after) for each of the last axes.
+
+    Raises:
+        ValueError: a negative width, more widths than axes, or margins wider than `x`.
+    """
+    full = _widths(x, widths, "crop")
+    return crop_to(x, window=tuple((a, n - b, 1) for n, (a, b) in zip(x.shape, full, strict=True)))
+
+
+def _widths(x: Tensor, widths: Sequence[tuple[int, int]], name: str) -> list[tuple[int, ...]]:
+    """Return the checked widths for every axis of `x`, zero for the leading ones."""
+    full = [(0, 0)] * (x.ndim - len(widths)) + [tuple(pair) for pair in widths]
+    fits = name == "pad" or all(n >= sum(w) for n, w in zip(x.shape, full, strict=False))
+    if len(full) != x.ndim or not fits or any(width < 0 for pair in full for width in pair):
+        raise ValueError(
+            f"{name} of {x.shape} was given {tuple(widths)}; give non-negative (before, after) "
+            "widths for the last axes, no wider than they are"
+        )
+    return full
+
+
+def index(x: Tensor, key: Any) -> Tensor:
+    """Return `x[key]`, for whole numbers, slices with positive steps, `...` and None (a new axis).
+
+    Raises:
+        ValueError: anything else among them, or more of them than axes.
+        IndexError: a number out of range.
+    """
+    parts = key if isinstance(key, tuple) else (key,)
+    named = sum(part is not None and part is not ... for part in parts)
+    place = next((n for n, part in enumerate(parts) if part is ...), len(parts))
+    parts = (*parts[:place], *(slice(None),) * (x.ndim - named), *parts[place + 1 :])
+    if named > x.ndim or not all(_is_plain(part) for part in parts):
+        raise ValueError(
+            f"a Tensor of shape {x.shape} was indexed with {key!r}; give at most {x.ndim} whole "
+            "numbers and slices with positive steps, None or ... (arrays of indices go to ops.take)"
+        )
+    lengths, window, shape = iter(x.shape), [], []
+    for part in parts:
+        if part is None:
+            shape.append(1)
+        elif isinstance(part, slice):
+            window.append(part.indices(next(lengths)))
+            shape.append(len(range(*window[-1])))
+        else:
+            length = next(lengths)
+            if not -length <= part < length:
+                raise IndexError(f"index {part} was given for an axis of length {length}")
+            window.append((int(part) % length, int(part) % length + 1, 1))
+    whole = tuple((0, length, 1) for length in x.shape)
+    return reshape(x if tuple(window) == whole else crop_to(x, window=tuple(window)), shape)
+
+
+def _is_plain(part: object) -> bool:
+    """Whether this part of an index is a whole number, None or a slice with a positive step."""
+    if isinstance(part, slice):
+        return part.step is None or part.step > 0
+    return part is None or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+
+
+def stack(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
+    """Join Tensors of one shape along a new axis.
+
+    Raises:
+        ValueError: the shapes differ, or the result would not have such an axis.
+    """
+    tensors = list(tensors)
+    axis = normalise_axis(axis, tensors[0].ndim + 1 if tensors else 1)
+    return concatenate([x[(slice(None),) * axis + (None,)] for x in tensors], axis)

@@ -1,0 +1,89 @@
+"""Elementwise functions, and one sum, that the way to the attack does not need."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinyleak.backend import Array, error_function
+from tinyleak.ops.elementwise import exp, greater, greater_equal, log, sigmoid, stop_gradient, where
+from tinyleak.ops.reduce import max, sum
+from tinyleak.tensor import NUMBERS, Later, Tensor, TensorLike, primitive
+
+
+def less(a: TensorLike, b: TensorLike) -> Tensor:
+    """Return whether `a < b`: a mask."""
+    return greater(b, a)
+
+
+def less_equal(a: TensorLike, b: TensorLike) -> Tensor:
+    """Return whether `a ≤ b`: a mask."""
+    return greater_equal(b, a)
+
+
+@primitive()
+def _power(xp: Any, x: Array, *, exponent: float) -> Array:
+    """`x ** exponent`, for a constant exponent."""
+    if exponent == 2:
+        return xp.square(x)
+    return xp.power(x, xp.asarray(exponent, dtype=x.dtype))
+
+
+@_power.rule
+def _(g: Tensor, out: Tensor, x: Tensor, *, exponent: float) -> tuple[Tensor | None]:
+    if exponent == 0:
+        return (None,)
+    if exponent == 1:
+        return (g,)
+    if exponent == 2:
+        return (g * (2.0 * x),)
+    return (g * (exponent * x ** (exponent - 1)),)
+
+
+@primitive()
+def _raise_to(xp: Any, x: Array, exponent: Array) -> Array:
+    """`x ** exponent`, elementwise, for an exponent that varies."""
+    return xp.power(x, exponent)
+
+
+@_raise_to.rule
+def _(g: Tensor, out: Tensor, x: Tensor, exponent: Tensor) -> tuple[Later, Later]:
+    # 0 ** b is 0 for every b > 0, so its slope along b is 0 and not 0 · log 0.
+    return (
+        lambda: g * (exponent * x ** (exponent - 1.0)),
+        lambda: g * (out * log(where(x == 0.0, 1.0, x))),
+    )
+
+
+def power(x: TensorLike, exponent: TensorLike) -> Tensor:
+    """Return `x ** exponent`: a number, or a Tensor which is differentiated too (for x ≥ 0)."""
+    if isinstance(exponent, NUMBERS):
+        return _power(x, exponent=float(exponent))
+    return _raise_to(x, exponent)
+
+
+@primitive()
+def erf(xp: Any, x: Array) -> Array:
+    """The error function, `2/√π · ∫₀ˣ e^−t² dt`."""
+    return error_function(xp)(x)
+
+
+erf.rule(lambda g, out, x: (g * (exp(-(x * x)) * (2.0 / math.sqrt(math.pi))),))
+
+
+@primitive()
+def softplus(xp: Any, x: Array) -> Array:
+    """`log(1 + eˣ)`, a smooth relu."""
+    # As max(x, 0) + log(1 + e^−|x|), which cannot overflow.
+    return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0.0)
+
+
+softplus.rule(lambda g, out, x: (g * sigmoid(x),))
+
+
+def logsumexp(x: Tensor, axis: int = -1) -> Tensor:
+    """Return `log Σ eˣ` along an axis, which is kept with length 1; large `x` do not overflow."""
+    # The shift cancels, so holding it constant changes no derivative of any order.
+    shift = stop_gradient(max(x, axis, keepdims=True))
+    shift = where(shift - shift == 0.0, shift, 0.0)  # ±∞ − ∞ would be NaN: it is left in place
+    return log(sum(exp(x - shift), axis, keepdims=True)) + shift
