@@ -88,7 +88,9 @@ def test_notes_that_are_none_are_refused(tmp_path: Path, notes: str) -> None:
     path = tmp_path / "weights.npz"
     np.savez(path, **TENSORS)
     path.with_suffix(".json").write_bytes(notes.encode("latin-1"))
-    with pytest.raises(ValueError, match="is no JSON object of texts, numbers and lists") as caught:
+    with pytest.raises(
+        ValueError, match="is not a JSON object of texts, numbers and lists"
+    ) as caught:
         read_notes(path)
     assert "\n" not in str(caught.value)
 

@@ -203,7 +203,7 @@ def _tables(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
 
 
 def _not_words(name: str) -> bool:
-    """Whether a table's name says that it is of positions or kinds of sentence."""
+    """Whether a table's name shows that it is of positions or kinds of sentence."""
     return any(word in name.lower() for word in ("position", "wpe", "type", "segment"))
 
 
@@ -243,7 +243,7 @@ def text_headline(audit: TextAudit) -> str:
 
 
 def text_lines(audit: TextAudit) -> dict[str, str]:
-    """Return what there is to say, by topic."""
+    """Return the findings as sentences, by topic."""
     said = {
         "expect": text_headline(audit),
         "counting": f"{audit.parameters:,} numbers are shared",
@@ -289,7 +289,7 @@ def _listed(audit: TextAudit, numbers: list[int]) -> str:
 
 
 def text_as_dict(audit: TextAudit) -> dict[str, Any]:
-    """Return what audit.json says of it."""
+    """Return the content of audit.json."""
     return {
         "expect": text_headline(audit),
         "counting": {"parameters": audit.parameters},

@@ -21,7 +21,7 @@ OF_IMAGES = ("classes", "activation", "rename", "init", "seed", "image", "data_d
 
 
 def run_text(args: argparse.Namespace, directory: Path | None) -> str:
-    """Audit a language model, write the files, and return what there is to say.
+    """Audit a language model, write the files, and return the summary.
 
     Raises:
         ValueError: a request that cannot be met.
@@ -51,8 +51,8 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> str:
 
 
 def _settings(weights: Path) -> dict[str, Any]:
-    """Return what a config.json beside the weights says, if it is a BERT's or a GPT-2's."""
+    """Return the settings in the config.json beside the weights, if it is a BERT's or a GPT-2's."""
     try:
         return read_config(weights.with_name("config.json"))
-    except ValueError:  # another network's, of which only the tables are looked at
+    except ValueError:  # another network's: only its tables are looked at
         return {}

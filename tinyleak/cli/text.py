@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T,...",
         type=_lengths,
         help="with --gradients: how many tokens each sentence has, its start and end included "
-        "(default: one sentence, as long as the gradient says)",
+        "(default: one sentence, its length read off the gradient)",
     )
     add_language_model_options(parser)
     add_defense_option(parser.add_argument_group("what the client does about it"))

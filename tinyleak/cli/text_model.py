@@ -17,7 +17,7 @@ from tinyleak.text import TextClient, TextTruth, read_language_model, simulate_t
 LAYERS, WIDTH, HEADS = 2, 64, 4
 
 OF_SIMULATED = ("sentence", "index", "batch", "layers", "width", "train", "dtype", "defense")
-"""Options that say what a simulated client has and does."""
+"""Options that describe a simulated client."""
 
 
 def add_language_model_options(parser: argparse.ArgumentParser) -> None:

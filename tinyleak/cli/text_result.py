@@ -42,7 +42,7 @@ class TextReport:
     origin: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what result.json says: the outcome, and all that it takes to get it again.
+        """Return the content of result.json: the outcome, and all that it takes to reproduce it.
 
         What only the truth tells is null where no truth is known.
         """
@@ -141,7 +141,7 @@ def snapshot_bar(client: TextClient, *, quiet: bool = False) -> Iterator[OnProgr
     Nothing is shown where that is not a terminal.
 
     Args:
-        client: the client, who says which words tokens are.
+        client: the client, whose vocabulary writes the tokens as words.
         quiet: show nothing anyway.
     """
     with bar_on_terminal(quiet=quiet, bar_format="{desc}", leave=False) as bar:

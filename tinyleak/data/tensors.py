@@ -66,14 +66,14 @@ def read_tensors(path: PathLike) -> dict[str, Array]:
 
 
 def read_notes(path: PathLike) -> dict[str, str]:
-    """Return what is said about a file of tensors, as text by key.
+    """Return the notes on a file of tensors, as text by key.
 
-    That is the metadata of a `.safetensors` file, and over it what a JSON object in a file of the
-    same name that ends in `.json` says, if there is one. Lists become text such as "1,28,28".
+    They are the metadata of a `.safetensors` file, and a JSON object in the file of the same name
+    that ends in `.json`, which overrides them. Lists become text such as "1,28,28".
 
     Raises:
-        ValueError: the JSON is damaged, too long, or no object of texts, numbers and lists of them;
-            or as `read_tensors`.
+        ValueError: the JSON is damaged, too long, or not an object of texts, numbers and lists of
+            them; or as `read_tensors`.
         OSError: a file cannot be read.
     """
     path = _existing(path)
@@ -91,7 +91,7 @@ def read_notes(path: PathLike) -> dict[str, str]:
             notes |= {key: _as_text(value) for key, value in said.items()}
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{str(beside)!r} is no JSON object of texts, numbers and lists of them "
+                f"{str(beside)!r} is not a JSON object of texts, numbers and lists of them "
                 f"({type(error).__name__}); put it right or take it away"
             ) from error
     return notes
@@ -193,5 +193,5 @@ def _as_text(value: Any) -> str:
             raise ValueError(f"a list of {len(value):,}")
         return ",".join(map(_as_text, value))
     if not isinstance(value, str | int | float):
-        raise TypeError(f"{type(value).__name__} is no text and no number")
+        raise TypeError(f"{type(value).__name__} is neither text nor number")
     return str(value)

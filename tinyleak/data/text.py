@@ -30,7 +30,7 @@ MAX_BYTES = 2**24
 
 
 class Special(NamedTuple):
-    """The numbers of the tokens that are no words."""
+    """The numbers of the tokens that are not words."""
 
     pad: int
     unknown: int
@@ -50,7 +50,7 @@ class Tokenizer:
     """Turns sentences into tokens and back.
 
     Args:
-        vocabulary: the tokens; each one's place in it is its number. They are lower case unless
+        vocabulary: the tokens; each one's index is its number. They are lower case unless
             one of them has a capital letter.
 
     Raises:
@@ -171,7 +171,7 @@ def load_tokenizer(path: PathLike | None = None) -> Tokenizer:
     The file is BERT's vocab.txt, one token a line, or GPT-2's vocab.json, tokens with numbers.
 
     Raises:
-        ValueError: the file is no UTF-8 text, is too large, or is no vocabulary; or the library
+        ValueError: the file is not UTF-8 text, is too large, or not a vocabulary; or the library
             `tokenizers` is not installed.
         OSError: it cannot be read.
     """

@@ -132,13 +132,13 @@ class TextClient:
     def masked(self) -> int:
         """M, at how many positions of the batch a token is predicted; BERT's are hidden ones."""
         if self.model.causal:
-            return self.traces
+            return self.records
         if self.hidden is not None:
             return self.hidden
         return sum(masked_count(length) for length in self.lengths)
 
     @property
-    def traces(self) -> int:
+    def records(self) -> int:
         """How many tokens of the batch act on the loss: all, but not a GPT-2's last."""
         return sum(self.lengths) - self.model.causal * len(self.lengths)
 
@@ -149,7 +149,7 @@ class TextClient:
         Raises:
             ValueError: it is zero.
         """
-        return LayerGradient.stacked(self.model.first_layer(self.gradients), self.traces)
+        return LayerGradient.stacked(self.model.first_layer(self.gradients), self.records)
 
     @property
     def dtype(self) -> str:
@@ -178,7 +178,18 @@ def known_client(
     tokenizer: Tokenizer | None = None,
     lengths: Sequence[int] | None = None,
 ) -> TextClient:
-    """Return a client from arrays, which are not copied; see `TextClient.from_files`."""
+    """Return the client that these arrays belong to; they are not copied.
+
+    Args:
+        model: the network.
+        params: its weights, by its names.
+        gradients: the gradient with respect to each, under Hugging Face's names.
+        tokenizer: the vocabulary, if it is known.
+        lengths: how many tokens each sentence has; else read off, as `TextClient.from_files` does.
+
+    Raises:
+        ValueError: as `TextClient.from_files`.
+    """
     shared = tied(gradients)
     require_fit(model, shared, "gradients")
     facts: dict[str, Fact] = {}
@@ -197,7 +208,7 @@ def known_client(
     client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, facts)
     if model.causal:
         return client
-    hidden = count_hidden(shared, client.traces)
+    hidden = count_hidden(shared, client.records)
     facts["hidden"] = (
         Fact(client.masked, "assumed", "15 % of the tokens")
         if hidden is None

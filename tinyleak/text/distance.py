@@ -1,4 +1,4 @@
-"""How far the gradient of a guess is from the gradient that was client.
+"""How far the gradient of a guess is from the gradient that was shared.
 
 An attacker who is not shown the embedding table's gradient has that of every other parameter. In a
 sum of squared differences a few large tensors would drown all others, and with them the words that
@@ -143,7 +143,7 @@ class Distance:
 
 
 def require_bert(client: TextClient) -> Bert:
-    """Return a client's network, of which the gradient is to be matched.
+    """Return the client's network, if its gradient can be matched.
 
     Raises:
         ValueError: it is not a BERT.
@@ -202,7 +202,7 @@ def _weights(client: TextClient, gradients: dict[str, Array], exponent: float) -
     weights = {}
     for name in _telling(client):
         squares = gradients[name] ** 2
-        used = squares != 0.0  # a defence may have pruned an entry; it says nothing then
+        used = squares != 0.0  # a defence may have pruned an entry: then it carries no information
         if name in (POSITIONS, SEGMENTS):
             used[length if name == POSITIONS else 1 :] = False
             typical = np.mean(squares, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""`match`: words as free vectors, moved until their gradient is the one that was client.
+"""`match`: words as free vectors, moved until their gradient is the one that was shared.
 
 Deep Leakage from Gradients (Zhu, Liu, Han 2019), section 4.2, with the embedding table's gradient
 hidden. The attacker knows the network and its weights, all other parameters' gradients, how many
@@ -208,7 +208,7 @@ class Search:
 
 
 def _as_guess(client: TextClient, start: Array) -> Guess:
-    """Return a guess of these sentences, (N, T), that does not say which words are hidden."""
+    """Return a guess of these sentences, (N, T), with no word marked as hidden."""
     tokens = np.array(start)
     fits = tokens.shape == client.shape and np.issubdtype(tokens.dtype, np.integer)
     if not fits or tokens.min() < 0 or tokens.max() >= client.model.vocabulary:

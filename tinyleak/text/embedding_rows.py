@@ -11,7 +11,7 @@ words, T tokens read and M predicted ones, the table's gradient is
 
 P is known: for one sentence it is the gradient of the table of positions. So two projections take
 R apart: the part of R's rows that is orthogonal to those of P has B's columns; and the part of R's
-columns that is orthogonal to those is C times P. Solved for C, it says which word stood where.
+columns that is orthogonal to those is C times P. Solving for C gives the word at each position.
 
 In a batch P is a sum over the sentences, which does not tell where in each a word stood. But most
 words are in no sentence, and their rows span those of H: the rows outside that space are named.
@@ -44,7 +44,7 @@ def rows(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = 
     """Read the sentences off the gradient of the embedding table.
 
     For one sentence the words are found in their positions; for a batch only which words there
-    are, each once, in an order that says nothing.
+    are, each once, in an arbitrary order.
 
     Args:
         client: the client.
@@ -72,7 +72,7 @@ def rows(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = 
 
 def _one_sentence(client: TextClient, by_word: Array) -> tuple[Array, bool]:
     """Return what one sentence's model read, (T,), and whether it fits as it should."""
-    length, masked, width = client.traces, client.masked, by_word.shape[1]
+    length, masked, width = client.records, client.masked, by_word.shape[1]
     if length + masked > width:
         raise ValueError(
             f"{length} tokens and {masked} hidden ones span all {width} numbers of a token's "

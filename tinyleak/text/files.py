@@ -1,4 +1,4 @@
-"""What the files of a client say, and what is read off them where they do not say it."""
+"""What is known of a client by its files: what they hold, and what can be read off them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
-from tinyleak.backend import Array
+from tinyleak.backend import Array, as_array
 from tinyleak.client.facts import Fact
 from tinyleak.data.files import PathLike
 from tinyleak.data.tensors import read_tensors
@@ -55,9 +55,9 @@ def read_language_model(
 
 
 def named_arrays(source: PathLike | Mapping[str, Array]) -> dict[str, Array]:
-    """Return named arrays, of a file or of a caller, who may change his own later."""
+    """Return named arrays, of a file, or copied from a caller, who may change them later."""
     if isinstance(source, Mapping):
-        return {name: np.array(array) for name, array in source.items()}
+        return {name: as_array(array, copy=True) for name, array in source.items()}
     return read_tensors(source)
 
 
@@ -65,7 +65,7 @@ def published_special(model: LanguageModel) -> Special:
     """Return the special tokens of the published vocabulary of a model's size.
 
     Raises:
-        ValueError: there is no BERT with a vocabulary of that size.
+        ValueError: no published BERT has a vocabulary of that size.
     """
     if model.causal:
         return UNKNOWN

@@ -72,7 +72,7 @@ def noisy_rows(client: TextClient) -> tuple[Array, float]:
     It is as it was shared, not scaled as `TextClient.first_layer`: so noise is everywhere alike.
     """
     rows = np.concatenate(client.model.first_layer(client.gradients))
-    layer = LayerGradient(rows, None, client.traces)
+    layer = LayerGradient(rows, None, client.records)
     return layer.matrix, layer.noise or 0.0
 
 

@@ -68,9 +68,9 @@ def row_space(client: TextClient) -> Subspace:
         ValueError: as many tokens as a token's vector has numbers, or more; a gradient of zeros.
     """
     width = client.model.width
-    if client.traces >= width:
+    if client.records >= width:
         raise ValueError(
-            f"{client.traces} tokens span all {width} numbers of a token's vector, so every word "
+            f"{client.records} tokens span all {width} numbers of a token's vector, so every word "
             "lies in their space; give fewer or shorter sentences, or more --width"
         )
     return client.first_layer.row_space

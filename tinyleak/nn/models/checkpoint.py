@@ -45,7 +45,7 @@ BERT_HIDDEN = "bert.encoder.layer.0.intermediate.dense.weight"
 GPT2_HIDDEN = "transformer.h.0.mlp.c_fc.weight"
 
 HEAD_WIDTH = 64
-"""How wide a head is in all BERTs and GPT-2s that were published; the shapes do not say."""
+"""How wide a head is in all published BERTs and GPT-2s; shapes do not tell."""
 
 MAX_CONFIG = 2**20
 """The longest config.json that is read, in bytes."""
@@ -146,9 +146,9 @@ def _modern(name: str) -> str:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return what a config.json says that shapes do not tell: heads, activation, epsilon.
+    """Return the settings in a config.json that shapes do not tell: heads, activation, epsilon.
 
-    A file that is not there says nothing.
+    The result is empty if the file is not there.
 
     Raises:
         ValueError: it is not a JSON object, or holds a value that cannot be.
