@@ -1,4 +1,4 @@
-"""Sentences out of a gradient by matching it: distance, relaxation, polishing, and the whole."""
+"""Sentences out of a gradient by matching it: distance, relaxation, local search, and the whole."""
 
 from __future__ import annotations
 

@@ -78,6 +78,9 @@ class TextClient:
     ) -> TextClient:
         """Return a client that is known by its files, of a BERT or a GPT-2.
 
+        The gradient is of one backward pass without dropout (PyTorch's `model.eval()`), with all
+        tokens in the first segment.
+
         Args:
             weights: .safetensors or .npz, as Hugging Face's `BertForMaskedLM` or `GPT2LMHeadModel`
                 saves them, or the arrays by name. A config.json beside the file is read too.
