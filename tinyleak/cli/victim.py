@@ -6,19 +6,15 @@ import argparse
 from typing import Any
 
 from tinyleak.cli.options import (
-    Option,
-    add_data_options,
+    add_client_options,
     add_defense_option,
-    add_network_options,
     add_options,
     flag,
-    learning_rate,
     simulated_client,
 )
 from tinyleak.cli.output import add_output_options, output_directory
 from tinyleak.client import LocalSteps, Notes, simulate
 from tinyleak.client.local import MOST_STEPS
-from tinyleak.client.loss import REDUCTIONS
 from tinyleak.data.tensors import FORMATS, write_tensors
 from tinyleak.defenses import parse
 from tinyleak.nn.models.shapes import MODELS
@@ -31,26 +27,21 @@ RATE = 0.1
 """The learning rate of local steps where none is given, as in PyTorch's tutorials."""
 
 SIMULATED = {
-    "seed": Option("decides the weights, and the noise of its defences (default: 0)", "S"),
-    "dtype": Option(
-        "in which it computes, and saves (default: float32, as PyTorch)",
-        choices=("float32", "float64"),
-    ),
+    "seed": "decides the weights, and the noise of its defences (default: 0)",
+    "dtype": "in which it computes, and saves (default: float32, as PyTorch)",
 }
 
 STEPS = {
-    "reduction": Option("how its loss goes over the batch (default: mean)", choices=REDUCTIONS),
-    "local_steps": Option(
-        "take K steps of SGD, and share the weights after them instead of a gradient", "K", 1
-    ),
-    "learning_rate": Option(f"of its steps (default: {RATE})", "LR", parse=learning_rate),
+    "reduction": "how its loss goes over the batch (default: mean)",
+    "local_steps": "take so many steps of SGD, and share the weights after them instead of a "
+    "gradient",
+    "learning_rate": f"of its steps (default: {RATE})",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_data_options(parser)
-    add_network_options(parser)
+    add_client_options(parser)
     group = parser.add_argument_group("what the client does")
     add_options(group, simulate, SIMULATED)
     add_options(group, Notes, STEPS)
