@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -20,19 +19,19 @@ from tinyleak.cli.options import (
     add_options,
     add_recipe_options,
     build_settings,
+    checked,
     given,
     whole_number,
 )
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.defenses import FORMS
 from tinyleak.sweep import (
-    LocalProcesses,
     Request,
     Table,
-    dask_executor,
+    complete,
     grid,
+    parse_numbers,
     parse_strengths,
-    run_sweep,
     summary,
 )
 from tinyleak.sweep.combinations import ATTACKERS, LABELS
@@ -40,9 +39,6 @@ from tinyleak.sweep.request import UNDEFENDED
 
 NAME = "sweep"
 SUMMARY = "run a grid of attacks, defence by strength by image by seed, into a durable table"
-
-DASK_WINDOW = 1000
-"""Attacks that a cluster is given at a time: enough for its workers, and little to hold."""
 
 NUMBERS = {
     "--images": ("I", 0, "first images, such as 0-9 12"),
@@ -86,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--defense", metavar="D", nargs="+", default=[UNDEFENDED], help=DEFENSES)
     for option, (metavar, least, text) in NUMBERS.items():
-        more: dict[str, Any] = {"type": number_range(least), "default": [[least]]}
+        more: dict[str, Any] = {"type": checked(parse_numbers(least)), "default": [[least]]}
         add(option, metavar=metavar, nargs="+", help=f"{text} (default: {least})", **more)
     for option, (names, default) in NAMES.items():
         more = {"choices": names, "default": [default]}
@@ -130,12 +126,8 @@ def run(args: argparse.Namespace) -> int:
         if missing:
             table.begin(_plain(args))
             try:
-                with (
-                    _executor(args, len(missing)) as executor,
-                    _progress_bar(len(missing), quiet=args.quiet) as on_result,
-                ):
-                    window = DASK_WINDOW if args.dask else args.jobs
-                    run_sweep(missing, table, executor, window=window, on_result=on_result)
+                with _progress_bar(len(missing), quiet=args.quiet) as on_result:
+                    complete(missing, table, jobs=args.jobs, dask=args.dask, on_result=on_result)
             except KeyboardInterrupt:
                 interrupted = True
         if args.csv is not None:
@@ -150,8 +142,8 @@ def run(args: argparse.Namespace) -> int:
             "and the same command runs the rest",
             file=sys.stderr,
         )
-    complete = len(rows) == len(requests) and all(row["error"] is None for row in rows)
-    return 0 if complete else 1
+    done = len(rows) == len(requests) and all(row["error"] is None for row in rows)
+    return 0 if done else 1
 
 
 def _requests(args: argparse.Namespace) -> list[Request]:
@@ -178,16 +170,6 @@ def _plain(args: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def _executor(args: argparse.Namespace, attacks: int) -> Iterator[Executor]:
-    if args.dask is None:
-        with LocalProcesses(min(args.jobs, attacks)) as processes:
-            yield processes
-    else:
-        with dask_executor(args.dask) as cluster:
-            yield cluster
-
-
-@contextmanager
 def _progress_bar(
     total: int, *, quiet: bool
 ) -> Iterator[Callable[[Request, Mapping[str, Any]], None] | None]:
@@ -202,22 +184,3 @@ def _progress_bar(
             bar.update()
 
         yield None if bar is None else on_result
-
-
-def number_range(least: int) -> Callable[[str], range]:
-    """Return what parses a whole number of `least` or more, or a range of them such as 0-9."""
-
-    def parse(text: str) -> range:
-        first, dash, last = text.partition("-")
-        try:
-            numbers = range(int(first), int(last if dash else first) + 1)
-        except ValueError:
-            numbers = range(0)
-        if not numbers or numbers[0] < least:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} was given; write a whole number of {least} or more, or a range of them "
-                "such as 0-9"
-            )
-        return numbers
-
-    return parse
