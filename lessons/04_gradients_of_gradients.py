@@ -241,13 +241,12 @@ assert not np.allclose(cut.data, whole.data) and np.abs(cut.data).min() > 0.01
 # An attack that follows such a gradient does not walk straight downhill, and nothing tells it so.
 # So check each operation to the order at which you use it, and one more. tinyleak's check sees
 # through the same mistake, and says what it saw. An operation of tinyleak is made of a function on
-# arrays and a rule. (`xp` is the library of the arrays: NumPy, or its counterpart on a GPU. A
-# function with an argument `out` may write its result there, to save memory.)
+# arrays and a rule. (`xp` is the library of the arrays: NumPy, or its counterpart on a GPU.)
 
 
 # %%
 @Primitive
-def careless_tanh(xp, x, out=None):
+def careless_tanh(xp, x):
     return xp.tanh(x)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tinyleak import MLP, LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share, softmax
 from tinyleak.analytic import LayerGradient, first_layer_input, separate_inputs
+from tinyleak.nn import train
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -198,10 +199,10 @@ assert simple < better and better >= 18
 # guess at $mean(p)$. Let us see: 200 steps against the gradients that clients share.
 
 # %%
-weights, rng = lenet.init(np.random.default_rng(0)), np.random.default_rng(10)
-for _ in range(200):
-    someone, _ = share(lenet, weights, *digits.batch(rng.integers(800, size=32)))
-    weights = {name: array - 0.2 * someone.gradients[name] for name, array in weights.items()}
+pictures, numbers = digits.batch(range(800))
+fresh = lenet.init(np.random.default_rng(0))
+settings = {"steps": 200, "learning_rate": 0.2, "momentum": 0.0, "dtype": "float64", "seed": 10}
+weights = train(lenet, pictures, numbers, params=fresh, **settings).params
 
 trained = share(lenet, weights, *digits.batch(chosen[0] + 800))
 for text, (someone, truth) in (("fresh weights", batches[0]), ("trained weights", trained)):

@@ -22,6 +22,7 @@ from tinyleak.attacks import Matching, starting_point
 from tinyleak.backend import DeviceError, device_module, to_device
 from tinyleak.gradient import topological_order
 from tinyleak.program import TraceError, capture
+from tinyleak.program.kernels import VIEWS
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -327,7 +328,7 @@ for one, value, slope in zip(clients, values, slopes, strict=True):
 # another way, as a reshape does, sends nothing.)
 
 # %%
-eagerly = sum(not tensor.primitive.view for tensor in steps)
+eagerly = sum(tensor.primitive.name not in VIEWS for tensor in steps)
 print(f"tensor by tensor:         {eagerly} steps, each of one call or more")
 print(f"the program:              {len(program.instructions)} steps, {len(program.calls)} calls")
 print("the captured program:     1 graph")
@@ -401,7 +402,8 @@ else:
 # - When calls cost more than work, put more work into each call, or send all calls at once.
 #
 # Recording is in [`tinyleak/program/tracing.py`](../tinyleak/program/tracing.py), the places in
-# [`tinyleak/program/memory.py`](../tinyleak/program/memory.py), and the whole in
+# [`tinyleak/program/memory.py`](../tinyleak/program/memory.py), how each operation writes into its
+# place in [`tinyleak/program/kernels.py`](../tinyleak/program/kernels.py), and the whole in
 # [`tinyleak/program/program.py`](../tinyleak/program/program.py). CUDA graphs are in
 # [`tinyleak/program/cuda.py`](../tinyleak/program/cuda.py).
 #

@@ -135,15 +135,16 @@ def dummies(objective: Matching, attacks: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
-def simulated(count: int, batch: int = 1) -> tuple[list[Client], list[Truth]]:
-    """Clients of LeNet with built-in digits, each with weights of its own; and their truths."""
+def simulated(count: int, batch: int = 1) -> tuple[tuple[Client, ...], tuple[Truth, ...]]:
+    """Clients of LeNet with built-in digits, each with weights of its own, and their truths."""
     digits = load_glyphs(count * batch)
     parts = [slice(start, start + batch) for start in range(0, count * batch, batch)]
     pairs = [
         simulate(LeNet(), digits.images[part], digits.labels[part], seed=seed)
         for seed, part in enumerate(parts)
     ]
-    return [client for client, _ in pairs], [truth for _, truth in pairs]
+    clients, truths = zip(*pairs, strict=True)
+    return clients, truths
 
 
 def largest_difference(found: Reconstruction, expected: Reconstruction, iterations: int) -> float:

@@ -14,7 +14,7 @@ import pytest
 from command_line import Run, runner
 from PIL import Image
 
-from tinyleak.client import share
+from tinyleak.client import share, simulate
 from tinyleak.data.glyphs import draw_digit
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet
@@ -243,3 +243,12 @@ def test_notes_say_which_network_it_is(run: Run, tmp_path: Path) -> None:
     answer = run("--weights", tmp_path / "w.npz", "--examples", "1", "--noise", "1e-4")
     assert answer.code == 0, answer.err
     assert "mlp with sigmoid" in answer.out
+
+
+def test_a_gradient_of_a_fresh_network_needs_no_weights(run: Run, tmp_path: Path) -> None:
+    client, _ = simulate(LeNet((1, 8, 8), 4), np.full((1, 1, 8, 8), 0.5), [2], seed=4)
+    np.savez(tmp_path / "g.npz", **{name: 3 * g for name, g in client.gradients.items()})
+    answer = run(*NETWORK, "--seed", 4, "--gradients", tmp_path / "g.npz", "--examples", 1)
+    assert answer.code == 0, answer.err
+    assert re.search(r"^labels +2 \(read off", answer.out, re.MULTILINE)
+    assert re.search(r"^loss +3 times as large, read off", answer.out, re.MULTILINE)

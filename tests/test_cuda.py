@@ -15,7 +15,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from cuda_cases import PRODUCTS, Product, dummies, largest_difference, matching,
 from primitive_cases import CASES, Case, gradients, on_device, second_order
 
 from tinyleak import ops
-from tinyleak.attacks import Progress, Reconstruction, Settings, attack, attack_many
+from tinyleak.attacks import Progress, Reconstruction, Settings, attack, attack_many, many
+from tinyleak.client import Client
 from tinyleak.nn import MLP, LeNet
 from tinyleak.program import CapturedProgram, Program, capture, trace
 from tinyleak.program.cuda import MATMUL_SOURCE, product
@@ -412,10 +412,10 @@ def test_an_attack_goes_on_where_capturing_fails(
     clients, _ = simulated(1)
     settings = Settings(iterations=4)
     with pytest.warns(RuntimeWarning, match="cudaErrorNotPermitted") as caught:
-        found = run(clients, settings, "cuda", restarts=3)[0]
+        (found,) = run(clients, settings, "cuda", restarts=3)
     assert len(caught) == len(streams) == 1
     assert strict_cupy.traffic["launch"] == 0
-    expected = run(clients, settings, "cpu", restarts=3)[0]
+    (expected,) = run(clients, settings, "cpu", restarts=3)
     assert largest_difference(found, expected, 4) < 1e-12
 
 
@@ -426,12 +426,11 @@ def test_an_attack_goes_on_where_capturing_fails(
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `device="cuda"` mean the stand-in."""
     modules = {"cpu": np, "cuda": strict_cupy}
-    run_module = import_module("tinyleak.attacks.many")
-    monkeypatch.setattr(run_module, "device_module", modules.__getitem__)
+    monkeypatch.setattr(many, "device_module", modules.__getitem__)
 
 
 def run(
-    clients: Sequence[Any], settings: Settings, device: str, **options: Any
+    clients: Sequence[Client], settings: Settings, device: str, **options: Any
 ) -> list[Reconstruction]:
     """Attack one client, or several at once."""
     options |= {"settings": settings, "device": device}
@@ -445,7 +444,8 @@ ATTACKS: dict[str, tuple[int, Settings, dict[str, Any]]] = {
     "three restarts": (1, Settings(iterations=20), {"restarts": 3}),
     "many": (3, Settings(iterations=20), {}),
     "many with restarts": (2, Settings(iterations=20), {"restarts": 2}),
-    "float32": (1, Settings(iterations=20, dtype="float32"), {}),
+    # Of one start alone the CPU's search is another, which float32 rounds otherwise.
+    "float32": (1, Settings(iterations=20, dtype="float32"), {"restarts": 2}),
     "no line search": (1, Settings(iterations=1, line_search="none"), {"restarts": 2}),
     "eager": (1, Settings(iterations=3, compiled=False), {}),
 }
@@ -462,14 +462,12 @@ def test_the_attack_is_the_same_on_either_device(name: str, known: bool, gpu: No
     expected = run(clients, settings, "cpu", **options)
     assert not strict_cupy.traffic
     found = run(clients, settings, "cuda", **options)
-    # A lone attack on the processor adds up in another order, which float32 shows.
-    tolerance = 1e-12 if settings.dtype == "float64" else 1e-2
     for ours, theirs in zip(found, expected, strict=True):
-        assert largest_difference(ours, theirs, 20) < tolerance
+        assert largest_difference(ours, theirs, 20) < 1e-12
         assert (ours.iterations, ours.evaluations) == (theirs.iterations, theirs.evaluations)
         assert ours.reason == theirs.reason
-        assert spread(ours.images, theirs.images) < tolerance
-        np.testing.assert_allclose(ours.soft_labels, theirs.soft_labels, rtol=tolerance)
+        assert spread(ours.images, theirs.images) < 1e-12
+        np.testing.assert_allclose(ours.soft_labels, theirs.soft_labels, rtol=1e-12)
         assert type(ours.images) is type(ours.soft_labels) is np.ndarray
 
 
@@ -508,7 +506,8 @@ def test_a_lone_attack_sends_nothing_while_it_runs(gpu: None) -> None:
     def note(progress: Progress) -> None:
         sent.append(strict_cupy.traffic["to_device"])
 
-    run(simulated(1)[0], Settings(iterations=20), "cuda", on_progress=note)
+    clients, _ = simulated(1)
+    run(clients, Settings(iterations=20), "cuda", on_progress=note)
     assert len(sent) == 21
     assert len(set(sent[1:-1])) == 1
 
@@ -521,7 +520,8 @@ def test_progress_brings_images_over_when_they_are_asked_for(gpu: None) -> None:
         assert progress.images().shape == (1, 1, 28, 28)
         assert strict_cupy.traffic["to_host"] == before + 1
 
-    run(simulated(1)[0], Settings(iterations=2), "cuda", on_progress=look)
+    clients, _ = simulated(1)
+    run(clients, Settings(iterations=2), "cuda", on_progress=look)
 
 
 def test_the_whole_attack_succeeds(gpu: None) -> None:
@@ -531,4 +531,4 @@ def test_the_whole_attack_succeeds(gpu: None) -> None:
         (found,) = run(clients, Settings(goal=1e-10), "cuda")
     assert found.reason == "converged"
     assert np.square(found.images - truth.images).mean() < 1e-3
-    assert found.labels.tolist() == truth.labels.tolist()
+    assert found.labels == truth.labels

@@ -156,6 +156,13 @@ def test_a_product_of_the_library_s_is_what_cannot_be_captured(cupy: Any) -> Non
         stream.end_capture()
 
 
+def test_an_array_of_the_device_may_stand_on_the_left_of_a_tensor(cupy: Any) -> None:
+    array = cupy.arange(6.0).reshape(2, 3)
+    x = Tensor(array)
+    for result in (array + x, array - x, array * x, array > x, array @ x.T):
+        assert type(result) is Tensor
+
+
 # The attack.
 
 
@@ -185,12 +192,7 @@ SETTINGS = {
 def test_the_first_iterations_are_the_cpu_s(name: str, restarts: int, cupy: Any) -> None:
     (client,), _ = simulated(1)
     found, expected = (
-        attack(
-            client,
-            restarts=restarts,
-            settings=SETTINGS[name],
-            device=device,
-        )
+        attack(client, restarts=restarts, settings=SETTINGS[name], device=device)
         for device in ("cuda", "cpu")
     )
     assert largest_difference(found, expected, 20) < 1e-6
@@ -226,12 +228,7 @@ def test_attacks_succeed(cupy: Any) -> None:
 def test_an_attack_on_a_batch_of_known_labels(cupy: Any) -> None:
     (client,), (truth,) = simulated(1, batch=2)
     found, expected = (
-        attack(
-            client,
-            labels=truth.labels,
-            settings=Settings(iterations=20),
-            device=device,
-        )
+        attack(client, labels=truth.labels, settings=Settings(iterations=20), device=device)
         for device in ("cuda", "cpu")
     )
     assert largest_difference(found, expected, 20) < 1e-6

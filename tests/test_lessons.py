@@ -323,7 +323,7 @@ def test_a_private_name_is_found(source: str) -> None:
         "from tinyleak import Tensor, ops\nops.sum(Tensor(1.0)).data",
         "import tinyleak\ntinyleak.nn.layers.conv2d",
         "from tinyleak.gradient import topological_order",
-        "from tinyleak.attacks.preferences import FLAT",
+        "from tinyleak.attacks.extended import FLAT",
         "from tinyleak.optim.quasi_newton import InverseHessian",
         "class A:\n def f(self): return self._x",
     ],

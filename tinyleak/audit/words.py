@@ -28,7 +28,7 @@ SCOPE = (
     (
         "No secure aggregation",
         "The gradient of this client alone. If only the sum over many clients is seen, count all "
-        "their images as one batch: give their number as --batch.",
+        "their images as one batch: give their number as the batch.",
     ),
     (
         "Labels known",
@@ -197,7 +197,7 @@ def _shared(audit: Measured) -> dict[str, str]:
     if shared.steps > 1:
         found["steps"] = f"{shared.steps} local steps were shared; their mean is taken for one step"
     if shared.noise is None:
-        found["noise"] = "cannot be told, since the last layer is not linear"
+        found["noise"] = "cannot be told, since the last layer is not linear, or of one class"
     elif audit.noise is None:
         found["noise"] = "none beyond rounding: over the classes the last layer adds up to zero"
     else:
