@@ -1,4 +1,4 @@
-"""A client written as files, as a user of PyTorch would save them; `Client.from_files` reads them."""
+"""A client written as the files that a user of PyTorch would save, for `Client.from_files`."""
 
 from __future__ import annotations
 
