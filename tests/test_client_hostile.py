@@ -160,7 +160,7 @@ MEMORY: dict[str, tuple[Shapes, dict[str, Any], str]] = {
     "a shape that is not the file's": (
         MODEL.shapes,
         {"shape": (1, 1000000, 1000000)},
-        "the weights are not a LeNet for images of (1, 1000000, 1000000)",
+        "the weights are not a LeNet's for images of (1, 1000000, 1000000)",
     ),
     "a batch": (MODEL.shapes, {"shape": (1, 8, 8), "batch": 10**12}, "unknown pixels"),
     "a batch and activations": (
