@@ -215,7 +215,7 @@ for ours, theirs in zip(points, own_points[:6], strict=False):
 # the labels on the way if they are not known. It also reads the last layer, whose gradient is a
 # mixture of the **features** of the four pictures: of the numbers that this layer is given. How it
 # is mixed can be worked out
-# ([`tinyleak/analytic/unmix.py`](../tinyleak/analytic/unmix.py)), so each picture's features
+# ([`tinyleak/analytic/mixture.py`](../tinyleak/analytic/mixture.py)), so each picture's features
 # are known, and are asked for as well. (In lesson 6's LeNet they are 588. Most of a digit is black,
 # as low as a pixel can be, so they determine it by themselves: eight digits take seconds.) L-BFGS
 # arrives, too, but look at the number of steps.

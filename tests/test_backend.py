@@ -332,6 +332,14 @@ def test_a_number_joins_the_device_of_its_partner(device_array: strict_cupy.ndar
         assert type(result.data) is strict_cupy.ndarray
 
 
+def test_an_array_of_the_device_may_stand_on_the_left(device_array: strict_cupy.ndarray) -> None:
+    x = Tensor(device_array)
+    for result in (device_array + x, device_array * x, device_array > x, device_array @ x.T):
+        assert type(result) is Tensor
+        assert type(result.data) is strict_cupy.ndarray
+    np.testing.assert_array_equal((device_array - x * 2.0).numpy(), -HOST)
+
+
 def test_gradients_on_a_device_leave_nothing_behind_on_the_host(
     device_array: strict_cupy.ndarray,
 ) -> None:

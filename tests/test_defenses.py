@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tinyleak.attacks import (
     Matching,
-    PreferentialMatching,
+    ExtendedMatching,
     Settings,
     attack,
     total_variation,
@@ -404,7 +404,7 @@ def test_only_clipping_hides_the_scale(gradients):
 
 
 def objective(client: Client, truth: Truth, shared, **options) -> Matching:
-    kind = PreferentialMatching if {"direction", "smoothness"} & set(options) else Matching
+    kind = ExtendedMatching if {"direction", "smoothness"} & set(options) else Matching
     targets = one_hot(truth.labels, SMALL.classes)
     return kind(SMALL, client.params, shared, 1, np.array(1.0), targets, **options)
 

@@ -156,6 +156,13 @@ def test_a_product_of_the_library_s_is_what_cannot_be_captured(cupy: Any) -> Non
         stream.end_capture()
 
 
+def test_an_array_of_the_device_may_stand_on_the_left_of_a_tensor(cupy: Any) -> None:
+    array = cupy.arange(6.0).reshape(2, 3)
+    x = Tensor(array)
+    for result in (array + x, array - x, array * x, array > x, array @ x.T):
+        assert type(result) is Tensor
+
+
 # The attack.
 
 

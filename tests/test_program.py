@@ -398,6 +398,9 @@ LOOKING: dict[str, Function] = {
     "bool": lambda x: -x if ops.sum(x) > 0 else x,
     "float": lambda x: x * float(ops.sum(x)),
     "numpy": lambda x: x * Tensor(x.numpy()),
+    "an array": lambda x: x * Tensor(np.asarray(x)),
+    "in": lambda x: -x if 1.0 in x else x,
+    "equality": lambda x: -x if ops.sum(x) == 3.0 else x,
     "an index": lambda x: ops.take(Tensor(np.zeros(3)), x),
     "the gradient": lambda x: -x if grad(ops.sum(x * x), [x])[0].data[0] > 0 else x,
 }

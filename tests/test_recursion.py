@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tinyleak.analytic import LayerGradient, unmix
+from tinyleak.analytic.mixture import _Equations
 from tinyleak.analytic.probes import logits_of
-from tinyleak.analytic.unmix import _Equations
 from tinyleak.attacks import attack
 from tinyleak.attacks.recursion import layers_of
 from tinyleak.attacks.recursion import recursion as recurse

@@ -111,7 +111,7 @@ def test_the_attacks_objective_and_its_gradient_are_pytorchs(
     """The distance between gradients holds a gradient, so its own is of second order."""
     model = model_of(kind, rng)
     params = model.init(rng)
-    client = share(model, params, rng.random((2, *model.image_shape)), [1, 3])
+    client, _ = share(model, params, rng.random((2, *model.image_shape)), [1, 3])
     matching = Matching(model, params, client.gradients, 2, np.ones(()), one_hot([0, 1], 4))
     z = rng.standard_normal((1, matching.size))
     distance, gradient = matching.value_and_gradient(Tensor(z))
@@ -163,7 +163,7 @@ def test_default_weights_are_as_pytorch_draws_them(rng: np.random.Generator) -> 
 def test_an_image_comes_back(rng: np.random.Generator) -> None:
     model = ResNet((1, 8, 8), 4, width=8, blocks=1)
     image = rng.random((1, 1, 8, 8))
-    client = share(model, model.init(rng), image, [2])
+    client, _ = share(model, model.init(rng), image, [2])
     # So deep a sigmoid network's gradient depends on its input in the seventh digit and beyond.
     settings = Settings(iterations=600, goal=1e-30)
     found = attack(model, client.params, client.gradients, labels="infer", settings=settings)

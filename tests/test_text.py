@@ -141,7 +141,7 @@ class TestClient:
     def test_nothing_of_the_truth_is_in_what_is_shared(self) -> None:
         made, _ = client(*SENTENCES)
         known = {"model", "params", "gradients", "lengths", "special", "tokenizer"}
-        known |= {"sources", "hidden"}
+        known |= {"facts", "hidden"}
         assert set(vars(made)) == known
         assert made.shape == (2, len(encoded(SENTENCES[0])[0]))
         assert made.attention is not None

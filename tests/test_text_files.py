@@ -84,9 +84,10 @@ class TestBert:
     @pytest.mark.parametrize("method", ["span", "rows", "span+match"])
     def test_the_sentence_is_read(self, bert: Path, method: str) -> None:
         client = files(bert)
-        assert client.sources == {
-            **{"sentences": "assumed", "lengths": "read off"},
-            **{"special tokens": "said", "heads": "said", "hidden": "read off"},
+        known = {topic: (fact.value, fact.source) for topic, fact in client.facts.items()}
+        assert known == {
+            **{"sentences": (1, "assumed"), "lengths": (9, "read off")},
+            **{"hidden": (2, "read off"), "heads": (3, "said")},
         }
         assert (client.lengths, client.dtype, client.model.heads) == ((9,), "float32", 3)
         found = text.attack(client, method)
@@ -110,7 +111,7 @@ class TestBert:
 
     def test_lengths_that_are_said(self, bert: Path) -> None:
         client = files(bert, lengths=[9])
-        assert client.sources["lengths"] == client.sources["sentences"] == "said"
+        assert client.facts["lengths"].source == client.facts["sentences"].source == "said"
         assert text.attack(client, "span").explained
         # A wrong one is noticed: the space of nine tokens is not one of eight.
         assert not text.attack(files(bert, lengths=[8]), "span").explained
@@ -130,14 +131,16 @@ class TestBert:
         out = tmp_path / "out"
         answer = run(*command(bert), "--out", out)
         assert (answer.code, answer.err) == (0, "")
-        assert "1 sentence (assumed) of 9 tokens (read off); 3 heads (said)" in answer.out
+        assert "sentences  1, assumed" in answer.out
+        assert "lengths    9, read off (the gradient of the table of positions)" in answer.out
         assert "success: span+match, one word fits at each position" in answer.out
         assert "the old man closed the door ." in answer.out
         said = read_result(out)
         assert said["succeeded"] is said["explained"] is True
         assert said["token_accuracy"] is said["tokens_true"] is None
         assert said["sentences_recovered"] == ["the old man closed the door ."]
-        assert (said["lengths"], said["known"]["lengths"]) == ([9], "read off")
+        assert said["lengths"] == [9]
+        assert said["known"]["heads"] == "3, said"
         assert (out / "sentences.txt").read_text().startswith("iteration    0  [CLS] the old")
         assert (out / "sentences.png").stat().st_size > 1000
 
@@ -205,7 +208,7 @@ class TestGpt2:
     def test_on_the_command_line(self, run: Run, gpt2: Path) -> None:
         answer = run(*command(gpt2, "vocab.json"), "--attack", "span")
         assert answer.code == 0
-        assert "attacked  a GPT-2 of 2 layers" in answer.out
+        assert "a GPT-2 of 2 layers" in answer.out
         assert "w7 w250 w31 w7 w99 w120 w280 w31" in answer.out
 
     def test_what_is_not_done_is_refused(self, gpt2: Path, refused: Refused) -> None:

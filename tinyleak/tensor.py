@@ -332,11 +332,8 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
 
 
 def _as_tensors(inputs: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
-    like = None
-    for value in inputs:
-        if isinstance(value, Tensor):
-            like = value
-    return tuple([as_tensor(value, like) for value in inputs])
+    like = [value for value in inputs if isinstance(value, Tensor)]
+    return tuple([as_tensor(value, like[-1] if like else None) for value in inputs])
 
 
 def _describe(tensors: tuple[Tensor, ...]) -> str:

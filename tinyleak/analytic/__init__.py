@@ -4,9 +4,9 @@ from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.first_layer import IsolatedInput, first_layer_input, separate_inputs
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.analytic.mixture import Mixture, unmix
 from tinyleak.analytic.scale import LossScale, infer_loss_scale
 from tinyleak.analytic.subspace import Subspace
-from tinyleak.analytic.unmix import Mixture, unmix
 
 __all__ = [
     "IsolatedInput",

@@ -2,9 +2,9 @@
 
 How strongly a gradient depends on an image is about proportional to how wrong the network is of it:
 J goes with ‖p − y‖, which in a trained network differs by decades from image to image. The last
-layer's gradient tells it (see `tinyleak.analytic.unmix`). So typical images of the same labels are
-taken, and each one's part of J is multiplied by the ratio of the client's ‖p − y‖ to its own; where
-that cannot be told, all of J by the ratio of the gradients' lengths.
+layer's gradient tells it (see `tinyleak.analytic.mixture`). So typical images of the same labels
+are taken, and each one's part of J is multiplied by the ratio of the client's ‖p − y‖ to its own;
+where that cannot be told, all of J by the ratio of the gradients' lengths.
 """
 
 from __future__ import annotations

@@ -108,14 +108,14 @@ def run(args: argparse.Namespace) -> int:
             found = text.attack(
                 client, args.attack, seed=args.seed, on_progress=on_progress, **options
             )
-        outcome = None if truth is None else truth.judge(found)
-        report = TextReport(args, client, found, outcome, origin)
+        outcome = text.explain(found) if truth is None else truth.judge(found)
+        report = TextReport(args, outcome, origin)
         if directory is not None:
             report.write(directory)
     return end(
         args,
         report.summary,
-        succeeded=report.succeeded,
+        succeeded=outcome.succeeded,
         interrupted=found.reason == text.INTERRUPTED,
     )
 

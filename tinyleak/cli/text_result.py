@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyleak.cli.output import counted, paragraphs, readable, versions, written
+from tinyleak.cli.output import paragraphs, readable, versions, written
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.metrics import token_accuracy
 from tinyleak.report import Stage, save, sentence_figure, write_json, write_sentence_table
-from tinyleak.text import FoundText, OnProgress, Snapshot, TextClient, TextOutcome
+from tinyleak.text import OnProgress, Snapshot, TextClient, TextOutcome
 
 FILES = ("result.json", "sentences.txt", "sentences.png")
 
@@ -33,57 +33,38 @@ class TextReport:
 
     Attributes:
         args: what was asked for.
-        client: the client.
-        found: what the attack gave back.
-        outcome: that beside the truth; None if no truth is known.
+        outcome: what was found, judged.
         origin: where the weights come from, in a few words.
     """
 
     args: argparse.Namespace
-    client: TextClient
-    found: FoundText
-    outcome: TextOutcome | None
+    outcome: TextOutcome
     origin: str
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether every word is right; with no truth known, whether the gradient is explained."""
-        return self.found.explained if self.outcome is None else self.outcome.succeeded
 
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json says: the outcome, and all that it takes to get it again.
 
         What only the truth tells is null where no truth is known.
         """
-        found, outcome, client = self.found, self.outcome, self.client
-        tokens = found.tokens if outcome is None else outcome.tokens_recovered
-        true = None if outcome is None else outcome.tokens_true
-        history = found.history if outcome is None else outcome.history
+        outcome, found, client = self.outcome, self.outcome.found, self.outcome.found.client
+        true = outcome.tokens_true
         given = {name: getattr(self.args, name) for name in SETTINGS}
         return {
-            "succeeded": self.succeeded,
+            "succeeded": outcome.succeeded,
             "explained": found.explained,
             "reason": found.reason,
-            "token_accuracy": None if outcome is None else outcome.token_accuracy,
-            "bag_accuracy": None if outcome is None else outcome.bag_accuracy,
+            "token_accuracy": outcome.token_accuracy,
+            "bag_accuracy": outcome.bag_accuracy,
             "tokens_true": None if true is None else client.as_words(true),
-            "tokens_recovered": client.as_words(tokens),
-            "sentences_true": None if true is None else client.as_sentences(true),
-            "sentences_recovered": client.as_sentences(tokens),
+            "tokens_recovered": client.as_words(outcome.tokens_recovered),
+            "sentences_true": outcome.sentences_true,
+            "sentences_recovered": outcome.sentences,
             "iterations": found.iterations,
             "evaluations": found.evaluations,
             "seconds": found.seconds,
             "lengths": list(client.lengths),
-            "known": client.sources,
-            "history": [
-                {
-                    "iteration": snapshot.iteration,
-                    "distance": snapshot.distance,
-                    "token_accuracy": self._accuracy(snapshot),
-                    "sentences": client.as_sentences(snapshot.tokens),
-                }
-                for snapshot in history
-            ],
+            "known": {topic: str(fact) for topic, fact in client.facts.items()},
+            "history": [self._as_dict(snapshot) for snapshot in outcome.history],
             "settings": {
                 **{k: readable(v) if isinstance(v, Path) else v for k, v in given.items()},
                 "model": asdict(client.model),
@@ -93,6 +74,16 @@ class TextReport:
             "versions": versions("cpu"),
         }
 
+    def _as_dict(self, snapshot: Snapshot) -> dict[str, Any]:
+        client, true = self.outcome.found.client, self.outcome.tokens_true
+        right = None if true is None else token_accuracy(snapshot.tokens, true, client.words)
+        return {
+            "iteration": snapshot.iteration,
+            "distance": snapshot.distance,
+            "token_accuracy": right,
+            "sentences": client.as_sentences(snapshot.tokens),
+        }
+
     def write(self, directory: Path) -> None:
         """Write all `FILES` into the directory.
 
@@ -100,11 +91,11 @@ class TextReport:
             OSError: a file cannot be written.
         """
         write_json(directory / "result.json", self.as_dict())
-        truth = None if self.outcome is None else self.client.as_words(self.outcome.tokens_true)
-        history = self.found.history if self.outcome is None else self.outcome.history
+        outcome, as_words = self.outcome, self.outcome.found.client.as_words
+        truth = None if outcome.tokens_true is None else as_words(outcome.tokens_true)
         # Of two snapshots after the same iteration, the later one is the better.
-        last = {snapshot.iteration: snapshot.tokens for snapshot in history}
-        stages = [Stage(iteration, self.client.as_words(row)) for iteration, row in last.items()]
+        last = {snapshot.iteration: snapshot.tokens for snapshot in outcome.history}
+        stages = [Stage(iteration, as_words(tokens)) for iteration, tokens in last.items()]
         write_sentence_table(directory / "sentences.txt", stages, truth)
         shown = [Stage(s.iteration, s.sentences[:MOST_SHOWN]) for s in stages]
         shown_truth = None if truth is None else truth[:MOST_SHOWN]
@@ -112,56 +103,35 @@ class TextReport:
 
     def summary(self) -> str:
         """Return the few lines that tell a person what happened."""
-        args, found, client, model = self.args, self.found, self.client, self.client.model
+        args, outcome, found = self.args, self.outcome, self.outcome.found
+        client, model = found.client, found.client.model
         kind = "a GPT-2" if model.causal else "a BERT"
+        seed = f", seed {args.seed}" if args.gradients is None else ""
         lines = {
             "attacked": f"{kind} of {model.layers} layers, width {model.width}, {model.heads} "
-            f"heads, {model.vocabulary} tokens, weights {self.origin}"
-            + (f", seed {args.seed}" if args.gradients is None else "")
+            f"heads, {model.vocabulary} tokens, weights {self.origin}{seed}",
+            **{topic: str(fact) for topic, fact in client.facts.items()},
         }
-        if args.gradients is not None:
-            lines["client"] = _known(client)
         if args.defense:
             lines["defended"] = ", ".join(args.defense)
-        verdict = "success" if self.succeeded else "NO success"
+        verdict = "success" if outcome.succeeded else "NO success"
         lines["result"] = f"{verdict}: {args.attack}, {found.reason}"
-        sentences = found.sentences
-        if self.outcome is not None:
-            outcome, words = self.outcome, int(client.words.sum())
+        if outcome.token_accuracy is not None:
+            words = int(client.words.sum())
             lines["words"] = (
                 f"{round(outcome.token_accuracy * words)} of {words} in place "
                 f"({outcome.token_accuracy:.0%}), {outcome.bag_accuracy:.0%} in whatever place"
             )
-            pairs = zip(
-                client.as_sentences(outcome.tokens_recovered),
-                client.as_sentences(outcome.tokens_true),
-                strict=True,
-            )
-            sentences = [
-                said if said == wanted else f"{said} (in truth: {wanted})" for said, wanted in pairs
-            ]
-        for number, sentence in enumerate(sentences[:MOST_SHOWN]):
-            lines["found" if len(sentences) == 1 else f"found {number}"] = sentence
+        sentences = outcome.sentences
+        pairs = zip(sentences, outcome.sentences_true or sentences, strict=True)
+        for number, (said, true) in enumerate(list(pairs)[:MOST_SHOWN]):
+            name = "found" if len(sentences) == 1 else f"found {number}"
+            lines[name] = said if said == true else f"{said} (in truth: {true})"
         lines["cost"] = (
             f"{found.iterations} iterations, {found.evaluations} evaluations, {found.seconds:.1f} s"
         )
         lines["files"] = written(args.out, FILES, "the result, a table and a picture")
         return paragraphs(lines)
-
-    def _accuracy(self, snapshot: Snapshot) -> float | None:
-        if self.outcome is None:
-            return None
-        return token_accuracy(snapshot.tokens, self.outcome.tokens_true, self.client.words)
-
-
-def _known(client: TextClient) -> str:
-    """Return what is known of a client, and how."""
-    how, lengths = client.sources, client.lengths
-    return (
-        f"{counted(len(lengths), 'sentence')} ({how['sentences']}) of "
-        f"{', '.join(map(str, lengths))} tokens ({how['lengths']}); {client.model.heads} heads "
-        f"({how['heads']})"
-    )
 
 
 @contextmanager

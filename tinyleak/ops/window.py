@@ -82,13 +82,9 @@ def unfold(x: Tensor, kernel: Pair, *, stride: Pair = (1, 1), padding: Pair = (0
 
 
 def fold(x: Tensor, size: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Tensor:
-    """Add windows back to where they came from, the adjoint of `unfold`.
+    """Add windows back to where they came from: (…, oH, oW, kH, kW, C) → (…, H, W, C).
 
-    Args:
-        x: windows, (…, oH, oW, kH, kW, C).
-        size: height and width of the image.
-        stride: as `unfold` was given it.
-        padding: as `unfold` was given it.
+    The adjoint of `unfold`, whose `stride` and `padding` it takes; `size` is (H, W).
 
     Raises:
         ValueError: an image of that size does not have these windows; `x` has fewer than 5 axes.

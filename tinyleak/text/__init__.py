@@ -1,22 +1,26 @@
 """Attacks on text: the sentences of a client, out of the gradient of a language model.
 
-client, truth = simulate_text("The old man closed the door.")
-found = attack(client, method="span")
-print(found.sentences, truth.judge(found).succeeded)
+    client, truth = simulate_text("The old man closed the door.")
+    found = attack(client, method="span")
+    print(found.sentences, truth.judge(found).succeeded)
 
-client = TextClient.from_files("weights.safetensors", "gradients.safetensors", "vocab.txt")
-print(attack(client).sentences)
+A client that is known by its files has no truth; then the gradient judges what was found:
+
+    client = TextClient.from_files("weights.safetensors", "gradients.safetensors", "vocab.txt")
+    print(explain(attack(client)).succeeded)
 """
 
-from tinyleak.text.client import (
-    TextClient,
-    known_client,
-    masked_count,
-    read_language_model,
-)
+from tinyleak.text.client import TextClient, known_client, masked_count
+from tinyleak.text.files import read_language_model
 from tinyleak.text.methods import DEFAULT, INTERRUPTED, METHODS, attack, keywords_of
-from tinyleak.text.result import FoundText, OnProgress, Snapshot, TextOutcome, TextTruth
-from tinyleak.text.row_space import membership
+from tinyleak.text.result import (
+    FoundText,
+    OnProgress,
+    Snapshot,
+    TextOutcome,
+    TextTruth,
+    explain,
+)
 from tinyleak.text.simulated import choose_hidden, share_text, simulate_text
 from tinyleak.text.training import train
 
@@ -32,10 +36,10 @@ __all__ = [
     "TextTruth",
     "attack",
     "choose_hidden",
+    "explain",
     "keywords_of",
     "known_client",
     "masked_count",
-    "membership",
     "read_language_model",
     "share_text",
     "simulate_text",

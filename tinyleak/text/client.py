@@ -10,18 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
+from tinyleak.client.facts import Fact
 from tinyleak.data.files import PathLike
-from tinyleak.data.tensors import read_tensors
-from tinyleak.data.text import PUBLISHED, UNKNOWN, Special, Tokenizer, load_tokenizer
+from tinyleak.data.text import UNKNOWN, Special, Tokenizer, load_tokenizer
 from tinyleak.nn.model import require_fit
-from tinyleak.nn.models.bert import OUTPUT_LAYER
-from tinyleak.nn.models.checkpoint import LanguageModel, language_model, read_config, tied
+from tinyleak.nn.models.checkpoint import LanguageModel, tied
+from tinyleak.text.files import (
+    count_hidden,
+    named_arrays,
+    published_special,
+    read_language_model,
+    read_length,
+    require_lengths,
+)
 
 MASKED = 0.15
 """The share of a sentence's tokens, without its start and end, that are hidden (BERT's)."""
@@ -46,8 +52,8 @@ class TextClient:
         lengths: how many tokens each sentence has, its start and end included.
         special: the numbers of the tokens that are not words.
         tokenizer: what writes tokens as words, if it is known.
-        sources: for "sentences", "lengths", "hidden", "heads" and "special tokens", how each is
-            known: "said", "read off" or "assumed".
+        facts: how many "sentences", "hidden" positions and "heads" there are, and the "lengths" and
+            "special tokens"; each said, read off or assumed. A simulated client needs none.
         hidden: at how many positions of the batch BERT predicts a word; 15 % of them, if None.
     """
 
@@ -57,7 +63,7 @@ class TextClient:
     lengths: tuple[int, ...]
     special: Special = UNKNOWN
     tokenizer: Tokenizer | None = None
-    sources: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
     hidden: int | None = None
 
     @classmethod
@@ -91,10 +97,9 @@ class TextClient:
         if not (vocabulary is None or isinstance(vocabulary, Tokenizer)):
             tokenizer = load_tokenizer(vocabulary)
         tokens = None if tokenizer is None else len(tokenizer)
-        model, params, how = read_language_model(weights, heads, tokens)
-        client = known_client(model, params, _arrays(gradients), tokenizer, lengths)
-        client.sources["heads"] = how
-        return client
+        model, params, fact = read_language_model(weights, heads, tokens)
+        client = known_client(model, params, named_arrays(gradients), tokenizer, lengths)
+        return replace(client, facts={**client.facts, "heads": fact})
 
     def __repr__(self) -> str:
         lengths = ", ".join(map(str, self.lengths[:20])) + ", …" * (len(self.lengths) > 20)
@@ -176,60 +181,29 @@ def known_client(
     """Return a client from arrays, which are not copied; see `TextClient.from_files`."""
     shared = tied(gradients)
     require_fit(model, shared, "gradients")
-    sources = dict.fromkeys(("sentences", "lengths", "special tokens"), "said")
-    if tokenizer is None:
-        sources["special tokens"] = "assumed"
+    facts: dict[str, Fact] = {}
     if lengths is None:
-        sources |= {"sentences": "assumed", "lengths": "read off"}
-        lengths = [_read_length(model, shared)]
+        facts["sentences"] = Fact(1, "assumed")
+        lengths = [read_length(model, shared)]
+        where = "the gradient of the table of positions"
+        facts["lengths"] = Fact(lengths[0], "read off", where)
+    else:
+        facts["sentences"] = Fact(len(lengths), "said")
+        facts["lengths"] = Fact(", ".join(map(str, lengths)), "said")
     require_lengths(model, lengths)
-    special = _special(model) if tokenizer is None else tokenizer.special
-    client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, sources)
-    hidden = _count_hidden(client)
-    sources["hidden"] = "assumed" if hidden is None else "read off"
+    special = published_special(model) if tokenizer is None else tokenizer.special
+    if tokenizer is None and not model.causal:
+        facts["special tokens"] = Fact("BERT's", "assumed", "by the size of the vocabulary")
+    client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, facts)
+    if model.causal:
+        return client
+    hidden = count_hidden(shared, client.traces)
+    facts["hidden"] = (
+        Fact(client.masked, "assumed", "15 % of the tokens")
+        if hidden is None
+        else Fact(hidden, "read off", "the rank of the first output layer's gradient")
+    )
     return replace(client, hidden=hidden)
-
-
-def read_language_model(
-    weights: PathLike | Mapping[str, Array], heads: int | None = None, tokens: int | None = None
-) -> tuple[LanguageModel, dict[str, Array], str]:
-    """Return the network of a checkpoint, its weights, and how the number of heads is known.
-
-    A config.json beside the file is read too.
-
-    Args:
-        weights: a file, or arrays by name.
-        heads: attention heads in each layer, if they are known otherwise.
-        tokens: how many the vocabulary has, if there is one.
-
-    Raises:
-        ValueError: as `language_model`, or a config.json that cannot be used, or a vocabulary of
-            another size than the network's.
-        OSError: a file cannot be read.
-    """
-    arrays, config = _arrays(weights), {}
-    if not isinstance(weights, Mapping):
-        config = read_config(Path(weights).with_name("config.json"))
-    if heads is not None:
-        config["heads"] = heads
-    where = "a checkpoint" if isinstance(weights, Mapping) else repr(str(weights))
-    try:
-        model, params = language_model(arrays, **config)
-    except ValueError as error:
-        raise ValueError(f"{where} cannot be used: {error}") from error
-    if tokens is not None and tokens != model.vocabulary:
-        raise ValueError(
-            f"{where} is made for {model.vocabulary} tokens, and the vocabulary has {tokens}; give "
-            "the one it was trained with as --vocabulary"
-        )
-    return model, params, "said" if "heads" in config else "assumed"
-
-
-def _arrays(source: PathLike | Mapping[str, Array]) -> dict[str, Array]:
-    """Return named arrays, of a file or of a caller, who may change his own later."""
-    if isinstance(source, Mapping):
-        return {name: np.array(array) for name, array in source.items()}
-    return read_tensors(source)
 
 
 def attention(lengths: Sequence[int]) -> Array | None:
@@ -237,60 +211,3 @@ def attention(lengths: Sequence[int]) -> Array | None:
     if len(set(lengths)) == 1:
         return None
     return np.arange(max(lengths)) < np.array(lengths)[:, np.newaxis]
-
-
-def _special(model: LanguageModel) -> Special:
-    """Return the special tokens of the published vocabulary of this size."""
-    if model.causal:
-        return UNKNOWN
-    if model.vocabulary not in PUBLISHED:
-        raise ValueError(
-            f"the network has {model.vocabulary} tokens, which is not the size of one of BERT's "
-            "published vocabularies, so nothing says which of them is [MASK]; give its vocabulary"
-        )
-    return PUBLISHED[model.vocabulary]
-
-
-def _count_hidden(client: TextClient) -> int | None:
-    """Return at how many positions a BERT predicts: the rank of its first output layer's gradient.
-
-    None if it cannot be told, since there are as many tokens as a vector has numbers.
-    """
-    if client.model.causal or client.traces >= client.model.width:
-        return None
-    gradient = client.gradients[f"{OUTPUT_LAYER}.weight"]
-    return LayerGradient(gradient, None, client.traces).rank or None
-
-
-def _read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:
-    """Return how many tokens the longest sentence has: each position in use has a gradient.
-
-    The last token of a GPT-2's sentence has none, since no token follows that it could predict.
-    """
-    used = np.flatnonzero(gradients[model.position_table].any(axis=1))
-    if len(used) == 0 or len(used) == model.positions:
-        rows = "every row" if len(used) else "no row"
-        raise ValueError(
-            f"the length of the sentence cannot be read off: {rows} of the gradient of "
-            f"{model.position_table} differs from zero; give it as lengths (--lengths)"
-        )
-    return int(used[-1]) + 1 + model.causal
-
-
-def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> None:
-    """Check that sentences of these lengths are some that a model takes, and an attack reads.
-
-    Raises:
-        ValueError: they are not.
-    """
-    least = 2 if model.causal else 3
-    if not lengths or min(lengths) < least or max(lengths) > model.positions:
-        raise ValueError(
-            f"a client was given sentences of {list(lengths)} tokens; give at least one, each of "
-            f"{least} to {model.positions} tokens, start and end included"
-        )
-    if model.causal and len(lengths) > 1:
-        raise ValueError(
-            f"a batch of {len(lengths)} sentences was given, but of a GPT-2 only the gradient of "
-            "one sentence is read; give one length"
-        )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from tinyleak.backend import Array
 from tinyleak.text.client import TextClient
 from tinyleak.text.dummy_vectors import match
 from tinyleak.text.embedding_rows import rows
@@ -35,6 +36,7 @@ def attack(
     method: str = DEFAULT,
     *,
     seed: int = 0,
+    start: Array | None = None,
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> FoundText:
@@ -44,9 +46,10 @@ def attack(
         client: the client, as `TextClient.from_files`, `simulate_text` or `share_text` makes it.
         method: one of `METHODS`.
         seed: 0 or more; decides all that the attack draws at random.
+        start: (N, T) tokens near which `match` and `span+match` start.
         on_progress: called with each `Snapshot` as soon as it is there.
-        options: the method's own. `match` and `span+match` take `start`, `iterations`, `rounds`
-            and `starts`; see there.
+        options: the method's own: `match` and `span+match` take `iterations`, `rounds` and
+            `starts`; see there.
 
     An attack that is interrupted (Ctrl-C) gives back its last snapshot, if it had one.
 
@@ -57,6 +60,7 @@ def attack(
     if method not in METHODS:
         raise ValueError(f"attack {method!r} is unknown; choose from {', '.join(METHODS)}")
     keywords = keywords_of(method)
+    options |= {} if start is None else {"start": start}
     unknown = [name for name in options if name not in keywords]
     if unknown:
         raise TypeError(

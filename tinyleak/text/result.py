@@ -94,45 +94,54 @@ class FoundText:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TextOutcome:
-    """What an attack found beside the truth, sentence by sentence in the client's order.
+    """What an attack found, judged; sentence by sentence in the client's order, if that is known.
 
     Attributes:
         found: what the attack gave back.
-        tokens_true: (N, T), what the client had.
         tokens_recovered: (N, T), what was found.
-        history: snapshots on the way, in the client's order too.
+        history: snapshots on the way, in the same order.
+        tokens_true: (N, T), what the client had, if that is known; so are the next two.
         token_accuracy: the share of the words that are right in their positions, in [0, 1].
         bag_accuracy: the share of the words that were found, at whatever position; in [0, 1].
     """
 
     found: FoundText
-    tokens_true: Array
     tokens_recovered: Array
     history: list[Snapshot]
-    token_accuracy: float
-    bag_accuracy: float
+    tokens_true: Array | None = None
+    token_accuracy: float | None = None
+    bag_accuracy: float | None = None
 
     @property
     def succeeded(self) -> bool:
-        """Whether every word is right in its position."""
+        """Whether every word is right; with no truth known, whether the gradient is explained."""
+        if self.token_accuracy is None:
+            return self.found.explained
         return self.token_accuracy == 1.0
 
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences that were found, as texts."""
+        return self.found.client.as_sentences(self.tokens_recovered)
+
+    @property
+    def sentences_true(self) -> list[str] | None:
+        """The client's sentences as texts, if they are known."""
+        if self.tokens_true is None:
+            return None
+        return self.found.client.as_sentences(self.tokens_true)
+
     def __repr__(self) -> str:
-        sentences = self.found.client.as_sentences(self.tokens_recovered)
-        return (
-            f"TextOutcome({self.found.method}: {self.token_accuracy:.0%} in place, "
-            f"{self.bag_accuracy:.0%} anywhere; {_quoted(sentences)})"
-        )
+        verdict = "success" if self.succeeded else "no success"
+        return f"TextOutcome({self.found.method}, {verdict}; {_quoted(self.sentences)})"
 
     def _repr_html_(self) -> str:
-        client = self.found.client
-        rows = zip(
-            client.as_sentences(self.tokens_recovered),
-            client.as_sentences(self.tokens_true),
-            strict=True,
-        )
-        share = f"{self.token_accuracy:.0%} of the words in place; {self.found.reason}"
-        return _table(["found", "true"], [list(row) for row in rows], share)
+        columns = {"found": self.sentences}
+        if self.sentences_true is not None:
+            columns["true"] = self.sentences_true
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        verdict = "success" if self.succeeded else "no success"
+        return _table(list(columns), rows, f"{verdict}: {self.found.reason}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,12 +170,17 @@ class TextTruth:
         tokens = found.tokens[order]
         return TextOutcome(
             found,
-            self.tokens,
             tokens,
             [snapshot._replace(tokens=snapshot.tokens[order]) for snapshot in found.history],
+            self.tokens,
             token_accuracy(tokens, self.tokens, words),
             bag_accuracy(tokens, self.tokens, words),
         )
+
+
+def explain(found: FoundText) -> TextOutcome:
+    """Judge what an attack found by the gradient alone, where no truth is known."""
+    return TextOutcome(found, found.tokens, found.history)
 
 
 def _quoted(sentences: Sequence[str]) -> str:

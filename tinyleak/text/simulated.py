@@ -16,7 +16,8 @@ from tinyleak.defenses import Defense, need_examples, protect
 from tinyleak.nn.model import require_fit
 from tinyleak.nn.models.bert import Bert, masked_gradients
 from tinyleak.tensor import Tensor
-from tinyleak.text.client import TextClient, attention, masked_count, require_lengths
+from tinyleak.text.client import TextClient, attention, masked_count
+from tinyleak.text.files import require_lengths
 from tinyleak.text.result import TextTruth
 
 
@@ -111,8 +112,7 @@ def share_text(
         if noise is None:
             raise ValueError("defences draw noise, but none was given; give noise to share_text")
         gradients = protect(defenses, gradients, noise)
-    sources = dict.fromkeys(("sentences", "lengths", "hidden", "heads", "special tokens"), "said")
-    client = TextClient(model, weights, gradients, lengths, special, tokenizer, sources)
+    client = TextClient(model, weights, gradients, lengths, special, tokenizer)
     return client, TextTruth(tokens, hidden)
 
 

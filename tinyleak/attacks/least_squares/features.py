@@ -6,7 +6,7 @@ The gradient of the last layer's weight is G = Σᵢ (pᵢ − yᵢ) hᵢᵀ / N
 image i, pᵢ its probabilities and yᵢ its label. So every row of G, (K, F), is a mixture of the N
 features, and mostly G's row space is all that they span while N < K. Every image's features lie in
 it, whatever the labels are. With the labels and a bias the features themselves are known (see
-`tinyleak.analytic.unmix`):
+`tinyleak.analytic.mixture`):
 
     (I − VᵀV) (h(xᵢ) − cᵢ) = 0,
 
@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyleak.analytic.layer_gradient import LastLayerGradient
-from tinyleak.analytic.unmix import EXPLAINED, unmix
+from tinyleak.analytic.mixture import EXPLAINED, unmix
 from tinyleak.attacks.least_squares.last_layer import LastLayer
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.backend import Array

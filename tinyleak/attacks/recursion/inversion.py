@@ -1,10 +1,10 @@
 """A gradient inverted layer by layer, from the last to the first: all but the last by linear maps.
 
 The last layer's gradient shows the features hᵢ of each image, and rᵢ, the gradient with respect to
-its logits (see `tinyleak.analytic.unmix`). From there every layer below is linear. Let a layer map
-aᵢ to zᵢ = M aᵢ + b, and the activation zᵢ to the hᵢ that is known. Then zᵢ = act⁻¹(hᵢ) is known,
-and δᵢ, the gradient with respect to zᵢ, by the chain rule; and aᵢ solves two kinds of linear
-equations, for all images of a batch together:
+its logits (see `tinyleak.analytic.mixture`). From there every layer below is linear. Let a layer
+map aᵢ to zᵢ = M aᵢ + b, and the activation zᵢ to the known hᵢ. Then zᵢ = act⁻¹(hᵢ) is known, and
+δᵢ, the gradient with respect to zᵢ, by the chain rule; and aᵢ solves two kinds of linear equations,
+for all images of a batch together:
 
     M aᵢ = zᵢ − b   and   Σᵢ δᵢ aᵢᵀ = the gradient of the layer's weight,
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.layer_gradient import LastLayerGradient
-from tinyleak.analytic.unmix import SINGLE_PRECISION, unmix
+from tinyleak.analytic.mixture import SINGLE_PRECISION, unmix
 from tinyleak.attacks.recursion.layers import INVERSES, Inverse, Layer, layers_of
 from tinyleak.backend import Array, to_numpy
 from tinyleak.nn.models import MLP, LeNet

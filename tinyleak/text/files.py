@@ -1,0 +1,128 @@
+"""What the files of a client say, and what is read off them where they do not say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.subspace import MARGIN
+from tinyleak.backend import Array
+from tinyleak.client.facts import Fact
+from tinyleak.data.files import PathLike
+from tinyleak.data.tensors import read_tensors
+from tinyleak.data.text import PUBLISHED, UNKNOWN, Special
+from tinyleak.nn.models.bert import OUTPUT_LAYER
+from tinyleak.nn.models.checkpoint import LanguageModel, language_model, read_config
+
+
+def read_language_model(
+    weights: PathLike | Mapping[str, Array], heads: int | None = None, tokens: int | None = None
+) -> tuple[LanguageModel, dict[str, Array], Fact]:
+    """Return the network of a checkpoint, its weights, and how many heads it has.
+
+    A config.json beside the file is read too.
+
+    Args:
+        weights: a file, or arrays by name.
+        heads: attention heads in each layer, if they are known otherwise.
+        tokens: how many the vocabulary has, if there is one.
+
+    Raises:
+        ValueError: as `language_model`, or a config.json that cannot be used, or a vocabulary of
+            another size than the network's.
+        OSError: a file cannot be read.
+    """
+    arrays, config = named_arrays(weights), {}
+    if not isinstance(weights, Mapping):
+        config = read_config(Path(weights).with_name("config.json"))
+    if heads is not None:
+        config["heads"] = heads
+    where = "a checkpoint" if isinstance(weights, Mapping) else repr(str(weights))
+    try:
+        model, params = language_model(arrays, **config)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be used: {error}") from error
+    if tokens is not None and tokens != model.vocabulary:
+        raise ValueError(
+            f"{where} is made for {model.vocabulary} tokens, and the vocabulary has {tokens}; give "
+            "the one it was trained with as --vocabulary"
+        )
+    fact = Fact(model.heads, "assumed", "64 wide, as published")
+    return model, params, Fact(model.heads, "said") if "heads" in config else fact
+
+
+def named_arrays(source: PathLike | Mapping[str, Array]) -> dict[str, Array]:
+    """Return named arrays, of a file or of a caller, who may change his own later."""
+    if isinstance(source, Mapping):
+        return {name: np.array(array) for name, array in source.items()}
+    return read_tensors(source)
+
+
+def published_special(model: LanguageModel) -> Special:
+    """Return the special tokens of the published vocabulary of a model's size.
+
+    Raises:
+        ValueError: there is no BERT with a vocabulary of that size.
+    """
+    if model.causal:
+        return UNKNOWN
+    if model.vocabulary not in PUBLISHED:
+        raise ValueError(
+            f"the network has {model.vocabulary} tokens, which is not the size of one of BERT's "
+            "published vocabularies, so nothing says which of them is [MASK]; give its vocabulary"
+        )
+    return PUBLISHED[model.vocabulary]
+
+
+def count_hidden(gradients: Mapping[str, Array], tokens: int) -> int | None:
+    """Return at how many positions a BERT predicts: the rank of its first output layer's gradient.
+
+    None if it cannot be told, since the batch has as many tokens as a vector has numbers.
+    """
+    gradient = gradients[f"{OUTPUT_LAYER}.weight"]
+    if tokens >= len(gradient):
+        return None
+    layer = LayerGradient(gradient, None, tokens)
+    noise = max(layer.noise or 0.0, layer.rounding)
+    # Rounding is not even: it may stand out from itself, but not by so much.
+    return layer.standing_out(MARGIN**2 * noise) or None
+
+
+def read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:
+    """Return how many tokens the longest sentence has: each position in use has a gradient.
+
+    The last token of a GPT-2's sentence has none, since no token follows that it could predict.
+
+    Raises:
+        ValueError: no position has a gradient, or each has one, as under noise.
+    """
+    used = np.flatnonzero(gradients[model.position_table].any(axis=1))
+    if len(used) == 0 or len(used) == model.positions:
+        rows = "every row" if len(used) else "no row"
+        raise ValueError(
+            f"the length of the sentence cannot be read off: {rows} of the gradient of "
+            f"{model.position_table} differs from zero; give it as lengths (--lengths)"
+        )
+    return int(used[-1]) + 1 + model.causal
+
+
+def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> None:
+    """Check that sentences of these lengths are some that a model takes, and an attack reads.
+
+    Raises:
+        ValueError: they are not.
+    """
+    least = 2 if model.causal else 3
+    if not lengths or min(lengths) < least or max(lengths) > model.positions:
+        raise ValueError(
+            f"a client was given sentences of {list(lengths)} tokens; give at least one, each of "
+            f"{least} to {model.positions} tokens, start and end included"
+        )
+    if model.causal and len(lengths) > 1:
+        raise ValueError(
+            f"a batch of {len(lengths)} sentences was given, but of a GPT-2 only the gradient of "
+            "one sentence is read; give one length"
+        )
