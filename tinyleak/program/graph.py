@@ -91,9 +91,8 @@ class Graph:
         if known is not None:
             self.merged += 1
             return known
-        name = primitive.name
-        node = Node(name, array, primitive, inputs, params)
-        for rewrite in self.candidates(name, *[x.name for x in inputs]):
+        node = Node(primitive.name, array, primitive, inputs, params)
+        for rewrite in self.candidates(node.name, *[x.name for x in inputs]):
             simpler = rewrite(self, node)
             if simpler is not None:
                 self.applied[rewrite] += 1
