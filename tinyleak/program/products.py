@@ -56,8 +56,11 @@ def _with_long_lines(graph: Graph, x: Node) -> Node:
     lines = once if columns >= rows else once.swapaxes(-1, -2)
     if lines.flags.c_contiguous:
         return x
-    lines = array_module(once).ascontiguousarray(lines)
-    return graph.constant(spread(lines if columns >= rows else lines.swapaxes(-1, -2), x.shape))
+    laid_out = graph.derived(
+        (x, "lines"), lambda: array_module(once).ascontiguousarray(lines)
+    ).array
+    turned = laid_out if columns >= rows else laid_out.swapaxes(-1, -2)
+    return graph.constant(spread(turned, x.shape))
 
 
 def distinct(matrices: Array) -> Array:
