@@ -81,7 +81,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def environment() -> dict[str, Any]:
     """Return what the figures depend on besides the code."""
     libraries = {}
-    for name in ("numpy", "torch", "jax", "cupy-cuda12x"):
+    for name in ("numpy", "torch", "jax", "cupy-cuda12x", "cupy-cuda13x"):
         try:
             libraries[name] = version(name)
         except PackageNotFoundError:

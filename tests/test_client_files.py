@@ -13,7 +13,8 @@ import torch
 from pytorch_client import error, save_step, save_training
 
 from tinyleak.attacks import Settings, attack
-from tinyleak.client import Client
+from tinyleak.client import Client, simulate, write_client
+from tinyleak.nn import MLP
 
 cross_entropy = torch.nn.functional.cross_entropy
 SMALL = {"shape": (1, 16, 16)}
@@ -102,6 +103,24 @@ def test_what_is_no_image_at_all_explains_nothing(tmp_path: Path) -> None:
         assert not known.explain(lost).succeeded
         inexact = replace(known, loss=replace(known.loss, exact=False))
         assert not inexact.explain(lost).succeeded
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz"])
+def test_what_is_written_is_read_again(tmp_path: Path, ending: str) -> None:
+    model = MLP((1, 6, 6), 4, "tanh", (8,))
+    images = np.random.default_rng(0).random((2, 1, 6, 6))
+    made, truth = simulate(model, images, [1, 3])
+    files = write_client(tmp_path, made, truth, ending=ending, reduction="sum")
+    assert [path.name for path in files] == [f"weights.{ending}", f"gradients.{ending}"]
+    read = Client.from_files(*files)
+    assert (read.model, read.batch, read.loss.factor, read.dtype) == (model, 2, 2, "float64")
+    for name, gradient in made.gradients.items():
+        np.testing.assert_allclose(read.gradients[name], gradient, rtol=1e-12)
+    kept = np.load(tmp_path / "truth.npz")
+    np.testing.assert_array_equal(kept["images"], images)
+    assert kept["labels"].tolist() == [1, 3]
+    with pytest.raises(ValueError, match="reduction 'none' was given; choose mean or sum"):
+        write_client(tmp_path, made, reduction="none")
 
 
 # The loss

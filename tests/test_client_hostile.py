@@ -160,7 +160,7 @@ MEMORY: dict[str, tuple[Shapes, dict[str, Any], str]] = {
     "a shape that is not the file's": (
         MODEL.shapes,
         {"shape": (1, 1000000, 1000000)},
-        "the weights are no LeNet for images of (1, 1000000, 1000000)",
+        "the weights are not a LeNet's for images of (1, 1000000, 1000000)",
     ),
     "a batch": (MODEL.shapes, {"shape": (1, 8, 8), "batch": 10**12}, "unknown pixels"),
     "a batch and activations": (
@@ -194,15 +194,15 @@ def test_shapes_that_multiply_past_memory_are_refused(tmp_path: Path, name: str)
     ("note", "message"),
     [
         ('{"batch": 1e308}', "a whole number of 1 or more is needed"),
-        ('{"batch": %s}' % ("9" * 5000), "is not a JSON object of texts"),
+        ('{"batch": %s}' % ("9" * 5000), "is no JSON object of texts"),
         ('{"batch": 1000000000000}', "unknown pixels"),
-        ('{"strides": [%s1]}' % ("1," * 400_000), "is not a JSON object of texts"),
-        ('{"strides": [%s1]}' % ("1," * 99_000), "is not a JSON object of texts"),
+        ('{"strides": [%s1]}' % ("1," * 400_000), "is no JSON object of texts"),
+        ('{"strides": [%s1]}' % ("1," * 99_000), "is no JSON object of texts"),
         ('{"strides": [%s1]}' % ("1," * 90), "do not lead its 3 convolutions"),
         ('{"model": "%s"}' % ("x" * 300), "200 letters are read at most"),
         ('{"strides": [1, 1, 1000000000000000000000]}', "do not lead its 3 convolutions"),
-        ('{"shape": [1, 99999999999, 99999999999]}', "the weights are no LeNet"),
-        ("[" * 100_000, "is not a JSON object of texts"),
+        ('{"shape": [1, 99999999999, 99999999999]}', "the weights are not a LeNet"),
+        ("[" * 100_000, "is no JSON object of texts"),
     ],
     ids=lambda value: value[:40],
 )

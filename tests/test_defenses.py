@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyleak.attacks import (
-    Matching,
     ExtendedMatching,
+    Matching,
     Settings,
     attack,
     total_variation,

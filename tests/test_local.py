@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tinyleak.attacks import Matching, Settings, attack
+from tinyleak.attacks import ExtendedMatching, Settings, attack
 from tinyleak.check import check_gradients
 from tinyleak.client import Client, LocalSteps, Truth, share
 from tinyleak.metrics import mse
@@ -57,7 +57,9 @@ def test_the_steps_are_pytorchs(rng, steps) -> None:
 def test_the_objective_s_gradient_goes_through_the_steps(rng, steps) -> None:
     model = MLP((1, 2, 2), 3, "tanh", (4,))
     client, _ = trained(rng, steps, model=model)
-    matching = Matching(model, client.params, client.gradients, 1, np.ones(()), local=client.local)
+    matching = ExtendedMatching(
+        model, client.params, client.gradients, 1, np.ones(()), local=client.local
+    )
     check_gradients(matching.distances, [Tensor(rng.standard_normal((2, 7)))], order=1)
     z = Tensor(rng.standard_normal((2, 7)))
     value, gradient = matching.value_and_gradient(z)
@@ -67,7 +69,7 @@ def test_the_objective_s_gradient_goes_through_the_steps(rng, steps) -> None:
 
 def test_at_the_truth_the_distance_is_zero(rng) -> None:
     client, truth = trained(rng, 4, batch=2)
-    matching = Matching(
+    matching = ExtendedMatching(
         MODEL,
         client.params,
         client.gradients,

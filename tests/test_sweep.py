@@ -25,7 +25,6 @@ import pytest
 
 from tinyleak.attacks import Attacker, Settings, attack
 from tinyleak.cli import main
-from tinyleak.cli.sweep import number_range
 from tinyleak.client import Truth, simulate
 from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian, knowledge, parse
@@ -36,6 +35,7 @@ from tinyleak.sweep import (
     Table,
     dask_executor,
     grid,
+    parse_numbers,
     parse_strengths,
     run_attack,
     run_sweep,
@@ -640,7 +640,7 @@ def test_ctrl_c_stops_the_sweep_and_keeps_its_rows(tmp_path: Path) -> None:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the command's attacks in this process, on small data."""
-    monkeypatch.setattr("tinyleak.cli.sweep.LocalProcesses", lambda jobs: Inline())
+    monkeypatch.setattr("tinyleak.sweep.runner.LocalProcesses", lambda jobs: Inline())
     monkeypatch.setattr("tinyleak.data.load", lambda name, data_dir: small_data())
 
 
@@ -697,8 +697,8 @@ def test_the_summary_has_a_line_for_each_defence() -> None:
 
 
 def test_numbers_are_given_as_ranges(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(number_range(0)("3-5")) == [3, 4, 5]
-    assert list(number_range(1)("1")) == [1]
+    assert list(parse_numbers(0)("3-5")) == [3, 4, 5]
+    assert list(parse_numbers(1)("1")) == [1]
     for text in ("0-3", "5-3", "x", "-1", "1-"):
         with pytest.raises(SystemExit) as stop:
             main(["sweep", f"--batch={text}"])

@@ -13,95 +13,70 @@ from typing import Any
 from tinyleak.attacks import Attacker, Problem, Settings, attack, problem_of
 from tinyleak.cli.attack_result import FILES, Result
 from tinyleak.cli.options import (
-    Option,
-    add_data_options,
+    add_client_options,
     add_defense_option,
-    add_network_options,
     add_options,
     add_recipe_options,
     add_rename_option,
     build_settings,
     flag,
     given,
-    learning_rate,
     simulated_client,
 )
 from tinyleak.cli.output import add_output_options, end, output_directory
 from tinyleak.cli.progress import progress_bar
 from tinyleak.client import Client, Notes, Truth
 from tinyleak.client.local import MOST_STEPS
-from tinyleak.client.loss import REDUCTIONS
 from tinyleak.defenses import parse
 
 NAME = "attack"
 SUMMARY = "recover a client's images from the gradient that it shares"
 
 ONLY_SIMULATED = ("data", "image", "data_dir", "index", "label", "init")
-"""Options that describe a client which is simulated."""
-
-ONLY_FILES = (
-    *("gradients", "rename", "reduction"),
-    *("weights_after", "learning_rate", "local_steps"),
-)
-"""Options that need --weights."""
+ONLY_FILES = ("gradients", "rename", "reduction", "weights_after", "learning_rate", "local_steps")
+"""Options that describe the one kind of client, or the other."""
 
 WEIGHTS = {
-    "weights": Option(
-        "its weights, .safetensors or .npz by parameter name, as a state_dict is saved", "W"
-    ),
-    "gradients": Option("the gradient that it shared, likewise", "G"),
-    "weights_after": Option(
-        "instead of a gradient: its weights after it has trained with --learning-rate", "W2"
-    ),
+    "weights": "its weights, .safetensors or .npz by parameter name, as a state_dict is saved",
+    "gradients": "the gradient that it shared, likewise",
+    "weights_after": "instead of a gradient: its weights after it has trained with --learning-rate",
 }
-
 NOTES = {
-    "learning_rate": Option("of its steps of plain SGD", "LR", parse=learning_rate),
-    "local_steps": Option(
-        f"how many they were, {MOST_STEPS} at most, each with the same whole batch (default: as "
-        "the notes say, else 1)",
-        "K",
-        1,
-    ),
-    "reduction": Option(
-        "how the client's loss goes over the batch (default: as the notes say, else told by the "
-        "gradient, which also tells a constant factor)",
-        choices=REDUCTIONS,
-    ),
+    "learning_rate": "of its steps of plain SGD",
+    "local_steps": f"how many they were, {MOST_STEPS} at most, each with the same whole batch "
+    "(default: as the notes say, else 1)",
+    "reduction": "how the client's loss goes over the batch (default: as the notes say, else told "
+    "by the gradient, which also tells a constant factor)",
 }
-
-KNOWLEDGE = {
-    "start": Option(
-        "what the first start is: noise as in the paper, or what can be read off the gradient of "
-        "a LeNet or MLP layer by layer, which needs --labels infer or known and few images: two "
-        "of the default LeNet (default: noise)"
-    ),
+START = {
+    "start": "what the first start is: noise as in the paper, or what can be read off the gradient "
+    "of a LeNet or MLP layer by layer, which needs --labels infer or known and few images: two of "
+    "the default LeNet (default: noise)",
 }
-
 SMOOTHNESS = {
-    "smoothness": Option(
-        "prefer images of little total variation; 3 helps against noise (default: 0, not)", "BETA"
-    ),
+    "smoothness": "prefer images of little total variation; 3 helps against noise (default: 0, not)"
 }
-
 RUN = {
-    "seed": Option(
-        "decides the weights and the noise that the attack starts from (default: 0)", "S"
-    ),
-    "method": Option(
-        "what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which takes "
-        "batches to the rounding error, best with --labels infer; or the one to finish after the "
-        "other (default: lbfgs)"
-    ),
-    "restarts": Option("starts that are run side by side; the nearest counts (default: 1)", "R", 1),
-    "device": Option("(default: cpu)", choices=("cpu", "cuda")),
+    "seed": "decides the weights and the noise that the attack starts from (default: 0)",
+    "method": "what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which "
+    "takes batches to the rounding error, best with --labels infer; or the one to finish after the "
+    "other (default: lbfgs)",
+    "restarts": "starts that are run side by side; the nearest counts (default: 1)",
+    "device": "(default: cpu)",
 }
+AWARE = (
+    "the attacker knows the defences: it matches only what survived pruning, weighs the rest by "
+    "how exactly it is known, and matches the direction alone after clipping"
+)
+LABELS = (
+    "find the labels with the images, read them off the last layer's gradient first, or be told "
+    "them (default: optimise; with files infer, where that can be trusted)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_data_options(parser)
-    add_network_options(parser)
+    add_client_options(parser)
     group = parser.add_argument_group(
         "a client's files, instead of a simulated client",
         "--shape, --classes, --batch, --model and --activation then describe it; what they leave "
@@ -113,20 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_options(parser)
     group = parser.add_argument_group("what the client does about it, and what the attacker knows")
     add_defense_option(group)
-    group.add_argument(
-        "--aware",
-        action="store_true",
-        help="the attacker knows the defences: it matches only what survived pruning, weighs the "
-        "rest by how exactly it is known, and matches the direction alone after clipping",
-    )
+    group.add_argument("--aware", action="store_true", help=AWARE)
+    group.add_argument("--labels", choices=("optimise", "infer", "known"), help=LABELS)
     add_options(group, Settings, SMOOTHNESS)
-    add_options(group, Attacker, KNOWLEDGE)
-    group.add_argument(
-        "--labels",
-        choices=("optimise", "infer", "known"),
-        help="find the labels with the images, read them off the last layer's gradient first, or "
-        "be told them (default: optimise; with files infer, where that can be trusted)",
-    )
+    add_options(group, Attacker, START)
     add_options(parser.add_argument_group("how it is run"), Attacker, RUN)
     add_output_options(parser, ", ".join(FILES))
 
@@ -140,32 +105,28 @@ def run(args: argparse.Namespace) -> int:
     """
     refuse_mixtures(args)
     with output_directory(args.out, force=args.force) as directory:
-        client, truth, problem = meet(args)
-        inference = problem.inference
+        truth, problem = meet(args)
+        inference, settings = problem.inference, problem.settings
         if args.labels == "infer" and inference is not None and inference.warning is not None:
             print(f"tinyleak: {inference.warning}", file=sys.stderr)
         images = None if truth is None else truth.images
-        with progress_bar(images, problem.settings, quiet=args.quiet) as on_progress:
+        with progress_bar(images, settings, quiet=args.quiet) as on_progress:
             found = attack(problem, on_progress=on_progress)
             # Still under the bar, since judging and drawing take seconds.
-            if truth is not None:
-                outcome = truth.judge(found)
+            if truth is None:
+                precision, dtype = problem.matching.precision, settings.dtype
+                outcome = problem.client.explain(found, precision=precision, dtype=dtype)
             else:
-                precision, dtype = problem.matching.precision, problem.settings.dtype
-                outcome = client.explain(found, precision=precision, dtype=dtype)
+                outcome = truth.judge(found)
             result = Result(args, problem, found, outcome)
             if directory is not None:
                 result.write(directory)
-    return end(
-        args,
-        result.summary,
-        succeeded=outcome.succeeded,
-        interrupted=found.reason == "interrupted",
-    )
+    interrupted = found.reason == "interrupted"
+    return end(args, result.summary, succeeded=outcome.succeeded, interrupted=interrupted)
 
 
-def meet(args: argparse.Namespace) -> tuple[Client, Truth | None, Problem]:
-    """Return the client that was asked for, its truth if it is simulated, and what to solve.
+def meet(args: argparse.Namespace) -> tuple[Truth | None, Problem]:
+    """Return what is to be solved, and the truth, which only a simulated client has.
 
     Raises:
         ValueError: options that do not go together, or files that cannot be used.
@@ -180,13 +141,10 @@ def meet(args: argparse.Namespace) -> tuple[Client, Truth | None, Problem]:
         client = Client.from_files(**files, **given(Notes, args))
     labels: dict[str | None, Any] = {"optimise": None, "infer": "infer"}
     labels |= {None: "trusted"} if truth is None else {None: None, "known": truth.labels}
-    brought = {
-        **given(Attacker, args),
-        "labels": labels[args.labels],
-        "defenses": defenses if args.aware else (),
-        "settings": settings,
-    }
-    return client, truth, problem_of(client, Attacker(**brought))
+    brought = {**given(Attacker, args), "labels": labels[args.labels], "settings": settings}
+    if args.aware:
+        brought["defenses"] = defenses
+    return truth, problem_of(client, Attacker(**brought))
 
 
 def refuse_mixtures(args: argparse.Namespace) -> None:
@@ -195,31 +153,30 @@ def refuse_mixtures(args: argparse.Namespace) -> None:
     Raises:
         ValueError: there are such.
     """
+    simulated = args.weights is None
     if args.aware and not args.defense:
         raise ValueError(
             "--aware is an attacker who knows the client's defences, but there are none; "
             "give them with --defense, or leave it out"
         )
-    if args.weights is None:
-        for name in ONLY_FILES:
-            if getattr(args, name):
-                raise ValueError(
-                    f"{flag(name)} speaks of a client's files, but without --weights the client "
-                    "is simulated; give the weights too"
-                )
-        return
-    for name in ONLY_SIMULATED:
-        if getattr(args, name) is not None:
+    for name in ONLY_FILES if simulated else ONLY_SIMULATED:
+        if getattr(args, name) in (None, []):
+            continue
+        if simulated:
             raise ValueError(
-                f"{flag(name)} describes a simulated client, but --weights are a real one's; "
-                "leave one of the two out"
+                f"{flag(name)} speaks of a client's files, but without --weights the client is "
+                "simulated; give the weights too"
             )
-    if args.labels == "known":
+        raise ValueError(
+            f"{flag(name)} describes a simulated client, but --weights are a real one's; leave one "
+            "of the two out"
+        )
+    if not simulated and args.labels == "known":
         raise ValueError(
             "--labels known needs a client whose labels are known, but files hold none; choose "
             "infer or optimise"
         )
-    if args.defense and not args.aware:
+    if not simulated and args.defense and not args.aware:
         raise ValueError(
             "--defense cannot be applied to a gradient that has been shared already; add --aware "
             "if the client applied it and the attacker knows, or leave it out"

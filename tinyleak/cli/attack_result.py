@@ -15,15 +15,7 @@ from tinyleak.backend import Array
 from tinyleak.cli.options import given
 from tinyleak.cli.output import counted, paragraphs, readable, versions, written
 from tinyleak.client import RECOVERED_MSE, Notes, Outcome
-from tinyleak.report import (
-    curves,
-    emergence,
-    pixel_range,
-    player,
-    save,
-    write_arrays,
-    write_json,
-)
+from tinyleak.report import curves, emergence, pixel_range, player, save, write_arrays, write_json
 
 FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "player.html")
 
@@ -69,24 +61,21 @@ class Result:
 
     def _client(self) -> dict[str, Any]:
         """Return what result.json says of the client; null is what the other kind has."""
-        args, client, made = self.args, self.problem.client, self.args.weights is None
+        args, client, model = self.args, self.problem.client, self._model
         notes = client.facts["notes"].value if "notes" in client.facts else None
         said = (notes or Notes()).under(Notes(**given(Notes, args)))
+        paths = ("weights", "gradients", "weights_after", "data_dir", "image")
         return {
-            "weights": readable(args.weights),
-            "gradients": readable(args.gradients),
-            "weights_after": readable(args.weights_after),
-            "data": (args.data or "glyphs") if made and args.image is None else None,
-            "data_dir": readable(args.data_dir),
-            "image": readable(args.image),
-            "index": (args.index or 0) if made else None,
+            **{name: readable(getattr(args, name)) for name in paths},
+            "data": None if args.image else self._simulated(args.data or "glyphs"),
+            "index": self._simulated(args.index or 0),
             "label": args.label,
-            "init": (args.init or "U") if made else None,
+            "init": self._simulated(args.init or "U"),
             "batch": client.batch,
-            "model": self._kind,
-            "image_shape": client.model.image_shape,
-            "classes": client.model.classes,
-            "activation": getattr(client.model, "activation", None),
+            "model": type(model).__name__.lower(),
+            "image_shape": model.image_shape,
+            "classes": model.classes,
+            "activation": model.activation,
             "rename": ["=".join(pair) for pair in args.rename],
             "reduction": said.reduction,
             "local_steps": said.local_steps,
@@ -97,7 +86,6 @@ class Result:
     def _attacker(self) -> dict[str, Any]:
         """Return what result.json says of how the attack was run."""
         args, attacker, settings = self.args, self.problem.attacker, self.problem.settings
-        told = "trusted" if args.weights is not None else "optimise"
         return {
             "seed": attacker.seed,
             "recipe": args.recipe,
@@ -108,13 +96,17 @@ class Result:
             "restarts": attacker.restarts,
             "defenses": args.defense,
             "aware": args.aware,
-            "labels": args.labels or told,
+            "labels": args.labels or self._simulated("optimise") or "trusted",
             "device": attacker.device,
         }
 
     @property
-    def _kind(self) -> str:
-        return type(self.problem.client.model).__name__.lower()
+    def _model(self) -> Any:
+        return self.problem.client.model
+
+    def _simulated(self, value: Any) -> Any:
+        """Return what only a simulated client has; None of one known by its files."""
+        return value if self.args.weights is None else None
 
     def write(self, directory: Path) -> None:
         """Write all `FILES` into the directory, those that cannot be made from others first.
@@ -124,107 +116,91 @@ class Result:
         """
         found, outcome, truth = self.found, self.outcome, self.outcome.truth
         write_json(directory / "result.json", self.as_dict())
-        arrays = {
-            **{"images": outcome.images, "labels": outcome.labels},
-            **{"soft_labels": outcome.soft_labels, "distances": found.distances},
-            **{"truth": truth, "labels_true": outcome.labels_true},
+        arrays: dict[str, Any] = {
+            "images": outcome.images,
+            "labels": outcome.labels,
+            "soft_labels": outcome.soft_labels,
+            "distances": found.distances,
         }
-        known: dict[str, Any] = {name: a for name, a in arrays.items() if a is not None}
-        write_arrays(directory / "reconstruction.npz", **known)
-        figure = emergence(
-            found.snapshots, truth, labels=found.labels, labels_true=outcome.labels_true
-        )
+        if truth is not None:
+            arrays |= {"truth": truth, "labels_true": outcome.labels_true}
+        write_arrays(directory / "reconstruction.npz", **arrays)
+        labels, labels_true = found.labels, outcome.labels_true
+        figure = emergence(found.snapshots, truth, labels=labels, labels_true=labels_true)
         save(figure, directory / "progress.png")
         below = None if truth is None else RECOVERED_MSE
         save(curves(found.snapshots, truth, success_below=below), directory / "loss.png")
-        what = "An image" if len(found.images) == 1 else "Images"
-        title = f"{what} out of a gradient"
+        title = f"{'An image' if len(found.images) == 1 else 'Images'} out of a gradient"
         player(directory / "player.html", found.snapshots, truth, title=title)
 
     def summary(self) -> str:
         """Return the few lines that tell a person what happened."""
-        found, outcome, client = self.found, self.outcome, self.problem.client
-        iterations = counted(found.iterations, "iteration")
-        return paragraphs(
-            {
-                "attacked": self._attacked(),
-                **{topic: str(fact) for topic, fact in client.facts.items()},
-                "loss": str(client.loss.fact),
-                **self._defended(),
-                "result": f"{outcome.verdict}: {found.reason} after {iterations}{self._advice()}",
-                **self._judged(),
-                "cost": f"{found.evaluations} evaluations, {found.seconds:.1f} s",
-                "files": written(self.args.out, FILES, "the result, pictures and a player"),
-            }
-        )
+        args, found, client = self.args, self.found, self.problem.client
+        verdict = f"{self.outcome.verdict}: {found.reason} after "
+        lines = {
+            "attacked": self._attacked(),
+            **{topic: str(fact) for topic, fact in client.facts.items()},
+            "loss": str(client.loss.fact),
+        }
+        if args.defense:
+            knows = "knows of it" if args.aware else "does not know of it"
+            lines["defended"] = f"{', '.join(args.defense)}; the attacker {knows}"
+        lines["result"] = verdict + counted(found.iterations, "iteration")
+        lines |= self._explained() if self.outcome.mse is None else self._judged(self.outcome.mse)
+        lines["cost"] = f"{found.evaluations} evaluations, {found.seconds:.1f} s"
+        lines["files"] = written(args.out, FILES, "the result, pictures and a player")
+        if args.weights is not None and client.batch > 1 and not self.outcome.succeeded:
+            lines["result"] += "; --restarts, or --method lbfgs+levenberg-marquardt, may do better"
+        return paragraphs(lines)
 
     def _attacked(self) -> str:
-        args, client = self.args, self.problem.client
-        model, many = client.model, counted(client.batch, "image")
-        shape = "x".join(map(str, model.image_shape))
-        network = f"{self._kind} with {getattr(model, 'activation', 'no activation')}"
-        network += f", {model.classes} classes"
-        if args.weights is None:
-            first = args.index or 0
-            which = (
-                f"image {first}"
-                if client.batch == 1
-                else (f"images {first} to {first + client.batch - 1}")
-            )
-            source = (
-                f"{args.data or 'glyphs'} {which}"
-                if args.image is None
-                else (f"image {args.image}")
-            )
-            network += f", init {args.init or 'U'}, seed {self.problem.attacker.seed}"
-        elif args.gradients is None:
-            source = f"what {many} changed from {args.weights} to {args.weights_after}"
-        else:
+        args, client, model = self.args, self.problem.client, self._model
+        many, first = counted(client.batch, "image"), args.index or 0
+        if args.weights is not None and args.gradients is not None:
             source = f"the gradient of {many} in {args.gradients}, weights {args.weights}"
-        return f"{source}, {shape}; {network}"
+        elif args.weights is not None:
+            source = f"what {many} changed from {args.weights} to {args.weights_after}"
+        elif args.image is not None:
+            source = f"image {args.image}"
+        elif client.batch == 1:
+            source = f"{args.data or 'glyphs'} image {first}"
+        else:
+            source = f"{args.data or 'glyphs'} images {first} to {first + client.batch - 1}"
+        network = f"{type(model).__name__.lower()} with {model.activation}, {model.classes} classes"
+        drawn = f", init {args.init or 'U'}, seed {self.problem.attacker.seed}"
+        shape = "x".join(map(str, model.image_shape))
+        return f"{source}, {shape}; {network}{self._simulated(drawn) or ''}"
 
-    def _defended(self) -> dict[str, str]:
-        if not self.args.defense:
-            return {}
-        knows = "knows of it" if self.args.aware else "does not know of it"
-        return {"defended": f"{', '.join(self.args.defense)}; the attacker {knows}"}
+    def _judged(self, mse: Array) -> dict[str, str]:
+        """Return how close labels, images and gradient came to the truth."""
+        assert self.outcome.psnr is not None, "it follows from the MSE"
+        labels, true = listed(self.outcome.labels), listed(self.outcome.labels_true)
+        return {
+            "error": f"MSE {_range(mse, '.1e')}, PSNR {_range(self.outcome.psnr, '.1f')} dB",
+            self._topic: f"{labels} ({'right' if labels == true else f'in truth {true}'})",
+            "distance": f"{self.found.distance:.1e} between the gradients",
+        }
 
-    def _advice(self) -> str:
-        """Return what may help where an attack on a batch of which no truth is known has failed."""
-        if self.outcome.succeeded or self.problem.client.batch == 1 or self.args.weights is None:
-            return ""
-        return "; --restarts, or --method lbfgs+levenberg-marquardt, may do better"
-
-    def _judged(self) -> dict[str, str]:
-        """Return how close labels, images and gradient came, as far as that can be told."""
-        found, outcome = self.found, self.outcome
-        topic = "label" if len(outcome.labels) == 1 else "labels"
-        if outcome.mse is not None and outcome.psnr is not None:
-            found_labels, true = listed(outcome.labels), listed(outcome.labels_true)
-            truth = "right" if found_labels == true else f"in truth {true}"
-            return {
-                "error": f"MSE {_range(outcome.mse, '.1e')}, PSNR {_range(outcome.psnr, '.1f')} dB",
-                topic: f"{found_labels} ({truth})",
-                "distance": f"{found.distance:.1e} between the gradients",
-            }
-        optimised = self.problem.matching.targets is None
+    def _explained(self) -> dict[str, str]:
+        """Return how well what was found explains the gradient, where no truth is known."""
+        outcome, images = self.outcome, self.found.images
+        origin = "read off beforehand"
+        if self.problem.matching.targets is None:
+            origin = "found with the images"
+        pixels = f"{images.min():.2f} to {images.max():.2f}"
+        if pixel_range(images) != (0.0, 1.0):
+            normalised = ": the client normalised its images" if outcome.succeeded else ""
+            pixels += f", drawn from black to white{normalised}"
         return {
             "distance": f"{outcome.distance:.1e} of the gradient's squared length; its "
             f"{'noise' if outcome.noisy else 'rounding'} allows {outcome.tolerance:.1e}",
-            topic: f"{listed(outcome.labels)} "
-            f"({'found with the images' if optimised else 'read off beforehand'})",
-            "pixels": self._pixels(),
+            self._topic: f"{listed(outcome.labels)} ({origin})",
+            "pixels": pixels,
         }
 
-    def _pixels(self) -> str:
-        """Return how far the pixels reach, and how they are drawn."""
-        images = self.found.images
-        text = f"{images.min():.2f} to {images.max():.2f}"
-        if pixel_range(images) != (0.0, 1.0):
-            text += ", drawn from black to white"
-            if self.outcome.succeeded:
-                text += ": the client normalised its images"
-        return text
+    @property
+    def _topic(self) -> str:
+        return "label" if len(self.outcome.labels) == 1 else "labels"
 
 
 def listed(labels: Any) -> str:

@@ -17,11 +17,9 @@ from tinyleak.audit.words import describe, lines, meaning, table
 from tinyleak.cli.audit_text import run_text
 from tinyleak.cli.options import (
     SCHEMES,
-    Option,
     add_options,
     add_rename_option,
     given,
-    whole_number,
 )
 from tinyleak.cli.output import (
     WIDTH,
@@ -31,7 +29,7 @@ from tinyleak.cli.output import (
     readable,
     written,
 )
-from tinyleak.client import Client, Notes
+from tinyleak.client import Client, Notes, simulate
 from tinyleak.client.files import ACTIVATION, MODEL, read_like, read_network
 from tinyleak.client.notes import gather_notes
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
@@ -47,45 +45,28 @@ FILES = ("audit.json", "audit.html")
 TEXT = "text"
 
 WEIGHTS = {
-    "weights": Option(
-        "its weights, .safetensors or .npz by parameter name, as a state_dict is saved (default: "
-        "freshly initialised)",
-        "W",
-    )
+    "weights": "its weights, .safetensors or .npz by parameter name, as a state_dict is saved "
+    "(default: freshly initialised)",
 }
-
 NETWORK = {
-    "shape": Option(
-        f"of an image (default: as the notes say, else {','.join(map(str, IMAGE_SHAPE))})", "C,H,W"
-    ),
-    "classes": Option(
-        f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})", "K", 1
-    ),
-    "activation": Option(
-        "the weights do not tell (default: as the notes beside them say, or the gradient shows, "
-        f"else {ACTIVATION})",
-        choices=ACTIVATIONS,
-    ),
+    "shape": f"of an image (default: as the notes say, else {','.join(map(str, IMAGE_SHAPE))})",
+    "classes": f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})",
+    "activation": "the weights do not tell (default: as the notes beside them say, or the gradient "
+    f"shows, else {ACTIVATION})",
 }
-
+INIT = {
+    "init": "without --weights: from U(-0.5, 0.5), or as PyTorch does by default (default: U)",
+    "seed": "without --weights: decides them (default: 0)",
+}
 BATCH = {
-    "batch": Option(
-        "of how many images the client shares the mean gradient (default: as the notes beside the "
-        "files say, else 1)",
-        "N",
-        1,
-    )
+    "batch": "of how many images the client shares the mean gradient (default: as the notes beside "
+    "the files say, else 1)",
 }
-
 GRADIENTS = {
-    "gradients": Option(
-        "a shared gradient, .safetensors or .npz by parameter name: how exact it is, whose labels "
-        "it has, and what to expect of it",
-        "G",
-    )
+    "gradients": "a shared gradient, .safetensors or .npz by parameter name: how exact it is, "
+    "whose labels it has, and what to expect of it",
 }
-
-EXAMPLES = {"examples": Option("typical batches to measure at, at most (default: 5)", "M", 1)}
+EXAMPLES = {"examples": "typical batches to measure at, at most (default: 5)"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,19 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text: any language model, of which only the words that its gradient names are told "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
-    add_options(group, Notes, NETWORK)
+    add_options(group, Notes, NETWORK, activation=ACTIVATIONS)
     add_rename_option(group)
-    group.add_argument(
-        "--init",
-        choices=SCHEMES,
-        help="without --weights: from U(-0.5, 0.5), or as PyTorch does by default (default: U)",
-    )
-    group.add_argument(
-        "--seed",
-        metavar="S",
-        type=whole_number(0),
-        help="without --weights: decides them (default: 0)",
-    )
+    add_options(group, simulate, INIT)
     group = parser.add_argument_group("typical images, none of them the client's")
     source = group.add_mutually_exclusive_group()
     source.add_argument(

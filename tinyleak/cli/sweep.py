@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,22 @@ from tinyleak.cli.options import (
     ACTIVATIONS,
     MODELS,
     SCHEMES,
+    add_options,
     add_recipe_options,
     build_settings,
+    checked,
+    given,
     whole_number,
 )
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.defenses import FORMS
 from tinyleak.sweep import (
-    LocalProcesses,
     Request,
     Table,
-    dask_executor,
+    complete,
     grid,
+    parse_numbers,
     parse_strengths,
-    run_sweep,
     summary,
 )
 from tinyleak.sweep.combinations import ATTACKERS, LABELS
@@ -38,22 +40,38 @@ from tinyleak.sweep.request import UNDEFENDED
 NAME = "sweep"
 SUMMARY = "run a grid of attacks, defence by strength by image by seed, into a durable table"
 
-DASK_WINDOW = 1000
-"""Attacks that a cluster is given at a time: enough for its workers, and little to hold."""
-
 NUMBERS = {
     "--images": ("I", 0, "first images, such as 0-9 12"),
     "--seeds": ("S", 0, "each decides the weights and the start, such as 0-4"),
     "--batch": ("N", 1, "how many images an attack is on, I to I+N-1"),
 }
-CHOICES: dict[str, tuple[Sequence[str], str]] = {
+NAMES: dict[str, tuple[Collection[str], str]] = {
     "--attacker": (ATTACKERS, "naive"),
-    "--model": (tuple(MODELS), "lenet"),
+    "--model": (MODELS, "lenet"),
     "--activation": (ACTIVATIONS, "sigmoid"),
-    "--init": (tuple(SCHEMES), "U"),
+    "--init": (SCHEMES, "U"),
     "--labels": (LABELS, "optimise"),
 }
 """Options that take several values, each with what is taken unless it is given."""
+
+DEFENSES = (
+    f"{UNDEFENDED}, {', '.join(FORMS)}; gaussian:1e-4/1e-3 is one at two strengths, "
+    f"prune:0.2+gaussian:1e-3 one after the other (default: {UNDEFENDED})"
+)
+RUN = {
+    "restarts": "starts of an attack that are run side by side (default: 1)",
+    "device": "(default: cpu)",
+}
+JOBS = os.cpu_count() or 1
+TABLE = (
+    "a SQLite file, one row an attack (default: %(default)s). Attacks that it holds are not run "
+    "again, so the same command finishes a sweep that was stopped, and a larger grid adds to it"
+)
+FLAGS = {
+    "--retry-failed": "run those again whose row is an error",
+    "--keep-images": "write each reconstruction, with its curves, to FILE.images/ID.npz",
+    "--quiet": "no progress bar and no summary",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,65 +80,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the grid", "Every combination is an attack. Each option takes several values."
     )
     add = group.add_argument
-    add(
-        "--defense",
-        metavar="D",
-        nargs="+",
-        default=[UNDEFENDED],
-        help=f"{UNDEFENDED}, {', '.join(FORMS)}; gaussian:1e-4/1e-3 is one at two strengths, "
-        f"prune:0.2+gaussian:1e-3 one after the other (default: {UNDEFENDED})",
-    )
+    add("--defense", metavar="D", nargs="+", default=[UNDEFENDED], help=DEFENSES)
     for option, (metavar, least, text) in NUMBERS.items():
-        more: dict[str, Any] = {"type": number_range(least), "default": [[least]]}
+        more: dict[str, Any] = {"type": checked(parse_numbers(least)), "default": [[least]]}
         add(option, metavar=metavar, nargs="+", help=f"{text} (default: {least})", **more)
-    for option, (names, default) in CHOICES.items():
+    for option, (names, default) in NAMES.items():
         more = {"choices": names, "default": [default]}
         add(option, nargs="+", help=f"(default: {default})", **more)
     add("--data", choices=data.NAMES, default="glyphs", help="(default: %(default)s)")
-    add("--data-dir", metavar="DIR", type=Path, help="where its files are")
+    add_options(group, data.choose, {"data_dir": "where its files are"})
     add_recipe_options(parser)
     group = parser.add_argument_group("how it is run")
-    group.add_argument(
-        "--restarts",
-        metavar="R",
-        type=whole_number(1),
-        default=1,
-        help="starts of an attack that are run side by side (default: %(default)s)",
-    )
-    group.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)"
-    )
-    where = group.add_mutually_exclusive_group()
-    where.add_argument(
-        "--jobs",
-        metavar="J",
-        type=whole_number(1),
-        default=os.cpu_count() or 1,
-        help="processes of this machine, one thread each (default: %(default)s)",
-    )
-    where.add_argument(
-        "--dask", metavar="ADDRESS", help="run on the Dask cluster with this scheduler instead"
-    )
-    group.add_argument(
-        "--retry-failed", action="store_true", help="run those again whose row is an error"
-    )
+    add_options(group, grid, RUN)
+    add = group.add_mutually_exclusive_group().add_argument
+    text = "processes of this machine, one thread each (default: %(default)s)"
+    add("--jobs", metavar="J", type=whole_number(1), default=JOBS, help=text)
+    add("--dask", metavar="ADDRESS", help="run on the Dask cluster with this scheduler instead")
     add = parser.add_argument_group("what comes out").add_argument
-    add(
-        "--table",
-        metavar="FILE",
-        type=Path,
-        default=Path("sweep.sqlite"),
-        help="a SQLite file, one row an attack (default: %(default)s). Attacks that it holds "
-        "are not run again, so the same command finishes a sweep that was stopped, and a "
-        "larger grid adds to it",
-    )
+    add("--table", metavar="FILE", type=Path, default=Path("sweep.sqlite"), help=TABLE)
     add("--csv", metavar="FILE", type=Path, help="write the whole table as CSV too, at the end")
-    add(
-        "--keep-images",
-        action="store_true",
-        help="write each reconstruction, with its curves, to FILE.images/ID.npz",
-    )
-    add("--quiet", action="store_true", help="no progress bar and no summary")
+    for option, text in FLAGS.items():
+        add(option, action="store_true", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -130,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a request that cannot be met.
         OSError: files or a cluster that cannot be used.
     """
+    for name in ("images", "batch", "seeds"):
+        setattr(args, name, [number for numbers in getattr(args, name) for number in numbers])
     requests = _requests(args)
     with Table(args.table, tuple(requests[0].columns)) as table:
         finished = table.finished(with_failed=not args.retry_failed)
@@ -144,12 +126,8 @@ def run(args: argparse.Namespace) -> int:
         if missing:
             table.begin(_plain(args))
             try:
-                with (
-                    _executor(args, len(missing)) as executor,
-                    _progress_bar(len(missing), quiet=args.quiet) as on_result,
-                ):
-                    window = DASK_WINDOW if args.dask else args.jobs
-                    run_sweep(missing, table, executor, window=window, on_result=on_result)
+                with _progress_bar(len(missing), quiet=args.quiet) as on_result:
+                    complete(missing, table, jobs=args.jobs, dask=args.dask, on_result=on_result)
             except KeyboardInterrupt:
                 interrupted = True
         if args.csv is not None:
@@ -164,55 +142,31 @@ def run(args: argparse.Namespace) -> int:
             "and the same command runs the rest",
             file=sys.stderr,
         )
-    complete = len(rows) == len(requests) and all(row["error"] is None for row in rows)
-    return 0 if complete else 1
+    done = len(rows) == len(requests) and all(row["error"] is None for row in rows)
+    return 0 if done else 1
 
 
 def _requests(args: argparse.Namespace) -> list[Request]:
     dataset = data.load(args.data, data_dir=args.data_dir)
-    shape = dataset.images.shape[1:]
-    return grid(
-        dataset,
-        [
-            MODELS[model](shape, dataset.classes, activation)
-            for model in args.model
-            for activation in args.activation
-        ],
-        defenses=[steps for text in args.defense for steps in parse_strengths(text)],
-        attackers=args.attacker,
-        images=_flat(args.images),
-        batches=_flat(args.batch),
-        inits=[SCHEMES[name] for name in args.init],
-        labels=args.labels,
-        seeds=_flat(args.seeds),
-        restarts=args.restarts,
-        settings=build_settings(args),
-        device=args.device,
-        keep_images=args.keep_images,
-    )
-
-
-def _flat(ranges: Sequence[Sequence[int]]) -> list[int]:
-    return [number for numbers in ranges for number in numbers]
+    shape, kinds = dataset.images.shape[1:], product(args.model, args.activation)
+    asked = {
+        "defenses": [steps for text in args.defense for steps in parse_strengths(text)],
+        "attackers": args.attacker,
+        "batches": args.batch,
+        "inits": [SCHEMES[name] for name in args.init],
+        "settings": build_settings(args),
+    }
+    models = [MODELS[kind](shape, dataset.classes, activation) for kind, activation in kinds]
+    return grid(dataset, models, **given(grid, args), **asked)
 
 
 def _plain(args: argparse.Namespace) -> dict[str, Any]:
     """Return what was asked for, as JSON can hold it."""
-    options = {name: value for name, value in vars(args).items() if not callable(value)}
-    options |= {name: _flat(options[name]) for name in ("images", "batch", "seeds")}
     return {
-        name: str(value) if isinstance(value, Path) else value for name, value in options.items()
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in vars(args).items()
+        if not callable(value)
     }
-
-
-@contextmanager
-def _executor(args: argparse.Namespace, attacks: int) -> Iterator[Executor]:
-    if args.dask is None:
-        with LocalProcesses(min(args.jobs, attacks)) as processes:
-            yield processes
-    else:
-        with dask_executor(args.dask) as cluster:
-            yield cluster
 
 
 @contextmanager
@@ -230,22 +184,3 @@ def _progress_bar(
             bar.update()
 
         yield None if bar is None else on_result
-
-
-def number_range(least: int) -> Callable[[str], range]:
-    """Return what parses a whole number of `least` or more, or a range of them such as 0-9."""
-
-    def parse(text: str) -> range:
-        first, dash, last = text.partition("-")
-        try:
-            numbers = range(int(first), int(last if dash else first) + 1)
-        except ValueError:
-            numbers = range(0)
-        if not numbers or numbers[0] < least:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} was given; write a whole number of {least} or more, or a range of them "
-                "such as 0-9"
-            )
-        return numbers
-
-    return parse

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from tinyleak.cli.options import (
-    Option,
-    add_data_options,
+    add_client_options,
     add_defense_option,
-    add_network_options,
     add_options,
     flag,
-    learning_rate,
     simulated_client,
 )
 from tinyleak.cli.output import add_output_options, output_directory
-from tinyleak.client import LocalSteps, Notes, simulate
+from tinyleak.client import LocalSteps, Notes, simulate, write_client
 from tinyleak.client.local import MOST_STEPS
-from tinyleak.client.loss import REDUCTIONS
-from tinyleak.data.tensors import FORMATS, write_tensors
+from tinyleak.client.loss import said_loss
+from tinyleak.data.tensors import FORMATS
 from tinyleak.defenses import parse
 from tinyleak.nn.models.shapes import MODELS
-from tinyleak.report import write_arrays, write_json
 
 NAME = "victim"
 SUMMARY = "write the files of a client, its weights and the gradient that it shares, from data"
@@ -31,26 +26,21 @@ RATE = 0.1
 """The learning rate of local steps where none is given, as in PyTorch's tutorials."""
 
 SIMULATED = {
-    "seed": Option("decides the weights, and the noise of its defences (default: 0)", "S"),
-    "dtype": Option(
-        "in which it computes, and saves (default: float32, as PyTorch)",
-        choices=("float32", "float64"),
-    ),
+    "seed": "decides the weights, and the noise of its defences (default: 0)",
+    "dtype": "in which it computes, and saves (default: float32, as PyTorch)",
 }
 
 STEPS = {
-    "reduction": Option("how its loss goes over the batch (default: mean)", choices=REDUCTIONS),
-    "local_steps": Option(
-        "take K steps of SGD, and share the weights after them instead of a gradient", "K", 1
-    ),
-    "learning_rate": Option(f"of its steps (default: {RATE})", "LR", parse=learning_rate),
+    "reduction": "how its loss goes over the batch (default: mean)",
+    "local_steps": "take so many steps of SGD, and share the weights after them instead of a "
+    "gradient",
+    "learning_rate": f"of its steps (default: {RATE})",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_data_options(parser)
-    add_network_options(parser)
+    add_client_options(parser)
     group = parser.add_argument_group("what the client does")
     add_options(group, simulate, SIMULATED)
     add_options(group, Notes, STEPS)
@@ -62,12 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         quiet="print nothing",
     )
-    group.add_argument(
-        "--format",
-        choices=[ending.removeprefix(".") for ending in FORMATS],
-        default="safetensors",
-        help="(default: %(default)s)",
-    )
+    endings = [ending.removeprefix(".") for ending in FORMATS]
+    text = "(default: %(default)s)"
+    group.add_argument("--format", choices=endings, default="safetensors", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,40 +65,23 @@ def run(args: argparse.Namespace) -> int:
         OSError: files that cannot be read or written.
     """
     _refuse_mixtures(args)
-    dtype, reduction = args.dtype or "float32", args.reduction or "mean"
-    # N times the loss moves the weights as N times the rate does.
-    factor = float(args.batch or 1) if reduction == "sum" else 1.0
-    steps, rate = args.local_steps, args.learning_rate or RATE
+    reduction, local = args.reduction or "mean", None
+    steps = None
+    if args.local_steps is not None:
+        steps = LocalSteps(args.local_steps, args.learning_rate or RATE)
+        # N times the loss moves the weights as N times the rate does.
+        factor = said_loss(reduction, args.batch or 1).factor
+        local = LocalSteps(steps.count, steps.learning_rate * factor)
     with output_directory(args.out, force=args.force) as directory:
         assert directory is not None, "--out is required"
-        client, truth = simulated_client(
-            args,
-            dtype=dtype,
-            defenses=[parse(text) for text in args.defense],
-            local=None if steps is None else LocalSteps(steps, rate * factor),
-        )
-        model: Any = client.model
-        network = {
-            "model": args.model or "lenet",
-            "shape": model.image_shape,
-            "classes": model.classes,
-            "activation": model.activation,
-        }
-        notes: dict[str, Any] = {"batch": client.batch, "reduction": reduction}
-        shared = {name: array * factor for name, array in client.gradients.items()}
-        what = "gradients"
-        if steps is not None:
-            what = "weights_after"
-            notes |= {"learning_rate": rate, "local_steps": steps}
-            shared = {name: client.params[name] - rate * shared[name] for name in shared}
-        shared = {name: array.astype(dtype) for name, array in shared.items()}
-        for name, tensors, said in (("weights", client.params, network), (what, shared, notes)):
-            write_tensors(directory / f"{name}.{args.format}", tensors)
-            write_json(directory / f"{name}.json", said)
-        write_arrays(directory / "truth.npz", images=truth.images, labels=truth.labels)
+        defenses = [parse(text) for text in args.defense]
+        dtype = args.dtype or "float32"
+        client, truth = simulated_client(args, dtype=dtype, defenses=defenses, local=local)
+        written = {"ending": args.format, "reduction": reduction, "steps": steps}
+        files = write_client(directory, client, truth, **written)
     if not args.quiet:
-        files = [f"{flag(name)} {directory / name}.{args.format}" for name in ("weights", what)]
-        print(f"attack it: tinyleak attack {' '.join(files)}")
+        asked = " ".join(f"{flag(path.stem)} {path}" for path in files)
+        print(f"attack it: tinyleak attack {asked}")
         print(f"its images and labels, which it keeps to itself: {directory / 'truth.npz'}")
     return 0
 

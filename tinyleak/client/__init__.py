@@ -8,6 +8,7 @@ from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import RECOVERED_MSE, Outcome
 from tinyleak.client.simulated import share, simulate
 from tinyleak.client.truth import Truth
+from tinyleak.client.writing import write_client
 
 __all__ = [
     "RECOVERED_MSE",
@@ -20,4 +21,5 @@ __all__ = [
     "Truth",
     "share",
     "simulate",
+    "write_client",
 ]

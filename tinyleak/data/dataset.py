@@ -74,19 +74,19 @@ class Dataset:
             )
         return self.images[chosen], self.labels[chosen]
 
-    def consecutive(self, first: int, count: int) -> tuple[Array, Array]:
-        """Return `count` images from the first on, (N, C, H, W), and their labels, (N,).
+    def consecutive(self, index: int = 0, batch: int = 1) -> tuple[Array, Array]:
+        """Return `batch` images from an index on, (N, C, H, W), and their labels, (N,).
 
         Raises:
             ValueError: an image that the data does not hold.
         """
-        last = first + count - 1
+        last = index + batch - 1
         if last >= len(self):
             raise ValueError(
-                f"image {first} with a batch of {count} asks for image {last}, but data "
+                f"image {index} with a batch of {batch} asks for image {last}, but data "
                 f"{self.name!r} holds images 0 to {len(self) - 1}; lower one of them"
             )
-        return self.batch(range(first, last + 1))
+        return self.batch(range(index, last + 1))
 
     def relabelled(self, label: int) -> Dataset:
         """Return the same images, all of this label.

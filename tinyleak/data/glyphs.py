@@ -57,9 +57,15 @@ def load_glyphs(count: int = 1000, seed: int = 0) -> Dataset:
     """
     if count < 1:
         raise ValueError(f"{count} digits cannot be drawn; ask for 1 or more")
-    images = np.stack([draw_digit(index, seed) for index in range(count)])
+    images = _digits(count, seed).copy()
     labels = np.arange(count, dtype=np.int64) % 10
     return Dataset("glyphs", images[:, np.newaxis], labels, classes=10)
+
+
+@cache
+def _digits(count: int, seed: int) -> Array:
+    """Return the images, (count, 28, 28). Drawing a thousand takes a second, so they are kept."""
+    return np.stack([draw_digit(index, seed) for index in range(count)])
 
 
 def draw_digit(index: int, seed: int = 0) -> Array:

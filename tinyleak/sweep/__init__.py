@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from tinyleak.sweep.combinations import grid, parse_strengths
+from tinyleak.sweep.combinations import grid, parse_numbers, parse_strengths
 from tinyleak.sweep.executors import LocalProcesses, dask_executor
 from tinyleak.sweep.request import Request, run_attack
-from tinyleak.sweep.runner import run_sweep
+from tinyleak.sweep.runner import complete, run_sweep
 from tinyleak.sweep.table import Table, summary
 
 __all__ = [
     "LocalProcesses",
     "Request",
     "Table",
+    "complete",
     "dask_executor",
     "grid",
+    "parse_numbers",
     "parse_strengths",
     "run_attack",
     "run_sweep",

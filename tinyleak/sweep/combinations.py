@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
@@ -35,6 +35,25 @@ def parse_strengths(text: str) -> list[tuple[Defense, ...]]:
         name, colon, strengths = step.partition(":")
         choices.append([parse(f"{name}{colon}{strength}") for strength in strengths.split("/")])
     return list(product(*choices))
+
+
+def parse_numbers(least: int) -> Callable[[str], range]:
+    """Return what parses a whole number of `least` or more, or a range of them such as 0-9."""
+
+    def parse(text: str) -> range:
+        first, dash, last = text.partition("-")
+        try:
+            numbers = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            numbers = range(0)
+        if not numbers or numbers[0] < least:
+            raise ValueError(
+                f"{text!r} was given; write a whole number of {least} or more, or a range of them "
+                "such as 0-9"
+            )
+        return numbers
+
+    return parse
 
 
 def grid(

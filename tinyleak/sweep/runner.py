@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -15,11 +15,16 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tinyleak.sweep.executors import LocalProcesses, dask_executor
 from tinyleak.sweep.request import Request, failure, run_attack
 from tinyleak.sweep.table import Table
 
 Result: TypeAlias = Mapping[str, Any]
 Work: TypeAlias = Callable[[Request], Result]
+
+
+DASK_WINDOW = 1000
+"""Attacks that a cluster is given at a time: enough for its workers, and little to hold."""
 
 
 class WorkerDiedError(RuntimeError):
@@ -60,6 +65,31 @@ def run_sweep(
     suspects: list[Request] = []
     sweep.hand_out(requests, window, on_death=suspects.append)
     sweep.hand_out(suspects, 1, on_death=sweep.give_up)
+
+
+def complete(
+    requests: Sequence[Request],
+    table: Table,
+    *,
+    jobs: int = 1,
+    dask: str | None = None,
+    on_result: Callable[[Request, Result], None] | None = None,
+) -> None:
+    """Run the attacks on processes of this machine, or on a Dask cluster; see `run_sweep`.
+
+    Args:
+        requests: the attacks, at least one.
+        table: where the rows go.
+        jobs: how many processes.
+        dask: the address of a scheduler, instead of processes.
+        on_result: called after each row.
+    """
+    if dask is None:
+        with LocalProcesses(min(jobs, len(requests))) as processes:
+            run_sweep(requests, table, processes, window=jobs, on_result=on_result)
+    else:
+        with dask_executor(dask) as cluster:
+            run_sweep(requests, table, cluster, window=DASK_WINDOW, on_result=on_result)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+"""A client written as the files that a user of PyTorch would save, for `Client.from_files`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tinyleak.client.client import Client
+from tinyleak.client.local import LocalSteps
+from tinyleak.client.loss import said_loss
+from tinyleak.client.truth import Truth
+from tinyleak.data.tensors import write_tensors
+from tinyleak.nn.models.shapes import kind_of
+from tinyleak.report import write_arrays, write_json
+
+
+def write_client(
+    folder: Path,
+    client: Client,
+    truth: Truth | None = None,
+    *,
+    ending: str = "safetensors",
+    reduction: str = "mean",
+    steps: LocalSteps | None = None,
+) -> tuple[Path, Path]:
+    """Write a client's weights and what it shares, notes beside each, and its truth if given.
+
+    Args:
+        folder: where to.
+        client: of a network that files tell, a LeNet or an MLP.
+        truth: what the client keeps to itself: truth.npz.
+        ending: "safetensors" or "npz".
+        reduction: "mean" or "sum": the gradient of which loss is shared.
+        steps: the steps whose sum `client.gradients` is; then the weights after them are shared.
+
+    Returns:
+        The files of the weights, and of the gradient or the weights after.
+
+    Raises:
+        ValueError: an unknown ending or reduction.
+        OSError: a file cannot be written.
+    """
+    model: Any = client.model
+    factor = said_loss(reduction, client.batch).factor
+    shared = {name: array * factor for name, array in client.gradients.items()}
+    what, said = "gradients", {"batch": client.batch, "reduction": reduction}
+    if steps is not None:
+        what, rate = "weights_after", steps.learning_rate
+        said |= {"learning_rate": rate, "local_steps": steps.count}
+        shared = {name: client.params[name] - rate * shared[name] for name in shared}
+    network = {
+        "model": kind_of(model),
+        "shape": model.image_shape,
+        "classes": model.classes,
+        "activation": model.activation,
+    }
+    rounded = {name: array.astype(client.dtype) for name, array in shared.items()}
+    files = [folder / f"{name}.{ending}" for name in ("weights", what)]
+    for path, tensors, notes in zip(files, (client.params, rounded), (network, said), strict=True):
+        write_tensors(path, tensors)
+        write_json(path.with_suffix(".json"), notes)
+    if truth is not None:
+        write_arrays(folder / "truth.npz", images=truth.images, labels=truth.labels)
+    return files[0], files[1]
