@@ -794,7 +794,7 @@ def test_a_cluster_finishes_the_sweep_without_a_worker_that_was_killed(
     assert sorted(finished) == list(range(16))
 
     # And without a scheduler it ends, with what it has: far from all attacks, if they take long.
-    long = requests(16, settings=Settings(iterations=400))
+    long = requests(16, batches=[4], settings=Settings(iterations=1000))
 
     def stop(request: Request, result: Any) -> None:
         scheduler.kill()
