@@ -22,8 +22,9 @@ from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array, as_array
 from tinyleak.client import Client
 from tinyleak.defenses import knowledge
+from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.losses import one_hot
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet
 
 GREY, CONTRAST = 0.5, 0.1

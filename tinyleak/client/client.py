@@ -25,7 +25,8 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.fitting import require_fit
+from tinyleak.nn.model import Model
 
 ORDINARY = (1e-100, 1e100)
 """The squares of numbers within this range are numbers that float64 holds."""

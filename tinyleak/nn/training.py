@@ -12,9 +12,10 @@ import numpy as np
 from numpy.random import Generator
 
 from tinyleak.backend import Array
+from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.init import Parameters
 from tinyleak.nn.losses import cross_entropy, one_hot
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.model import Model
 from tinyleak.nn.stochastic import Rate, Trained, descend
 from tinyleak.tensor import Tensor
 
