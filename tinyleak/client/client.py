@@ -27,9 +27,6 @@ from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
 from tinyleak.nn.model import Model, require_fit
 
-ORDINARY = (1e-100, 1e100)
-"""The squares of numbers within this range are numbers that float64 holds."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Client:
@@ -108,11 +105,10 @@ class Client:
         if reduction is not None:
             loss = said_loss(reduction, batch)
         else:
-            # What is far too small or large to be squared is of order 1 while it is looked at.
-            unit = 1.0 if ORDINARY[0] < largest < ORDINARY[1] else largest
-            even = replace(client, gradients={k: g / unit for k, g in shared.items()})
+            # Of order 1 while it is looked at: it may be too small or large to be squared.
+            even = replace(client, gradients={k: g / largest for k, g in shared.items()})
             steps = 1 if client.local is None else client.local.count
-            loss = read_loss(even.last_layer, batch, steps).times(unit)
+            loss = read_loss(even.last_layer, batch, steps, largest)
         return replace(client, gradients={k: g / loss.factor for k, g in shared.items()}, loss=loss)
 
     @classmethod
