@@ -44,7 +44,8 @@ def copied(arrays: Any, what: str) -> dict[str, Array]:
             f"the {what} were given as a {type(arrays).__name__}; give a dictionary of arrays by "
             "parameter name, as state_dict() is"
         )
-    return {name: as_array(array, copy=True) for name, array in arrays.items()}
+    # Rows after one another, as files hold them.
+    return {name: as_array(array).copy(order="C") for name, array in arrays.items()}
 
 
 def copied_for(model: Model, arrays: Any, what: str) -> dict[str, Array]:
