@@ -273,9 +273,9 @@ def _first_images(
     return recursion(client.last_layer, client.gradients, labels, variance=_variance(precision))
 
 
-def _variance(precision: Mapping[str, Array] | None) -> float:
-    """Return the mean variance of the noise that a precision stands for."""
+def _variance(precision: Mapping[str, Array] | None) -> float | None:
+    """Return the mean variance of the noise that a precision stands for; None if it is of none."""
     kept = [one[one > 0] for one in (precision or {}).values()]
     # A precision of 1 is that of an entry without noise, beside others that were pruned.
     exact = all(bool((one == 1).all()) for one in kept)
-    return 0.0 if exact else float(np.mean(1 / np.concatenate(kept)))
+    return None if exact else float(np.mean(1 / np.concatenate(kept)))
