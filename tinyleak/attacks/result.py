@@ -58,10 +58,10 @@ class Reconstruction:
     def __repr__(self) -> str:
         count = len(self.images)
         labels = ", ".join(map(str, self.labels[:10])) + (", …" if count > 10 else "")
-        many = "1 image" if count == 1 else f"{count} images"
+        s = "" if count == 1 else "s"
         return (
-            f"<Reconstruction of {many} of {'×'.join(map(str, self.images.shape[1:]))}, labels "
-            f"{labels}: {self.reason} after {self.iterations} iterations, "
+            f"<Reconstruction of {count} image{s} of {'×'.join(map(str, self.images.shape[1:]))}, "
+            f"label{s} {labels}: {self.reason} after {self.iterations} iterations, "
             f"distance {self.distance:.1e}, {self.seconds:.1f} s>"
         )
 
@@ -83,8 +83,8 @@ class Reconstruction:
             labels_true=getattr(truth, "labels", None),
         )
 
-    def _repr_png_(self) -> bytes:
-        """Show the images in a notebook."""
-        from tinyleak.report import as_png
+    def _repr_png_(self) -> bytes | None:
+        """Show the images in a notebook; None where they cannot be drawn, and then their `repr`."""
+        from tinyleak.report import png_of
 
-        return as_png(self.plot())
+        return png_of(self.plot)

@@ -79,7 +79,7 @@ def player(
         ValueError: no snapshot; images that cannot be drawn, or that do not fit the truth.
         OSError: the file cannot be written.
     """
-    moments, _ = prepare(snapshots, truth)
+    moments, _, truth = prepare(snapshots, truth)
     controls = _controls(choose(moments, count), truth)
     line = "The reconstruction" if truth is None else "Left the truth, right the reconstruction"
     line += " from the shared gradient, iteration by iteration."
