@@ -17,7 +17,7 @@ import numpy as np
 from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.client.explanation import explain
 from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
@@ -25,7 +25,8 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.model import Model
+from tinyleak.nn.parameters import own_parameters
 
 ORDINARY = (1e-100, 1e100)
 """The squares of numbers within this range are numbers that float64 holds."""
@@ -70,7 +71,7 @@ class Client:
         if self.batch < 1:
             raise ValueError(f"a batch of {self.batch} was given; give 1 or more")
         for what, name in (("weights", "params"), ("gradients", "gradients")):
-            object.__setattr__(self, name, copied(self.model, getattr(self, name), what))
+            object.__setattr__(self, name, own_parameters(self.model, getattr(self, name), what))
 
     @classmethod
     def of(
@@ -258,15 +259,3 @@ class Client:
             f"<Client: {type(self.model).__name__}, gradient of {many} of {shape} in "
             f"{self.dtype}{steps}; loss {self.loss.fact}>"
         )
-
-
-def copied(model: Model, arrays: Mapping[str, Any], what: str) -> dict[str, Array]:
-    """Return a copy of named arrays of any library, in the model's order, after a check.
-
-    Raises:
-        ValueError: they are not the model's, or not finite.
-        TypeError: one of them is not an array of numbers.
-    """
-    found = {name: as_array(array, copy=True) for name, array in arrays.items()}
-    require_fit(model, found, what)
-    return {name: found[name] for name in model.shapes}
