@@ -221,19 +221,20 @@ def test_the_contents_page_lists_every_lesson() -> None:
     assert all(lesson.path.name in page and lesson.notebook.name in page for lesson in lessons)
 
 
-def test_the_readme_leads_from_each_lesson_to_its_rooms_and_they_lead_back() -> None:
+def test_the_readme_leads_to_each_lesson_and_each_to_its_rooms_which_lead_back() -> None:
     root = DIRECTORY.parent
-    rows = (root / "README.md").read_text(encoding="utf-8").splitlines()
+    readme = (root / "README.md").read_text(encoding="utf-8")
     for lesson in builder.find_lessons():
-        link = f"| [{int(lesson.number)}. {lesson.title}](lessons/{lesson.notebook.name}) |"
-        found = [row for row in rows if row.startswith(link)]
-        assert len(found) == 1, f"README.md needs one row that begins {link}"
-        rooms = re.findall(r"\]\((tinyleak/[^)]+\.py)\)", found[0])
-        assert rooms, f"README.md: lesson {lesson.number} leads to no file of tinyleak"
-        for room in rooms:
-            taught = ast.get_docstring(ast.parse((root / room).read_text(encoding="utf-8"))) or ""
-            name = f"lessons/{lesson.path.name}"
-            assert name in taught, f"the docstring of {room} does not name {name}"
+        number, text = int(lesson.number), lesson.path.read_text(encoding="utf-8")
+        link = f'[{number}](lessons/{lesson.notebook.name} "{lesson.title}")'
+        assert link in readme, f"README.md needs the link {link}"
+        rooms = [root / room for room in re.findall(r"\]\(\.\./(tinyleak/[^)]+)\)", text)]
+        assert rooms, f"{lesson.path.name} leads to no file of tinyleak"
+        assert [room for room in rooms if not room.exists()] == []
+        files = [room / "__init__.py" if room.is_dir() else room for room in rooms]
+        taught = [ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for file in files]
+        name = f"lessons/{lesson.path.name}"
+        assert any(name in (text or "") for text in taught), f"no room of {name} leads back to it"
 
 
 # The builder and the checks themselves

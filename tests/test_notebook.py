@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pytest
-from test_readme import blocks, lines_of_code
-
-from tinyleak import LeNet, Reconstruction, Truth, data, simulate
-from tinyleak.client import Client
-from tinyleak.client.writing import write_client
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")

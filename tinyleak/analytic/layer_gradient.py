@@ -24,7 +24,8 @@ import numpy as np
 from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.analytic.subspace import Subspace
 from tinyleak.backend import Array, to_numpy
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.fitting import require_fit
+from tinyleak.nn.model import Model
 
 ROUNDING = 10.0
 """Beside the rank of an exact product, rounding leaves singular values whose root sum of squares is

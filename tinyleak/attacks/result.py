@@ -56,20 +56,13 @@ class Reconstruction:
     reason: str
 
     def __repr__(self) -> str:
-        count = len(self.images)
-        labels = ", ".join(map(str, self.labels[:10])) + (", …" if count > 10 else "")
-        s = "" if count == 1 else "s"
-        return (
-            f"<Reconstruction of {count} image{s} of {'×'.join(map(str, self.images.shape[1:]))}, "
-            f"label{s} {labels}: {self.reason} after {self.iterations} iterations, "
-            f"distance {self.distance:.1e}, {self.seconds:.1f} s>"
-        )
+        shape = "×".join(map(str, self.images.shape))
+        labels = " ".join(map(str, self.labels[:10])) + (" …" if len(self.labels) > 10 else "")
+        end = f"{self.reason} after {self.iterations} iterations, distance {self.distance:.1e}"
+        return f"<Reconstruction: images {shape}, labels {labels}; {end}, {self.seconds:.1f} s>"
 
     def plot(self, truth: Any = None) -> Any:
-        """Draw how the images emerge, beside the truth (images or a `Truth`) if it is given.
-
-        Returns:
-            A matplotlib `Figure`.
+        """Draw how the images emerge, beside a `Truth` or its images: a matplotlib `Figure`.
 
         Raises:
             ValueError: images that cannot be drawn, or a truth of another shape.

@@ -26,9 +26,9 @@ from tinyleak.backend import Array
 from tinyleak.client import Client, share
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model
-from tinyleak.nn.parameters import own_parameters
 
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """The noise to forecast for unless something else is asked for: from little more than rounding to

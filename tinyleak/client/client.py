@@ -25,8 +25,8 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
-from tinyleak.nn.parameters import own_parameters
 
 ORDINARY = (1e-100, 1e100)
 """The squares of numbers within this range are numbers that float64 holds."""

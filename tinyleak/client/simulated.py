@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.client.client import Client
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.defenses import Defense, need_examples, protect
+from tinyleak.interop import as_array
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
 from tinyleak.nn.losses import cross_entropy, one_hot
 from tinyleak.nn.model import Model, parameter_gradients
-from tinyleak.nn.parameters import own_parameters
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import per_example_gradients
 

@@ -12,11 +12,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.random import Generator
 
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
+from tinyleak.interop import as_array
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import Parameters
 from tinyleak.nn.losses import cross_entropy, one_hot
 from tinyleak.nn.model import Model
-from tinyleak.nn.parameters import own_parameters
 from tinyleak.nn.stochastic import Rate, Trained, descend
 from tinyleak.tensor import Tensor
 

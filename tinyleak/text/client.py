@@ -18,7 +18,7 @@ from tinyleak.backend import Array
 from tinyleak.client.facts import Fact
 from tinyleak.data.files import PathLike
 from tinyleak.data.text import UNKNOWN, Special, Tokenizer, load_tokenizer
-from tinyleak.nn.model import require_fit
+from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.models.checkpoint import LanguageModel, tied
 from tinyleak.text.files import (
     count_hidden,
