@@ -15,8 +15,8 @@ import numpy as np
 from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.likeness import rescaled_jacobians
-from tinyleak.audit.measured import Measured
-from tinyleak.audit.page import STYLE, content_of, write_page
+from tinyleak.audit.measured import LONGEST, Measured
+from tinyleak.audit.page import STYLE, content_of, write
 from tinyleak.audit.shared import length, read_shared
 from tinyleak.audit.spectrum import measure
 from tinyleak.audit.structure import count, find, saturation
@@ -33,9 +33,6 @@ from tinyleak.nn.model import Model
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """The noise to forecast for unless something else is asked for: from little more than rounding to
 what hides an image of the paper's network."""
-
-LONGEST = 300
-"""Letters of a `repr`."""
 
 
 class Audit(Measured):
@@ -55,7 +52,7 @@ class Audit(Measured):
         Raises:
             OSError: the file cannot be written.
         """
-        write_page(path, content_of(self, subject))
+        write(path, content_of(self, subject))
 
     def __repr__(self) -> str:
         return f"<Audit: {headline(self)}>"[:LONGEST]
