@@ -19,9 +19,10 @@ from tinyleak.attacks.extended import ExtendedMatching
 from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.defenses import knowledge
+from tinyleak.interop import as_array
 from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model

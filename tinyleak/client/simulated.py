@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.client.client import Client, copied
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.defenses import Defense, need_examples, protect
+from tinyleak.interop import as_array
 from tinyleak.nn.init import draw
 from tinyleak.nn.losses import cross_entropy, one_hot
 from tinyleak.nn.model import Model, parameter_gradients
