@@ -23,7 +23,7 @@ from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline
 from tinyleak.backend import Array
 from tinyleak.client import Client, share
-from tinyleak.client.client import copied
+from tinyleak.client.door import copied_for
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
 from tinyleak.nn.losses import one_hot
@@ -109,7 +109,7 @@ def audit(
     if isinstance(client, Client):
         model, weights, batch = client.model, client.params, client.batch
     else:
-        model, weights = client, copied(client, params or {}, "weights")
+        model, weights = client, copied_for(client, params or {}, "weights")
         batch = 1 if batch is None else batch
     if batch < 1 or examples < 1:
         raise ValueError(f"a batch of {batch} and {examples} examples were given; give 1 or more")
