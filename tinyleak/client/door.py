@@ -8,7 +8,8 @@ from typing import Any
 
 from tinyleak.backend import Array
 from tinyleak.interop import as_array
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.fitting import require_fit
+from tinyleak.nn.model import Model
 
 
 def whole(number: Any, least: int, sentence: str) -> int:
