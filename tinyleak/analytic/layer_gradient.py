@@ -24,7 +24,8 @@ import numpy as np
 from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.analytic.subspace import Subspace
 from tinyleak.backend import Array, to_numpy
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.fitting import require_fit
+from tinyleak.nn.model import Model
 
 ROUNDING = 10.0
 """Beside the rank of an exact product, rounding leaves singular values whose root sum of squares is
@@ -255,6 +256,34 @@ class LastLayerGradient(LayerGradient):
     def probe_logits(self) -> Array:
         """What the network says of smooth noise in place of the client's images: (M, K)."""
         return logits_of(self.model, self.params, smooth_noise(self.model.image_shape))
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TableGradient(LayerGradient):
+    """The gradient of a table of vectors, (R, d), of which rows are looked up.
+
+    That is a linear layer of inputs that are zeros with a one. A row that is not looked up has a
+    gradient of zero.
+
+    Attributes:
+        looked_up: (R,), true for each row that may have been looked up.
+    """
+
+    looked_up: Array
+
+    @property
+    def unused(self) -> Array:
+        """The entries, (K,), that are zero but for what a defence has added."""
+        return self.matrix[~self.looked_up].ravel()
+
+    @cached_property
+    def noise(self) -> float | None:
+        """The variance of what a defence has added to each entry; exactly 0 if nothing.
+
+        It is the mean square of the unused entries, which rounding leaves at zero. None if there
+        are none.
+        """
+        return float(np.mean(self.unused**2)) if self.unused.size else None
 
 
 def last_layer_names(model: Model) -> tuple[str, str | None]:
