@@ -13,8 +13,8 @@ import numpy as np
 
 from tinyleak.backend import Array, to_numpy
 
-# Pixels are in [0, 1], so an image this far off is as lost as any that is farther off.
 LOST_MSE = 1e6
+"""Pixels are in [0, 1], so an image this far off is as lost as any that is farther off."""
 
 
 def mse(a: Array, b: Array) -> Array:
@@ -58,15 +58,9 @@ def match_batch(found: Array, truth: Array) -> Array:
         ValueError: as `mse` does.
     """
     found, truth = _image_rows(found, truth)
-    if len(found) == 1:
-        # An order of one needs no search, and so not the library that searches.
-        return np.zeros(1, np.int64)
-    from scipy.optimize import linear_sum_assignment
-
     cost = np.stack([_row_mse(found, image) for image in truth])
     cost = np.nan_to_num(cost, nan=LOST_MSE, posinf=LOST_MSE).clip(max=LOST_MSE)
-    _, order = linear_sum_assignment(cost)
-    return np.asarray(order, dtype=np.int64)
+    return _assign(cost)
 
 
 def matched_mse(found: Array, truth: Array) -> Array:
@@ -112,14 +106,8 @@ def match_sentences(found: Array, truth: Array, words: Array) -> Array:
         ValueError: as `token_accuracy` does.
     """
     found, truth, words = _token_rows(found, truth, words)
-    if len(found) == 1:
-        # An order of one needs no search, and so not the library that searches.
-        return np.zeros(1, np.int64)
-    from scipy.optimize import linear_sum_assignment
-
     agreeing = (found[np.newaxis] == truth[:, np.newaxis]) & words[:, np.newaxis]
-    _, order = linear_sum_assignment(agreeing.sum(axis=-1), maximize=True)
-    return np.asarray(order, dtype=np.int64)
+    return _assign(-agreeing.sum(axis=-1))
 
 
 def token_accuracy(found: Array, truth: Array, words: Array) -> float:
@@ -175,6 +163,16 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     return low, high
 
 
+def _assign(cost: Array) -> Array:
+    """Return the column that each row of (N, N) costs gets, (N,), at the least total cost."""
+    if len(cost) == 1:
+        # An order of one needs no search, and so not the library that searches.
+        return np.zeros(1, np.int64)
+    from scipy.optimize import linear_sum_assignment
+
+    return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
+
+
 def _image_rows(a: Array, b: Array) -> tuple[Array, Array]:
     """Return both as (N, pixels) float64 in the computer's main memory."""
     if a.shape != b.shape or a.ndim < 2 or a.size == 0:
@@ -197,6 +195,6 @@ def _token_rows(found: Array, truth: Array, words: Array) -> tuple[Array, Array,
 
 
 def _row_mse(a: Array, b: Array) -> Array:
-    # Where an attack ran away, the squares overflow: infinity is the right answer.
+    # Where an attack diverged, the squares overflow: infinity is the right answer.
     with np.errstate(over="ignore", invalid="ignore"):
         return np.mean((a - b) ** 2, axis=1)

@@ -7,6 +7,7 @@ MAX_BYTES = 2**30
 a state_dict has it, is of 652 million bytes."""
 
 MAX_TENSORS = 4096
+"""The most tensors that a file may hold: twenty times those of BERT's base model."""
 
 MOST_LETTERS = 100
 """How much is quoted of what a file says."""
@@ -33,7 +34,7 @@ def wrong_dtype(name: str, dtype: str) -> ValueError:
 def damaged(kind: str, error: Exception) -> ValueError:
     """Return the error for a file that a library could not read."""
     # A library's message may quote what the file holds.
-    return ValueError(f"it is no whole {kind} file ({shown(str(error))[1:-1]}); save it again")
+    return ValueError(f"it is not a whole {kind} file ({shown(str(error))[1:-1]}); save it again")
 
 
 def shown(name: str) -> str:

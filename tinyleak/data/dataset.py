@@ -10,7 +10,7 @@ import numpy as np
 from tinyleak.backend import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Labelled images in memory.
 
@@ -48,6 +48,9 @@ class Dataset:
                 f"range; with {self.classes} classes, labels are 0 to {self.classes - 1}"
             )
 
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, images {self.images.shape}, {self.classes} classes)"
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -60,7 +63,7 @@ class Dataset:
         """
         chosen = np.asarray(indices)
         if chosen.size == 0:
-            raise ValueError(f"data {self.name!r}: a batch of 0 images is none; take 1 or more")
+            raise ValueError(f"data {self.name!r}: no image was chosen; give an index or more")
         if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
             raise TypeError(
                 f"data {self.name!r}: a batch needs a flat sequence of integer indices, "

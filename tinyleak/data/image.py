@@ -27,7 +27,7 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> Array:
         shape: (C, H, W) of the result; C is 1 for grey and 3 for RGB.
 
     Raises:
-        ValueError: a shape that is none; a file that is no image, is damaged or truncated, has
+        ValueError: an invalid shape; a file that is not an image, is damaged or truncated, has
             more pixels than Pillow holds for safe, or a kind of pixel without a known range.
         FileNotFoundError: there is no such file.
     """
@@ -56,7 +56,7 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> Array:
         ) from error
     except Image.UnidentifiedImageError as error:
         raise ValueError(
-            f"{str(path)!r} is no image file that Pillow can read; give a PNG or JPEG, say"
+            f"{str(path)!r} is not an image file that Pillow can read; give a PNG or JPEG, say"
         ) from error
     except PermissionError:
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,12 +13,13 @@ from tinyleak.defenses.defense import Defense, Gradients
 LEAST_SHARE = 0.1
 """No entry's variance is taken to be less than this share of the mean over its tensor.
 
-Entries that a rounded float holds far more precisely than others would rule the distance, and the
-optimiser would hardly move.
+Entries that a rounded float holds far more precisely than others would dominate the distance, and
+the optimiser would hardly move.
 """
 
 
-class Knowledge(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Knowledge:
     """What an attacker who knows the defences can use.
 
     Attributes:
@@ -29,6 +30,10 @@ class Knowledge(NamedTuple):
 
     precision: dict[str, Array] | None
     direction: bool
+
+    def __repr__(self) -> str:
+        weighted = "no precision" if self.precision is None else "a precision for each entry"
+        return f"Knowledge({weighted}, direction={self.direction})"
 
 
 def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) -> Knowledge:
