@@ -1,4 +1,4 @@
-"""The input of a fully connected layer, read off its gradient by a division.
+"""The input of a fully connected layer is the ratio of its gradients.
 
 For output o of such a layer and image i let δᵢₒ be the gradient of the loss with respect to the
 output, before the activation. Then ∂L/∂b_o = Σᵢ δᵢₒ and ∂L/∂W_o = Σᵢ δᵢₒ xᵢ: the ratio of the two
@@ -18,8 +18,8 @@ from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
 
 NEGLIGIBLE = 1e-9
-"""A bias gradient this much smaller than the largest is too small to divide by: float64
-leaves the ratio 7 digits, and `tolerance` asks for 6."""
+"""A bias gradient this much smaller than the largest is too small to divide by: of float64's 16
+digits it leaves the ratio 7, and `tolerance` asks for 6."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,9 +6,9 @@ A linear layer maps each input xᵢ of a batch to W xᵢ + b. With δᵢ = ∂L/
 
 So the rank of G is at most N, the number of inputs; its rows are mixtures of the inputs, and its
 columns are mixtures of the δᵢ. While N is smaller than both dimensions, G's row space is spanned by
-the inputs and by nothing else (DAGER: Petrov et al., NeurIPS 2024), so a vector is told to be an
-input or not by its distance from that space. Labels, the loss's factor, the activation, the inputs
-themselves: all that this room reads off a gradient is a question to a `LayerGradient`.
+the inputs and by nothing else (DAGER: Petrov et al., NeurIPS 2024), so the distance of a vector
+from that space tells whether it is an input. Labels, the loss's factor, the activation, the inputs
+themselves: all that is inferred here from a gradient is a question to a `LayerGradient`.
 
 Lessons: lessons/10_labels.py, lessons/13_text.py
 """
@@ -143,17 +143,13 @@ class LayerGradient:
 
     @cached_property
     def noise(self) -> float | None:
-        """The variance of what is wrong with each entry: rounding, and what a defence has added.
+        """The variance of the error of each entry: rounding, and noise that a defence added.
 
         It is measured where there would be zeros without it. N inputs give G the rank N, so its
-        further singular values are noise and nothing else; and as there may be fewer different
-        inputs than inputs, so are those before them that do not stand out from it.
+        further singular values are noise alone. Inputs may be equal, so singular values before the
+        N-th that do not stand out from that noise are counted as noise as well.
 
-        The rows of a network's last layer add up to zero, since the softmax cross-entropy does not
-        change if all logits rise together; there (`LastLayerGradient`), what they add up to is the
-        sum of K entries' noise.
-
-        None where it cannot be told: N is not known, or as large as a dimension of G.
+        None where it cannot be measured: N is not known, or as large as a dimension of G.
         """
         rows, columns = self.matrix.shape
         if self.records is None or self.records >= min(rows, columns):
@@ -183,7 +179,7 @@ class LayerGradient:
 
     @cached_property
     def rank(self) -> int:
-        """How many records stand out from noise and rounding."""
+        """How many singular values stand out from noise and rounding: N, for N different inputs."""
         return self.standing_out(self.noise or 0.0, self.records)
 
     @cached_property
@@ -243,9 +239,11 @@ class LastLayerGradient(LayerGradient):
 
     @cached_property
     def noise(self) -> float | None:
-        """The variance of what is wrong with each entry: of K of them, what the rows add up to.
+        """The variance of the error of each entry, measured by the sum of the rows.
 
-        None of a single class. It says nothing of noise that only other layers have.
+        The rows add up to zero, since the softmax cross-entropy does not change if all logits rise
+        together; what they do add up to is the sum of K entries' errors. None for a single class.
+        Noise that only other layers have does not show here.
         """
         if self.model.classes < 2:
             return None
@@ -253,7 +251,7 @@ class LastLayerGradient(LayerGradient):
 
     @cached_property
     def probe_logits(self) -> Array:
-        """What the network says of smooth noise in place of the client's images: (M, K)."""
+        """The network's logits for smooth noise in place of the client's images: (M, K)."""
         return logits_of(self.model, self.params, smooth_noise(self.model.image_shape))
 
 

@@ -1,4 +1,4 @@
-"""Probes: images that stand in for a client's, to see what its network says of images at all."""
+"""Probes: images in place of a client's, to see what its network predicts for images in general."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def smooth_noise(image_shape: tuple[int, int, int]) -> Array:
 
 
 def logits_of(model: Model, params: Mapping[str, Array], images: Array) -> Array:
-    """Return what the network says of images (M, C, H, W): (M, K), in float64.
+    """Return the network's logits for images (M, C, H, W): (M, K), in float64.
 
     Raises:
         ValueError: the images do not fit the model, or there are none.

@@ -6,7 +6,7 @@ In federated averaging (McMahan et al., AISTATS 2017) a client takes K steps of 
     (θ₀ − θ_K) / η = Σₖ g(θₖ),
 
 which for K = 1 is the gradient itself. For more, an attacker who knows η and K goes the same steps
-with its dummies: each is differentiable, and so is the sum, by whatever the gradients depend on.
+with its dummies: each is differentiable, and so is their sum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.tensor import Tensor
 
 MOST_STEPS = 5
-"""How many may be unrolled: each makes the attack's graph longer."""
+"""How many may be unrolled: each makes the attack's graph as long again, and slower to trace."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Outcome:
     """What an attack found, judged; image by image in the client's order, where that is known.
 
     Attributes:
-        succeeded: whether every image came back with its label, as far as can be told.
+        succeeded: whether every image came back with its label, as far as that can be known.
         verdict: the same in words.
         images: (N, C, H, W), found.
         labels: (N,), found.

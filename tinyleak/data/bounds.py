@@ -1,4 +1,4 @@
-"""How much of a file of tensors is believed, and the sentences for what is not."""
+"""Limits on a file of tensors, and the sentences for what exceeds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_TENSORS = 4096
 """The most tensors that a file may hold: twenty times those of BERT's base model."""
 
 MOST_LETTERS = 100
-"""How much is quoted of what a file says."""
+"""How many letters of a file's own text a message quotes."""
 
 
 def require_few(tensors: int) -> None:
