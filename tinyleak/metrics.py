@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, to_numpy
+from tinyleak.backend import Array, as_array, to_numpy
 
 LOST_MSE = 1e6
 """Pixels are in [0, 1], so an image this far off is as lost as any that is farther off."""
@@ -80,7 +81,7 @@ def label_accuracy(found: Array, true: Array) -> float:
     Raises:
         ValueError: shapes that differ, or no labels.
     """
-    found, true = to_numpy(found), to_numpy(true)
+    found, true = _on_host(found, true)
     if found.shape != true.shape or found.size == 0:
         raise ValueError(
             "label accuracy needs two equal shapes that are not empty, "
@@ -173,25 +174,32 @@ def _assign(cost: Array) -> Array:
     return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
 
 
+def _on_host(*arrays: Any) -> tuple[Array, ...]:
+    """Return arrays of any library, or lists, in the computer's main memory."""
+    return tuple(to_numpy(as_array(array)) for array in arrays)
+
+
 def _image_rows(a: Array, b: Array) -> tuple[Array, Array]:
     """Return both as (N, pixels) float64 in the computer's main memory."""
+    a, b = _on_host(a, b)
     if a.shape != b.shape or a.ndim < 2 or a.size == 0:
         raise ValueError(
             "images are compared in two arrays of one shape (N, ...) with pixels in them, "
             f"not in {a.shape} and {b.shape}"
         )
-    first, second = (to_numpy(array).reshape(len(array), -1) for array in (a, b))
-    return first.astype(np.float64), second.astype(np.float64)
+    first, second = (array.reshape(len(array), -1).astype(np.float64) for array in (a, b))
+    return first, second
 
 
 def _token_rows(found: Array, truth: Array, words: Array) -> tuple[Array, Array, Array]:
     """Return all three in the computer's main memory, if they fit each other."""
+    found, truth, words = _on_host(found, truth, words)
     if not found.shape == truth.shape == words.shape or found.ndim != 2 or not words.any():
         raise ValueError(
             "tokens are compared in arrays of one shape (N, T) with places that count, not in "
             f"{found.shape} found, {truth.shape} true and {words.shape} places"
         )
-    return to_numpy(found), to_numpy(truth), to_numpy(words)
+    return found, truth, words
 
 
 def _row_mse(a: Array, b: Array) -> Array:

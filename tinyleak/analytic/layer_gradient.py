@@ -23,7 +23,7 @@ import numpy as np
 
 from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.analytic.subspace import Subspace
-from tinyleak.backend import Array, to_numpy
+from tinyleak.backend import Array, as_array, to_numpy
 from tinyleak.nn.model import Model, require_fit
 
 ROUNDING = 10.0
@@ -46,7 +46,9 @@ class LayerGradient:
         records: N, how many inputs (images, or tokens) it adds up; None if that is not known.
 
     Raises:
-        ValueError: shapes that do not belong together, or fewer than 1 record.
+        ValueError: shapes that do not belong together, numbers that are not finite, or fewer than
+            1 record.
+        TypeError: gradients that are not arrays of numbers.
     """
 
     weight_gradient: Array
@@ -54,7 +56,8 @@ class LayerGradient:
     records: int | None = None
 
     def __post_init__(self) -> None:
-        weight, bias = self.weight_gradient, self.bias_gradient
+        weight = _float64(self.weight_gradient)
+        bias = None if self.bias_gradient is None else _float64(self.bias_gradient)
         if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
             raise ValueError(
                 f"gradients of shapes {weight.shape} and {None if bias is None else bias.shape} "
@@ -62,8 +65,10 @@ class LayerGradient:
             )
         if self.records is not None and self.records < 1:
             raise ValueError(f"a gradient was given for a batch of {self.records}; give 1 or more")
-        object.__setattr__(self, "weight_gradient", _float64(weight))
-        object.__setattr__(self, "bias_gradient", None if bias is None else _float64(bias))
+        if not (np.isfinite(weight).all() and (bias is None or np.isfinite(bias).all())):
+            raise ValueError("the gradients hold NaN or infinity; give finite numbers")
+        object.__setattr__(self, "weight_gradient", weight)
+        object.__setattr__(self, "bias_gradient", bias)
 
     def __repr__(self) -> str:
         outputs, inputs = self.weight_gradient.shape
@@ -282,4 +287,4 @@ def ends_linear(model: Model) -> bool:
 
 
 def _float64(array: Array) -> Array:
-    return np.array(to_numpy(array), dtype=float)
+    return np.array(to_numpy(as_array(array)), dtype=float)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tinyleak.backend import Array, to_numpy
+from tinyleak.backend import Array, as_array, to_numpy
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 
@@ -37,11 +37,13 @@ def logits_of(model: Model, params: Mapping[str, Array], images: Array) -> Array
     Raises:
         ValueError: the images do not fit the model, or there are none.
     """
+    images = as_array(images)
     if images.ndim != 4 or images.shape[1:] != model.image_shape or len(images) == 0:
         raise ValueError(
             f"probes of shape {images.shape} were given; {model} needs (M, *{model.image_shape})"
         )
-    weights = {name: Tensor(to_numpy(params[name]).astype(float)) for name in model.shapes}
+    own = {name: to_numpy(as_array(params[name])).astype(float) for name in model.shapes}
+    weights = {name: Tensor(array) for name, array in own.items()}
     return np.concatenate(
         [
             model(weights, Tensor(np.asarray(images[start : start + AT_ONCE], dtype=float))).data

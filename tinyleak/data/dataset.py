@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinyleak.backend import Array
+from tinyleak.backend import Array, as_array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,7 +22,8 @@ class Dataset:
 
     Raises:
         ValueError: images that are not four-dimensional, another count of labels than of images,
-            or a label out of range.
+            or a label that is out of range or not a whole number.
+        TypeError: images or labels that are not arrays of numbers.
     """
 
     name: str
@@ -31,10 +32,17 @@ class Dataset:
     classes: int
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, as_array(getattr(self, name)))
         if self.images.ndim != 4:
             raise ValueError(
                 f"data {self.name!r}: the images have shape {self.images.shape}, "
                 "but (n, C, H, W) is expected"
+            )
+        if self.labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"data {self.name!r}: labels of dtype {self.labels.dtype} were given; whole "
+                "numbers are needed"
             )
         if self.labels.shape != (len(self.images),):
             raise ValueError(

@@ -33,7 +33,7 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> Array:
     """
     from PIL import Image, ImageOps
 
-    channels, height, width = shape
+    channels, height, width = shape if len(shape) == 3 else (0, 0, 0)
     if channels not in (1, 3) or height < 1 or width < 1:
         raise ValueError(
             f"an image of shape {shape} cannot be made; "

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.backend import Array
-from tinyleak.defenses.defense import Defense, Gradients
+from tinyleak.backend import Array, as_array
+from tinyleak.defenses.defense import Defense, Gradients, as_defenses
 
 LEAST_SHARE = 0.1
 """No entry's variance is taken to be less than this share of the mean over its tensor.
@@ -47,8 +47,9 @@ def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) ->
         shared: the gradient that it shared, by name.
         batch: N, how many examples the client had.
     """
+    shared = {name: as_array(gradient) for name, gradient in shared.items()}
     variances = {name: np.zeros(gradient.shape) for name, gradient in shared.items()}
-    for defense in defenses:
+    for defense in as_defenses(defenses):
         for name, variance in defense.variance(shared, batch).items():
             variances[name] = variances[name] + variance
     means = {name: _finite_mean(variance) for name, variance in variances.items()}
