@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, as_array, to_numpy
+from tinyleak.backend import Array, to_numpy
+from tinyleak.interop import as_array
 
 LOST_MSE = 1e6
 """Pixels are in [0, 1], so an image this far off is as lost as any that is farther off."""

@@ -21,10 +21,13 @@ from functools import cached_property
 
 import numpy as np
 
+from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.analytic.subspace import Subspace
-from tinyleak.backend import Array, as_array, to_numpy
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.backend import Array, to_numpy
+from tinyleak.interop import as_array, whole
+from tinyleak.nn.fitting import require_fit
+from tinyleak.nn.model import Model
 
 ROUNDING = 10.0
 """Beside the rank of an exact product, rounding leaves singular values whose root sum of squares is
@@ -63,8 +66,8 @@ class LayerGradient:
                 f"gradients of shapes {weight.shape} and {None if bias is None else bias.shape} "
                 "were given; a linear layer's are (O, F) for the weight and (O,) for the bias"
             )
-        if self.records is not None and self.records < 1:
-            raise ValueError(f"a gradient was given for a batch of {self.records}; give 1 or more")
+        if self.records is not None:
+            whole(self.records, 1, "a gradient was given for a batch of {}; give 1 or more")
         if not (np.isfinite(weight).all() and (bias is None or np.isfinite(bias).all())):
             raise ValueError("the gradients hold NaN or infinity; give finite numbers")
         object.__setattr__(self, "weight_gradient", weight)
@@ -260,30 +263,32 @@ class LastLayerGradient(LayerGradient):
         return logits_of(self.model, self.params, smooth_noise(self.model.image_shape))
 
 
-def last_layer_names(model: Model) -> tuple[str, str | None]:
-    """Return the names of the last layer's weight (K, F) and bias (K,), or None for the bias.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TableGradient(LayerGradient):
+    """The gradient of a table of vectors, (R, d), of which rows are looked up.
 
-    Raises:
-        ValueError: the model does not end in a linear layer of that shape.
+    That is a linear layer of inputs that are zeros with a one. A row that is not looked up has a
+    gradient of zero.
+
+    Attributes:
+        looked_up: (R,), true for each row that may have been looked up.
     """
-    names = list(model.shapes)
-    bias = names.pop() if model.shapes[names[-1]] == (model.classes,) else None
-    shape = model.shapes[names[-1]] if names else ()
-    if len(shape) != 2 or shape[0] != model.classes:
-        raise ValueError(
-            f"labels can be inferred where the last layer is linear, with a weight "
-            f"({model.classes}, F); the last of {model} is {shape}: give the labels instead"
-        )
-    return names[-1], bias
 
+    looked_up: Array
 
-def ends_linear(model: Model) -> bool:
-    """Return whether a network's last layer is linear, as `LayerGradient.last` needs it."""
-    try:
-        last_layer_names(model)
-    except ValueError:
-        return False
-    return True
+    @property
+    def unused(self) -> Array:
+        """The entries, (K,), that are zero but for what a defence has added."""
+        return self.matrix[~self.looked_up].ravel()
+
+    @cached_property
+    def noise(self) -> float | None:
+        """The variance of what a defence has added to each entry; exactly 0 if nothing.
+
+        It is the mean square of the unused entries, which rounding leaves at zero. None if there
+        are none.
+        """
+        return float(np.mean(self.unused**2)) if self.unused.size else None
 
 
 def _float64(array: Array) -> Array:

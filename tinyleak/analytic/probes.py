@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tinyleak.backend import Array, as_array, to_numpy
+from tinyleak.backend import Array, to_numpy
+from tinyleak.interop import as_array
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from tinyleak.attacks.settings import Method, Settings
-from tinyleak.backend import Array, as_array
-from tinyleak.client.door import copied, whole
+from tinyleak.backend import Array
 from tinyleak.defenses import Defense, as_defenses
+from tinyleak.interop import as_array, whole
+from tinyleak.nn.fitting import copied
 
 SEED = "seed {} was given; seeds are whole numbers from 0 on"
 

@@ -37,11 +37,11 @@ def attack(
         found = attack(model, params, gradients, batch=2)     # the same, in its parts
 
     Args:
-        client: the client; or its network, followed by weights and gradient.
-        params: with a network: its weights, by name.
-        gradients: with a network: the gradient of the cross-entropy over the batch, by name. A
-            constant factor on the loss is read off it where its last layer tells.
-        batch: with a network: N, how many images the gradient was computed from.
+        client: the client; or its network, followed by
+        params: its weights, by name,
+        gradients: the gradient of the cross-entropy over the batch, by name (a constant factor on
+            the loss is read off it where the last layer tells), and
+        batch: N, how many images the gradient was computed from.
         attacker: what the attacker brings, as one `tinyleak.Attacker`; or its fields as keywords:
             labels, seed, start, restarts, method, settings, defenses, precision, device.
         on_progress: called after each iteration.
@@ -93,19 +93,19 @@ def objective(
     A graph is a program: the first evaluation traces it, and all others replay what was traced.
     This is the one place where the path from the attack to `grad` is made fast.
     """
-    replay: Any = None
+    program: Any = None
 
     def evaluate(z: Array) -> tuple[Array, Array]:
-        nonlocal replay
+        nonlocal program
         with np.errstate(all="ignore"):  # far from a solution overflow is expected, and handled
             if not compiled:
                 value, gradient = matching.value_and_gradient(Tensor(z))
                 return value.data, gradient.data
-            if replay is None:
+            if program is None:
                 from tinyleak.program import trace
 
-                replay = trace(matching.value_and_gradient, z, check=False)
-            value, gradient = replay(z)
+                program = trace(matching.value_and_gradient, z, check=False)
+            value, gradient = program(z)
             return value, gradient
 
     return evaluate

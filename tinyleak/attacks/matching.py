@@ -55,11 +55,6 @@ class Matching:
         """How many numbers of z are pixels."""
         return self.batch * math.prod(self.model.image_shape)
 
-    @property
-    def size(self) -> int:
-        """n, how many numbers z has in all."""
-        return self.image_size + (self.batch * self.model.classes if self.targets is None else 0)
-
     def images(self, z: Tensor) -> Tensor:
         """Return the dummy images of z: (…, N, C, H, W)."""
         pixels = z[..., : self.image_size]
@@ -78,10 +73,7 @@ class Matching:
         return parameter_gradients(self.model, self.copies(images), images, labels, scale)
 
     def copies(self, images: Tensor) -> dict[str, Tensor]:
-        """Return a copy of the weights for each attack, by name: (…, *shape).
-
-        Gradients with respect to separate copies keep the attacks apart.
-        """
+        """Return a copy of the weights for each attack, which keeps their gradients apart."""
         leading = images.shape[:-4]
         return {
             name: broadcast_to(Tensor(self.params[name]), shape=(*leading, *shape))
@@ -91,13 +83,9 @@ class Matching:
     def compare(
         self, found: Mapping[str, Tensor], images: Tensor
     ) -> tuple[Tensor, dict[Tensor, Tensor]]:
-        """Return the squared distance (…), and the cotangents of half of it.
+        """Return the squared distance (…), and the cotangents of half of it: the differences.
 
-        Half the squared distance, ½Σ d², has the differences d themselves for cotangents.
-
-        Args:
-            found: what the dummies share, by name.
-            images: the dummy images, which an attacker may have a preference for.
+        `found` is what the dummies share, by name, and `images` what they look like.
         """
         distance, cotangents = None, {}
         for name, shape in self.model.shapes.items():

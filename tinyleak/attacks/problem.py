@@ -21,10 +21,11 @@ from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.client import Client
-from tinyleak.client.door import whole
 from tinyleak.defenses import knowledge
+from tinyleak.interop import whole
+from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.losses import one_hot
-from tinyleak.nn.model import Model, require_fit
+from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet
 
 GREY, CONTRAST = 0.5, 0.1

@@ -56,20 +56,13 @@ class Reconstruction:
     reason: str
 
     def __repr__(self) -> str:
-        count = len(self.images)
-        labels = ", ".join(map(str, self.labels[:10])) + (", …" if count > 10 else "")
-        many = "1 image" if count == 1 else f"{count} images"
-        return (
-            f"<Reconstruction of {many} of {'×'.join(map(str, self.images.shape[1:]))}, labels "
-            f"{labels}: {self.reason} after {self.iterations} iterations, "
-            f"distance {self.distance:.1e}, {self.seconds:.1f} s>"
-        )
+        shape = "×".join(map(str, self.images.shape))
+        labels = " ".join(map(str, self.labels[:10])) + (" …" if len(self.labels) > 10 else "")
+        end = f"{self.reason} after {self.iterations} iterations, distance {self.distance:.1e}"
+        return f"<Reconstruction: images {shape}, labels {labels}; {end}, {self.seconds:.1f} s>"
 
     def plot(self, truth: Any = None) -> Any:
-        """Draw how the images emerge, beside the truth (images or a `Truth`) if it is given.
-
-        Returns:
-            A matplotlib `Figure`.
+        """Draw how the images emerge, beside a `Truth` or its images: a matplotlib `Figure`.
 
         Raises:
             ValueError: images that cannot be drawn, or a truth of another shape.
@@ -83,8 +76,8 @@ class Reconstruction:
             labels_true=getattr(truth, "labels", None),
         )
 
-    def _repr_png_(self) -> bytes:
-        """Show the images in a notebook."""
-        from tinyleak.report import as_png
+    def _repr_png_(self) -> bytes | None:
+        """Show the images in a notebook; None where they cannot be drawn, and then their `repr`."""
+        from tinyleak.report import png_of
 
-        return as_png(self.plot())
+        return png_of(self.plot)

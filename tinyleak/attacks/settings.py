@@ -26,17 +26,15 @@ class Settings:
     """How the attack is run; what cannot be is refused when the settings are made.
 
     Attributes:
-        iterations: L-BFGS iterations at most; without a line search, outer steps of 20. Of
-            Levenberg–Marquardt no more than as many either, nor more than 200.
+        iterations: at most; without a line search, outer steps of 20. Levenberg–Marquardt makes
+            no more than 200.
         line_search: "strong-wolfe" or "none".
         history: how many steps L-BFGS remembers, 1 or more.
         dtype: "float64" or "float32".
-        scale_free: divide the distance by the squared norm of the shared gradient, so that
-            neither the network's nor the loss's scale decides when the attack stops.
+        scale_free: divide the distance by the squared norm of the shared gradient.
         goal: the distance at which the attack is satisfied; None is what the dtype can reach.
         compiled: replay a traced program instead of running the engine eagerly.
-        direction: match the direction of the shared gradient, whatever its length: the client may
-            have scaled it.
+        direction: match the direction of the shared gradient, whatever its length.
         smoothness: β, how strongly smooth images are preferred, as by a prior exp(−β · total
             variation) beside noise of variance 1 / precision; 0 is not at all.
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tinyleak.backend import Array
-from tinyleak.client.door import whole
+from tinyleak.interop import whole
 from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.tensor import Tensor
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.client.outcome import RECOVERED_MSE, Found, Outcome
+from tinyleak.interop import as_array
 from tinyleak.metrics import match_batch, mse, psnr
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
+from tinyleak.interop import as_array
 
 
 @dataclass(frozen=True, eq=False, repr=False)

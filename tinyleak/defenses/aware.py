@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.defenses.defense import Defense, Gradients, as_defenses
+from tinyleak.interop import as_array
 
 LEAST_SHARE = 0.1
 """No entry's variance is taken to be less than this share of the mean over its tensor.

@@ -10,7 +10,8 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
+from tinyleak.interop import as_array
 
 Gradients: TypeAlias = Mapping[str, Array]
 

@@ -35,15 +35,7 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `x @ weightᵀ + bias`.
-
-    Args:
-        x: (…, N, F).
-        weight: (…, O, F).
-        bias: (…, O).
-
-    Returns:
-        (…, N, O).
+    """Return `x @ weightᵀ + bias`, (…, N, O), for (…, N, F), (…, O, F) and (…, O).
 
     Raises:
         ValueError: the shapes do not fit together.
