@@ -185,7 +185,7 @@ def _client(
     tokenizer: Tokenizer | None,
     settings: Mapping[str, Any] | None,
 ) -> TextClient | None:
-    """Return the client, if its network and the length of its sentence are told by the arrays."""
+    """Return the client, if the arrays determine its network and the length of its sentence."""
     try:
         model, weights = language_model(params, **(settings or {}))
         return known_client(model, weights, gradients, tokenizer)

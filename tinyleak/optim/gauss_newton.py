@@ -10,12 +10,12 @@ vanish. A larger λ makes the step shorter and turns it downhill (Levenberg 1944
 falls when a step succeeded and rises when it did not, which is all the line search there is.
 
 An iteration costs one JᵀJ, about m·n² operations, and ⅓·n³ for its Cholesky factor: much more than
-one of L-BFGS, which pays where tens are enough in place of thousands.
+one of L-BFGS, but tens of them can replace thousands.
 
-Bounds are kept by a projected step: what it would take across a bound is put on it, and the rest is
-solved for again. Which unknowns stay at a bound the step itself decides; the sign of the gradient
-does, too, but is misled where the problem is ill-conditioned, and a valley that takes tens of steps
-is the result. Sometimes it is right all the same, so both are tried, and the lower is taken.
+Bounds are kept by a projected step (`optim.bounds`): unknowns that it would take across a bound are
+put on the bound, and the others are solved for again. A second step holds the unknowns that the
+gradient pushes against a bound. Where the problem is ill-conditioned that choice can be wrong and
+costs tens of steps, but sometimes it is the better one: both are tried, and the lower is taken.
 
 Lesson: lessons/11_batches.py
 """
@@ -23,7 +23,6 @@ Lesson: lessons/11_batches.py
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from math import inf, isnan
 from typing import Any, Protocol
@@ -32,17 +31,20 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyleak.backend import Array, array_module, to_numpy
+from tinyleak.optim.bounds import bounded_step
 
 FIRST_DAMPING = 1e-3
+"""The first λ; Marquardt's is 10⁻² (1963, section 3), and it adapts in a few steps."""
 LEAST_DAMPING = 1e-15
+"""Below the rounding of JᵀJ in float64 a λ has no effect."""
 SUCCESS, FAILURE = 1 / 5, 4.0
-"""What λ is multiplied with after a step that went down, and after one that did not."""
+"""Factors of λ after a step that went down, and after one that did not: it rises faster than it
+falls, about as Marquardt's 10 and 1/10."""
 MOST_FAILURES = 25
 """Steps that may fail one after the other: by then λ has grown by 10¹⁵."""
 FLOOR = 1e-14
-"""The smallest damping of an unknown, as a share of the largest: one that does nothing stays."""
-MOST_HELD = 5
-"""How often unknowns that a step would take across a bound are put on it."""
+"""The smallest damping of an unknown, as a share of the largest: an unknown on which r does not
+depend stays where it is."""
 PATIENCE = 10
 """Iterations without progress after which the problem has stalled."""
 
@@ -218,8 +220,8 @@ class _Descent:
             diagonal[...] = undamped + self.damping * scale
             ends = [self._end(x, slope, gram, some) for some in moving]
             squares = [_square(r) for _, r in ends]
-            lower = [place for place, square in enumerate(squares) if square < value]
-            if lower:  # what is not a number is not
+            lower = [index for index, square in enumerate(squares) if square < value]
+            if lower:  # NaN never is
                 self.damping = max(LEAST_DAMPING, SUCCESS * self.damping)
                 return ends[min(lower, key=squares.__getitem__)]
             self.damping *= FAILURE
@@ -234,48 +236,8 @@ class _Descent:
         some = gram if len(moving) == len(x) else gram[xp.ix_(moving, moving)]
         end = x.copy()
         end[moving] += bounded_step(some, slope[moving], low, high)
-        end = end.clip(self.lowest, self.highest)  # rounding may have left them
+        end = end.clip(self.lowest, self.highest)  # rounding may have crossed a bound
         return end, self._value(end)
-
-
-def bounded_step(
-    gram: Array, slope: Array, low: Array, high: Array, *, rounds: int = MOST_HELD
-) -> Array:
-    """Return the s between the bounds that about minimises ½ sᵀ gram s + slopeᵀ s.
-
-    What a step would take across a bound is put on it, and the rest is solved for again.
-
-    Args:
-        gram: (n, n), symmetric.
-        slope: (n,).
-        low: (n,), the lower bounds.
-        high: (n,), the upper bounds.
-        rounds: how often it is solved for again, at most.
-    """
-    xp: Any = array_module(slope)
-    step = _solve(gram, -slope)
-    crossing = (step < low) | (step > high)
-    held = xp.zeros(len(slope), dtype=bool)
-    for _ in range(rounds):
-        if not bool(crossing.any()):
-            break
-        held |= crossing
-        step = xp.where(held, step.clip(low, high), step)
-        inside, outside = xp.flatnonzero(~held), xp.flatnonzero(held)
-        pull = slope[inside] + gram[xp.ix_(inside, outside)] @ step[outside]
-        step[inside] = _solve(gram[xp.ix_(inside, inside)], -pull)
-        crossing = ~held & ((step < low) | (step > high))
-    return step.clip(low, high)
-
-
-def _solve(matrix: Array, right: Array) -> Array:
-    """Solve a symmetric system: by Cholesky, or by LU if rounding has left it indefinite."""
-    if isinstance(matrix, np.ndarray):
-        from scipy.linalg import cho_factor, cho_solve
-
-        with suppress(np.linalg.LinAlgError):
-            return cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
-    return array_module(matrix).linalg.solve(matrix, right)
 
 
 def _bound(bound: npt.ArrayLike, start: Array) -> Array:
