@@ -9,7 +9,7 @@ from typing import Any
 
 from tinyleak.audit.figures import directions, forecast, panels, preview_figure
 from tinyleak.audit.measured import Measured
-from tinyleak.audit.text import TextAudit
+from tinyleak.audit.text_findings import TextFindings
 from tinyleak.audit.text_words import TEXT_SCOPE, text_lines
 from tinyleak.audit.words import SCOPE, describe, lines, meaning, strength
 from tinyleak.data.files import PathLike
@@ -80,7 +80,7 @@ def write(path: PathLike, content: str) -> None:
     write_page(path, TITLE, STYLE, content)
 
 
-def text_content(audit: TextAudit, subject: str) -> str:
+def text_content(audit: TextFindings, subject: str) -> str:
     """Return the body of the page on a language model's audit, as HTML; see `content_of`."""
     return _filled(subject, text_lines(audit), "", dict(TEXT_SCOPE))
 
