@@ -22,9 +22,9 @@ Lesson: lessons/11_batches.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from math import inf
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from tinyleak.backend import Array, array_module, to_numpy
 from tinyleak.optim.bounds import bounded_step
+from tinyleak.optim.limits import own_start, require_counts, require_numbers
 
 FIRST_DAMPING = 1e-3
 """The first λ; Marquardt's is 10⁻² (1963, section 3), and it adapts in a few steps."""
@@ -89,7 +90,7 @@ class Fit:
 
 def levenberg_marquardt(
     residual: Residual,
-    start: Array,
+    start: Array | Sequence[float],
     *,
     lowest: npt.ArrayLike = -inf,
     highest: npt.ArrayLike = inf,
@@ -103,7 +104,8 @@ def levenberg_marquardt(
 
     Args:
         residual: r, Jᵀr and JᵀJ.
-        start: (n,), float64 or float32, of the array module that is to do the work.
+        start: (n,), float64 or float32, of the array module that is to do the work; whole numbers
+            become float64. Copied.
         lowest: no unknown may be less; one bound for all, or (n,).
         highest: no unknown may be more, likewise.
         damping: the first λ, above 0.
@@ -114,27 +116,18 @@ def levenberg_marquardt(
         goal: a value at or below which the problem has converged.
 
     Raises:
-        ValueError: a setting out of range, a start that is not (n,), or an answer that does not
-            fit.
+        ValueError, TypeError: a setting out of range, or a start or an answer that does not fit.
     """
-    if getattr(start, "ndim", None) != 1 or start.size == 0:
-        raise ValueError(f"start has shape {np.shape(start)}; it must be an array (n,)")
-    for name, number, least in (
-        ("max_iterations", max_iterations, 0),
-        ("tolerance_gradient", tolerance_gradient, 0),
-        ("tolerance_change", tolerance_change, 0),
-    ):
-        if not number >= least:
-            raise ValueError(f"{name} is {number}; it must be at least {least}")
-    if isnan(goal):
-        raise ValueError("goal is nan; give a number")
+    x = own_start(start)
+    require_counts(0, max_iterations=max_iterations)
+    require_numbers(goal, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
     if not 0 < damping < inf:
         raise ValueError(f"damping is {damping}; it must be above 0 and finite")
-    bounds = [_bound(lowest, start), _bound(highest, start)]
+    bounds = [_bound(lowest, x), _bound(highest, x)]
     if not bool((bounds[0] < bounds[1]).all()):
         raise ValueError("a lower bound is not below the upper one; give lowest < highest")
     return _Descent(residual, bounds[0], bounds[1], damping).run(
-        start, max_iterations, tolerance_gradient, tolerance_change, goal
+        x, max_iterations, tolerance_gradient, tolerance_change, goal
     )
 
 
