@@ -170,7 +170,7 @@ def test_arrays_of_other_libraries_are_taken() -> None:
 
 def test_the_parameters_have_names() -> None:
     for given in (trained(1), list(START.values())):
-        with pytest.raises(TypeError, match="the weights are a .*; give arrays by name"):
+        with pytest.raises(TypeError, match="the weights were given as a .*; give a dict"):
             accuracy(MODEL, given, IMAGES, LABELS)  # type: ignore[arg-type]
 
 

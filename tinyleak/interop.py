@@ -37,7 +37,7 @@ def as_array(value: Any, *, copy: bool = False) -> Array:
             f"a {kind} of dtype {array.dtype} was given; pass floating or whole numbers, as an "
             "array without a mask or as nested lists"
         )
-    native = array.dtype.newbyteorder("=")
+    native = np.dtype(array.dtype.type)
     return array.astype(native) if copy or array.dtype != native else array
 
 

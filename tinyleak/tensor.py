@@ -87,9 +87,11 @@ class Tensor:
         self.inputs = inputs
         self.params = params or {}
 
-    def _result(self, data: Array, *made: Any) -> Tensor:
+    def _result(
+        self, data: Array, operation: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
+    ) -> Tensor:
         """Make the Tensor that holds what an operation on this one computed."""
-        return Tensor(data, *made)
+        return Tensor(data, operation, inputs, params)
 
     @property
     def data(self) -> Array:

@@ -30,7 +30,7 @@ def require_fit(model: HasShapes, arrays: Mapping[str, Array], what: str) -> Non
             raise ValueError(f"the {what} hold {where}; the attack needs finite numbers")
 
 
-def own_parameters(model: HasShapes, arrays: Mapping[str, Any], what: str) -> dict[str, Array]:
+def own_parameters(model: HasShapes, arrays: Any, what: str) -> dict[str, Array]:
     """Return a copy of named arrays of any library, in the model's order, after a check.
 
     Args:
@@ -40,12 +40,23 @@ def own_parameters(model: HasShapes, arrays: Mapping[str, Any], what: str) -> di
 
     Raises:
         ValueError: they are not the model's, or not finite.
+        TypeError: as `copied`.
+    """
+    found = copied(arrays, what)
+    require_fit(model, found, what)
+    return {name: found[name] for name in model.shapes}
+
+
+def copied(arrays: Any, what: str) -> dict[str, Array]:
+    """Return a copy of named arrays of any library.
+
+    Raises:
         TypeError: they have no names, or one of them is not an array of numbers.
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(
-            f"the {what} are a {type(arrays).__name__}; give arrays by name, as model.init does"
+            f"the {what} were given as a {type(arrays).__name__}; give a dictionary of arrays by "
+            "parameter name, as state_dict() is"
         )
-    found = {name: as_array(array, copy=True) for name, array in arrays.items()}
-    require_fit(model, found, what)
-    return {name: found[name] for name in model.shapes}
+    # Rows after one another, as files hold them.
+    return {name: as_array(array).copy(order="C") for name, array in arrays.items()}

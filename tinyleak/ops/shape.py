@@ -19,6 +19,8 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.tensor import Tensor, primitive
 
+INTEGERS = (int, np.integer)
+
 Window = tuple[tuple[int, int, int], ...]
 """Where a part lies in a whole: start, stop and positive step along each axis."""
 
@@ -38,7 +40,7 @@ def reshape(x: Tensor, shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: the shape has another number of elements.
     """
-    full = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    full = (shape,) if isinstance(shape, INTEGERS) else tuple(shape)
     if full.count(-1) == 1:
         known = -math.prod(full)
         left = math.prod(x.shape) // known if known else -1
