@@ -1,4 +1,4 @@
-"""The door: numbers of any library, as a caller passes them in, become arrays.
+"""The door: numbers of any library become arrays, and counts are whole, or they are refused.
 
 It stands beside the student's path: `Tensor(data)` and the files that take a caller's arrays come
 through here.
@@ -6,6 +6,7 @@ through here.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,29 @@ def as_array(value: Any, *, copy: bool = False) -> Array:
         )
     native = np.dtype(array.dtype.type)
     return array.astype(native) if copy or array.dtype != native else array
+
+
+def whole(number: Any, least: int, sentence: str) -> int:
+    """Return a whole number of `least` or more.
+
+    Args:
+        number: as the caller gave it.
+        least: the smallest that is taken.
+        sentence: what to answer otherwise, with {} for the number.
+
+    Raises:
+        ValueError: it is smaller.
+        TypeError: it is not a whole number.
+    """
+    try:
+        found = operator.index(number)
+    except TypeError:
+        found = None
+    if found is None or isinstance(number, bool):
+        raise TypeError(f"{sentence.format(repr(number))} (a whole number is needed)")
+    if found < least:
+        raise ValueError(sentence.format(found))
+    return found
 
 
 def as_leaf(data: Any, tensor_type: type) -> Array:

@@ -21,8 +21,8 @@ from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.client import Client
-from tinyleak.client.door import whole
 from tinyleak.defenses import knowledge
+from tinyleak.interop import whole
 from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from tinyleak.backend import Array
 from tinyleak.client import Client, share
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
+from tinyleak.interop import whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model
@@ -109,10 +109,8 @@ def audit(
     else:
         model, weights = client, own_parameters(client, params or {}, "weights")
         batch = 1 if batch is None else batch
-    if not all(isinstance(number, Integral) and number >= 1 for number in (batch, examples)):
-        raise ValueError(
-            f"a batch of {batch} and {examples} examples were given; give whole numbers, 1 or more"
-        )
+    batch = whole(batch, 1, "a batch of {} was given; give 1 or more")
+    examples = whole(examples, 1, "{} examples were asked for; give 1 or more")
     variances = tuple(float(variance) for variance in variances)
     if not all(0 <= variance < math.inf for variance in variances):
         raise ValueError(f"noise of variances {variances} was given; give finite ones, 0 or more")

@@ -18,7 +18,6 @@ from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.backend import Array
-from tinyleak.client.door import whole
 from tinyleak.client.explanation import explain
 from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
@@ -26,6 +25,7 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
+from tinyleak.interop import whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tinyleak.client.door import whole
+from tinyleak.interop import whole
 from tinyleak.tensor import Tensor
 
 MOST_STEPS = 5

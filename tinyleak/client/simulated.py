@@ -9,12 +9,11 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.client.client import Client
-from tinyleak.client.door import whole
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.defenses import Defense, as_defenses, need_examples, protect
-from tinyleak.interop import as_array
+from tinyleak.interop import as_array, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
 from tinyleak.nn.losses import cross_entropy, one_hot

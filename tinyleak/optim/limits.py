@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from itertools import count
 from math import isnan, nan
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
 
 from tinyleak.backend import Array, array_module
-from tinyleak.interop import as_array
+from tinyleak.interop import as_array, whole
 from tinyleak.optim.descent import LineSearch, Minimiser, descend
 from tinyleak.optim.line_search import Step
 from tinyleak.optim.pytorch import descend_by_unit_steps
@@ -40,10 +40,9 @@ def own_start(start: Any, axes: int = 1) -> Array:
 
 
 def require_counts(least: int, **counts: Any) -> None:
-    """Refuse, with ValueError, what is not a whole number of at least `least`."""
+    """Refuse what is not a whole number of at least `least`, as `tinyleak.interop.whole` does."""
     for name, number in counts.items():
-        if not isinstance(number, Integral) or number < least:
-            raise ValueError(f"{name} is {number}; it must be a whole number of at least {least}")
+        whole(number, least, f"{name} is {{}}; it must be at least {least}")
 
 
 def require_numbers(goal: Any, **tolerances: Any) -> None:
