@@ -1030,7 +1030,7 @@ def test_one_problem_on_a_device_is_read_once_an_evaluation(line_search):
     [
         ({"line_search": "armijo"}, 'line search .armijo. is unknown; choose "strong-wolfe" or'),
         ({"history": 0}, "history is 0; it must be at least 1"),
-        ({"history": 0, "line_search": "none"}, "history is 0; it must be a whole number of at"),
+        ({"history": 0, "line_search": "none"}, "history is 0; it must be at"),
         ({"history": 2.5}, "history is 2.5; it must be at least 1"),
         ({"max_iterations": -1}, "max_iterations is -1; it must be at least 0"),
         ({"max_evaluations": 0}, "max_evaluations is 0; it must be at least 1"),
