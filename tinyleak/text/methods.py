@@ -55,8 +55,13 @@ def attack(
 
     Raises:
         ValueError: an unknown method, or as the method does.
-        TypeError: a keyword that the method does not take.
+        TypeError: a keyword that the method does not take, or no client.
     """
+    if not isinstance(client, TextClient):
+        raise TypeError(
+            f"a {type(client).__name__} was given; give a TextClient, the first of the two that "
+            "simulate_text returns"
+        )
     if method not in METHODS:
         raise ValueError(f"attack {method!r} is unknown; choose from {', '.join(METHODS)}")
     keywords = keywords_of(method)

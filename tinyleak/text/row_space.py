@@ -34,6 +34,10 @@ from tinyleak.text.result import FoundText, OnProgress
 UNAMBIGUOUS = "one word fits at each position"
 """The reason that is given where the space leaves no choice."""
 
+VECTOR_ROUNDING = 8.0
+"""How many roundings a token's vector may be off, as the client computed it: measured at 0.5 to 3
+in float32, where other words are at a million."""
+
 BEFORE_FIRST_LAYER = ("bert.embeddings.", "transformer.wpe.", "transformer.h.0.ln_1.")
 """How the parameters begin that stand before the first layer's weights, in BERT and in GPT-2."""
 
@@ -83,9 +87,10 @@ def membership(client: TextClient, space: Subspace) -> tuple[Array, Array]:
     Of a GPT-2 there are T − 1 positions, since its last token leaves no trace.
     """
     distances, allowed = [], []
+    rounding = VECTOR_ROUNDING * np.finfo(client.dtype).eps
     for vectors in every_candidate(client):
         distances.append(space.distances(vectors))
-        allowed.append(distances[-1] <= space.allowance(vectors))
+        allowed.append(distances[-1] <= np.maximum(space.allowance(vectors), rounding))
     return np.concatenate(distances, axis=1), np.concatenate(allowed, axis=1)
 
 
