@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinyleak.audit import audit_text
-from tinyleak.audit.text import text_as_dict, text_lines
+from tinyleak.audit.text_words import text_as_dict, text_lines
 from tinyleak.cli import main
 from tinyleak.data.text import Special
 from tinyleak.defenses import Gaussian

@@ -16,7 +16,8 @@ from tinyleak.audit.page import write_text_page
 from tinyleak.audit.shared import Shared
 from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
-from tinyleak.audit.text import TextAudit, audit_text
+from tinyleak.audit.text import audit_text
+from tinyleak.audit.text_words import TextAudit
 from tinyleak.audit.typical_images import pixel_variance, typical
 
 __all__ = [

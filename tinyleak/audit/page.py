@@ -9,7 +9,7 @@ from typing import Any
 
 from tinyleak.audit.figures import directions, forecast, panels, preview_figure
 from tinyleak.audit.measured import Measured
-from tinyleak.audit.text import TEXT_SCOPE, TextAudit, text_lines
+from tinyleak.audit.text_words import TEXT_SCOPE, TextAudit, text_lines
 from tinyleak.audit.words import SCOPE, describe, lines, meaning, strength
 from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.report.canvas import as_png, number

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinyleak import __version__
 from tinyleak.audit import audit_text, write_text_page
-from tinyleak.audit.text import text_as_dict, text_lines
+from tinyleak.audit.text_words import text_as_dict, text_lines
 from tinyleak.cli.options import flag
 from tinyleak.cli.output import paragraphs, readable
 from tinyleak.data.tensors import read_tensors

@@ -239,23 +239,22 @@ def known_client(
     shared, facts = tied(gradients), {}
     withheld = [name for name in model.shapes if name not in shared and name.startswith(FROZEN)]
     if withheld:
-        dtype = next(iter(shared.values())).dtype
-        shared |= {name: np.zeros(model.shapes[name], dtype) for name in withheld}
+        shared |= {n: np.zeros(model.shapes[n], params[n].dtype) for n in withheld}
         facts["not shared"] = Fact(", ".join(withheld), "read off", "taken as zero")
     require_fit(model, shared, "gradients")
     if lengths is None:
+        lengths = require_lengths(model, [read_length(model, shared)])
         facts["sentences"] = Fact(1, "assumed")
-        lengths = [read_length(model, shared)]
         where = "the gradient of the table of positions"
         facts["lengths"] = Fact(lengths[0], "read off", where)
     else:
+        lengths = require_lengths(model, lengths)
         facts["sentences"] = Fact(len(lengths), "said")
         facts["lengths"] = Fact(", ".join(map(str, lengths)), "said")
-    require_lengths(model, lengths)
     special = published_special(model) if tokenizer is None else tokenizer.special
     if tokenizer is None and not model.causal:
         facts["special tokens"] = Fact("BERT's", "assumed", "by the size of the vocabulary")
-    client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, facts)
+    client = TextClient(model, params, shared, lengths, special, tokenizer, facts)
     if model.causal:
         return client
     hidden = count_hidden(shared, client.records)

@@ -213,12 +213,13 @@ def require_counts(iterations: int, rounds: int, starts: int) -> None:
     """Check how much an attack is to do.
 
     Raises:
-        ValueError: nothing.
+        ValueError: a count that is below 1, or not a whole number.
     """
-    if min(iterations, rounds, starts) < 1:
+    counts = (iterations, rounds, starts)
+    if not all(isinstance(count, int | np.integer) and count >= 1 for count in counts):
         raise ValueError(
             f"{iterations} iterations, {rounds} rounds and {starts} starts were asked for; each "
-            "must be at least 1"
+            "must be a whole number of at least 1"
         )
 
 

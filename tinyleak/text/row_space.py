@@ -99,8 +99,8 @@ def every_candidate(client: TextClient) -> Iterator[Array]:
     at_once = max(1, NUMBERS_AT_ONCE // (client.shape[1] * client.model.width))
     params = exact_params(client, *BEFORE_FIRST_LAYER)
     for start in range(0, client.model.vocabulary, at_once):
-        words = np.arange(start, min(start + at_once, client.model.vocabulary))
-        yield _first_inputs(client, params, words)
+        words = client.params[client.model.word_table][start : start + at_once]
+        yield first_inputs(client, params, words.astype(float))
 
 
 def candidates(client: TextClient, words: Array) -> Array:
@@ -108,12 +108,19 @@ def candidates(client: TextClient, words: Array) -> Array:
 
     The words are the same at every position, (W,), or each position's own, (T, W).
     """
-    return _first_inputs(client, exact_params(client, *BEFORE_FIRST_LAYER), words)
+    vectors = client.params[client.model.word_table][words].astype(float)
+    return first_inputs(client, exact_params(client, *BEFORE_FIRST_LAYER), vectors)
 
 
-def _first_inputs(client: TextClient, params: dict[str, Tensor], words: Array) -> Array:
-    model, positions = client.model, client.shape[1] - client.model.causal
-    vectors = client.params[model.word_table][words].astype(float)
-    vectors = np.broadcast_to(vectors, (positions, words.shape[-1], model.width))
-    seen = model.first_input(params, Tensor(np.swapaxes(vectors, 0, 1)))
+def first_inputs(client: TextClient, params: dict[str, Tensor], vectors: Array) -> Array:
+    """Return what the first layer would see of W word embeddings at each position: (T, W, d).
+
+    Args:
+        client: the client.
+        params: weights in float64, of which those `BEFORE_FIRST_LAYER` are used.
+        vectors: (W, d), the same at every position, or (T, W, d), each position's own.
+    """
+    positions = client.shape[1] - client.model.causal
+    vectors = np.broadcast_to(vectors, (positions, *vectors.shape[-2:]))
+    seen = client.model.first_input(params, Tensor(np.swapaxes(vectors, 0, 1)))
     return np.swapaxes(seen.data, 0, 1)
