@@ -50,7 +50,8 @@ class LayerGradient:
         weight_gradient: (O, F), ∂L/∂W.
         bias_gradient: (O,), ∂L/∂b; None if the layer has no bias, or it is not used.
         records: N, how many inputs (images, or tokens) it adds up; None if that is not known.
-        edge: how far a singular value stands out from noise, at least.
+        roundoff: of the floating point that the client computed in, relative to an entry, if
+            noise of that size is to be taken for rounding; else 0.
 
     Raises:
         ValueError: shapes that do not belong together, or fewer than 1 record.
@@ -59,7 +60,7 @@ class LayerGradient:
     weight_gradient: Array
     bias_gradient: Array | None = None
     records: int | None = None
-    edge: float = EDGE
+    roundoff: float = 0.0
 
     def __post_init__(self) -> None:
         weight, bias = self.weight_gradient, self.bias_gradient
@@ -108,7 +109,7 @@ class LayerGradient:
         )
 
     @staticmethod
-    def stacked(gradients: Sequence[Array], records: int, edge: float = EDGE) -> LayerGradient:
+    def stacked(gradients: Sequence[Array], records: int) -> LayerGradient:
         """Return several layers that have the same inputs as one: their rows below each other.
 
         Each is divided by its own length, since its rounding is in proportion to that; its noise
@@ -117,7 +118,6 @@ class LayerGradient:
         Args:
             gradients: (O, F) each, of the layers' weights.
             records: how many inputs there are.
-            edge: how far a singular value stands out from noise, at least.
 
         Raises:
             ValueError: all gradients are zero.
@@ -130,7 +130,8 @@ class LayerGradient:
                 "pruned it away"
             )
         scaled = [array / n for array, n in zip(arrays, lengths, strict=True) if n > 0]
-        return LayerGradient(np.concatenate(scaled), None, records, edge)
+        roundoff = float(np.finfo(gradients[0].dtype).eps)
+        return LayerGradient(np.concatenate(scaled), None, records, roundoff)
 
     @cached_property
     def matrix(self) -> Array:
@@ -187,7 +188,9 @@ class LayerGradient:
         """
         rows, columns = self.matrix.shape
         deviation = np.sqrt(max(noise, self.rounding))
-        edge = self.edge * deviation * (np.sqrt(rows) + np.sqrt(columns))
+        typical = np.linalg.norm(self.sizes) / np.sqrt(self.matrix.size)
+        uneven = deviation <= ROUNDING * self.roundoff * typical
+        edge = (UNEVEN_EDGE if uneven else EDGE) * deviation * (np.sqrt(rows) + np.sqrt(columns))
         return int(np.sum(self.sizes[:most] > edge))
 
     @cached_property

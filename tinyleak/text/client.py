@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tinyleak.analytic.layer_gradient import EDGE, UNEVEN_EDGE, LayerGradient, TableGradient
+from tinyleak.analytic.layer_gradient import LayerGradient, TableGradient
 from tinyleak.backend import Array
 from tinyleak.client.facts import Fact
 from tinyleak.data.files import PathLike
@@ -158,8 +158,7 @@ class TextClient:
         Raises:
             ValueError: it is zero.
         """
-        edge = EDGE if self.noise > 0.0 else UNEVEN_EDGE
-        return LayerGradient.stacked(self.model.first_layer(self.gradients), self.records, edge)
+        return LayerGradient.stacked(self.model.first_layer(self.gradients), self.records)
 
     @cached_property
     def first_layer_as_shared(self) -> LayerGradient:
