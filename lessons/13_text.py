@@ -18,15 +18,8 @@ import numpy as np
 
 from tinyleak import Tensor
 from tinyleak.data.text import load_tokenizer
-from tinyleak.nn.models.bert import (
-    OUTPUT_BIAS,
-    POSITIONS,
-    SEGMENTS,
-    WORDS,
-    Bert,
-    masked_gradients,
-)
-from tinyleak.text import attack, share_text
+from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS, Bert
+from tinyleak.text import attack, masked_gradients, share_text
 
 # %% [markdown]
 # ## From words to vectors

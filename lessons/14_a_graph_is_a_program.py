@@ -209,19 +209,18 @@ assert len(rows) < len(bars) / 2 and program.buffer_bytes < needed / 2
 
 
 # %%
-def seconds(function, argument, repeats=15):
-    """The shortest of several runs, in seconds of the processor."""
-    times = []
+def seconds(calls, repeats=15):
+    """The shortest of several runs of each call, in seconds of the processor. They take turns."""
+    shortest = [np.inf] * len(calls)
     for _ in range(repeats):
-        begin = time.process_time()
-        function(argument)
-        times.append(time.process_time() - begin)
-    return min(times)
+        for index, (function, argument) in enumerate(calls):
+            begin = time.process_time()
+            function(argument)
+            shortest[index] = min(shortest[index], time.process_time() - begin)
+    return shortest
 
 
-eager = seconds(objective, Tensor(z))
-ours = seconds(small_program, z)
-own = seconds(program, z)
+eager, ours, own = seconds([(objective, Tensor(z)), (small_program, z), (program, z)])
 assert own < ours < eager and own < eager / 2
 
 # %% [markdown]
@@ -279,7 +278,8 @@ assert trace(positive_part_of_any, np.array([1.0, 2.0]))(elsewhere)[0] == 0.0
 # At 28×28 pixels many steps are small, and a call of NumPy costs something however little it does:
 
 # %%
-assert seconds(np.square, np.ones(1200)) < 10 * seconds(np.square, np.ones(12))
+many, few = seconds([(np.square, np.ones(1200)), (np.square, np.ones(12))])
+assert many < 10 * few
 
 # %% [markdown]
 # So let each call do more. Everything in tinyleak accepts further axes in front: with weights of

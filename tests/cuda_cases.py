@@ -128,10 +128,16 @@ def matching(
     )
 
 
+def unknowns(objective: Matching) -> int:
+    """How many numbers the objective asks for: pixels, and logits of labels that are not known."""
+    logits = 0 if objective.targets is not None else objective.batch * objective.model.classes
+    return objective.image_size + logits
+
+
 def dummies(objective: Matching, attacks: int, seed: int) -> np.ndarray:
     """Dummies for an objective: (attacks, n), on the host."""
     dtype = next(iter(objective.params.values())).dtype
-    shape = (attacks, objective.size)
+    shape = (attacks, unknowns(objective))
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 

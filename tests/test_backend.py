@@ -11,7 +11,7 @@ import strict_cupy
 import torch
 from primitive_cases import CASES, Case, gradients, on_device, second_order
 
-from tinyleak import backend, ops
+from tinyleak import backend, interop, ops
 from tinyleak.check import check_gradients
 from tinyleak.gradient import grad, topological_order
 from tinyleak.program.kernels import prepare
@@ -93,7 +93,7 @@ class Foreign:
     ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )
 def test_numbers_are_taken_from_anywhere(value: object, dtype: str) -> None:
-    array = backend.as_array(value)
+    array = interop.as_array(value)
     assert type(array) is np.ndarray
     assert array.dtype == np.dtype(dtype)
     assert array.dtype.isnative
@@ -102,15 +102,15 @@ def test_numbers_are_taken_from_anywhere(value: object, dtype: str) -> None:
 
 
 def test_the_door_copies_when_it_is_told_to(device_array: strict_cupy.ndarray) -> None:
-    assert backend.as_array(HOST) is HOST
-    copy = backend.as_array(HOST, copy=True)
+    assert interop.as_array(HOST) is HOST
+    copy = interop.as_array(HOST, copy=True)
     assert not np.shares_memory(copy, HOST)
-    assert backend.as_array(device_array) is device_array
-    on_device = backend.as_array(device_array, copy=True)
+    assert interop.as_array(device_array) is device_array
+    on_device = interop.as_array(device_array, copy=True)
     assert type(on_device) is strict_cupy.ndarray
     assert on_device is not device_array
     theirs = torch.tensor(HOST)
-    ours = backend.as_array(theirs, copy=True)
+    ours = interop.as_array(theirs, copy=True)
     theirs[:] = -1
     np.testing.assert_array_equal(ours, HOST)
 
@@ -129,7 +129,7 @@ def test_the_door_copies_when_it_is_told_to(device_array: strict_cupy.ndarray) -
 )
 def test_what_the_door_refuses(value: object, message: str) -> None:
     with pytest.raises(TypeError, match=message):
-        backend.as_array(value)
+        interop.as_array(value)
 
 
 def test_a_tensor_takes_what_the_door_takes() -> None:

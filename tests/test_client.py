@@ -322,3 +322,18 @@ def test_what_was_found_is_explained_or_not():
     wrong = victim.explain(found(truth.images + 0.1, truth.labels.tolist()))
     assert not wrong.succeeded
     assert "does not explain" in wrong.verdict
+
+
+def test_an_image_that_float32_finds_explains_the_gradient():
+    victim, truth = client(images=1, dtype="float32")
+    reconstruction = attack(victim, settings=Settings(dtype="float32"))
+    assert reconstruction.reason == "converged"
+    assert truth.judge(reconstruction).succeeded
+    assert victim.explain(reconstruction, dtype="float32").succeeded
+    lost = found(np.zeros((1, *MODEL.image_shape)), [0])
+    assert not victim.explain(lost, dtype="float32").succeeded
+
+
+def test_what_a_client_shares_can_be_written_by_any_library():
+    victim, _ = client(dtype="float32")
+    assert all(array.flags.c_contiguous for array in victim.gradients.values())

@@ -281,3 +281,18 @@ def test_a_gradient_or_weights_after_and_not_both_or_neither(tmp_path: Path) -> 
         client(tmp_path, **SMALL, learning_rate=0.1)
     with pytest.raises(TypeError, match="colour"):
         client(tmp_path, colour="grey")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"batch": 0}, "batch '0': '0' was given; a whole number of 1 or more"),
+        ({"batch": 1.5}, "batch '1.5'"),
+        ({"shape": (1, 28)}, "write a shape as C,H,W"),
+        ({"learning_rate": -0.1}, "a learning rate is a finite number above 0"),
+        ({"local_steps": True}, "local_steps 'True'"),
+    ],
+)
+def test_what_is_said_is_checked_as_notes_are(said, words):
+    with pytest.raises(ValueError, match=words):
+        Client.from_files("weights.npz", "gradients.npz", **said)

@@ -20,9 +20,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "tinyleak"
 
 # The ground floor is at the top. A room inside another, "attack.text", has a floor of its own.
 ROOMS = [
-    *("backend", "tensor", "ops", "gradient", "transforms", "check", "program", "nn", "optim"),
-    *("defenses", "data", "metrics", "report", "analytic", "client", "attacks", "text", "audit"),
-    *("sweep", "cli"),
+    *("backend", "interop", "tensor", "ops", "gradient", "transforms", "check", "program", "nn"),
+    *("optim", "defenses", "data", "metrics", "report", "analytic", "client", "attacks", "text"),
+    *("audit", "sweep", "cli"),
 ]
 EXEMPT = {"tinyleak", "tinyleak.__main__"}
 

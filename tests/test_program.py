@@ -17,6 +17,7 @@ from itertools import chain, count
 
 import numpy as np
 import pytest
+from cuda_cases import unknowns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from primitive_cases import CASES, Case, on_device, weights
@@ -142,7 +143,7 @@ def matching(
 
 def assert_objective_replays(objective: Matching, attacks: int, dtype: str) -> Program:
     rng = np.random.default_rng(6)
-    draws = [[rng.standard_normal((attacks, objective.size)).astype(dtype)] for _ in range(3)]
+    draws = [[rng.standard_normal((attacks, unknowns(objective))).astype(dtype)] for _ in range(3)]
     # In float32 a pixel near 0 may be on one side of a relu here and on the other there.
     tolerance = 1e-12 if dtype == "float64" else 1e-2
     return assert_replays(objective.value_and_gradient, draws, tolerance, check=False)

@@ -160,6 +160,20 @@ def test_noise_blurs_them(rng: np.random.Generator) -> None:
     assert errors[0] < 1e-4 < errors[-1] < 0.5
 
 
+def test_noise_that_nobody_told_of_is_seen_by_the_last_layer(rng: np.random.Generator) -> None:
+    client, truth = simulated(CONVOLUTIONS, [0, 2], rng)
+    noisy = {
+        name: gradient + 1e-2 * rng.standard_normal(gradient.shape)
+        for name, gradient in client.gradients.items()
+    }
+
+    def error(variance: float | None) -> float:
+        found = recursion(CONVOLUTIONS, client.params, noisy, truth.labels, variance=variance)
+        return float(mse(found, truth.images).mean())
+
+    assert error(None) < 1.5 * error(1e-4) < error(0.0)
+
+
 def test_from_there_an_attack_does_not_get_stuck(rng: np.random.Generator) -> None:
     """Of a network that is saturated, as by training."""
     client, truth = simulated(CONVOLUTIONS, [0, 2], rng, scale=5.0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tinyleak.analytic import LayerGradient, infer_loss_scale
-from tinyleak.client import share
+from tinyleak.client import Client, share, simulate
+from tinyleak.data import load_glyphs
 from tinyleak.nn import MLP, LeNet
 
 SHAPE = (1, 10, 10)
@@ -75,3 +77,38 @@ def test_a_gradient_of_zeros_says_nothing(rng) -> None:
     params, gradients = client(model, rng, 2)
     assert infer_loss_scale(LayerGradient.last(model, params, times(gradients, 0.0), 2)) is None
     assert infer_loss_scale(LayerGradient.last(model, params, times(gradients, 0.0), 1)) is None
+
+
+@pytest.mark.parametrize("scheme", ["default", "uniform"])
+@pytest.mark.parametrize("batch", [2, 4, 8, 16])
+def test_a_probable_label_that_images_have_is_not_taken_for_an_absent_one(batch, scheme) -> None:
+    model, digits = LeNet(), load_glyphs(32)
+    for first in range(0, 8, 2):
+        images, labels = digits.consecutive(first, batch)
+        shared, _ = simulate(model, images, labels, seed=first, init=scheme)
+        for factor in (1.0, float(batch)):
+            gradients = times(shared.gradients, factor)
+            layer = LayerGradient.last(model, shared.params, gradients, batch)
+            found = infer_loss_scale(layer)
+            assert found is not None
+            if scheme == "default" or found.exact:
+                assert (found.factor, found.exact) == (factor, True)
+            elif batch <= 8:
+                assert found.factor == pytest.approx(factor, rel=0.25 + found.error)
+
+
+@pytest.mark.parametrize("factor", [1e-170, 1e-30, 0.1, 2.0, 1e170])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_factor_may_be_of_any_size(batch, factor) -> None:
+    model = LeNet()
+    images, labels = load_glyphs(4).consecutive(1, batch)
+    shared, _ = simulate(model, images, labels, init="default")
+    client = Client.of(model, shared.params, times(shared.gradients, factor), batch=batch)
+    assert client.loss.factor == pytest.approx(factor, rel=0.05)
+    if factor == batch:
+        assert client.loss.fact.value == "a sum over the batch"
+    else:
+        assert f"{client.loss.factor:.3g}"[:3] in client.loss.fact.value
+    for name, gradient in client.gradients.items():
+        stretched = gradient * (client.loss.factor / factor)
+        np.testing.assert_allclose(stretched, shared.gradients[name], rtol=1e-10)

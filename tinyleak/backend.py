@@ -34,7 +34,7 @@ def array_module(*arrays: object) -> Any:
             break
     else:
         return np
-    modules = {_owner(array) for array in arrays}
+    modules = {owner(array) for array in arrays}
     if len(modules) == 1:
         return modules.pop()
     names = ", ".join(sorted(module.__name__ for module in modules))
@@ -44,38 +44,11 @@ def array_module(*arrays: object) -> Any:
     )
 
 
-def _owner(array: object) -> ModuleType:
+def owner(array: object) -> ModuleType:
+    """Return the module that a value comes from; of a number or a list it is `builtins`."""
     if isinstance(array, np.ndarray | np.generic):
         return np
     return sys.modules[type(array).__module__.partition(".")[0]]
-
-
-def as_array(value: Any, *, copy: bool = False) -> Array:
-    """Return numbers, wherever they come from, as an array: the door for what a caller passes in.
-
-    A number, nested lists, or an array of any library that offers `__array__` or `__dlpack__`, as
-    PyTorch and JAX do, become floating or whole numbers or booleans in the processor's own byte
-    order. CuPy's arrays stay on their GPU. With `copy` the caller cannot change them later.
-
-    Raises:
-        TypeError: anything else: None, text, complex numbers, a ragged list, a masked array; a
-            PyTorch tensor that requires a gradient or has a dtype that NumPy lacks.
-    """
-    array, kind = value, type(value).__name__
-    if _owner(value) is np or not isinstance(value, getattr(_owner(value), "ndarray", ())):
-        by_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
-        try:
-            array = np.from_dlpack(value) if by_dlpack else np.asarray(value)
-        except (TypeError, ValueError, RuntimeError, BufferError) as error:
-            reason = str(error).partition("\n")[0]
-            raise TypeError(f"a {kind} could not be read as numbers: {reason}") from error
-    if array.dtype.kind not in "fiub" or isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"a {kind} of dtype {array.dtype} was given; pass floating or whole numbers, as an "
-            "array without a mask or as nested lists"
-        )
-    native = array.dtype.newbyteorder("=")
-    return array.astype(native) if copy or array.dtype != native else array
 
 
 def device_module(device: str) -> Any:
@@ -109,7 +82,7 @@ def device_module(device: str) -> Any:
 
 def to_device(array: Any, module: Any) -> Array:
     """Return the array as one of `module`, copying only if it lives elsewhere."""
-    if _owner(array) is module:
+    if owner(array) is module:
         return module.asarray(array)
     return module.asarray(to_numpy(array))
 

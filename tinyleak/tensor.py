@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyleak.backend import Array, array_module, as_array, to_numpy
+from tinyleak.backend import Array, array_module, to_numpy
 
 TensorLike: TypeAlias = "Tensor | Array | float | int"
 Later: TypeAlias = "Callable[[], Tensor]"
@@ -28,7 +28,7 @@ Operator: TypeAlias = "Callable[[Tensor, TensorLike], Tensor]"
 NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 FLOATING = {np.dtype("float64"), np.dtype("float32")}
 
-OPERATIONS: dict[str, Callable[..., Tensor]] = {}
+OPERATIONS: dict[str, Callable[..., Any]] = {}
 """What `tinyleak.ops` offers, by name: operators and methods look theirs up when they are used."""
 
 
@@ -44,11 +44,11 @@ def _operator(name: str) -> tuple[Operator, Operator]:
     return forwards, reflected
 
 
-def _method(name: str) -> Callable[..., Tensor]:
-    def method(self: Tensor, *others: Any, **settings: Any) -> Tensor:
+def _method(name: str) -> Callable[..., Any]:
+    def method(self: Tensor, *others: Any, **settings: Any) -> Any:
         return OPERATIONS[name](self, *others, **settings)
 
-    method.__doc__ = f"Return `ops.{name}` of this Tensor."
+    method.__doc__ = f"See `tinyleak.ops.{name}`."
     return method
 
 
@@ -56,7 +56,7 @@ class Tensor:
     """An array that remembers how it was made.
 
     Operators, and comparisons too, work elementwise and broadcast as NumPy's do; whether two names
-    stand for one Tensor is asked with `is`. `data` is taken as `tinyleak.backend.as_array` takes
+    stand for one Tensor is asked with `is`. `data` is taken as `tinyleak.interop.as_array` takes
     it, without a copy; whole numbers written in Python become float64.
 
     Attributes:
@@ -78,14 +78,20 @@ class Tensor:
         inputs: tuple[Tensor, ...] = (),
         params: dict[str, Any] | None = None,
     ) -> None:
-        self._array: Array = _leaf(data) if primitive is None else data
+        if primitive is None and not (type(data) is np.ndarray and data.dtype in FLOATING):
+            from tinyleak.interop import as_leaf
+
+            data = as_leaf(data, Tensor)
+        self._array: Array = data
         self.primitive = primitive
         self.inputs = inputs
         self.params = params or {}
 
-    def _result(self, data: Array, *made: Any) -> Tensor:
+    def _result(
+        self, data: Array, operation: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
+    ) -> Tensor:
         """Make the Tensor that holds what an operation on this one computed."""
-        return Tensor(data, *made)
+        return Tensor(data, operation, inputs, params)
 
     @property
     def data(self) -> Array:
@@ -107,17 +113,9 @@ class Tensor:
         """The type of the elements."""
         return self._array.dtype
 
-    @property
-    def T(self) -> Tensor:  # noqa: N802
-        """The same with all axes in reverse order."""
-        return OPERATIONS["transpose"](self, range(self.ndim)[::-1])
-
     def numpy(self) -> Array:
         """Return the numbers as a NumPy array, copied from the GPU if they live there."""
         return to_numpy(self.data)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
         made_by = f", made by {self.primitive.name}" if self.primitive else ""
@@ -143,51 +141,13 @@ class Tensor:
     __eq__ = _operator("equal")[0]  # type: ignore[assignment]
     __ne__ = _operator("not_equal")[0]  # type: ignore[assignment]
     __hash__ = object.__hash__
+    __neg__, __getitem__ = _method("negate"), _method("index")
+    sum, mean = _method("sum"), _method("mean")
 
-    __neg__ = _method("negate")
-    __getitem__ = _method("index")
-    sum = _method("sum")
-    mean = _method("mean")
-
-    def reshape(self, *shape: Any) -> Tensor:
-        """Return `ops.reshape(self, shape)`; the lengths may be given one by one."""
-        return OPERATIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)
-
-    def __contains__(self, value: TensorLike) -> bool:
-        return bool((self == value).numpy().any())
-
-    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **settings: Any) -> Tensor:
-        """Answer for NumPy, which Python asks first in `array * tensor`."""
-        operation = OPERATIONS.get(function.__name__)
-        if operation and function.nin == 2 and method == "__call__" and not settings:
-            return operation(*inputs)
-        return self.__array_function__(function)
-
-    def __array_function__(self, function: Any, *details: Any) -> Tensor:
-        """Refuse what NumPy was asked to compute: its result would have no graph behind it."""
-        ours = {"negative": "negate", "amax": "max"}.get(function.__name__, function.__name__)
-        raise TypeError(
-            f"np.{function.__name__} was given a Tensor, which it cannot differentiate; use "
-            + (f"tinyleak.ops.{ours}" if ours in OPERATIONS else "tinyleak.ops, or its .data")
-        )
-
-
-def _leaf(data: Any) -> Array:
-    if type(data) is np.ndarray and data.dtype in FLOATING:
-        return data
-    if _holds_a_tensor(data):
-        raise TypeError(
-            "Tensor was given a Tensor, or a list of them; pass its .data for a fresh leaf, or "
-            "join them with ops.stack"
-        )
-    array = as_array(data)
-    written = isinstance(data, int | list | tuple) and array.dtype.kind == "i"
-    return array.astype(float) if written else array
-
-
-def _holds_a_tensor(data: Any) -> bool:
-    listed = isinstance(data, list | tuple)
-    return any(map(_holds_a_tensor, data)) if listed else isinstance(data, Tensor)
+    # NumPy's spellings of the same, and answers to NumPy itself: ops/methods.py.
+    T, reshape = property(_method("reverse_axes")), _method("reshape_to")
+    __contains__, __array__ = _method("contains"), _method("numbers")
+    __array_ufunc__, __array_function__ = _method("answer_ufunc"), _method("refuse_function")
 
 
 def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
@@ -205,7 +165,8 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
         arrays = [tensor._array for tensor in inputs]  # type: ignore[union-attr]
         tensors: tuple[Tensor, ...] = inputs  # type: ignore[assignment]
     except AttributeError:
-        tensors = _as_tensors(inputs)
+        like = [value for value in inputs if isinstance(value, Tensor)]
+        tensors = tuple([as_tensor(value, like[-1] if like else None) for value in inputs])
         arrays = [tensor._array for tensor in tensors]
     if operation.arithmetic:
         for array in arrays:
@@ -224,7 +185,7 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
     maker, dtype = tensors[0], data.dtype
     for tensor in tensors:
         if tensor._array.dtype is not dtype:
-            _check_dtypes(operation, tensors, data)
+            _require_one_dtype(operation, tensors, data)
         if type(tensor) is not Tensor:
             # A subclass (a Tensor that is being traced) makes results of its own kind.
             maker = tensor
@@ -299,27 +260,6 @@ def primitive(*, arithmetic: bool = True) -> Callable[[Callable[..., Array]], Pr
     return register
 
 
-def _check_dtypes(operation: Primitive, tensors: tuple[Tensor, ...], data: Array) -> None:
-    """Raise if floating dtypes were mixed, or if whole numbers silently widened a floating one."""
-    floats = {tensor.dtype for tensor in tensors if tensor.dtype.kind == "f"}
-    if floats and data.dtype.kind == "f":
-        floats.add(data.dtype)
-    if len(floats) > 1:
-        raise TypeError(
-            f"{operation.name} was given {_describe(tensors)}; all inputs must have one floating "
-            "dtype: convert them with .astype before making Tensors"
-        )
-
-
-def _as_floating(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    dtypes = [tensor.dtype for tensor in tensors if tensor.dtype.kind == "f"]
-    dtype = dtypes[0].name if dtypes else "float64"
-    return tuple(
-        tensor if tensor.dtype.kind == "f" else PRIMITIVES["floating"](tensor, dtype=dtype)
-        for tensor in tensors
-    )
-
-
 def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
     """Return `value` as a Tensor; a single number takes the dtype and device of `like`."""
     if isinstance(value, Tensor):
@@ -331,9 +271,21 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
     return Tensor(value)
 
 
-def _as_tensors(inputs: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
-    like = [value for value in inputs if isinstance(value, Tensor)]
-    return tuple([as_tensor(value, like[-1] if like else None) for value in inputs])
+def _as_floating(tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Make whole numbers and masks floating, in the dtype of the others or else float64."""
+    dtype = next((x.dtype.name for x in tensors if x.dtype.kind == "f"), "float64")
+    floating = PRIMITIVES["floating"]
+    return [x if x.dtype.kind == "f" else floating(x, dtype=dtype) for x in tensors]
+
+
+def _require_one_dtype(operation: Primitive, tensors: tuple[Tensor, ...], data: Array) -> None:
+    """Raise if floating dtypes were mixed, or if whole numbers silently widened a floating one."""
+    dtypes = {data.dtype, *(tensor.dtype for tensor in tensors)}
+    if len([dtype for dtype in dtypes if dtype.kind == "f"]) > 1:
+        raise TypeError(
+            f"{operation.name} was given {_describe(tensors)}; all inputs must have one floating "
+            "dtype: convert them with .astype before making Tensors"
+        )
 
 
 def _describe(tensors: tuple[Tensor, ...]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinyleak.analytic.first_layer import first_layer_input
 from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.backend import Array
 from tinyleak.nn.losses import softmax
 from tinyleak.tensor import Tensor
 
@@ -29,7 +30,13 @@ LEAST_ERROR = 1e-3
 """No estimate from probes is taken to be better than this share: the client's images differ."""
 
 MOST_ERROR = 0.1
-"""With a larger error an estimate does not tell a mean from a mean times a factor."""
+"""With a larger error an estimate does not tell a mean from a mean times a factor …"""
+
+SURE_COUNT = 0.25
+"""… unless all counts of labels come out nearer than this to whole numbers, as in `labels`."""
+
+ROUNDS = 10
+"""Each sets labels apart that images have from those that none has; two are enough mostly."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +55,21 @@ class LossScale:
     error: float = 0.0
 
 
-def infer_loss_scale(layer: LastLayerGradient) -> LossScale | None:
+def infer_loss_scale(layer: LastLayerGradient, unit: float = 1.0) -> LossScale | None:
     """Return the factor on a client's loss, or None where the last layer does not tell.
 
     With more than two classes it may be negative: whoever shares the change of the weights shares
     the gradient times −lr.
 
     Args:
-        layer: the last layer's gradient, of c times the mean cross-entropy over the batch.
+        layer: the last layer's gradient, of c / unit times the mean cross-entropy over the batch.
+        unit: what the shared gradient was divided by, so that its squares can be computed.
     """
     by_bias = layer.bias_gradient
     if by_bias is None or layer.bias is None or len(by_bias) < 2 or not by_bias.any():
         return None
     if layer.batch > 1:
-        return _of_a_batch(layer)
+        return _of_a_batch(layer, unit)
     logits = layer.weight @ first_layer_input(layer) + layer.bias
     residual = softmax(Tensor(logits[np.newaxis])).data[0]
     # |p − y| is largest at the label, since there it is what all others add up to. Of two classes
@@ -71,23 +79,46 @@ def infer_loss_scale(layer: LastLayerGradient) -> LossScale | None:
     error = np.linalg.norm(by_bias - factor * residual)
     if not error <= CONSISTENT * np.linalg.norm(by_bias):
         return None
-    return LossScale(factor, exact=True)
+    return LossScale(factor * unit, exact=True)
 
 
-def _of_a_batch(layer: LastLayerGradient) -> LossScale | None:
-    """Compare the absent labels' gradient with how probable the probes say that they are."""
-    assert layer.bias_gradient is not None
-    absent = layer.bias_gradient > 0
-    probable = softmax(Tensor(layer.probe_logits)).data[:, absent].sum(axis=1)
-    mean = float(probable.mean())
-    if not absent.any() or mean <= 0.0:
+def _of_a_batch(layer: LastLayerGradient, unit: float) -> LossScale | None:
+    """Compare the gradient of absent labels with how probable they are for the probes.
+
+    The bias's gradient is g = c (p − n / N), for a mean p of the probabilities and n images of each
+    label. So c is at least g / p, and it is that for a label that no image has; and with the right
+    c all n = N (p − g / c) are counts: whole and not negative, as exactly as the probes tell p.
+    """
+    g, batch = layer.bias_gradient, layer.batch
+    assert g is not None
+    shown = softmax(Tensor(layer.probe_logits)).data
+    p, deviation = shown.mean(axis=0), shown.std(axis=0) / math.sqrt(batch)
+    noise = math.sqrt(layer.noise or 0.0)
+
+    def counts(factor: float) -> tuple[Array, Array]:
+        """Return n, and how far it may be off."""
+        allowed = 3 * batch * (deviation + noise / factor + LEAST_ERROR * p)
+        return batch * (p - g / factor), allowed
+
+    if not (possible := (g > 0) & (p > 0)).any():
         return None
-    total = float(layer.bias_gradient[absent].sum())
-    noise = math.sqrt((layer.noise or 0.0) * np.count_nonzero(absent)) / total
-    error = LEAST_ERROR + 3 * (float(probable.std()) / mean / math.sqrt(layer.batch) + noise)
-    factor = total / mean
-    if error <= MOST_ERROR:
-        for usual in (1.0, float(layer.batch)):
-            if abs(factor / usual - 1.0) <= error:
-                return LossScale(usual, exact=True, error=error)
-    return LossScale(factor, exact=False, error=error)
+    factor = float((g[possible] / (p + 3 * deviation)[possible]).max())
+    for _ in range(ROUNDS):
+        # A label of few images has a positive entry, too, if it is probable.
+        absent = possible & (counts(factor)[0] < 0.5)
+        if not absent.any():
+            return None
+        factor = float(g[absent].sum() / p[absent].sum())
+    probable = shown[:, absent].sum(axis=1)
+    error = LEAST_ERROR + 3 * float(probable.std() / probable.mean()) / math.sqrt(batch)
+    error += 3 * noise * math.sqrt(absent.sum()) / float(g[absent].sum())
+    for usual in (1.0, float(batch)):
+        n, allowed = counts(usual / unit)
+        if (np.abs(n - np.maximum(np.rint(n), 0.0)) > allowed).any():
+            continue
+        off = abs(usual / unit / factor - 1.0)
+        if (off <= error <= MOST_ERROR) or allowed.max() < SURE_COUNT:
+            return LossScale(usual, exact=True, error=error)
+        error = max(error, off * (1.0 + LEAST_ERROR))
+        break
+    return LossScale(factor * unit, exact=False, error=error)

@@ -6,9 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
+
 from tinyleak.attacks.settings import Method, Settings
 from tinyleak.backend import Array
-from tinyleak.defenses import Defense
+from tinyleak.client.door import whole
+from tinyleak.defenses import Defense, as_defenses
+from tinyleak.interop import as_array
+from tinyleak.nn.fitting import copied
+
+SEED = "seed {} was given; seeds are whole numbers from 0 on"
 
 Labels: TypeAlias = "Sequence[int] | Array | Literal['infer', 'trusted'] | None"
 
@@ -16,6 +23,8 @@ Labels: TypeAlias = "Sequence[int] | Array | Literal['infer', 'trusted'] | None"
 @dataclass(frozen=True, eq=False)
 class Attacker:
     """What an attacker brings to a client: what it knows, where it starts, how it goes about it.
+
+    Arrays are copied, so that an attacker does not change when the caller's arrays do.
 
     Attributes:
         labels: the N labels if they are known; "infer" to read them off the last layer's gradient
@@ -41,6 +50,7 @@ class Attacker:
 
     Raises:
         ValueError: a number out of range, an unknown method or start, or what cannot be combined.
+        TypeError: a value of the wrong type.
     """
 
     labels: Labels = None
@@ -56,6 +66,8 @@ class Attacker:
     def __post_init__(self) -> None:
         if self.settings is None:
             object.__setattr__(self, "settings", Settings())
+        if not isinstance(self.settings, Settings):
+            raise TypeError(f"settings {self.settings!r} were given; give tinyleak.Settings(…)")
         if isinstance(self.labels, str) and self.labels not in ("infer", "trusted"):
             raise ValueError(
                 f'labels {self.labels!r} were given; give N whole numbers, "infer" or "trusted"'
@@ -64,16 +76,25 @@ class Attacker:
             raise ValueError(
                 f"start {self.start!r} is unknown; choose noise or recursion, or give images"
             )
-        if self.seed < 0:
-            raise ValueError(f"seed {self.seed} was given; seeds are whole numbers from 0 on")
-        if self.restarts < 1:
-            raise ValueError(f"{self.restarts} restarts were asked for; give 1 or more")
         if self.method not in get_args(Method):
             raise ValueError(
                 f"method {self.method!r} is unknown; choose one of {', '.join(get_args(Method))}"
             )
         if self.method != "lbfgs" and self.device != "cpu":
             raise ValueError(f"method {self.method} runs on the cpu alone, not on {self.device!r}")
+        own: dict[str, Any] = {
+            "seed": whole(self.seed, 0, SEED),
+            "restarts": whole(self.restarts, 1, "{} restarts were asked for; give 1 or more"),
+            "defenses": as_defenses(self.defenses),
+        }
+        if self.labels is not None and not isinstance(self.labels, str):
+            own["labels"] = np.array(self.labels)
+        if self.precision is not None:
+            own["precision"] = copied(self.precision, "precisions")
+        if not isinstance(self.start, str):
+            own["start"] = as_array(self.start, copy=True)
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         changed = [
@@ -88,7 +109,7 @@ def make_attacker(attacker: Attacker | None, keywords: Mapping[str, Any]) -> Att
     """Return the attacker, or the one that keywords describe.
 
     Raises:
-        TypeError: an unknown keyword, or both.
+        TypeError: an unknown keyword, both, or something else as the attacker.
     """
     known = [field.name for field in fields(Attacker)]
     for name in keywords:
@@ -98,7 +119,11 @@ def make_attacker(attacker: Attacker | None, keywords: Mapping[str, Any]) -> Att
         raise TypeError(
             f"an attacker was given, and {', '.join(keywords)} besides; say all of it in one place"
         )
-    return attacker or Attacker(**keywords)
+    if not isinstance(attacker, Attacker | None):
+        raise TypeError(
+            f"a {type(attacker).__name__} was given as attacker; give a tinyleak.Attacker"
+        )
+    return Attacker(**keywords) if attacker is None else attacker
 
 
 def _short(value: Any) -> str:

@@ -50,14 +50,16 @@ def attack_many(
     Raises:
         ValueError: as `attack`; no clients, another number of labels or seeds than clients, or
             clients or attackers that cannot be stacked.
-        TypeError: as `attack`.
+        TypeError: as `attack`; a single client.
     """
+    if isinstance(clients, Client):
+        raise TypeError("attack_many was given one client; give a list of them, or call attack")
     clients = list(clients)
     if attacker is None or isinstance(attacker, Attacker):
         one = make_attacker(attacker, knowledge)
         attackers = [replace(one, seed=one.seed + k) for k in range(len(clients))]
     else:
-        attackers = list(attacker)
+        attackers = [make_attacker(one, knowledge) for one in attacker]
     each = None if labels is None or isinstance(labels, str) else list(labels)
     given = {"clients": len(clients), "attackers": len(attackers)}
     given |= {} if seeds is None else {"seeds": len(seeds)}

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.labels import LabelInference
-from tinyleak.attacks.attacker import Attacker, Labels, make_attacker
+from tinyleak.attacks.attacker import SEED, Attacker, Labels, make_attacker
 from tinyleak.attacks.extended import ExtendedMatching
 from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.client import Client
+from tinyleak.client.door import whole
 from tinyleak.defenses import knowledge
 from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.losses import one_hot
@@ -99,11 +100,20 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     Raises:
         ValueError: labels or images that do not fit the client; a gradient of zeros; what cannot
             be combined.
+        TypeError: something else in place of a client.
     """
     began = time.perf_counter()
+    if not isinstance(client, Client):
+        raise TypeError(f"a {type(client).__name__} was given as client; give a tinyleak.Client")
     settings, precision = apply_knowledge(client, attacker)
     labels, inference = _labels(client, attacker.labels)
     squares = attacker.method != "lbfgs"
+    if squares and not client.loss.exact:
+        raise ValueError(
+            f"method {attacker.method} minimises the distance between two gradients, but the "
+            f"client's loss is known only as {client.loss.fact}; say its reduction "
+            '(--reduction, or Client.of(…, reduction="mean")), or choose method lbfgs'
+        )
     if squares and (settings.direction or settings.smoothness or client.local):
         raise ValueError(
             f"method {attacker.method} minimises the distance between two gradients alone; to "
@@ -155,8 +165,7 @@ def starting_point(
     Raises:
         ValueError: a seed below 0.
     """
-    if seed < 0:
-        raise ValueError(f"seed {seed} was given; seeds are whole numbers from 0 on")
+    seed = whole(seed, 0, SEED)
     size = batch * (math.prod(model.image_shape) + (model.classes if with_labels else 0))
     return np.random.default_rng(seed).standard_normal((restarts, size))
 
@@ -220,8 +229,9 @@ def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInferenc
         return (None if guess else inference.labels), inference
     given = np.asarray(labels)
     if given.shape != (client.batch,):
+        several = f"{given.size} labels" if given.ndim == 1 else f"labels of shape {given.shape}"
         raise ValueError(
-            f"{given.size} labels were given for a batch of {client.batch}; give one each"
+            f"{several} were given for a batch of {client.batch}; give one each, in a list"
         )
     one_hot(given, client.model.classes)  # refuses what is not a class
     return given, None
@@ -236,7 +246,7 @@ def _first_images(
     """Return the images that the first start has in place of noise, (N, C, H, W), or None."""
     shape = (client.batch, *client.model.image_shape)
     if not isinstance(start, str):
-        images = as_array(start, copy=True)
+        images = start
         if images.shape != shape or not np.isfinite(images).all():
             what = f"of shape {images.shape}" if images.shape != shape else "that are not finite"
             raise ValueError(
@@ -264,9 +274,9 @@ def _first_images(
     return recursion(client.last_layer, client.gradients, labels, variance=_variance(precision))
 
 
-def _variance(precision: Mapping[str, Array] | None) -> float:
-    """Return the mean variance of the noise that a precision stands for."""
+def _variance(precision: Mapping[str, Array] | None) -> float | None:
+    """Return the mean variance of the noise that a precision stands for; None if it is of none."""
     kept = [one[one > 0] for one in (precision or {}).values()]
     # A precision of 1 is that of an entry without noise, beside others that were pruned.
     exact = all(bool((one == 1).all()) for one in kept)
-    return 0.0 if exact else float(np.mean(1 / np.concatenate(kept)))
+    return None if exact else float(np.mean(1 / np.concatenate(kept)))

@@ -13,14 +13,14 @@ from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
 from tinyleak.backend import Array, array_module, to_numpy
+from tinyleak.client.explanation import COARSE
 from tinyleak.tensor import Tensor
 
 DIVERGED_PIXEL = 20.0
 """Dummy pixels beyond this size (data has them in [0, 1]) have left what the network can tell."""
 
-ROUNDED = {"float64": 1e-20, "float32": 1e-6}
-"""A search that stalls at so small a relative distance is at the end of what the dtype can tell: in
-float32 24 clients stalled at 1e-14 to 3e-7, all of them with the image (MSE 6e-5 at most)."""
+ROUNDED = {"float64": 1e-20, "float32": COARSE}
+"""A search that stalls at so small a relative distance is at the end of what the dtype can tell."""
 
 MAX_SNAPSHOTS = 200
 """How many snapshots of a run are kept; beyond that every second one is dropped."""

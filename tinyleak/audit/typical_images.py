@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.probes import logits_of
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.data import Dataset, load_glyphs
+from tinyleak.interop import as_array
 from tinyleak.nn.model import Model
 
 MOST = 200

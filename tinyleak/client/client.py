@@ -17,7 +17,8 @@ import numpy as np
 from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
+from tinyleak.client.door import whole
 from tinyleak.client.explanation import explain
 from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
@@ -25,11 +26,11 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
-from tinyleak.nn.fitting import require_fit
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
 
-ORDINARY = (1e-100, 1e100)
-"""The squares of numbers within this range are numbers that float64 holds."""
+DTYPES = ("float64", "float32", "float16")
+"""What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,7 +55,9 @@ class Client:
 
     Raises:
         ValueError: weights or gradients that do not fit the network or are not finite; a batch
-            below 1.
+            below 1; an unknown dtype.
+        TypeError: weights or gradients that are not arrays by name; a batch that is not a whole
+            number; local steps of another type.
     """
 
     model: Model
@@ -68,10 +71,14 @@ class Client:
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"a batch of {self.batch} was given; give 1 or more")
+        batch = whole(self.batch, 1, "a batch of {} was given; give 1 or more")
+        object.__setattr__(self, "batch", batch)
         for what, name in (("weights", "params"), ("gradients", "gradients")):
-            object.__setattr__(self, name, copied(self.model, getattr(self, name), what))
+            object.__setattr__(self, name, own_parameters(self.model, getattr(self, name), what))
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype {self.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
+        if not isinstance(self.local, LocalSteps | None):
+            raise TypeError(f"local steps {self.local!r} were given; give tinyleak.LocalSteps")
 
     @classmethod
     def of(
@@ -109,11 +116,10 @@ class Client:
         if reduction is not None:
             loss = said_loss(reduction, batch)
         else:
-            # What is far too small or large to be squared is of order 1 while it is looked at.
-            unit = 1.0 if ORDINARY[0] < largest < ORDINARY[1] else largest
-            even = replace(client, gradients={k: g / unit for k, g in shared.items()})
+            # Of order 1 while it is looked at: it may be too small or large to be squared.
+            even = replace(client, gradients={k: g / largest for k, g in shared.items()})
             steps = 1 if client.local is None else client.local.count
-            loss = read_loss(even.last_layer, batch, steps).times(unit)
+            loss = read_loss(even.last_layer, batch, steps, largest)
         return replace(client, gradients={k: g / loss.factor for k, g in shared.items()}, loss=loss)
 
     @classmethod
@@ -259,15 +265,3 @@ class Client:
             f"<Client: {type(self.model).__name__}, gradient of {many} of {shape} in "
             f"{self.dtype}{steps}; loss {self.loss.fact}>"
         )
-
-
-def copied(model: Model, arrays: Mapping[str, Any], what: str) -> dict[str, Array]:
-    """Return a copy of named arrays of any library, in the model's order, after a check.
-
-    Raises:
-        ValueError: they are not the model's, or not finite.
-        TypeError: one of them is not an array of numbers.
-    """
-    found = {name: as_array(array, copy=True) for name, array in arrays.items()}
-    require_fit(model, found, what)
-    return {name: found[name] for name in model.shapes}

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tinyleak.client.door import whole
 from tinyleak.tensor import Tensor
 
 MOST_STEPS = 5
@@ -28,17 +29,23 @@ class LocalSteps:
     Attributes:
         count: K, 1 or more.
         learning_rate: η, above 0.
+
+    Raises:
+        ValueError: a number out of range.
+        TypeError: a count that is not a whole number.
     """
 
     count: int
     learning_rate: float
 
     def __post_init__(self) -> None:
-        if self.count < 1 or not 0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"{self.count} local steps with learning rate {self.learning_rate} were given; "
-                "give 1 step or more, and a learning rate above 0"
-            )
+        sentence = (
+            f"{{}} local steps with learning rate {self.learning_rate!r} were given; give 1 step "
+            "or more, and a learning rate above 0"
+        )
+        object.__setattr__(self, "count", whole(self.count, 1, sentence))
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(sentence.format(self.count))
 
     def update(
         self,

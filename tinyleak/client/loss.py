@@ -30,10 +30,6 @@ class Loss:
     exact: bool
     fact: Fact
 
-    def times(self, unit: float) -> Loss:
-        """Return the loss of a gradient `unit` times as large."""
-        return self if unit == 1.0 else replace(self, factor=self.factor * unit)
-
 
 def said_loss(reduction: str, batch: int, detail: str = "") -> Loss:
     """Return the loss that somebody said the client has.
@@ -47,16 +43,19 @@ def said_loss(reduction: str, batch: int, detail: str = "") -> Loss:
     return Loss(factor, True, Fact(f"a {reduction} over the batch", "said", detail))
 
 
-def read_loss(layer: LastLayerGradient | None, batch: int, steps: int = 1) -> Loss:
+def read_loss(
+    layer: LastLayerGradient | None, batch: int, steps: int = 1, unit: float = 1.0
+) -> Loss:
     """Return what the last layer's gradient tells of a client's loss.
 
     Args:
         layer: the client's last layer; None if it is not linear.
         batch: N, how many images the client had.
         steps: how many local steps it took: the sum over several does not tell.
+        unit: what the shared gradient was divided by to give that of the layer.
     """
     mean = Loss(1.0, True, Fact("a mean over the batch", "assumed"))
-    found = None if layer is None or steps > 1 else infer_loss_scale(layer)
+    found = None if layer is None or steps > 1 else infer_loss_scale(layer, unit)
     if found is None:
         why = "several steps do not tell" if steps > 1 else "the last layer does not tell"
         return replace(mean, fact=replace(mean.fact, detail=why))

@@ -22,7 +22,7 @@ LONGEST_NOTE = 200
 
 @dataclass(frozen=True)
 class Notes:
-    """What is said about a client: each is None where nothing is.
+    """What is said about a client; each is None where nothing is. A text is read as its value.
 
     Attributes:
         model: "lenet" or "mlp".
@@ -34,6 +34,9 @@ class Notes:
         reduction: "mean" or "sum", of the losses of a batch.
         learning_rate: of the client's steps, where weights after them are given.
         local_steps: how many they were.
+
+    Raises:
+        ValueError: what cannot be.
     """
 
     model: str | None = None
@@ -45,6 +48,19 @@ class Notes:
     reduction: str | None = None
     learning_rate: float | None = None
     local_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, parse in PARSERS.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            text = _text(value)
+            try:
+                if len(text) > LONGEST_NOTE:
+                    raise ValueError(f"{LONGEST_NOTE} letters are read at most")
+                object.__setattr__(self, name, parse(text))
+            except ValueError as error:
+                raise ValueError(f"{name} {text[:80]!r}: {error}") from error
 
     def under(self, said: Notes) -> Notes:
         """Return these notes with what somebody said instead taking their place."""
@@ -70,17 +86,13 @@ def gather_notes(*paths: Path | None) -> Notes:
     notes = Notes()
     for path in paths:
         said = {} if path is None else read_notes(path)
-        for key, parse in PARSERS.items():
-            if key in said:
-                try:
-                    if len(said[key]) > LONGEST_NOTE:
-                        raise ValueError(f"{LONGEST_NOTE} letters are read at most")
-                    notes = replace(notes, **{key: parse(said[key])})
-                except ValueError as error:
-                    raise ValueError(
-                        f"the notes about {str(path)!r} say {key} {said[key][:80]!r}: {error}; "
-                        "put them right"
-                    ) from error
+        try:
+            told: dict[str, Any] = {key: said[key] for key in PARSERS if key in said}
+            notes = notes.under(Notes(**told))
+        except ValueError as error:
+            raise ValueError(
+                f"the notes about {str(path)!r} say {error}; put them right"
+            ) from error
     return notes
 
 
@@ -141,7 +153,7 @@ def _strides(text: str) -> tuple[int, ...]:
 
 
 def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {

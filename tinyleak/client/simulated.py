@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.backend import Array, as_array
-from tinyleak.client.client import Client, copied
+from tinyleak.backend import Array
+from tinyleak.client.client import Client
+from tinyleak.client.door import whole
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
-from tinyleak.defenses import Defense, need_examples, protect
+from tinyleak.defenses import Defense, as_defenses, need_examples, protect
+from tinyleak.interop import as_array
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
 from tinyleak.nn.losses import cross_entropy, one_hot
 from tinyleak.nn.model import Model, parameter_gradients
@@ -52,11 +55,12 @@ def share(
             none at all, a label out of range, another number of labels than images, an unknown
             dtype, or defences that do not go together or lack an rng, or that need each example's
             own gradient where local steps have only their sum.
-        TypeError: weights or images that are not arrays of numbers.
+        TypeError: weights or images that are not arrays of numbers, defences that are not objects.
     """
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
-    weights = {name: w.astype(dtype) for name, w in copied(model, params, "weights").items()}
+    own = own_parameters(model, params, "weights")
+    weights = {name: array.astype(dtype) for name, array in own.items()}
     images, numbers = as_array(images, copy=True), np.array(labels)
     fits = images.ndim == 4 and images.shape[1:] == model.image_shape and len(images) > 0
     if not fits or numbers.shape != (len(images),):
@@ -64,7 +68,9 @@ def share(
             f"a client was given images of shape {images.shape} and {numbers.size} labels; "
             f"{model} needs (N, *{model.image_shape}) and N labels, N at least 1"
         )
-    batch = images.astype(dtype)
+    if not np.isfinite(images).all():
+        raise ValueError("the images hold NaN or infinity; give pixels in [0, 1]")
+    defenses, batch = as_defenses(defenses), images.astype(dtype)
     targets = one_hot(numbers, model.classes, dtype)
     if need_examples(defenses):
         if local is not None:
@@ -149,8 +155,10 @@ def simulate(
         local: steps of SGD that it takes, to share their outcome instead of one gradient.
 
     Raises:
-        ValueError: an unknown initialisation, or as `share` does.
+        ValueError: an unknown initialisation, a seed below 0, or as `share` does.
+        TypeError: a seed that is not a whole number, or as `share` does.
     """
+    seed = whole(seed, 0, "seed {} was given; seeds are whole numbers from 0 on")
     params = draw(model.shapes, np.random.default_rng([seed, 0]), init)
     noise = np.random.default_rng([seed, 2])
     return share(

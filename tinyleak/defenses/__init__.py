@@ -21,7 +21,7 @@ from dataclasses import fields
 
 from tinyleak.defenses.aware import Knowledge, knowledge
 from tinyleak.defenses.clipping import DPSGD, Clip
-from tinyleak.defenses.defense import Defense, Gradients, need_examples, protect
+from tinyleak.defenses.defense import Defense, Gradients, as_defenses, need_examples, protect
 from tinyleak.defenses.noise import Gaussian, Laplacian
 from tinyleak.defenses.pruning import Prune, PruneGlobal
 from tinyleak.defenses.rounding import BFloat16, Float16, Int8, Int8Affine
@@ -42,6 +42,7 @@ __all__ = [
     "Laplacian",
     "Prune",
     "PruneGlobal",
+    "as_defenses",
     "knowledge",
     "need_examples",
     "parse",

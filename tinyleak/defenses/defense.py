@@ -68,12 +68,29 @@ def protect(
     return shared
 
 
+def as_defenses(defenses: Sequence[Defense]) -> tuple[Defense, ...]:
+    """Return defences as they are applied, in order.
+
+    Raises:
+        TypeError: a text or a single defence in place of several, or anything else among them.
+    """
+    several = () if isinstance(defenses, str | Defense) else tuple(defenses)
+    if isinstance(defenses, str | Defense) or not all(isinstance(d, Defense) for d in several):
+        raise TypeError(
+            f"{defenses!r} was given as defences; give a list of objects, such as "
+            '[tinyleak.defenses.parse("prune:0.2")]'
+        )
+    return several
+
+
 def need_examples(defenses: Sequence[Defense]) -> bool:
     """Return whether the first defence needs each example's own gradient.
 
     Raises:
         ValueError: a later one does.
+        TypeError: as `as_defenses`.
     """
+    defenses = as_defenses(defenses)
     for defense in defenses[1:]:
         if defense.per_example:
             raise ValueError(

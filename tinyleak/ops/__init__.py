@@ -1,40 +1,38 @@
 """The primitives, one family a file; each is a forward function and a rule."""
 
+from tinyleak.ops import methods
+from tinyleak.ops.choice import (
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    max,
+    maximum,
+    not_equal,
+    relu,
+    where,
+)
 from tinyleak.ops.elementwise import (
     add,
     divide,
-    equal,
     exp,
     floating,
-    greater,
-    greater_equal,
     log,
-    maximum,
     multiply,
     negate,
-    not_equal,
-    relu,
     sigmoid,
     sqrt,
     stop_gradient,
     subtract,
     tanh,
-    where,
 )
 from tinyleak.ops.gather import scatter_add, take
-from tinyleak.ops.indexing import crop, index, pad, stack
+from tinyleak.ops.indexing import concatenate, crop, index, pad, split, stack
 from tinyleak.ops.linalg import inner, matmul
-from tinyleak.ops.reduce import broadcast_to, max, mean, sum, sum_to
-from tinyleak.ops.shape import (
-    concatenate,
-    crop_to,
-    pad_to,
-    reshape,
-    split,
-    swap_last_axes,
-    transpose,
-)
-from tinyleak.ops.special import erf, less, less_equal, logsumexp, power, softplus
+from tinyleak.ops.reduce import broadcast_to, mean, sum, sum_to
+from tinyleak.ops.shape import crop_to, pad_to, reshape, swap_last_axes, transpose
+from tinyleak.ops.special import erf, logsumexp, power, softplus
 from tinyleak.ops.window import fold, unfold
 from tinyleak.tensor import OPERATIONS
 
@@ -89,3 +87,11 @@ __all__ = [
 ]
 
 OPERATIONS.update({name: globals()[name] for name in __all__})
+OPERATIONS.update(
+    reverse_axes=methods.reverse_axes,
+    reshape_to=methods.reshape_to,
+    contains=methods.contains,
+    numbers=methods.numbers,
+    answer_ufunc=methods.answer_ufunc,
+    refuse_function=methods.refuse_function,
+)

@@ -12,14 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.tensor import (
-    Primitive,
-    Rule,
-    Tensor,
-    TensorLike,
-    as_tensor,
-    primitive,
-)
+from tinyleak.tensor import Primitive, Rule, primitive
 
 
 def library_primitive(
@@ -55,22 +48,6 @@ sqrt = library_primitive(
 tanh = library_primitive(
     "tanh", "The hyperbolic tangent of x.", lambda g, out, x: (g * (1.0 - out * out),)
 )
-maximum = library_primitive(
-    "maximum",
-    "The larger of `a` and `b`; where they are equal, `b` has the gradient.",
-    lambda g, out, a, b: (lambda: where(a > b, g, 0.0), lambda: where(a > b, 0.0, g)),
-)
-greater, greater_equal, equal, not_equal = (
-    library_primitive(
-        name, f"Whether `a {sign} b`: a mask.", lambda g, out, a, b: (None, None), arithmetic=False
-    )
-    for name, sign in [("greater", ">"), ("greater_equal", "≥"), ("equal", "="), ("not_equal", "≠")]
-)
-
-
-def relu(x: Tensor) -> Tensor:
-    """Return `max(x, 0)`; its gradient at 0 is taken to be 0."""
-    return maximum(x, 0.0)
 
 
 @primitive()
@@ -86,23 +63,6 @@ sigmoid.rule(lambda g, out, x: (g * (out * (1.0 - out)),))
 def largest_exponent(dtype: np.dtype[Any]) -> float:
     """Return the largest whole number whose exponential the dtype holds."""
     return float(math.floor(math.log(float(np.finfo(dtype).max))))
-
-
-@primitive(arithmetic=False)
-def _where(xp: Any, mask: Array, a: Array, b: Array) -> Array:
-    """`a` where the mask is true, else `b`."""
-    return xp.where(mask, a, b)
-
-
-_where.rule(
-    lambda g, out, mask, a, b: (None, lambda: where(mask, g, 0.0), lambda: where(mask, 0.0, g))
-)
-
-
-def where(mask: TensorLike, a: TensorLike, b: TensorLike) -> Tensor:
-    """Choose elementwise: `a` where the boolean `mask` is true, else `b`; all broadcast."""
-    like = a if isinstance(a, Tensor) else b if isinstance(b, Tensor) else None
-    return _where(mask, as_tensor(a, like), as_tensor(b, like))
 
 
 @primitive(arithmetic=False)

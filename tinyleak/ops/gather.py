@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any, SupportsIndex
 
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
+from tinyleak.interop import as_array
 from tinyleak.ops.shape import normalise_axis
 from tinyleak.tensor import Tensor, primitive
 

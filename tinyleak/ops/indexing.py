@@ -1,14 +1,19 @@
-"""Parts of a Tensor, and Tensors made of parts: all of them crops, pads, joins and reshapes."""
+"""Parts of a Tensor, and Tensors made of parts: crops, pads, joins and reshapes.
+
+One more adjoint pair is among them: `concatenate ⇄ split`.
+"""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
 
-from tinyleak.ops.shape import concatenate, crop_to, normalise_axis, pad_to, reshape
-from tinyleak.tensor import Tensor
+from tinyleak.backend import Array
+from tinyleak.ops.shape import crop_to, normalise_axis, pad_to, reshape
+from tinyleak.tensor import Tensor, primitive
 
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
@@ -82,6 +87,40 @@ def _is_plain(part: object) -> bool:
     if isinstance(part, slice):
         return part.step is None or part.step > 0
     return part is None or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+
+
+@primitive(arithmetic=False)
+def _concatenate(xp: Any, *arrays: Array, axis: int) -> Array:
+    """The arrays one after another along an axis."""
+    return xp.concatenate(arrays, axis=axis)
+
+
+_concatenate.rule(lambda g, out, *xs, axis: split(g, [x.shape[axis] for x in xs], axis))
+
+
+def concatenate(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
+    """Join Tensors along an axis; the other axes must agree."""
+    return _concatenate(*tensors, axis=operator.index(axis))
+
+
+def split(x: Tensor, lengths: Sequence[int], axis: SupportsIndex = 0) -> tuple[Tensor, ...]:
+    """Cut `x` along an axis into pieces of the given lengths, the reverse of `concatenate`.
+
+    Raises:
+        ValueError: the lengths do not add up to the axis; `x` does not have the axis.
+    """
+    axis = normalise_axis(axis, x.ndim)
+    if sum(lengths) != x.shape[axis]:
+        raise ValueError(
+            f"split of {x.shape} along axis {axis} was given lengths {list(lengths)}; "
+            f"they must add up to {x.shape[axis]}"
+        )
+    whole = tuple((0, length, 1) for length in x.shape)
+    pieces, stop = [], 0
+    for length in lengths:
+        start, stop = stop, stop + int(length)
+        pieces.append(crop_to(x, window=(*whole[:axis], (start, stop, 1), *whole[axis + 1 :])))
+    return tuple(pieces)
 
 
 def stack(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:

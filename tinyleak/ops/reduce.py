@@ -16,7 +16,6 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.ops.elementwise import equal, floating
 from tinyleak.ops.shape import normalise_axis, reshape
 from tinyleak.tensor import Tensor, primitive
 
@@ -26,7 +25,7 @@ Axes = int | np.integer[Any] | Sequence[SupportsIndex] | None
 @primitive(arithmetic=False)
 def broadcast_to(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
     """`x` repeated along new axes and along axes of length 1, as NumPy broadcasts."""
-    return xp.broadcast_to(x, shape)
+    return x if x.shape == shape else xp.broadcast_to(x, shape)
 
 
 @primitive()
@@ -62,10 +61,10 @@ def sum(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     Raises:
         ValueError: an axis that `x` does not have, or one given twice.
     """
-    reduced = _normalise(axes, x.ndim)
+    reduced = normalise_axes(axes, x.ndim)
     kept = tuple(1 if axis in reduced else length for axis, length in enumerate(x.shape))
     total = sum_to(x, shape=kept)
-    return total if keepdims else _drop(total, reduced)
+    return total if keepdims else drop_axes(total, reduced)
 
 
 def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
@@ -74,33 +73,14 @@ def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     Raises:
         ValueError: as for `sum`, or there is nothing to average.
     """
-    count = math.prod(x.shape[axis] for axis in _normalise(axes, x.ndim))
+    count = math.prod(x.shape[axis] for axis in normalise_axes(axes, x.ndim))
     if count == 0:
         raise ValueError(f"mean of {x.shape} over axes {axes} has no elements to average")
     return sum(x, axes, keepdims=keepdims) * (1.0 / count)
 
 
-@primitive()
-def _amax(xp: Any, x: Array, *, axes: tuple[int, ...]) -> Array:
-    """The largest element along the axes, which are kept with length 1."""
-    return xp.amax(x, axis=axes, keepdims=True)
-
-
-@_amax.rule
-def _(g: Tensor, out: Tensor, x: Tensor, *, axes: tuple[int, ...]) -> tuple[Tensor]:
-    # Elements that share the largest value share the gradient equally.
-    winners = floating(equal(x, out), dtype=x.dtype.name)
-    return (g * (winners / sum(winners, axes, keepdims=True)),)
-
-
-def max(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
-    """Return the largest element along the given axes (all, if None)."""
-    reduced = _normalise(axes, x.ndim)
-    largest = _amax(x, axes=reduced)
-    return largest if keepdims else _drop(largest, reduced)
-
-
-def _normalise(axes: Axes, ndim: int) -> tuple[int, ...]:
+def normalise_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
+    """Return the axes counted from the front, in order, each once; None is all of them."""
     if axes is None:
         return tuple(range(ndim))
     given = (axes,) if isinstance(axes, int | np.integer) else tuple(axes)
@@ -110,5 +90,6 @@ def _normalise(axes: Axes, ndim: int) -> tuple[int, ...]:
     return normalised
 
 
-def _drop(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+def drop_axes(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return `x` without these axes, which have length 1."""
     return reshape(x, tuple(n for axis, n in enumerate(x.shape) if axis not in axes))

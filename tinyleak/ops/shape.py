@@ -1,7 +1,7 @@
 """Primitives that move elements and never change them: linear maps, in adjoint pairs.
 
-`reshape ⇄ reshape`, `transpose ⇄ transpose`, `crop_to ⇄ pad_to`, `concatenate ⇄ split`. Of each
-pair either one is the rule of the other.
+`reshape ⇄ reshape`, `transpose ⇄ transpose`, `crop_to ⇄ pad_to`: of each pair either one is the
+rule of the other.
 
 Lesson: lessons/03_broadcasting.py
 """
@@ -18,6 +18,8 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.tensor import Tensor, primitive
+
+INTEGERS = (int, np.integer)
 
 Window = tuple[tuple[int, int, int], ...]
 """Where a part lies in a whole: start, stop and positive step along each axis."""
@@ -38,7 +40,7 @@ def reshape(x: Tensor, shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: the shape has another number of elements.
     """
-    full = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    full = (shape,) if isinstance(shape, INTEGERS) else tuple(shape)
     if full.count(-1) == 1:
         known = -math.prod(full)
         left = math.prod(x.shape) // known if known else -1
@@ -113,40 +115,6 @@ pad_to.rule(lambda g, out, x, *, window, shape: (crop_to(g, window=window),))
 def slices(window: Window) -> tuple[Any, ...]:
     """Return the index that takes the window out of an array, as a view even without axes."""
     return (*(slice(*bounds) for bounds in window), ...)
-
-
-@primitive(arithmetic=False)
-def _concatenate(xp: Any, *arrays: Array, axis: int) -> Array:
-    """The arrays one after another along an axis."""
-    return xp.concatenate(arrays, axis=axis)
-
-
-_concatenate.rule(lambda g, out, *xs, axis: split(g, [x.shape[axis] for x in xs], axis))
-
-
-def concatenate(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
-    """Join Tensors along an axis; the other axes must agree."""
-    return _concatenate(*tensors, axis=operator.index(axis))
-
-
-def split(x: Tensor, lengths: Sequence[int], axis: SupportsIndex = 0) -> tuple[Tensor, ...]:
-    """Cut `x` along an axis into pieces of the given lengths, the reverse of `concatenate`.
-
-    Raises:
-        ValueError: the lengths do not add up to the axis; `x` does not have the axis.
-    """
-    axis = normalise_axis(axis, x.ndim)
-    if sum(lengths) != x.shape[axis]:
-        raise ValueError(
-            f"split of {x.shape} along axis {axis} was given lengths {list(lengths)}; "
-            f"they must add up to {x.shape[axis]}"
-        )
-    whole = tuple((0, length, 1) for length in x.shape)
-    pieces, stop = [], 0
-    for length in lengths:
-        start, stop = stop, stop + int(length)
-        pieces.append(crop_to(x, window=(*whole[:axis], (start, stop, 1), *whole[axis + 1 :])))
-    return tuple(pieces)
 
 
 def normalise_axis(axis: SupportsIndex, ndim: int) -> int:

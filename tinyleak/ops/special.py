@@ -6,19 +6,10 @@ import math
 from typing import Any
 
 from tinyleak.backend import Array, error_function
-from tinyleak.ops.elementwise import exp, greater, greater_equal, log, sigmoid, stop_gradient, where
-from tinyleak.ops.reduce import max, sum
+from tinyleak.ops.choice import max, where
+from tinyleak.ops.elementwise import exp, log, sigmoid, stop_gradient
+from tinyleak.ops.reduce import sum
 from tinyleak.tensor import NUMBERS, Later, Tensor, TensorLike, primitive
-
-
-def less(a: TensorLike, b: TensorLike) -> Tensor:
-    """Return whether `a < b`: a mask."""
-    return greater(b, a)
-
-
-def less_equal(a: TensorLike, b: TensorLike) -> Tensor:
-    """Return whether `a ≤ b`: a mask."""
-    return greater_equal(b, a)
 
 
 @primitive()

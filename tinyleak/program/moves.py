@@ -40,7 +40,7 @@ def move_later(graph: Graph, node: Node) -> Node | None:
     if node.primitive is None:
         return None
     sources, lies, moves = node.inputs, node.array, []
-    while found := _first_move(graph, sources, lies):
+    while found := _first_move(graph, sources, lies.shape):
         move, sources = found
         moves.append((move, lies))
         # What it is made of may have been moved already, and lie otherwise than it did when traced.
@@ -56,14 +56,19 @@ def move_later(graph: Graph, node: Node) -> Node | None:
 
 
 def _first_move(
-    graph: Graph, inputs: tuple[Node, ...], result: Array
+    graph: Graph, inputs: tuple[Node, ...], shape: tuple[int, ...]
 ) -> tuple[Node, tuple[Node, ...]] | None:
     """The move of one input that all can do without, and what they are before it."""
     for move in inputs:
-        if move.name in MOVES and move.shape == result.shape:
-            sources = [_before(graph, move, x) for x in inputs]
-            if all(sources):
-                return move, tuple(filter(None, sources))
+        if move.name in MOVES and move.shape == shape:
+            sources = []
+            for x in inputs:
+                source = move.inputs[0] if x is move else _before(graph, move, x)
+                if source is None:
+                    break
+                sources.append(source)
+            else:
+                return move, tuple(sources)
     return None
 
 

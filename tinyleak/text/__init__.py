@@ -12,6 +12,7 @@ A client that is known by its files has no truth; then the gradient judges what 
 
 from tinyleak.text.client import TextClient, known_client, masked_count
 from tinyleak.text.files import read_language_model
+from tinyleak.text.loss import masked_gradients
 from tinyleak.text.methods import DEFAULT, INTERRUPTED, METHODS, attack, keywords_of
 from tinyleak.text.result import (
     FoundText,
@@ -40,6 +41,7 @@ __all__ = [
     "keywords_of",
     "known_client",
     "masked_count",
+    "masked_gradients",
     "read_language_model",
     "share_text",
     "simulate_text",

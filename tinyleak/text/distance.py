@@ -19,12 +19,12 @@ from tinyleak.nn.models.bert import (
     SEGMENTS,
     WORDS,
     Bert,
-    masked_gradients,
 )
 from tinyleak.ops import broadcast_to, inner
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient
+from tinyleak.text.loss import masked_gradients
 
 EXACT = 1e-7
 """A distance that only the right sentences have: it is far above rounding, far below one word."""

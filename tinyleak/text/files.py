@@ -10,11 +10,12 @@ import numpy as np
 
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
-from tinyleak.backend import Array, as_array
+from tinyleak.backend import Array
 from tinyleak.client.facts import Fact
 from tinyleak.data.files import PathLike
 from tinyleak.data.tensors import read_tensors
 from tinyleak.data.text import PUBLISHED, UNKNOWN, Special
+from tinyleak.interop import as_array
 from tinyleak.nn.models.bert import OUTPUT_LAYER
 from tinyleak.nn.models.checkpoint import LanguageModel, language_model, read_config
 

@@ -89,7 +89,7 @@ class FoundText:
         return f"FoundText({self.method}, {verdict}: {self.reason}; {_quoted(self.sentences)})"
 
     def _repr_html_(self) -> str:
-        return html_table(["found"], [[sentence] for sentence in self.sentences], self.reason)
+        return _table(["found"], [[sentence] for sentence in self.sentences], self.reason)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,7 +141,7 @@ class TextOutcome:
             columns["true"] = self.sentences_true
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
         verdict = "success" if self.succeeded else "no success"
-        return html_table(list(columns), rows, f"{verdict}: {self.found.reason}")
+        return _table(list(columns), rows, f"{verdict}: {self.found.reason}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -188,17 +188,11 @@ def _quoted(sentences: Sequence[str]) -> str:
     return repr(text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…")
 
 
-def html_table(titles: list[str], rows: list[list[str]], caption: str) -> str:
-    """Return an HTML table; vocabularies come from files, so every cell is escaped.
-
-    Args:
-        titles: of the columns; without any there is no row of them.
-        rows: the cells.
-        caption: what the table is of.
-    """
-    head = "<tr>" + "".join(f"<th>{title}</th>" for title in titles) + "</tr>" if titles else ""
+def _table(titles: list[str], rows: list[list[str]], caption: str) -> str:
+    """Return an HTML table; vocabularies come from files, so every word is escaped."""
+    head = "".join(f"<th>{title}</th>" for title in titles)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     caption = f"<caption>{html.escape(caption)}</caption>"
-    return f"<table>{caption}{head}{body}</table>"
+    return f"<table>{caption}<tr>{head}</tr>{body}</table>"

@@ -14,10 +14,11 @@ from tinyleak.backend import Array
 from tinyleak.data.text import Special, Tokenizer, load_tokenizer
 from tinyleak.defenses import Defense, need_examples, protect
 from tinyleak.nn.fitting import require_fit
-from tinyleak.nn.models.bert import Bert, masked_gradients
+from tinyleak.nn.models.bert import Bert
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient, attention, masked_count
 from tinyleak.text.files import require_lengths
+from tinyleak.text.loss import masked_gradients
 from tinyleak.text.result import TextTruth
 
 

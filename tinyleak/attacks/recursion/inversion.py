@@ -54,9 +54,9 @@ def recursion(
     shared: Mapping[str, Array],
     labels: Sequence[int] | Array,
     *,
-    variance: float = 0.0,
+    variance: float | None = None,
 ) -> Array:
-    """Return the images of a batch, read off its gradient layer by layer.
+    """Return the images of a batch, recovered from its gradient layer by layer.
 
     It holds matrices of (N·n)² numbers, for n the most inputs that a layer has.
 
@@ -64,7 +64,8 @@ def recursion(
         layer: the last layer's gradient, of a LeNet or an MLP.
         shared: the whole gradient of the mean cross-entropy over the batch, by name.
         labels: (N,), fewer than classes.
-        variance: of the noise on every number of the gradient; 0 is none but rounding.
+        variance: of the noise on every number of the gradient, if it is known; by default what the
+            last layer tells of it.
 
     Returns:
         (N, C, H, W), in [0, 1], in the order of the labels. Where the gradient is not what such a
@@ -75,6 +76,7 @@ def recursion(
             as for `unmix`; too many unknowns; a variance below 0.
     """
     model = layer.model
+    variance = (layer.noise or 0.0) if variance is None else variance
     if not variance >= 0:
         raise ValueError(f"noise of variance {variance} was given; give 0 or more")
     layers = layers_of(model, layer.params)

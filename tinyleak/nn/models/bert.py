@@ -20,12 +20,11 @@ from typing import ClassVar
 import numpy as np
 
 from tinyleak.backend import Array, array_module
-from tinyleak.gradient import grad
 from tinyleak.nn.layers import linear
 from tinyleak.nn.losses import log_softmax, softmax
 from tinyleak.nn.models.transformer import Transformer
 from tinyleak.nn.normalisation import layer_norm
-from tinyleak.ops import crop, inner, reshape, sum, swap_last_axes, take, transpose
+from tinyleak.ops import crop, inner, reshape, swap_last_axes, take, transpose
 from tinyleak.tensor import Tensor
 
 WORDS = "bert.embeddings.word_embeddings.weight"
@@ -231,36 +230,6 @@ def masked_loss(logits: Tensor, targets: Tensor, masked: int) -> Tensor:
         ValueError: the shapes differ, or have fewer than three axes.
     """
     return inner(targets, log_softmax(logits), axes=3) * (-1.0 / masked)
-
-
-def masked_gradients(
-    model: Bert,
-    params: Mapping[str, Tensor],
-    words: Tensor,
-    targets: Tensor,
-    masked: int,
-    attention: Array | None = None,
-) -> dict[str, Tensor]:
-    """Return the gradient of the loss with respect to each parameter: what a client shares.
-
-    Where `words` is computed from the embedding table, the table's gradient includes that use of
-    it; where it is free, as an attacker's is, only the table's use as the output layer.
-
-    Args:
-        model: the network.
-        params: its parameters, by name; with leading axes (R, …), R networks.
-        words: (…, N, T, d), the embeddings of what the model reads.
-        targets: (…, N, T, V), rows of probabilities at the hidden positions, zeros elsewhere.
-        masked: M, how many positions are hidden.
-        attention: (N, T), true where there is a token.
-
-    Returns:
-        For each name the gradient, of the parameter's shape.
-    """
-    losses = masked_loss(model(params, words, attention), targets, masked)
-    # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
-    gradients = grad(sum(losses), list(params.values()))
-    return dict(zip(params, gradients, strict=True))
 
 
 def _apply(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:

@@ -1,0 +1,62 @@
+"""The door: numbers of any library, as a caller passes them in, become arrays.
+
+It stands beside the student's path: `Tensor(data)` and the files that take a caller's arrays come
+through here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinyleak.backend import Array, owner
+
+
+def as_array(value: Any, *, copy: bool = False) -> Array:
+    """Return numbers, wherever they come from, as an array: the door for what a caller passes in.
+
+    A number, nested lists, or an array of any library that offers `__array__` or `__dlpack__`, as
+    PyTorch and JAX do, become floating or whole numbers or booleans in the processor's own byte
+    order. CuPy's arrays stay on their GPU. With `copy` the caller cannot change them later.
+
+    Raises:
+        TypeError: anything else: None, text, complex numbers, a ragged list, a masked array; a
+            PyTorch tensor that requires a gradient or has a dtype that NumPy lacks.
+    """
+    array, kind = value, type(value).__name__
+    if owner(value) is np or not isinstance(value, getattr(owner(value), "ndarray", ())):
+        by_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        try:
+            array = np.from_dlpack(value) if by_dlpack else np.asarray(value)
+        except (TypeError, ValueError, RuntimeError, BufferError) as error:
+            reason = str(error).partition("\n")[0]
+            raise TypeError(f"a {kind} could not be read as numbers: {reason}") from error
+    if array.dtype.kind not in "fiub" or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"a {kind} of dtype {array.dtype} was given; pass floating or whole numbers, as an "
+            "array without a mask or as nested lists"
+        )
+    native = np.dtype(array.dtype.type)
+    return array.astype(native) if copy or array.dtype != native else array
+
+
+def as_leaf(data: Any, tensor_type: type) -> Array:
+    """Return the array of a new Tensor: whole numbers written in Python become float64.
+
+    Raises:
+        TypeError: `data` is, or lists, Tensors; and as for `as_array`.
+    """
+    if _holds(data, tensor_type):
+        raise TypeError(
+            "Tensor was given a Tensor, or a list of them; pass its .data for a fresh leaf, or "
+            "join them with ops.stack"
+        )
+    array = as_array(data)
+    written = isinstance(data, int | list | tuple) and array.dtype.kind == "i"
+    return array.astype(float) if written else array
+
+
+def _holds(data: Any, kind: type) -> bool:
+    listed = isinstance(data, list | tuple)
+    return any(_holds(part, kind) for part in data) if listed else isinstance(data, kind)
