@@ -18,7 +18,7 @@ from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.backend import Array
-from tinyleak.client.door import copied_for, whole
+from tinyleak.client.door import copied_for, require_fields, whole
 from tinyleak.client.explanation import explain
 from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
@@ -103,7 +103,9 @@ class Client:
         Raises:
             ValueError: weights or gradients that do not fit the network, are not finite, or are
                 all zero; a number out of range.
+            TypeError: as a client; an unknown keyword.
         """
+        require_fields(known, cls, "a client")
         client = cls(model, params, gradients, batch, **known)
         shared = {name: g.astype(float) for name, g in client.gradients.items()}
         largest = max(float(np.abs(gradient).max(initial=0.0)) for gradient in shared.values())
@@ -151,6 +153,7 @@ class Client:
             OSError: a file is not there.
             TypeError: something is said that is not one of these fields.
         """
+        require_fields(said, Notes, "a client's files")
         files = read_files(
             Path(weights),
             None if gradients is None else Path(gradients),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from tinyleak.backend import Array
@@ -33,6 +34,18 @@ def whole(number: Any, least: int, sentence: str) -> int:
     if found < least:
         raise ValueError(sentence.format(found))
     return found
+
+
+def require_fields(keywords: Iterable[str], kind: type, what: str) -> None:
+    """Check that keywords are fields of a dataclass.
+
+    Raises:
+        TypeError: one is not.
+    """
+    known = [field.name for field in fields(kind)]
+    for name in keywords:
+        if name not in known:
+            raise TypeError(f"{name!r} is not known of {what}; choose from {', '.join(known)}")
 
 
 def copied(arrays: Any, what: str) -> dict[str, Array]:
