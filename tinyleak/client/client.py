@@ -248,16 +248,16 @@ class Client:
         found: Found,
         *,
         precision: Mapping[str, Array] | None = None,
-        dtype: str = "float64",
+        dtype: str | None = None,
     ) -> Outcome:
         """Judge what was found by the shared gradient: all that can be done without a truth.
 
         Args:
             found: what an attack found.
             precision: what each entry's squared difference was multiplied with, by name, or None.
-            dtype: in which the attack computed.
+            dtype: in which the attack computed; by default that of the soft labels it found.
         """
-        return explain(self, found, precision, dtype)
+        return explain(self, found, precision, dtype or found.soft_labels.dtype.name)
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.model.image_shape))
