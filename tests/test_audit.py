@@ -381,6 +381,17 @@ def test_where_error_norms_cannot_be_told_the_gradients_length_counts(
     np.testing.assert_allclose(half.spectra[0].values, whole.spectra[0].values / 2)
 
 
+def test_a_batch_that_is_too_large_to_be_true_is_doubted(rng: np.random.Generator) -> None:
+    params = SMALL.init(rng)
+    client, _ = share(SMALL, params, rng.random((1, 1, 8, 8)), [1])
+    images, labels = digits(6, rng)
+    found = audit(SMALL, params, images, labels, gradients=client.gradients, batch=3).shared
+    assert found is not None
+    assert found.error_norms is None
+    assert found.label_warning is not None
+    assert "no more than 1.4 is possible; check that the batch is 3" in found.label_warning
+
+
 # What cannot be audited
 
 
@@ -388,8 +399,11 @@ def test_where_error_norms_cannot_be_told_the_gradients_length_counts(
     ("options", "message"),
     [
         ({"batch": 9}, "6 typical images were given for a batch of 9"),
-        ({"batch": 0}, "give 1 or more"),
-        ({"examples": 0}, "give 1 or more"),
+        ({"batch": 0}, "give whole numbers, 1 or more"),
+        ({"batch": 1.5}, "a batch of 1.5 .* whole numbers"),
+        ({"examples": 0}, "give whole numbers, 1 or more"),
+        ({"variances": [1e-3, -1.0]}, "give finite ones, 0 or more"),
+        ({"variances": [np.nan]}, "give finite ones, 0 or more"),
         ({"prior": 0.0}, "leave nothing to find"),
         ({"gradients": {}}, "gradients do not fit"),
         (

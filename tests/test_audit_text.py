@@ -90,6 +90,18 @@ def test_of_a_bert_the_sentence_is_read(whole: bool) -> None:
     assert text_as_dict(found)["sentences"] == ["the old man closed the door ."]
 
 
+def test_it_shows_itself_in_a_notebook(tmp_path: Path) -> None:
+    client, _ = simulate_text("The old man closed the door.")
+    found = audit_text(client)
+    assert re.fullmatch(r"<TextAudit: the gradient determines.{20,250}>", repr(found))
+    assert len({found, audit_text(client), found}) == 2
+    shown = found._repr_html_()
+    assert "the old man closed the door ." in shown
+    found.save(tmp_path / "audit.html")
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert shown.partition("<dl>")[2] in page.replace("\n</body>\n</html>\n", "")
+
+
 def test_a_batch_or_noise_leave_a_choice_and_no_sentence_is_told() -> None:
     batch, _ = simulate_text(["The old man closed the door.", "We ate it."])
     blurred, _ = simulate_text("We ate it.", defenses=[Gaussian(1e-3)])

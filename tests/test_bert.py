@@ -13,7 +13,8 @@ from tinyleak import ops
 from tinyleak.check import check_gradients
 from tinyleak.gradient import grad
 from tinyleak.nn.activations import gelu, gelu_tanh
-from tinyleak.nn.models.bert import ACTIVATIONS, WORDS, Bert, masked_loss
+from tinyleak.nn.models.bert import WORDS, Bert, masked_loss
+from tinyleak.nn.models.transformer import ACTIVATIONS
 from tinyleak.nn.normalisation import layer_norm
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor

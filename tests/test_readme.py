@@ -100,6 +100,10 @@ def test_the_commands_in_the_readme_parse() -> None:
             assert stop.code == 0, f"README.md: {line!r} is no command of tinyleak"
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
 # The checks themselves
 
 

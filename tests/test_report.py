@@ -282,7 +282,7 @@ def test_a_choice_of_nothing_is_refused() -> None:
 def test_a_batch_is_put_in_the_order_of_the_truth() -> None:
     snapshots, truth = moments(images=3)
     mixed = [one._replace(images=one.images[[2, 0, 1]]) for one in snapshots]
-    ready, order = prepare(mixed, truth)
+    ready, order, _ = prepare(mixed, truth)
     assert order.tolist() == [1, 2, 0]
     for one, snapshot in zip(ready, snapshots, strict=True):
         np.testing.assert_array_equal(one.images, snapshot.images)
@@ -294,9 +294,19 @@ def test_pixels_that_were_normalised_are_drawn_from_black_to_white() -> None:
     usual, normalised = np.array([-0.2, 1.2]), np.array([-0.4, 2.8])
     assert pixel_range(usual) == (0, 1)
     assert pixel_range(normalised) == (-0.4, 2.8)
-    assert pixel_range(normalised, normalised) == (0, 1), "a truth says what its pixels mean"
     assert pixel_range(np.array([0, np.inf])) == pixel_range(np.array([np.nan, 1])) == (0, 1)
     assert pixel_range(np.array([7.0, 7.0])) == (0, 1)
+
+
+def test_a_normalised_truth_and_what_was_found_are_drawn_on_one_scale() -> None:
+    snapshots, truth = moments()
+    normalised = [one._replace(images=(one.images - 0.2) / 0.1) for one in snapshots]
+    usual, _, shown = prepare(snapshots, truth)
+    ready, _, scaled = prepare(normalised, (truth - 0.2) / 0.1)
+    low, high = truth.min(), truth.max()
+    np.testing.assert_allclose(scaled, (truth - low) / (high - low), atol=1e-12)
+    np.testing.assert_allclose(ready[-1].images, (usual[-1].images - low) / (high - low), atol=1e-9)
+    np.testing.assert_array_equal(shown, truth)
 
 
 # How an image and a number look
@@ -442,8 +452,12 @@ def test_a_batch_stands_below_its_truth(monkeypatch: pytest.MonkeyPatch) -> None
     snapshots, truth = moments(images=9)
     figure = side_by_side(snapshots[-1].images, truth, range(9), range(9), np.full(9, 1e-3))
     width, height = figure.get_size_inches()
-    as_png(figure)
+    figure.draw_without_rendering()
     assert width > height
+    inside = figure.bbox
+    for text in (text for axes in figure.axes for text in (axes.title, axes.xaxis.label)):
+        box = text.get_window_extent(figure.canvas.get_renderer())
+        assert box.y0 >= inside.y0 and box.y1 <= inside.y1, f"{text.get_text()} is cut"
     assert {"truth", "found"} <= set(texts)
     assert "MSE 10⁻³\nlabel 7" in texts
     assert "the first 8 of the batch's 9 images" in texts

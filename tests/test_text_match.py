@@ -12,7 +12,8 @@ from tinyleak.data.text import load_tokenizer
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import WORDS, Bert
 from tinyleak.tensor import Tensor
-from tinyleak.text.distance import Distance, Guess, named_answers, noise_variance, stacked
+from tinyleak.text.distance import Distance, Guess, stacked
+from tinyleak.text.hidden import named_answers
 from tinyleak.text.improvement import local_search
 from tinyleak.text.relaxed import Relaxation, any_word
 from tinyleak.text.within_span import _members
@@ -96,7 +97,7 @@ class TestDistance:
     def test_the_noise_is_read_where_there_is_nothing_else(self, variance: float) -> None:
         defenses = [parse(f"gaussian:{variance}")] if variance else []
         client, _ = share(defenses=defenses)
-        assert noise_variance(client) == pytest.approx(variance, rel=0.2)
+        assert client.noise == pytest.approx(variance, rel=0.2)
 
     def test_the_hidden_words_are_named_as_often_as_they_are_hidden(self) -> None:
         batch = ["The old man closed the door.", "The man and the dog and the cat."]
@@ -185,7 +186,7 @@ class TestLocalSearch:
         client, truth = share(defenses=[parse("gaussian:1e-4")])
         open_positions = np.flatnonzero(client.words)
         nearness = np.zeros((len(open_positions), MODEL.vocabulary))
-        distance, variance = Distance(client, 0.0), noise_variance(client)
+        distance, variance = Distance(client, 0.0), client.noise
         found = local_search(
             distance, right(truth), open_positions, [nearness], 0.0, variance
         ).guess

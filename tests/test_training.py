@@ -38,7 +38,7 @@ def torch_training(make: Callable[..., torch.optim.Optimizer], steps: int) -> di
     return {name: value.detach().numpy() for name, value in params.items()}
 
 
-def trained(steps: int = 12, **options: Any) -> Trained:
+def trained(steps: Any = 12, **options: Any) -> Trained:
     chosen = {"params": START, "batch": 6, "dtype": "float64", **options}
     return train(MODEL, IMAGES, LABELS, steps=steps, **chosen)
 
@@ -155,6 +155,25 @@ def test_accuracy_counts_across_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert accuracy(MODEL, START, IMAGES, said) == 0.75
 
 
+def test_arrays_of_other_libraries_are_taken() -> None:
+    params = {name: torch.tensor(array) for name, array in START.items()}
+    found = train(
+        MODEL,
+        torch.tensor(IMAGES),
+        LABELS.tolist(),
+        **{"params": params, "batch": 6, "dtype": "float64", "steps": 12},
+    )
+    np.testing.assert_array_equal(found.losses, trained().losses)
+    right = accuracy(MODEL, params, IMAGES.tolist(), torch.tensor(LABELS))
+    assert right == accuracy(MODEL, START, IMAGES, LABELS)
+
+
+def test_the_parameters_have_names() -> None:
+    for given in (trained(1), list(START.values())):
+        with pytest.raises(TypeError, match="the weights were given as a .*; give a dict"):
+            accuracy(MODEL, given, IMAGES, LABELS)  # type: ignore[arg-type]
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -162,10 +181,15 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(
     ("stream", "progress", "shown"),
-    [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)],
+    [
+        (Terminal, None, True),
+        (Terminal, False, False),
+        (io.StringIO, None, False),
+        (io.StringIO, True, True),
+    ],
 )
-def test_the_bar_is_for_terminals(
-    stream: type[io.StringIO], progress: bool, shown: bool, monkeypatch: pytest.MonkeyPatch
+def test_the_bar_is_for_terminals_and_whoever_asks(
+    stream: type[io.StringIO], progress: bool | None, shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = stream()
     monkeypatch.setattr(sys, "stderr", error)
@@ -176,6 +200,13 @@ def test_the_bar_is_for_terminals(
 
 BAD_REQUESTS: list[tuple[Callable[[], object], str]] = [
     (lambda: trained(0), "0 steps .* at least 1 step"),
+    (lambda: trained(2.5), "2.5 steps .* whole number"),
+    (lambda: trained("3"), "3 steps .* whole number"),
+    (lambda: trained(batch=2.5), "a batch of 2.5 .* whole number"),
+    (lambda: trained(batch=None), "a batch of None"),
+    (lambda: trained(learning_rate=None), "must be positive and finite, not None"),
+    (lambda: trained(learning_rate="0.1"), "must be positive and finite, not '0.1'"),
+    (lambda: train(MODEL, IMAGES * np.nan, LABELS), "images hold NaN or infinity"),
     (lambda: trained(momentum=1.0), r"momentum 1.0 .* \[0, 1\)"),
     (lambda: trained(optimiser="rprop"), "'rprop' .* one of sgd, adam"),
     (lambda: trained(learning_rate=0.0), "learning rate must be positive and finite, not 0.0"),

@@ -258,6 +258,34 @@ class LastLayerGradient(LayerGradient):
         return logits_of(self.model, self.params, smooth_noise(self.model.image_shape))
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TableGradient(LayerGradient):
+    """The gradient of a table of vectors, (R, d), of which rows are looked up.
+
+    That is a linear layer of inputs that are zeros with a one. A row that is not looked up has a
+    gradient of zero.
+
+    Attributes:
+        looked_up: (R,), true for each row that may have been looked up.
+    """
+
+    looked_up: Array
+
+    @property
+    def unused(self) -> Array:
+        """The entries, (K,), that are zero but for what a defence has added."""
+        return self.matrix[~self.looked_up].ravel()
+
+    @cached_property
+    def noise(self) -> float | None:
+        """The variance of what a defence has added to each entry; exactly 0 if nothing.
+
+        It is the mean square of the unused entries, which rounding leaves at zero. None if there
+        are none.
+        """
+        return float(np.mean(self.unused**2)) if self.unused.size else None
+
+
 def last_layer_names(model: Model) -> tuple[str, str | None]:
     """Return the names of the last layer's weight (K, F) and bias (K,), or None for the bias.
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from tinyleak.attacks.settings import Method, Settings
 from tinyleak.backend import Array
-from tinyleak.client.door import copied, require_fields, whole
+from tinyleak.client.door import require_fields, whole
 from tinyleak.defenses import Defense, as_defenses
 from tinyleak.interop import as_array
+from tinyleak.nn.fitting import copied
 
 SEED = "seed {} was given; seeds are whole numbers from 0 on"
 

@@ -76,8 +76,8 @@ class Reconstruction:
             labels_true=getattr(truth, "labels", None),
         )
 
-    def _repr_png_(self) -> bytes:
-        """Show the images in a notebook."""
-        from tinyleak.report import as_png
+    def _repr_png_(self) -> bytes | None:
+        """Show the images in a notebook; None where they cannot be drawn, and then their `repr`."""
+        from tinyleak.report import png_of
 
-        return as_png(self.plot())
+        return png_of(self.plot)

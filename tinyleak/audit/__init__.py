@@ -12,7 +12,6 @@ shows a page, and its `save` writes it. `tinyleak audit` is the same on the comm
 
 from tinyleak.audit.forecasting import VARIANCES, Audit, audit
 from tinyleak.audit.measured import Forecast
-from tinyleak.audit.page import write_text_page
 from tinyleak.audit.shared import Shared
 from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
@@ -40,5 +39,4 @@ __all__ = [
     "pixel_variance",
     "saturation",
     "typical",
-    "write_text_page",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.likeness import rescaled_jacobians
-from tinyleak.audit.measured import Measured
-from tinyleak.audit.page import STYLE, content_of, write_page
+from tinyleak.audit.measured import LONGEST, Measured
+from tinyleak.audit.page import STYLE, content_of, write
 from tinyleak.audit.shared import length, read_shared
 from tinyleak.audit.spectrum import measure
 from tinyleak.audit.structure import count, find, saturation
@@ -23,18 +24,15 @@ from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline
 from tinyleak.backend import Array
 from tinyleak.client import Client, share
-from tinyleak.client.door import copied_for
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model
 
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """The noise to forecast for unless something else is asked for: from little more than rounding to
 what hides an image of the paper's network."""
-
-LONGEST = 300
-"""Letters of a `repr`."""
 
 
 class Audit(Measured):
@@ -54,7 +52,7 @@ class Audit(Measured):
         Raises:
             OSError: the file cannot be written.
         """
-        write_page(path, content_of(self, subject))
+        write(path, content_of(self, subject))
 
     def __repr__(self) -> str:
         return f"<Audit: {headline(self)}>"[:LONGEST]
@@ -109,10 +107,15 @@ def audit(
     if isinstance(client, Client):
         model, weights, batch = client.model, client.params, client.batch
     else:
-        model, weights = client, copied_for(client, params or {}, "weights")
+        model, weights = client, own_parameters(client, params or {}, "weights")
         batch = 1 if batch is None else batch
-    if batch < 1 or examples < 1:
-        raise ValueError(f"a batch of {batch} and {examples} examples were given; give 1 or more")
+    if not all(isinstance(number, Integral) and number >= 1 for number in (batch, examples)):
+        raise ValueError(
+            f"a batch of {batch} and {examples} examples were given; give whole numbers, 1 or more"
+        )
+    variances = tuple(float(variance) for variance in variances)
+    if not all(0 <= variance < math.inf for variance in variances):
+        raise ValueError(f"noise of variances {variances} was given; give finite ones, 0 or more")
     known = typical(model, weights, images, labels)
     if len(known) < batch:
         raise ValueError(
@@ -143,7 +146,7 @@ def audit(
         spectra=[measure(jacobian) for jacobian in jacobians],
         prior=prior,
         rounding=rounding,
-        variances=tuple(variances),
+        variances=variances,
         shared=shared,
     )
 
@@ -160,8 +163,8 @@ def _client(
         given = [name for name, part in parts.items() if part is not None]
         if given:
             raise TypeError(
-                f"{' and '.join(given)} were given, but a client has its own; leave them out, or "
-                "give its network in its place"
+                f"{' and '.join(given)} were given, but a client has its own; leave them out, and "
+                "give typical images as images="
             )
         return client
     if params is None:

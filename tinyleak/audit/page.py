@@ -12,8 +12,9 @@ from tinyleak.audit.measured import Measured
 from tinyleak.audit.text import TextAudit
 from tinyleak.audit.text_words import TEXT_SCOPE, text_lines
 from tinyleak.audit.words import SCOPE, describe, lines, meaning, strength
-from tinyleak.data.files import PathLike, write_atomically
+from tinyleak.data.files import PathLike
 from tinyleak.report.canvas import as_png, number
+from tinyleak.report.page import write_page
 
 TITLE = "What leaks from this gradient"
 
@@ -38,18 +39,6 @@ STYLE = """<style>
 </style>
 """
 """Everything is below one class, so that it leaves the rest of a notebook alone."""
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-{style}</head>
-<body>
-{content}</body>
-</html>
-"""
 
 CONTENT = """<div class="audit" style="margin: 1.5rem auto; padding: 0 1rem">
 <h1>{title}</h1>
@@ -82,24 +71,18 @@ line for each typical batch.</p>
 """
 
 
-def write_text_page(path: PathLike, audit: TextAudit, *, subject: str = "") -> None:
-    """Write the audit of a language model as one HTML page.
-
-    Args:
-        path: the page to write.
-        audit: what there is to say.
-        subject: a line under the heading: which network.
+def write(path: PathLike, content: str) -> None:
+    """Write a page around its content.
 
     Raises:
         OSError: the file cannot be written.
     """
-    write_page(path, _filled(subject, text_lines(audit), "", dict(TEXT_SCOPE)))
+    write_page(path, TITLE, STYLE, content)
 
 
-def write_page(path: PathLike, content: str) -> None:
-    """Write a page around its content."""
-    page = PAGE.format(title=TITLE, style=STYLE, content=content)
-    write_atomically(path, lambda file: file.write(page.encode()))
+def text_content(audit: TextAudit, subject: str) -> str:
+    """Return what the page says of a language model's audit, as HTML; see `content_of`."""
+    return _filled(subject, text_lines(audit), "", dict(TEXT_SCOPE))
 
 
 def content_of(audit: Measured, subject: str | None = None) -> str:

@@ -25,6 +25,11 @@ MOST_MISFIT = 1e3
 noise is 30 times as large as it was taken to be, or the images are others."""
 
 
+MOST_WRONG = 1.1 * math.sqrt(2)
+"""No image has a larger ‖p − y‖ than √2; noise may add a little. Beyond, the gradient is not that
+of the mean loss over as many images as were said."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Shared:
     """What a client's gradient says of itself; of several local steps, what their mean says.
@@ -93,6 +98,12 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
             inference = infer_labels(client.last_layer, probes=probes)
         labels, warning = inference.labels.tolist(), inference.warning
         error_norms = _error_norms(client.last_layer, labels)
+        if error_norms is not None and error_norms.max() > MOST_WRONG:
+            warning = warning or (
+                f"an image's ‖p − y‖ would be {error_norms.max():.2g}, and no more than 1.4 is "
+                f"possible; check that the batch is {client.batch}, and that the loss is its mean"
+            )
+            error_norms = None
     return Shared(
         norm=norm,
         typical_norm=typical_norm,

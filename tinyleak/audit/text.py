@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from tinyleak.audit.measured import LONGEST
 from tinyleak.audit.shared import FLOAT32_ROUNDING
 from tinyleak.backend import Array
+from tinyleak.data.files import PathLike
 from tinyleak.data.text import Tokenizer
 from tinyleak.nn.models.checkpoint import language_model
 from tinyleak.text import FoundText, TextClient, attack, known_client
@@ -26,6 +28,10 @@ TABLE = re.compile(r"embed|\bwte\b|\bwpe\b")
 
 MOST_NUMBERS = 2**32
 """How many numbers the candidate words' vectors may have for a sentence to be read: a minute's."""
+
+
+SUBJECT = "a language model"
+"""The line under a page's heading where nothing else is known of the network."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,9 @@ class Table:
         return self.touched is not None and len(self.touched) == self.rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TextAudit:
-    """What a language model's gradient names.
+    """What a language model's gradient names. Two are equal only if they are the same object.
 
     Attributes:
         parameters: how many numbers are shared.
@@ -87,6 +93,31 @@ class TextAudit:
         if self.vocabulary is None:
             return [str(number) for number in numbers]
         return [self.vocabulary[number] for number in numbers]
+
+    def save(self, path: PathLike, *, subject: str = SUBJECT) -> None:
+        """Write one HTML page.
+
+        Args:
+            path: the page to write.
+            subject: the line under its heading: which network.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from tinyleak.audit.page import text_content, write
+
+        write(path, text_content(self, subject))
+
+    def __repr__(self) -> str:
+        from tinyleak.audit.text_words import text_headline
+
+        return f"<TextAudit: {text_headline(self)}>"[:LONGEST]
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook."""
+        from tinyleak.audit.page import STYLE, text_content
+
+        return STYLE + text_content(self, SUBJECT)
 
 
 def audit_text(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyleak import __version__
-from tinyleak.audit import audit_text, write_text_page
+from tinyleak.audit import audit_text
 from tinyleak.audit.text_words import text_as_dict, text_lines
 from tinyleak.cli.options import flag
 from tinyleak.cli.output import paragraphs, readable
@@ -46,7 +46,7 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> str:
         versions = {"tinyleak": __version__}
         result = {**text_as_dict(found), "settings": settings, "versions": versions}
         write_json(directory / "audit.json", result)
-        write_text_page(directory / "audit.html", found, subject=subject)
+        found.save(directory / "audit.html", subject=subject)
     return paragraphs({"audited": subject, **text_lines(found)})
 
 

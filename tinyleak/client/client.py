@@ -18,7 +18,7 @@ from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.backend import Array
-from tinyleak.client.door import copied_for, require_fields, whole
+from tinyleak.client.door import require_fields, whole
 from tinyleak.client.explanation import explain
 from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
@@ -26,6 +26,7 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
 
 DTYPES = ("float64", "float32", "float16")
@@ -73,7 +74,7 @@ class Client:
         batch = whole(self.batch, 1, "a batch of {} was given; give 1 or more")
         object.__setattr__(self, "batch", batch)
         for what, name in (("weights", "params"), ("gradients", "gradients")):
-            object.__setattr__(self, name, copied_for(self.model, getattr(self, name), what))
+            object.__setattr__(self, name, own_parameters(self.model, getattr(self, name), what))
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
         if not isinstance(self.local, LocalSteps | None):

@@ -1,16 +1,11 @@
-"""The door: what a caller passes in is checked and copied here, or refused in one sentence."""
+"""The door for numbers: what a caller counts in is whole, or refused in one sentence."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
-
-from tinyleak.backend import Array
-from tinyleak.interop import as_array
-from tinyleak.nn.fitting import require_fit
-from tinyleak.nn.model import Model
 
 
 def whole(number: Any, least: int, sentence: str) -> int:
@@ -46,30 +41,3 @@ def require_fields(keywords: Iterable[str], kind: type, what: str) -> None:
     for name in keywords:
         if name not in known:
             raise TypeError(f"{name!r} is not known of {what}; choose from {', '.join(known)}")
-
-
-def copied(arrays: Any, what: str) -> dict[str, Array]:
-    """Return a copy of named arrays of any library.
-
-    Raises:
-        TypeError: they have no names, or one of them is not an array of numbers.
-    """
-    if not isinstance(arrays, Mapping):
-        raise TypeError(
-            f"the {what} were given as a {type(arrays).__name__}; give a dictionary of arrays by "
-            "parameter name, as state_dict() is"
-        )
-    # Rows after one another, as files hold them.
-    return {name: as_array(array).copy(order="C") for name, array in arrays.items()}
-
-
-def copied_for(model: Model, arrays: Any, what: str) -> dict[str, Array]:
-    """Return a copy of named arrays of any library, in the model's order.
-
-    Raises:
-        ValueError: they are not the model's, or not finite.
-        TypeError: as `copied`.
-    """
-    found = copied(arrays, what)
-    require_fit(model, found, what)
-    return {name: found[name] for name in model.shapes}

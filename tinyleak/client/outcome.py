@@ -64,7 +64,7 @@ class Outcome:
 
     def __repr__(self) -> str:
         if self.mse is not None:
-            how = f"MSE {float(np.max(self.mse)):.1e} at most"
+            how = f"largest MSE {float(np.max(self.mse)):.1e}"
         else:
             how = f"distance {self.distance:.1e} where {self.tolerance:.1e} is allowed"
         return f"<Outcome: {self.verdict}; {how}>"
@@ -79,8 +79,8 @@ class Outcome:
 
         return side_by_side(self.images, self.truth, self.labels, self.labels_true, self.mse)
 
-    def _repr_png_(self) -> bytes:
-        """Show the images in a notebook."""
-        from tinyleak.report import as_png
+    def _repr_png_(self) -> bytes | None:
+        """Show the images in a notebook; None where they cannot be drawn, and then their `repr`."""
+        from tinyleak.report import png_of
 
-        return as_png(self.plot())
+        return png_of(self.plot)

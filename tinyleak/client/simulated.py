@@ -9,12 +9,13 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.client.client import Client
-from tinyleak.client.door import copied_for, whole
+from tinyleak.client.door import whole
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.defenses import Defense, as_defenses, need_examples, protect
 from tinyleak.interop import as_array
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
 from tinyleak.nn.losses import cross_entropy, one_hot
 from tinyleak.nn.model import Model, parameter_gradients
@@ -58,7 +59,8 @@ def share(
     """
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
-    weights = {name: w.astype(dtype) for name, w in copied_for(model, params, "weights").items()}
+    own = own_parameters(model, params, "weights")
+    weights = {name: array.astype(dtype) for name, array in own.items()}
     images, numbers = as_array(images, copy=True), np.array(labels)
     fits = images.ndim == 4 and images.shape[1:] == model.image_shape and len(images) > 0
     if not fits or numbers.shape != (len(images),):

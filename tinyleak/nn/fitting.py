@@ -1,10 +1,12 @@
-"""Whether named arrays are a model's."""
+"""The door for parameters, and gradients by their names: whether named arrays are a model's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tinyleak.backend import Array, array_module
+from tinyleak.interop import as_array
 from tinyleak.nn.model import HasShapes
 
 
@@ -26,3 +28,35 @@ def require_fit(model: HasShapes, arrays: Mapping[str, Array], what: str) -> Non
         if not array_module(arrays[name]).isfinite(arrays[name]).all():
             where = f"NaN or infinity in {name}"
             raise ValueError(f"the {what} hold {where}; the attack needs finite numbers")
+
+
+def own_parameters(model: HasShapes, arrays: Any, what: str) -> dict[str, Array]:
+    """Return a copy of named arrays of any library, in the model's order, after a check.
+
+    Args:
+        model: whose parameters they are, or the gradients with respect to them.
+        arrays: by name.
+        what: they are called in errors.
+
+    Raises:
+        ValueError: they are not the model's, or not finite.
+        TypeError: as `copied`.
+    """
+    found = copied(arrays, what)
+    require_fit(model, found, what)
+    return {name: found[name] for name in model.shapes}
+
+
+def copied(arrays: Any, what: str) -> dict[str, Array]:
+    """Return a copy of named arrays of any library.
+
+    Raises:
+        TypeError: they have no names, or one of them is not an array of numbers.
+    """
+    if not isinstance(arrays, Mapping):
+        raise TypeError(
+            f"the {what} were given as a {type(arrays).__name__}; give a dictionary of arrays by "
+            "parameter name, as state_dict() is"
+        )
+    # Rows after one another, as files hold them.
+    return {name: as_array(array).copy(order="C") for name, array in arrays.items()}

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,7 +59,7 @@ def descend(
     protect: Callable[[Gradients], Gradients] | None = None,
     copies: tuple[int, ...] = (),
     compiled: bool = True,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Trained:
     """Minimise a loss by steps against its gradient on one batch after another.
 
@@ -75,18 +76,21 @@ def descend(
         copies: leading axes of separate copies of the parameters, which the loss is given; with
             them, `protect` is given the gradient of each copy, and returns their mean.
         compiled: replay a program for each shape of batch, traced when it first occurs.
-        progress: show a bar, if the standard error is a terminal.
+        progress: show a bar; by default where the standard error is a terminal.
 
     Raises:
         ValueError: a setting out of range.
     """
-    if steps < 1 or not 0 <= momentum < 1 or optimiser not in OPTIMISERS:
+    counted = isinstance(steps, Integral) and steps >= 1
+    if not counted or not 0 <= momentum < 1 or optimiser not in OPTIMISERS:
         raise ValueError(
-            f"{steps} steps by {optimiser!r} with momentum {momentum} were asked for; give at "
-            f"least 1 step, one of {', '.join(OPTIMISERS)}, and a momentum in [0, 1)"
+            f"{steps} steps by {optimiser!r} with momentum {momentum} were asked for; give a "
+            f"whole number, at least 1 step, one of {', '.join(OPTIMISERS)}, and a momentum in "
+            "[0, 1)"
         )
-    if not callable(learning_rate) and not 0 < learning_rate < math.inf:
-        raise ValueError(f"the learning rate must be positive and finite, not {learning_rate}")
+    fixed = isinstance(learning_rate, Real) and 0 < learning_rate < math.inf
+    if not fixed and not callable(learning_rate):
+        raise ValueError(f"the learning rate must be positive and finite, not {learning_rate!r}")
     weights, losses = dict(params), np.empty(steps)
     evaluate = _replayed if compiled else _eagerly
     programs: dict[object, Program] = {}
@@ -162,9 +166,11 @@ def _adam(momentum: float) -> Direction:
 OPTIMISERS: dict[str, Callable[[float], Direction]] = {"sgd": _sgd, "adam": _adam}
 
 
-def _with_bar(steps: int, losses: Array, *, shown: bool) -> Iterator[int]:
-    """Count the steps, with tqdm's bar and the last loss if the standard error is a terminal."""
-    if not shown or sys.stderr is None or not sys.stderr.isatty():
+def _with_bar(steps: int, losses: Array, *, shown: bool | None) -> Iterator[int]:
+    """Count the steps, with tqdm's bar and the last loss if it is to be shown."""
+    if shown is None:
+        shown = sys.stderr is not None and sys.stderr.isatty()
+    if not shown:
         yield from range(steps)
         return
     from tqdm import trange

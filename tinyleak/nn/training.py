@@ -6,13 +6,15 @@ Lesson: lessons/06_lenet.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from numbers import Integral
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
 
 from tinyleak.backend import Array
-from tinyleak.nn.fitting import require_fit
+from tinyleak.interop import as_array
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import Parameters
 from tinyleak.nn.losses import cross_entropy, one_hot
 from tinyleak.nn.model import Model
@@ -33,10 +35,10 @@ class Trainable(Model, Protocol):
 
 def train(
     model: Trainable,
-    images: Array,
-    labels: Array,
+    images: Any,
+    labels: Any,
     *,
-    params: Mapping[str, Array] | None = None,
+    params: Mapping[str, Any] | None = None,
     steps: int = 1000,
     batch: int = 32,
     learning_rate: Rate = 0.1,
@@ -46,14 +48,14 @@ def train(
     dtype: str = "float32",
     protect: Protect | None = None,
     per_example: bool = False,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Trained:
     """Train a network on random batches, by the mean cross-entropy.
 
     Args:
         model: the network.
-        images: (M, C, H, W), to draw batches from.
-        labels: (M,), whole numbers in [0, classes).
+        images: (M, C, H, W), to draw batches from; an array of any library, or lists.
+        labels: (M,), whole numbers in [0, classes), likewise.
         params: where to start, by name; by default what `model.init` draws.
         steps: how many, 1 or more.
         batch: images to a batch, drawn with replacement.
@@ -65,28 +67,31 @@ def train(
         protect: takes each gradient by name and a generator, and returns what is used in its
             place; a defence, for example.
         per_example: give `protect` each example's own gradient, (batch, …), for it to average.
-        progress: show a bar, if the standard error is a terminal.
+        progress: show a bar; by default where the standard error is a terminal.
 
     Raises:
-        ValueError: images, labels or parameters do not fit the model; `per_example` without
-            `protect`; a setting out of range.
+        ValueError: images, labels or parameters do not fit the model, or are not finite;
+            `per_example` without `protect`; a setting out of range.
+        TypeError: images, labels or parameters that are not arrays of numbers.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels = as_array(images), as_array(labels)
     if images.shape[1:] != model.image_shape or labels.shape != images.shape[:1] or not len(images):
         raise ValueError(
             f"train was given images of shape {images.shape} and labels of shape {labels.shape}; "
             f"the model needs (M, {', '.join(map(str, model.image_shape))}) and (M,), M at least 1"
         )
-    if batch < 1 or dtype not in ("float32", "float64"):
+    if not np.isfinite(images).all():
+        raise ValueError("the images hold NaN or infinity; training needs finite numbers")
+    if not isinstance(batch, Integral) or batch < 1 or dtype not in ("float32", "float64"):
         raise ValueError(
-            f"a batch of {batch} in {dtype} was asked for; give at least 1, in float32 or float64"
+            f"a batch of {batch} in {dtype} was asked for; give a whole number, at least 1, in "
+            "float32 or float64"
         )
     if per_example and protect is None:
         raise ValueError("per_example needs a function to average the gradients; give protect")
     targets = one_hot(labels, model.classes, dtype)
     rng = np.random.default_rng(seed)
-    start = model.init(rng) if params is None else params
-    require_fit(model, start, "weights")
+    start = own_parameters(model, model.init(rng) if params is None else params, "weights")
     # A leading axis keeps the examples' gradients apart: as many batches of one image.
     leading = (batch, 1) if per_example else (batch,)
 
@@ -96,7 +101,7 @@ def train(
 
     return descend(
         lambda weights, batch: cross_entropy(model(weights, batch[0]), batch[1]),
-        {name: start[name].astype(dtype) for name in model.shapes},
+        {name: array.astype(dtype) for name, array in start.items()},
         draw,
         steps=steps,
         learning_rate=learning_rate,
@@ -108,19 +113,28 @@ def train(
     )
 
 
-def accuracy(model: Model, params: Mapping[str, Array], images: Array, labels: Array) -> float:
-    """Return the fraction, in [0, 1], of images (M, C, H, W) whose labels (M,) a network says.
+def accuracy(model: Model, params: Mapping[str, Any], images: Any, labels: Any) -> float:
+    """Return the fraction, in [0, 1], of images (M, C, H, W) that a network labels right.
+
+    Args:
+        model: the network.
+        params: its parameters, by name.
+        images: (M, C, H, W); an array of any library, or lists.
+        labels: (M,), whole numbers, likewise.
 
     Raises:
-        ValueError: there are no images, or not as many labels.
+        ValueError: there are no images, or not as many labels; parameters that do not fit.
+        TypeError: images, labels or parameters that are not arrays of numbers.
     """
+    images, labels = as_array(images), as_array(labels)
     if len(images) != len(labels) or not len(images):
         raise ValueError(
             f"accuracy was given {len(images)} images and {len(labels)} labels; give as many "
             "labels as images, at least 1"
         )
-    weights = {name: Tensor(array) for name, array in params.items()}
-    dtype = next(iter(params.values())).dtype
+    own = own_parameters(model, params, "weights")
+    weights = {name: Tensor(array) for name, array in own.items()}
+    dtype = next(iter(own.values())).dtype
     right = 0
     for start in range(0, len(images), AT_ONCE):
         part = slice(start, start + AT_ONCE)

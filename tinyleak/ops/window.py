@@ -9,6 +9,7 @@ Lesson: lessons/05_convolution.py
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tinyleak.backend import Array
@@ -46,18 +47,24 @@ def windows_of(xp: Any, x: Array, kernel: Pair, stride: Pair) -> Array:
 def _fold(xp: Any, x: Array, *, size: Pair, stride: Pair, padding: Pair) -> Array:
     """Each pixel the sum of its places in the windows: (…, oH, oW, kH, kW, C) → (…, H, W, C)."""
     *leading, rows, columns, high, wide, channels = x.shape
-    (height, width), (down, across), (top, left) = size, stride, padding
-    # The windows side by side become lines, one column of all windows at a time; then the lines
-    # become an image, one row of all windows at a time.
-    lines = xp.zeros((*leading, rows, high, width + 2 * left, channels), dtype=x.dtype)
-    for j in range(wide):
-        seen = lines[..., j : j + across * columns : across, :]
-        seen += x[..., j, :].swapaxes(-3, -2)
-    image = xp.zeros((*leading, height + 2 * top, width + 2 * left, channels), dtype=x.dtype)
-    for i in range(high):
-        seen = image[..., i : i + down * rows : down, :, :]
-        seen += lines[..., i, :, :]
-    return xp.ascontiguousarray(image[..., top : top + height, left : left + width, :])
+    height, width = (n + 2 * p for n, p in zip(size, padding, strict=True))
+    count = math.prod(leading)
+    strips = x.swapaxes(-4, -3).reshape(count, rows, high, columns * wide * channels)
+    lines = _add_up(xp, strips, stride[0], height).reshape(count * height, columns, wide, channels)
+    image = _add_up(xp, lines, stride[1], width).reshape(*leading, height, width, channels)
+    (top, left), (down, across) = padding, size
+    return xp.ascontiguousarray(image[..., top : top + down, left : left + across, :])
+
+
+def _add_up(xp: Any, parts: Array, step: int, length: int) -> Array:
+    """Add up overlapping parts, the i-th from place i·step on: (A, n, k, B) → (A, length, B)."""
+    outer, count, size, inner = parts.shape
+    # One line for each place j within a part, each one too long. Read as lines of the right length,
+    # the j-th has moved j places on: to where it belongs.
+    lines = xp.zeros((outer, size, length + 1, inner), dtype=parts.dtype)
+    lines[:, :, : step * count : step] = parts.swapaxes(1, 2)
+    moved = lines.reshape(outer, size * (length + 1), inner)[:, : size * length]
+    return moved.reshape(outer, size, length, inner).sum(axis=1)
 
 
 _fold.rule(lambda g, out, x, *, size, **moves: (unfold(g, x.shape[-3:-1], **moves),))

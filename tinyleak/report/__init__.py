@@ -8,7 +8,7 @@ same bytes for the same input.
 from __future__ import annotations
 
 from tinyleak.data.files import write_atomically
-from tinyleak.report.canvas import as_png, save
+from tinyleak.report.canvas import as_png, png_of, save
 from tinyleak.report.figures import curves, emergence, side_by_side
 from tinyleak.report.files import prepare_directory, write_arrays, write_json
 from tinyleak.report.player_page import player
@@ -25,6 +25,7 @@ __all__ = [
     "emergence",
     "pixel_range",
     "player",
+    "png_of",
     "prepare_directory",
     "save",
     "sentence_figure",

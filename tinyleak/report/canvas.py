@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
@@ -57,6 +57,14 @@ def as_png(figure: Any, dots_per_inch: int = DOTS_PER_INCH) -> bytes:
     # It is laid out once: the next layout would start from this one, and end elsewhere.
     figure.set_layout_engine("none")
     return file.getvalue()
+
+
+def png_of(plot: Callable[[], Any]) -> bytes | None:
+    """Return what `plot` draws as a PNG, or None if it raises ValueError: what it cannot draw."""
+    try:
+        return as_png(plot())
+    except ValueError:
+        return None
 
 
 def save(figure: Any, path: PathLike) -> None:

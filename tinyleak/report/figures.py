@@ -21,13 +21,16 @@ from tinyleak.report.canvas import (
 from tinyleak.report.snapshots import (
     SnapshotLike,
     choose,
-    pixel_range,
     prepare,
     require_images,
+    scaled,
 )
 
 MOST_IMAGES = 8
 """Images of a batch that a figure has room for."""
+
+LINE = 0.23
+"""Inches that a line of text takes, in letters of 12 points."""
 
 Labels = Sequence[object] | Array | None
 
@@ -65,7 +68,7 @@ def emergence(
         ValueError: no snapshot; images that cannot be drawn; a truth or labels that do not fit
             them.
     """
-    moments, order = prepare(snapshots, truth)
+    moments, order, truth = prepare(snapshots, truth)
     _require_labels(len(order), labels, labels_true)
     shown = choose(moments, count)
     columns = [] if truth is None else [_cells("truth", truth, labels=labels_true)]
@@ -105,9 +108,10 @@ def side_by_side(
     """
     require_images(images.shape, truth)
     _require_labels(len(images), labels, labels_true)
-    low, high = pixel_range(images, truth)
-    rows = [] if truth is None else [_cells("truth", truth, labels=labels_true)]
-    rows.append(_cells("found", (images - low) / (high - low), mse, labels))
+    reference = images if truth is None else truth
+    rows = [_cells("found", scaled(images, reference), mse, labels)]
+    if truth is not None:
+        rows.insert(0, _cells("truth", scaled(truth, reference), labels=labels_true))
     if len(images) == 1:
         rows = [[cell for row in rows for cell in row]]
     return _draw(rows, len(images))
@@ -135,17 +139,17 @@ def _cells(
 def _draw(rows: list[list[Cell]], images: int) -> Any:
     """Draw a grid of cells, and say how many of the batch's images it leaves out."""
     _, height, width = rows[0][0].image.shape
-    # Every caption gets as many lines, so that they stand level across the figure.
-    depth = max(len(cell.lines) for row in rows for cell in row)
-    row_height = 1.4 * height / width + 0.23 * depth + 0.12
-    with drawing(1.45 * len(rows[0]), len(rows) * row_height + 0.3) as figure:
+    # The captions of a row get as many lines, so that they stand level.
+    depths = [max(len(cell.lines) for cell in row) for row in rows]
+    others = sum(bool(row[0].title) for row in rows) + (images > MOST_IMAGES)
+    tall = len(rows) * (1.4 * height / width + 0.12) + LINE * sum(depths) + (LINE + 0.07) * others
+    with drawing(1.45 * len(rows[0]), tall) as figure:
         grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-        for axes, cell in zip(grid.flat, (cell for row in rows for cell in row), strict=True):
-            if cell.title:
-                weight = "bold" if cell.title == "truth" else "normal"
-                axes.set_title(cell.title, fontweight=weight)
-            show_image(axes, cell.image)
-            axes.set_xlabel("\n".join([*cell.lines, *[" "] * (depth - len(cell.lines))]))
+        for line, row, depth in zip(grid, rows, depths, strict=True):
+            for axes, cell in zip(line, row, strict=True):
+                axes.set_title(cell.title, fontweight="bold" if cell.title == "truth" else "normal")
+                show_image(axes, cell.image)
+                axes.set_xlabel("\n".join([*cell.lines, *[" "] * (depth - len(cell.lines))]))
         if images > MOST_IMAGES:
             figure.supxlabel(f"the first {MOST_IMAGES} of the batch's {images} images", fontsize=12)
     return figure
@@ -173,7 +177,7 @@ def curves(
     Raises:
         ValueError: no snapshot, or shapes that differ.
     """
-    moments, _ = prepare(snapshots, truth)
+    moments, _, _ = prepare(snapshots, truth)
     iterations = [one.iteration for one in moments]
     lines = [("gradient distance", DISTANCE_COLOUR, np.array([one.distance for one in moments]))]
     if truth is not None:

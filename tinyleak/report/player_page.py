@@ -12,28 +12,17 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.files import PathLike, write_atomically
+from tinyleak.data.files import PathLike
 from tinyleak.report.canvas import PNG_METADATA, drawing, number, pixels, show_image, tile
+from tinyleak.report.page import write_page
 from tinyleak.report.snapshots import Shown, SnapshotLike, choose, prepare
 
 TILES = 16
 """Images of a batch that the player has room for."""
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-</head>
-<body>
-<h1>{title}</h1>
+BODY = """<h1>{title}</h1>
 <p>{line}</p>
-{controls}
-{style}
-</body>
-</html>
-"""
+{controls}"""
 
 STYLE = """<style>
 body { margin: 1rem auto; padding: 0 1rem; max-width: 800px; text-align: center;
@@ -79,17 +68,15 @@ def player(
         ValueError: no snapshot; images that cannot be drawn, or that do not fit the truth.
         OSError: the file cannot be written.
     """
-    moments, _ = prepare(snapshots, truth)
+    moments, _, truth = prepare(snapshots, truth)
     controls = _controls(choose(moments, count), truth)
     line = "The reconstruction" if truth is None else "Left the truth, right the reconstruction"
     line += " from the shared gradient, iteration by iteration."
     images = len(moments[0].images)
     if images > TILES:
         line += f" The first {TILES} of the batch's {images} images are shown."
-    page = PAGE.format(
-        title=html.escape(title), line=html.escape(line), controls=controls, style=STYLE
-    )
-    write_atomically(path, lambda file: file.write(page.encode()))
+    body = BODY.format(title=html.escape(title), line=html.escape(line), controls=controls)
+    write_page(path, title, STYLE, body)
 
 
 def _controls(moments: Sequence[Shown], truth: Array | None) -> str:

@@ -12,8 +12,8 @@ from tinyleak.metrics import match_batch, mse
 from tinyleak.report.canvas import on_screen
 
 DARKEST, LIGHTEST = -0.25, 1.25
-"""Where no truth is known, pixels beyond these say that the client normalised its images: data in
-[0, 1] is found to within 0.25 long before an attack ends well."""
+"""Pixels beyond these show that the client normalised its images: data in [0, 1] is found to within
+0.25 long before an attack ends well."""
 
 
 class SnapshotLike(Protocol):
@@ -44,8 +44,8 @@ class Shown(NamedTuple):
 
 def prepare(
     snapshots: Sequence[SnapshotLike], truth: Array | None = None
-) -> tuple[list[Shown], Array]:
-    """Return moments of an attack as they are drawn, and the order of their images, (N,).
+) -> tuple[list[Shown], Array, Array | None]:
+    """Return moments of an attack and the truth as they are drawn, and the order of images, (N,).
 
     An attack finds a batch in any order: the images are put in that in which the last fit the
     truth best.
@@ -65,18 +65,14 @@ def prepare(
                 f"the first snapshot {shape}; give all snapshots one shape"
             )
     found = snapshots[-1].images
-    low, high = pixel_range(found, truth)
-    if truth is None:
-        order = np.arange(len(found))
-        return [
-            Shown(one.iteration, (one.images - low) / (high - low), one.distance, None)
-            for one in snapshots
-        ], order
-    order = match_batch(found, truth)
-    return [
-        Shown(one.iteration, one.images[order], one.distance, mse(one.images[order], truth))
-        for one in snapshots
-    ], order
+    order = np.arange(len(found)) if truth is None else match_batch(found, truth)
+    reference = found if truth is None else truth
+    shown = []
+    for one in snapshots:
+        images = one.images[order]
+        errors = None if truth is None else mse(images, truth)
+        shown.append(Shown(one.iteration, scaled(images, reference), one.distance, errors))
+    return shown, order, None if truth is None else scaled(truth, reference)
 
 
 def require_images(shape: tuple[int, ...], truth: Array | None = None) -> None:
@@ -95,11 +91,17 @@ def require_images(shape: tuple[int, ...], truth: Array | None = None) -> None:
         )
 
 
-def pixel_range(images: Array, truth: Array | None = None) -> tuple[float, float]:
-    """Return which pixels are drawn black and white: 0 and 1, unless the client had others."""
+def pixel_range(images: Array) -> tuple[float, float]:
+    """Return which pixels are drawn black and white: 0 and 1, unless the client normalised them."""
     low, high = float(images.min()), float(images.max())
-    usual = truth is not None or (low >= DARKEST and high <= LIGHTEST)
+    usual = low >= DARKEST and high <= LIGHTEST
     return (0.0, 1.0) if usual or not -np.inf < low < high < np.inf else (low, high)
+
+
+def scaled(images: Array, reference: Array) -> Array:
+    """Return images with the reference's `pixel_range` at 0 and 1: that of the truth, if known."""
+    low, high = pixel_range(reference)
+    return (images - low) / (high - low)
 
 
 def choose(moments: Sequence[Shown], count: int = 8) -> list[Shown]:

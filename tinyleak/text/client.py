@@ -13,12 +13,13 @@ from functools import cached_property
 
 import numpy as np
 
-from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.layer_gradient import LayerGradient, TableGradient
 from tinyleak.backend import Array
 from tinyleak.client.facts import Fact
 from tinyleak.data.files import PathLike
 from tinyleak.data.text import UNKNOWN, Special, Tokenizer, load_tokenizer
 from tinyleak.nn.fitting import require_fit
+from tinyleak.nn.models.bert import POSITIONS, SEGMENTS
 from tinyleak.nn.models.checkpoint import LanguageModel, tied
 from tinyleak.text.files import (
     count_hidden,
@@ -153,6 +154,40 @@ class TextClient:
             ValueError: it is zero.
         """
         return LayerGradient.stacked(self.model.first_layer(self.gradients), self.records)
+
+    @cached_property
+    def first_layer_as_shared(self) -> LayerGradient:
+        """The same gradient with nothing scaled, so that noise on it is everywhere alike."""
+        rows = np.concatenate(self.model.first_layer(self.gradients))
+        return LayerGradient(rows, None, self.records)
+
+    @cached_property
+    def tables(self) -> TableGradient:
+        """The gradient of BERT's tables of positions and segments, one below the other.
+
+        No token stands behind the longest sentence's end, and none is of another segment than the
+        first.
+        """
+        positions, segments = self.gradients[POSITIONS], self.gradients[SEGMENTS]
+        looked_up = np.zeros(len(positions) + len(segments), bool)
+        looked_up[: self.shape[1]] = looked_up[len(positions)] = True
+        return TableGradient(np.concatenate([positions, segments]), looked_up=looked_up)
+
+    @property
+    def noise(self) -> float:
+        """The variance of the noise on the gradient; exactly 0 where none was added, or shows."""
+        return self.tables.noise or 0.0
+
+    @property
+    def known_tokens(self) -> Array:
+        """(N, T), the tokens that are known from the start: BERT's starts, ends and padding.
+
+        Where a word stands there is padding too.
+        """
+        tokens = np.full(self.shape, self.special.pad)
+        tokens[:, 0] = self.special.start
+        tokens[np.arange(len(tokens)), np.array(self.lengths) - 1] = self.special.end
+        return tokens
 
     @property
     def dtype(self) -> str:

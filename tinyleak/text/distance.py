@@ -14,7 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.nn.models.bert import OUTPUT_BIAS, POSITIONS, SEGMENTS, WORDS, Bert
+from tinyleak.nn.models.bert import (
+    POSITIONS,
+    SEGMENTS,
+    WORDS,
+    Bert,
+)
 from tinyleak.ops import broadcast_to, inner
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
@@ -145,40 +150,6 @@ def require_bert(client: TextClient) -> Bert:
     if isinstance(client.model, Bert):
         return client.model
     raise ValueError("only a BERT's gradient is matched, not a GPT-2's; attack with span or rows")
-
-
-def unused_entries(client: TextClient) -> Array:
-    """Return the entries of the gradient, (K,), that are zero but for noise.
-
-    No token stands behind the longest sentence's end, and none is of another segment than the
-    first, so those rows of the tables of positions and segments have a gradient of zero.
-    """
-    length = client.shape[1]
-    unused = [client.gradients[POSITIONS][length:], client.gradients[SEGMENTS][1:]]
-    return np.concatenate([rows.astype(float).ravel() for rows in unused])
-
-
-def noise_variance(client: TextClient) -> float:
-    """Return the variance of the noise on the gradient; exactly 0 where none was added.
-
-    It is read off the entries that would be zero without it, and so free of rounding.
-    """
-    entries = unused_entries(client)
-    return float(np.mean(entries**2)) if entries.size else 0.0
-
-
-def named_answers(client: TextClient) -> list[int]:
-    """Return the hidden words, M numbers in ascending order, read off the output bias's gradient.
-
-    Entry v of that gradient, times M, is Σ pᵥ − (how often v is the answer), and probabilities are
-    small: so the answers are the M most negative entries, one that is left over counted again.
-    """
-    missing = -client.masked * client.gradients[OUTPUT_BIAS].astype(float)
-    answers = []
-    for _ in range(client.masked):
-        answers.append(int(np.argmax(missing)))
-        missing[answers[-1]] -= 1.0
-    return sorted(answers)
 
 
 def _telling(client: TextClient) -> list[str]:

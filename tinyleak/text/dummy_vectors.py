@@ -24,12 +24,10 @@ from tinyleak.text.distance import (
     EXACT,
     Distance,
     Guess,
-    named_answers,
-    noise_variance,
     require_bert,
     stacked,
-    unused_entries,
 )
+from tinyleak.text.hidden import named_answers
 from tinyleak.text.improvement import Improved, local_search
 from tinyleak.text.relaxed import Relaxation, any_word
 from tinyleak.text.result import FoundText, OnProgress, Snapshot
@@ -112,13 +110,13 @@ class Search:
         self.rng = np.random.default_rng(seed)
         self.on_progress = on_progress
         self.answers = named_answers(client)
-        self.noise = noise_variance(client)
+        self.noise = client.noise
         noisy = self.noise > 0.0
         self._schedule = NOISY_EXPONENTS if noisy else EXPONENTS
         self.judge = Distance(client, LIKELIHOOD if noisy else EXPONENTS[0])
         self.enough = EXACT
         if noisy:
-            margin = 1.0 + DEVIATIONS * np.sqrt(2.0 / unused_entries(client).size)
+            margin = 1.0 + DEVIATIONS * np.sqrt(2.0 / client.tables.unused.size)
             self.enough = margin * self.judge.of_noise(self.noise)
         self.best: Improved | None = None
         self.history: list[Snapshot] = []

@@ -22,9 +22,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.nn.models.bert import OUTPUT_BIAS
 from tinyleak.text.client import TextClient
-from tinyleak.text.hidden import fill_in
+from tinyleak.text.hidden import fill_in, likeliest_inputs, named_answers
 from tinyleak.text.result import FoundText, OnProgress
 
 UNFIT = 0.1
@@ -85,11 +84,12 @@ def _one_sentence(client: TextClient, by_word: Array) -> tuple[Array, bool]:
     # What the output layer may have contributed is projected out of R, and of C's columns alike.
     left = by_word - outputs @ (outputs.T @ by_word)
     fit = left @ np.linalg.pinv(by_position)  # (V, T)
+    # If a word is right, its position's column is the projection of a one at that word. Distances
+    # are relative to its length: a word that the output layer hides altogether explains nothing.
     lengths = np.maximum(1.0 - np.square(outputs).sum(axis=1), np.finfo(float).eps)
-    words = np.argmax(fit / np.sqrt(lengths)[:, np.newaxis], axis=0)
-    # If a word is right, its position's column is the projection of a one at that word.
-    off = np.square(fit).sum(axis=0) - 2 * fit[words, np.arange(length)] + lengths[words]
-    return words, bool(off.max() < UNFIT)
+    distances = (np.square(fit).sum(axis=0)[:, np.newaxis] - 2.0 * fit.T + lengths) / lengths
+    words = likeliest_inputs(client, distances)
+    return words, bool(distances[np.arange(length), words].max() < UNFIT)
 
 
 def _named(client: TextClient, by_word: Array, rng: np.random.Generator) -> Array:
@@ -116,13 +116,9 @@ def _named(client: TextClient, by_word: Array, rng: np.random.Generator) -> Arra
 def _laid_out(client: TextClient, named: Array) -> Array:
     """Return (N, T) with the named words, and those that were to be guessed, in some order."""
     special = client.special
-    # The gradient of the output bias is a mean of p − y: it is negative at a word that was right.
-    guessed = np.argsort(client.gradients[OUTPUT_BIAS])[: client.masked]
     known = (special.start, special.end, special.mask)
-    words = [word for word in dict.fromkeys([*guessed, *named]) if word not in known]
+    words = [w for w in dict.fromkeys([*named_answers(client), *named]) if w not in known]
     words += [special.unknown] * client.words.size
-    tokens = np.full(client.shape, special.pad)
-    tokens[:, 0] = special.start
-    tokens[np.arange(len(tokens)), np.array(client.lengths) - 1] = special.end
+    tokens = client.known_tokens
     tokens[client.words] = words[: int(client.words.sum())]
     return tokens

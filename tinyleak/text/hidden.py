@@ -50,6 +50,45 @@ def encode(client: TextClient, inputs: Array, lengths: Sequence[int]) -> Array:
     return client.model.encode(exact_params(client), words, attention(lengths)).data
 
 
+def named_answers(client: TextClient) -> list[int]:
+    """Return the hidden words, M numbers in ascending order, read off the output bias's gradient.
+
+    Entry v of that gradient, times M, is Σ pᵥ − (how often v is the answer), and probabilities are
+    small: so the answers are the M most negative entries, one that is left over counted again.
+    """
+    missing = -client.masked * client.gradients[OUTPUT_BIAS].astype(float)
+    answers = []
+    for _ in range(client.masked):
+        answers.append(int(np.argmax(missing)))
+        missing[answers[-1]] -= 1.0
+    return sorted(answers)
+
+
+def likeliest_inputs(client: TextClient, distances: Array, *, hide_all: bool = False) -> Array:
+    """Return what the model has most likely read of one sentence, (T,).
+
+    Of BERT, the start and the end are known, and [MASK] is at no more than M positions: in training
+    some of the words to be predicted are shown, or others in their place.
+
+    Args:
+        client: the client, of one sentence.
+        distances: (T, V), how far each token is from fitting at each position.
+        hide_all: whether [MASK] is at exactly M positions.
+    """
+    if client.model.causal:
+        return np.argmin(distances, axis=1)
+    special = client.special
+    words = distances.copy()
+    words[:, [special.pad, special.start, special.end, special.mask]] = np.inf
+    by_mask = np.where(client.words[0], distances[:, special.mask], np.inf)
+    hidden = np.argsort(by_mask)[: client.masked]
+    if not hide_all:
+        hidden = hidden[by_mask[hidden] < words[hidden].min(axis=1)]
+    inputs = np.where(client.words[0], np.argmin(words, axis=1), client.known_tokens[0])
+    inputs[hidden] = special.mask
+    return inputs
+
+
 def fill_in(client: TextClient, inputs: Array) -> Array:
     """Return the sentences, (N, T), from what the model has read of them.
 

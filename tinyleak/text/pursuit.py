@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
 from tinyleak.text.client import TextClient
 from tinyleak.text.row_space import candidates, every_candidate
@@ -38,7 +37,8 @@ def subspace_pursuit(client: TextClient, allowed: Array) -> tuple[Array, Array]:
         What the model read, (T,), with its [MASK]s; and how far each token at each position is from
         the space once those of all other positions are taken out of it, (T, V).
     """
-    rows, variance = noisy_rows(client)
+    layer = client.first_layer_as_shared
+    rows, variance = layer.matrix, layer.noise or 0.0
     distances = np.where(allowed, noisy_distances(client), np.inf)
     words = np.argsort(distances, axis=1)[:, :LIKELIEST]
     may = np.take_along_axis(allowed, words, axis=1)
@@ -66,22 +66,15 @@ def subspace_pursuit(client: TextClient, allowed: Array) -> tuple[Array, Array]:
     return inputs, distances
 
 
-def noisy_rows(client: TextClient) -> tuple[Array, float]:
-    """Return the gradient of the first layer, (m, d), and the variance of the noise on it.
-
-    It is as it was shared, not scaled as `TextClient.first_layer`: so noise is everywhere alike.
-    """
-    rows = np.concatenate(client.model.first_layer(client.gradients))
-    layer = LayerGradient(rows, None, client.records)
-    return layer.matrix, layer.noise or 0.0
-
-
 def noisy_distances(client: TextClient) -> Array:
     """Return how far each word at each position is from the space, when none is known: (T, V)."""
-    rows, variance = noisy_rows(client)
-    none = np.empty((0, client.model.width))
+    layer, none = client.first_layer_as_shared, np.empty((0, client.model.width))
     return np.concatenate(
-        [blurred_distances(rows, variance, some, none) for some in every_candidate(client)], axis=1
+        [
+            blurred_distances(layer.matrix, layer.noise or 0.0, vectors, none)
+            for vectors in every_candidate(client)
+        ],
+        axis=1,
     )
 
 

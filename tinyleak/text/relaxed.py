@@ -61,7 +61,7 @@ class Relaxation:
         self.distance, self.answers, self.mixed = distance, list(answers), mixed
         self.table = distance.params[WORDS]
         self.open = np.flatnonzero(client.words)
-        self.known = known_tokens(client)
+        self.known = client.known_tokens
         self._position = self.open % client.shape[1]
         self._seen = first_inputs(distance, self.table)[self._position]
         self._may = allowed[client.words]
@@ -174,15 +174,6 @@ class Relaxation:
         inputs.flat[self.open[where]] = self._client.special.mask
         answers.flat[self.open[where]] = np.array(self.answers)[which]
         return Guess(inputs, answers), nearness
-
-
-def known_tokens(client: TextClient) -> Array:
-    """Return (N, T) with the tokens known from the start: starts, ends, padding elsewhere."""
-    special = client.special
-    tokens = np.full(client.shape, special.pad)
-    tokens[:, 0] = special.start
-    tokens[np.arange(len(tokens)), np.array(client.lengths) - 1] = special.end
-    return tokens
 
 
 def any_word(client: TextClient) -> Array:

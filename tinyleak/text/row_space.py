@@ -28,7 +28,7 @@ from tinyleak.backend import Array
 from tinyleak.tensor import Tensor
 from tinyleak.text.assignment import assign_sentences
 from tinyleak.text.client import TextClient
-from tinyleak.text.hidden import NUMBERS_AT_ONCE, exact_params, fill_in
+from tinyleak.text.hidden import NUMBERS_AT_ONCE, exact_params, fill_in, likeliest_inputs
 from tinyleak.text.result import FoundText, OnProgress
 
 UNAMBIGUOUS = "one word fits at each position"
@@ -51,8 +51,9 @@ def span(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = 
     """
     distances, allowed = membership(client, row_space(client))
     if len(client.lengths) == 1:
-        inputs = np.argmin(distances, axis=1)[np.newaxis]
         sure = bool((np.sum(allowed, axis=1) == 1).all())
+        inputs = np.argmin(distances, axis=1) if sure else likeliest_inputs(client, distances)
+        inputs = inputs[np.newaxis]
     else:
         rng = np.random.default_rng(seed)
         inputs, sure = assign_sentences(client, distances, allowed, rng)

@@ -21,11 +21,11 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.text.assignment import assign_sentences
 from tinyleak.text.client import TextClient
-from tinyleak.text.distance import Guess, named_answers, noise_variance
+from tinyleak.text.distance import Guess
 from tinyleak.text.dummy_vectors import Search
-from tinyleak.text.hidden import fill_in
+from tinyleak.text.hidden import fill_in, likeliest_inputs, named_answers
 from tinyleak.text.pursuit import noisy_distances, subspace_pursuit
-from tinyleak.text.relaxed import any_word, known_tokens
+from tinyleak.text.relaxed import any_word
 from tinyleak.text.result import FoundText, OnProgress
 from tinyleak.text.row_space import UNAMBIGUOUS, membership, row_space, span
 
@@ -108,11 +108,12 @@ def _of_one(client: TextClient, distances: Array, held: Array) -> Members:
         inputs = np.argmin(distances, axis=1)[np.newaxis]
         guess = Guess(fill_in(client, inputs), np.full(inputs.shape, -1))
         return Members(allowed, [distances], [guess], sure=True)
-    nearest = np.argmin(np.where(allowed, distances, np.inf), axis=-1)
-    guesses = _as_guesses(client, nearest, distances)
     # Noise and rounding make the edge of the space unsure, so that it excludes nothing then.
-    pursued, afterwards = subspace_pursuit(client, allowed[0])
-    guesses += _as_guesses(client, pursued[np.newaxis], afterwards)
+    _, afterwards = subspace_pursuit(client, allowed[0])
+    guesses = []
+    for likely in (distances, afterwards):
+        inputs = likeliest_inputs(client, likely, hide_all=True)[np.newaxis]
+        guesses += _as_guesses(client, inputs)
     return Members(allowed, [afterwards, distances], guesses)
 
 
@@ -122,26 +123,19 @@ def _of_batch(
     """Tell sentences apart; under noise the edge of the space is unsure and excludes nothing."""
     allowed = any_word(client)
     members = np.where((allowed & held).any(axis=-1, keepdims=True), allowed & held, allowed)
-    if noise_variance(client) > 0.0:
+    if client.noise > 0.0:
         members, distances = allowed, noisy_distances(client)
     inputs, sure = assign_sentences(client, distances, held, rng)
-    guesses = _as_guesses(client, inputs, distances)
+    guesses = _as_guesses(client, inputs)
     return Members(members, [distances], guesses, sure=sure and len(guesses) > 0)
 
 
-def _as_guesses(client: TextClient, inputs: Array, distances: Array) -> list[Guess]:
+def _as_guesses(client: TextClient, inputs: Array) -> list[Guess]:
     """Return what the model read with the answers that fit, and with those that the bias names.
 
-    The list is empty if a batch hides too many positions or too few. In one sentence [MASK] is put
-    where it is nearest.
+    The list is empty if too many positions are hidden, or too few.
     """
     mask = client.special.mask
-    inputs = np.where(client.words, inputs, known_tokens(client))
-    if len(client.lengths) == 1:
-        by_position = np.where(client.words[0], distances[:, mask], np.inf)
-        words = np.where(np.arange(distances.shape[1]) == mask, np.inf, distances)
-        inputs = np.where(inputs == mask, np.argmin(words, axis=1), inputs)
-        inputs[0, np.argsort(by_position)[: client.masked]] = mask
     positions = np.flatnonzero(inputs == mask)
     if len(positions) != client.masked:
         return []

@@ -13,27 +13,19 @@ Lesson: lessons/13_text.py
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from tinyleak.backend import Array, array_module
-from tinyleak.nn.activations import gelu, gelu_tanh
 from tinyleak.nn.layers import linear
 from tinyleak.nn.losses import log_softmax, softmax
+from tinyleak.nn.models.transformer import Transformer
 from tinyleak.nn.normalisation import layer_norm
-from tinyleak.ops import crop, inner, relu, reshape, swap_last_axes, take, transpose
+from tinyleak.ops import crop, inner, reshape, swap_last_axes, take, transpose
 from tinyleak.tensor import Tensor
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": gelu,
-    "gelu_new": gelu_tanh,
-    "gelu_pytorch_tanh": gelu_tanh,
-    "relu": relu,
-}
-"""The activations that BERT checkpoints use, by the names in their `config.json`."""
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 POSITIONS = "bert.embeddings.position_embeddings.weight"
@@ -43,46 +35,26 @@ OUTPUT_LAYER = "cls.predictions.transform.dense"
 
 
 @dataclass(frozen=True)
-class Bert:
-    """A BERT of any size. Dropout is left out: it is off whenever numbers are to be repeatable.
+class Bert(Transformer):
+    """A BERT of any size.
 
     Attributes:
-        vocabulary: V, how many tokens there are.
-        layers: how many transformer layers.
-        width: d, the length of every token's vector.
-        heads: attention heads in each layer; they share the width equally.
-        intermediate: width of the hidden layer in each feed-forward block.
-        positions: the longest sentence, in tokens.
-        segments: how many kinds of sentence are told apart.
-        activation: one of `ACTIVATIONS`.
-        epsilon: what layer normalisation adds to the variance.
+        segments: how many kinds of sentence are told apart; the others are every `Transformer`'s.
+
+    Raises:
+        ValueError: as `Transformer`.
     """
 
-    vocabulary: int
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
-    intermediate: int = 256
-    positions: int = 64
     segments: int = 2
-    activation: str = "gelu"
-    epsilon: float = 1e-12
 
     word_table: ClassVar[str] = WORDS
     position_table: ClassVar[str] = POSITIONS
     causal: ClassVar[bool] = False
-    """Whether a token sees only those before it, and the loss is about the token that follows."""
 
     def __post_init__(self) -> None:
-        counts = (self.vocabulary, self.layers, self.width, self.heads, self.intermediate)
-        if min(*counts, self.positions, self.segments) < 1 or self.width % self.heads:
-            raise ValueError(
-                f"{self} was asked for; every count must be at least 1, and the width a multiple "
-                "of the heads"
-            )
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"activation {self.activation!r} is unknown; choose from {known}")
+        super().__post_init__()
+        if self.segments < 1:
+            raise ValueError(f"{self} was asked for; every count must be at least 1")
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -106,7 +78,7 @@ class Bert:
         return {
             **shapes,
             OUTPUT_BIAS: (self.vocabulary,),
-            **_dense("cls.predictions.transform.dense", width, width),
+            **_dense(OUTPUT_LAYER, width, width),
             **_norm("cls.predictions.transform.LayerNorm", width),
         }
 
@@ -121,14 +93,6 @@ class Bert:
             else:
                 params[name] = np.full(shape, name.endswith("LayerNorm.weight"), dtype=dtype)
         return params
-
-    def embed(self, params: Mapping[str, Tensor], tokens: Array) -> Tensor:
-        """Return the word embeddings (…, N, T, d) of tokens (N, T), whole numbers in [0, V).
-
-        Raises:
-            ValueError: a token that the vocabulary does not have.
-        """
-        return take(params[WORDS], tokens, axis=-2)
 
     def first_layer(self, by_name: Mapping[str, Array]) -> list[Array]:
         """Return, of weights or their gradients, those of the layers that see `first_input`.
@@ -153,11 +117,7 @@ class Bert:
             ValueError: more tokens than the model has positions.
         """
         *leading, batch, length, width = words.shape
-        if length > self.positions:
-            raise ValueError(
-                f"a sentence of {length} tokens was given to a model with {self.positions} "
-                "positions; shorten it, or use a model with more"
-            )
+        self.require_positions(length)
         positions = crop(params[POSITIONS], [(0, self.positions - length), (0, 0)])
         if segments is None:
             kinds = crop(params[SEGMENTS], [(0, self.segments - 1), (0, 0)])
@@ -205,7 +165,7 @@ class Bert:
             found = self._attend(params, f"{at}.attention.self", x, (batch, length), mask)
             found = _apply(params, f"{at}.attention.output.dense", found)
             x = self._normalise(params, f"{at}.attention.output.LayerNorm", x + found)
-            hidden = self._activate(_apply(params, f"{at}.intermediate.dense", x))
+            hidden = self.activate(_apply(params, f"{at}.intermediate.dense", x))
             found = _apply(params, f"{at}.output.dense", hidden)
             x = self._normalise(params, f"{at}.output.LayerNorm", x + found)
         return reshape(x, (*x.shape[:-2], batch, length, width))
@@ -223,7 +183,7 @@ class Bert:
 
     def finish(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return `transform` from the output x of its linear layer on: (…, N, d) → (…, N, d)."""
-        return self._normalise(params, "cls.predictions.transform.LayerNorm", self._activate(x))
+        return self._normalise(params, "cls.predictions.transform.LayerNorm", self.activate(x))
 
     def _attend(
         self,
@@ -250,9 +210,6 @@ class Bert:
         """(…, N·T, d) → (…, N, heads, T, d / heads)."""
         parts = (*size, self.heads, self.width // self.heads)
         return transpose(reshape(x, (*x.shape[:-2], *parts)), (0, 2, 1, 3))
-
-    def _activate(self, x: Tensor) -> Tensor:
-        return ACTIVATIONS[self.activation](x)
 
     def _normalise(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
         return layer_norm(x, params[f"{name}.weight"], params[f"{name}.bias"], self.epsilon)

@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.nn.models.bert import ACTIVATIONS, POSITIONS, SEGMENTS, WORDS, Bert
+from tinyleak.nn.models.bert import POSITIONS, SEGMENTS, WORDS, Bert
 from tinyleak.nn.models.gpt2 import Gpt2
+from tinyleak.nn.models.transformer import ACTIVATIONS
 
 LanguageModel: TypeAlias = Bert | Gpt2
 """The networks for text."""
@@ -69,7 +70,7 @@ def language_model(
     Args:
         tensors: by name, as `BertForMaskedLM` or `GPT2LMHeadModel` saves them.
         heads: attention heads in each layer; as many as are 64 wide, if None.
-        activation: one of `tinyleak.nn.models.bert.ACTIVATIONS`; the published models', if None.
+        activation: one of `transformer.ACTIVATIONS`; the published models', if None.
         epsilon: what layer normalisation adds to the variance; the published models', if None.
 
     Raises:

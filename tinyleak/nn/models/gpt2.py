@@ -18,54 +18,22 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.nn.layers import linear
 from tinyleak.nn.losses import softmax
-from tinyleak.nn.models.bert import ACTIVATIONS
+from tinyleak.nn.models.transformer import Transformer
 from tinyleak.nn.normalisation import layer_norm
-from tinyleak.ops import reshape, swap_last_axes, take, transpose
+from tinyleak.ops import reshape, swap_last_axes, transpose
 from tinyleak.tensor import Tensor
 
 
 @dataclass(frozen=True)
-class Gpt2:
-    """A GPT-2 of any size, without dropout.
+class Gpt2(Transformer):
+    """A GPT-2 of any size. Its attributes are those of every `Transformer`."""
 
-    Attributes:
-        vocabulary: V, how many tokens there are.
-        layers: how many transformer layers.
-        width: d, the length of every token's vector.
-        heads: attention heads in each layer; they share the width equally.
-        intermediate: width of the hidden layer in each feed-forward block.
-        positions: the longest sentence, in tokens.
-        activation: one of `tinyleak.nn.models.bert.ACTIVATIONS`.
-        epsilon: what layer normalisation adds to the variance.
-
-    Raises:
-        ValueError: a count below 1, a width that is not a multiple of the heads, or an unknown
-            activation.
-    """
-
-    vocabulary: int
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
-    intermediate: int = 256
-    positions: int = 64
     activation: str = "gelu_new"
     epsilon: float = 1e-5
 
     word_table: ClassVar[str] = "transformer.wte.weight"
     position_table: ClassVar[str] = "transformer.wpe.weight"
     causal: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        counts = (self.vocabulary, self.layers, self.width, self.heads, self.intermediate)
-        if min(*counts, self.positions) < 1 or self.width % self.heads:
-            raise ValueError(
-                f"{self} was asked for; every count must be at least 1, and the width a multiple "
-                "of the heads"
-            )
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"activation {self.activation!r} is unknown; choose from {known}")
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -88,14 +56,6 @@ class Gpt2:
                 (f"transformer.{name}.weight", f"transformer.{name}.bias"), (width,)
             )
         return shapes
-
-    def embed(self, params: Mapping[str, Tensor], tokens: Array) -> Tensor:
-        """Return the word embeddings (N, T, d) of tokens (N, T), whole numbers in [0, V).
-
-        Raises:
-            ValueError: a token that the vocabulary does not have.
-        """
-        return take(params[self.word_table], tokens, axis=-2)
 
     def first_layer(self, by_name: Mapping[str, Array]) -> list[Array]:
         """Return, of weights or their gradients, that of the layer that sees `first_input`.
@@ -128,9 +88,7 @@ class Gpt2:
             x = x + self._attend(params, f"h.{layer}.attn", seen)
             seen = self._normalise(params, f"h.{layer}.ln_2", x)
             hidden = self._apply(params, f"h.{layer}.mlp.c_fc", seen)
-            x = x + self._apply(
-                params, f"h.{layer}.mlp.c_proj", ACTIVATIONS[self.activation](hidden)
-            )
+            x = x + self._apply(params, f"h.{layer}.mlp.c_proj", self.activate(hidden))
         return self._normalise(params, "ln_f", x)
 
     def __call__(
@@ -141,11 +99,7 @@ class Gpt2:
 
     def _with_positions(self, params: Mapping[str, Tensor], words: Tensor) -> Tensor:
         length = words.shape[-2]
-        if length > self.positions:
-            raise ValueError(
-                f"a sentence of {length} tokens was given to a model with {self.positions} "
-                "positions; shorten it, or use a model with more"
-            )
+        self.require_positions(length)
         return words + params[self.position_table][:length]
 
     def _attend(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:

@@ -81,29 +81,19 @@ class Batch:
         # Directions of nonsense are found out by their slopes.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if all(moving):
-                self._move_all(steps)
+                self.x = self.trial
+                self.gradients[:, 2] = self.gradients[:, 0]
+                self.directions = self._turn(steps)
             elif any(moving):
-                self._move_some(steps, self._column(moving))
+                movers = self._column(moving)
+                self.x = self.xp.where(movers, self.trial, self.x)
+                self.xp.copyto(self.gradients[:, 2], self.gradients[:, 0], where=movers)
+                self.directions = self.xp.where(movers, self._turn(steps), self.directions)
             if restarts:
                 self._restart(restarts, [steps[row].scale for row in restarts])
             if ended:
                 self.directions[self.xp.asarray(ended)] = 0
             self.numbers[:, 6] = abs(self.directions).max(axis=1)
-
-    def _move_all(self, steps: Sequence[Step]) -> None:
-        self.x = self.trial
-        self.gradients[:, 2] = self.gradients[:, 0]
-        self.directions = self.history.next_directions(
-            self.directions, self.gradients, self.lengths, steps
-        )
-
-    def _move_some(self, steps: Sequence[Step], moving: Array) -> None:
-        self.x = self.xp.where(moving, self.trial, self.x)
-        self.xp.copyto(self.gradients[:, 2], self.gradients[:, 0], where=moving)
-        directions = self.history.next_directions(
-            self.directions, self.gradients, self.lengths, steps
-        )
-        self.directions = self.xp.where(moving, directions, self.directions)
 
     def _turn(self, steps: Sequence[Step]) -> Array:
         """Return the next directions of all, (A, n), the last moves' pairs taken in."""
