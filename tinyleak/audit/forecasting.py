@@ -166,7 +166,10 @@ def _client(
             )
         return client
     if params is None:
-        raise TypeError("a network was given without weights; give them, or a client that has them")
+        raise TypeError(
+            f"a {type(client).__name__} was given without weights; give a Client, or a network and "
+            "its weights (of text: to audit_text)"
+        )
     if gradients is None:
         return client
     return Client.of(client, params, gradients, batch=1 if batch is None else batch)
