@@ -76,7 +76,7 @@ def match(
             with tokens that the vocabulary does not have, or a count below 1.
     """
     require_bert(client)
-    require_counts(iterations, rounds, starts)
+    require_counts(iterations, rounds, restarts)
     search = Search(client, any_word(client), seed, on_progress, start=start)
     return search.rounds(rounds, iterations, restarts)
 
