@@ -69,10 +69,8 @@ def device_module(device: str) -> Any:
     except cupy.cuda.runtime.CUDARuntimeError:
         count = 0
     if count == 0:
-        raise DeviceError(
-            f'device "cuda" needs an NVIDIA GPU, and CuPy {cupy.__version__} finds none; '
-            "check the driver, or use --device cpu"
-        )
+        found = f"CuPy {cupy.__version__} finds none; check the driver, or use --device cpu"
+        raise DeviceError(f'device "cuda" needs an NVIDIA GPU, and {found}')
     return cupy
 
 
