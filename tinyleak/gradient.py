@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from tinyleak.backend import array_module
-from tinyleak.ops.elementwise import add
+from tinyleak.ops.elementwise import add, stop_gradient
 from tinyleak.ops.reduce import sum_to
 from tinyleak.tensor import Tensor
 
@@ -114,7 +114,7 @@ def depending_on(xs: Sequence[Tensor], order: list[Tensor]) -> set[Tensor]:
     """Return those nodes of a topological order that are among `xs` or depend on one of them."""
     found = set(xs)
     for node in order:
-        if not found.isdisjoint(node.inputs):
+        if node.primitive is not stop_gradient and not found.isdisjoint(node.inputs):
             found.add(node)
     return found
 

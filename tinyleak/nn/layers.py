@@ -77,8 +77,13 @@ def conv2d(
             f"conv2d was given images of shape {x.shape} and a weight of shape {weight.shape}; "
             "it needs (…, N, C, H, W) and (…, O, C, kH, kW), with one C"
         )
+    return channels_first(convolve(channels_last(x), weight, bias, stride, padding))
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
+    """Convolve images that have their channels last: (…, N, H, W, C) → (…, N, oH, oW, O)."""
     out_channels, channels, high, wide = weight.shape[-4:]
-    windows = unfold(channels_last(x), (high, wide), stride=stride, padding=padding)
+    windows = unfold(x, (high, wide), stride=stride, padding=padding)
     *leading, batch, rows, columns = windows.shape[:-3]
     lines = reshape(windows, (*leading, batch * rows * columns, high * wide * channels))
     matrix = reshape(transpose(weight, (2, 3, 1, 0)), (*weight.shape[:-4], -1, out_channels))
@@ -86,8 +91,7 @@ def conv2d(
     if bias is not None:
         out = out + as_row(bias)
     # The product's rows are pixels, so its images have their channels last.
-    images = reshape(out, (*out.shape[:-2], batch, rows, columns, out_channels))
-    return transpose(images, (2, 0, 1))
+    return reshape(out, (*out.shape[:-2], batch, rows, columns, out_channels))
 
 
 def flatten(x: Tensor) -> Tensor:
@@ -98,6 +102,11 @@ def flatten(x: Tensor) -> Tensor:
 def channels_last(x: Tensor) -> Tensor:
     """(…, C, H, W) → (…, H, W, C), as `unfold` takes images."""
     return transpose(x, (1, 2, 0))
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(…, H, W, C) → (…, C, H, W)."""
+    return transpose(x, (2, 0, 1))
 
 
 def as_row(bias: Tensor) -> Tensor:

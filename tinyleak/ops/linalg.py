@@ -7,7 +7,7 @@ from typing import Any
 
 from tinyleak.backend import Array
 from tinyleak.ops.shape import reshape, swap_last_axes
-from tinyleak.tensor import Tensor, primitive
+from tinyleak.tensor import Gradients, Tensor, primitive
 
 
 @primitive()
@@ -31,11 +31,11 @@ def _inner(xp: Any, a: Array, b: Array, *, axes: int) -> Array:
 
 
 @_inner.rule
-def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor, *, axes: int) -> tuple[Tensor, Tensor | None]:
+def _(g: Tensor, out: Tensor, a: Tensor, b: Tensor, *, axes: int) -> Gradients:
     g = reshape(g, (*g.shape, *(1,) * axes))
     if a is b:  # a sum of squares: what both inputs have coming to them, at once
         return (g + g) * a, None
-    return g * b, g * a
+    return lambda: g * b, lambda: g * a
 
 
 def inner(a: Tensor, b: Tensor, axes: int) -> Tensor:

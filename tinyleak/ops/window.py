@@ -49,7 +49,7 @@ def _fold(xp: Any, x: Array, *, size: Pair, stride: Pair, padding: Pair) -> Arra
     *leading, rows, columns, high, wide, channels = x.shape
     height, width = (n + 2 * p for n, p in zip(size, padding, strict=True))
     count = math.prod(leading)
-    strips = x.swapaxes(-4, -3).reshape(count, rows, high, columns * wide * channels)
+    strips = x.reshape(count, rows, columns, high, wide * channels).swapaxes(2, 3)
     lines = _add_up(xp, strips, stride[0], height).reshape(count * height, columns, wide, channels)
     image = _add_up(xp, lines, stride[1], width).reshape(*leading, height, width, channels)
     (top, left), (down, across) = padding, size
@@ -57,14 +57,14 @@ def _fold(xp: Any, x: Array, *, size: Pair, stride: Pair, padding: Pair) -> Arra
 
 
 def _add_up(xp: Any, parts: Array, step: int, length: int) -> Array:
-    """Add up overlapping parts, the i-th from place i·step on: (A, n, k, B) → (A, length, B)."""
-    outer, count, size, inner = parts.shape
+    """Add up overlapping parts, the i-th from place i·step on: (A, n, k, …) → (A, length, …)."""
+    outer, count, size, *inner = parts.shape
     # One line for each place j within a part, each one too long. Read as lines of the right length,
     # the j-th has moved j places on: to where it belongs.
-    lines = xp.zeros((outer, size, length + 1, inner), dtype=parts.dtype)
+    lines = xp.zeros((outer, size, length + 1, *inner), dtype=parts.dtype)
     lines[:, :, : step * count : step] = parts.swapaxes(1, 2)
-    moved = lines.reshape(outer, size * (length + 1), inner)[:, : size * length]
-    return moved.reshape(outer, size, length, inner).sum(axis=1)
+    moved = lines.reshape(outer, size * (length + 1), *inner)[:, : size * length]
+    return moved.reshape(outer, size, length, *inner).sum(axis=1)
 
 
 _fold.rule(lambda g, out, x, *, size, **moves: (unfold(g, x.shape[-3:-1], **moves),))

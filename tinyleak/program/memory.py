@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Node
 from tinyleak.program.kernels import IN_PLACE, VIEWS, prepare
@@ -65,6 +67,8 @@ class Memory:
 def laid_over(raw: Array, like: Array) -> Array:
     """Return an array over raw bytes with the shape, dtype and order of axes of `like`."""
     if like.flags.c_contiguous:
+        if type(raw) is np.ndarray:
+            return np.ndarray(like.shape, like.dtype, raw)
         return raw[: like.nbytes].view(like.dtype).reshape(like.shape)
     order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
     inverse = sorted(range(like.ndim), key=order.__getitem__)
@@ -105,7 +109,7 @@ def lay_out(
         reads = tuple([place[x] for x in node.inputs])
         if node.name in VIEWS:
             view = node.primitive.forward(module, *reads, **node.params)
-            if shares_memory(module, view, reads[0]):
+            if node.name != "reshape" or shares_memory(module, view, reads[0]):
                 place[node], owner[node] = view, owner[node.inputs[0]]
                 last_read[owner[node]] = max(last_read[owner[node]], last_read[node])
                 continue
@@ -143,8 +147,9 @@ def _overwritable(
     It must be read for the last time here, through no other view, and lie as the result should.
     """
     for x in node.inputs:
-        alike = x.shape == node.shape and x.array.dtype == node.array.dtype
-        overwritable = x in dying and alike and node.array.strides == place[x].strides
-        if overwritable and all(y is x or owner[y] is not x for y in node.inputs):
+        if x not in dying or x.shape != node.shape or x.array.dtype != node.array.dtype:
+            continue
+        seen_otherwise = [y for y in node.inputs if owner[y] is x and y is not x]
+        if not seen_otherwise and node.array.strides == place[x].strides:
             return x
     return None

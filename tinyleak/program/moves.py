@@ -51,8 +51,15 @@ def move_later(graph: Graph, node: Node) -> Node | None:
         return None
     result = graph.add(node.primitive, sources, lies, **node.params)
     for move, array in reversed(moves):
-        result = graph.add(move.primitive or move.name, [result], array, **move.params)
+        result = _moved(graph, result, move, array)
     return result
+
+
+def _moved(graph: Graph, x: Node, move: Node, array: Array) -> Node:
+    """`x` moved as that move does it, which leaves nothing to simplify but two moves of a kind."""
+    if x.name == move.name:
+        return graph.add(x.name, [x], array, **move.params)
+    return Node(move.name, array, move.primitive, (x,), move.params)
 
 
 def _first_move(
@@ -61,14 +68,9 @@ def _first_move(
     """The move of one input that all can do without, and what they are before it."""
     for move in inputs:
         if move.name in MOVES and move.shape == shape:
-            sources = []
-            for x in inputs:
-                source = move.inputs[0] if x is move else _before(graph, move, x)
-                if source is None:
-                    break
-                sources.append(source)
-            else:
-                return move, tuple(sources)
+            sources = [move.inputs[0] if x is move else _before(graph, move, x) for x in inputs]
+            if None not in sources:
+                return move, tuple(filter(None, sources))
     return None
 
 

@@ -164,21 +164,26 @@ def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node], int]
         The graph, its inputs, its outputs, and how many recorded operations they needed.
     """
     graph = Graph(candidates)
-    nodes: dict[Tensor, Node] = {x: Node("input", x._array) for x in recording.inputs}
-    starts = list(nodes.values())
-
-    def node_of(tensor: Tensor) -> Node:
-        if tensor not in nodes:
-            # It was not traced, so it does not depend on the inputs: it is computed already.
-            nodes[tensor] = graph.constant(tensor._array)
-        return nodes[tensor]
-
+    nodes = _Nodes(graph)
+    starts = [Node("input", x._array) for x in recording.inputs]
+    nodes.update(zip(recording.inputs, starts, strict=True))
     needed = recording.needed()
     for tensor in needed:
         if tensor.primitive is not None:
-            sources = [node_of(x) for x in tensor.inputs]
+            sources = tuple([nodes[x] for x in tensor.inputs])
             nodes[tensor] = graph.add(tensor.primitive, sources, tensor._array, **tensor.params)
-    return graph, starts, [node_of(output) for output in recording.outputs], len(needed)
+    return graph, starts, [nodes[output] for output in recording.outputs], len(needed)
+
+
+class _Nodes(dict[Tensor, Node]):
+    """The node of each Tensor; one that was not traced depends on no input, and is a constant."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def __missing__(self, tensor: Tensor) -> Node:
+        node = self[tensor] = self._graph.constant(tensor._array)
+        return node
 
 
 def _require_equal(found: Sequence[Array], expected: Sequence[Array]) -> None:
