@@ -20,7 +20,7 @@ from tinyleak import ops
 from tinyleak.check import check_gradients
 from tinyleak.gradient import grad, topological_order
 from tinyleak.program import trace
-from tinyleak.program.kernels import IN_PLACE, KERNELS, VIEWS, prepare
+from tinyleak.program.kernels import IN_PLACE, KERNELS, LIBRARY, VIEWS, prepare
 from tinyleak.tensor import PRIMITIVES, Tensor
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -178,9 +178,10 @@ def test_the_buffer_may_be_an_input_in_place(case: Case) -> None:
             )
 
 
-def test_the_table_of_kernels_names_primitives() -> None:
-    assert {"add", "multiply", "sigmoid"} <= IN_PLACE <= set(KERNELS) <= OWN
-    assert OWN - set(KERNELS) <= VIEWS | {"raise_to"}
+def test_the_tables_of_kernels_name_primitives() -> None:
+    computed = {*KERNELS, *LIBRARY}
+    assert {"add", "multiply", "sigmoid"} <= IN_PLACE <= computed <= OWN
+    assert OWN - computed <= VIEWS | {"raise_to"}
 
 
 @pytest.mark.parametrize("name", sorted(VIEWS))

@@ -82,7 +82,7 @@ def vjp(cotangents: Mapping[Tensor, Tensor], xs: Iterable[Tensor]) -> tuple[Tens
             if answer is None or x not in on_the_way:
                 continue
             gradient = answer if isinstance(answer, Tensor) else answer()
-            if gradient.shape != x.shape:
+            if gradient._array.shape != x._array.shape:
                 gradient = _undo_broadcasting(gradient, x, node.primitive.name)
             by[x] = add(by[x], gradient) if x in by else gradient
     zeros = array_module(*[x._array for x in xs]).zeros

@@ -59,12 +59,17 @@ def _fold(xp: Any, x: Array, *, size: Pair, stride: Pair, padding: Pair) -> Arra
 def _add_up(xp: Any, parts: Array, step: int, length: int) -> Array:
     """Add up overlapping parts, the i-th from place i·step on: (A, n, k, …) → (A, length, …)."""
     outer, count, size, *inner = parts.shape
-    # One line for each place j within a part, each one too long. Read as lines of the right length,
-    # the j-th has moved j places on: to where it belongs.
-    lines = xp.zeros((outer, size, length + 1, *inner), dtype=parts.dtype)
-    lines[:, :, : step * count : step] = parts.swapaxes(1, 2)
-    moved = lines.reshape(outer, size * (length + 1), *inner)[:, : size * length]
-    return moved.reshape(outer, size, length, *inner).sum(axis=1)
+    (whole, rest), steps = divmod(size, step), -(-length // step)
+    pieces = whole + (rest > 0)
+    # A part is cut into pieces, each as long as a step. There is one line for each piece, one step
+    # too long. Read as lines of the right length, the j-th has moved j steps on: where it belongs.
+    lines = xp.zeros((outer, pieces, steps + 1, step, *inner), dtype=parts.dtype)
+    cut = parts[:, :, : whole * step].reshape(outer, count, whole, step, *inner)
+    lines[:, :whole, :count] = cut.swapaxes(1, 2)
+    if rest:
+        lines[:, whole, :count, :rest] = parts[:, :, whole * step :]
+    moved = lines.reshape(outer, pieces * (steps + 1), step, *inner)[:, : pieces * steps]
+    return moved.reshape(outer, pieces, steps * step, *inner).sum(axis=1)[:, :length]
 
 
 _fold.rule(lambda g, out, x, *, size, **moves: (unfold(g, x.shape[-3:-1], **moves),))

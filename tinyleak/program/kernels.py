@@ -39,6 +39,12 @@ ELEMENTWISE = {
 }
 """Primitives that are one elementwise function of the library, and its name."""
 
+LIBRARY = {
+    **ELEMENTWISE,
+    **{name: name for name in ("greater", "greater_equal", "equal", "not_equal", "matmul")},
+}
+"""Primitives that are one function of the library, and its name: they need no other kernel."""
+
 IN_PLACE = {*ELEMENTWISE, "power", "erf", "sigmoid"}
 """Primitives whose kernel may write over one of the arrays that it reads."""
 
@@ -50,8 +56,11 @@ def prepare(
     primitive: Primitive, xp: Any, arrays: tuple[Array, ...], out: Array, params: dict[str, Any]
 ) -> list[Call]:
     """Return the calls that compute the primitive from these very arrays into `out`."""
-    if primitive.name in KERNELS:
-        return KERNELS[primitive.name](xp, *arrays, out=out, **params)
+    name = primitive.name
+    if name in LIBRARY:
+        return [call_into(xp, LIBRARY[name], *arrays, out=out)]
+    if name in KERNELS:
+        return KERNELS[name](xp, *arrays, out=out, **params)
     return [lambda: xp.copyto(out, primitive.forward(xp, *arrays, **params))]
 
 
@@ -63,16 +72,6 @@ def kernel(name: str) -> Callable[[Kernel], Kernel]:
         return function
 
     return register
-
-
-def _library_kernel(function: str) -> Kernel:
-    return lambda xp, *arrays, out: [call_into(xp, function, *arrays, out=out)]
-
-
-for _name, _function in ELEMENTWISE.items():
-    KERNELS[_name] = _library_kernel(_function)
-for _name in ("greater", "greater_equal", "equal", "not_equal", "matmul"):
-    KERNELS[_name] = _library_kernel(_name)
 
 
 @kernel("power")

@@ -12,6 +12,9 @@ from tinyleak.backend import Array
 
 Call: TypeAlias = "Callable[[], object]"
 
+LINE = 64
+"""Bytes of a line of the processor's cache, with which memory for vector instructions starts."""
+
 
 def call_into(module: Any, function: str, *arrays: Array, out: Array) -> Call:
     """Return the call of a library function on these very arrays into `out`.
@@ -33,12 +36,11 @@ def take_into(module: Any, array: Array, indices: Array, axis: int, out: Array) 
 
 
 def empty_bytes(module: Any, count: int) -> Array:
-    """Return `count` bytes of memory that starts where vector instructions like it to."""
+    """Return `count` bytes of memory that starts with a line of the cache."""
     if module is not np:
         return module.empty(count, dtype=np.uint8)
-    line = 64
-    raw = np.empty(count + line, dtype=np.uint8)
-    start = -raw.__array_interface__["data"][0] % line
+    raw = np.empty(count + LINE, dtype=np.uint8)
+    start = -raw.__array_interface__["data"][0] % LINE
     return raw[start : start + count]
 
 

@@ -14,7 +14,10 @@ import numpy as np
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Node
 from tinyleak.program.kernels import IN_PLACE, VIEWS, prepare
-from tinyleak.program.library import Call, empty_bytes, shares_memory
+from tinyleak.program.library import LINE, Call, empty_bytes, shares_memory
+
+BLOCK = 2**14
+"""Bytes that small buffers are cut from, which is quicker than asking for each."""
 
 
 class Instruction(NamedTuple):
@@ -40,6 +43,7 @@ class Memory:
     def __init__(self, module: Any) -> None:
         self.module = module
         self.total = 0
+        self._block = empty_bytes(module, 0)
         self._free: defaultdict[int, list[Array]] = defaultdict(list)
 
     def claim(self, like: Array) -> tuple[Array, Array]:
@@ -50,9 +54,19 @@ class Memory:
             # The one given back last is the likeliest to be in the processor's cache.
             raw = free.pop()
         else:
-            raw = empty_bytes(self.module, size)
+            raw = self._new(size)
             self.total += size
         return raw, laid_over(raw, like)
+
+    def _new(self, size: int) -> Array:
+        """Cut memory off the block in hand, or off a new one; what is large has its own."""
+        if size > BLOCK // 4:
+            return empty_bytes(self.module, size)
+        if size > self._block.nbytes:
+            self._block = empty_bytes(self.module, BLOCK)
+        raw = self._block[:size]
+        self._block = self._block[-(-size // LINE) * LINE :]
+        return raw
 
     def _slightly_larger(self, size: int) -> list[Array]:
         """Return the free buffers of the next larger size, up to twice the size."""
