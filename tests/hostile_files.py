@@ -73,16 +73,16 @@ class Trap:
 HUGE = 2**42
 
 HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "safetensors, empty": (".safetensors", bytes, "no whole safetensors file"),
+    "safetensors, empty": (".safetensors", bytes, "not a whole safetensors file"),
     "safetensors, truncated": (
         ".safetensors",
         lambda: safetensors.numpy.save(TENSORS)[:-5],
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, more than it says": (
         ".safetensors",
         lambda: safetensors.numpy.save(TENSORS) + b"12345678",
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, terabytes of header": (
         ".safetensors",
@@ -92,12 +92,12 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "safetensors, terabytes of numbers": (
         ".safetensors",
         lambda: safetensors_file({"a": entry("F32", [2**40], 0, HUGE)}, bytes(64)),
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, a shape past counting": (
         ".safetensors",
         lambda: safetensors_file({"a": entry("F32", [2**40, 2**40], 0, 0)}),
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, a shape without entries": (
         ".safetensors",
@@ -119,27 +119,27 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: safetensors_file(
             {"a": entry("F32", [1], 0, 4), "b": entry("F32", [1], 0, 4)}, b"1234"
         ),
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, a name that moves the cursor": (
         ".safetensors",
         lambda: safetensors_file({"\x1b[2J\n": entry("F32", [1], 4, 8)}, b"12345678"),
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, a name that fills the screen": (
         ".safetensors",
         lambda: safetensors_file({"x" * 10**6: entry("F32", [1], 4, 8)}, b"12345678"),
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, a dtype that fills the screen": (
         ".safetensors",
         lambda: safetensors_file({"a": entry("\x1b" + "F" * 10**6, [1], 0, 4)}, b"1234"),
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, nested": (
         ".safetensors",
         lambda: safetensors_file(b"[" * 500_000),
-        "no whole safetensors file",
+        "not a whole safetensors file",
     ),
     "safetensors, no tensor": (".safetensors", lambda: safetensors_file({}), "holds no tensor"),
     "safetensors, too many tensors": (
@@ -155,13 +155,13 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: safetensors.numpy.save({"a": np.array([1, np.nan])}),
         "'a' holds NaN or infinity",
     ),
-    "npz, empty": (".npz", bytes, "no whole .npz file"),
-    "npz, no archive": (".npz", lambda: b"PK\x03\x04" + bytes(500), "no whole .npz file"),
-    "npz, truncated": (".npz", lambda: numpy_file(**TENSORS)[:-30], "no whole .npz file"),
+    "npz, empty": (".npz", bytes, "not a whole .npz file"),
+    "npz, no archive": (".npz", lambda: b"PK\x03\x04" + bytes(500), "not a whole .npz file"),
+    "npz, truncated": (".npz", lambda: numpy_file(**TENSORS)[:-30], "not a whole .npz file"),
     "npz, a damaged number": (
         ".npz",
         lambda: npz_file(npy(header("'<f8'", "(2,)"), bytes(16))).replace(bytes(16), b"1" * 16),
-        "no whole .npz file",
+        "not a whole .npz file",
     ),
     "npz, no array": (".npz", lambda: npz_file(b"", names=()), "holds no tensor"),
     "npz, no numpy file": (".npz", lambda: npz_file(b"hello"), "'a' has no .npy header"),
@@ -240,7 +240,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "npz, a bomb that lies about its size": (
         ".npz",
         lambda: lying(npz_file(bytes(2**28), zipfile.ZIP_DEFLATED), 2**28, 100),
-        "no whole .npz file",
+        "not a whole .npz file",
     ),
     "npz, a compression that needs gigabytes": (
         ".npz",
@@ -265,7 +265,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "npz, a directory that claims to be": (
         ".npz",
         lambda: end_of_archive(bytes(100), 2**32 - 2),
-        "no whole .npz file",
+        "not a whole .npz file",
     ),
 }
 

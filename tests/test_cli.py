@@ -792,7 +792,11 @@ LABELS = idx(2, content=bytes(2))
         (IMAGES[: len(IMAGES) // 2], LABELS, f"{IMAGES_FILE} is truncated; get the file again"),
         (idx(2, 28, 28, content=bytes(9)), LABELS, f"{IMAGES_FILE} is truncated: its header prom"),
         (b"", LABELS, f"{IMAGES_FILE} is empty; get the file again"),
-        (b"no gzip file", LABELS, f"{IMAGES_FILE} is no gzip file, or a damaged one; get it again"),
+        (
+            b"no gzip file",
+            LABELS,
+            f"{IMAGES_FILE} is not a gzip file, or a damaged one; get it again",
+        ),
         (
             idx(2, 28, 28, magic=b"\0\0\r\3"),
             LABELS,
@@ -839,7 +843,9 @@ def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch, refused: Refus
 def test_an_image_file_that_is_none(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     message = refused("attack", "--image", tmp_path / "notes.png")
-    assert "notes.png' is no image file that Pillow can read; give a PNG or JPEG, say" in message
+    assert (
+        "notes.png' is not an image file that Pillow can read; give a PNG or JPEG, say" in message
+    )
 
 
 def test_an_existing_output_directory_is_refused_before_anything_is_read(

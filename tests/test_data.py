@@ -69,7 +69,7 @@ def test_index_out_of_range(index):
 
 
 def test_batch_of_no_images():
-    with pytest.raises(ValueError, match="a batch of 0 images is none; take 1 or more"):
+    with pytest.raises(ValueError, match="no image was chosen; give an index or more"):
         small_dataset().batch([])
 
 
@@ -188,11 +188,11 @@ BAD_IDX_FILES = {
     "magic cut short": (gzip.compress(GOOD[:3]), "begins with the bytes 00 00 08, but"),
     "header alone": (gzip.compress(GOOD[:16]), "is truncated"),
     "a byte too many": (gzip.compress(GOOD + b"\0"), "is too long"),
-    "not compressed": (GOOD, "is no gzip file"),
-    "a web page": (b"<html>Not found</html>", "is no gzip file"),
-    "bytes after the gzip": (gzip.compress(GOOD) + b"more", "is no gzip file, or a damaged one"),
+    "not compressed": (GOOD, "is not a gzip file"),
+    "a web page": (b"<html>Not found</html>", "is not a gzip file"),
+    "bytes after the gzip": (gzip.compress(GOOD) + b"more", "is not a gzip file, or a damaged one"),
     "impossible block": (gzip.compress(GOOD)[:10] + b"\xff" * 50, "is a damaged gzip file"),
-    "wrong CRC": (gzip.compress(GOOD)[:-8] + bytes(8), "is no gzip file, or a damaged one"),
+    "wrong CRC": (gzip.compress(GOOD)[:-8] + bytes(8), "is not a gzip file, or a damaged one"),
     "floats": (gzip.compress(b"\0\0\x0d" + GOOD[3:]), "begins with the bytes 00 00 0d 03, but"),
     "labels": (gzip.compress(idx_bytes(np.ones(9, np.uint8))), "00 00 08 01, .* 00 00 08 03"),
     "no images": (gzip.compress(idx_bytes(np.ones((0, 28, 28), np.uint8))), "holds nothing"),
@@ -412,7 +412,7 @@ def test_cifar100_archive_without_the_split(tmp_path, rng):
 @pytest.mark.parametrize("content", [b"", bytes(cifar.RECORD_BYTES - 1)])
 def test_cifar100_truncated_records(tmp_path, content):
     (tmp_path / "test.bin").write_bytes(content)
-    with pytest.raises(ValueError, match="no whole number of records of 3,074 bytes"):
+    with pytest.raises(ValueError, match="not a whole number of records of 3,074 bytes"):
         load_cifar100(tmp_path)
 
 
@@ -433,7 +433,7 @@ def test_cifar100_archive_that_is_none(tmp_path, content):
 def test_cifar100_too_long(tmp_path, monkeypatch, rng):
     monkeypatch.setattr(cifar, "MAX_BYTES", 2 * cifar.RECORD_BYTES)
     (tmp_path / "test.bin").write_bytes(cifar_records(rng, 3).tobytes())
-    with pytest.raises(ValueError, match="is no CIFAR-100 file: it holds more than"):
+    with pytest.raises(ValueError, match="is not a CIFAR-100 file: it holds more than"):
         load_cifar100(tmp_path)
 
 
@@ -658,7 +658,7 @@ def test_image_that_is_not_there(tmp_path):
 def test_file_that_is_no_image(tmp_path, content):
     path = tmp_path / "image.png"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no image file that Pillow can read"):
+    with pytest.raises(ValueError, match="is not an image file that Pillow can read"):
         load_image(path, (1, 28, 28))
 
 

@@ -396,8 +396,9 @@ def test_only_clipping_hides_the_scale(gradients):
         found = known(defense, shared=gradients)
         assert found.direction == isinstance(defense, Clip | DPSGD)
     assert known(Prune(0.1), Clip(1.0), shared=gradients).direction
-    assert knowledge([], gradients) == (None, False)
-    assert knowledge([Clip(1.0)], gradients) == (None, True)
+    for defenses in ([], [Clip(1.0)]):
+        found = knowledge(defenses, gradients)
+        assert (found.precision, found.direction) == (None, bool(defenses))
 
 
 # What the objective makes of it.
@@ -540,3 +541,18 @@ def test_a_negative_precision_or_smoothness_is_refused():
     for smoothness in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="a smoothness of .* give 0 or more"):
             Settings(smoothness=smoothness)
+
+
+@pytest.mark.parametrize(
+    "text", ["gaussian:1e-3", "float16", "bfloat16", "int8", "prune:0.5", "clip:1"]
+)
+def test_pytorchs_gradients_can_be_protected(text: str) -> None:
+    gradients = {"weight": np.arange(6.0).reshape(2, 3) / 3}
+    tensors = {name: torch.tensor(gradient) for name, gradient in gradients.items()}
+    defenses = [parse(text)]
+    ours, theirs = (
+        protect(defenses, one, np.random.default_rng(0)) for one in (gradients, tensors)
+    )
+    np.testing.assert_array_equal(ours["weight"], theirs["weight"])
+    known = knowledge(defenses, {"weight": torch.tensor(theirs["weight"])})
+    assert known.direction == (text == "clip:1")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinyleak.analytic import LayerGradient, infer_labels
-from tinyleak.analytic.layer_gradient import ends_linear, last_layer_names
+from tinyleak.analytic.last_layer import ends_linear, last_layer_names
 from tinyleak.attacks import Settings, attack, attack_many
 from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.data import Dataset, load_glyphs, load_mnist

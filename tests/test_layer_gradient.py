@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from tinyleak.analytic import LayerGradient, infer_labels, infer_loss_scale, unmix
-from tinyleak.client import share
+from tinyleak.attacks import Settings, attack
+from tinyleak.client import share, simulate
 from tinyleak.nn import MLP, LeNet
 
 MODEL = MLP((1, 4, 4), 6, "tanh", (20,))
@@ -151,3 +153,27 @@ def test_what_does_not_fit_the_network_is_refused(rng: np.random.Generator) -> N
         LayerGradient.last(LeNet(), params, params)
     with pytest.raises(ValueError, match="the gradients do not fit"):
         LayerGradient.last(MODEL, params, {})
+
+
+def test_arrays_of_any_library_are_taken_and_copied() -> None:
+    for give in (np.array, torch.tensor, lambda a: np.asarray(a).tolist()):
+        layer = LayerGradient(give([[1.0, 2.0]]), give([0.5]))
+        np.testing.assert_array_equal(layer.matrix, [[1.0, 2.0, 0.5]])
+    with pytest.raises(ValueError, match="hold NaN or infinity"):
+        LayerGradient(np.array([[1.0, np.nan]]))
+
+
+@pytest.mark.parametrize("options", [{"method": "levenberg-marquardt"}, {"start": "recursion"}])
+def test_an_attack_decomposes_the_last_layers_gradient_once(options, monkeypatch) -> None:
+    model = MLP((1, 3, 3), 5, "tanh", (12,))
+    images = np.random.default_rng(0).random((2, 1, 3, 3))
+    client, _ = simulate(model, images, [1, 3])
+    shapes, decompose = [], np.linalg.svd
+
+    def count(matrix, *arguments, **options):
+        shapes.append(np.shape(matrix))
+        return decompose(matrix, *arguments, **options)
+
+    monkeypatch.setattr(np.linalg, "svd", count)
+    attack(client, labels="infer", settings=Settings(iterations=3), **options)
+    assert shapes.count(client.last_layer.matrix.shape) == 1

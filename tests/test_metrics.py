@@ -7,8 +7,16 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 
-from tinyleak.metrics import label_accuracy, match_batch, mse, psnr, wilson_interval
+from tinyleak.metrics import (
+    label_accuracy,
+    match_batch,
+    mse,
+    psnr,
+    token_accuracy,
+    wilson_interval,
+)
 
 
 def test_mse_is_one_number_an_image():
@@ -136,3 +144,12 @@ def test_wilson_interval_of_no_proportion(successes, trials):
 def test_wilson_interval_with_a_confidence_that_is_none(confidence):
     with pytest.raises(ValueError, match="is not between 0 and 1"):
         wilson_interval(1, 2, confidence)
+
+
+@pytest.mark.parametrize("give", [np.asarray, torch.tensor, lambda a: np.asarray(a).tolist()])
+def test_arrays_of_any_library_are_compared(give) -> None:
+    found, truth = [[0.0, 1.0], [1.0, 1.0]], [[1.0, 1.0], [0.0, 0.5]]
+    np.testing.assert_allclose(mse(give(found), give(truth)), [0.5, 0.625])
+    assert match_batch(give(found), give(truth)).tolist() == [1, 0]
+    assert label_accuracy(give([1, 2]), give([1, 3])) == 0.5
+    assert token_accuracy(give([[1, 2]]), give([[1, 3]]), give([[True, True]])) == 0.5

@@ -86,7 +86,7 @@ def test_a_batch_is_unmixed(labels: list[int], rng: np.random.Generator) -> None
     np.testing.assert_allclose(found.error_norms, np.linalg.norm(found.residuals, axis=1))
 
 
-def test_the_slopes_of_the_mixture_are_those_of_differences(rng: np.random.Generator) -> None:
+def test_the_jacobian_of_the_mixture_is_that_of_differences(rng: np.random.Generator) -> None:
     size, labels = 7, np.array([0, 2, 2])
     gradient = rng.standard_normal((5, size + 1))
     weight, bias = rng.standard_normal((5, size)), rng.standard_normal(5)
@@ -98,7 +98,7 @@ def test_the_slopes_of_the_mixture_are_those_of_differences(rng: np.random.Gener
     unknowns = rng.standard_normal(6)
     steps = 1e-6 * np.eye(6)
     moved = [mixture.misfits(unknowns + s) - mixture.misfits(unknowns - s) for s in steps]
-    np.testing.assert_allclose(mixture.slopes(unknowns), np.array(moved).T / 2e-6, atol=1e-7)
+    np.testing.assert_allclose(mixture.jacobian(unknowns), np.array(moved).T / 2e-6, atol=1e-7)
 
 
 def test_an_image_that_noise_hides_has_no_doubt(rng: np.random.Generator) -> None:

@@ -33,7 +33,7 @@ def array_module(*arrays: object) -> Any:
         if type(array) is not np.ndarray:
             break
     else:
-        return np
+        return np  # nearly always, and at once
     modules = {owner(array) for array in arrays}
     if len(modules) == 1:
         return modules.pop()
@@ -64,10 +64,8 @@ def device_module(device: str) -> Any:
     try:
         import cupy
     except ImportError:
-        raise DeviceError(
-            'device "cuda" needs CuPy, which is not installed; install tinyleak with its cuda '
-            "extra (tinyleak[cuda]), or use --device cpu"
-        ) from None
+        cure = "install tinyleak[cuda], or use --device cpu"
+        raise DeviceError(f'device "cuda" needs CuPy, which is not installed; {cure}') from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError:

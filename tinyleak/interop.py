@@ -1,4 +1,4 @@
-"""The door: numbers of any library become arrays, and counts are whole, or they are refused.
+"""The door: what a caller passes in becomes an array or a whole number, or is refused.
 
 It stands beside the student's path: `Tensor(data)` and the files that take a caller's arrays come
 through here.

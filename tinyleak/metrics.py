@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from tinyleak.backend import Array, to_numpy
+from tinyleak.interop import as_array
 
-# Pixels are in [0, 1], so an image this far off is as lost as any that is farther off.
 LOST_MSE = 1e6
+"""Pixels are in [0, 1], so an image this far off is as lost as any that is farther off."""
 
 
 def mse(a: Array, b: Array) -> Array:
@@ -58,15 +60,9 @@ def match_batch(found: Array, truth: Array) -> Array:
         ValueError: as `mse` does.
     """
     found, truth = _image_rows(found, truth)
-    if len(found) == 1:
-        # An order of one needs no search, and so not the library that searches.
-        return np.zeros(1, np.int64)
-    from scipy.optimize import linear_sum_assignment
-
     cost = np.stack([_row_mse(found, image) for image in truth])
     cost = np.nan_to_num(cost, nan=LOST_MSE, posinf=LOST_MSE).clip(max=LOST_MSE)
-    _, order = linear_sum_assignment(cost)
-    return np.asarray(order, dtype=np.int64)
+    return _assign(cost)
 
 
 def matched_mse(found: Array, truth: Array) -> Array:
@@ -86,7 +82,7 @@ def label_accuracy(found: Array, true: Array) -> float:
     Raises:
         ValueError: shapes that differ, or no labels.
     """
-    found, true = to_numpy(found), to_numpy(true)
+    found, true = _on_host(found, true)
     if found.shape != true.shape or found.size == 0:
         raise ValueError(
             "label accuracy needs two equal shapes that are not empty, "
@@ -103,7 +99,7 @@ def match_sentences(found: Array, truth: Array, words: Array) -> Array:
     Args:
         found: (N, T) tokens.
         truth: (N, T) tokens.
-        words: (N, T), true at the places that count, by the true sentence.
+        words: (N, T), true at the positions that count, by the true sentence.
 
     Returns:
         (N,) int64, each of 0 to N − 1 once.
@@ -112,23 +108,17 @@ def match_sentences(found: Array, truth: Array, words: Array) -> Array:
         ValueError: as `token_accuracy` does.
     """
     found, truth, words = _token_rows(found, truth, words)
-    if len(found) == 1:
-        # An order of one needs no search, and so not the library that searches.
-        return np.zeros(1, np.int64)
-    from scipy.optimize import linear_sum_assignment
-
     agreeing = (found[np.newaxis] == truth[:, np.newaxis]) & words[:, np.newaxis]
-    _, order = linear_sum_assignment(agreeing.sum(axis=-1), maximize=True)
-    return np.asarray(order, dtype=np.int64)
+    return _assign(-agreeing.sum(axis=-1))
 
 
 def token_accuracy(found: Array, truth: Array, words: Array) -> float:
-    """Return the share of tokens, each (N, T) int, that are right in their places.
+    """Return the share of tokens, each (N, T) int, that are right in their positions.
 
     Args:
         found: (N, T), in the order of the true sentences; see `match_sentences`.
         truth: (N, T).
-        words: (N, T), true at the places that count: not at a sentence's start and end, which
+        words: (N, T), true at the positions that count: not at a sentence's start and end, which
             every sentence has.
 
     Raises:
@@ -175,28 +165,45 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     return low, high
 
 
+def _assign(cost: Array) -> Array:
+    """Return the column that each row of (N, N) costs gets, (N,), at the least total cost."""
+    if len(cost) == 1:
+        # An order of one needs no search, and so not the library that searches.
+        return np.zeros(1, np.int64)
+    from scipy.optimize import linear_sum_assignment
+
+    return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
+
+
+def _on_host(*arrays: Any) -> tuple[Array, ...]:
+    """Return arrays of any library, or lists, in the computer's main memory."""
+    return tuple(to_numpy(as_array(array)) for array in arrays)
+
+
 def _image_rows(a: Array, b: Array) -> tuple[Array, Array]:
     """Return both as (N, pixels) float64 in the computer's main memory."""
+    a, b = _on_host(a, b)
     if a.shape != b.shape or a.ndim < 2 or a.size == 0:
         raise ValueError(
             "images are compared in two arrays of one shape (N, ...) with pixels in them, "
             f"not in {a.shape} and {b.shape}"
         )
-    first, second = (to_numpy(array).reshape(len(array), -1) for array in (a, b))
-    return first.astype(np.float64), second.astype(np.float64)
+    first, second = (array.reshape(len(array), -1).astype(np.float64) for array in (a, b))
+    return first, second
 
 
 def _token_rows(found: Array, truth: Array, words: Array) -> tuple[Array, Array, Array]:
     """Return all three in the computer's main memory, if they fit each other."""
+    found, truth, words = _on_host(found, truth, words)
     if not found.shape == truth.shape == words.shape or found.ndim != 2 or not words.any():
         raise ValueError(
-            "tokens are compared in arrays of one shape (N, T) with places that count, not in "
-            f"{found.shape} found, {truth.shape} true and {words.shape} places"
+            "tokens are compared in arrays of one shape (N, T) with positions that count, not in "
+            f"{found.shape} found, {truth.shape} true and {words.shape} positions"
         )
-    return to_numpy(found), to_numpy(truth), to_numpy(words)
+    return found, truth, words
 
 
 def _row_mse(a: Array, b: Array) -> Array:
-    # Where an attack ran away, the squares overflow: infinity is the right answer.
+    # Where an attack diverged, the squares overflow: infinity is the right answer.
     with np.errstate(over="ignore", invalid="ignore"):
         return np.mean((a - b) ** 2, axis=1)

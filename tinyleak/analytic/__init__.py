@@ -1,4 +1,4 @@
-"""What a gradient gives away without any search: labels, scale, activation, inputs, features."""
+"""What a gradient reveals without any search: labels, scale, activation, inputs, features."""
 
 from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.first_layer import IsolatedInput, first_layer_input, separate_inputs

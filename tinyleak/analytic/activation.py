@@ -1,4 +1,4 @@
-"""The activation of a network, told from the features that its last layer's gradient shows.
+"""The activation of a network, inferred from the features that its last layer's gradient shows.
 
 The last layer's gradient is mean((pₖ − yₖ) hᵀ) with respect to the weights of label k, and
 mean(pₖ − yₖ) with respect to its bias. For a label that no image of the batch has, y is 0, so their
@@ -15,19 +15,20 @@ import numpy as np
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 
 MOST_NOISE = 1e-3
-"""The largest root mean square of the noise, relative to the gradient's, with which anything is
-told; and how far features may be out of their range by it."""
+"""The largest noise with which anything is inferred, as its root mean square relative to that of
+the gradient; and how far noise may take features out of their range. Rounding to float32 or float16
+is below it."""
 
 
 def infer_activation(layer: LastLayerGradient) -> str | None:
     """Return "tanh", "relu" or "softplus" where only that makes such features, else None.
 
     Only tanh has negative features. Features above 1 are softplus's or relu's, and only relu's are
-    in part exactly 0. Within [0, 1] nothing can be told: sigmoid's are, but others' may be.
+    in part exactly 0. Features within [0, 1] may be any activation's, so the answer is None.
 
     Args:
-        layer: the last layer's gradient, of any multiple of the loss. The activation that its model
-            has does not matter.
+        layer: the last layer's gradient, of any multiple of the loss. The activation of its model
+            is not looked at.
     """
     by_weight, by_bias = layer.weight_gradient, layer.bias_gradient
     if by_bias is None or not by_bias.any() or layer.noise is None:

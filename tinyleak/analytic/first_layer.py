@@ -1,4 +1,4 @@
-"""The input of a fully connected layer, read off its gradient by a division.
+"""The input of a fully connected layer is the ratio of its gradients.
 
 For output o of such a layer and image i let δᵢₒ be the gradient of the loss with respect to the
 output, before the activation. Then ∂L/∂b_o = Σᵢ δᵢₒ and ∂L/∂W_o = Σᵢ δᵢₒ xᵢ: the ratio of the two
@@ -18,8 +18,8 @@ from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
 
 NEGLIGIBLE = 1e-9
-"""A bias gradient this much smaller than the largest is too small to divide by: float64
-leaves the ratio 7 digits, and `tolerance` asks for 6."""
+"""A bias gradient this much smaller than the largest is too small to divide by: of float64's 16
+digits it leaves the ratio 7, and `tolerance` asks for 6."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,14 +46,14 @@ def first_layer_input(layer: LayerGradient) -> Array:
         (F,). If the layer is the network's first, these are the pixels.
 
     Raises:
-        ValueError: the layer has no bias, or its gradient is all zero or not finite.
+        ValueError: the layer has no bias, or its gradient is all zero.
     """
     weight_gradient, bias_gradient = _both(layer)
     largest = float(np.abs(bias_gradient).max(initial=0.0))
-    if not 0 < largest < np.inf:
+    if largest == 0.0:
         raise ValueError(
-            f"the bias gradient's largest entry is {largest}; the input is a ratio to it, so it "
-            "must be finite and not zero: choose a layer whose units are not all dead"
+            "the bias gradient is zero, and the input is a ratio to it; choose a layer whose units "
+            "are not all dead"
         )
     row = bias_gradient / largest  # so that no square underflows
     return (row @ weight_gradient) / (row @ row) / largest

@@ -1,4 +1,4 @@
-"""The labels of a client, read off the gradient of the last layer without any optimisation.
+"""The labels of a client, inferred from the gradient of the last layer without any optimisation.
 
 The gradient of the mean cross-entropy with respect to the logits of image i is (pᵢ − yᵢ) / N, where
 pᵢ are the probabilities that the network gives and yᵢ is the label as a row of zeros with a one. So
@@ -40,7 +40,7 @@ are 200 × 200 then, which takes no time."""
 
 LEAST_VARIANCE = 1e-6
 """A direction whose variance over the probes is less than this share of the largest is left out of
-the linear map: what it would read there is mostly noise."""
+the linear map: what it would read there is mostly noise. Chosen with benchmarks/labels.py."""
 
 SURE_ERROR = 0.15
 """Counts are trusted below this standard error, expected from the probes, …"""
@@ -50,16 +50,16 @@ SURE_REMAINDER = 0.25
 count of benchmarks/labels.py is wrong."""
 
 SURE_SIGN = 4.0
-"""An entry is negative if it is so many standard deviations of the noise below zero, which noise
-alone is once in 30,000 entries."""
+"""An entry counts as negative if it is so many standard deviations of the noise below zero, which
+normal noise alone reaches once in 30,000 entries."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelInference:
-    """What the last layer's gradient says about the labels of a batch.
+    """The labels of a batch, as far as the last layer's gradient shows them.
 
     Attributes:
-        labels: (N,) int64, ascending: it does not say which image has which.
+        labels: (N,) int64, ascending: which image has which is not known.
         counts: (K,) int64, how many images have each label.
         rule: "bias", "weight" or "rows" for one image; for a batch "signs", if those told them
             all, else "counts".
@@ -77,12 +77,12 @@ class LabelInference:
 
     @property
     def trusted(self) -> bool:
-        """Whether nothing speaks against them."""
+        """Whether there is no warning."""
         return self.warning is None
 
 
 def infer_labels(layer: LastLayerGradient, *, probes: Array | None = None) -> LabelInference:
-    """Read the labels off the shared gradient of the last layer.
+    """Infer the labels from the shared gradient of the last layer.
 
     For one image they are right unless a defence changed the gradient. For a batch they are right
     as long as the network's predictions hardly depend on the image, as before training; the more

@@ -5,9 +5,9 @@ last layer's gradient is
 
     G = Σᵢ rᵢ (hᵢ, 1)ᵀ / N,   (K, F + 1).
 
-For one image the bias shows r, and a division h. For N images, N < K, the N vectors (hᵢ, 1) span
-the row space of G, so (hᵢ, 1) = Σⱼ Aᵢⱼ vⱼ with the right singular vectors v of G. What is unknown
-are the N·(N − 1) numbers of A that leave the last entry of each (hᵢ, 1) at 1. They are
+For one image the bias's gradient is r, and dividing by it gives h. For N images, N < K, the vectors
+(hᵢ, 1) span the row space of G, so (hᵢ, 1) = Σⱼ Aᵢⱼ vⱼ with the right singular vectors v of G. The
+unknowns are the N·(N − 1) numbers of A that leave the last entry of each (hᵢ, 1) at 1. They are
 overdetermined by K·N equations, since hᵢ determines rᵢ = softmax(W hᵢ + b) − yᵢ.
 
 These equations are solved from several starts. With an exact gradient every start that ends at a
@@ -35,10 +35,12 @@ STARTS = 20
 to four digits, of one label or several; larger batches and other weights need more."""
 
 EXPLAINED = 10.0
-"""Noise explains what is left if its mean square is at most so many times the noise's variance."""
+"""The equations count as solved if the mean square of their error is at most so many times the
+noise's variance: that of a wrong solution is larger by orders of magnitude."""
 
 EVALUATIONS = 1500
-"""Of the equations from one start, at most: images of one label lie at the end of a long valley."""
+"""How often the equations are evaluated from one start, at most: images of one label lie at the end
+of a long valley."""
 
 LEAST_SHIFT, MOST_SHIFT = -3.0, 0.5
 """Powers of ten between which a start is shifted away from the gradient's rows, in units of how far
@@ -57,7 +59,8 @@ class Mixture:
         features: (N, F), the input of the last layer.
         residuals: (N, K), rᵢ = pᵢ − yᵢ: the gradient of image i's loss with respect to its logits.
             Where noise hides an image nothing is known of it, and its residual is 0.
-        misfit: the mean square of what is left, in units of the noise: about 1 if it was solved.
+        misfit: the mean square of the equations' error, in units of the noise: about 1 if they were
+            solved.
     """
 
     features: Array
@@ -69,7 +72,7 @@ class Mixture:
 
     @property
     def error_norms(self) -> Array:
-        """How wrong the network is of each image: ‖pᵢ − yᵢ‖, (N,), from 0 to √2."""
+        """How wrong the network is about each image: ‖pᵢ − yᵢ‖, (N,), from 0 to √2."""
         return np.linalg.norm(self.residuals, axis=1)
 
 
@@ -89,7 +92,7 @@ def unmix(
         layer: the last layer's gradient, with that of its bias, of the mean cross-entropy.
         labels: (N,), N below K and no more than F.
         variance: of the noise on every number of the gradient; by default the layer's own estimate.
-        rounding: how exact the gradient is at best, relative to its entries' root mean square.
+        rounding: the least error of the gradient's entries, relative to their root mean square.
         guess: (N, F), features to start from first.
         starts: how many starts to try, at most.
         rng: draws the starts.
@@ -125,7 +128,7 @@ def unmix(
     least = rounding * float(np.sqrt(np.mean(layer.matrix**2)))
     noise = max((layer.noise or 0.0) if variance is None else variance, least**2)
     visible = layer.standing_out(noise, batch)
-    # The gradient of an image's label is pulled down as far as the network is wrong of the image.
+    # The more wrong the network is about an image, the more negative is its label's entry.
     seen = np.sort(np.argsort(by_bias[labels], kind="stable")[: max(visible, 1)])
     features, residuals = np.zeros((batch, size)), np.zeros((batch, classes))
     if len(seen) == 1:
@@ -175,7 +178,7 @@ class _Equations:
         mixed = self.residuals(unknowns).T @ self.matrix(unknowns)
         return ((mixed - self.seen) / self.deviation).ravel()
 
-    def slopes(self, unknowns: Array) -> Array:
+    def jacobian(self, unknowns: Array) -> Array:
         """Return ∂misfits/∂unknowns, (K·M, M·(M − 1))."""
         A, r = self.matrix(unknowns), self.residuals(unknowns)
         p, by_free = r + self.targets, self.free @ self.logits
@@ -213,7 +216,7 @@ class _Equations:
             fit = least_squares(
                 self.misfits,
                 start.ravel(),
-                self.slopes,
+                self.jacobian,
                 method="lm",
                 max_nfev=EVALUATIONS,
                 **dict.fromkeys(("ftol", "xtol", "gtol"), np.finfo(float).eps),

@@ -1,4 +1,4 @@
-"""Probes: images that stand in for a client's, to see what its network says of images at all."""
+"""Probes: images in place of a client's, to see what its network predicts for images in general."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tinyleak.backend import Array, to_numpy
+from tinyleak.interop import as_array
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 
@@ -32,16 +33,18 @@ def smooth_noise(image_shape: tuple[int, int, int]) -> Array:
 
 
 def logits_of(model: Model, params: Mapping[str, Array], images: Array) -> Array:
-    """Return what the network says of images (M, C, H, W): (M, K), in float64.
+    """Return the network's logits for images (M, C, H, W): (M, K), in float64.
 
     Raises:
         ValueError: the images do not fit the model, or there are none.
     """
+    images = as_array(images)
     if images.ndim != 4 or images.shape[1:] != model.image_shape or len(images) == 0:
         raise ValueError(
             f"probes of shape {images.shape} were given; {model} needs (M, *{model.image_shape})"
         )
-    weights = {name: Tensor(to_numpy(params[name]).astype(float)) for name in model.shapes}
+    own = {name: to_numpy(as_array(params[name])).astype(float) for name in model.shapes}
+    weights = {name: Tensor(array) for name, array in own.items()}
     return np.concatenate(
         [
             model(weights, Tensor(np.asarray(images[start : start + AT_ONCE], dtype=float))).data

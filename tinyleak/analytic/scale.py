@@ -1,4 +1,4 @@
-"""By which factor a client multiplied its loss: read off the last layer's gradient.
+"""The factor by which a client multiplied its loss, inferred from the last layer's gradient.
 
 PyTorch's cross-entropy averages over the batch, or adds up (N times as much) if told so, and a
 client may weight its loss besides. Then the last layer's weight has the gradient
@@ -30,7 +30,7 @@ LEAST_ERROR = 1e-3
 """No estimate from probes is taken to be better than this share: the client's images differ."""
 
 MOST_ERROR = 0.1
-"""With a larger error an estimate does not tell a mean from a mean times a factor …"""
+"""With a larger error an estimate cannot distinguish a mean from a mean times a factor …"""
 
 SURE_COUNT = 0.25
 """… unless all counts of labels come out nearer than this to whole numbers, as in `labels`."""
@@ -41,12 +41,12 @@ ROUNDS = 10
 
 @dataclass(frozen=True)
 class LossScale:
-    """What the shared gradient is of the gradient of the mean loss.
+    """The factor by which a client multiplied the mean cross-entropy.
 
     Attributes:
         factor: c; 1 where the client averaged, N where it added up.
-        exact: whether c is known, and not only about: for one image, and for a batch where a mean
-            or a sum is all that it can have been.
+        exact: whether c is known exactly: for one image, and for a batch where it can only be a
+            mean or a sum. Otherwise it is an estimate.
         error: how far off the factor may be, as a share of it: about three standard deviations.
     """
 
@@ -56,7 +56,7 @@ class LossScale:
 
 
 def infer_loss_scale(layer: LastLayerGradient, unit: float = 1.0) -> LossScale | None:
-    """Return the factor on a client's loss, or None where the last layer does not tell.
+    """Infer the factor on a client's loss, or return None where the last layer does not show it.
 
     With more than two classes it may be negative: whoever shares the change of the weights shares
     the gradient times −lr.

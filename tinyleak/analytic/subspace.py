@@ -13,8 +13,8 @@ import numpy as np
 from tinyleak.backend import Array
 
 MARGIN = 30.0
-"""A vector lies in a space if it is no more than so many times as far away as noise is expected to
-move an input. In the tests inputs are at 0.4 to 2.5; the rest is left for noise that is uneven."""
+"""How many times the distance that noise is expected to give an input still counts as lying in the
+space. In the tests inputs are at 0.4 to 2.5; the rest is left for noise that is uneven."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,7 +24,7 @@ class Subspace:
     Attributes:
         basis: (r, d), orthonormal rows.
         sizes: (r,), the singular value of the gradient that belongs to each.
-        noise: the variance of what is wrong with each entry of the gradient, rounding included.
+        noise: the variance of the error of each entry of the gradient, rounding included.
     """
 
     basis: Array

@@ -33,12 +33,12 @@ class Attacker:
             pruning, weighs entries by how exactly they are known, and matches the direction alone
             after clipping.
         precision: what the squared difference of each entry is multiplied with, by name: 0 where
-            the shared gradient says nothing, 1 / variance where noise was added. It follows from
-            `defenses`, unless it is given.
+            the shared gradient carries no information, 1 / variance where noise was added. It
+            follows from `defenses`, unless it is given.
         seed: decides the noise that the attack starts from; 0 or more.
-        start: what the first start is: "noise", as in the paper; "recursion", images read off the
-            gradient layer by layer (see `tinyleak.attacks.recursion`), for which labels must be
-            known; or such images, (N, C, H, W).
+        start: what the first start is: "noise", as in the paper; "recursion", images recovered
+            from the gradient layer by layer (see `tinyleak.attacks.recursion`), for which labels
+            must be known; or images, (N, C, H, W).
         restarts: how many starts to run; the one that ends nearest is returned.
         method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
             for their Jacobian with respect to the weights, and batches to the rounding error

@@ -12,7 +12,8 @@ from tinyleak.ops import broadcast_to, inner, reshape, sqrt, sum
 from tinyleak.tensor import Tensor, as_tensor
 
 FLAT = 1e-3
-"""A difference between neighbouring pixels, of a range of 1, that counts as hardly any."""
+"""ε: differences between neighbouring pixels, in [0, 1], far below it count as none. It is a
+quarter of a grey level of 256."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -211,5 +211,5 @@ def _states(
 
 
 def _nearest(distances: Array) -> int:
-    """Return the index of the smallest distance; what is not a number is farthest."""
+    """Return the index of the smallest distance; NaN counts as infinite."""
     return int(np.argmin(np.where(np.isfinite(distances), distances, np.inf)))

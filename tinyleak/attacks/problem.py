@@ -32,7 +32,7 @@ GREY, CONTRAST = 0.5, 0.1
 """Mean and standard deviation of the pixels that least squares starts from."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """What an attacker makes of a client: what to minimise, and from where.
 
@@ -42,7 +42,7 @@ class Problem:
         matching: the objective, in the dtype of the settings.
         starts: (restarts, n), dummies to start from, float64.
         settings: the attacker's, with what follows from the client.
-        inference: where the labels come from, if they were read off the gradient.
+        inference: where the labels come from, if they were inferred from the gradient.
         seconds: how long it took to work this out.
     """
 
@@ -53,6 +53,9 @@ class Problem:
     settings: Settings
     inference: LabelInference | None
     seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Problem: {self.client}; {self.attacker}>"
 
     @property
     def is_plain(self) -> bool:
@@ -138,7 +141,7 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
 def apply_knowledge(
     client: Client, attacker: Attacker
 ) -> tuple[Settings, Mapping[str, Array] | None]:
-    """Return how closely which part of the client's gradient is to be matched."""
+    """Return the attacker's settings for this client, and the precision of each gradient entry."""
     settings = attacker.settings
     precision: Mapping[str, Array] | None = attacker.precision
     direction = settings.direction or not client.loss.exact

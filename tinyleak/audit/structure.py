@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic.labels import NON_NEGATIVE
-from tinyleak.analytic.layer_gradient import ends_linear, last_layer_names
+from tinyleak.analytic.last_layer import ends_linear, last_layer_names
 from tinyleak.backend import Array
 from tinyleak.gradient import topological_order
 from tinyleak.nn.model import Model

@@ -46,7 +46,7 @@ class Client:
         gradients: what it shared, by name: the gradient of the mean loss, or the sum of those of
             its local steps. (What it really shared is `loss.factor` times that.)
         batch: N, how many images it is of.
-        loss: what it shared is of the gradient of the mean loss.
+        loss: how its loss relates to the mean cross-entropy over its batch.
         dtype: the coarsest dtype in which what it shared was written: "float64", "float32", ….
         local: the local steps of SGD, if there was more than one.
         rounding: the variance, by name, that rounding the weights after them leaves on what they
@@ -118,8 +118,7 @@ class Client:
         else:
             # Of order 1 while it is looked at: it may be too small or large to be squared.
             even = replace(client, gradients={k: g / largest for k, g in shared.items()})
-            steps = 1 if client.local is None else client.local.count
-            loss = read_loss(even.last_layer, batch, steps, largest)
+            loss = read_loss(even.last_layer, batch, client._steps, largest)
         return replace(client, gradients={k: g / loss.factor for k, g in shared.items()}, loss=loss)
 
     @classmethod
@@ -135,8 +134,8 @@ class Client:
         """Return the client whose files these are, `.safetensors` or `.npz` by parameter name.
 
         Notes about the files, in a JSON beside each or in safetensors' metadata, say what the
-        numbers do not; what is said here goes before them. What neither says is read off where
-        the gradient tells it, and otherwise assumed: see `facts` and `loss`.
+        numbers do not; what is said here takes precedence. What neither says is inferred from the
+        gradient where that is possible, and otherwise assumed: see `facts` and `loss`.
 
         Args:
             weights: a `state_dict`.
@@ -207,14 +206,17 @@ class Client:
         }
         return replace(client, local=local, rounding=rounding)
 
+    @property
+    def _steps(self) -> int:
+        return 1 if self.local is None else self.local.count
+
     @cached_property
     def last_layer(self) -> LastLayerGradient | None:
         """The gradient of the last layer, made once; None if that layer is not linear.
 
         Of several local steps it is their mean, about one step's: the gradient hardly turns.
         """
-        steps = 1 if self.local is None else self.local.count
-        mean = {name: gradient / steps for name, gradient in self.gradients.items()}
+        mean = {name: gradient / self._steps for name, gradient in self.gradients.items()}
         try:
             return LayerGradient.last(self.model, self.params, mean, self.batch)
         except ValueError:
@@ -222,15 +224,14 @@ class Client:
 
     @cached_property
     def noise(self) -> float | None:
-        """The variance of the noise on each number, as the last layer tells; None if it cannot."""
-        steps = 1 if self.local is None else self.local.count
+        """The variance of the noise on each number, as the last layer shows it, or None."""
         if self.last_layer is None or self.last_layer.noise is None:
             return None
-        return steps**2 * self.last_layer.noise
+        return self._steps**2 * self.last_layer.noise
 
     @cached_property
     def labels(self) -> LabelInference:
-        """The labels that the last layer's gradient tells.
+        """The labels that follow from the last layer's gradient.
 
         Raises:
             ValueError: the last layer is not linear.

@@ -1,33 +1,31 @@
 """Whether what an attack found explains the shared gradient: the only test without a truth.
 
 The images and labels found make a gradient of their own. They are what the client had, or as good,
-if that differs from the shared one by no more than what is wrong with the shared one itself: the
-rounding of the numbers it was computed and saved in, and noise, of which the last layer tells.
+if that differs from the shared one by no more than the error of the shared one itself: the rounding
+of the numbers it was computed and saved in, and noise, which the last layer's gradient shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.client.local import LocalSteps
-from tinyleak.client.loss import Loss
+from tinyleak.client.local import shared_gradients
 from tinyleak.client.outcome import Found, Outcome
-from tinyleak.nn.model import Model, parameter_gradients
-from tinyleak.tensor import Tensor
 
 MARGIN, COARSE_MARGIN = 10.0, 1000.0
-"""The client's additions may have been in another order, and so rounded otherwise; and an attack in
-float32 stops where its own rounding, in every evaluation another, hides which way is down."""
+"""How many times the rounding, as a squared distance, is allowed. The client's additions may have
+been in another order, and so rounded otherwise; and an attack in float32 stops where its own
+rounding, which differs between evaluations, hides which way is down."""
 
 NOISE_MARGIN = 2.0
-"""Noise is estimated from one layer."""
+"""How many times the noise is allowed: it is estimated from one layer, and others have more."""
 
 LEAST = 1e-16
-"""A distance so small needs no excuse."""
+"""A relative distance that always counts as none: gradients that agree to eight digits."""
 
 COARSE = 1e-6
 """Where float32's own rounding ends an attack: from 24 clients of one image it stalled at 1e-14 to
@@ -35,41 +33,20 @@ COARSE = 1e-6
 smaller than that, so for a batch it proves nothing."""
 
 
-class Shared(Protocol):
-    """What of a client decides whether its gradient is explained; see `tinyleak.client.Client`."""
-
-    @property
-    def model(self) -> Model: ...
-    @property
-    def params(self) -> Mapping[str, Array]: ...
-    @property
-    def gradients(self) -> Mapping[str, Array]: ...
-    @property
-    def loss(self) -> Loss: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def local(self) -> LocalSteps | None: ...
-    @property
-    def rounding(self) -> Mapping[str, Array] | None: ...
-    @property
-    def noise(self) -> float | None: ...
-
-
 @np.errstate(all="ignore")  # a lost attack's numbers may be anything
 def explain(
-    client: Shared, found: Found, precision: Mapping[str, Array] | None, dtype: str
+    client: Any, found: Found, precision: Mapping[str, Array] | None, dtype: str
 ) -> Outcome:
     """Compare the gradient that was found with the one that was shared.
 
     Args:
-        client: whose it is.
+        client: whose it is, a `tinyleak.Client`.
         found: by the attack.
         precision: what each entry's squared difference was multiplied with, by name, or None.
         dtype: in which the attack computed.
     """
     shared = _row(client.gradients)
-    exact = _row(_gradient(client, found, "float64"))
+    exact = _gradient(client, found, "float64")
     weight = np.ones_like(shared) if precision is None else _row(precision)
     length = float(weight @ shared**2)
     factor = client.loss.factor
@@ -104,27 +81,22 @@ def explain(
     )
 
 
-def _rounding(client: Shared, found: Found, exact: Array, weight: Array, *, coarse: bool) -> float:
+def _rounding(client: Any, found: Found, exact: Array, weight: Array, *, coarse: bool) -> float:
     """Return how far rounding, the client's or a coarse attack's, takes the gradient found."""
     saved = 0.0 if client.rounding is None else float(weight @ _row(client.rounding))
     if client.dtype == "float64" and not coarse:
         return saved
     if client.dtype == "float16":
         return saved + float(weight @ (exact.astype(np.float16) - exact) ** 2)
-    plain = _row(_gradient(client, found, "float64"))
-    return saved + float(weight @ (_row(_gradient(client, found, "float32")) - plain) ** 2)
+    plain = _gradient(client, found, "float64")
+    return saved + float(weight @ (_gradient(client, found, "float32") - plain) ** 2)
 
 
-def _gradient(client: Shared, found: Found, dtype: str) -> dict[str, Array]:
-    params = {name: Tensor(array.astype(dtype)) for name, array in client.params.items()}
-    images, labels = (Tensor(array.astype(dtype)) for array in (found.images, found.soft_labels))
-
-    def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return parameter_gradients(client.model, weights, images, labels)
-
-    local = client.local
-    gradients = gradient(params) if local is None else local.update(params, gradient)
-    return {name: gradient.data for name, gradient in gradients.items()}
+def _gradient(client: Any, found: Found, dtype: str) -> Array:
+    """Return what the client would have shared with what was found, computed in a dtype: (P,)."""
+    params = {name: array.astype(dtype) for name, array in client.params.items()}
+    images, labels = found.images.astype(dtype), found.soft_labels.astype(dtype)
+    return _row(shared_gradients(client.model, params, images, labels, client.local))
 
 
 def _row(arrays: Mapping[str, Array]) -> Array:

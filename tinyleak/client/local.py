@@ -6,7 +6,7 @@ In federated averaging (McMahan et al., AISTATS 2017) a client takes K steps of 
     (θ₀ − θ_K) / η = Σₖ g(θₖ),
 
 which for K = 1 is the gradient itself. For more, an attacker who knows η and K goes the same steps
-with its dummies: each is differentiable, and so is the sum, by whatever the gradients depend on.
+with its dummies: each is differentiable, and so is their sum.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tinyleak.backend import Array
 from tinyleak.interop import whole
+from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.tensor import Tensor
 
 MOST_STEPS = 5
-"""How many may be unrolled: each makes the attack's graph longer."""
+"""How many may be unrolled: each makes the attack's graph as long again, and slower to trace."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,28 @@ class LocalSteps:
             found = dict(gradient(params))
             total = {name: total[name] + found[name] for name in total}
         return total
+
+
+def shared_gradients(
+    model: Model,
+    params: Mapping[str, Array],
+    images: Array,
+    targets: Array,
+    local: LocalSteps | None,
+) -> dict[str, Array]:
+    """Return what a client with these images shares, before any defence, by parameter name.
+
+    Args:
+        model: its network.
+        params: the weights, by name, of the dtype that it computes in; so the next two.
+        images: (N, C, H, W).
+        targets: (N, K), labels as rows of probabilities.
+        local: its local steps; None for the gradient of the mean cross-entropy.
+    """
+
+    def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return parameter_gradients(model, weights, Tensor(images), Tensor(targets))
+
+    start = {name: Tensor(weight) for name, weight in params.items()}
+    gradients = gradient(start) if local is None else local.update(start, gradient)
+    return {name: gradient.data for name, gradient in gradients.items()}

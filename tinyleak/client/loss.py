@@ -1,4 +1,4 @@
-"""What a client's gradient is of the gradient of the mean loss: said, read off, or assumed."""
+"""How a client's loss relates to the mean cross-entropy: said, read off, or assumed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tinyleak.analytic.scale import infer_loss_scale
 from tinyleak.client.facts import Fact
 
 EXACTLY_ONE = 1e-5
-"""A factor so near 1 is 1: float32 rounds the numbers that it is read off to 1e-7, some of them
+"""A factor so near 1 is 1: it is computed from numbers that float32 rounds to 1e-7, some of them
 small differences of others."""
 
 REDUCTIONS = ("mean", "sum")
@@ -46,7 +46,7 @@ def said_loss(reduction: str, batch: int, detail: str = "") -> Loss:
 def read_loss(
     layer: LastLayerGradient | None, batch: int, steps: int = 1, unit: float = 1.0
 ) -> Loss:
-    """Return what the last layer's gradient tells of a client's loss.
+    """Infer a client's loss from the last layer's gradient.
 
     Args:
         layer: the client's last layer; None if it is not linear.

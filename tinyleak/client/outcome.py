@@ -29,7 +29,7 @@ class Outcome:
     """What an attack found, judged; image by image in the client's order, where that is known.
 
     Attributes:
-        succeeded: whether every image came back with its label, as far as can be told.
+        succeeded: whether every image came back with its label, as far as that can be known.
         verdict: the same in words.
         images: (N, C, H, W), found.
         labels: (N,), found.
@@ -40,10 +40,10 @@ class Outcome:
         mse: (N,), mean squared errors.
         psnr: (N,), peak signal-to-noise ratios in dB.
         recovered: (N,), whether an image's MSE is below `RECOVERED_MSE` and its label is right.
-        distance: ‖gradient found − shared‖² / ‖shared‖², where only that can be told.
-        tolerance: what it may be.
-        noisy: whether that is because of noise, beyond any rounding.
-        factor: what the shared gradient is of the gradient of the mean loss.
+        distance: ‖gradient found − shared‖² / ‖shared‖², where no truth is known.
+        tolerance: the largest distance that rounding and noise explain.
+        noisy: whether noise, beyond any rounding, decides the tolerance.
+        factor: by which the client multiplied the mean cross-entropy.
     """
 
     succeeded: bool

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.client.client import Client
-from tinyleak.client.local import LocalSteps
+from tinyleak.client.local import LocalSteps, shared_gradients
 from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.defenses import Defense, as_defenses, need_examples, protect
@@ -17,7 +17,7 @@ from tinyleak.interop import as_array, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
 from tinyleak.nn.losses import cross_entropy, one_hot
-from tinyleak.nn.model import Model, parameter_gradients
+from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import per_example_gradients
 
@@ -79,7 +79,7 @@ def share(
             )
         gradients = _example_gradients(model, weights, batch, targets)
     else:
-        gradients = _gradients(model, weights, batch, targets, local)
+        gradients = shared_gradients(model, weights, batch, targets, local)
     if defenses:
         if rng is None:
             raise ValueError("defences draw noise, but no rng was given; give one to share")
@@ -95,23 +95,6 @@ def share(
         several,
     )
     return client, Truth(images, numbers)
-
-
-def _gradients(
-    model: Model,
-    weights: Mapping[str, Array],
-    images: Array,
-    targets: Array,
-    local: LocalSteps | None = None,
-) -> dict[str, Array]:
-    """Return the gradient of the mean loss by each weight, or its sum over local steps."""
-
-    def gradient(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return parameter_gradients(model, params, Tensor(images), Tensor(targets))
-
-    params = {name: Tensor(weight) for name, weight in weights.items()}
-    gradients = gradient(params) if local is None else local.update(params, gradient)
-    return {name: gradient.data for name, gradient in gradients.items()}
 
 
 def _example_gradients(

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from tinyleak.backend import Array
 from tinyleak.client.outcome import RECOVERED_MSE, Found, Outcome
+from tinyleak.interop import as_array
 from tinyleak.metrics import match_batch, mse, psnr
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Truth:
-    """The data of a client. No attack sees it.
+    """The data of a client, copied. No attack sees it.
 
     Attributes:
         images: (N, C, H, W), pixels in [0, 1].
         labels: (N,).
+
+    Raises:
+        TypeError: images or labels that are not arrays of numbers.
     """
 
     images: Array
@@ -25,7 +27,7 @@ class Truth:
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
-            object.__setattr__(self, name, np.array(getattr(self, name)))
+            object.__setattr__(self, name, as_array(getattr(self, name), copy=True))
 
     def __repr__(self) -> str:
         return f"<Truth: images {self.images.shape}, labels {self.labels.tolist()[:20]}>"

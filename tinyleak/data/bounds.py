@@ -1,4 +1,4 @@
-"""How much of a file of tensors is believed, and the sentences for what is not."""
+"""Limits on a file of tensors, and the sentences for what exceeds them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ MAX_BYTES = 2**30
 a state_dict has it, is of 652 million bytes."""
 
 MAX_TENSORS = 4096
+"""The most tensors that a file may hold: twenty times those of BERT's base model."""
 
 MOST_LETTERS = 100
-"""How much is quoted of what a file says."""
+"""How many letters of a file's own text a message quotes."""
 
 
 def require_few(tensors: int) -> None:
@@ -33,7 +34,7 @@ def wrong_dtype(name: str, dtype: str) -> ValueError:
 def damaged(kind: str, error: Exception) -> ValueError:
     """Return the error for a file that a library could not read."""
     # A library's message may quote what the file holds.
-    return ValueError(f"it is no whole {kind} file ({shown(str(error))[1:-1]}); save it again")
+    return ValueError(f"it is not a whole {kind} file ({shown(str(error))[1:-1]}); save it again")
 
 
 def shown(name: str) -> str:

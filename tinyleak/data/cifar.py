@@ -37,8 +37,8 @@ def load_cifar100(data_dir: str | Path | None = None, split: str = "test") -> Da
         split: `"test"`, 10,000 images, or `"train"`, 50,000, which take 1.2 GB as float64.
 
     Raises:
-        ValueError: an unknown split, a damaged archive or one without the split, a file that is
-            no whole number of records, a label over 99.
+        ValueError: an unknown split, a damaged archive or one without the split, a file that
+            does not consist of whole records, a label over 99.
         OSError: no such folder, nothing fitting in it, or nothing cached and no download.
     """
     if split not in SPLITS:
@@ -57,8 +57,8 @@ def _records(path: Path, content: bytes) -> Array:
     """Return the records as (n, 3074) uint8."""
     if not content or len(content) % RECORD_BYTES:
         raise ValueError(
-            f"{path} is truncated or no CIFAR-100 file: {len(content):,} bytes are "
-            f"no whole number of records of {RECORD_BYTES:,} bytes; get the file again"
+            f"{path} is truncated, or not a CIFAR-100 file: {len(content):,} bytes are "
+            f"not a whole number of records of {RECORD_BYTES:,} bytes; get the file again"
         )
     return np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES)
 
@@ -77,5 +77,5 @@ def _read_content(path: Path, name: str) -> bytes:
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is a damaged archive; get the file again") from error
     except ValueError as error:
-        raise ValueError(f"{path} is no CIFAR-100 file: {error}") from error
+        raise ValueError(f"{path} is not a CIFAR-100 file: {error}") from error
     raise ValueError(f"{path} does not hold {FOLDER}/{name}; get the file again")

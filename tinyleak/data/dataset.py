@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.interop import as_array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Labelled images in memory.
 
@@ -22,7 +23,8 @@ class Dataset:
 
     Raises:
         ValueError: images that are not four-dimensional, another count of labels than of images,
-            or a label out of range.
+            or a label that is out of range or not a whole number.
+        TypeError: images or labels that are not arrays of numbers.
     """
 
     name: str
@@ -31,10 +33,17 @@ class Dataset:
     classes: int
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, as_array(getattr(self, name)))
         if self.images.ndim != 4:
             raise ValueError(
                 f"data {self.name!r}: the images have shape {self.images.shape}, "
                 "but (n, C, H, W) is expected"
+            )
+        if self.labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"data {self.name!r}: labels of dtype {self.labels.dtype} were given; whole "
+                "numbers are needed"
             )
         if self.labels.shape != (len(self.images),):
             raise ValueError(
@@ -48,6 +57,9 @@ class Dataset:
                 f"range; with {self.classes} classes, labels are 0 to {self.classes - 1}"
             )
 
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, images {self.images.shape}, {self.classes} classes)"
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -60,7 +72,7 @@ class Dataset:
         """
         chosen = np.asarray(indices)
         if chosen.size == 0:
-            raise ValueError(f"data {self.name!r}: a batch of 0 images is none; take 1 or more")
+            raise ValueError(f"data {self.name!r}: no image was chosen; give an index or more")
         if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
             raise TypeError(
                 f"data {self.name!r}: a batch needs a flat sequence of integer indices, "

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.data.dataset import Dataset
+from tinyleak.interop import whole
 
 # In pixels: the image, the longer side of a digit, what stays empty around it, and the distance
 # of the points that make up an outline.
@@ -55,8 +56,7 @@ def load_glyphs(count: int = 1000, seed: int = 0) -> Dataset:
     Raises:
         ValueError: a count below 1, or a negative seed.
     """
-    if count < 1:
-        raise ValueError(f"{count} digits cannot be drawn; ask for 1 or more")
+    count = whole(count, 1, "{} digits cannot be drawn; ask for 1 or more")
     images = _digits(count, seed).copy()
     labels = np.arange(count, dtype=np.int64) % 10
     return Dataset("glyphs", images[:, np.newaxis], labels, classes=10)

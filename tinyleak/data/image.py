@@ -27,13 +27,13 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> Array:
         shape: (C, H, W) of the result; C is 1 for grey and 3 for RGB.
 
     Raises:
-        ValueError: a shape that is none; a file that is no image, is damaged or truncated, has
+        ValueError: an invalid shape; a file that is not an image, is damaged or truncated, has
             more pixels than Pillow holds for safe, or a kind of pixel without a known range.
         FileNotFoundError: there is no such file.
     """
     from PIL import Image, ImageOps
 
-    channels, height, width = shape
+    channels, height, width = shape if len(shape) == 3 else (0, 0, 0)
     if channels not in (1, 3) or height < 1 or width < 1:
         raise ValueError(
             f"an image of shape {shape} cannot be made; "
@@ -56,7 +56,7 @@ def load_image(path: str | Path, shape: tuple[int, int, int]) -> Array:
         ) from error
     except Image.UnidentifiedImageError as error:
         raise ValueError(
-            f"{str(path)!r} is no image file that Pillow can read; give a PNG or JPEG, say"
+            f"{str(path)!r} is not an image file that Pillow can read; give a PNG or JPEG, say"
         ) from error
     except PermissionError:
         raise

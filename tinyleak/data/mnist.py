@@ -126,13 +126,15 @@ def _read_content(path: Path) -> bytes:
             with gzip.GzipFile(fileobj=file) as decompressed:
                 return read_bounded(decompressed, MAX_BYTES)
         except gzip.BadGzipFile as error:
-            raise ValueError(f"{path} is no gzip file, or a damaged one; get it again") from error
+            raise ValueError(
+                f"{path} is not a gzip file, or a damaged one; get it again"
+            ) from error
         except zlib.error as error:
             raise ValueError(f"{path} is a damaged gzip file; get it again") from error
         except EOFError as error:
             raise ValueError(f"{path} is truncated; get the file again") from error
         except ValueError as error:
-            raise ValueError(f"{path} is no MNIST file: {error}") from error
+            raise ValueError(f"{path} is not an MNIST file: {error}") from error
 
 
 def _locate(name: str, data_dir: str | Path | None) -> Path:

@@ -1,6 +1,6 @@
 """Named arrays from files that anybody may have written: `.safetensors` and `.npz`.
 
-Weights and gradients come from elsewhere, so a file is believed in nothing. What its headers claim
+Weights and gradients come from elsewhere, so nothing in a file is trusted. What its headers claim
 is compared with how many bytes are there before memory is taken, no Python object is ever made
 from it, and each fault is one sentence.
 """

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.defenses.defense import Defense, Gradients
+from tinyleak.defenses.defense import Defense, Gradients, as_defenses
+from tinyleak.interop import as_array
 
 LEAST_SHARE = 0.1
 """No entry's variance is taken to be less than this share of the mean over its tensor.
 
-Entries that a rounded float holds far more precisely than others would rule the distance, and the
-optimiser would hardly move.
+Entries that a rounded float holds far more precisely than others would dominate the distance, and
+the optimiser would hardly move.
 """
 
 
-class Knowledge(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Knowledge:
     """What an attacker who knows the defences can use.
 
     Attributes:
@@ -29,6 +31,10 @@ class Knowledge(NamedTuple):
 
     precision: dict[str, Array] | None
     direction: bool
+
+    def __repr__(self) -> str:
+        weighted = "no precision" if self.precision is None else "a precision for each entry"
+        return f"Knowledge({weighted}, direction={self.direction})"
 
 
 def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) -> Knowledge:
@@ -42,8 +48,9 @@ def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) ->
         shared: the gradient that it shared, by name.
         batch: N, how many examples the client had.
     """
+    shared = {name: as_array(gradient) for name, gradient in shared.items()}
     variances = {name: np.zeros(gradient.shape) for name, gradient in shared.items()}
-    for defense in defenses:
+    for defense in as_defenses(defenses):
         for name, variance in defense.variance(shared, batch).items():
             variances[name] = variances[name] + variance
     means = {name: _finite_mean(variance) for name, variance in variances.items()}

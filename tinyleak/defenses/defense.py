@@ -11,6 +11,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.interop import as_array
 
 Gradients: TypeAlias = Mapping[str, Array]
 
@@ -60,9 +61,10 @@ def protect(
 
     Raises:
         ValueError: a defence that needs each example's own gradient is not the first.
+        TypeError: gradients that are not arrays of numbers; as `as_defenses`.
     """
     need_examples(defenses)
-    shared = dict(gradients)
+    shared = {name: as_array(gradient) for name, gradient in gradients.items()}
     for defense in defenses:
         shared = defense(shared, rng)
     return shared

@@ -26,9 +26,8 @@ def _inner(xp: Any, a: Array, b: Array, *, axes: int) -> Array:
     """The sum of the products of the elements over the last axes."""
     # One row times one column: a single pass over both, with no array of products between.
     leading, length = a.shape[: a.ndim - axes], math.prod(a.shape[a.ndim - axes :])
-    return xp.matmul(a.reshape((*leading, 1, length)), b.reshape((*leading, length, 1))).reshape(
-        leading
-    )
+    products = xp.matmul(a.reshape((*leading, 1, length)), b.reshape((*leading, length, 1)))
+    return products.reshape(leading)
 
 
 @_inner.rule

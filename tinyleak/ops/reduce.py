@@ -8,7 +8,6 @@ Lesson: lessons/03_broadcasting.py
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, SupportsIndex
@@ -65,18 +64,6 @@ def sum(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     kept = tuple(1 if axis in reduced else length for axis, length in enumerate(x.shape))
     total = sum_to(x, shape=kept)
     return total if keepdims else drop_axes(total, reduced)
-
-
-def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
-    """Average over the given axes (all, if None).
-
-    Raises:
-        ValueError: as for `sum`, or there is nothing to average.
-    """
-    count = math.prod(x.shape[axis] for axis in normalise_axes(axes, x.ndim))
-    if count == 0:
-        raise ValueError(f"mean of {x.shape} over axes {axes} has no elements to average")
-    return sum(x, axes, keepdims=keepdims) * (1.0 / count)
 
 
 def normalise_axes(axes: Axes, ndim: int) -> tuple[int, ...]:

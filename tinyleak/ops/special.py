@@ -1,4 +1,4 @@
-"""Elementwise functions, and one sum, that the way to the attack does not need."""
+"""Elementwise functions, and two sums, that the way to the attack does not need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tinyleak.backend import Array, error_function
 from tinyleak.ops.choice import max, where
 from tinyleak.ops.elementwise import exp, log, sigmoid, stop_gradient
-from tinyleak.ops.reduce import sum
+from tinyleak.ops.reduce import Axes, normalise_axes, sum
 from tinyleak.tensor import NUMBERS, Later, Tensor, TensorLike, primitive
 
 
@@ -70,6 +70,18 @@ def softplus(xp: Any, x: Array) -> Array:
 
 
 softplus.rule(lambda g, out, x: (g * sigmoid(x),))
+
+
+def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
+    """Average over the given axes (all, if None).
+
+    Raises:
+        ValueError: as for `sum`, or there is nothing to average.
+    """
+    count = math.prod(x.shape[axis] for axis in normalise_axes(axes, x.ndim))
+    if count == 0:
+        raise ValueError(f"mean of {x.shape} over axes {axes} has no elements to average")
+    return sum(x, axes, keepdims=keepdims) * (1.0 / count)
 
 
 def logsumexp(x: Tensor, axis: int = -1) -> Tensor:

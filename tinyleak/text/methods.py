@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tinyleak.backend import Array
 from tinyleak.text.client import TextClient
 from tinyleak.text.dummy_vectors import match
@@ -54,11 +56,18 @@ def attack(
     An attack that is interrupted (Ctrl-C) gives back its last snapshot, if it had one.
 
     Raises:
-        ValueError: an unknown method, or as the method does.
-        TypeError: a keyword that the method does not take.
+        ValueError: an unknown method, a seed below 0, or as the method does.
+        TypeError: a keyword that the method does not take, or no client.
     """
+    if not isinstance(client, TextClient):
+        raise TypeError(
+            f"a {type(client).__name__} was given; give a TextClient, the first of the two that "
+            "simulate_text returns"
+        )
     if method not in METHODS:
         raise ValueError(f"attack {method!r} is unknown; choose from {', '.join(METHODS)}")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed {seed!r} was given; seeds are whole numbers from 0 on")
     keywords = keywords_of(method)
     options |= {} if start is None else {"start": start}
     unknown = [name for name in options if name not in keywords]

@@ -22,7 +22,7 @@ from tinyleak.backend import Array
 from tinyleak.text.assignment import assign_sentences
 from tinyleak.text.client import TextClient
 from tinyleak.text.distance import Guess
-from tinyleak.text.dummy_vectors import Search
+from tinyleak.text.dummy_vectors import Search, require_counts
 from tinyleak.text.hidden import fill_in, likeliest_inputs, named_answers
 from tinyleak.text.pursuit import noisy_distances, subspace_pursuit
 from tinyleak.text.relaxed import any_word
@@ -57,8 +57,10 @@ def span_match(
         starts: how many starts a round has, as one batch.
 
     Raises:
-        ValueError: a gradient of zeros, or a start that does not fit, as for `match`.
+        ValueError: a gradient of zeros, a start that does not fit, or a count below 1, as for
+            `match`.
     """
+    require_counts(iterations, rounds, starts)
     if client.model.causal:
         return span(client, seed=seed, on_progress=on_progress)
     members = _members(client, np.random.default_rng([seed, 1]))

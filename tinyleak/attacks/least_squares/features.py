@@ -46,18 +46,18 @@ DOUBLE_PRECISION = 1e-14
 1e-16, and what it was computed from more often than once."""
 
 WORTH = 2.0
-"""Images with more pixels than so many times their features are not tried: it takes long there, and
-even half of the pixels at a bound would not be enough."""
+"""Images with more pixels than so many times their features are not solved for alone: it takes
+long, and even with half of the pixels at a bound the features would not determine the rest."""
 
 SAME = 1e-28
 """The squared distance of features, relative to their square, at which an image has them: 1e-14 is
 float64's rounding."""
 
 REACHED = 1e-12
-"""The same, at which it has them as exactly as features read off a gradient are known."""
+"""The same, at which it has them as exactly as features inferred from a gradient are known."""
 
 STILL = 0.9
-"""An image stands still if ten steps lower that distance by less than this share."""
+"""The search for one image ends once ten steps leave more than this share of that distance."""
 
 MOST_ALONE = 50
 """Steps of one image, at most: one that its features determine needs fewer."""
@@ -93,7 +93,7 @@ class FeatureResidual:
     def __init__(
         self, gradient: GradientResidual, subspace: FeatureSubspace, weight: float
     ) -> None:
-        assert gradient.last is not None, "a subspace was read off it"
+        assert gradient.last is not None, "its gradient gave the subspace"
         self.last: LastLayer = gradient.last
         self.gradient, self.subspace, self.weight = gradient, subspace, weight
 
@@ -102,7 +102,7 @@ class FeatureResidual:
         return self.last.features(self.gradient.images(x))
 
     def outside(self, x: Array) -> Array:
-        """Return what of each image's features is outside its subspace: (N, F)."""
+        """Return the part of each image's features that is outside its subspace: (N, F)."""
         return self._project(self.features(x) - self.subspace.points)
 
     def value(self, x: Array) -> Array:
@@ -136,7 +136,7 @@ class FeatureResidual:
 
 
 def read_span(layer: LastLayerGradient) -> FeatureSubspace | None:
-    """Read what the features of a batch span off the last layer's gradient, if it shows that.
+    """Infer the span of a batch's features from the last layer's gradient, if it is exact enough.
 
     Returns:
         The span, of N directions; None if N is K or more, or if the gradient is not exact enough: a
@@ -159,7 +159,7 @@ def read_features(
     rng: np.random.Generator,
     starts: int,
 ) -> FeatureSubspace | None:
-    """Search for the features themselves, near a guess and elsewhere.
+    """Search for the features themselves, first near a guess, then elsewhere.
 
     Args:
         layer: the last layer's gradient, which shows the span of the features.
@@ -169,9 +169,9 @@ def read_features(
         starts: how many starts, the guess counted.
 
     Returns:
-        The features, in the order of the labels, and of one label in any order; None if none were
-        found that make the gradient to its last digits, as where one of several labels is wrong, or
-        if the last layer has no bias or its gradient is missing.
+        The features, in the order of the labels, and of one label in any order. None if none were
+        found that make the gradient to its last digits, as where one of several labels is wrong; or
+        if the last layer has no bias, or the bias's gradient is zero.
     """
     if layer.bias_gradient is None or not layer.bias_gradient.any():
         return None

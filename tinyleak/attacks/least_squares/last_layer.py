@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tinyleak.analytic.layer_gradient import last_layer_names
+from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.backend import Array
 from tinyleak.gradient import grad, vjp
 from tinyleak.nn.losses import softmax

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tinyleak.analytic.layer_gradient import ends_linear
+from tinyleak.analytic.last_layer import ends_linear
 from tinyleak.attacks.least_squares.last_layer import Indices, LastLayer
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array, to_numpy

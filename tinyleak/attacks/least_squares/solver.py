@@ -40,7 +40,7 @@ from tinyleak.optim import FIRST_DAMPING, Fit, Residual, State, levenberg_marqua
 from tinyleak.tensor import Tensor
 
 MOST_ITERATIONS = 200
-"""What has not converged by then is stuck: more are never of use."""
+"""Levenberg–Marquardt steps, at most: it converges in tens, and what has not by then is stuck."""
 
 SETTLED = 3
 """Iterations for which a label must be the most probable before it is fixed."""
@@ -52,7 +52,7 @@ FIRST_STARTS = 8
 """How many starts the first search for the features has; each later one has one."""
 
 SHARE = 10.0
-"""How many times the squared difference of the gradients that of the features is, at the start."""
+"""The features' part of the objective at the start, in units of the gradients' part."""
 
 
 def unstarted(starts: Array) -> State:
@@ -137,13 +137,13 @@ def refine(
     Args:
         matching: one attack, with labels that are known or not.
         start: (n,) dummy pixels, and label logits unless the labels are known.
-        layer: the last layer's gradient, off which features are read; None to do without them.
+        layer: the last layer's gradient, which shows the features; None to do without them.
         max_iterations: steps at most.
         goal: the distance at which it is satisfied.
 
     Yields:
-        As `levenberg_marquardt` does, x being the dummies, of the start's shape. To solve for
-        images one by one counts as one step of all, and as no evaluation of theirs.
+        As `levenberg_marquardt` does, x being the dummies, of the start's shape. Solving for the
+        images one by one counts as one step, and as no evaluation.
     """
     size, batch, classes = matching.image_size, matching.batch, matching.model.classes
     known = matching.targets is not None
@@ -259,7 +259,7 @@ def _feature_weight(gradient: GradientResidual, subspace: FeatureSubspace, x: Ar
 
 
 def _settled(favourites: list[Array], images: Indices) -> Indices:
-    """Return those of these images whose most probable label has not changed for a while."""
+    """Return those of the images whose most probable label has not changed for `SETTLED` steps."""
     if len(favourites) < SETTLED:
         return images[:0]
     lately = np.stack(favourites[-SETTLED:])[:, images]

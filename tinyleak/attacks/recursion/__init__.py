@@ -1,4 +1,4 @@
-"""The images of a batch out of its gradient layer by layer, from the last to the first."""
+"""The images of a batch, recovered from its gradient layer by layer, the last layer first."""
 
 from tinyleak.attacks.recursion.inversion import recursion
 from tinyleak.attacks.recursion.layers import layers_of

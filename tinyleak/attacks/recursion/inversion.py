@@ -12,7 +12,7 @@ the second with the windows of a convolution in place of aᵢ. Then aᵢ takes t
 
 For one image this is R-GAP (Zhu and Blaschko 2021, sections 3.1 to 3.3); unmixing extends it to
 batches, and here every equation is weighted by how exactly it is known. Errors grow from layer to
-layer, faster with noise, and with relu, whose units say nothing when they are off. The result is a
+layer, faster with noise, and with relu, whose units show nothing when they are off. The result is a
 start that gradient matching makes exact where it would get stuck from noise.
 """
 
@@ -34,10 +34,11 @@ GREY, CONTRAST = 0.5, 0.5
 """Mean and standard deviation of a pixel about which nothing is known: most of [0, 1]."""
 
 EDGE = 1e-12
-"""Outputs are kept so far from the limits of their activation, where its inverse is infinite."""
+"""The least distance of outputs from the limits of their activation, where its inverse is
+infinite; rounding errors are far smaller."""
 
 ON = 3.0
-"""A unit of relu is on if its output is so many times as large as the error of it."""
+"""A unit of relu counts as on if its output is so many standard errors above zero."""
 
 LEAST_ERROR = 1e-15
 """No error of an output is taken to be smaller: float64's rounding."""
@@ -46,7 +47,8 @@ MOST_UNKNOWNS = 5000
 """Inputs of one layer in all images together, at most: 5,000 make a matrix of 200 MB."""
 
 ROUNDS = 10
-"""How often inputs out of range are put on its edge, and the others solved for again."""
+"""How often inputs out of range are put on its edge, and the others solved for again; a few rounds
+are mostly enough."""
 
 
 def recursion(
@@ -108,14 +110,14 @@ def recursion(
 
 
 def _spread(inverse: Inverse, outputs: Array) -> tuple[float, float]:
-    """Return about where the outputs of an activation are, and how far from it."""
+    """Return a typical mean and standard deviation of an activation's outputs."""
     if np.isfinite(inverse.highest):
         return (inverse.lowest + inverse.highest) / 2, (inverse.highest - inverse.lowest) / 2
     return 0.0, max(float(np.abs(outputs).max()), EDGE)
 
 
 class _Equations:
-    """What is known of the inputs of a layer.
+    """The linear equations for the inputs of a layer.
 
     Attributes:
         deltas: (N, P, O), the gradient with respect to what the activation is applied to.

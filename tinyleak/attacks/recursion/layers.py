@@ -67,8 +67,8 @@ class Inverse:
     """An activation backwards.
 
     Attributes:
-        lowest: a value that outputs are above, or reach.
-        highest: one that they are below.
+        lowest: the greatest lower bound of its outputs.
+        highest: their least upper bound.
         of: the input that gave an output.
         slope: the activation's derivative at that input, as a function of the output.
     """
