@@ -27,7 +27,7 @@ from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
 from tinyleak.interop import whole
 from tinyleak.nn.fitting import own_parameters
-from tinyleak.nn.losses import one_hot
+from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
@@ -166,7 +166,10 @@ def _client(
             )
         return client
     if params is None:
-        raise TypeError("a network was given without weights; give them, or a client that has them")
+        raise TypeError(
+            f"a {type(client).__name__} was given without weights; give a Client, or a network and "
+            "its weights (of text: to audit_text)"
+        )
     if gradients is None:
         return client
     return Client.of(client, params, gradients, batch=1 if batch is None else batch)

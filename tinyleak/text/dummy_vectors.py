@@ -58,7 +58,7 @@ def match(
     on_progress: OnProgress | None = None,
     iterations: int = 300,
     rounds: int = 6,
-    starts: int = 4,
+    restarts: int = 4,
 ) -> FoundText:
     """Find the sentences by matching the gradient.
 
@@ -69,16 +69,16 @@ def match(
         on_progress: called with a snapshot, every 10 iterations.
         iterations: of L-BFGS in a round, at most.
         rounds: how often to begin again, at most.
-        starts: how many starts a round has, as one batch.
+        restarts: how many starts a round has, as one batch.
 
     Raises:
         ValueError: a gradient of zeros, a network that is not a BERT, a start of another shape or
             with tokens that the vocabulary does not have, or a count below 1.
     """
     require_bert(client)
-    require_counts(iterations, rounds, starts)
+    require_counts(iterations, rounds, restarts)
     search = Search(client, any_word(client), seed, on_progress, start=start)
-    return search.rounds(rounds, iterations, starts)
+    return search.rounds(rounds, iterations, restarts)
 
 
 class Search:
