@@ -67,9 +67,9 @@ def bert_files(
     _write(directory, model, inputs if read is None else torch.tensor([read]), labels)
 
 
-def gpt2_files(directory: Path, sentence: list[int], **config: Any) -> None:
+def gpt2_files(directory: Path, *sentences: list[int], **config: Any) -> None:
     """Write the same of a client with a GPT-2."""
-    inputs = torch.tensor([sentence])
+    inputs = torch.tensor(sentences)
     ends = {"bos_token_id": 0, "eos_token_id": 0}
     _write(directory, GPT2LMHeadModel(GPT2Config(**config, **ends)), inputs, inputs)
 

@@ -88,6 +88,8 @@ def test_of_a_bert_the_sentence_is_read(whole: bool) -> None:
     assert "determines the sentence, all 9 tokens" in said["expect"]
     assert said["sentence"].startswith("the old man closed the door . (read off")
     assert text_as_dict(found)["sentences"] == ["the old man closed the door ."]
+    assert len(repr(found)) < 300
+    assert "the old man closed the door ." in found._repr_html_()
 
 
 def test_it_shows_itself_in_a_notebook(tmp_path: Path) -> None:

@@ -330,6 +330,9 @@ def test_an_image_that_float32_finds_explains_the_gradient():
     assert reconstruction.reason == "converged"
     assert truth.judge(reconstruction).succeeded
     assert victim.explain(reconstruction, dtype="float32").succeeded
+    assert victim.explain(reconstruction).succeeded, "what was found tells how it was computed"
+    told = attack(victim, labels=truth.labels, settings=Settings(dtype="float32"))
+    assert victim.explain(told).succeeded
     lost = found(np.zeros((1, *MODEL.image_shape)), [0])
     assert not victim.explain(lost, dtype="float32").succeeded
 

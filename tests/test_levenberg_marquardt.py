@@ -8,7 +8,9 @@ from math import inf, nan
 
 import numpy as np
 import pytest
+import torch
 
+from tinyleak import Tensor
 from tinyleak.optim import Fit, levenberg_marquardt
 
 
@@ -148,6 +150,8 @@ def test_what_overflows_is_drawn_back_from() -> None:
     ("options", "message"),
     [
         ({"max_iterations": -1}, "max_iterations is -1; it must be at least 0"),
+        ({"max_iterations": 2.5}, "max_iterations is 2.5; .* whole number is needed"),
+        ({"tolerance_change": "x"}, "tolerance_change is x; it must be at least 0"),
         ({"goal": nan}, "goal is nan; give a number"),
         ({"damping": 0.0}, "damping is 0.0; it must be above 0 and finite"),
         ({"lowest": 2.0, "highest": 1.0}, "give lowest < highest"),
@@ -157,12 +161,24 @@ def test_what_overflows_is_drawn_back_from() -> None:
 def test_a_bad_request_is_answered_with_one_clear_sentence(
     options: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         levenberg_marquardt(ROSENBROCK, np.array([1.0, 2.0]), **options)
 
 
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, Tensor])
+def test_a_start_is_taken_from_any_library_and_copied(kind: Callable[[list[int]], object]) -> None:
+    start = kind([3, 3])
+    fits = levenberg_marquardt(ROSENBROCK, start, goal=1e-28)
+    first = next(fits)
+    if kind is np.array:
+        start[:] = 7
+    *_, fit = fits
+    np.testing.assert_array_equal(first.x, [3.0, 3.0])
+    np.testing.assert_allclose(fit.x, 1, atol=1e-13)
+
+
 def test_a_start_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"start has shape \(1, 2\); it must be an array \(n,\)"):
+    with pytest.raises(ValueError, match=r"start has shape \(1, 2\); give an array \(n,\)"):
         levenberg_marquardt(ROSENBROCK, np.ones((1, 2)))
 
 

@@ -1029,21 +1029,21 @@ def test_one_problem_on_a_device_is_read_once_an_evaluation(line_search):
     ("settings", "message"),
     [
         ({"line_search": "armijo"}, 'line search .armijo. is unknown; choose "strong-wolfe" or'),
-        ({"history": 0}, "history is 0; it must be a whole number of at least 1"),
-        ({"history": 0, "line_search": "none"}, "history is 0; it must be a whole number of at"),
-        ({"history": 2.5}, "history is 2.5; it must be a whole number of at least 1"),
-        ({"max_iterations": -1}, "max_iterations is -1; it must be a whole number of at least 0"),
-        ({"max_evaluations": 0}, "max_evaluations is 0; it must be a whole number of at least 1"),
-        ({"inner_iterations": 0}, "inner_iterations is 0; it must be a whole number of at least 1"),
+        ({"history": 0}, "history is 0; it must be at least 1"),
+        ({"history": 0, "line_search": "none"}, "history is 0; it must be at"),
+        ({"history": 2.5}, "history is 2.5; it must be at least 1"),
+        ({"max_iterations": -1}, "max_iterations is -1; it must be at least 0"),
+        ({"max_evaluations": 0}, "max_evaluations is 0; it must be at least 1"),
+        ({"inner_iterations": 0}, "inner_iterations is 0; it must be at least 1"),
         ({"tolerance_gradient": -1e-3}, "tolerance_gradient is -0.001; it must be at least 0"),
         ({"tolerance_change": nan}, "tolerance_change is nan; it must be at least 0"),
         ({"goal": nan}, "goal is nan; give a number"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_at_once(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         lbfgs_many(rosenbrock, np.zeros((2, 3)), **settings)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         lbfgs(one(rosenbrock), np.zeros(3), **settings)
 
 
@@ -1059,9 +1059,9 @@ def test_goals_that_do_not_fit_the_problems_are_refused():
     [
         (np.zeros(3), ValueError, r"start has shape \(3,\); give an array \(R, n\), one row for"),
         (np.zeros((0, 3)), ValueError, r"start has shape \(0, 3\)"),
-        (None, TypeError, "start is object; give float32 or float64"),
+        (None, TypeError, "a NoneType of dtype object was given; pass floating"),
         (np.zeros((2, 3), np.float16), TypeError, "start is float16; give float32 or float64"),
-        (np.zeros((2, 3), complex), TypeError, "start is complex128; give float32 or float64"),
+        (np.zeros((2, 3), complex), TypeError, "an? ndarray of dtype complex128 was given"),
     ],
 )
 def test_an_invalid_start_of_many_is_refused_at_once(start, error, message):
@@ -1072,12 +1072,13 @@ def test_an_invalid_start_of_many_is_refused_at_once(start, error, message):
 @pytest.mark.parametrize(
     ("start", "error", "message"),
     [
-        (np.zeros((1, 3)), ValueError, r"start has shape \(1, 3\); give an array \(n,\) for lbfgs"),
+        (np.zeros((1, 3)), ValueError, r"start has shape \(1, 3\); give an array \(n,\)"),
         (1.0, ValueError, r"start has shape \(\); give an array \(n,\)"),
         ([], ValueError, r"start has shape \(0,\); give an array \(n,\)"),
-        ([[1.0], [1.0, 2.0]], TypeError, r"start is a list; give an array \(n,\) for lbfgs"),
-        ("cat", TypeError, "start is str96; give float32 or float64"),
+        ([[1.0], [1.0, 2.0]], TypeError, "a list could not be read as numbers"),
+        ("cat", TypeError, "a str of dtype <U3 was given"),
         ([True, False], TypeError, "start is bool; give float32 or float64"),
+        (np.ma.zeros(3), TypeError, "without a mask"),
         (np.zeros(3, np.float16), TypeError, "start is float16; give float32 or float64"),
     ],
 )

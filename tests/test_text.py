@@ -250,6 +250,22 @@ class TestAttack:
         with pytest.raises(ValueError, match="attack 'guess' is unknown; choose from"):
             text.attack(client(SENTENCES[0])[0], "guess")
 
+    def test_what_is_no_client(self) -> None:
+        with pytest.raises(TypeError, match="a tuple was given; give a TextClient, the first of"):
+            text.attack(client(SENTENCES[0]))
+
+    @pytest.mark.parametrize("seed", [-1, 0.5, "x"])
+    def test_what_is_no_seed(self, seed: object) -> None:
+        with pytest.raises(ValueError, match="seeds are whole numbers from 0 on"):
+            text.attack(client(SENTENCES[0])[0], "span", seed=seed)
+
+    @pytest.mark.parametrize("method", ["match", "span+match"])
+    @pytest.mark.parametrize("count", ["iterations", "rounds", "starts"])
+    @pytest.mark.parametrize("value", [0, 1.5])
+    def test_what_is_no_count(self, method: str, count: str, value: float) -> None:
+        with pytest.raises(ValueError, match="each must be a whole number of at least 1"):
+            text.attack(client(SENTENCES[0])[0], method, **{count: value})
+
     @pytest.mark.parametrize("method", text.METHODS)
     def test_a_keyword_that_is_unknown(self, method: str) -> None:
         with pytest.raises(TypeError, match="does not take iteration; it takes seed, "):

@@ -94,6 +94,14 @@ class TestOneSentence:
         assert not outcome.succeeded
         assert outcome.found.reason in ("the rows leave a choice", "the space leaves a choice")
 
+    @pytest.mark.parametrize("defense", ["bfloat16", "prune:0.2"])
+    def test_rows_read_a_gradient_that_was_rounded_or_pruned(self, defense: str) -> None:
+        """As many positions are hidden as the client hides, and no more."""
+        for index in range(5):
+            noise = np.random.default_rng(index)
+            made, truth = client(sentences(8, index), defenses=[parse(defense)], noise=noise)
+            assert truth.judge(text.attack(made, "rows")).succeeded
+
     @pytest.mark.parametrize(
         ("method", "message"),
         [
@@ -130,6 +138,13 @@ class TestBatch:
         made, truth = client(sentences(8, 2, 9, 14), "moved", dtype=dtype)
         outcome = truth.judge(text.attack(made, "span"))
         np.testing.assert_array_equal(outcome.tokens_recovered, truth.tokens)
+
+    def test_rounding_that_stands_out_from_itself_is_no_token(self) -> None:
+        """The rank is 22, and rounding is uneven: 1.6 times as far out as even noise would be."""
+        batch = ["The old man closed the door.", "We ate it.", "She has my old coat."]
+        made, truth = text.simulate_text(batch, seed=3, dtype="float32")
+        assert made.first_layer.rank == 22
+        assert truth.judge(text.attack(made, "span")).succeeded
 
     def test_of_different_lengths_too(self) -> None:
         made, truth = client([*sentences(8, 2, 9), *sentences(10, 1)], "moved")

@@ -108,6 +108,24 @@ class TestBert:
         assert client.masked == 2
         np.testing.assert_array_equal(text.attack(client, "span").tokens[0], tokens)
 
+    @pytest.mark.parametrize("method", ["span", "match", "span+match"])
+    @pytest.mark.parametrize("table", ["word", "position"])
+    def test_embeddings_may_be_frozen(self, bert: Path, table: str, method: str) -> None:
+        path = bert / "gradients.safetensors"
+        left = {n: a for n, a in read_tensors(path).items() if f"{table}_embeddings" not in n}
+        write_tensors(path, left)
+        client = files(bert, lengths=[9])
+        assert f"bert.embeddings.{table}_embeddings.weight" in str(client.facts["not shared"])
+        found = text.attack(client, method)
+        assert found.explained
+        assert found.sentences == ["the old man closed the door ."]
+
+    def test_a_sentence_that_hides_no_word_is_not_explained(self, bert: Path) -> None:
+        """It adds nothing to the gradient, and so any words would do."""
+        found = text.attack(files(bert, lengths=[9, 9]), "span+match")
+        assert not found.explained
+        assert found.reason == "any words would do where a sentence hides none"
+
     def test_lengths_that_are_said(self, bert: Path) -> None:
         client = files(bert, lengths=[9])
         assert client.facts["lengths"].source == client.facts["sentences"].source == "said"
@@ -188,6 +206,19 @@ class TestGpt2:
         assert found.tokens.tolist() == [GPT2_TOKENS]
         assert found.sentences == [" " + " ".join(f"w{token}" for token in GPT2_TOKENS)]
 
+    @pytest.mark.parametrize("method", ["span", "rows"])
+    def test_a_sentence_of_two_tokens(self, tmp_path: Path, method: str) -> None:
+        torch.manual_seed(0)
+        gpt2_files(tmp_path, [7, 250], **SMALL_GPT2)
+        found = text.attack(files(tmp_path, None), method)
+        assert found.explained
+        assert found.tokens.tolist() == [[7, 250]]
+
+    def test_rows_of_two_sentences_taken_for_one_are_not_explained(self, gpt2: Path) -> None:
+        torch.manual_seed(0)
+        gpt2_files(gpt2, GPT2_TOKENS, GPT2_TOKENS[::-1], **SMALL_GPT2)
+        assert not text.attack(files(gpt2, None), "rows").explained
+
     def test_without_a_vocabulary_tokens_are_numbers(self, gpt2: Path) -> None:
         found = text.attack(files(gpt2, None), "span")
         assert found.sentences == [" ".join(map(str, GPT2_TOKENS))]
@@ -250,7 +281,7 @@ class TestBadRequests:
         [
             (lambda g: {n: a + 1 for n, a in g.items()}, "cannot be read off: every row"),
             (lambda g: {n: 0 * a for n, a in g.items()}, "cannot be read off: no row"),
-            (lambda g: dict(list(g.items())[1:]), "the gradients do not fit"),
+            (lambda g: {n: a for n, a in g.items() if "query" not in n}, "gradients do not fit"),
         ],
     )
     def test_gradients_that_do_not_do(
@@ -260,6 +291,11 @@ class TestBadRequests:
         write_tensors(path, change(read_tensors(path)))
         with pytest.raises(ValueError, match=message):
             files(bert)
+
+    @pytest.mark.parametrize("lengths", [9, "9", [9.0]])
+    def test_lengths_that_are_no_whole_numbers(self, bert: Path, lengths: Any) -> None:
+        with pytest.raises(TypeError, match="give a list of whole numbers, one for each"):
+            files(bert, lengths=lengths)
 
     def test_lengths_that_the_model_does_not_have(self, bert: Path) -> None:
         with pytest.raises(ValueError, match=r"sentences of \[21\] tokens; .* 3 to 20 tokens"):

@@ -214,7 +214,7 @@ class TestMatch:
     def test_one_seed_is_one_attack(self) -> None:
         client, truth = share()
         runs = [
-            text.attack(client, "match", seed=3, iterations=10, rounds=1, starts=2)
+            text.attack(client, "match", seed=3, iterations=10, rounds=1, restarts=2)
             for _ in range(2)
         ]
         np.testing.assert_array_equal(runs[0].tokens, runs[1].tokens)
@@ -227,14 +227,14 @@ class TestMatch:
 
     def test_much_noise_is_not_mistaken_for_a_match(self) -> None:
         client, truth = share(defenses=[parse("gaussian:1")])
-        found = text.attack(client, "match", iterations=3, rounds=1, starts=1)
+        found = text.attack(client, "match", iterations=3, rounds=1, restarts=1)
         assert not truth.judge(found).succeeded
         assert found.reason == "as near as the noise allows"
         assert not found.explained
 
     def test_it_starts_near_a_given_sentence(self) -> None:
         client, truth = share()
-        options = {"iterations": 1, "rounds": 1, "starts": 1, "seed": 0}
+        options = {"iterations": 1, "rounds": 1, "restarts": 1, "seed": 0}
         near = text.attack(client, "match", start=truth.tokens, **options)
         far = text.attack(client, "match", **options)
         assert near.history[0].distance < far.history[0].distance

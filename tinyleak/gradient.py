@@ -32,19 +32,18 @@ def grad(y: Tensor, xs: Any, g: Tensor | None = None) -> Any:
 
     Args:
         y: a scalar; or, if `g` is given, of any shape.
-        xs: what to differentiate with respect to, leaves or results on the way to `y`: one Tensor,
-            a mapping from names to Tensors (parameters), or a sequence of Tensors.
+        xs: leaves, or results on the way to `y`: one Tensor, a mapping from names, or a sequence.
         g: of y's shape. The gradients are then those of `Σ g · y`.
 
     Returns:
-        For each x a Tensor of its shape, with explicit zeros where `y` does not depend on x: one
-        Tensor for one, a dict of the same names for a mapping, a tuple for a sequence.
+        For each x a Tensor of its shape, zeros where `y` does not depend on x: one Tensor for one,
+        a dict of the same names for a mapping, a tuple for a sequence.
 
     Raises:
         ValueError: `y` is not a scalar and `g` is not given; `g` has another shape than `y`; a rule
             answered in a shape that does not fit its input.
-        TypeError: something in `xs` is not a Tensor, or holds whole numbers, which have no
-            gradient; a rule answered with the wrong number of gradients.
+        TypeError: something in `xs` is not a Tensor of floating numbers; a rule answered with the
+            wrong number of gradients.
         NotImplementedError: a primitive on the way has no rule.
     """
     if isinstance(xs, Tensor):
@@ -67,11 +66,9 @@ def vjp(cotangents: Mapping[Tensor, Tensor], xs: Iterable[Tensor]) -> tuple[Tens
     xs = tuple(xs)
     for x in xs:
         if not isinstance(x, Tensor) or x.dtype.kind != "f":
-            what = f"a Tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-            raise TypeError(
-                f"grad was asked for the gradient with respect to {what}; "
-                "give Tensors of floating numbers"
-            )
+            of = f" of {x.dtype}" if isinstance(x, Tensor) else ""
+            what = f"the gradient with respect to a {type(x).__name__}{of}"
+            raise TypeError(f"grad was asked for {what}; give Tensors of floating numbers")
     for y, g in cotangents.items():
         if g.shape != y.shape:
             raise ValueError(f"grad was given g of shape {g.shape} for y of shape {y.shape}")

@@ -7,6 +7,8 @@ through here.
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -84,3 +86,15 @@ def as_leaf(data: Any, tensor_type: type) -> Array:
 def _holds(data: Any, kind: type) -> bool:
     listed = isinstance(data, list | tuple)
     return any(_holds(part, kind) for part in data) if listed else isinstance(data, kind)
+
+
+def require_fields(keywords: Iterable[str], kind: type, what: str) -> None:
+    """Check that keywords are fields of a dataclass.
+
+    Raises:
+        TypeError: one is not.
+    """
+    known = [field.name for field in fields(kind)]
+    for name in keywords:
+        if name not in known:
+            raise TypeError(f"{name!r} is not known of {what}; choose from {', '.join(known)}")

@@ -99,7 +99,7 @@ def match_sentences(found: Array, truth: Array, words: Array) -> Array:
     Args:
         found: (N, T) tokens.
         truth: (N, T) tokens.
-        words: (N, T), true at the places that count, by the true sentence.
+        words: (N, T), true at the positions that count, by the true sentence.
 
     Returns:
         (N,) int64, each of 0 to N − 1 once.
@@ -113,12 +113,12 @@ def match_sentences(found: Array, truth: Array, words: Array) -> Array:
 
 
 def token_accuracy(found: Array, truth: Array, words: Array) -> float:
-    """Return the share of tokens, each (N, T) int, that are right in their places.
+    """Return the share of tokens, each (N, T) int, that are right in their positions.
 
     Args:
         found: (N, T), in the order of the true sentences; see `match_sentences`.
         truth: (N, T).
-        words: (N, T), true at the places that count: not at a sentence's start and end, which
+        words: (N, T), true at the positions that count: not at a sentence's start and end, which
             every sentence has.
 
     Raises:
@@ -197,8 +197,8 @@ def _token_rows(found: Array, truth: Array, words: Array) -> tuple[Array, Array,
     found, truth, words = _on_host(found, truth, words)
     if not found.shape == truth.shape == words.shape or found.ndim != 2 or not words.any():
         raise ValueError(
-            "tokens are compared in arrays of one shape (N, T) with places that count, not in "
-            f"{found.shape} found, {truth.shape} true and {words.shape} places"
+            "tokens are compared in arrays of one shape (N, T) with positions that count, not in "
+            f"{found.shape} found, {truth.shape} true and {words.shape} positions"
         )
     return found, truth, words
 

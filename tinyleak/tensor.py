@@ -11,7 +11,7 @@ Lesson: lessons/01_a_tensor_that_remembers.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +29,7 @@ NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 FLOATING = {np.dtype("float64"), np.dtype("float32")}
 
 OPERATIONS: dict[str, Callable[..., Any]] = {}
-"""What `tinyleak.ops` offers, by name: operators and methods look theirs up when they are used."""
+"""What `tinyleak.ops` offers, by name; operators and methods look theirs up when they are used."""
 
 
 def _operator(name: str) -> tuple[Operator, Operator]:
@@ -121,15 +121,6 @@ class Tensor:
         made_by = f", made by {self.primitive.name}" if self.primitive else ""
         return f"Tensor({self._array!r}{made_by})"
 
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __float__(self) -> float:
-        return float(self.numpy().item())
-
-    def __bool__(self) -> bool:
-        return bool(self.numpy())
-
     __add__, __radd__ = _operator("add")
     __sub__, __rsub__ = _operator("subtract")
     __mul__, __rmul__ = _operator("multiply")
@@ -144,8 +135,9 @@ class Tensor:
     __neg__, __getitem__ = _method("negate"), _method("index")
     sum, mean = _method("sum"), _method("mean")
 
-    # NumPy's spellings of the same, and answers to NumPy itself: ops/methods.py.
+    # What else an array can do, and what NumPy itself asks: ops/methods.py.
     T, reshape = property(_method("reverse_axes")), _method("reshape_to")
+    __len__, __float__, __bool__ = _method("length"), _method("as_float"), _method("as_bool")
     __contains__, __array__ = _method("contains"), _method("numbers")
     __array_ufunc__, __array_function__ = _method("answer_ufunc"), _method("refuse_function")
 
@@ -171,21 +163,21 @@ def apply(operation: Primitive, *inputs: TensorLike, **params: Any) -> Tensor:
     if operation.arithmetic:
         for array in arrays:
             if array.dtype.kind != "f":
-                return apply(operation, *_as_floating(tensors), **params)
+                return apply(operation, *OPERATIONS["as_floating"](tensors), **params)
     module = array_module(*arrays)
     try:
         data = operation.forward(module, *arrays, **params)
     except ValueError as error:
         settings = "".join(f", {name}={value}" for name, value in params.items())
         raise ValueError(
-            f"{operation.name} cannot combine {_describe(tensors)}{settings}: {error}"
+            f"{operation.name} cannot combine {describe(tensors)}{settings}: {error}"
         ) from error
     if type(data) is not np.ndarray:
         data = module.asarray(data)  # NumPy returns a number where there is no axis
     maker, dtype = tensors[0], data.dtype
     for tensor in tensors:
         if tensor._array.dtype is not dtype:
-            _require_one_dtype(operation, tensors, data)
+            OPERATIONS["require_one_dtype"](operation, tensors, data)
         if type(tensor) is not Tensor:
             # A subclass (a Tensor that is being traced) makes results of its own kind.
             maker = tensor
@@ -271,22 +263,6 @@ def as_tensor(value: TensorLike, like: Tensor | None = None) -> Tensor:
     return Tensor(value)
 
 
-def _as_floating(tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """Make whole numbers and masks floating, in the dtype of the others or else float64."""
-    dtype = next((x.dtype.name for x in tensors if x.dtype.kind == "f"), "float64")
-    floating = PRIMITIVES["floating"]
-    return [x if x.dtype.kind == "f" else floating(x, dtype=dtype) for x in tensors]
-
-
-def _require_one_dtype(operation: Primitive, tensors: tuple[Tensor, ...], data: Array) -> None:
-    """Raise if floating dtypes were mixed, or if whole numbers silently widened a floating one."""
-    dtypes = {data.dtype, *(tensor.dtype for tensor in tensors)}
-    if len([dtype for dtype in dtypes if dtype.kind == "f"]) > 1:
-        raise TypeError(
-            f"{operation.name} was given {_describe(tensors)}; all inputs must have one floating "
-            "dtype: convert them with .astype before making Tensors"
-        )
-
-
-def _describe(tensors: tuple[Tensor, ...]) -> str:
+def describe(tensors: Sequence[Tensor]) -> str:
+    """Return the dtypes and shapes, for a message."""
     return " and ".join(f"{tensor.dtype} {tensor.shape}" for tensor in tensors)

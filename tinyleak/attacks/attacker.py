@@ -8,11 +8,14 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from tinyleak.attacks.settings import Method, Settings
+from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.defenses import Defense, as_defenses
-from tinyleak.interop import as_array, whole
+from tinyleak.interop import as_array, require_fields, whole
 from tinyleak.nn.fitting import copied
+
+Method: TypeAlias = Literal["lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt"]
+"""How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish."""
 
 SEED = "seed {} was given; seeds are whole numbers from 0 on"
 
@@ -110,10 +113,7 @@ def make_attacker(attacker: Attacker | None, keywords: Mapping[str, Any]) -> Att
     Raises:
         TypeError: an unknown keyword, both, or something else as the attacker.
     """
-    known = [field.name for field in fields(Attacker)]
-    for name in keywords:
-        if name not in known:
-            raise TypeError(f"{name!r} is not known of an attack; choose from {', '.join(known)}")
+    require_fields(keywords, Attacker, "an attack")
     if attacker is not None and keywords:
         raise TypeError(
             f"an attacker was given, and {', '.join(keywords)} besides; say all of it in one place"

@@ -50,12 +50,14 @@ def attack_many(
     Raises:
         ValueError: as `attack`; no clients, another number of labels or seeds than clients, or
             clients or attackers that cannot be stacked.
-        TypeError: as `attack`; a single client.
+        TypeError: as `attack`; a single client; a seed and seeds.
     """
     if isinstance(clients, Client):
         raise TypeError("attack_many was given one client; give a list of them, or call attack")
     clients = list(clients)
     if attacker is None or isinstance(attacker, Attacker):
+        if "seed" in knowledge and seeds is not None:
+            raise TypeError("seed and seeds were given; give seeds alone, one for every client")
         one = make_attacker(attacker, knowledge)
         attackers = [replace(one, seed=one.seed + k) for k in range(len(clients))]
     else:

@@ -22,13 +22,13 @@ from tinyleak.report.canvas import (
 )
 
 POINTS = 121
-"""Strengths of noise at which a curve is drawn."""
+"""Strengths of noise at which a curve is drawn: six to a power of ten, which looks smooth."""
 
 LOWEST_ERROR = 1e-6
 """The curve of the forecast begins here: no eye sees a smaller error."""
 
 DECADES = 20
-"""The curve has no more powers of ten of noise than this, and no fewer than three."""
+"""Powers of ten of noise that the curve spans at most; at least three."""
 
 WIDTH, HEIGHT = 7.6, 4.4
 """Of one panel, in inches."""
@@ -49,8 +49,8 @@ def panels(audit: Measured, *draw: Callable[[Any, Measured], None]) -> Any:
 def preview_figure(audit: Measured) -> Any | None:
     """Draw a typical image, and the best guess of it at each strength of noise: a `Figure`.
 
-    None where the spectrum is an estimate, since a guess needs all of it, and where images are
-    neither grey nor coloured.
+    None where the spectrum is an estimate, since a guess needs the whole of JᵀJ, and where images
+    are neither grey nor RGB.
     """
     guesses = best_guesses(audit, audit.variances)
     if guesses is None or audit.images.shape[1] not in (1, 3):

@@ -1,4 +1,4 @@
-"""The audit: what to expect of a network's gradient, said without attacking it.
+"""The audit: what to expect of a network's gradient, without an attack.
 
 Lesson: lessons/15_pytorch.py
 """
@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.audit.figures import directions, forecast, panels
-from tinyleak.audit.likeness import rescaled_jacobians
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
+from tinyleak.audit.rescaled import rescaled_jacobians
 from tinyleak.audit.shared import length, read_shared
 from tinyleak.audit.spectrum import measure
 from tinyleak.audit.structure import count, find, saturation
@@ -26,8 +25,9 @@ from tinyleak.backend import Array
 from tinyleak.client import Client, share
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
+from tinyleak.interop import whole
 from tinyleak.nn.fitting import own_parameters
-from tinyleak.nn.losses import one_hot
+from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
@@ -36,7 +36,7 @@ what hides an image of the paper's network."""
 
 
 class Audit(Measured):
-    """What to expect of a network's gradient: its numbers, and how they are shown."""
+    """What to expect of a network's gradient: its numbers, a figure, and a page."""
 
     def plot(self) -> Any:
         """Draw the forecast against the noise, and where each direction drowns: a `Figure`."""
@@ -74,26 +74,26 @@ def audit(
     prior: float | None = None,
     variances: Sequence[float] = VARIANCES,
 ) -> Audit:
-    """Say what to expect of the gradient that a client shares.
+    """Measure what to expect of the gradient that a client shares.
 
         audit(client)                             # a tinyleak.client.Client
         audit(model, params, gradients=gradients)  # the same, in its parts
         audit(model, params)                      # any client of this network
 
-    The labels are taken as known, since a gradient tells them. The images are typical ones and not
-    the client's; the first `examples` batches of them are measured at. If there is a gradient, the
-    batches are of its labels, each image as though the network were as wrong of it as of the
-    client's, which the gradient tells (see `tinyleak.audit.likeness`).
+    The labels are taken as known, since they can be inferred from a gradient. The audit measures at
+    typical images and not the client's, at the first `examples` batches of them. If there is a
+    gradient, the batches have its labels, and their Jacobians are rescaled to the client's images
+    (see `tinyleak.audit.rescaled`).
 
     Args:
         client: the client; or its network, followed by its weights.
         params: with a network: its weights, by name.
         images: typical images: a data set, or an array (M, C, H, W) of pixels in [0, 1]; resized
             where need be, 200 at most. By default the built-in digits.
-        labels: (M,), of such an array; by default what the network says of them.
+        labels: (M,), of such an array; by default those that the network gives them.
         batch: with a network: N, of how many images the client shares the mean gradient; 1.
         gradients: with a network: a shared gradient, by name. A constant factor on the loss is read
-            off it where its last layer tells.
+            off its last layer, if that is linear.
         examples: how many batches to measure at, at most.
         prior: τ², the variance of a pixel before anything is shared; by default that of the images.
         variances: of the noise to forecast for, 0 or more.
@@ -109,10 +109,8 @@ def audit(
     else:
         model, weights = client, own_parameters(client, params or {}, "weights")
         batch = 1 if batch is None else batch
-    if not all(isinstance(number, Integral) and number >= 1 for number in (batch, examples)):
-        raise ValueError(
-            f"a batch of {batch} and {examples} examples were given; give whole numbers, 1 or more"
-        )
+    batch = whole(batch, 1, "a batch of {} was given; give 1 or more")
+    examples = whole(examples, 1, "{} examples were asked for; give 1 or more")
     variances = tuple(float(variance) for variance in variances)
     if not all(0 <= variance < math.inf for variance in variances):
         raise ValueError(f"noise of variances {variances} was given; give finite ones, 0 or more")
@@ -168,7 +166,10 @@ def _client(
             )
         return client
     if params is None:
-        raise TypeError("a network was given without weights; give them, or a client that has them")
+        raise TypeError(
+            f"a {type(client).__name__} was given without weights; give a Client, or a network and "
+            "its weights (of text: to audit_text)"
+        )
     if gradients is None:
         return client
     return Client.of(client, params, gradients, batch=1 if batch is None else batch)

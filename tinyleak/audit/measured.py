@@ -51,7 +51,7 @@ class Measured:
         model: the network.
         source: where the typical images come from, in words.
         counting: numbers shared beside numbers unknown.
-        findings: what the structure says.
+        findings: what follows from the structure.
         saturations: how flat each activation is at the typical images.
         images: (M, C, H, W), the typical images that were measured at.
         jacobians: one for each typical batch.
@@ -59,7 +59,7 @@ class Measured:
         prior: τ², the variance of a pixel before anything is shared.
         rounding: the mean squared error that computing in float32 leaves on a gradient's numbers.
         variances: of the noise to forecast for.
-        shared: what the client's gradient says, if it is known.
+        shared: what was read off the client's gradient, if it is known.
     """
 
     model: Model

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinyleak.audit.figures import directions, forecast, panels, preview_figure
 from tinyleak.audit.measured import Measured
-from tinyleak.audit.text import TextAudit
+from tinyleak.audit.text_findings import TextFindings
 from tinyleak.audit.text_words import TEXT_SCOPE, text_lines
 from tinyleak.audit.words import SCOPE, describe, lines, meaning, strength
 from tinyleak.data.files import PathLike
@@ -65,8 +65,8 @@ noise of this variance.</p>
 {preview}
 <h2>How much the gradient determines</h2>
 <p>Each direction in which the images could differ changes the gradient by its singular value. It
-drowns in noise of the variance drawn here: then noise hides more of it than the gradient shows. A
-line for each typical batch.</p>
+drowns in noise of the variance drawn here: then noise hides more of it than the gradient shows.
+There is a line for each typical batch.</p>
 {spectrum}
 """
 
@@ -80,17 +80,17 @@ def write(path: PathLike, content: str) -> None:
     write_page(path, TITLE, STYLE, content)
 
 
-def text_content(audit: TextAudit, subject: str) -> str:
-    """Return what the page says of a language model's audit, as HTML; see `content_of`."""
+def text_content(audit: TextFindings, subject: str) -> str:
+    """Return the body of the page on a language model's audit, as HTML; see `content_of`."""
     return _filled(subject, text_lines(audit), "", dict(TEXT_SCOPE))
 
 
 def content_of(audit: Measured, subject: str | None = None) -> str:
-    """Return what the page says of an audit, with its figures inside, as HTML.
+    """Return the body of an audit's page, with its figures inside, as HTML.
 
     Args:
         audit: what was measured.
-        subject: the line under the heading; by default it says which network, and whose images.
+        subject: the line under the heading; by default the network, and whose images.
     """
     expected = FORECAST.format(
         table=_table(audit),

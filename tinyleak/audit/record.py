@@ -10,7 +10,7 @@ from tinyleak.audit.words import SCOPE, headline
 
 
 def as_dict(audit: Measured) -> dict[str, Any]:
-    """Return what audit.json says of it.
+    """Return the content of audit.json.
 
     - `expect`: the sentence that matters most.
     - `counting`: how many numbers the gradient has (`parameters`), how many of them are
@@ -18,18 +18,18 @@ def as_dict(audit: Measured) -> dict[str, Any]:
     - `structure`, `saturation`: the findings, and the share of each activation's units that is
       flat.
     - `identifiability`: for each typical batch its rank and its singular values, descending;
-      `complete` says that they are all of them, otherwise `shares` says which share of the
-      directions each one stands for.
+      where `complete`, all of them; otherwise an estimate, with the share of the directions that
+      each one represents in `shares`.
     - `prior_variance`: τ², the variance of a pixel before anything is shared.
     - `recovered_below`, `hidden_above`: variances of the noise below and above which the mean
       forecast is so.
     - `forecast`: for each variance of the noise on a number of the gradient the mean squared error
-      of a pixel, its mean, `lowest` and `highest` over the batches; `noise` says whose it is:
+      of a pixel, its mean, `lowest` and `highest` over the batches; `noise` is whose it is:
       "float32 rounding", "the given gradient", or "asked for".
-    - `gradient`: what a shared gradient says of itself, or null: norms, the share of its numbers
-      that is zero, the noise on it, the labels it tells and why they may be wrong (`doubt`), and
-      for each image how wrong the network is of it, ‖p − y‖, as `doubts`. If there is a gradient,
-      the spectra and forecasts are for its images.
+    - `gradient`: what was read off a shared gradient, or null: norms, the share of its numbers
+      that is zero, the noise on it, the labels and why they may be wrong (`doubt`), and for each
+      image how wrong the network is about it, ‖p − y‖, as `doubts`. If there is a gradient, the
+      spectra and forecasts are for its images.
     - `scope`: what is taken for granted.
     """
     count, shared = audit.counting, audit.shared

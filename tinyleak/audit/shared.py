@@ -1,4 +1,4 @@
-"""What one client's gradient says of itself: how exact it is, and what its last layer tells."""
+"""What is read off one client's gradient: its noise, its labels, and how wrong the network was."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ FLOAT32_ROUNDING = 1e-5
 itself, and some of a gradient's are small sums of a hundred times larger ones."""
 
 LEAST_SIGNAL = 0.1
-"""The length of a gradient cannot be told if less than this part of the noise's square is left of
-its own: the estimate of the noise is off by as much."""
+"""The length of a gradient is unknown where its square is less than this part of the noise's: the
+estimate of the noise is off by as much."""
 
 MOST_MISFIT = 1e3
-"""What was unmixed is not believed if its mean square error is larger, in units of the noise: that
-noise is 30 times as large as it was taken to be, or the images are others."""
+"""The result of unmixing is rejected if its mean square error is larger, in units of the noise: the
+noise is then 30 times as large as estimated, or the images are others."""
 
 
 MOST_WRONG = 1.1 * math.sqrt(2)
 """No image has a larger ‖p − y‖ than √2; noise may add a little. Beyond, the gradient is not that
-of the mean loss over as many images as were said."""
+of the mean loss over the batch that was said."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shared:
-    """What a client's gradient says of itself; of several local steps, what their mean says.
+    """What is read off a client's gradient, or off the mean of its local steps.
 
     Attributes:
         norm: its length.
         typical_norm: the mean length of the gradients of typical batches.
         zeros: the share of its numbers that are exactly 0.
-        noise: the variance of the noise on each of them, as the last layer tells; None if it does
-            not tell. Rounding and pruning count as noise.
+        noise: the variance of the noise on each of them, read off the last layer; None if that has
+            no estimate. Rounding and pruning count as noise.
         exact: whether that is no more than rounding.
-        labels: (N,), those that the last layer tells, ascending; None if it does not tell.
+        labels: (N,), read off the last layer, ascending; None if it is not linear.
         label_warning: why the labels may be wrong, or None.
-        error_norms: (N,), how wrong the network is of each image, ‖p − y‖, in the order of the
-            labels; None if that cannot be told.
+        error_norms: (N,), how wrong the network is about each image, ‖p − y‖, in the order of the
+            labels; None if that is not determined.
         numbers: how many it has.
         steps: of how many local steps it is the mean.
     """
@@ -72,12 +72,13 @@ class Shared:
 
 
 def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
-    """Return what a client's gradient says, without a search for the images.
+    """Return what is read off a client's gradient, without a search for the images.
 
     Args:
         client: whose it is.
         typical_norm: the mean length of the gradients of typical batches.
-        probes: (M, C, H, W), typical images, which tell labels where smooth noise does not.
+        probes: (M, C, H, W), typical images, by which labels are inferred where noise alone would
+            leave them open.
 
     Raises:
         ValueError: the gradient is zero everywhere.
@@ -119,10 +120,10 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
 
 
 def _error_norms(layer: LastLayerGradient, labels: list[int]) -> Array | None:
-    """Return how wrong the network is of each of a client's images, ‖p − y‖: (N,), or None.
+    """Return how wrong the network is about each of a client's images, ‖p − y‖: (N,), or None.
 
-    None where the last layer does not tell: it has no bias; the batch is too large; or nothing was
-    found that explains its gradient.
+    None where the last layer does not determine it: it has no bias; the batch is too large; or
+    unmixing found nothing that explains its gradient.
     """
     try:
         found = unmix(layer, labels)

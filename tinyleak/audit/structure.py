@@ -1,4 +1,4 @@
-"""What a network's structure says of its gradient: counting, layers, saturated units.
+"""What a network's structure implies for its gradient: counting, layers, saturated units.
 
 Counting: R-GAP (Zhu and Blaschko 2021, section 4); the first layer: Phong et al. 2018, section 3;
 the last layer: Zhao, Mopuri and Bilen, iDLG (2020).
@@ -54,7 +54,7 @@ class Counting:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the structure says.
+    """One thing that follows from the structure.
 
     Attributes:
         about: "activation", "first layer" or "last layer".
@@ -97,7 +97,7 @@ def count(model: Model, batch: int) -> Counting:
 
 
 def find(model: Model, batch: int) -> list[Finding]:
-    """Return what the kinds of layers say about the gradient of a batch of N images."""
+    """Return what follows from the kinds of layers for the gradient of a batch of N images."""
     return [*_activation(model), *_first_layer(model, batch), *_last_layer(model, batch)]
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinyleak.audit.measured import LONGEST
+from tinyleak.audit.page import STYLE, text_content, write
 from tinyleak.audit.shared import FLOAT32_ROUNDING
+from tinyleak.audit.text_findings import Table, TextFindings
+from tinyleak.audit.text_words import text_headline
 from tinyleak.backend import Array
 from tinyleak.data.files import PathLike
 from tinyleak.data.text import Tokenizer
@@ -34,65 +36,8 @@ SUBJECT = "a language model"
 """The line under a page's heading where nothing else is known of the network."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of embeddings, and the rows of it that a gradient touches.
-
-    Attributes:
-        name: of the parameter.
-        rows: how many there are.
-        touched: their numbers, ascending; None if no gradient was given.
-    """
-
-    name: str
-    rows: int
-    touched: list[int] | None
-
-    @property
-    def of_positions(self) -> bool:
-        """Whether positions are looked up in it, and not words."""
-        return any(word in self.name.lower() for word in ("position", "wpe"))
-
-    @property
-    def dense(self) -> bool:
-        """Whether the gradient touches every row, and so names none."""
-        return self.touched is not None and len(self.touched) == self.rows
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class TextAudit:
-    """What a language model's gradient names. Two are equal only if they are the same object.
-
-    Attributes:
-        parameters: how many numbers are shared.
-        tables: of embeddings, those of words first.
-        guessed: words that were certainly to be guessed, ascending; None if no gradient was given,
-            or it has no bias of an output layer, with an entry for each word, that is free of
-            noise.
-        vocabulary: the words by their numbers, if it is known.
-        found: the sentence that was read, if the network is a BERT or a GPT-2, and the gradient
-            leaves no choice.
-    """
-
-    parameters: int
-    tables: list[Table]
-    guessed: list[int] | None
-    vocabulary: Sequence[str] | None = None
-    found: FoundText | None = None
-
-    @property
-    def named(self) -> list[int]:
-        """The words that the gradient names, in one way or the other, ascending."""
-        words = self.tables[0]
-        looked_up = [] if words.touched is None or words.dense else words.touched
-        read = [] if self.found is None else self.found.tokens[self.found.client.words].tolist()
-        return sorted({*looked_up, *(self.guessed or ()), *read})
-
-    def words(self, numbers: Sequence[int]) -> list[str]:
-        """Return the words of these numbers, or the numbers where no vocabulary is known."""
-        if self.vocabulary is None:
-            return [str(number) for number in numbers]
-        return [self.vocabulary[number] for number in numbers]
+class TextAudit(TextFindings):
+    """What a language model's gradient names, and how that is shown."""
 
     def save(self, path: PathLike, *, subject: str = SUBJECT) -> None:
         """Write one HTML page.
@@ -104,19 +49,13 @@ class TextAudit:
         Raises:
             OSError: the file cannot be written.
         """
-        from tinyleak.audit.page import text_content, write
-
         write(path, text_content(self, subject))
 
     def __repr__(self) -> str:
-        from tinyleak.audit.text_words import text_headline
-
         return f"<TextAudit: {text_headline(self)}>"[:LONGEST]
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook."""
-        from tinyleak.audit.page import STYLE, text_content
-
         return STYLE + text_content(self, SUBJECT)
 
 
@@ -185,7 +124,7 @@ def _client(
     tokenizer: Tokenizer | None,
     settings: Mapping[str, Any] | None,
 ) -> TextClient | None:
-    """Return the client, if its network and the length of its sentence are told by the arrays."""
+    """Return the client, if the arrays determine its network and the length of its sentence."""
     try:
         model, weights = language_model(params, **(settings or {}))
         return known_client(model, weights, gradients, tokenizer)

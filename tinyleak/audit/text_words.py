@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyleak.audit.text import Table, TextAudit
+from tinyleak.audit.text_findings import Table, TextFindings
 
 SHOWN = 40
 """Words that are listed on the screen; audit.json has all of them."""
@@ -27,7 +27,7 @@ TEXT_SCOPE = (
 """What might be different from one step of one client, and what each of these changes."""
 
 
-def text_headline(audit: TextAudit) -> str:
+def text_headline(audit: TextFindings) -> str:
     """Return the one sentence that matters most."""
     words = audit.tables[0]
     if audit.found is not None:
@@ -43,7 +43,7 @@ def text_headline(audit: TextAudit) -> str:
     return "the gradient names no word by itself: every row of the table is touched"
 
 
-def text_lines(audit: TextAudit) -> dict[str, str]:
+def text_lines(audit: TextFindings) -> dict[str, str]:
     """Return the findings as sentences, by topic."""
     said = {
         "expect": text_headline(audit),
@@ -66,7 +66,7 @@ def text_lines(audit: TextAudit) -> dict[str, str]:
     return said
 
 
-def _rows(audit: TextAudit, table: Table) -> str:
+def _rows(audit: TextFindings, table: Table) -> str:
     if table.touched is None:
         return (
             "those that a sentence reaches to, as long as it is"
@@ -84,12 +84,12 @@ def _rows(audit: TextAudit, table: Table) -> str:
     return f"{len(table.touched)} are touched: {_listed(audit, table.touched)}; not in their order"
 
 
-def _listed(audit: TextAudit, numbers: list[int]) -> str:
+def _listed(audit: TextFindings, numbers: list[int]) -> str:
     more = len(numbers) - SHOWN
     return " ".join(audit.words(numbers[:SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
-def text_as_dict(audit: TextAudit) -> dict[str, Any]:
+def text_as_dict(audit: TextFindings) -> dict[str, Any]:
     """Return the content of audit.json."""
     return {
         "expect": text_headline(audit),

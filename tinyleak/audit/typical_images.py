@@ -14,7 +14,7 @@ from tinyleak.interop import as_array
 from tinyleak.nn.model import Model
 
 MOST = 200
-"""Images that are looked at: the variance of a pixel is then known to √(2/200), 10 %."""
+"""Typical images used: the variance of a pixel is then known to √(2/200), 10 %."""
 
 
 def typical(

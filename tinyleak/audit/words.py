@@ -8,10 +8,10 @@ from tinyleak.client import RECOVERED_MSE
 from tinyleak.report.canvas import number
 
 FEW = 0.05
-"""With a smaller share of saturated units than this in every layer there is nothing to say."""
+"""Where every layer has a smaller share of saturated units, one phrase says so: a convention."""
 
 SOME_ZEROS = 0.005
-"""A share of zeros is told if it is at least 1 % when rounded."""
+"""A share of zeros is reported from here on: it is 1 % when rounded."""
 
 SCOPE = (
     (
@@ -52,7 +52,7 @@ SCOPE = (
 
 
 def describe(audit: Measured, weights: str = "") -> str:
-    """Return the line that says what was audited.
+    """Return the line on what was audited.
 
     Args:
         audit: what was measured.
@@ -108,7 +108,7 @@ def _headline_of_noise(audit: Measured, given: Forecast, kind: str, without: str
 
 
 def lines(audit: Measured) -> dict[str, str]:
-    """Return what there is to say, by topic; the headline is "expect"."""
+    """Return the findings as sentences, by topic; the headline is "expect"."""
     return {
         "expect": headline(audit),
         "counting": _counting(audit),
@@ -141,7 +141,7 @@ def strength(whose: str, forecast: Forecast) -> str:
 
 
 def meaning(audit: Measured) -> str:
-    """Return what the words of the table stand for."""
+    """Return what the words of the table mean."""
     return (
         f"recovered: MSE below {number(RECOVERED_MSE)}, of pixels in [0, 1]; hidden: more than "
         f"{HIDDEN:.0%} of {number(audit.prior)}, the MSE of a guess without any gradient; "

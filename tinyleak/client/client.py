@@ -25,7 +25,7 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome
-from tinyleak.interop import whole
+from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
 
@@ -104,7 +104,9 @@ class Client:
         Raises:
             ValueError: weights or gradients that do not fit the network, are not finite, or are
                 all zero; a number out of range.
+            TypeError: as a client; an unknown keyword.
         """
+        require_fields(known, cls, "a client")
         client = cls(model, params, gradients, batch, **known)
         shared = {name: g.astype(float) for name, g in client.gradients.items()}
         largest = max(float(np.abs(gradient).max(initial=0.0)) for gradient in shared.values())
@@ -151,6 +153,7 @@ class Client:
             OSError: a file is not there.
             TypeError: something is said that is not one of these fields.
         """
+        require_fields(said, Notes, "a client's files")
         files = read_files(
             Path(weights),
             None if gradients is None else Path(gradients),
@@ -247,16 +250,16 @@ class Client:
         found: Found,
         *,
         precision: Mapping[str, Array] | None = None,
-        dtype: str = "float64",
+        dtype: str | None = None,
     ) -> Outcome:
         """Judge what was found by the shared gradient: all that can be done without a truth.
 
         Args:
             found: what an attack found.
             precision: what each entry's squared difference was multiplied with, by name, or None.
-            dtype: in which the attack computed.
+            dtype: in which the attack computed; by default that of the soft labels it found.
         """
-        return explain(self, found, precision, dtype)
+        return explain(self, found, precision, dtype or found.soft_labels.dtype.name)
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.model.image_shape))

@@ -15,7 +15,7 @@ from tinyleak.tensor import Tensor
 
 
 class HasShapes(Protocol):
-    """Whatever has named parameters, and says the shape of each."""
+    """Anything with named parameters of known shapes."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]: ...

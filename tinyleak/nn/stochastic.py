@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
+from tinyleak.interop import whole
 from tinyleak.ops import mean, sum
 from tinyleak.program import Program, trace
 from tinyleak.tensor import Tensor
@@ -81,12 +82,11 @@ def descend(
     Raises:
         ValueError: a setting out of range.
     """
-    counted = isinstance(steps, Integral) and steps >= 1
-    if not counted or not 0 <= momentum < 1 or optimiser not in OPTIMISERS:
+    steps = whole(steps, 1, "{} steps were asked for; give at least 1 step")
+    if not 0 <= momentum < 1 or optimiser not in OPTIMISERS:
         raise ValueError(
-            f"{steps} steps by {optimiser!r} with momentum {momentum} were asked for; give a "
-            f"whole number, at least 1 step, one of {', '.join(OPTIMISERS)}, and a momentum in "
-            "[0, 1)"
+            f"steps by {optimiser!r} with momentum {momentum} were asked for; give one of "
+            f"{', '.join(OPTIMISERS)}, and a momentum in [0, 1)"
         )
     fixed = isinstance(learning_rate, Real) and 0 < learning_rate < math.inf
     if not fixed and not callable(learning_rate):

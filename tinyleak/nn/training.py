@@ -6,17 +6,17 @@ Lesson: lessons/06_lenet.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from numbers import Integral
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
 
 from tinyleak.backend import Array
-from tinyleak.interop import as_array
+from tinyleak.interop import as_array, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import Parameters
-from tinyleak.nn.losses import cross_entropy, one_hot
+from tinyleak.nn.labels import one_hot
+from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.model import Model
 from tinyleak.nn.stochastic import Rate, Trained, descend
 from tinyleak.tensor import Tensor
@@ -82,11 +82,9 @@ def train(
         )
     if not np.isfinite(images).all():
         raise ValueError("the images hold NaN or infinity; training needs finite numbers")
-    if not isinstance(batch, Integral) or batch < 1 or dtype not in ("float32", "float64"):
-        raise ValueError(
-            f"a batch of {batch} in {dtype} was asked for; give a whole number, at least 1, in "
-            "float32 or float64"
-        )
+    batch = whole(batch, 1, "a batch of {} was asked for; give at least 1")
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype {dtype!r} is unknown; choose float32 or float64")
     if per_example and protect is None:
         raise ValueError("per_example needs a function to average the gradients; give protect")
     targets = one_hot(labels, model.classes, dtype)

@@ -1,6 +1,6 @@
 """The primitives, one family a file; each is a forward function and a rule."""
 
-from tinyleak.ops import methods
+from tinyleak.ops import dtypes, methods
 from tinyleak.ops.choice import (
     equal,
     greater,
@@ -13,11 +13,11 @@ from tinyleak.ops.choice import (
     relu,
     where,
 )
+from tinyleak.ops.dtypes import floating
 from tinyleak.ops.elementwise import (
     add,
     divide,
     exp,
-    floating,
     log,
     multiply,
     negate,
@@ -28,11 +28,11 @@ from tinyleak.ops.elementwise import (
     tanh,
 )
 from tinyleak.ops.gather import scatter_add, take
-from tinyleak.ops.indexing import concatenate, crop, index, pad, split, stack
+from tinyleak.ops.indexing import concatenate, crop, crop_to, index, pad, pad_to, split, stack
 from tinyleak.ops.linalg import inner, matmul
-from tinyleak.ops.reduce import broadcast_to, mean, sum, sum_to
-from tinyleak.ops.shape import crop_to, pad_to, reshape, swap_last_axes, transpose
-from tinyleak.ops.special import erf, logsumexp, power, softplus
+from tinyleak.ops.reduce import broadcast_to, sum, sum_to
+from tinyleak.ops.shape import reshape, swap_last_axes, transpose
+from tinyleak.ops.special import erf, logsumexp, mean, power, softplus
 from tinyleak.ops.window import fold, unfold
 from tinyleak.tensor import OPERATIONS
 
@@ -88,8 +88,13 @@ __all__ = [
 
 OPERATIONS.update({name: globals()[name] for name in __all__})
 OPERATIONS.update(
+    as_floating=dtypes.as_floating,
+    require_one_dtype=dtypes.require_one_dtype,
     reverse_axes=methods.reverse_axes,
     reshape_to=methods.reshape_to,
+    length=methods.length,
+    as_float=methods.as_float,
+    as_bool=methods.as_bool,
     contains=methods.contains,
     numbers=methods.numbers,
     answer_ufunc=methods.answer_ufunc,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tinyleak.backend import Array
-from tinyleak.ops.elementwise import floating, library_primitive
+from tinyleak.ops.dtypes import floating
+from tinyleak.ops.elementwise import library_primitive
 from tinyleak.ops.reduce import Axes, drop_axes, normalise_axes, sum
 from tinyleak.tensor import Tensor, TensorLike, as_tensor, primitive
 

@@ -20,12 +20,10 @@ def library_primitive(
 ) -> Primitive:
     """Make a `Primitive` of a function that every array library has, by default of its name."""
 
-    def forward(xp: Any, *arrays: Array) -> Array:
-        result: Array = getattr(xp, function or name)(*arrays)
-        return result
+    def forward(xp: Any, *arrays: Array) -> Any:
+        return getattr(xp, function or name)(*arrays)
 
-    forward.__name__ = name
-    forward.__doc__ = doc
+    forward.__name__, forward.__doc__ = name, doc
     made = primitive(arithmetic=arithmetic)(forward)
     made.rule(rule)
     return made
@@ -63,15 +61,6 @@ sigmoid.rule(lambda g, out, x: (g * (out * (1.0 - out)),))
 def largest_exponent(dtype: np.dtype[Any]) -> float:
     """Return the largest whole number whose exponential the dtype holds."""
     return float(math.floor(math.log(float(np.finfo(dtype).max))))
-
-
-@primitive(arithmetic=False)
-def floating(xp: Any, x: Array, *, dtype: str) -> Array:
-    """Whole numbers, or a mask as 1 and 0, in a floating dtype: constants, without a gradient."""
-    return x.astype(dtype)
-
-
-floating.rule(lambda g, out, x, *, dtype: (None,))
 
 
 @primitive(arithmetic=False)

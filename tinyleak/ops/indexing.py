@@ -1,6 +1,7 @@
 """Parts of a Tensor, and Tensors made of parts: crops, pads, joins and reshapes.
 
-One more adjoint pair is among them: `concatenate ⇄ split`.
+Two adjoint pairs, of which either one is the rule of the other: `crop_to ⇄ pad_to` and
+`concatenate ⇄ split`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,34 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.ops.shape import crop_to, normalise_axis, pad_to, reshape
+from tinyleak.ops.shape import normalise_axis, reshape
 from tinyleak.tensor import Tensor, primitive
+
+Window = tuple[tuple[int, int, int], ...]
+"""Where a part lies in a whole: start, stop and positive step along each axis."""
+
+
+@primitive(arithmetic=False)
+def crop_to(xp: Any, x: Array, *, window: Window) -> Array:
+    """The part of `x` that lies in the window."""
+    return x[slices(window)]
+
+
+@primitive(arithmetic=False)
+def pad_to(xp: Any, x: Array, *, window: Window, shape: tuple[int, ...]) -> Array:
+    """Zeros of the given shape with `x` laid into the window."""
+    whole = xp.zeros(shape, dtype=x.dtype)
+    whole[slices(window)] = x
+    return whole
+
+
+crop_to.rule(lambda g, out, x, *, window: (pad_to(g, window=window, shape=x.shape),))
+pad_to.rule(lambda g, out, x, *, window, shape: (crop_to(g, window=window),))
+
+
+def slices(window: Window) -> tuple[Any, ...]:
+    """Return the index that takes the window out of an array, as a view even without axes."""
+    return (*(slice(*bounds) for bounds in window), ...)
 
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:

@@ -26,9 +26,8 @@ def _inner(xp: Any, a: Array, b: Array, *, axes: int) -> Array:
     """The sum of the products of the elements over the last axes."""
     # One row times one column: a single pass over both, with no array of products between.
     leading, length = a.shape[: a.ndim - axes], math.prod(a.shape[a.ndim - axes :])
-    return xp.matmul(a.reshape((*leading, 1, length)), b.reshape((*leading, length, 1))).reshape(
-        leading
-    )
+    products = xp.matmul(a.reshape((*leading, 1, length)), b.reshape((*leading, length, 1)))
+    return products.reshape(leading)
 
 
 @_inner.rule
@@ -46,8 +45,6 @@ def inner(a: Tensor, b: Tensor, axes: int) -> Tensor:
         ValueError: `a` and `b` differ in shape, or have fewer axes.
     """
     if a.shape != b.shape or not 0 <= axes <= a.ndim:
-        raise ValueError(
-            f"inner over {axes} axes was given {a.shape} and {b.shape}; it needs two Tensors of "
-            "one shape with that many axes"
-        )
+        given = f"inner over {axes} axes was given {a.shape} and {b.shape}"
+        raise ValueError(f"{given}; it needs two Tensors of one shape with that many axes")
     return _inner(a, b, axes=int(axes))

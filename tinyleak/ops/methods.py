@@ -1,4 +1,4 @@
-"""What a Tensor does besides the operators: NumPy's spellings, and answers to NumPy itself.
+"""What a Tensor does besides the operators, and what it answers NumPy.
 
 The methods of `Tensor` find these in `tinyleak.tensor.OPERATIONS`.
 """
@@ -23,6 +23,21 @@ def reverse_axes(x: Tensor) -> Tensor:
 def reshape_to(x: Tensor, *shape: Any) -> Tensor:
     """Return `ops.reshape(x, shape)`; the lengths may be given one by one."""
     return reshape(x, shape[0] if len(shape) == 1 else shape)
+
+
+def length(x: Tensor) -> int:
+    """Return the length of the first axis."""
+    return len(x._array)
+
+
+def as_float(x: Tensor) -> float:
+    """Return the only element as a number."""
+    return float(x.numpy().item())
+
+
+def as_bool(x: Tensor) -> bool:
+    """Return whether the only element is other than 0."""
+    return bool(x.numpy())
 
 
 def contains(x: Tensor, value: TensorLike) -> bool:

@@ -8,7 +8,6 @@ Lesson: lessons/03_broadcasting.py
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, SupportsIndex
@@ -19,6 +18,7 @@ from tinyleak.backend import Array
 from tinyleak.ops.shape import normalise_axis, reshape
 from tinyleak.tensor import Tensor, primitive
 
+Shape = tuple[int, ...]
 Axes = int | np.integer[Any] | Sequence[SupportsIndex] | None
 
 
@@ -40,9 +40,7 @@ sum_to.rule(lambda g, out, x, *, shape: (broadcast_to(g, shape=x.shape),))
 
 
 @cache
-def summed_axes(
-    shape: tuple[int, ...], target: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def summed_axes(shape: Shape, target: Shape) -> tuple[Shape, Shape]:
     """Return the axes over which to sum, and the target's shape with those axes kept as 1.
 
     Raises:
@@ -65,18 +63,6 @@ def sum(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     kept = tuple(1 if axis in reduced else length for axis, length in enumerate(x.shape))
     total = sum_to(x, shape=kept)
     return total if keepdims else drop_axes(total, reduced)
-
-
-def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
-    """Average over the given axes (all, if None).
-
-    Raises:
-        ValueError: as for `sum`, or there is nothing to average.
-    """
-    count = math.prod(x.shape[axis] for axis in normalise_axes(axes, x.ndim))
-    if count == 0:
-        raise ValueError(f"mean of {x.shape} over axes {axes} has no elements to average")
-    return sum(x, axes, keepdims=keepdims) * (1.0 / count)
 
 
 def normalise_axes(axes: Axes, ndim: int) -> tuple[int, ...]:

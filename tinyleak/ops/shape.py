@@ -1,7 +1,7 @@
-"""Primitives that move elements and never change them: linear maps, in adjoint pairs.
+"""Primitives that move elements and never change them: linear maps, each with its adjoint.
 
-`reshape ⇄ reshape`, `transpose ⇄ transpose`, `crop_to ⇄ pad_to`: of each pair either one is the
-rule of the other.
+`reshape ⇄ reshape` and `transpose ⇄ transpose`: each is the rule of the other. What takes a Tensor
+apart, or joins several, is in ops/indexing.py.
 
 Lesson: lessons/03_broadcasting.py
 """
@@ -19,11 +19,6 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.tensor import Tensor, primitive
 
-INTEGERS = (int, np.integer)
-
-Window = tuple[tuple[int, int, int], ...]
-"""Where a part lies in a whole: start, stop and positive step along each axis."""
-
 
 @primitive(arithmetic=False)
 def _reshape(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
@@ -40,7 +35,7 @@ def reshape(x: Tensor, shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: the shape has another number of elements.
     """
-    full = (shape,) if isinstance(shape, INTEGERS) else tuple(shape)
+    full = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     if full.count(-1) == 1:
         known = -math.prod(full)
         left = math.prod(x.shape) // known if known else -1
@@ -71,50 +66,23 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     Raises:
         ValueError: `axes` is not a permutation of 0, 1, …, or `x` has too few axes.
     """
-    order = _order_of_all_axes(tuple(axes), x.ndim)
-    if order is None:
-        raise ValueError(
-            f"transpose of {x.shape} was given axes {tuple(axes)}; give a permutation of "
-            f"0 … k−1 for the last k axes, k at most {x.ndim}"
-        )
-    return _transpose(x, axes=order)
+    return _transpose(x, axes=_order_of_all_axes(x.shape, tuple(axes)))
 
 
 @cache
-def _order_of_all_axes(last: tuple[int, ...], ndim: int) -> tuple[int, ...] | None:
-    """Return the order of `ndim` axes in which the last ones are permuted, if it is an order."""
-    leading = ndim - len(last)
+def _order_of_all_axes(shape: tuple[int, ...], last: tuple[int, ...]) -> tuple[int, ...]:
+    leading = len(shape) - len(last)
     if leading < 0 or sorted(last) != list(range(len(last))):
-        return None
+        raise ValueError(
+            f"transpose of {shape} was given axes {last}; give a permutation of 0 … k−1 for the "
+            f"last k axes, k at most {len(shape)}"
+        )
     return (*range(leading), *[leading + axis for axis in last])
 
 
 def swap_last_axes(x: Tensor) -> Tensor:
     """Return the transposed matrices: `(…, n, m)` from `(…, m, n)`."""
     return transpose(x, (1, 0))
-
-
-@primitive(arithmetic=False)
-def crop_to(xp: Any, x: Array, *, window: Window) -> Array:
-    """The part of `x` that lies in the window."""
-    return x[slices(window)]
-
-
-@primitive(arithmetic=False)
-def pad_to(xp: Any, x: Array, *, window: Window, shape: tuple[int, ...]) -> Array:
-    """Zeros of the given shape with `x` laid into the window."""
-    whole = xp.zeros(shape, dtype=x.dtype)
-    whole[slices(window)] = x
-    return whole
-
-
-crop_to.rule(lambda g, out, x, *, window: (pad_to(g, window=window, shape=x.shape),))
-pad_to.rule(lambda g, out, x, *, window, shape: (crop_to(g, window=window),))
-
-
-def slices(window: Window) -> tuple[Any, ...]:
-    """Return the index that takes the window out of an array, as a view even without axes."""
-    return (*(slice(*bounds) for bounds in window), ...)
 
 
 def normalise_axis(axis: SupportsIndex, ndim: int) -> int:

@@ -1,14 +1,18 @@
-"""Elementwise functions, and one sum, that the way to the attack does not need."""
+"""Elementwise functions, and two sums, that the way to the attack does not need."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from tinyleak.backend import Array, error_function
+import numpy as np
+
+from tinyleak.backend import Array
 from tinyleak.ops.choice import max, where
 from tinyleak.ops.elementwise import exp, log, sigmoid, stop_gradient
-from tinyleak.ops.reduce import sum
+from tinyleak.ops.reduce import Axes, normalise_axes, sum
 from tinyleak.tensor import NUMBERS, Later, Tensor, TensorLike, primitive
 
 
@@ -53,6 +57,12 @@ def power(x: TensorLike, exponent: TensorLike) -> Tensor:
     return _raise_to(x, exponent)
 
 
+def error_function(module: Any) -> Callable[..., Array]:
+    """Return `erf(array)`, which SciPy has for NumPy and CuPy keeps beside its module."""
+    home = "scipy" if module is np else f"{module.__name__}x.scipy"
+    return import_module(f"{home}.special").erf
+
+
 @primitive()
 def erf(xp: Any, x: Array) -> Array:
     """The error function, `2/√π · ∫₀ˣ e^−t² dt`."""
@@ -70,6 +80,18 @@ def softplus(xp: Any, x: Array) -> Array:
 
 
 softplus.rule(lambda g, out, x: (g * sigmoid(x),))
+
+
+def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
+    """Average over the given axes (all, if None).
+
+    Raises:
+        ValueError: as for `sum`, or there is nothing to average.
+    """
+    count = math.prod(x.shape[axis] for axis in normalise_axes(axes, x.ndim))
+    if count == 0:
+        raise ValueError(f"mean of {x.shape} over axes {axes} has no elements to average")
+    return sum(x, axes, keepdims=keepdims) * (1.0 / count)
 
 
 def logsumexp(x: Tensor, axis: int = -1) -> Tensor:

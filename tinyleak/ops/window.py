@@ -73,11 +73,8 @@ _fold.rule(lambda g, out, x, *, size, **moves: (unfold(g, x.shape[-3:-1], **move
 def unfold(x: Tensor, kernel: Pair, *, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Tensor:
     """Lay out the windows of an image: (…, H, W, C) → (…, oH, oW, kH, kW, C).
 
-    Args:
-        x: channels-last images, (…, H, W, C).
-        kernel: height and width of a window.
-        stride: how far the window moves, down and across.
-        padding: zeros put above and below, left and right.
+    A window has the height and width `kernel`, and moves by `stride` down and across; `padding` is
+    how many zeros are put above and below, left and right.
 
     Raises:
         ValueError: `x` has fewer than 3 axes, or a window is larger than the padded image.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tinyleak.optim.batched.driver import State, lbfgs_many
+from tinyleak.optim.bounds import bounded_step
 from tinyleak.optim.descent import LineSearch
 from tinyleak.optim.gauss_newton import (
     FIRST_DAMPING,
     Fit,
     Residual,
-    bounded_step,
     levenberg_marquardt,
 )
 from tinyleak.optim.quasi_newton import Iterate, Objective, lbfgs

@@ -61,5 +61,5 @@ def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) 
         has_pairs = has_pairs or curvature > 0
         if has_pairs:
             step = Step(accept=True, curvature=curvature)
-        else:  # The slope falls further, which says nothing about H: try the same length again.
+        else:  # sᵀy ≤ 0, since the slope falls further, so H learns nothing: try that length again.
             step = Step(accept=True, scale=moved / evaluation.gradient_norm)

@@ -10,39 +10,42 @@ vanish. A larger λ makes the step shorter and turns it downhill (Levenberg 1944
 falls when a step succeeded and rises when it did not, which is all the line search there is.
 
 An iteration costs one JᵀJ, about m·n² operations, and ⅓·n³ for its Cholesky factor: much more than
-one of L-BFGS, which pays where tens are enough in place of thousands.
+one of L-BFGS, but tens of them can replace thousands.
 
-Bounds are kept by a projected step: what it would take across a bound is put on it, and the rest is
-solved for again. Which unknowns stay at a bound the step itself decides; the sign of the gradient
-does, too, but is misled where the problem is ill-conditioned, and a valley that takes tens of steps
-is the result. Sometimes it is right all the same, so both are tried, and the lower is taken.
+Bounds are kept by a projected step (`optim.bounds`): unknowns that it would take across a bound are
+put on the bound, and the others are solved for again. A second step holds the unknowns that the
+gradient pushes against a bound. Where the problem is ill-conditioned that choice can be wrong and
+costs tens of steps, but sometimes it is the better one: both are tried, and the lower is taken.
 
 Lesson: lessons/11_batches.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from math import inf
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyleak.backend import Array, array_module, to_numpy
+from tinyleak.optim.bounds import bounded_step
+from tinyleak.optim.limits import own_start, require_counts, require_numbers
 
 FIRST_DAMPING = 1e-3
+"""The first λ; Marquardt's is 10⁻² (1963, section 3), and it adapts in a few steps."""
 LEAST_DAMPING = 1e-15
+"""Below the rounding of JᵀJ in float64 a λ has no effect."""
 SUCCESS, FAILURE = 1 / 5, 4.0
-"""What λ is multiplied with after a step that went down, and after one that did not."""
+"""Factors of λ after a step that went down, and after one that did not: it rises faster than it
+falls, about as Marquardt's 10 and 1/10."""
 MOST_FAILURES = 25
 """Steps that may fail one after the other: by then λ has grown by 10¹⁵."""
 FLOOR = 1e-14
-"""The smallest damping of an unknown, as a share of the largest: one that does nothing stays."""
-MOST_HELD = 5
-"""How often unknowns that a step would take across a bound are put on it."""
+"""The smallest damping of an unknown, as a share of the largest: an unknown on which r does not
+depend stays where it is."""
 PATIENCE = 10
 """Iterations without progress after which the problem has stalled."""
 
@@ -87,7 +90,7 @@ class Fit:
 
 def levenberg_marquardt(
     residual: Residual,
-    start: Array,
+    start: Array | Sequence[float],
     *,
     lowest: npt.ArrayLike = -inf,
     highest: npt.ArrayLike = inf,
@@ -101,7 +104,8 @@ def levenberg_marquardt(
 
     Args:
         residual: r, Jᵀr and JᵀJ.
-        start: (n,), float64 or float32, of the array module that is to do the work.
+        start: (n,), float64 or float32, of the array module that is to do the work; whole numbers
+            become float64. Copied.
         lowest: no unknown may be less; one bound for all, or (n,).
         highest: no unknown may be more, likewise.
         damping: the first λ, above 0.
@@ -112,27 +116,18 @@ def levenberg_marquardt(
         goal: a value at or below which the problem has converged.
 
     Raises:
-        ValueError: a setting out of range, a start that is not (n,), or an answer that does not
-            fit.
+        ValueError, TypeError: a setting out of range, or a start or an answer that does not fit.
     """
-    if getattr(start, "ndim", None) != 1 or start.size == 0:
-        raise ValueError(f"start has shape {np.shape(start)}; it must be an array (n,)")
-    for name, number, least in (
-        ("max_iterations", max_iterations, 0),
-        ("tolerance_gradient", tolerance_gradient, 0),
-        ("tolerance_change", tolerance_change, 0),
-    ):
-        if not number >= least:
-            raise ValueError(f"{name} is {number}; it must be at least {least}")
-    if isnan(goal):
-        raise ValueError("goal is nan; give a number")
+    x = own_start(start)
+    require_counts(0, max_iterations=max_iterations)
+    require_numbers(goal, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
     if not 0 < damping < inf:
         raise ValueError(f"damping is {damping}; it must be above 0 and finite")
-    bounds = [_bound(lowest, start), _bound(highest, start)]
+    bounds = [_bound(lowest, x), _bound(highest, x)]
     if not bool((bounds[0] < bounds[1]).all()):
         raise ValueError("a lower bound is not below the upper one; give lowest < highest")
     return _Descent(residual, bounds[0], bounds[1], damping).run(
-        start, max_iterations, tolerance_gradient, tolerance_change, goal
+        x, max_iterations, tolerance_gradient, tolerance_change, goal
     )
 
 
@@ -218,8 +213,8 @@ class _Descent:
             diagonal[...] = undamped + self.damping * scale
             ends = [self._end(x, slope, gram, some) for some in moving]
             squares = [_square(r) for _, r in ends]
-            lower = [place for place, square in enumerate(squares) if square < value]
-            if lower:  # what is not a number is not
+            lower = [index for index, square in enumerate(squares) if square < value]
+            if lower:  # NaN never is
                 self.damping = max(LEAST_DAMPING, SUCCESS * self.damping)
                 return ends[min(lower, key=squares.__getitem__)]
             self.damping *= FAILURE
@@ -234,48 +229,8 @@ class _Descent:
         some = gram if len(moving) == len(x) else gram[xp.ix_(moving, moving)]
         end = x.copy()
         end[moving] += bounded_step(some, slope[moving], low, high)
-        end = end.clip(self.lowest, self.highest)  # rounding may have left them
+        end = end.clip(self.lowest, self.highest)  # rounding may have crossed a bound
         return end, self._value(end)
-
-
-def bounded_step(
-    gram: Array, slope: Array, low: Array, high: Array, *, rounds: int = MOST_HELD
-) -> Array:
-    """Return the s between the bounds that about minimises ½ sᵀ gram s + slopeᵀ s.
-
-    What a step would take across a bound is put on it, and the rest is solved for again.
-
-    Args:
-        gram: (n, n), symmetric.
-        slope: (n,).
-        low: (n,), the lower bounds.
-        high: (n,), the upper bounds.
-        rounds: how often it is solved for again, at most.
-    """
-    xp: Any = array_module(slope)
-    step = _solve(gram, -slope)
-    crossing = (step < low) | (step > high)
-    held = xp.zeros(len(slope), dtype=bool)
-    for _ in range(rounds):
-        if not bool(crossing.any()):
-            break
-        held |= crossing
-        step = xp.where(held, step.clip(low, high), step)
-        inside, outside = xp.flatnonzero(~held), xp.flatnonzero(held)
-        pull = slope[inside] + gram[xp.ix_(inside, outside)] @ step[outside]
-        step[inside] = _solve(gram[xp.ix_(inside, inside)], -pull)
-        crossing = ~held & ((step < low) | (step > high))
-    return step.clip(low, high)
-
-
-def _solve(matrix: Array, right: Array) -> Array:
-    """Solve a symmetric system: by Cholesky, or by LU if rounding has left it indefinite."""
-    if isinstance(matrix, np.ndarray):
-        from scipy.linalg import cho_factor, cho_solve
-
-        with suppress(np.linalg.LinAlgError):
-            return cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
-    return array_module(matrix).linalg.solve(matrix, right)
 
 
 def _bound(bound: npt.ArrayLike, start: Array) -> Array:

@@ -6,41 +6,52 @@ import sys
 from collections.abc import Callable
 from itertools import count
 from math import isnan, nan
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
 
 from tinyleak.backend import Array, array_module
+from tinyleak.interop import as_array, whole
 from tinyleak.optim.descent import LineSearch, Minimiser, descend
 from tinyleak.optim.line_search import Step
 from tinyleak.optim.pytorch import descend_by_unit_steps
 
 
-def own_start(start: Any, axes: int) -> Array:
+def own_start(start: Any, axes: int = 1) -> Array:
     """Return a copy of the start as float32 or float64, on its device; whole numbers as float64.
 
     Args:
-        start: an array, or lists of numbers.
+        start: an array of any library, or lists of numbers.
         axes: 1 for a problem (n,), 2 for problems (R, n).
 
     Raises:
         ValueError: another number of axes, or nothing to minimise over.
         TypeError: numbers of another kind, or none.
     """
-    shape = "(n,) for lbfgs" if axes == 1 else "(R, n), one row for each problem, for lbfgs_many"
-    # NumPy's arrays and CuPy's stay where they are; lists and other libraries' go to NumPy.
-    xp: Any = array_module(start) if type(start).__name__ == "ndarray" else np
-    try:
-        array = xp.asarray(start)
-    except (TypeError, ValueError):
-        raise TypeError(f"start is a {type(start).__name__}; give an array {shape}") from None
+    array = as_array(start)
     kind = "float64" if array.dtype.kind in "iu" else array.dtype.name
     if kind not in ("float32", "float64"):
         raise TypeError(f"start is {kind}; give float32 or float64")
     if array.ndim != axes or array.size == 0:
+        shape = "(n,)" if axes == 1 else "(R, n), one row for each problem"
         raise ValueError(f"start has shape {array.shape}; give an array {shape}")
     return array.astype(kind)
+
+
+def require_counts(least: int, **counts: Any) -> None:
+    """Refuse what is not a whole number of at least `least`, as `tinyleak.interop.whole` does."""
+    for name, number in counts.items():
+        whole(number, least, f"{name} is {{}}; it must be at least {least}")
+
+
+def require_numbers(goal: Any, **tolerances: Any) -> None:
+    """Refuse, with ValueError, a goal that is not a number, and a tolerance below 0."""
+    for name, share in tolerances.items():
+        if not (isinstance(share, Real) and float(share) >= 0):
+            raise ValueError(f"{name} is {share}; it must be at least 0")
+    if not isinstance(goal, Real) or isnan(goal):
+        raise ValueError(f"goal is {goal}; give a number")
 
 
 def make_minimiser(
@@ -69,22 +80,11 @@ def make_minimiser(
         tolerance_change = 10 * epsilon if searches else 1e-9
     if max_evaluations is None:
         max_evaluations = sys.maxsize
-    for name, number, least in (
-        ("history", history, 1),
-        ("max_iterations", max_iterations, 0),
-        ("max_evaluations", max_evaluations, 1),
-        ("inner_iterations", inner_iterations, 1),
-    ):
-        if not isinstance(number, Integral) or number < least:
-            raise ValueError(f"{name} is {number}; it must be a whole number of at least {least}")
-    for name, share in (
-        ("tolerance_gradient", tolerance_gradient),
-        ("tolerance_change", tolerance_change),
-    ):
-        if not share >= 0:
-            raise ValueError(f"{name} is {share}; it must be at least 0")
-    if not isinstance(goal, Real) or isnan(goal):
-        raise ValueError(f"goal is {goal}; give a number")
+    require_counts(
+        1, history=history, max_evaluations=max_evaluations, inner_iterations=inner_iterations
+    )
+    require_counts(0, max_iterations=max_iterations)
+    require_numbers(goal, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
     minimiser = (
         descend(epsilon, tolerance_gradient, tolerance_change)
         if searches

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tinyleak.backend import Array, array_module
+from tinyleak.backend import Array
 from tinyleak.ops.shape import inverse_order
 from tinyleak.program.graph import Graph, Node
-from tinyleak.program.products import distinct, swapped, swaps_last_two
+from tinyleak.program.products import distinct, spread, swapped, swaps_last_two
 
 
 class Order(NamedTuple):
@@ -100,7 +100,6 @@ def _reordered(graph: Graph, c: Node, order: Order, *, rows: bool = False) -> No
         lines = once.swapaxes(-1, -2) if rows else once
         split = lines.reshape(*lines.shape[:-1], *order.lengths)
         lines = split.transpose(order.axes_after(lines.ndim - 1)).reshape(lines.shape)
-        once = lines.swapaxes(-1, -2) if rows else lines
-        return array_module(once).broadcast_to(once, c.shape)
+        return spread(lines.swapaxes(-1, -2) if rows else lines, c.shape)
 
     return graph.derived((c, order, rows), compute)

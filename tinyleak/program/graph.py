@@ -66,8 +66,10 @@ class Graph:
         self._known: dict[Any, Node] = {}
 
     def constant(self, array: Array) -> Node:
-        """Add a constant; equal small ones are one."""
-        key: Any = ("constant", id(array))
+        """Add a constant; equal single numbers are one, and so are equal views of a whole array."""
+        base = getattr(array, "base", None)
+        whole = base if getattr(base, "size", None) == array.size else array
+        key: Any = ("constant", id(whole), array.dtype.str, array.shape, array.strides)
         if array.size == 1:
             # Spelled out, since 0.0 and −0.0 are equal but not the same.
             key = ("constant", array.shape, array.dtype.str, repr(array.item()))
@@ -91,9 +93,8 @@ class Graph:
         if known is not None:
             self.merged += 1
             return known
-        name = primitive.name
-        node = Node(name, array, primitive, inputs, params)
-        for rewrite in self.candidates(name, *[x.name for x in inputs]):
+        node = Node(primitive.name, array, primitive, inputs, params)
+        for rewrite in self.candidates(node.name, *[x.name for x in inputs]):
             simpler = rewrite(self, node)
             if simpler is not None:
                 self.applied[rewrite] += 1

@@ -56,15 +56,23 @@ def _with_long_lines(graph: Graph, x: Node) -> Node:
     lines = once if columns >= rows else once.swapaxes(-1, -2)
     if lines.flags.c_contiguous:
         return x
-    module = array_module(once)
-    lines = module.ascontiguousarray(lines)
-    laid_out = lines if columns >= rows else lines.swapaxes(-1, -2)
-    return graph.constant(module.broadcast_to(laid_out, x.shape))
+    laid_out = graph.derived(
+        (x, "lines"), lambda: array_module(once).ascontiguousarray(lines)
+    ).array
+    turned = laid_out if columns >= rows else laid_out.swapaxes(-1, -2)
+    return graph.constant(spread(turned, x.shape))
 
 
 def distinct(matrices: Array) -> Array:
     """Return the matrices without copies: leading axes of broadcasting have length 1."""
     return matrices[tuple(slice(0, 1 if step == 0 else None) for step in matrices.strides[:-2])]
+
+
+def spread(matrices: Array, shape: tuple[int, ...]) -> Array:
+    """Return distinct matrices broadcast to the full shape again."""
+    if matrices.shape == shape:
+        return matrices
+    return array_module(matrices).broadcast_to(matrices, shape)
 
 
 def multiply_in_order(graph: Graph, node: Node) -> Node | None:

@@ -27,7 +27,7 @@ from tinyleak.report.snapshots import (
 )
 
 MOST_IMAGES = 8
-"""Images of a batch that a figure has room for."""
+"""Images of a batch that a figure shows: at 1.45 inches each, the width of a slide."""
 
 LINE = 0.23
 """Inches that a line of text takes, in letters of 12 points."""
@@ -75,8 +75,8 @@ def emergence(
     for one in shown[:-1]:
         columns.append(_cells(f"iteration {one.iteration}", one.images, one.mse))
     last = shown[-1]
-    told = None if labels is None else [labels[index] for index in order]
-    columns.append(_cells(f"iteration {last.iteration}", last.images, last.mse, told))
+    found = None if labels is None else [labels[index] for index in order]
+    columns.append(_cells(f"iteration {last.iteration}", last.images, last.mse, found))
     rows = [list(row) for row in zip(*columns, strict=True)]
     for row in rows[1:]:
         row[:] = [cell._replace(title="") for cell in row]

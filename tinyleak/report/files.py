@@ -64,7 +64,7 @@ def write_json(path: PathLike, result: Mapping[str, Any]) -> None:
     written as null.
 
     Raises:
-        TypeError: a value that is no number, string, None, path, array, list or mapping of these.
+        TypeError: a value other than a number, string, None, path, array, list or mapping of these.
         OSError: the file cannot be written.
     """
     text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

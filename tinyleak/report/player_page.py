@@ -18,7 +18,7 @@ from tinyleak.report.page import write_page
 from tinyleak.report.snapshots import Shown, SnapshotLike, choose, prepare
 
 TILES = 16
-"""Images of a batch that the player has room for."""
+"""Images of a batch that the player shows: a square of 4 by 4."""
 
 BODY = """<h1>{title}</h1>
 <p>{line}</p>
@@ -43,7 +43,7 @@ input[type=range].anim-slider { width: 90%; }
 .fa-fast-backward::before { content: "|\\25C4"; }
 .fa-fast-forward::before { content: "\\25BA|"; }
 </style>"""
-"""The page's looks, and text in place of the icons, whose names are those of an icon font."""
+"""The page's looks. matplotlib's buttons expect an icon font; these rules give them letters."""
 
 
 def player(

@@ -11,14 +11,14 @@ from tinyleak.report.canvas import DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR, dr
 RIGHT_COLOUR, WRONG_COLOUR = DISTANCE_COLOUR, MSE_COLOUR
 
 STAGES = 12
-"""How many readings the picture shows at most."""
+"""Snapshots that the picture shows, at most."""
 
 LETTER, GAP, LINE = 0.085, 0.16, 0.28
 """Inches: of a letter, between two words, and of a line."""
 
 
 class Stage(NamedTuple):
-    """Sentences as they read after an iteration, each a list of its words."""
+    """Sentences after an iteration, each a list of its words."""
 
     iteration: int
     sentences: list[list[str]]
@@ -52,8 +52,8 @@ def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | Non
             right = stage.sentences[number] if truth is None else truth[number]
             words = stage.sentences[number]
             pairs = zip(words, right, strict=True)
-            said = " ".join(word if word == true else f"<{word}>" for word, true in pairs)
-            lines.append(f"iteration {stage.iteration:>4}  {said}")
+            words_marked = " ".join(word if word == true else f"<{word}>" for word, true in pairs)
+            lines.append(f"iteration {stage.iteration:>4}  {words_marked}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -73,7 +73,7 @@ def write_sentence_table(
 def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None = None) -> Any:
     """Draw the sentences at each stage below the truth, wrong words in another colour.
 
-    Where no truth is known, the last stage stands for it, under the name "found".
+    Where no truth is known, the last snapshot takes its place, under the name "found".
 
     Args:
         stages: at least one; `choose_stages` chooses among them.
@@ -122,5 +122,5 @@ def _columns(number: int, stages: Sequence[Stage], truth: Sequence[str]) -> list
 
 
 def _plain(word: str) -> str:
-    """Return a word of which matplotlib makes no formula."""
+    """Return a word in which matplotlib sees no formula."""
     return word.replace("$", r"\$")

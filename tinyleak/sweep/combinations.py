@@ -19,13 +19,13 @@ LABELS = ("optimise", "infer", "known")
 
 
 def parse_strengths(text: str) -> list[tuple[Defense, ...]]:
-    """Return the defences that a text stands for, each a tuple of steps that follow one another.
+    """Return the defences that a text names, each a tuple of steps that follow one another.
 
     `gaussian:1e-4/1e-3` is one defence at two strengths, `prune:0.2+gaussian:1e-3` is one of two
     steps, and `none` is one without any. Strengths of several steps make every combination.
 
     Raises:
-        ValueError: a step that is no defence.
+        ValueError: a step that does not name a defence.
     """
     if text == UNDEFENDED:
         return [()]
@@ -103,7 +103,7 @@ def grid(
     # The same arrays serve all requests for them.
     sizes = product(images, batches)
     truths = {size: Truth(*dataset.consecutive(*size)) for size in sizes}
-    told: dict[str, Any] = {"optimise": None, "infer": "infer"}
+    knowledge: dict[str, Any] = {"optimise": None, "infer": "infer"}
     requests = [
         Request(
             dataset.name,
@@ -111,7 +111,7 @@ def grid(
             truths[image, batch],
             model,
             Attacker(
-                labels=told.get(way, truths[image, batch].labels),
+                labels=knowledge.get(way, truths[image, batch].labels),
                 defenses=steps if attacker == "aware" else (),
                 seed=seed,
                 restarts=restarts,

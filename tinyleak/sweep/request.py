@@ -60,8 +60,8 @@ class Request:
         """What decides the result, by column of the table. It is what tells two rows apart."""
         attacker = self.attacker
         settings = {**asdict(attacker.settings), "goal": attacker.settings.near_enough}
-        told = attacker.labels
-        given = told if isinstance(told, str) else "known"
+        labels = attacker.labels
+        given = labels if isinstance(labels, str) else "known"
         return {
             "defense": "+".join(map(str, self.defenses)) or UNDEFENDED,
             "attacker": "aware" if attacker.defenses else "naive",
@@ -72,7 +72,7 @@ class Request:
             "activation": self.model.activation,
             "network": repr(self.model),
             "init": self.init,
-            "labels": "optimise" if told is None else given,
+            "labels": "optimise" if labels is None else given,
             "seed": attacker.seed,
             "restarts": attacker.restarts,
             "max_iterations": settings.pop("iterations"),
@@ -91,7 +91,7 @@ RESULT_COLUMNS = (
     *("succeeded", "recovered", "labels_right", "mse", "mse_worst", "distance"),
     *("reason", "iterations", "evaluations", "seconds", "error"),
 )
-"""What the table says of an attack that has ended; a failed one has nothing but its error."""
+"""Columns of an attack that has ended; a failed one has only `succeeded` and `error`."""
 
 
 def run_attack(request: Request) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _run(request: Request) -> dict[str, Any]:
     )
     found = attack(client, attacker=attacker)
     if found.reason == "interrupted":
-        # What was found so far is no result of these settings.
+        # An unfinished attack must not count as a result of these settings.
         raise KeyboardInterrupt
     outcome = truth.judge(found)
     assert outcome.mse is not None and outcome.recovered is not None, "the truth is known"

@@ -130,9 +130,9 @@ class Table:
             return {row[0] for row in self._database.execute(f"SELECT id FROM attacks{condition}")}
 
     def record(self, request: Request, result: Mapping[str, Any]) -> None:
-        """Write an attack's row. One that is there stays, unless it says that the attack failed.
+        """Write an attack's row. An existing row stays, unless it is that of a failed attack.
 
-        Reconstructions are written first: where there is a row there are its images.
+        Reconstructions are written first, so that every row has its images.
 
         Raises:
             OSError: the file, or the images, cannot be written.

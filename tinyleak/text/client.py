@@ -19,7 +19,7 @@ from tinyleak.client.facts import Fact
 from tinyleak.data.files import PathLike
 from tinyleak.data.text import UNKNOWN, Special, Tokenizer, load_tokenizer
 from tinyleak.nn.fitting import require_fit
-from tinyleak.nn.models.bert import POSITIONS, SEGMENTS
+from tinyleak.nn.models.bert import SEGMENTS
 from tinyleak.nn.models.checkpoint import LanguageModel, tied
 from tinyleak.text.files import (
     count_hidden,
@@ -32,6 +32,10 @@ from tinyleak.text.files import (
 
 MASKED = 0.15
 """The share of a sentence's tokens, without its start and end, that are hidden (BERT's)."""
+
+
+FROZEN = "bert.embeddings."
+"""How the names begin of weights that a client may not train, and so has no gradient of."""
 
 
 def masked_count(length: int) -> int:
@@ -85,7 +89,8 @@ class TextClient:
         Args:
             weights: .safetensors or .npz, as Hugging Face's `BertForMaskedLM` or `GPT2LMHeadModel`
                 saves them, or the arrays by name. A config.json beside the file is read too.
-            gradients: the gradient with respect to each weight, under the same names.
+            gradients: the gradient with respect to each weight, under the same names. Those of
+                BERT's embeddings may be missing: they are often frozen.
             vocabulary: BERT's vocab.txt or GPT-2's vocab.json. Without one, tokens are numbers,
                 and BERT's special tokens are assumed to be those of its published vocabularies.
             lengths: how many tokens each sentence has; several are a batch. If None, one sentence
@@ -163,15 +168,16 @@ class TextClient:
 
     @cached_property
     def tables(self) -> TableGradient:
-        """The gradient of BERT's tables of positions and segments, one below the other.
+        """The gradient of the tables of positions and, of BERT, segments, one below the other.
 
         No token stands behind the longest sentence's end, and none is of another segment than the
         first.
         """
-        positions, segments = self.gradients[POSITIONS], self.gradients[SEGMENTS]
-        looked_up = np.zeros(len(positions) + len(segments), bool)
-        looked_up[: self.shape[1]] = looked_up[len(positions)] = True
-        return TableGradient(np.concatenate([positions, segments]), looked_up=looked_up)
+        positions = self.gradients[self.model.position_table]
+        segments = self.gradients.get(SEGMENTS, positions[:0])
+        used = (np.arange(len(positions)) < self.shape[1], np.arange(len(segments)) < 1)
+        table = np.concatenate([positions, segments])
+        return TableGradient(table, looked_up=np.concatenate(used))
 
     @property
     def noise(self) -> float:
@@ -221,29 +227,33 @@ def known_client(
     Args:
         model: the network.
         params: its weights, by its names.
-        gradients: the gradient with respect to each, under Hugging Face's names.
+        gradients: the gradient with respect to each, under Hugging Face's names. Those of BERT's
+            embeddings may be missing, which are often frozen: they are taken as zero.
         tokenizer: the vocabulary, if it is known.
         lengths: how many tokens each sentence has; else read off, as `TextClient.from_files` does.
 
     Raises:
         ValueError: as `TextClient.from_files`.
     """
-    shared = tied(gradients)
+    shared, facts = tied(gradients), {}
+    withheld = [name for name in model.shapes if name not in shared and name.startswith(FROZEN)]
+    if withheld:
+        shared |= {n: np.zeros(model.shapes[n], params[n].dtype) for n in withheld}
+        facts["not shared"] = Fact(", ".join(withheld), "read off", "taken as zero")
     require_fit(model, shared, "gradients")
-    facts: dict[str, Fact] = {}
     if lengths is None:
+        lengths = require_lengths(model, [read_length(model, shared)])
         facts["sentences"] = Fact(1, "assumed")
-        lengths = [read_length(model, shared)]
         where = "the gradient of the table of positions"
         facts["lengths"] = Fact(lengths[0], "read off", where)
     else:
+        lengths = require_lengths(model, lengths)
         facts["sentences"] = Fact(len(lengths), "said")
         facts["lengths"] = Fact(", ".join(map(str, lengths)), "said")
-    require_lengths(model, lengths)
     special = published_special(model) if tokenizer is None else tokenizer.special
     if tokenizer is None and not model.causal:
         facts["special tokens"] = Fact("BERT's", "assumed", "by the size of the vocabulary")
-    client = TextClient(model, params, shared, tuple(lengths), special, tokenizer, facts)
+    client = TextClient(model, params, shared, lengths, special, tokenizer, facts)
     if model.causal:
         return client
     hidden = count_hidden(shared, client.records)

@@ -58,7 +58,7 @@ def match(
     on_progress: OnProgress | None = None,
     iterations: int = 300,
     rounds: int = 6,
-    starts: int = 4,
+    restarts: int = 4,
 ) -> FoundText:
     """Find the sentences by matching the gradient.
 
@@ -69,15 +69,16 @@ def match(
         on_progress: called with a snapshot, every 10 iterations.
         iterations: of L-BFGS in a round, at most.
         rounds: how often to begin again, at most.
-        starts: how many starts a round has, as one batch.
+        restarts: how many starts a round has, as one batch.
 
     Raises:
-        ValueError: a gradient of zeros, a network that is not a BERT, or a start of another shape
-            or with tokens that the vocabulary does not have.
+        ValueError: a gradient of zeros, a network that is not a BERT, a start of another shape or
+            with tokens that the vocabulary does not have, or a count below 1.
     """
     require_bert(client)
+    require_counts(iterations, rounds, restarts)
     search = Search(client, any_word(client), seed, on_progress, start=start)
-    return search.rounds(rounds, iterations, starts)
+    return search.rounds(rounds, iterations, restarts)
 
 
 class Search:
@@ -195,6 +196,9 @@ class Search:
             )
         elif sure:
             reason = "no other word comes near"
+        if not (guess.answers >= 0).any(axis=-1).all():
+            # It adds nothing to the loss, so its words have no part in the gradient.
+            alone, reason = False, "any words would do where a sentence hides none"
         evaluations = self.evaluations + self.judge.evaluations
         return FoundText(self.client, guess.tokens, self.history, reason, alone, evaluations)
 
@@ -203,6 +207,20 @@ class Search:
         self.history.append(snapshot)
         if self.on_progress is not None:
             self.on_progress(snapshot)
+
+
+def require_counts(iterations: int, rounds: int, starts: int) -> None:
+    """Check how much an attack is to do.
+
+    Raises:
+        ValueError: a count that is below 1, or not a whole number.
+    """
+    counts = (iterations, rounds, starts)
+    if not all(isinstance(count, int | np.integer) and count >= 1 for count in counts):
+        raise ValueError(
+            f"{iterations} iterations, {rounds} rounds and {starts} starts were asked for; each "
+            "must be a whole number of at least 1"
+        )
 
 
 def _as_guess(client: TextClient, start: Array) -> Guess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -110,12 +111,19 @@ def read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:
     return int(used[-1]) + 1 + model.causal
 
 
-def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> None:
-    """Check that sentences of these lengths are some that a model takes, and an attack reads.
+def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> tuple[int, ...]:
+    """Return lengths of sentences, if a model takes and an attack reads such sentences.
 
     Raises:
-        ValueError: they are not.
+        ValueError: it does not.
+        TypeError: they are no whole numbers.
     """
+    try:
+        lengths = tuple(operator.index(length) for length in lengths)
+    except TypeError as error:
+        raise TypeError(
+            f"lengths {lengths!r} were given; give a list of whole numbers, one for each sentence"
+        ) from error
     least = 2 if model.causal else 3
     if not lengths or min(lengths) < least or max(lengths) > model.positions:
         raise ValueError(
@@ -127,3 +135,4 @@ def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> None:
             f"a batch of {len(lengths)} sentences was given, but of a GPT-2 only the gradient of "
             "one sentence is read; give one length"
         )
+    return lengths

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinyleak.backend import Array
+from tinyleak.interop import whole
 from tinyleak.text.client import TextClient
 from tinyleak.text.dummy_vectors import match
 from tinyleak.text.embedding_rows import rows
@@ -49,14 +50,19 @@ def attack(
         start: (N, T) tokens near which `match` and `span+match` start.
         on_progress: called with each `Snapshot` as soon as it is there.
         options: the method's own: `match` and `span+match` take `iterations`, `rounds` and
-            `starts`; see there.
+            `restarts`; see there.
 
     An attack that is interrupted (Ctrl-C) gives back its last snapshot, if it had one.
 
     Raises:
-        ValueError: an unknown method, or as the method does.
-        TypeError: a keyword that the method does not take.
+        ValueError: an unknown method, a seed below 0, or as the method does.
+        TypeError: a keyword that the method does not take, or a client that shares no text.
     """
+    if not isinstance(client, TextClient):
+        raise TypeError(
+            f"text.attack was given a {type(client).__name__}; give a TextClient, as "
+            "TextClient.from_files or simulate_text makes it"
+        )
     if method not in METHODS:
         raise ValueError(f"attack {method!r} is unknown; choose from {', '.join(METHODS)}")
     keywords = keywords_of(method)
@@ -66,6 +72,7 @@ def attack(
         raise TypeError(
             f"attack {method!r} does not take {', '.join(unknown)}; it takes {', '.join(keywords)}"
         )
+    seed = whole(seed, 0, "seed {} was given; seeds are whole numbers from 0 on")
     began = time.perf_counter()
     seen: list[Snapshot] = []
 

@@ -22,6 +22,8 @@ from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient
 from tinyleak.text.distance import Distance, Guess
+from tinyleak.text.hidden import exact_params
+from tinyleak.text.row_space import BEFORE_FIRST_LAYER, first_inputs
 
 SPREAD = 0.1
 """How far apart the starts are, in standard deviations of the embedding table."""
@@ -57,13 +59,13 @@ class Relaxation:
         self, distance: Distance, answers: Sequence[int], allowed: Array, mixed: bool = False
     ) -> None:
         client = self._client = distance.client
-        self._model = distance.model
         self.distance, self.answers, self.mixed = distance, list(answers), mixed
         self.table = distance.params[WORDS]
         self.open = np.flatnonzero(client.words)
         self.known = client.known_tokens
+        self._before = exact_params(client, *BEFORE_FIRST_LAYER)
         self._position = self.open % client.shape[1]
-        self._seen = first_inputs(distance, self.table)[self._position]
+        self._seen = first_inputs(client, self._before, self.table)[self._position]
         self._may = allowed[client.words]
         self._may_hide = self._may[:, client.special.mask].copy()
         self._may[:, client.special.mask] = False
@@ -162,7 +164,8 @@ class Relaxation:
         nearness = words
         if not self.mixed:
             # Nearest as inputs of the first layer: the gradient depends on a word in no other way.
-            seen = first_inputs(self.distance, words)[self._position, np.arange(len(words))]
+            seen = first_inputs(self._client, self._before, words)
+            seen = seen[self._position, np.arange(len(words))]
             nearness = -np.square(self._seen - seen[:, np.newaxis]).sum(axis=-1)
         nearness = np.where(self._may, nearness, -np.inf)
         positions = row[self._size :].reshape(len(self.answers), len(self.open))
@@ -185,11 +188,3 @@ def any_word(client: TextClient) -> Array:
     allowed = np.ones((*client.shape, client.model.vocabulary), bool)
     allowed[..., [special.pad, special.start, special.end]] = False
     return allowed
-
-
-def first_inputs(distance: Distance, words: Array) -> Array:
-    """Return what the first layer sees of F word embeddings (F, d) at each position, (T, F, d)."""
-    model, length = distance.model, distance.client.shape[1]
-    params = {name: Tensor(array) for name, array in distance.params.items()}
-    everywhere = np.repeat(words[:, np.newaxis], length, axis=1)
-    return np.asarray(np.swapaxes(model.first_input(params, Tensor(everywhere)).data, 0, 1))

@@ -34,6 +34,10 @@ from tinyleak.text.result import FoundText, OnProgress
 UNAMBIGUOUS = "one word fits at each position"
 """The reason that is given where the space leaves no choice."""
 
+VECTOR_ROUNDING = 8.0
+"""How many roundings a token's vector may be off, as the client computed it: measured at 0.5 to 3
+in float32, where other words are at a million."""
+
 BEFORE_FIRST_LAYER = ("bert.embeddings.", "transformer.wpe.", "transformer.h.0.ln_1.")
 """How the parameters begin that stand before the first layer's weights, in BERT and in GPT-2."""
 
@@ -83,9 +87,10 @@ def membership(client: TextClient, space: Subspace) -> tuple[Array, Array]:
     Of a GPT-2 there are T − 1 positions, since its last token leaves no trace.
     """
     distances, allowed = [], []
+    rounding = VECTOR_ROUNDING * np.finfo(client.dtype).eps
     for vectors in every_candidate(client):
         distances.append(space.distances(vectors))
-        allowed.append(distances[-1] <= space.allowance(vectors))
+        allowed.append(distances[-1] <= np.maximum(space.allowance(vectors), rounding))
     return np.concatenate(distances, axis=1), np.concatenate(allowed, axis=1)
 
 
@@ -94,8 +99,8 @@ def every_candidate(client: TextClient) -> Iterator[Array]:
     at_once = max(1, NUMBERS_AT_ONCE // (client.shape[1] * client.model.width))
     params = exact_params(client, *BEFORE_FIRST_LAYER)
     for start in range(0, client.model.vocabulary, at_once):
-        words = np.arange(start, min(start + at_once, client.model.vocabulary))
-        yield _first_inputs(client, params, words)
+        words = client.params[client.model.word_table][start : start + at_once]
+        yield first_inputs(client, params, words.astype(float))
 
 
 def candidates(client: TextClient, words: Array) -> Array:
@@ -103,12 +108,19 @@ def candidates(client: TextClient, words: Array) -> Array:
 
     The words are the same at every position, (W,), or each position's own, (T, W).
     """
-    return _first_inputs(client, exact_params(client, *BEFORE_FIRST_LAYER), words)
+    vectors = client.params[client.model.word_table][words].astype(float)
+    return first_inputs(client, exact_params(client, *BEFORE_FIRST_LAYER), vectors)
 
 
-def _first_inputs(client: TextClient, params: dict[str, Tensor], words: Array) -> Array:
-    model, positions = client.model, client.shape[1] - client.model.causal
-    vectors = client.params[model.word_table][words].astype(float)
-    vectors = np.broadcast_to(vectors, (positions, words.shape[-1], model.width))
-    seen = model.first_input(params, Tensor(np.swapaxes(vectors, 0, 1)))
+def first_inputs(client: TextClient, params: dict[str, Tensor], vectors: Array) -> Array:
+    """Return what the first layer would see of W word embeddings at each position: (T, W, d).
+
+    Args:
+        client: the client.
+        params: weights in float64, of which those `BEFORE_FIRST_LAYER` are used.
+        vectors: (W, d), the same at every position, or (T, W, d), each position's own.
+    """
+    positions = client.shape[1] - client.model.causal
+    vectors = np.broadcast_to(vectors, (positions, *vectors.shape[-2:]))
+    seen = client.model.first_input(params, Tensor(np.swapaxes(vectors, 0, 1)))
     return np.swapaxes(seen.data, 0, 1)

@@ -99,8 +99,7 @@ def share_text(
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
     require_fit(model, params, "weights")
-    lengths = tuple(len(sentence) for sentence in sentences)
-    require_lengths(model, lengths)
+    lengths = require_lengths(model, [len(sentence) for sentence in sentences])
     tokens, hidden = lay_out(sentences, special, rng)
     targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
     weights = {name: np.array(params[name], dtype=dtype) for name in model.shapes}

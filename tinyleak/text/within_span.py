@@ -22,7 +22,7 @@ from tinyleak.backend import Array
 from tinyleak.text.assignment import assign_sentences
 from tinyleak.text.client import TextClient
 from tinyleak.text.distance import Guess
-from tinyleak.text.dummy_vectors import Search
+from tinyleak.text.dummy_vectors import Search, require_counts
 from tinyleak.text.hidden import fill_in, likeliest_inputs, named_answers
 from tinyleak.text.pursuit import noisy_distances, subspace_pursuit
 from tinyleak.text.relaxed import any_word
@@ -41,7 +41,7 @@ def span_match(
     on_progress: OnProgress | None = None,
     iterations: int = 300,
     rounds: int = 4,
-    starts: int = 4,
+    restarts: int = 4,
 ) -> FoundText:
     """Find the sentences by membership, and where it leaves a choice, by matching the gradient.
 
@@ -54,11 +54,13 @@ def span_match(
         on_progress: called with a snapshot, every 10 iterations.
         iterations: of L-BFGS in a round, at most.
         rounds: how often to begin again, at most.
-        starts: how many starts a round has, as one batch.
+        restarts: how many starts a round has, as one batch.
 
     Raises:
-        ValueError: a gradient of zeros, or a start that does not fit, as for `match`.
+        ValueError: a gradient of zeros, a start that does not fit, or a count below 1, as for
+            `match`.
     """
+    require_counts(iterations, rounds, restarts)
     if client.model.causal:
         return span(client, seed=seed, on_progress=on_progress)
     members = _members(client, np.random.default_rng([seed, 1]))
@@ -70,7 +72,7 @@ def span_match(
     search.mixed = bool(members.allowed[client.words].sum(axis=-1).max() <= MOST_MIXED)
     if members.guesses:
         search.consider(members.guesses)
-    return search.rounds(rounds, iterations, starts)
+    return search.rounds(rounds, iterations, restarts)
 
 
 class Members(NamedTuple):

@@ -30,7 +30,7 @@ def match_names(
     are matched by shape: where only one tensor has that shape; where a tensor stands beside one
     already matched, as `conv1.bias` beside `conv1.weight`; and where names differ in one number
     alone, as `conv2.weight` and `conv3.weight`, in the order of the numbers. A name that happens to
-    be the model's says nothing then: the second layer of the one may be the third of the other.
+    be the model's is ignored then: the second layer of the one may be the third of the other.
 
     Args:
         expected: the model's shapes, by name.
@@ -40,15 +40,14 @@ def match_names(
         what: the tensors are called in errors.
 
     Raises:
-        ValueError: names that cannot be told, a tensor missing, one too many, or one of another
-            shape; a rename of what is not there.
+        ValueError: ambiguous names, a tensor missing, one too many, or one of another shape; a
+            rename of a tensor that the file lacks.
     """
     names = _renamed(given, rename or {})
-    told = (
-        set(names) if set(names) == set(expected) else {n for n, old in names.items() if n != old}
-    )
-    # From the model's names to the file's, as those are by now.
-    found = {name: name for name in expected if name in told}
+    renamed = {name for name, old in names.items() if name != old}
+    certain = set(names) if set(names) == set(expected) else renamed
+    # From the model's names to the file's after renaming.
+    found = {name: name for name in expected if name in certain}
     for rule in (_by_prefix, _by_shape):
         open_ = {name: shape for name, shape in expected.items() if name not in found}
         rest = {name: given[old] for name, old in names.items() if name not in found.values()}
@@ -94,7 +93,7 @@ def mismatch(
     heading: str,
     matched: Mapping[str, str] | None = None,
 ) -> ValueError:
-    """Return the error that says why, with the two columns as a note."""
+    """Return the error, with the two columns as a note."""
     error = ValueError(why)
     error.add_note(side_by_side(given, expected, heading, matched))
     return error
@@ -141,7 +140,7 @@ def _by_shape(open_: Shapes, rest: Shapes, found: Mapping[str, str]) -> dict[str
     while True:
         wanted = {name: shape for name, shape in open_.items() if name not in result}
         left = {name: shape for name, shape in rest.items() if name not in result.values()}
-        step = _beside(wanted, left, {**found, **result}) or _alike(wanted, left)
+        step = _beside(wanted, left, {**found, **result}) or _of_one_shape(wanted, left)
         if not step:
             return result
         result |= step
@@ -158,7 +157,7 @@ def _beside(wanted: Shapes, left: Shapes, found: Mapping[str, str]) -> dict[str,
     return {}
 
 
-def _alike(wanted: Shapes, left: Shapes) -> dict[str, str]:
+def _of_one_shape(wanted: Shapes, left: Shapes) -> dict[str, str]:
     """Match the tensors of one shape that are alone, or differ in one number of their names."""
     # The weights first: a bias then stands beside its weight.
     for shape in sorted(set(wanted.values()), key=len, reverse=True):

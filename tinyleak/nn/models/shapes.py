@@ -13,7 +13,8 @@ from tinyleak.nn.models.names import Shape, Shapes, mismatch, natural
 MODELS: dict[str, type[LeNet] | type[MLP]] = {"lenet": LeNet, "mlp": MLP}
 
 MOST_LAYERS = 100
-"""Weights of one kind; deeper networks cannot be attacked, and ordering their layers takes long."""
+"""Layers of one kind; ordering them takes time quadratic in their number, and no attack succeeds on
+deeper networks."""
 
 MOST_CONVOLUTIONS = 12
 """Whose strides are searched for: 2¹² combinations are tried in well under a second."""
@@ -38,7 +39,7 @@ def model_from_shapes(
         kind: "lenet" or "mlp".
         shapes: the shape of each tensor in a file of weights, by its name there.
         image_shape: (C, H, W) of the images.
-        classes: how many there should be; otherwise as many as the last layer has.
+        classes: how many are expected; by default the size of the last layer.
         activation: of the network; the shapes do not show it.
         strides: of a LeNet's convolutions; only the number of features shows them. By default
             2, 2, 1 if that fits, else the only combination of 1s and 2s that does.
@@ -110,15 +111,15 @@ def _strides(
     layers: int,
     fits: Callable[[tuple[int, ...]], bool],
     features: int,
-    told: tuple[int, ...] | None,
+    given: tuple[int, ...] | None,
 ) -> tuple[int, ...]:
     """Return the strides that lead this many convolutions to this many features."""
-    if told is not None:
-        if len(told) != layers or not fits(told):
+    if given is not None:
+        if len(given) != layers or not fits(given):
             raise ValueError(
-                f"strides {told} do not lead its {layers} convolutions to {features} features"
+                f"strides {given} do not lead its {layers} convolutions to {features} features"
             )
-        return told
+        return given
     usual = (LeNet.strides + (1,) * layers)[:layers]
     if fits(usual):
         return usual

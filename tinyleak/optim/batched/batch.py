@@ -53,7 +53,7 @@ class Batch:
         self.history = History(start, history)
 
     def evaluate(self, objective: ObjectiveOfMany, lengths: list[float]) -> list[Evaluation]:
-        """Evaluate the objective once, each problem at x + length·d, and say what that shows."""
+        """Evaluate the objective once, each problem at x + length·d."""
         self.lengths = lengths
         # Wild steps may overflow; the line search sees that in the numbers and draws back.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -78,7 +78,7 @@ class Batch:
         moving = [step.accept for step in steps]
         restarts = [row for row, step in enumerate(steps) if step.scale]
         ended = [row for row, step in enumerate(steps) if step.reason not in (None, IDLE.reason)]
-        # Directions of nonsense are found out by their slopes.
+        # A direction that overflows is recognised by its slope.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if all(moving):
                 self.x = self.trial
@@ -108,7 +108,7 @@ class Batch:
         return x
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Let all problems go but these of the batch."""
+        """Keep only the problems of these indices in the batch."""
         self._all = self.everyone()
         index = self.xp.asarray(indices)
         self.rows = self.rows[indices]

@@ -57,10 +57,9 @@ def lbfgs_many(
 ) -> Iterator[State]:
     """Minimise R problems; yield the state at the start and whenever a problem has moved or ended.
 
-    Each problem goes where `lbfgs` would take it, which also says what the settings mean; here they
-    hold for each problem. An evaluation is one call of the objective with all running problems,
-    each at its own point, whether it searches along a line or begins an iteration: none waits for
-    another.
+    Each problem goes where `lbfgs` would take it; see there for the settings, which hold for each
+    problem. An evaluation is one call of the objective with all running problems, each at its own
+    point, whether it searches along a line or begins an iteration: none waits for another.
 
     Args:
         objective: given x, (A, n), and the indices of its problems among the R, (A,), returns the

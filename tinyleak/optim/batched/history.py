@@ -5,9 +5,9 @@ S and Y as columns, and as one product with the stacked pairs [S; Y],
 
     u = R⁻¹·Sᵀg,    v = R⁻ᵀ·(u + γ·(YᵀY·u − Yᵀg)),    −H·g = −γ·g − S·v + γ·Y·u.
 
-The pairs lie in a ring, in whatever order they came to lie, and when a slot is used again its row
-of R⁻¹ is set to zero; its column, being the first, had nothing but the diagonal. An empty slot is
-zero as well and takes no part in any sum: problems with different counts need no mask.
+The pairs lie in a ring. When a slot is used again, its row of R⁻¹ is set to zero; its column, being
+the oldest pair's, is zero but for the diagonal. An empty slot is zero as well and adds nothing to
+any sum, so problems with different counts need no mask.
 """
 
 from __future__ import annotations

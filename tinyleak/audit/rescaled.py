@@ -1,10 +1,10 @@
-"""Jacobians at typical batches, rescaled to what a client's gradient tells of its own images.
+"""Jacobians at typical batches, rescaled to the client's own images.
 
-How strongly a gradient depends on an image is about proportional to how wrong the network is of it:
-J goes with ‖p − y‖, which in a trained network differs by decades from image to image. The last
-layer's gradient tells it (see `tinyleak.analytic.mixture`). So typical images of the same labels
-are taken, and each one's part of J is multiplied by the ratio of the client's ‖p − y‖ to its own;
-where that cannot be told, all of J by the ratio of the gradients' lengths.
+How strongly a gradient depends on an image is about proportional to how wrong the network is about
+it, ‖p − y‖, which in a trained network differs by decades from image to image. The last layer's
+gradient determines it (see `tinyleak.analytic.mixture`). So typical images of the same labels are
+taken, and each one's part of J is multiplied by the ratio of the client's ‖p − y‖ to its own; where
+that is unknown, all of J by the ratio of the gradients' lengths.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from tinyleak.audit.shared import Shared, length
 from tinyleak.backend import Array
 from tinyleak.client import share
 from tinyleak.data import Dataset
-from tinyleak.nn.losses import one_hot, softmax
+from tinyleak.nn.labels import one_hot
+from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 
 LEAST_ERROR_NORM = 1e-12
-"""A typical image's ‖p − y‖ is not taken to be smaller: its Jacobian could not be scaled up."""
+"""A typical image's ‖p − y‖ counts as no smaller: p is rounded to 1e-16, and a Jacobian made of
+rounding errors must not be scaled up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,17 +60,17 @@ def rescaled_jacobians(
     Args:
         model: the network.
         params: its weights, by name.
-        typical: images. Where too few have one of the client's labels, others stand in.
-        shared: what the client's gradient says; it tells the labels.
+        typical: images. Where too few have one of the client's labels, others replace them.
+        shared: what was read off the client's gradient, its labels among it.
         examples: how many batches, at most.
     """
     labels = shared.labels
-    assert labels is not None, "the caller has asked"
+    assert labels is not None, "the caller has checked"
     targets = one_hot(np.asarray(labels), model.classes)
     candidates = {one: np.argsort(typical.labels != one, kind="stable") for one in set(labels)}
     found: list[Jacobian] = []
     for example in range(min(examples, len(typical) // len(labels))):
-        # Of one label the batch's k-th image is another than the k-th of the batches before.
+        # The k-th image of a label differs from batch to batch.
         chosen = [
             int(candidates[label][example * len(labels) + labels[:position].count(label)])
             for position, label in enumerate(labels)
