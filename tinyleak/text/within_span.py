@@ -60,7 +60,7 @@ def span_match(
         ValueError: a gradient of zeros, a start that does not fit, or a count below 1, as for
             `match`.
     """
-    require_counts(iterations, rounds, starts)
+    require_counts(iterations, rounds, restarts)
     if client.model.causal:
         return span(client, seed=seed, on_progress=on_progress)
     members = _members(client, np.random.default_rng([seed, 1]))
