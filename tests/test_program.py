@@ -26,8 +26,8 @@ from tinyleak import ops
 from tinyleak.attacks import Matching
 from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.labels import one_hot
 from tinyleak.nn.layers import flatten
-from tinyleak.nn.losses import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.program import CapturedProgram, Program, TraceError, trace
 from tinyleak.program.rewrites import REWRITES

@@ -7,8 +7,6 @@ and calls that module, so one line of code runs on either device.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -71,10 +69,8 @@ def device_module(device: str) -> Any:
     except cupy.cuda.runtime.CUDARuntimeError:
         count = 0
     if count == 0:
-        raise DeviceError(
-            f'device "cuda" needs an NVIDIA GPU, and CuPy {cupy.__version__} finds none; '
-            "check the driver, or use --device cpu"
-        )
+        found = f"CuPy {cupy.__version__} finds none; check the driver, or use --device cpu"
+        raise DeviceError(f'device "cuda" needs an NVIDIA GPU, and {found}')
     return cupy
 
 
@@ -90,9 +86,3 @@ def to_numpy(array: Any) -> npt.NDArray[Any]:
     if isinstance(array, np.ndarray | np.generic):
         return np.asarray(array)
     return array.get()
-
-
-def error_function(module: Any) -> Callable[..., Array]:
-    """Return `erf(array)`, which SciPy has for NumPy and CuPy keeps beside its module."""
-    home = "scipy" if module is np else f"{module.__name__}x.scipy"
-    return import_module(f"{home}.special").erf

@@ -29,8 +29,7 @@ NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 FLOATING = {np.dtype("float64"), np.dtype("float32")}
 
 OPERATIONS: dict[str, Callable[..., Any]] = {}
-"""What `tinyleak.ops` offers, by name: operators and methods look theirs up when they are used, and
-`apply` what it does when dtypes differ."""
+"""What `tinyleak.ops` offers, by name; operators and methods look theirs up when they are used."""
 
 
 def _operator(name: str) -> tuple[Operator, Operator]:
@@ -122,9 +121,6 @@ class Tensor:
         made_by = f", made by {self.primitive.name}" if self.primitive else ""
         return f"Tensor({self._array!r}{made_by})"
 
-    def __len__(self) -> int:
-        return len(self._array)
-
     __add__, __radd__ = _operator("add")
     __sub__, __rsub__ = _operator("subtract")
     __mul__, __rmul__ = _operator("multiply")
@@ -141,7 +137,7 @@ class Tensor:
 
     # What else an array can do, and what NumPy itself asks: ops/methods.py.
     T, reshape = property(_method("reverse_axes")), _method("reshape_to")
-    __float__, __bool__ = _method("as_float"), _method("as_bool")
+    __len__, __float__, __bool__ = _method("length"), _method("as_float"), _method("as_bool")
     __contains__, __array__ = _method("contains"), _method("numbers")
     __array_ufunc__, __array_function__ = _method("answer_ufunc"), _method("refuse_function")
 

@@ -27,7 +27,8 @@ import numpy as np
 from tinyleak.analytic.first_layer import first_layer_input
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.backend import Array
-from tinyleak.nn.losses import one_hot, softmax
+from tinyleak.nn.labels import one_hot
+from tinyleak.nn.losses import softmax
 from tinyleak.tensor import Tensor
 
 STARTS = 20

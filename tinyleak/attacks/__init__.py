@@ -1,13 +1,13 @@
 """Attacks: the data out of the gradient that was computed from it."""
 
-from tinyleak.attacks.attacker import Attacker
+from tinyleak.attacks.attacker import Attacker, Method
 from tinyleak.attacks.dlg import attack
 from tinyleak.attacks.extended import ExtendedMatching, total_variation
 from tinyleak.attacks.many import attack_many
 from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.problem import Problem, problem_of, starting_point
 from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
-from tinyleak.attacks.settings import Method, Settings
+from tinyleak.attacks.settings import Settings
 
 __all__ = [
     "Attacker",

@@ -8,11 +8,14 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from tinyleak.attacks.settings import Method, Settings
+from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.defenses import Defense, as_defenses
 from tinyleak.interop import as_array, require_fields, whole
 from tinyleak.nn.fitting import copied
+
+Method: TypeAlias = Literal["lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt"]
+"""How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish."""
 
 SEED = "seed {} was given; seeds are whole numbers from 0 on"
 

@@ -24,7 +24,7 @@ from tinyleak.client import Client
 from tinyleak.defenses import knowledge
 from tinyleak.interop import whole
 from tinyleak.nn.fitting import require_fit
-from tinyleak.nn.losses import one_hot
+from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from tinyleak.optim.descent import LineSearch
-
-Method: TypeAlias = Literal["lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt"]
-"""How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish."""
 
 OUTER_STEP = 20
 """How many iterations an outer step of L-BFGS has without a line search, as in PyTorch."""

@@ -16,7 +16,8 @@ from tinyleak.defenses import Defense, as_defenses, need_examples, protect
 from tinyleak.interop import as_array, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
-from tinyleak.nn.losses import cross_entropy, one_hot
+from tinyleak.nn.labels import one_hot
+from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import per_example_gradients

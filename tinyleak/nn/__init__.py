@@ -1,8 +1,9 @@
 """Networks: layers and losses as functions, initial weights, models, training."""
 
 from tinyleak.nn.activations import gelu, gelu_tanh
+from tinyleak.nn.labels import one_hot
 from tinyleak.nn.layers import ACTIVATIONS, activation, conv2d, flatten, linear
-from tinyleak.nn.losses import cross_entropy, log_softmax, one_hot, softmax
+from tinyleak.nn.losses import cross_entropy, log_softmax, softmax
 from tinyleak.nn.models import MLP, LeNet, ResNet
 from tinyleak.nn.normalisation import batch_norm, layer_norm
 from tinyleak.nn.pooling import avg_pool2d

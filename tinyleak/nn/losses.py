@@ -5,9 +5,6 @@ Lesson: lessons/06_lenet.py
 
 from __future__ import annotations
 
-import numpy as np
-
-from tinyleak.backend import Array
 from tinyleak.ops import exp, inner, log, max, stop_gradient, sum
 from tinyleak.tensor import Tensor
 
@@ -47,28 +44,3 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         )
     batch = logits.shape[-2]
     return inner(targets, log_softmax(logits), axes=2) * (-1.0 / batch)
-
-
-def one_hot(labels: Array, classes: int, dtype: str = "float64") -> Array:
-    """Return the rows of probabilities that say each label for certain.
-
-    Args:
-        labels: (…) whole numbers in [0, classes).
-        classes: how many there are.
-        dtype: of the result.
-
-    Returns:
-        (…, classes), zeros but for a one at each label.
-
-    Raises:
-        ValueError: a label out of range, or labels that are not whole numbers.
-    """
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels of dtype {labels.dtype} were given; whole numbers are needed")
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise ValueError(
-            f"label {wrong[0]} was given; with {classes} classes labels are in [0, {classes})"
-        )
-    return np.eye(classes, dtype=dtype)[labels]

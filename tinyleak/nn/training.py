@@ -15,7 +15,8 @@ from tinyleak.backend import Array
 from tinyleak.interop import as_array, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import Parameters
-from tinyleak.nn.losses import cross_entropy, one_hot
+from tinyleak.nn.labels import one_hot
+from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.model import Model
 from tinyleak.nn.stochastic import Rate, Trained, descend
 from tinyleak.tensor import Tensor

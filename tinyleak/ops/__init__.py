@@ -92,6 +92,7 @@ OPERATIONS.update(
     require_one_dtype=dtypes.require_one_dtype,
     reverse_axes=methods.reverse_axes,
     reshape_to=methods.reshape_to,
+    length=methods.length,
     as_float=methods.as_float,
     as_bool=methods.as_bool,
     contains=methods.contains,

@@ -23,8 +23,7 @@ def library_primitive(
     def forward(xp: Any, *arrays: Array) -> Any:
         return getattr(xp, function or name)(*arrays)
 
-    forward.__name__ = name
-    forward.__doc__ = doc
+    forward.__name__, forward.__doc__ = name, doc
     made = primitive(arithmetic=arithmetic)(forward)
     made.rule(rule)
     return made

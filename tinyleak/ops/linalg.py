@@ -45,8 +45,6 @@ def inner(a: Tensor, b: Tensor, axes: int) -> Tensor:
         ValueError: `a` and `b` differ in shape, or have fewer axes.
     """
     if a.shape != b.shape or not 0 <= axes <= a.ndim:
-        raise ValueError(
-            f"inner over {axes} axes was given {a.shape} and {b.shape}; it needs two Tensors of "
-            "one shape with that many axes"
-        )
+        given = f"inner over {axes} axes was given {a.shape} and {b.shape}"
+        raise ValueError(f"{given}; it needs two Tensors of one shape with that many axes")
     return _inner(a, b, axes=int(axes))

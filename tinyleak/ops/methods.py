@@ -25,6 +25,11 @@ def reshape_to(x: Tensor, *shape: Any) -> Tensor:
     return reshape(x, shape[0] if len(shape) == 1 else shape)
 
 
+def length(x: Tensor) -> int:
+    """Return the length of the first axis."""
+    return len(x._array)
+
+
 def as_float(x: Tensor) -> float:
     """Return the only element as a number."""
     return float(x.numpy().item())

@@ -18,6 +18,7 @@ from tinyleak.backend import Array
 from tinyleak.ops.shape import normalise_axis, reshape
 from tinyleak.tensor import Tensor, primitive
 
+Shape = tuple[int, ...]
 Axes = int | np.integer[Any] | Sequence[SupportsIndex] | None
 
 
@@ -39,9 +40,7 @@ sum_to.rule(lambda g, out, x, *, shape: (broadcast_to(g, shape=x.shape),))
 
 
 @cache
-def summed_axes(
-    shape: tuple[int, ...], target: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def summed_axes(shape: Shape, target: Shape) -> tuple[Shape, Shape]:
     """Return the axes over which to sum, and the target's shape with those axes kept as 1.
 
     Raises:

@@ -19,8 +19,6 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.tensor import Tensor, primitive
 
-INTEGERS = (int, np.integer)
-
 
 @primitive(arithmetic=False)
 def _reshape(xp: Any, x: Array, *, shape: tuple[int, ...]) -> Array:
@@ -37,7 +35,7 @@ def reshape(x: Tensor, shape: int | Sequence[int]) -> Tensor:
     Raises:
         ValueError: the shape has another number of elements.
     """
-    full = (shape,) if isinstance(shape, INTEGERS) else tuple(shape)
+    full = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     if full.count(-1) == 1:
         known = -math.prod(full)
         left = math.prod(x.shape) // known if known else -1

@@ -35,7 +35,8 @@ from tinyleak.attacks.least_squares.last_layer import Indices
 from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64, named
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
-from tinyleak.nn.losses import one_hot, softmax
+from tinyleak.nn.labels import one_hot
+from tinyleak.nn.losses import softmax
 from tinyleak.optim import FIRST_DAMPING, Fit, Residual, State, levenberg_marquardt
 from tinyleak.tensor import Tensor
 

@@ -1,0 +1,32 @@
+"""Labels as rows of probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyleak.backend import Array
+
+
+def one_hot(labels: Array, classes: int, dtype: str = "float64") -> Array:
+    """Return the rows of probabilities that say each label for certain.
+
+    Args:
+        labels: (…) whole numbers in [0, classes).
+        classes: how many there are.
+        dtype: of the result.
+
+    Returns:
+        (…, classes), zeros but for a one at each label.
+
+    Raises:
+        ValueError: a label out of range, or labels that are not whole numbers.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels of dtype {labels.dtype} were given; whole numbers are needed")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise ValueError(
+            f"label {wrong[0]} was given; with {classes} classes labels are in [0, {classes})"
+        )
+    return np.eye(classes, dtype=dtype)[labels]
