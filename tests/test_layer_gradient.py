@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tinyleak.analytic import LayerGradient, infer_labels, infer_loss_scale, unmix
+from tinyleak.analytic.layer_gradient import TableGradient
 from tinyleak.attacks import Settings, attack
 from tinyleak.client import share, simulate
 from tinyleak.nn import MLP, LeNet
@@ -174,3 +175,24 @@ def test_an_attack_decomposes_the_last_layers_gradient_once(options, monkeypatch
     monkeypatch.setattr(np.linalg, "svd", count)
     attack(client, labels="infer", settings=Settings(iterations=3), **options)
     assert shapes.count(client.last_layer.matrix.shape) == 1
+
+
+def test_a_table_shows_its_noise_where_nothing_was_looked_up() -> None:
+    rng = np.random.default_rng(0)
+    looked_up = np.arange(200) < 7
+    rows = rng.standard_normal((200, 16)) * looked_up[:, np.newaxis]
+    assert TableGradient(rows, looked_up=looked_up).noise == 0.0
+    noisy = rows + 1e-3 * rng.standard_normal(rows.shape)
+    found = TableGradient(noisy, looked_up=looked_up)
+    assert found.unused.shape == (193 * 16,)
+    assert found.noise == pytest.approx(1e-6, rel=0.1)
+    assert TableGradient(rows, looked_up=np.ones(200, bool)).noise is None
+
+
+def test_rounding_stands_out_from_itself_but_is_no_record() -> None:
+    """Entries of very different sizes, whose rounding is therefore uneven."""
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((4, 64))
+    outputs = rng.standard_normal((192, 4)) * 10.0 ** rng.uniform(-3, 0, (192, 1))
+    rounded = (outputs @ inputs).astype(np.float32)
+    assert LayerGradient.stacked([rounded], 9).rank == 4

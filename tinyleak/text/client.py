@@ -256,7 +256,7 @@ def known_client(
     client = TextClient(model, params, shared, lengths, special, tokenizer, facts)
     if model.causal:
         return client
-    hidden = count_hidden(shared, client.records)
+    hidden = count_hidden(shared, client.records, client.noise)
     facts["hidden"] = (
         Fact(client.masked, "assumed", "15 % of the tokens")
         if hidden is None
