@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from tinyleak.backend import Array
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Snapshot:
     """A moment of an attack: images (N, C, H, W) and the distance after an iteration."""
 
     iteration: int
-    images: Array
+    images: Array = field(repr=False)
     distance: float
 
 
-class Progress(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Progress:
     """Where a running attack is: the best restart's iteration, distance, and images on demand."""
 
     iteration: int
     distance: float
-    images: Callable[[], Array]
+    images: Callable[[], Array] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

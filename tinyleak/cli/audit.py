@@ -134,7 +134,9 @@ def run(args: argparse.Namespace) -> int:
 def run_images(args: argparse.Namespace, directory: Path | None) -> str:
     """Audit a network that looks at images, write the files, and return what there is to say."""
     if args.vocabulary is not None:
-        raise ValueError("--vocabulary names words, which only --model text has; leave it out")
+        raise ValueError(
+            "--vocabulary names words, which only --model text has; give that, or leave it out"
+        )
     audited = _audited(args)
     client = audited["client"]
     model: Any = client.model if isinstance(client, Client) else client

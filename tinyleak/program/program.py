@@ -22,7 +22,7 @@ from tinyleak.program.tracing import Outputs, Recording, TraceError, record, wit
 from tinyleak.tensor import Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """A function of arrays, with every step planned and every buffer in place.
 

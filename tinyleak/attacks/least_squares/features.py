@@ -63,7 +63,7 @@ MOST_ALONE = 50
 """Steps of one image, at most: one that its features determine needs fewer."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FeatureSubspace:
     """Where the features of a batch lie: each image's in an affine subspace of its own.
 
