@@ -20,11 +20,12 @@ from tinyleak.nn.models.bert import (
     WORDS,
     Bert,
 )
-from tinyleak.ops import broadcast_to, inner
+from tinyleak.ops import inner
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient
 from tinyleak.text.loss import masked_gradients
+from tinyleak.transforms import copies
 
 EXACT = 1e-7
 """A distance that only the right sentences have: it is far above rounding, far below one word."""
@@ -97,9 +98,7 @@ class Distance:
         client, lanes = self.client, words.shape[0]
         # A copy of the weights for each guess: the gradients of the copies keep guesses apart.
         params = {
-            name: broadcast_to(Tensor(array), shape=(lanes, *array.shape))
-            if name in self._weights
-            else Tensor(array)
+            name: copies(array, lanes) if name in self._weights else Tensor(array)
             for name, array in self.params.items()
         }
         found = masked_gradients(
