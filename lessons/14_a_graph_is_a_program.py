@@ -86,7 +86,7 @@ def simplify(tape, argument):
 
 same = simplify(tape, argument)
 kept = [tensor for tensor in steps if same[tensor] is tensor]
-print(f"{len(steps)} steps, of which {len(kept)} are different")
+print(f"{len(steps)} steps, {len(kept)} of them different")
 assert len(kept) < len(steps) - 5
 
 
@@ -225,9 +225,9 @@ assert own < ours < eager and own < eager / 2
 
 # %% [markdown]
 # So playing back is faster than building, and with the other simplifications and with places it is
-# at least twice as fast. The README has [times](../README.md#how-often-and-how-fast), with their
-# machine and their command, beside those of PyTorch and of JAX, which compiles the function to
-# machine code.
+# at least twice as fast. The benchmarks have
+# [times](../benchmarks/README.md#how-often-and-how-fast), with their machine and their command,
+# beside those of PyTorch and of JAX, which compiles the function to machine code.
 #
 # ## Where one gets stuck
 #

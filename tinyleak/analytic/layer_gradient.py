@@ -265,7 +265,7 @@ class LastLayerGradient(LayerGradient):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class TableGradient(LayerGradient):
-    """The gradient of a table of vectors, (R, d), of which rows are looked up.
+    """The gradient of a table of vectors, (R, d), whose rows are looked up.
 
     That is a linear layer of inputs that are zeros with a one. A row that is not looked up has a
     gradient of zero.

@@ -77,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=_model,
         choices=(*MODELS, TEXT),
-        help="text: any language model, of which only the words that its gradient names are told "
+        help="text: any language model; the words that its gradient names are told, and a BERT's or "
+        "GPT-2's sentence "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
     add_options(group, Notes, NETWORK, activation=ACTIVATIONS)

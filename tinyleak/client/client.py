@@ -99,7 +99,7 @@ class Client:
             gradients: the gradient of any multiple of the mean loss, by name, likewise.
             batch: N, how many images it was computed from.
             reduction: "mean" or "sum", if that is known; else it is read off the last layer.
-            known: other attributes of a client, of which `local` and `dtype` matter here.
+            known: other attributes of a client; `local` and `dtype` matter here.
 
         Raises:
             ValueError: weights or gradients that do not fit the network, are not finite, or are

@@ -162,7 +162,7 @@ class TextClient:
 
     @cached_property
     def first_layer_as_shared(self) -> LayerGradient:
-        """The same gradient with nothing scaled, so that noise on it is everywhere alike."""
+        """The same gradient with nothing scaled, so that noise on it is the same everywhere."""
         rows = np.concatenate(self.model.first_layer(self.gradients))
         return LayerGradient(rows, None, self.records)
 

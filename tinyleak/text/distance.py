@@ -154,8 +154,8 @@ def require_bert(client: TextClient) -> Bert:
 def _telling(client: TextClient) -> list[str]:
     """Return the parameters whose gradients are matched.
 
-    Not the embedding table's, which is hidden; nor the keys' biases': they move all scores of a
-    query alike, which the softmax does not notice, so their gradient is nothing but rounding.
+    Not the embedding table's, which is hidden; nor the keys' biases': they add the same to all
+    scores of a query, which the softmax does not notice, so their gradient is nothing but rounding.
     """
     return [name for name in client.model.shapes if name != WORDS and "key.bias" not in name]
 
