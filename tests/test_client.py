@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -121,8 +122,13 @@ def test_arrays_of_any_library_are_taken(kind):
     own = Client.of(MODEL, params, gradients)
     for name in victim.params:
         np.testing.assert_allclose(own.gradients[name], victim.gradients[name], rtol=1e-9)
-    again, _ = share(MODEL, params, give(truth.images), truth.labels.tolist())
+    again, _ = share(MODEL, params, give(truth.images), give(truth.labels))
     np.testing.assert_array_equal(again.gradients["fc.0.bias"], victim.gradients["fc.0.bias"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as NumPy's of a copy that PyTorch does not promise
+        found = attack(again, labels=give(truth.labels), settings=Settings(1))
+        truth.judge(found)
+        found.plot(give(truth.images))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

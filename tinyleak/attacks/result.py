@@ -69,11 +69,13 @@ class Reconstruction:
         Raises:
             ValueError: images that cannot be drawn, or a truth of another shape.
         """
+        from tinyleak.interop import as_array
         from tinyleak.report import emergence
 
+        images = getattr(truth, "images", truth)
         return emergence(
             self.snapshots or [Snapshot(self.iterations, self.images, self.distance)],
-            getattr(truth, "images", truth),
+            None if images is None else as_array(images),
             labels=self.labels,
             labels_true=getattr(truth, "labels", None),
         )

@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=_model,
         choices=(*MODELS, TEXT),
-        help="text: any language model; the words that its gradient names are told, and the sentence "
-        "of a BERT or GPT-2 "
+        help="text: any language model; tells the words that its gradient names, and the "
+        "sentence of a BERT or GPT-2 "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
     add_options(group, Notes, NETWORK, activation=ACTIVATIONS)
