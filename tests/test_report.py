@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -281,7 +282,7 @@ def test_a_choice_of_nothing_is_refused() -> None:
 
 def test_a_batch_is_put_in_the_order_of_the_truth() -> None:
     snapshots, truth = moments(images=3)
-    mixed = [one._replace(images=one.images[[2, 0, 1]]) for one in snapshots]
+    mixed = [replace(one, images=one.images[[2, 0, 1]]) for one in snapshots]
     ready, order, _ = prepare(mixed, truth)
     assert order.tolist() == [1, 2, 0]
     for one, snapshot in zip(ready, snapshots, strict=True):
@@ -300,7 +301,7 @@ def test_pixels_that_were_normalised_are_drawn_from_black_to_white() -> None:
 
 def test_a_normalised_truth_and_what_was_found_are_drawn_on_one_scale() -> None:
     snapshots, truth = moments()
-    normalised = [one._replace(images=(one.images - 0.2) / 0.1) for one in snapshots]
+    normalised = [replace(one, images=(one.images - 0.2) / 0.1) for one in snapshots]
     usual, _, shown = prepare(snapshots, truth)
     ready, _, scaled = prepare(normalised, (truth - 0.2) / 0.1)
     low, high = truth.min(), truth.max()
@@ -486,7 +487,7 @@ def test_emergence_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_label_goes_with_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_drawn(monkeypatch)
     snapshots, truth = moments(images=2)
-    mixed = [one._replace(images=one.images[::-1]) for one in snapshots]
+    mixed = [replace(one, images=one.images[::-1]) for one in snapshots]
     as_png(emergence(mixed, truth, labels=["second", "first"], count=2))
     found = [text for text in texts if "label" in text]
     assert [text.split()[-1] for text in found[:2]] == ["first", "second"]
