@@ -208,18 +208,7 @@ class LayerGradient:
         Raises:
             ValueError: as many records as an input has numbers, or more, or an unknown number.
         """
-        return self._space(self.decomposition[2])
-
-    @cached_property
-    def column_space(self) -> Subspace:
-        """What the δᵢ span.
-
-        Raises:
-            ValueError: as many records as the layer has outputs, or more, or an unknown number.
-        """
-        return self._space(self.decomposition[0].T)
-
-    def _space(self, directions: Array) -> Subspace:
+        directions = self.decomposition[2]
         width = directions.shape[1]
         if self.records is None or self.records >= width:
             raise ValueError(
