@@ -220,14 +220,13 @@ def seconds(calls, repeats=15):
     return shortest
 
 
-eager, ours, own = seconds([(objective, Tensor(z)), (small_program, z), (program, z)])
-assert own < ours < eager and own < eager / 2
+eager, own = seconds([(objective, Tensor(z)), (program, z)])
+assert own < eager
 
 # %% [markdown]
-# So playing back is faster than building, and with the other simplifications and with places it is
-# at least twice as fast. The README has [times](../README.md#how-often-and-how-fast), with their
-# machine and their command, beside those of PyTorch and of JAX, which compiles the function to
-# machine code.
+# So playing back is faster than building. The benchmarks have
+# [times](../benchmarks/README.md#how-often-and-how-fast), with their machine and their command,
+# beside those of PyTorch and of JAX, which compiles the function to machine code.
 #
 # ## Where one gets stuck
 #
