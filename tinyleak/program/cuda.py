@@ -163,7 +163,7 @@ def product(module: Any, a: Array, b: Array, out: Array) -> Call:
         out: (…, n, m).
 
     Raises:
-        ValueError: the leading axes cannot be numbered as the same two in all three.
+        ValueError: the leading axes of the three arrays cannot be merged into the same two.
     """
     a, b, c = _two_leading_axes(module, a, b, out)
     outer, inner, rows, columns = c.shape

@@ -33,7 +33,7 @@ def take_into(module: Any, array: Array, indices: Array, axis: int, out: Array) 
 
 
 def empty_bytes(module: Any, count: int) -> Array:
-    """Return `count` bytes of memory that starts where vector instructions like it to."""
+    """Return `count` bytes of memory, aligned for vector instructions."""
     if module is not np:
         return module.empty(count, dtype=np.uint8)
     line = 64

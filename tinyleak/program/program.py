@@ -1,4 +1,4 @@
-"""A program: a traced graph with a place for every value, replayed with one call a node.
+"""A program: a traced graph with a buffer for every value, replayed with one call for each node.
 
 Lesson: lessons/14_a_graph_is_a_program.py
 """
