@@ -102,7 +102,7 @@ def tracing_cost(row: Row, repetitions: int) -> dict[str, Any]:
     costs, evaluations = [], []
     program = None
     for _ in range(repetitions):
-        del program  # which takes a while, and is no part of tracing
+        del program  # which takes a while, and is not part of tracing
         start = time.process_time()
         program = trace(evaluate, z, check=False)
         costs.append(time.process_time() - start)

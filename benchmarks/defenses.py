@@ -60,7 +60,7 @@ ATTACKERS = {
     **dict.fromkeys([*NOISE, *DP], [NAIVE, SMOOTH]),
     **dict.fromkeys([*ROUNDING, *PRUNING, *CLIPPING], [NAIVE, AWARE]),
 }
-"""Who attacks what. To know of noise alone is no use: all entries are as uncertain."""
+"""Who attacks what. To know of noise alone does not help: all entries are as uncertain."""
 
 TRAINED, STEPS = 8000, 1500
 RATE = 0.05

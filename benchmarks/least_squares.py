@@ -46,7 +46,7 @@ SCHEMES = {"U": "uniform", "default": "default"}
 SEEDS = 10
 BATCHES = (1, 2, 4, 8, 9)
 LARGER = (10, 12, 16)
-"""Batches of which one seed is run, up to what counting allows."""
+"""Batches for which one seed is run, up to what counting allows."""
 
 SHOWN = (8, "default", 1)
 """The attack that is drawn: N, initialisation and seed. Three digits have one label, and three

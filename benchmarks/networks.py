@@ -36,7 +36,7 @@ SMALL: dict[str, Network] = {"LeNet": LeNet((3, 32, 32), hidden=2)}
 ITERATIONS = 1000
 GOAL = 1e-30
 STAGES = (0, 30, 100, 300)
-"""Iterations of which the image is kept, if there were as many."""
+"""Iterations after which the image is kept, if there were as many."""
 
 
 def run(model: Network, init: str, iterations: int) -> Cell:

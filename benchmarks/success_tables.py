@@ -31,7 +31,7 @@ Rows: TypeAlias = Mapping[str, Mapping[Triple, Row]]
 def with_ended_peers(rows: Rows) -> Rows:
     """Return the rows, and PyTorch's as if its recipes had ended on reaching our goal.
 
-    An attack that never reached it costs its whole time and is no success, as nobody would know.
+    An attack that never reached it costs its whole time and failed, as nobody would know.
     """
     ended = {
         f"{name} at goal": {

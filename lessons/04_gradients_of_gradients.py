@@ -71,7 +71,7 @@ assert float(second) == 6 * 2.0
 assert float(third) == 6
 
 # %% [markdown]
-# There is no special function for the second order. It is `gradients` of what `gradients` returned.
+# Second derivatives need no special function: take `gradients` of what `gradients` returned.
 # A walk backwards over the first graph has built a second graph. That one can be walked, too.
 #
 # Here are both graphs for $y = \tanh(a · b)$. Blue is the formula. Orange is what the walk built to

@@ -298,9 +298,9 @@ assert (small[1:] < small[:-1] / 5).all() and large[3] > 30 * small[3]
 
 # %% [markdown]
 # With small weights each layer makes the differences more than five times smaller. A sigmoid is
-# never steeper than 1/4, and the weights do the rest. After three layers all pictures look alike.
-# What fades forwards fades backwards, too. Compare the gradient of the first
-# kernels with that of the last matrix:
+# never steeper than 1/4, and the weights do the rest. After three layers all pictures look the
+# same. What fades forwards fades backwards, too. Compare the gradient of the first kernels with
+# that of the last matrix:
 
 # %%
 ends = ("body.0.weight", "fc.0.weight")

@@ -278,7 +278,7 @@ plt.show()
 
 # %%
 heights = np.array([value(p) for p in careless])
-print(f"{len(careless) - 1} steps, of which {(np.diff(heights) > 0).sum()} went up")
+print(f"{len(careless) - 1} steps, {(np.diff(heights) > 0).sum()} of them upwards")
 print(f"height at step 18: {heights[18]:.1f}, at step 19: {heights[19]:.0f}")
 print(f"highest point of all: {heights.max():.0e}")
 assert heights[18] < 2 and heights[19] > 1854 and heights.max() > 1e7

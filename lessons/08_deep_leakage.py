@@ -47,7 +47,7 @@ shared = [Tensor(g.data) for g in gradient(Tensor(truth), Tensor(one_hot(label, 
 # From here on we use `truth` only to see how close we are.
 #
 # We make a picture of pure noise and a label of pure noise: the **dummies**. Together they are 794
-# random numbers $z$, of which 784 are the picture and 10 the label. With them we do what the client
+# random numbers $z$: 784 are the picture and 10 the label. With them we do what the client
 # did, and get *their* gradient. How far it is from the shared one is a number:
 #
 # $D(z) = ∑ (gradient(z) - shared)^2$, the sum over all 13,426 entries.

@@ -348,9 +348,9 @@ assert restarted.all()
 #
 # The settings are in [`tinyleak/attacks/settings.py`](../tinyleak/attacks/settings.py), the line
 # search in [`tinyleak/optim/line_search.py`](../tinyleak/optim/line_search.py), and Wilson's range
-# in [`tinyleak/metrics.py`](../tinyleak/metrics.py). The table in the
-# [README](../README.md#how-often-and-how-fast) has the same counts on MNIST digits of full size,
-# by `python benchmarks/success.py`.
+# in [`tinyleak/metrics.py`](../tinyleak/metrics.py). A table in
+# [benchmarks](../benchmarks/README.md#how-often-and-how-fast) has the same counts on MNIST digits
+# of full size, by `python benchmarks/success.py`.
 #
 # ## Exercise
 #

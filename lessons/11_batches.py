@@ -308,7 +308,7 @@ assert distances32[-1] < floor @ floor < 1e-12
 # ```
 #
 # It is a limit and no promise: an equation that hardly depends on a pixel counts in full here, and
-# says next to nothing. And it is the limit for pictures of which nothing else is known. A pixel
+# says next to nothing. And it is the limit for pictures about which nothing else is known. A pixel
 # that is held at black needs no equation.
 #
 # </details>

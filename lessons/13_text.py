@@ -144,7 +144,7 @@ plt.show()
 
 # %% [markdown]
 # At each position there are 500 dots. Of 499 of them 30 % or more sticks out. Of one nothing does,
-# but for rounding. There is no doubt anywhere, and nothing was minimised.
+# but for rounding. Nothing is left uncertain, and nothing was minimised.
 #
 # This is the idea of DAGER (Petrov, Dimitrov, Baader, Müller and Vechev, NeurIPS 2024).
 #

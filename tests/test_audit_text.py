@@ -56,7 +56,14 @@ def test_a_table_that_is_the_output_layer_too_names_what_was_to_be_guessed(
     assert words.dense
     assert places.touched == list(range(7))
     assert found.named == found.guessed == sorted(truth.tokens[truth.hidden].tolist())
-    assert "7 are touched" in text_lines(found)["places"]
+    assert "7 are touched, as many as" in text_lines(found)["places"]
+
+
+def test_the_last_token_of_a_gpt2_leaves_its_position_untouched() -> None:
+    table = {"transformer.wte.weight": np.ones((9, 4)), "transformer.wpe.weight": np.zeros((5, 4))}
+    table["transformer.wpe.weight"][:3] = 1.0
+    said = text_lines(audit_text({name: np.ones(x.shape) for name, x in table.items()}, table))
+    assert "3 are touched, one less than the longest sentence has tokens" in said["places"]
 
 
 def test_noise_hides_what_was_to_be_guessed(bert: Any, rng: np.random.Generator) -> None:

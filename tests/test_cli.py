@@ -898,7 +898,7 @@ def test_cuda_without_cupy(
     message = refused(*short, "--device", "cuda")
     assert message == (
         'tinyleak: device "cuda" needs CuPy, which is not installed; '
-        "install tinyleak with its cuda extra (tinyleak[cuda]), or use --device cpu"
+        "install tinyleak[cuda], or use --device cpu"
     )
 
 

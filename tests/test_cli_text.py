@@ -21,9 +21,9 @@ from tinyleak.data.tensors import write_tensors
 from tinyleak.data.text import SPECIAL, load_tokenizer
 from tinyleak.nn.models.bert import WORDS, Bert
 from tinyleak.nn.models.checkpoint import language_model
-from tinyleak.report import Stage, sentence_figure, sentence_table
+from tinyleak.report import SentenceSnapshot, sentence_figure, sentence_table
 from tinyleak.report.canvas import as_png
-from tinyleak.report.sentences import choose_stages
+from tinyleak.report.sentences import choose_snapshots
 from tinyleak.text import FoundText, Snapshot
 
 TOKENIZER = load_tokenizer()
@@ -254,21 +254,21 @@ class TestCheckpoints:
 
 class TestReport:
     TRUTH = [["the", "cat"], ["a", "$x$", "_"]]
-    STAGES = [Stage(10 * i, [["the", "dog"], ["a", "b", "_"]]) for i in range(30)]
+    SNAPSHOTS = [SentenceSnapshot(10 * i, [["the", "dog"], ["a", "b", "_"]]) for i in range(30)]
 
     def test_the_table_marks_what_is_wrong(self) -> None:
-        assert sentence_table(self.STAGES[2:3], self.TRUTH) == (
+        assert sentence_table(self.SNAPSHOTS[2:3], self.TRUTH) == (
             "         truth  the cat\niteration   20  the <dog>\n\n"
             "         truth  a $x$ _\niteration   20  a <b> _\n"
         )
 
     def test_the_first_and_the_last_are_always_chosen(self) -> None:
-        chosen = [stage.iteration for stage in choose_stages(self.STAGES, 5)]
+        chosen = [one.iteration for one in choose_snapshots(self.SNAPSHOTS, 5)]
         assert (chosen[0], chosen[-1], len(chosen)) == (0, 290, 5)
-        assert choose_stages(self.STAGES[:3], 5) == self.STAGES[:3]
-        with pytest.raises(ValueError, match="there is no reading to show"):
-            choose_stages([])
+        assert choose_snapshots(self.SNAPSHOTS[:3], 5) == self.SNAPSHOTS[:3]
+        with pytest.raises(ValueError, match="there is no snapshot to show"):
+            choose_snapshots([])
 
     def test_the_picture_is_drawn_whatever_the_words(self) -> None:
-        pictures = [as_png(sentence_figure(self.STAGES, self.TRUTH)) for _ in range(2)]
+        pictures = [as_png(sentence_figure(self.SNAPSHOTS, self.TRUTH)) for _ in range(2)]
         assert pictures[0] == pictures[1]

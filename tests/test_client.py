@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from tinyleak.attacks import Reconstruction, Settings, attack
+from tinyleak import lbfgs, ops, trace
+from tinyleak.attacks import Attacker, Progress, Reconstruction, Settings, attack, problem_of
+from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.attacks.stacked import Evaluator
 from tinyleak.client import RECOVERED_MSE, Client, LocalSteps, Truth, share, simulate
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn import MLP, LeNet, one_hot
 from tinyleak.nn.losses import cross_entropy
+from tinyleak.optim import lbfgs_many
 from tinyleak.tensor import Tensor
 
 MODEL = LeNet((1, 8, 8), classes=4, hidden=3)
@@ -117,8 +122,13 @@ def test_arrays_of_any_library_are_taken(kind):
     own = Client.of(MODEL, params, gradients)
     for name in victim.params:
         np.testing.assert_allclose(own.gradients[name], victim.gradients[name], rtol=1e-9)
-    again, _ = share(MODEL, params, give(truth.images), truth.labels.tolist())
+    again, _ = share(MODEL, params, give(truth.images), give(truth.labels))
     np.testing.assert_array_equal(again.gradients["fc.0.bias"], victim.gradients["fc.0.bias"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as NumPy's of a copy that PyTorch does not promise
+        found = attack(again, labels=give(truth.labels), settings=Settings(1))
+        truth.judge(found)
+        found.plot(give(truth.images))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -246,8 +256,18 @@ def test_another_number_of_images_is_refused():
 
 def test_a_result_is_short_to_print_and_equal_to_itself_alone():
     victim, truth = client(images=2)
-    result = attack(victim, settings=Settings(2))
-    for one in (victim, truth, result, truth.judge(result), victim.explain(result)):
+    seen: list[Progress] = []
+    result = attack(victim, settings=Settings(2), on_progress=seen.append)
+    problem = problem_of(victim, Attacker())
+    walked = list(lbfgs(lambda z: (float(z @ z), 2 * z), np.arange(700.0)))
+    together = next(lbfgs_many(lambda z, _: ((z * z).sum(1), 2 * z), np.ones((40, 700))))
+    program = trace(lambda x: ops.sum(x * x), np.ones(700))
+    for one in (
+        *(victim, truth, result, result.snapshots[0], *seen[:1]),
+        *(truth.judge(result), victim.explain(result)),
+        *(problem, problem.matching, Evaluator(problem.matching), walked[-1], together, program),
+        Jacobian(MODEL, victim.params, truth.images, one_hot(truth.labels, MODEL.classes)),
+    ):
         assert len(repr(one)) <= 300
         assert one == one  # noqa: PLR0124
         assert hash(one) == hash(one)

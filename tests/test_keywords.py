@@ -18,7 +18,7 @@ from tinyleak.nn import LeNet
 MODEL = LeNet((1, 8, 8), classes=4, hidden=2)
 IMAGES = np.full((1, 1, 8, 8), 0.5)
 CLIENT, TRUTH = simulate(MODEL, IMAGES, [2], seed=0)
-TEXT_CLIENT, _ = text.simulate_text("We ate it.")
+TEXT_CLIENT, TEXT_TRUTH = text.simulate_text("We ate it.")
 
 CALLS: dict[str, Callable[..., Any]] = {
     "attack": lambda **k: attack(CLIENT, **k),
@@ -96,6 +96,11 @@ def test_what_an_attack_knows_is_called_as_its_client_has_it() -> None:
         (lambda: text.attack(CLIENT), "text.attack was given a Client; give a TextClient"),
         (lambda: attack(TEXT_CLIENT), "attack was given a TextClient alone; give a Client"),
         (lambda: audit.audit(TEXT_CLIENT), "a TextClient was given without weights.*audit_text"),
+        (lambda: audit.audit_text(CLIENT), "audit_text was given a Client; give a TextClient"),
+        (lambda: TRUTH.judge(3), "a int was given to be judged; give what attack returned"),
+        (lambda: CLIENT.explain(TEXT_TRUTH), "a TextTruth was given to be judged"),
+        (lambda: TEXT_TRUTH.judge(CLIENT), "a Client was given to be judged; give what text.att"),
+        (lambda: text.explain(CLIENT), "a Client was given to be judged; give what text.attack"),
     ],
 )
 def test_what_is_given_in_the_wrong_place_is_refused_in_a_sentence(

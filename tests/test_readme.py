@@ -15,6 +15,7 @@ from tinyleak.cli import build_parser, main
 from tinyleak.data import load_glyphs
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+LESSONS = (README.parent / "lessons").glob("[0-9]*.py")
 LINES = 20
 
 
@@ -98,6 +99,24 @@ def test_the_commands_in_the_readme_parse() -> None:
             build_parser().parse_args(shlex.split(line, comments=True)[1:])
         except SystemExit as stop:
             assert stop.code == 0, f"README.md: {line!r} is no command of tinyleak"
+
+
+PROSE = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "lessons/README.md"]
+LINK = re.compile(r"\]\(([^)\s:{}]+)(?: \"[^\"]*\")?\)")
+"""A relative link in Markdown: an address has a colon."""
+
+
+@pytest.mark.parametrize("name", [*PROSE, *sorted(f"lessons/{p.name}" for p in LESSONS)])
+def test_what_is_linked_to_is_there(name: str) -> None:
+    path = README.parent / name
+    for link in LINK.findall(path.read_text(encoding="utf-8")):
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), f"{name} links to {link}"
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            found = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in found, f"{name} links to {link}"
 
 
 def test_the_readme_is_short() -> None:

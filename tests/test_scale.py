@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LayerGradient, infer_loss_scale
-from tinyleak.client import Client, share, simulate
+from tinyleak.analytic import LayerGradient, LossScale, infer_loss_scale
+from tinyleak.client import Client, loss, share, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import MLP, LeNet
 
@@ -112,3 +112,14 @@ def test_a_factor_may_be_of_any_size(batch, factor) -> None:
     for name, gradient in client.gradients.items():
         stretched = gradient * (client.loss.factor / factor)
         np.testing.assert_allclose(stretched, shared.gradients[name], rtol=1e-10)
+
+
+@pytest.mark.parametrize(("factor", "exact"), [(0.6, True), (1.3, True), (3.0, False)])
+def test_a_rough_estimate_stands_for_a_mean_if_it_is_not_nearer_to_a_sum(
+    factor, exact, rng, monkeypatch
+) -> None:
+    model = LeNet(SHAPE, 7)
+    params, gradients = client(model, rng, 4)
+    estimate = LossScale(factor, exact=False, error=1.0)
+    monkeypatch.setattr(loss, "infer_loss_scale", lambda layer, unit: estimate)
+    assert Client.of(model, params, gradients, batch=4).loss.exact is exact

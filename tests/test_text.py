@@ -251,19 +251,19 @@ class TestAttack:
             text.attack(client(SENTENCES[0])[0], "guess")
 
     def test_what_is_no_client(self) -> None:
-        with pytest.raises(TypeError, match="a tuple was given; give a TextClient, the first of"):
+        with pytest.raises(TypeError, match="was given a tuple; give a TextClient"):
             text.attack(client(SENTENCES[0]))
 
     @pytest.mark.parametrize("seed", [-1, 0.5, "x"])
     def test_what_is_no_seed(self, seed: object) -> None:
-        with pytest.raises(ValueError, match="seeds are whole numbers from 0 on"):
+        with pytest.raises((ValueError, TypeError), match="seeds are whole numbers from 0 on"):
             text.attack(client(SENTENCES[0])[0], "span", seed=seed)
 
     @pytest.mark.parametrize("method", ["match", "span+match"])
-    @pytest.mark.parametrize("count", ["iterations", "rounds", "starts"])
+    @pytest.mark.parametrize("count", ["iterations", "rounds", "restarts"])
     @pytest.mark.parametrize("value", [0, 1.5])
     def test_what_is_no_count(self, method: str, count: str, value: float) -> None:
-        with pytest.raises(ValueError, match="each must be a whole number of at least 1"):
+        with pytest.raises((ValueError, TypeError), match=f"{value} {count} were asked for; give"):
             text.attack(client(SENTENCES[0])[0], method, **{count: value})
 
     @pytest.mark.parametrize("method", text.METHODS)

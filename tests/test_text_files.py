@@ -120,6 +120,20 @@ class TestBert:
         assert found.explained
         assert found.sentences == ["the old man closed the door ."]
 
+    @pytest.mark.parametrize("deviation", [1e-6, 1e-3])
+    def test_under_noise_the_hidden_positions_are_still_counted(
+        self, bert: Path, deviation: float
+    ) -> None:
+        path, rng = bert / "gradients.safetensors", np.random.default_rng(0)
+        noisy = {
+            name: array + deviation * rng.standard_normal(array.shape)
+            for name, array in read_tensors(path).items()
+        }
+        write_tensors(path, noisy)
+        client = files(bert, lengths=[9])
+        assert client.noise == pytest.approx(deviation**2, rel=0.2)
+        assert (client.masked, client.facts["hidden"].source) == (2, "read off")
+
     def test_a_sentence_that_hides_no_word_is_not_explained(self, bert: Path) -> None:
         """It adds nothing to the gradient, and so any words would do."""
         found = text.attack(files(bert, lengths=[9, 9]), "span+match")

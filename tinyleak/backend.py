@@ -7,6 +7,8 @@ and calls that module, so one line of code runs on either device.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -86,3 +88,9 @@ def to_numpy(array: Any) -> npt.NDArray[Any]:
     if isinstance(array, np.ndarray | np.generic):
         return np.asarray(array)
     return array.get()
+
+
+def error_function(module: Any) -> Callable[..., Array]:
+    """Return `erf(array)`, which SciPy has for NumPy and CuPy keeps beside its module."""
+    home = "scipy" if module is np else f"{module.__name__}x.scipy"
+    return import_module(f"{home}.special").erf

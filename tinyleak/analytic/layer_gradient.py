@@ -208,18 +208,7 @@ class LayerGradient:
         Raises:
             ValueError: as many records as an input has numbers, or more, or an unknown number.
         """
-        return self._space(self.decomposition[2])
-
-    @cached_property
-    def column_space(self) -> Subspace:
-        """What the δᵢ span.
-
-        Raises:
-            ValueError: as many records as the layer has outputs, or more, or an unknown number.
-        """
-        return self._space(self.decomposition[0].T)
-
-    def _space(self, directions: Array) -> Subspace:
+        directions = self.decomposition[2]
         width = directions.shape[1]
         if self.records is None or self.records >= width:
             raise ValueError(
@@ -276,7 +265,7 @@ class LastLayerGradient(LayerGradient):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class TableGradient(LayerGradient):
-    """The gradient of a table of vectors, (R, d), of which rows are looked up.
+    """The gradient of a table of vectors, (R, d), whose rows are looked up.
 
     That is a linear layer of inputs that are zeros with a one. A row that is not looked up has a
     gradient of zero.

@@ -1,4 +1,4 @@
-"""The row space or column space of a layer's gradient, and whether a vector lies in it.
+"""The row space of a layer's gradient, and whether a vector lies in it.
 
 An input of the layer lies in the row space up to the noise on the gradient, and any other vector is
 far away from it, so membership is a test (DAGER: Petrov et al., NeurIPS 2024, section 4).
@@ -19,7 +19,7 @@ space. In the tests inputs are at 0.4 to 2.5; the rest is left for noise that is
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Subspace:
-    """What the rows (or the columns) of a gradient span, and how exactly that is known.
+    """What the rows of a gradient span, and how exactly that is known.
 
     Attributes:
         basis: (r, d), orthonormal rows.

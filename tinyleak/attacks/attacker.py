@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
-
 from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.defenses import Defense, as_defenses
@@ -90,7 +88,7 @@ class Attacker:
             "defenses": as_defenses(self.defenses),
         }
         if self.labels is not None and not isinstance(self.labels, str):
-            own["labels"] = np.array(self.labels)
+            own["labels"] = as_array(self.labels, copy=True)
         if self.precision is not None:
             own["precision"] = copied(self.precision, "precisions")
         if not isinstance(self.start, str):

@@ -52,7 +52,7 @@ def attack(
     Raises:
         ValueError: weights or gradients that do not fit the network or are not finite; a number
             out of range; what cannot be combined.
-        TypeError: an unknown keyword, or what is no array where one is needed.
+        TypeError: an unknown keyword, or something else where an array is needed.
     """
     # Who the client is, what the attacker knows, and what is noted on the way, stand beside the
     # path that leads from here to `grad`.

@@ -16,7 +16,7 @@ FLAT = 1e-3
 quarter of a grey level of 256."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExtendedMatching(Matching):
     """The distance to a client that took local steps, scaled its gradient, or put noise on it.
 

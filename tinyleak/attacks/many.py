@@ -38,8 +38,8 @@ def attack_many(
 
     Args:
         clients: of one network and one batch size.
-        attacker: one for all, or one for each, that go about it alike; or its fields as keywords,
-            as for `attack`.
+        attacker: one for all, or one for each, of the same method, settings and device; or its
+            fields as keywords, as for `attack`.
         labels: for each client its N labels; or "infer", "trusted" or None for all.
         seeds: one for each client; by default the attacker's, and the numbers after it.
         on_progress: called after each step of the whole batch, with the nearest attack's progress.
@@ -92,7 +92,7 @@ def run(
         ValueError: they cannot be stacked.
     """
     first, restarts = problems[0], len(problems[0].starts)
-    _require_alike(problems)
+    _require_one_program(problems)
     module = device_module(first.attacker.device)
     evaluator = Evaluator(
         stacked([problem.matching for problem in problems], restarts, module),
@@ -162,7 +162,7 @@ def stacked(matchings: Sequence[Matching], restarts: int, module: Any) -> Matchi
     )
 
 
-def _require_alike(problems: Sequence[Problem]) -> None:
+def _require_one_program(problems: Sequence[Problem]) -> None:
     """Refuse problems that are not one program."""
     first = problems[0]
     for problem in problems:
@@ -178,8 +178,8 @@ def _require_alike(problems: Sequence[Problem]) -> None:
         if not same:
             raise ValueError(
                 "clients are attacked at once if they have one network, batch size and number of "
-                "local steps, and attackers who know as much and go about it alike; "
-                "attack these one by one"
+                "local steps, and attackers who know as much and use the same method, settings "
+                "and device; attack these one by one"
             )
 
 

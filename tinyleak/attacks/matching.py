@@ -24,7 +24,7 @@ from tinyleak.ops import broadcast_to, inner, reshape
 from tinyleak.tensor import Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Matching:
     """The distance between gradients as a function of flat dummies z: (…, n).
 

@@ -22,7 +22,7 @@ from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.defenses import knowledge
-from tinyleak.interop import whole
+from tinyleak.interop import as_array, whole
 from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
@@ -230,7 +230,7 @@ def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInferenc
         inference = client.labels
         guess = labels == "trusted" and not inference.trusted
         return (None if guess else inference.labels), inference
-    given = np.asarray(labels)
+    given = as_array(labels)
     if given.shape != (client.batch,):
         several = f"{given.size} labels" if given.ndim == 1 else f"labels of shape {given.shape}"
         raise ValueError(

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from tinyleak.backend import Array
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Snapshot:
     """A moment of an attack: images (N, C, H, W) and the distance after an iteration."""
 
     iteration: int
-    images: Array
+    images: Array = field(repr=False)
     distance: float
 
 
-class Progress(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Progress:
     """Where a running attack is: the best restart's iteration, distance, and images on demand."""
 
     iteration: int
     distance: float
-    images: Callable[[], Array]
+    images: Callable[[], Array] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,11 +69,13 @@ class Reconstruction:
         Raises:
             ValueError: images that cannot be drawn, or a truth of another shape.
         """
+        from tinyleak.interop import as_array
         from tinyleak.report import emergence
 
+        images = getattr(truth, "images", truth)
         return emergence(
             self.snapshots or [Snapshot(self.iterations, self.images, self.distance)],
-            getattr(truth, "images", truth),
+            None if images is None else as_array(images),
             labels=self.labels,
             labels_true=getattr(truth, "labels", None),
         )

@@ -22,7 +22,7 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 Evaluate: TypeAlias = Callable[[Array], tuple[Array, ...]]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Evaluator:
     """Evaluates rows of dummies, each against its own problem.
 

@@ -100,7 +100,7 @@ def audit(
 
     Raises:
         ValueError: weights or gradients that do not fit the network, are not finite, or are all
-            zero; too few images, or images that are all alike; numbers out of range.
+            zero; too few images, or images that are all the same; numbers out of range.
         TypeError: a network without weights; a client together with what it has itself.
     """
     client = _client(client, params, gradients, batch)

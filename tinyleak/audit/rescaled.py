@@ -30,7 +30,7 @@ LEAST_ERROR_NORM = 1e-12
 rounding errors must not be scaled up."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RescaledJacobian(Jacobian):
     """A Jacobian at typical images, with each image's part multiplied by a number.
 

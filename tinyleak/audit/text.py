@@ -75,6 +75,7 @@ def audit_text(
             them; as in the published models, if None.
 
     Raises:
+        TypeError: a client that shares no text.
         ValueError: no table of embeddings; a gradient that lacks one or has another shape, or is
             zero everywhere; a vocabulary of another length than the table.
     """
@@ -82,6 +83,11 @@ def audit_text(
     if isinstance(params, TextClient):
         client, gradients, vocabulary = params, params.gradients, params.tokenizer
         params = client.params
+    if not isinstance(params, Mapping):
+        raise TypeError(
+            f"audit_text was given a {type(params).__name__}; give a TextClient, or a language "
+            "model's weights by name (of images: audit)"
+        )
     tokenizer = vocabulary if isinstance(vocabulary, Tokenizer) else None
     words = vocabulary.vocabulary if isinstance(vocabulary, Tokenizer) else vocabulary
     shapes = {name: array.shape for name, array in params.items()}

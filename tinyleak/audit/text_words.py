@@ -80,7 +80,12 @@ def _rows(audit: TextFindings, table: Table) -> str:
             "they span the gradient of its queries (DAGER, Petrov et al. 2024)"
         )
     if table.of_positions:
-        return f"{len(table.touched)} are touched, as many as the longest sentence has tokens"
+        # No later token attends to a GPT-2's last, and it predicts nothing: its row stays zero.
+        but_one = "wpe" in table.name
+        return (
+            f"{len(table.touched)} are touched, {'one less than' if but_one else 'as many as'} the "
+            "longest sentence has tokens"
+        )
     return f"{len(table.touched)} are touched: {_listed(audit, table.touched)}; not in their order"
 
 

@@ -77,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=_model,
         choices=(*MODELS, TEXT),
-        help="text: any language model, of which only the words that its gradient names are told "
+        help="text: any language model; tells the words that its gradient names, and the "
+        "sentence of a BERT or GPT-2 "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
     add_options(group, Notes, NETWORK, activation=ACTIVATIONS)
@@ -134,7 +135,9 @@ def run(args: argparse.Namespace) -> int:
 def run_images(args: argparse.Namespace, directory: Path | None) -> str:
     """Audit a network that looks at images, write the files, and return what there is to say."""
     if args.vocabulary is not None:
-        raise ValueError("--vocabulary names words, which only --model text has; leave it out")
+        raise ValueError(
+            "--vocabulary names words, which only --model text has; give that, or leave it out"
+        )
     audited = _audited(args)
     client = audited["client"]
     model: Any = client.model if isinstance(client, Client) else client

@@ -23,7 +23,7 @@ FORMAT = "iteration {n_fmt}/{total_fmt} |{bar}| {desc}, {elapsed}"
 
 @contextmanager
 def bar_on_terminal(*, quiet: bool, **options: Any) -> Iterator[Any]:
-    """Give a tqdm bar on the standard error, or None if that is no terminal, or it is to be quiet.
+    """Give a tqdm bar on the standard error, or None if that is not a terminal, or if quiet.
 
     Args:
         quiet: give none anyway.

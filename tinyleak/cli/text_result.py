@@ -12,7 +12,13 @@ from typing import Any
 from tinyleak.cli.output import paragraphs, readable, versions, written
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.metrics import token_accuracy
-from tinyleak.report import Stage, save, sentence_figure, write_json, write_sentence_table
+from tinyleak.report import (
+    SentenceSnapshot,
+    save,
+    sentence_figure,
+    write_json,
+    write_sentence_table,
+)
 from tinyleak.text import OnProgress, Snapshot, TextClient, TextOutcome
 
 FILES = ("result.json", "sentences.txt", "sentences.png")
@@ -95,9 +101,11 @@ class TextReport:
         truth = None if outcome.tokens_true is None else as_words(outcome.tokens_true)
         # Of two snapshots after the same iteration, the later one is the better.
         last = {snapshot.iteration: snapshot.tokens for snapshot in outcome.history}
-        stages = [Stage(iteration, as_words(tokens)) for iteration, tokens in last.items()]
-        write_sentence_table(directory / "sentences.txt", stages, truth)
-        shown = [Stage(s.iteration, s.sentences[:MOST_SHOWN]) for s in stages]
+        snapshots = [
+            SentenceSnapshot(iteration, as_words(tokens)) for iteration, tokens in last.items()
+        ]
+        write_sentence_table(directory / "sentences.txt", snapshots, truth)
+        shown = [SentenceSnapshot(s.iteration, s.sentences[:MOST_SHOWN]) for s in snapshots]
         shown_truth = None if truth is None else truth[:MOST_SHOWN]
         save(sentence_figure(shown, shown_truth), directory / "sentences.png")
 

@@ -24,7 +24,7 @@ from tinyleak.client.files import read_files
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
-from tinyleak.client.outcome import Found, Outcome
+from tinyleak.client.outcome import Found, Outcome, require_found
 from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
@@ -99,7 +99,7 @@ class Client:
             gradients: the gradient of any multiple of the mean loss, by name, likewise.
             batch: N, how many images it was computed from.
             reduction: "mean" or "sum", if that is known; else it is read off the last layer.
-            known: other attributes of a client, of which `local` and `dtype` matter here.
+            known: other attributes of a client; `local` and `dtype` matter here.
 
         Raises:
             ValueError: weights or gradients that do not fit the network, are not finite, or are
@@ -258,7 +258,11 @@ class Client:
             found: what an attack found.
             precision: what each entry's squared difference was multiplied with, by name, or None.
             dtype: in which the attack computed; by default that of the soft labels it found.
+
+        Raises:
+            TypeError: something else than what an attack found.
         """
+        require_found(found)
         return explain(self, found, precision, dtype or found.soft_labels.dtype.name)
 
     def __repr__(self) -> str:

@@ -31,7 +31,7 @@ PROBES_AT_ONCE = 64
 """Images that stand in for a batch go through the network together, however small the batch is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Files:
     """What a client's files hold, and what is said about them.
 

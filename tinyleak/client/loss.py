@@ -60,7 +60,8 @@ def read_loss(
         why = "several steps do not tell" if steps > 1 else "the last layer does not tell"
         return replace(mean, fact=replace(mean.fact, detail=why))
     if not found.exact:
-        if abs(found.factor - 1.0) <= found.error * found.factor:
+        # A rough estimate stands for a mean if it is nearer to that, as a ratio, than to a sum.
+        if abs(found.factor - 1.0) <= found.error * found.factor and found.factor**2 <= batch:
             error = found.error * found.factor
             why = f"the last layer tells no more than {found.factor:.2g} ± {error:.1g} times that"
             return replace(mean, fact=replace(mean.fact, detail=why))

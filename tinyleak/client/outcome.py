@@ -24,6 +24,19 @@ class Found(Protocol):
     def soft_labels(self) -> Array: ...
 
 
+def require_found(found: Any) -> None:
+    """Refuse what is not an attack's reconstruction of images.
+
+    Raises:
+        TypeError: it has no images and labels.
+    """
+    if not hasattr(found, "images") or not hasattr(found, "soft_labels"):
+        raise TypeError(
+            f"a {type(found).__name__} was given to be judged; give what attack returned (of "
+            "text, ask the truth that came with the TextClient)"
+        )
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Outcome:
     """What an attack found, judged; image by image in the client's order, where that is known.

@@ -61,7 +61,7 @@ def share(
         raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
     own = own_parameters(model, params, "weights")
     weights = {name: array.astype(dtype) for name, array in own.items()}
-    images, numbers = as_array(images, copy=True), np.array(labels)
+    images, numbers = as_array(images, copy=True), as_array(labels, copy=True)
     fits = images.ndim == 4 and images.shape[1:] == model.image_shape and len(images) > 0
     if not fits or numbers.shape != (len(images),):
         raise ValueError(

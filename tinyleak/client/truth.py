@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinyleak.backend import Array
-from tinyleak.client.outcome import RECOVERED_MSE, Found, Outcome
+from tinyleak.client.outcome import RECOVERED_MSE, Found, Outcome, require_found
 from tinyleak.interop import as_array
 from tinyleak.metrics import match_batch, mse, psnr
 
@@ -37,7 +37,9 @@ class Truth:
 
         Raises:
             ValueError: another number or size of images than the client's.
+            TypeError: something else than what an attack found.
         """
+        require_found(found)
         order = match_batch(found.images, self.images)
         images, labels = found.images[order], found.labels[order]
         errors = mse(images, self.images)

@@ -30,7 +30,7 @@ def write_client(
         client: of a network that files tell, a LeNet or an MLP.
         truth: what the client keeps to itself: truth.npz.
         ending: "safetensors" or "npz".
-        reduction: "mean" or "sum": the gradient of which loss is shared.
+        reduction: "mean" or "sum": how the shared gradient's loss combines the images' losses.
         steps: the steps whose sum `client.gradients` is; then the weights after them are shared.
 
     Returns:

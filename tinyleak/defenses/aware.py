@@ -24,7 +24,7 @@ class Knowledge:
     """What an attacker who knows the defences can use.
 
     Attributes:
-        precision: what to multiply each entry's squared difference with, or None if all alike.
+        precision: what to multiply each entry's squared difference with, or None if by 1.
         direction: only the direction of the gradient is to be matched; the client may have
             scaled it.
     """
@@ -60,8 +60,8 @@ def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) ->
         # A tensor without any noise beside noisy ones is as precise as the most precise of them.
         least = LEAST_SHARE * (means[name] or min(noisy, default=1.0 / LEAST_SHARE))
         precision[name] = 1.0 / np.maximum(variance, least)
-    alike = all(bool((p == 1.0).all()) for p in precision.values())
-    return Knowledge(None if alike else precision, any(d.changes_scale for d in defenses))
+    plain = all(bool((p == 1.0).all()) for p in precision.values())
+    return Knowledge(None if plain else precision, any(d.changes_scale for d in defenses))
 
 
 def _finite_mean(variance: Array) -> float:

@@ -1,6 +1,6 @@
 """Initial weights, drawn by NumPy whatever the device, so that one seed means one network.
 
-`"uniform"` is the reference implementation's, U(−0.5, 0.5) for weights and biases alike.
+`"uniform"` is the reference implementation's, U(−0.5, 0.5) for weights and biases.
 `"default"` is PyTorch's: U(±1/√fan_in) for both, but 1 and 0 for a normalisation's.
 
 Lesson: lessons/06_lenet.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.interop import as_array
 
 
 def one_hot(labels: Array, classes: int, dtype: str = "float64") -> Array:
@@ -21,7 +22,7 @@ def one_hot(labels: Array, classes: int, dtype: str = "float64") -> Array:
     Raises:
         ValueError: a label out of range, or labels that are not whole numbers.
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels)
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels of dtype {labels.dtype} were given; whole numbers are needed")
     wrong = labels[(labels < 0) | (labels >= classes)]

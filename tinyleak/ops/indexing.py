@@ -1,6 +1,6 @@
 """Parts of a Tensor, and Tensors made of parts: crops, pads, joins and reshapes.
 
-Two adjoint pairs, of which either one is the rule of the other: `crop_to ⇄ pad_to` and
+Two adjoint pairs, in which each is the rule of the other: `crop_to ⇄ pad_to` and
 `concatenate ⇄ split`.
 """
 

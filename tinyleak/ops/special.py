@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
-import numpy as np
-
-from tinyleak.backend import Array
+from tinyleak.backend import Array, error_function
 from tinyleak.ops.choice import max, where
 from tinyleak.ops.elementwise import exp, log, sigmoid, stop_gradient
 from tinyleak.ops.reduce import Axes, normalise_axes, sum
@@ -55,12 +51,6 @@ def power(x: TensorLike, exponent: TensorLike) -> Tensor:
     if isinstance(exponent, NUMBERS):
         return _power(x, exponent=float(exponent))
     return _raise_to(x, exponent)
-
-
-def error_function(module: Any) -> Callable[..., Array]:
-    """Return `erf(array)`, which SciPy has for NumPy and CuPy keeps beside its module."""
-    home = "scipy" if module is np else f"{module.__name__}x.scipy"
-    return import_module(f"{home}.special").erf
 
 
 @primitive()

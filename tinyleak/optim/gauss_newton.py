@@ -23,7 +23,7 @@ Lesson: lessons/11_batches.py
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Protocol
 
@@ -79,7 +79,7 @@ class Fit:
             enough), "non-finite" (the start is) or "out of iterations".
     """
 
-    x: Array
+    x: Array = field(repr=False)
     value: float
     gradient_norm: float
     damping: float

@@ -15,7 +15,7 @@ where R is the upper triangle of S·Yᵀ and γ the newest pair's sᵀy / yᵀy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, sqrt
 from typing import Any, TypeAlias
 
@@ -37,7 +37,7 @@ class Iterate:
     start, or all there is around x, is), or "out of iterations" (or out of evaluations).
     """
 
-    x: Array  # (n,), a copy, on the device of the start
+    x: Array = field(repr=False)  # (n,), a copy, on the device of the start
     value: float
     gradient_norm: float  # the largest component of the gradient at x, in magnitude
     iterations: int  # moves made so far; the start is iterate 0

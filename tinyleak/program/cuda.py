@@ -22,9 +22,9 @@ from tinyleak.backend import Array, array_module
 from tinyleak.program.library import Call, shares_memory
 from tinyleak.program.program import Program
 
-TILE = 16
-WARP = 32
-WARPS_IN_BLOCK = 8
+TILE = 16  # rows and columns of C that a block computes: 256 threads
+WARP = 32  # threads that run in step, on every NVIDIA GPU
+WARPS_IN_BLOCK = 8  # 256 threads to a block again
 
 MATMUL_SOURCE = r"""
 // C[p, q, i, j] = sum over k of A[p, q, i, k] B[p, q, k, j], for any strides, in elements.
@@ -163,7 +163,7 @@ def product(module: Any, a: Array, b: Array, out: Array) -> Call:
         out: (…, n, m).
 
     Raises:
-        ValueError: the leading axes cannot be numbered as two, in all three alike.
+        ValueError: the leading axes of the three arrays cannot be merged into the same two.
     """
     a, b, c = _two_leading_axes(module, a, b, out)
     outer, inner, rows, columns = c.shape

@@ -16,11 +16,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyleak.backend import Array
+from tinyleak.backend import Array, error_function
 from tinyleak.ops.elementwise import largest_exponent
 from tinyleak.ops.indexing import Window, slices
 from tinyleak.ops.reduce import summed_axes
-from tinyleak.ops.special import error_function
 from tinyleak.ops.window import Pair, windows_of
 from tinyleak.program.folding import fold_into
 from tinyleak.program.library import Call, call_into, shares_memory, take_into
@@ -43,7 +42,7 @@ LIBRARY = {
     **ELEMENTWISE,
     **{name: name for name in ("greater", "greater_equal", "equal", "not_equal", "matmul")},
 }
-"""Primitives that are one function of the library, and its name: they need no other kernel."""
+"""Primitives that are one function of the library, and its name; they have no other kernel."""
 
 IN_PLACE = {*ELEMENTWISE, "power", "erf", "sigmoid"}
 """Primitives whose kernel may write over one of the arrays that it reads."""

@@ -13,7 +13,7 @@ from tinyleak.backend import Array
 Call: TypeAlias = "Callable[[], object]"
 
 LINE = 64
-"""Bytes of a line of the processor's cache, with which memory for vector instructions starts."""
+"""Bytes of a line of the processor's cache: what memory is aligned to."""
 
 
 def call_into(module: Any, function: str, *arrays: Array, out: Array) -> Call:
@@ -36,7 +36,7 @@ def take_into(module: Any, array: Array, indices: Array, axis: int, out: Array) 
 
 
 def empty_bytes(module: Any, count: int) -> Array:
-    """Return `count` bytes of memory that starts with a line of the cache."""
+    """Return `count` bytes of memory, aligned for vector instructions."""
     if module is not np:
         return module.empty(count, dtype=np.uint8)
     raw = np.empty(count + LINE, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""A place for every value: views stay views, and a buffer is used again once its value is read.
+"""A buffer for every value: views stay views, and a buffer is reused after its last reading.
 
 Lesson: lessons/14_a_graph_is_a_program.py
 """
@@ -38,7 +38,7 @@ class Instruction(NamedTuple):
 
 
 class Memory:
-    """Hands out buffers, and takes back those whose value nobody reads any more."""
+    """Hands out buffers, and takes back those whose values were read for the last time."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -91,7 +91,7 @@ def laid_over(raw: Array, like: Array) -> Array:
 
 
 def copied(array: Array) -> Array:
-    """Return a copy that lies alike; axes along which the array is only broadcast stay so."""
+    """Return a copy of the same memory layout; axes that are only broadcast stay so."""
     if 0 not in array.strides:
         return array.copy(order="K")
     once = array[tuple(slice(0, 1 if step == 0 else None) for step in array.strides)]
@@ -101,7 +101,7 @@ def copied(array: Array) -> Array:
 def lay_out(
     order: Sequence[Node], outputs: Sequence[Node]
 ) -> tuple[list[Instruction], dict[Node, Array], int]:
-    """Give every node of an ordered graph its place, and prepare the calls that fill it.
+    """Give every node of an ordered graph its buffer, and prepare the calls that fill it.
 
     Returns:
         The instructions, where each node's value lies, and the bytes of all buffers.

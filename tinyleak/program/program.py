@@ -1,4 +1,4 @@
-"""A program: a traced graph with a place for every value, replayed with one call a node.
+"""A program: a traced graph with a buffer for every value, replayed with one call for each node.
 
 Lesson: lessons/14_a_graph_is_a_program.py
 """
@@ -22,7 +22,7 @@ from tinyleak.program.tracing import Outputs, Recording, TraceError, record, wit
 from tinyleak.tensor import Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """A function of arrays, with every step planned and every buffer in place.
 

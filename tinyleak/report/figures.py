@@ -36,11 +36,17 @@ Labels = Sequence[object] | Array | None
 
 
 class Cell(NamedTuple):
-    """An image (C, H, W) of a figure, its title, and the lines to write below it."""
+    """An image (C, H, W) of a figure, and the lines to write below it."""
 
     image: Array
-    title: str
     lines: list[str]
+
+
+class Moment(NamedTuple):
+    """The images of a batch at one time, and what that time is called."""
+
+    title: str
+    cells: list[Cell]
 
 
 def emergence(
@@ -51,7 +57,9 @@ def emergence(
     labels_true: Labels = None,
     count: int = 8,
 ) -> Any:
-    """Draw the truth, then the reconstruction at `count` iterations: a row for each image.
+    """Draw the truth, then the reconstruction at `count` iterations.
+
+    Images stand below each other, or beside each other if there are more of them than iterations.
 
     Args:
         snapshots: moments of an attack, the start first, with images (N, C, H, W); some that show
@@ -71,16 +79,13 @@ def emergence(
     moments, order, truth = prepare(snapshots, truth)
     _require_labels(len(order), labels, labels_true)
     shown = choose(moments, count)
-    columns = [] if truth is None else [_cells("truth", truth, labels=labels_true)]
+    drawn = [] if truth is None else [_moment("truth", truth, labels=labels_true)]
     for one in shown[:-1]:
-        columns.append(_cells(f"iteration {one.iteration}", one.images, one.mse))
+        drawn.append(_moment(f"iteration {one.iteration}", one.images, one.mse))
     last = shown[-1]
     found = None if labels is None else [labels[index] for index in order]
-    columns.append(_cells(f"iteration {last.iteration}", last.images, last.mse, found))
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    for row in rows[1:]:
-        row[:] = [cell._replace(title="") for cell in row]
-    return _draw(rows, len(order))
+    drawn.append(_moment(f"iteration {last.iteration}", last.images, last.mse, found))
+    return _draw(drawn, len(order))
 
 
 def side_by_side(
@@ -109,12 +114,10 @@ def side_by_side(
     require_images(images.shape, truth)
     _require_labels(len(images), labels, labels_true)
     reference = images if truth is None else truth
-    rows = [_cells("found", scaled(images, reference), mse, labels)]
+    drawn = [_moment("found", scaled(images, reference), mse, labels)]
     if truth is not None:
-        rows.insert(0, _cells("truth", scaled(truth, reference), labels=labels_true))
-    if len(images) == 1:
-        rows = [[cell for row in rows for cell in row]]
-    return _draw(rows, len(images))
+        drawn.insert(0, _moment("truth", scaled(truth, reference), labels=labels_true))
+    return _draw(drawn, len(images))
 
 
 def _require_labels(images: int, *given: Labels) -> None:
@@ -123,33 +126,38 @@ def _require_labels(images: int, *given: Labels) -> None:
             raise ValueError(f"{len(labels)} labels were given for {images} images; give one each")
 
 
-def _cells(
-    title: str, images: Array, mse: Array | None = None, labels: Labels = None
-) -> list[Cell]:
+def _moment(title: str, images: Array, mse: Array | None = None, labels: Labels = None) -> Moment:
     """Return the first images, each with its error and its label below it, as far as known."""
-    cells = [Cell(image, title, []) for image in images[:MOST_IMAGES]]
+    cells = [Cell(image, []) for image in images[:MOST_IMAGES]]
     for index, cell in enumerate(cells):
         if mse is not None:
             cell.lines.append(f"MSE {number(float(mse[index]))}")
         if labels is not None:
             cell.lines.append(f"label {labels[index]}")
-    return cells
+    return Moment(title, cells)
 
 
-def _draw(rows: list[list[Cell]], images: int) -> Any:
-    """Draw a grid of cells, and say how many of the batch's images it leaves out."""
+def _draw(moments: list[Moment], images: int) -> Any:
+    """Draw the longer of moments and images across; say how many images are left out."""
+    down = 1 < len(moments[0].cells) >= len(moments)
+    rows = [one.cells for one in moments]
+    rows = rows if down else [list(row) for row in zip(*rows, strict=True)]
     _, height, width = rows[0][0].image.shape
     # The captions of a row get as many lines, so that they stand level.
     depths = [max(len(cell.lines) for cell in row) for row in rows]
-    others = sum(bool(row[0].title) for row in rows) + (images > MOST_IMAGES)
-    tall = len(rows) * (1.4 * height / width + 0.12) + LINE * sum(depths) + (LINE + 0.07) * others
-    with drawing(1.45 * len(rows[0]), tall) as figure:
+    margin = LINE + 0.07
+    wide = 1.45 * len(rows[0]) + margin * down
+    tall = len(rows) * (1.4 * height / width + 0.12) + LINE * sum(depths)
+    tall += margin * (not down) + margin * (images > MOST_IMAGES)
+    with drawing(wide, tall) as figure:
         grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
         for line, row, depth in zip(grid, rows, depths, strict=True):
             for axes, cell in zip(line, row, strict=True):
-                axes.set_title(cell.title, fontweight="bold" if cell.title == "truth" else "normal")
                 show_image(axes, cell.image)
                 axes.set_xlabel("\n".join([*cell.lines, *[" "] * (depth - len(cell.lines))]))
+        for index, (title, _) in enumerate(moments):
+            write = grid[index, 0].set_ylabel if down else grid[0, index].set_title
+            write(title, fontweight="bold" if title == "truth" else "normal")
         if images > MOST_IMAGES:
             figure.supxlabel(f"the first {MOST_IMAGES} of the batch's {images} images", fontsize=12)
     return figure

@@ -10,82 +10,88 @@ from tinyleak.report.canvas import DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR, dr
 
 RIGHT_COLOUR, WRONG_COLOUR = DISTANCE_COLOUR, MSE_COLOUR
 
-STAGES = 12
+MOST_SHOWN = 12
 """Snapshots that the picture shows, at most."""
 
 LETTER, GAP, LINE = 0.085, 0.16, 0.28
 """Inches: of a letter, between two words, and of a line."""
 
 
-class Stage(NamedTuple):
+class SentenceSnapshot(NamedTuple):
     """Sentences after an iteration, each a list of its words."""
 
     iteration: int
     sentences: list[list[str]]
 
 
-def choose_stages(stages: Sequence[Stage], most: int = STAGES) -> list[Stage]:
-    """Return at most so many stages, the first and the last among them, evenly spaced.
+def choose_snapshots(
+    snapshots: Sequence[SentenceSnapshot], most: int = MOST_SHOWN
+) -> list[SentenceSnapshot]:
+    """Return at most so many snapshots, the first and the last among them, evenly spaced.
 
     Raises:
-        ValueError: no stage.
+        ValueError: no snapshot.
     """
-    if not stages:
-        raise ValueError("there is no reading to show; give at least one")
-    if len(stages) <= most:
-        return list(stages)
-    last = len(stages) - 1
-    return [stages[round(i * last / (most - 1))] for i in range(most)]
+    if not snapshots:
+        raise ValueError("there is no snapshot to show; give at least one")
+    if len(snapshots) <= most:
+        return list(snapshots)
+    last = len(snapshots) - 1
+    return [snapshots[round(i * last / (most - 1))] for i in range(most)]
 
 
-def sentence_table(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None) -> str:
-    """Return the sentences at every stage as text; words that are wrong stand in <angles>.
+def sentence_table(
+    snapshots: Sequence[SentenceSnapshot], truth: Sequence[Sequence[str]] | None
+) -> str:
+    """Return the sentences at every snapshot as text; words that are wrong stand in <angles>.
 
     Args:
-        stages: at least one, if no truth is known.
+        snapshots: at least one, if no truth is known.
         truth: the words of each sentence; None if it is not known, and then no word is marked.
     """
     blocks = []
-    for number in range(len(stages[-1].sentences if truth is None else truth)):
+    for number in range(len(snapshots[-1].sentences if truth is None else truth)):
         lines = [] if truth is None else [f"{'truth':>14}  {' '.join(truth[number])}"]
-        for stage in stages:
-            right = stage.sentences[number] if truth is None else truth[number]
-            words = stage.sentences[number]
+        for snapshot in snapshots:
+            right = snapshot.sentences[number] if truth is None else truth[number]
+            words = snapshot.sentences[number]
             pairs = zip(words, right, strict=True)
             words_marked = " ".join(word if word == true else f"<{word}>" for word, true in pairs)
-            lines.append(f"iteration {stage.iteration:>4}  {words_marked}")
+            lines.append(f"iteration {snapshot.iteration:>4}  {words_marked}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
 
 def write_sentence_table(
-    path: PathLike, stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None
+    path: PathLike, snapshots: Sequence[SentenceSnapshot], truth: Sequence[Sequence[str]] | None
 ) -> None:
     """Write `sentence_table` as a text file.
 
     Raises:
         OSError: the file cannot be written.
     """
-    text = sentence_table(stages, truth)
+    text = sentence_table(snapshots, truth)
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | None = None) -> Any:
-    """Draw the sentences at each stage below the truth, wrong words in another colour.
+def sentence_figure(
+    snapshots: Sequence[SentenceSnapshot], truth: Sequence[Sequence[str]] | None = None
+) -> Any:
+    """Draw the sentences at each snapshot below the truth, wrong words in another colour.
 
     Where no truth is known, the last snapshot takes its place, under the name "found".
 
     Args:
-        stages: at least one; `choose_stages` chooses among them.
+        snapshots: at least one; `choose_snapshots` chooses among them.
         truth: the words of each sentence; None if it is not known.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: as `choose_stages`.
+        ValueError: as `choose_snapshots`.
     """
-    shown = choose_stages(stages)
+    shown = choose_snapshots(snapshots)
     heading = "truth" if truth is not None else "found"
     truth = shown[-1].sentences if truth is None else truth
     left = LETTER * len("iteration 1000") + GAP
@@ -113,10 +119,12 @@ def sentence_figure(stages: Sequence[Stage], truth: Sequence[Sequence[str]] | No
     return figure
 
 
-def _columns(number: int, stages: Sequence[Stage], truth: Sequence[str]) -> list[float]:
+def _columns(
+    number: int, snapshots: Sequence[SentenceSnapshot], truth: Sequence[str]
+) -> list[float]:
     """Return where each word of a sentence starts, in inches, and where the last one ends."""
     starts = [0.0]
-    for column in zip(truth, *(stage.sentences[number] for stage in stages), strict=True):
+    for column in zip(truth, *(snapshot.sentences[number] for snapshot in snapshots), strict=True):
         starts.append(starts[-1] + LETTER * max(map(len, column)) + GAP)
     return starts
 

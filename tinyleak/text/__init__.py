@@ -22,7 +22,7 @@ from tinyleak.text.result import (
     TextTruth,
     explain,
 )
-from tinyleak.text.simulated import choose_hidden, share_text, simulate_text
+from tinyleak.text.simulated import share_text, simulate_text
 from tinyleak.text.training import train
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "TextOutcome",
     "TextTruth",
     "attack",
-    "choose_hidden",
     "explain",
     "keywords_of",
     "known_client",

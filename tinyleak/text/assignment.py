@@ -31,10 +31,11 @@ from tinyleak.text.hidden import exact_params
 from tinyleak.text.meet_in_the_middle import can_meet, likeliest
 
 MOST_TRIED = 8192
-"""How many sentences are tried one by one at most."""
+"""How many sentences are tried one by one at most: 8 tokens each, and BERT of width 64, they take
+a second."""
 
 MOST_WORDS = 32
-"""How many words are tried at each position."""
+"""How many words are tried at each position at most, if as many as sentences do not fit."""
 
 STARTS, ROUNDS = 64, 4
 """How many random sentences are improved at once where there are more, and how often."""

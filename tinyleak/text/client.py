@@ -162,7 +162,7 @@ class TextClient:
 
     @cached_property
     def first_layer_as_shared(self) -> LayerGradient:
-        """The same gradient with nothing scaled, so that noise on it is everywhere alike."""
+        """The same gradient with nothing scaled, so that noise on it is the same everywhere."""
         rows = np.concatenate(self.model.first_layer(self.gradients))
         return LayerGradient(rows, None, self.records)
 
@@ -256,7 +256,7 @@ def known_client(
     client = TextClient(model, params, shared, lengths, special, tokenizer, facts)
     if model.causal:
         return client
-    hidden = count_hidden(shared, client.records)
+    hidden = count_hidden(shared, client.records, client.noise)
     facts["hidden"] = (
         Fact(client.masked, "assumed", "15 % of the tokens")
         if hidden is None

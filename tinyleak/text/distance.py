@@ -20,16 +20,17 @@ from tinyleak.nn.models.bert import (
     WORDS,
     Bert,
 )
-from tinyleak.ops import broadcast_to, inner
+from tinyleak.ops import inner
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient
 from tinyleak.text.loss import masked_gradients
+from tinyleak.transforms import copies
 
 EXACT = 1e-7
 """A distance that only the right sentences have: it is far above rounding, far below one word."""
 
-LANES = 16
+AT_ONCE = 16
 """How many guesses are evaluated at once: more no longer fit the processor's cache."""
 
 
@@ -94,18 +95,16 @@ class Distance:
             words: (R, N, T, d) the embeddings that the model reads.
             targets: (R, N, T, V) probabilities of the answers, zeros where there is none.
         """
-        client, lanes = self.client, words.shape[0]
+        client, count = self.client, words.shape[0]
         # A copy of the weights for each guess: the gradients of the copies keep guesses apart.
         params = {
-            name: broadcast_to(Tensor(array), shape=(lanes, *array.shape))
-            if name in self._weights
-            else Tensor(array)
+            name: copies(array, count) if name in self._weights else Tensor(array)
             for name, array in self.params.items()
         }
         found = masked_gradients(
             self.model, params, words, targets, client.masked, client.attention
         )
-        total = Tensor(np.zeros(lanes))
+        total = Tensor(np.zeros(count))
         for name, weight in self._weights.items():
             difference = found[name] - self._gradients[name]
             total = total + inner(difference * weight, difference, axes=weight.ndim)
@@ -124,20 +123,20 @@ class Distance:
         """Return the distances (B,) of guesses (B, N, T); infinite where arithmetic fails."""
         inputs, answers = guesses
         distances = np.empty(len(inputs))
-        lanes = 1 if len(inputs) == 1 else LANES
-        for start in range(0, len(inputs), lanes):
-            # A program has a fixed number of lanes; the last guess fills those left over.
-            rows = np.minimum(np.arange(start, start + lanes), len(inputs) - 1)
+        count = 1 if len(inputs) == 1 else AT_ONCE
+        for start in range(0, len(inputs), count):
+            # A program has a fixed number of guesses; the last guess fills those left over.
+            rows = np.minimum(np.arange(start, start + count), len(inputs) - 1)
             distances[rows] = self._replay(self.params[WORDS][inputs[rows]], answers[rows])
         self.evaluations += len(inputs)
         return distances
 
     def _replay(self, words: Array, answers: Array) -> Array:
-        targets, lanes = self._targets[answers], len(words)
-        if lanes not in self._programs:
-            self._programs[lanes] = trace(self.of, words, targets, check=False)
+        targets, count = self._targets[answers], len(words)
+        if count not in self._programs:
+            self._programs[count] = trace(self.of, words, targets, check=False)
         with np.errstate(all="ignore"):
-            found = self._programs[lanes](words, targets)[0]
+            found = self._programs[count](words, targets)[0]
         return np.where(np.isfinite(found), found, np.inf)
 
 
@@ -155,8 +154,8 @@ def require_bert(client: TextClient) -> Bert:
 def _telling(client: TextClient) -> list[str]:
     """Return the parameters whose gradients are matched.
 
-    Not the embedding table's, which is hidden; nor the keys' biases': they move all scores of a
-    query alike, which the softmax does not notice, so their gradient is nothing but rounding.
+    Not the embedding table's, which is hidden; nor the keys' biases': they add the same to all
+    scores of a query, which the softmax does not notice, so their gradient is nothing but rounding.
     """
     return [name for name in client.model.shapes if name != WORDS and "key.bias" not in name]
 

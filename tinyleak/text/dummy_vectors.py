@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.interop import whole
 from tinyleak.optim import lbfgs_many
 from tinyleak.text.client import TextClient
 from tinyleak.text.distance import (
@@ -209,18 +210,16 @@ class Search:
             self.on_progress(snapshot)
 
 
-def require_counts(iterations: int, rounds: int, starts: int) -> None:
+def require_counts(iterations: int, rounds: int, restarts: int) -> None:
     """Check how much an attack is to do.
 
     Raises:
-        ValueError: a count that is below 1, or not a whole number.
+        ValueError: a count below 1.
+        TypeError: a count that is not a whole number.
     """
-    counts = (iterations, rounds, starts)
-    if not all(isinstance(count, int | np.integer) and count >= 1 for count in counts):
-        raise ValueError(
-            f"{iterations} iterations, {rounds} rounds and {starts} starts were asked for; each "
-            "must be a whole number of at least 1"
-        )
+    asked = {"iterations": iterations, "rounds": rounds, "restarts": restarts}
+    for name, count in asked.items():
+        whole(count, 1, f"{{}} {name} were asked for; give a whole number of at least 1")
 
 
 def _as_guess(client: TextClient, start: Array) -> Guess:

@@ -81,7 +81,7 @@ def _one_sentence(client: TextClient, by_word: Array) -> tuple[Array, bool]:
     _, _, directions = np.linalg.svd(by_position)
     without_positions = by_word @ directions[length:].T  # (V, d − T), of rank M
     outputs = np.linalg.svd(without_positions, full_matrices=False)[0][:, :masked]
-    # What the output layer may have contributed is projected out of R, and of C's columns alike.
+    # What the output layer may have contributed is projected out of R, and out of C's columns.
     left = by_word - outputs @ (outputs.T @ by_word)
     fit = left @ np.linalg.pinv(by_position)  # (V, T)
     # If a word is right, its position's column is the projection of a one at that word. Distances

@@ -79,18 +79,24 @@ def published_special(model: LanguageModel) -> Special:
     return PUBLISHED[model.vocabulary]
 
 
-def count_hidden(gradients: Mapping[str, Array], tokens: int) -> int | None:
+def count_hidden(gradients: Mapping[str, Array], tokens: int, noise: float = 0.0) -> int | None:
     """Return at how many positions a BERT predicts: the rank of its first output layer's gradient.
 
     None if it cannot be told, since the batch has as many tokens as a vector has numbers.
+
+    Args:
+        gradients: by name.
+        tokens: how many the batch has.
+        noise: the variance of what was added to each entry.
     """
     gradient = gradients[f"{OUTPUT_LAYER}.weight"]
     if tokens >= len(gradient):
         return None
     layer = LayerGradient(gradient, None, tokens)
-    noise = max(layer.noise or 0.0, layer.rounding)
-    # Rounding is not even: it may stand out from itself, but not by so much.
-    return layer.standing_out(MARGIN**2 * noise) or None
+    if noise == 0.0:
+        # Rounding is not even: it may stand out from itself, but not by so much.
+        noise = MARGIN**2 * max(layer.noise or 0.0, layer.rounding)
+    return layer.standing_out(noise) or None
 
 
 def read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:

@@ -12,20 +12,20 @@ outputs h_t, so its gradient is Σ_t (p_t − y_t) h_tᵀ, and p − y is negati
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
-from tinyleak.gradient import grad
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.models.bert import OUTPUT_BIAS, OUTPUT_LAYER, Bert
-from tinyleak.ops import broadcast_to
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient, attention
+from tinyleak.transforms import copies, vjp
 
 NUMBERS_AT_ONCE = 2**18
-"""How many numbers the vectors have that are tried at once: 2 MB, so that they stay in cache."""
+"""How many numbers of vectors are tried at once: 2 MB, so that they stay in a processor's cache."""
 
 
 def exact_params(client: TextClient, *starts: str) -> dict[str, Tensor]:
@@ -135,14 +135,14 @@ def _best_words(client: TextClient, encoded: Array) -> Array:
     words = np.flatnonzero((client.gradients[OUTPUT_BIAS] < 0.0) | likely)
     if len(words) == 0:
         words = np.arange(model.vocabulary)
-    alike = []
+    cosines = []
     for some in np.array_split(words, 1 + outputs.size * len(words) // NUMBERS_AT_ONCE):
         cotangents = expected - table[some, np.newaxis]
-        copies = broadcast_to(Tensor(outputs), shape=cotangents.shape)
-        (wanted,) = grad(model.finish(params, copies), [copies], Tensor(cotangents))
+        here = copies(outputs, len(some))
+        _, (wanted,) = vjp(partial(model.finish, params), [here], Tensor(cotangents))
         # By direction, since a client may have clipped its gradient, or multiplied its loss.
-        alike.append((wanted.data * found).sum(-1) / np.linalg.norm(wanted.data, axis=-1))
-    return np.asarray(words[np.argmax(np.concatenate(alike), axis=0)])
+        cosines.append((wanted.data * found).sum(-1) / np.linalg.norm(wanted.data, axis=-1))
+    return np.asarray(words[np.argmax(np.concatenate(cosines), axis=0)])
 
 
 def _last_token(client: TextClient, inputs: Array) -> int:

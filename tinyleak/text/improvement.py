@@ -24,7 +24,8 @@ NEAREST = 24
 """How many words are tried at a position at first, the nearest; if none helps, all others are."""
 
 MOST_TRIED = 14_000
-"""All others are tried if they are at most so many, at all positions together."""
+"""All others are tried if they are at most so many, at all positions together: of 8 tokens, and in
+a BERT of width 64, that takes nine seconds."""
 
 MUCH_FARTHER = 10.0
 """A guess stands out if all other words are so many times as far from the gradient. Where a client

@@ -95,11 +95,11 @@ class Relaxation:
         """How many numbers of a row of z belong to words."""
         return len(self.open) * self._columns
 
-    def start(self, rng: np.random.Generator, lanes: int, near: Guess | None = None) -> Array:
+    def start(self, rng: np.random.Generator, starts: int, near: Guess | None = None) -> Array:
         """Draw R starts, (R, n): words near the mean of those allowed, or near those of a guess."""
         count, columns = len(self.open), self._columns
-        words = rng.standard_normal((lanes, count, columns))
-        positions = SPREAD * rng.standard_normal((lanes, len(self.answers), count))
+        words = rng.standard_normal((starts, count, columns))
+        positions = SPREAD * rng.standard_normal((starts, len(self.answers), count))
         if not self.mixed:
             spread = (SPREAD if near is None else NEARBY) * self.table.std()
             middle = self._may / self._may.sum(axis=1, keepdims=True) @ self.table
@@ -115,7 +115,7 @@ class Relaxation:
                 which = left.index(int(answers[position]))
                 left[which] = None
                 positions[:, which, position] += FAVOUR
-        return np.concatenate([words.reshape(lanes, -1), positions.reshape(lanes, -1)], axis=1)
+        return np.concatenate([words.reshape(starts, -1), positions.reshape(starts, -1)], axis=1)
 
     def _leaning(self) -> Array:
         """Return the logarithm of each open position's gradient, relative to the largest: (F,)."""
@@ -126,13 +126,13 @@ class Relaxation:
     def parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embeddings (R, N, T, d) and targets (R, N, T, V) that z stands for."""
         put, known, one_hot, word_logits, hidden_logits = self._constants
-        lanes, shape = z.shape[0], (z.shape[0], *self._client.shape, -1)
-        words = reshape(z[:, : self._size], (lanes, len(self.open), self._columns))
-        logits = reshape(z[:, self._size :], (lanes, len(self.answers), len(self.open)))
+        starts, shape = z.shape[0], (z.shape[0], *self._client.shape, -1)
+        words = reshape(z[:, : self._size], (starts, len(self.open), self._columns))
+        logits = reshape(z[:, self._size :], (starts, len(self.answers), len(self.open)))
         if self.mixed:
             words = softmax(words + word_logits) @ Tensor(self.table)
         positions = softmax(logits + hidden_logits)
-        hidden = reshape(sum(positions, -2), (lanes, len(self.open), 1))
+        hidden = reshape(sum(positions, -2), (starts, len(self.open), 1))
         mask = Tensor(self.table[self._client.special.mask])
         words = words * (1.0 - hidden) + hidden * mask
         targets = put @ (swap_last_axes(positions) @ one_hot)

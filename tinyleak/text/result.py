@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from tinyleak.backend import Array
 from tinyleak.metrics import bag_accuracy, match_sentences, token_accuracy
@@ -15,7 +15,8 @@ MOST_QUOTED = 120
 """How many letters of the sentences a `repr` quotes."""
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Snapshot:
     """The sentences as they read after an iteration.
 
     Attributes:
@@ -25,7 +26,7 @@ class Snapshot(NamedTuple):
     """
 
     iteration: int
-    tokens: Array
+    tokens: Array = field(repr=False)
     distance: float
 
 
@@ -164,14 +165,16 @@ class TextTruth:
 
         Raises:
             ValueError: sentences of another number or length than the client's.
+            TypeError: something else than what `text.attack` found.
         """
+        _require_found(found)
         words = found.client.words
         order = match_sentences(found.tokens, self.tokens, words)
         tokens = found.tokens[order]
         return TextOutcome(
             found,
             tokens,
-            [snapshot._replace(tokens=snapshot.tokens[order]) for snapshot in found.history],
+            [replace(snapshot, tokens=snapshot.tokens[order]) for snapshot in found.history],
             self.tokens,
             token_accuracy(tokens, self.tokens, words),
             bag_accuracy(tokens, self.tokens, words),
@@ -179,8 +182,20 @@ class TextTruth:
 
 
 def explain(found: FoundText) -> TextOutcome:
-    """Judge what an attack found by the gradient alone, where no truth is known."""
+    """Judge what an attack found by the gradient alone, where no truth is known.
+
+    Raises:
+        TypeError: something else than what `text.attack` found.
+    """
+    _require_found(found)
     return TextOutcome(found, found.tokens, found.history)
+
+
+def _require_found(found: FoundText) -> None:
+    if not isinstance(found, FoundText):
+        raise TypeError(
+            f"a {type(found).__name__} was given to be judged; give what text.attack returned"
+        )
 
 
 def _quoted(sentences: Sequence[str]) -> str:

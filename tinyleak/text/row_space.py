@@ -117,7 +117,7 @@ def first_inputs(client: TextClient, params: dict[str, Tensor], vectors: Array) 
 
     Args:
         client: the client.
-        params: weights in float64, of which those `BEFORE_FIRST_LAYER` are used.
+        params: weights in float64; those named in `BEFORE_FIRST_LAYER` are used.
         vectors: (W, d), the same at every position, or (T, W, d), each position's own.
     """
     positions = client.shape[1] - client.model.causal

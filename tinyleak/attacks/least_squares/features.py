@@ -11,7 +11,7 @@ it, whatever the labels are. With the labels and a bias the features themselves 
     (I − VᵀV) (h(xᵢ) − cᵢ) = 0,
 
 with an orthonormal basis of the row space as the rows of V, and cᵢ = 0; or, once the features are
-known, without any V and with cᵢ = hᵢ. That holds however alike two images' probabilities are.
+known, without any V and with cᵢ = hᵢ. That holds however similar two images' probabilities are.
 Images of one label in a network that has not been trained are the case where it matters: G is
 nearly of rank one, and what tells them apart is a millionth of it, which gradient matching alone
 hardly sees.
@@ -63,7 +63,7 @@ MOST_ALONE = 50
 """Steps of one image, at most: one that its features determine needs fewer."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FeatureSubspace:
     """Where the features of a batch lie: each image's in an affine subspace of its own.
 

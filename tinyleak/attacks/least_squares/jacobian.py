@@ -32,7 +32,7 @@ IMAGES_AT_ONCE = 16
 """About how many images are carried through the network at once, counting every direction's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Jacobian:
     """The derivative of the shared gradient with respect to the images, at one batch.
 

@@ -41,7 +41,7 @@ AT_ONCE = 28
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class LastLayer:
     """The last layer of a network, and the features of a batch that come into it.
 

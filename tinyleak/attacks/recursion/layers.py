@@ -14,7 +14,7 @@ from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layer:
     """A convolution, or a fully connected layer, which is one with a single window.
 
@@ -62,7 +62,7 @@ class Layer:
         return found[:, :-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inverse:
     """An activation backwards.
 

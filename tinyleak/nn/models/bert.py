@@ -173,16 +173,16 @@ class Bert(Transformer):
     def head(self, params: Mapping[str, Tensor], encoded: Tensor) -> Tensor:
         """Return the logits (…, N, T, V) of encoded tokens (…, N, T, d), each by itself."""
         *leading, batch, length, width = encoded.shape
-        x = self.transform(params, reshape(encoded, (*leading, batch * length, width)))
+        x = _apply(params, OUTPUT_LAYER, reshape(encoded, (*leading, batch * length, width)))
+        x = self.finish(params, x)
         logits = linear(x, params[WORDS], params[OUTPUT_BIAS])
         return reshape(logits, (*logits.shape[:-2], batch, length, self.vocabulary))
 
-    def transform(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Return what is multiplied with the embedding table, (…, N, d), of encoded (…, N, d)."""
-        return self.finish(params, _apply(params, OUTPUT_LAYER, x))
-
     def finish(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Return `transform` from the output x of its linear layer on: (…, N, d) → (…, N, d)."""
+        """Return what is multiplied with the embedding table, from the first output layer's x.
+
+        Both have the shape (…, N, d).
+        """
         return self._normalise(params, "cls.predictions.transform.LayerNorm", self.activate(x))
 
     def _attend(

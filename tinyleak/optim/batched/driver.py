@@ -17,7 +17,7 @@ from tinyleak.optim.limits import make_minimiser, own_start
 from tinyleak.optim.line_search import Evaluation, Step
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class State:
     """Where all R problems are: the ones still running, and the finished ones where they ended.
 
