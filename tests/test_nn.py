@@ -424,6 +424,10 @@ def zeros(*shapes: tuple[int, ...]) -> list[Tensor]:
     return [Tensor(np.zeros(shape)) for shape in shapes]
 
 
+def weights_of(model: nn.LeNet) -> dict[str, Tensor]:
+    return {name: Tensor(np.zeros(shape)) for name, shape in model.shapes.items()}
+
+
 BAD_REQUESTS: list[tuple[Callable[[], object], Sequence[str]]] = [
     (lambda: activation("swish"), ["'swish'", "sigmoid, tanh, softplus, relu"]),
     (lambda: nn.LeNet(activation="swish"), ["'swish'", "choose from"]),
@@ -437,6 +441,10 @@ BAD_REQUESTS: list[tuple[Callable[[], object], Sequence[str]]] = [
     (
         lambda: nn.conv2d(*zeros((1, 3, 8, 8), (4, 1, 3, 3))),
         ["(1, 3, 8, 8)", "(4, 1, 3, 3)", "with one C"],
+    ),
+    (
+        lambda: nn.LeNet()(weights_of(nn.LeNet()), *zeros((1, 3, 28, 28))),
+        ["(1, 3, 28, 28)", "(12, 1, 5, 5)", "with one C"],
     ),
     (
         lambda: nn.conv2d(*zeros((3, 8, 8), (4, 3, 3, 3))),

@@ -72,12 +72,17 @@ def conv2d(
     Raises:
         ValueError: too few axes, channels that differ, or a window that does not fit the image.
     """
+    return channels_first(convolve(checked_images(x, weight), weight, bias, stride, padding))
+
+
+def checked_images(x: Tensor, weight: Tensor) -> Tensor:
+    """Return images as `convolve` takes them; a ValueError if the weight does not fit them."""
     if x.ndim < 4 or weight.ndim < 4 or x.shape[-3] != weight.shape[-3]:
         raise ValueError(
             f"conv2d was given images of shape {x.shape} and a weight of shape {weight.shape}; "
             "it needs (…, N, C, H, W) and (…, O, C, kH, kW), with one C"
         )
-    return channels_first(convolve(channels_last(x), weight, bias, stride, padding))
+    return channels_last(x)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from numpy.random import Generator
 
 from tinyleak.nn.init import Parameters, draw
-from tinyleak.nn.layers import activation, channels_first, channels_last, convolve, flatten, linear
+from tinyleak.nn.layers import activation, channels_first, checked_images, convolve, flatten, linear
 from tinyleak.tensor import Tensor
 
 
@@ -71,10 +71,9 @@ class LeNet:
 
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (…, N, classes) of images (…, N, C, H, W)."""
-        squash, images = activation(self.activation), channels_last(x)  # as convolutions take them
+        squash, images = activation(self.activation), checked_images(x, params["body.0.weight"])
         pad = (self.kernel // 2, self.kernel // 2)
         for layer, stride in enumerate(self.strides):
             weight, bias = params[f"body.{2 * layer}.weight"], params[f"body.{2 * layer}.bias"]
             images = squash(convolve(images, weight, bias, (stride, stride), pad))
-        features = flatten(channels_first(images))
-        return linear(features, params["fc.0.weight"], params["fc.0.bias"])
+        return linear(flatten(channels_first(images)), params["fc.0.weight"], params["fc.0.bias"])
