@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Refused, Run, refuser, runner
 from hypothesis import settings
 
 # The same examples every time and everywhere, few of them, and no time limit.
@@ -67,3 +68,15 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds: leave it out where the test is not about it."""
     for name in ("emergence", "curves", "save", "player"):
         monkeypatch.setattr(f"tinyleak.cli.attack_result.{name}", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Call `tinyleak`, with the module's `COMMAND` first if it has one."""
+    return runner(capsys, *getattr(request.module, "COMMAND", ()))
+
+
+@pytest.fixture
+def refused(run: Run) -> Refused:
+    """Expect a request to `run` to be turned down in one line."""
+    return refuser(run)

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from command_line import Answer, Refused, Run, read_result, refuser, runner
+from command_line import Answer, Refused, Run, read_result
 from PIL import Image
 
 import tinyleak
@@ -33,16 +33,6 @@ from tinyleak.nn import LeNet, ResNet
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES_FILE, LABELS_FILE = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 COUNT = 6
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def refused(run: Run) -> Refused:
-    return refuser(run)
 
 
 def command(*arguments: object, **changes: str) -> subprocess.Popen[str]:

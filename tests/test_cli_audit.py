@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import Run, runner
+from command_line import Run
 from PIL import Image
 
 from tinyleak.client import share, simulate
@@ -19,13 +19,9 @@ from tinyleak.data.glyphs import draw_digit
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet
 
+COMMAND = ("audit",)
 MODEL = LeNet((1, 8, 8), 4, hidden=3)
 NETWORK = ["--shape", "1,8,8", "--classes", "4"]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys, "audit")
 
 
 @pytest.fixture

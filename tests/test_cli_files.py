@@ -9,21 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Refused, Run, errors, read_result, refuser, runner
+from command_line import Refused, Run, errors, read_result
 from pytorch_client import save_step
 
 from tinyleak.attacks import Progress
 from tinyleak.cli.attack_result import FILES
 
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys, "attack")
-
-
-@pytest.fixture
-def refused(run: Run) -> Refused:
-    return refuser(run)
+COMMAND = ("attack",)
 
 
 def files(folder: Path, ending: str = "safetensors") -> list[object]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import Refused, Run, read_result, refuser, runner
+from command_line import Run, read_result
 from PIL import Image
 
 from tinyleak import text
@@ -26,20 +26,11 @@ from tinyleak.report.canvas import as_png
 from tinyleak.report.sentences import choose_snapshots
 from tinyleak.text import FoundText, Snapshot
 
+COMMAND = ("text",)
 TOKENIZER = load_tokenizer()
 SMALL = ["--layers", "2", "--width", "24", "--heads", "2", "--attack", "span"]
 MODEL = Bert(len(TOKENIZER), layers=1, width=24, heads=2, intermediate=20, positions=12)
 SENTENCE = "We ate it."
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys, "text")
-
-
-@pytest.fixture
-def refused(run: Run) -> Refused:
-    return refuser(run)
 
 
 @pytest.fixture

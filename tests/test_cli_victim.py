@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Run, errors, read_result, runner
+from command_line import Run, errors, read_result
 
 from tinyleak.data.tensors import read_notes, read_tensors
 
@@ -15,11 +15,6 @@ SMALL = ["--model", "mlp", "--activation", "tanh", "--init", "default", "--index
 
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.mark.parametrize(("ending", "reduction"), [("safetensors", "mean"), ("npz", "sum")])

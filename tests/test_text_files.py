@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import Refused, Run, read_result, refuser, runner
+from command_line import Refused, Run, read_result
 from huggingface import bert_files, gpt2_files
 
 from tinyleak import text
@@ -27,6 +27,7 @@ from tinyleak.nn.models.checkpoint import language_model
 from tinyleak.nn.models.gpt2 import Gpt2
 from tinyleak.tensor import Tensor
 
+COMMAND = ("text",)
 TOKENIZER = load_tokenizer()
 SENTENCE = "The old man closed the door."
 SMALL_BERT = {
@@ -52,16 +53,6 @@ def gpt2(tmp_path: Path) -> Path:
     words = {f"\u0120w{number}": number for number in range(300)}
     (tmp_path / "vocab.json").write_text(json.dumps(words))
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys, "text")
-
-
-@pytest.fixture
-def refused(run: Run) -> Refused:
-    return refuser(run)
 
 
 def files(directory: Path, vocabulary: str | None = "vocab.txt", **options: Any) -> text.TextClient:
