@@ -21,7 +21,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.gradient import grad, vjp
-from tinyleak.nn.losses import cross_entropy
+from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.model import Model
 from tinyleak.ops import concatenate, reshape, sum
 from tinyleak.program import trace
@@ -104,7 +104,7 @@ class Jacobian:
         params = {name: copies(self.params[name].astype(float), rows) for name in self.model.shapes}
         images = copies(self.images.astype(float), rows)
         targets = copies(self.targets.astype(float), rows)
-        return params, images, sum(cross_entropy(self.model(params, images), targets))
+        return params, images, sum(loss_of(self.model)(self.model(params, images), targets))
 
     def _of_every_direction(self, function: Callable[[Tensor], Tensor]) -> Array:
         """Apply a function of (R, n) to the n unit vectors, as one program: (n, …)."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.backend import Array
 
 MOST_DENSE = 3200
