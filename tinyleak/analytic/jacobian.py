@@ -15,7 +15,7 @@ Lesson: lessons/11_batches.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,12 +41,14 @@ class Jacobian:
         params: its weights, by name.
         images: (N, C, H, W), where the derivative is taken; n = N·C·H·W.
         targets: (N, K), rows of probabilities: the labels, which do not move.
+        precision: what JᵀJ weighs each number of the gradient with, by name; None is 1.
     """
 
     model: Model
     params: Mapping[str, Array]
     images: Array
     targets: Array
+    precision: Mapping[str, Array] | None = field(default=None, kw_only=True)
 
     @property
     def size(self) -> int:
@@ -75,8 +77,11 @@ class Jacobian:
         return reshape(found, (rows, self.size))
 
     def gram_times(self, directions: Tensor) -> Tensor:
-        """Return JᵀJ v for each row v of (R, n): (R, n)."""
-        return self.transposed_times(self.times(directions))
+        """Return JᵀJ v, weighed, for each row v of (R, n): (R, n)."""
+        found = self.times(directions)
+        if self.precision is not None:
+            found = {name: part * Tensor(self.precision[name]) for name, part in found.items()}
+        return self.transposed_times(found)
 
     def gram_product(self, rows: int) -> Callable[[Array], Array]:
         """Return what computes JᵀJ v for each row v of (rows, n), again and again: a program."""

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.spectrum import measure
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
 from tinyleak.audit.rescaled import rescaled_jacobians
 from tinyleak.audit.shared import length, read_shared
-from tinyleak.analytic.spectrum import measure
 from tinyleak.audit.structure import count, find, saturation
 from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline

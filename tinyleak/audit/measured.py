@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian
-from tinyleak.audit.shared import Shared
 from tinyleak.analytic.spectrum import Spectrum, forecasts, noise_for
+from tinyleak.audit.shared import Shared
 from tinyleak.audit.structure import Counting, Finding, Saturation
 from tinyleak.backend import Array
 from tinyleak.client import RECOVERED_MSE

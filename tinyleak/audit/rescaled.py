@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.analytic.probes import logits_of
 from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.probes import logits_of
 from tinyleak.audit.shared import Shared, length
 from tinyleak.backend import Array
 from tinyleak.client import share

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.analytic.premises import Premises, read_premises
+from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
 from tinyleak.client.explanation import explain
-from tinyleak.client.facts import Fact
+from tinyleak.client.facts import Fact, activation_fact, facts_of
 from tinyleak.client.files import read_files
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
@@ -27,7 +28,9 @@ from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome, require_found
 from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
+from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
+from tinyleak.nn.models.as_trained import as_trained, network_of
 
 DTYPES = ("float64", "float32", "float16")
 """What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
@@ -52,6 +55,8 @@ class Client:
         rounding: the variance, by name, that rounding the weights after them leaves on what they
             changed; None where a gradient was shared.
         facts: what else is known, by topic, each said, read off or assumed.
+        read: what the gradient itself says of all that is taken for granted; None if it has not
+            been asked yet: `premises` asks.
 
     Raises:
         ValueError: weights or gradients that do not fit the network or are not finite; a batch
@@ -69,6 +74,7 @@ class Client:
     local: LocalSteps | None = None
     rounding: Mapping[str, Array] | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    read: Premises | None = None
 
     def __post_init__(self) -> None:
         batch = whole(self.batch, 1, "a batch of {} was given; give 1 or more")
@@ -89,9 +95,15 @@ class Client:
         *,
         batch: int = 1,
         reduction: str | None = None,
+        loss: str | None = None,
+        normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        update: bool = False,
         **known: Any,
     ) -> Client:
-        """Return the client with these weights and this gradient, the loss's factor removed.
+        """Return the client with these weights and this gradient, as the gradient itself tells.
+
+        The loss's factor is removed from it, and so is weight decay. The network becomes one with
+        that loss, for pixels in [0, 1], where the gradient says so (see `nn.models.as_trained`).
 
         Args:
             model: its network.
@@ -99,6 +111,10 @@ class Client:
             gradients: the gradient of any multiple of the mean loss, by name, likewise.
             batch: N, how many images it was computed from.
             reduction: "mean" or "sum", if that is known; else it is read off the last layer.
+            loss: one of `tinyleak.nn.criteria.LOSSES`, if it is known; likewise.
+            normalize: means and standard deviations by which the client normalised its images, if
+                that is known; else what the first layer shows, if it is linear.
+            update: whether the gradient is the change of the weights over the learning rate.
             known: other attributes of a client; `local` and `dtype` matter here.
 
         Raises:
@@ -108,20 +124,37 @@ class Client:
         """
         require_fields(known, cls, "a client")
         client = cls(model, params, gradients, batch, **known)
-        shared = {name: g.astype(float) for name, g in client.gradients.items()}
-        largest = max(float(np.abs(gradient).max(initial=0.0)) for gradient in shared.values())
+        largest = max(float(np.abs(g).max(initial=0.0)) for g in client.gradients.values())
         if largest == 0.0:
             raise ValueError(
                 "every shared gradient is zero, so nothing can be read from it; check that the "
                 "client's backward pass was run"
             )
+        # Of order 1 while it is looked at: it may be too small or large to be squared.
+        even = {name: g.astype(float) / largest for name, g in client.gradients.items()}
+        read = read_premises(
+            model,
+            client.params,
+            even,
+            client.batch,
+            loss=loss,
+            steps=client.steps,
+            update=update,
+            dtype=client.dtype,
+        )
+        read = _scaled(read, largest)
         if reduction is not None:
-            loss = said_loss(reduction, batch)
+            kind = read.loss or "cross-entropy"
+            how = said_loss(reduction, client.batch, "", kind, model.classes)
         else:
-            # Of order 1 while it is looked at: it may be too small or large to be squared.
-            even = replace(client, gradients={k: g / largest for k, g in shared.items()})
-            loss = read_loss(even.last_layer, batch, client._steps, largest)
-        return replace(client, gradients={k: g / loss.factor for k, g in shared.items()}, loss=loss)
+            how = read_loss(read, client.batch, model.classes, client.steps)
+        rest = {
+            name: (g - read.decay * client.params[name]) / how.factor
+            for name, g in client.gradients.items()
+        }
+        facts = {**client.facts, **facts_of(read, normalize)}
+        trained = as_trained(model, how.kind, normalize or read.normalisation)
+        return replace(client, model=trained, gradients=rest, loss=how, facts=facts, read=read)
 
     @classmethod
     def from_files(
@@ -175,13 +208,10 @@ class Client:
         model, facts = files.model, {}
         local = None if steps is None or steps.count == 1 else steps
         if known.activation is None:
-            told = infer_activation(LayerGradient.last(model, params, shared))
-            model = model if told is None else replace(model, activation=told)
-            facts["activation"] = (
-                Fact(model.activation, "assumed")
-                if told is None
-                else Fact(told, "read off", "the features that the last layer shows")
-            )
+            # What the gradient allows does not depend on the activation that the network has.
+            allowed = read_premises(model, params, shared, known.batch or 1).activations
+            model = replace(model, activation=allowed[0] if allowed else model.activation)
+            facts["activation"] = activation_fact(model.activation, allowed)
         if local is not None:
             plain = "of plain SGD, each with the same whole batch, without momentum or decay"
             facts["steps"] = Fact(f"{local.count} {plain}", "assumed")
@@ -193,6 +223,9 @@ class Client:
             shared,
             batch=known.batch or 1,
             reduction=known.reduction,
+            loss=known.loss,
+            normalize=known.normalize,
+            update=steps is not None,
             local=local,
             dtype=files.dtype,
             facts=facts,
@@ -210,35 +243,74 @@ class Client:
         return replace(client, local=local, rounding=rounding)
 
     @property
-    def _steps(self) -> int:
+    def steps(self) -> int:
+        """How many steps of SGD the client took."""
         return 1 if self.local is None else self.local.count
 
     @cached_property
     def last_layer(self) -> LastLayerGradient | None:
-        """The gradient of the last layer, made once; None if that layer is not linear.
+        """The gradient of the last layer, made once; None if it is not linear, or another loss's.
 
         Of several local steps it is their mean, about one step's: the gradient hardly turns.
         """
-        mean = {name: gradient / self._steps for name, gradient in self.gradients.items()}
+        return None if self.loss.kind != "cross-entropy" else self._last_layer
+
+    @cached_property
+    def _last_layer(self) -> LastLayerGradient | None:
+        mean = {name: gradient / self.steps for name, gradient in self.gradients.items()}
         try:
             return LayerGradient.last(self.model, self.params, mean, self.batch)
         except ValueError:
             return None
 
     @cached_property
+    def premises(self) -> Premises:
+        """What the gradient itself says of all that is taken for granted of it."""
+        if self.read is not None:
+            return self.read
+        return read_premises(
+            network_of(self.model),
+            self.params,
+            self.gradients,
+            self.batch,
+            loss=self.loss.kind,
+            steps=self.steps,
+            dtype=self.dtype,
+        )
+
+    @property
     def noise(self) -> float | None:
-        """The variance of the noise on each number, as the last layer shows it, or None."""
-        if self.last_layer is None or self.last_layer.noise is None:
+        """The variance of the noise on each number of `gradients`, if it can be measured."""
+        noise = self.premises.noise
+        return None if noise is None else noise / (self.loss.factor**2 if self.read else 1.0)
+
+    @cached_property
+    def roundoff(self) -> float:
+        """How far rounding is expected to take the gradient, relative to its length."""
+        written = self.premises.written
+        return relative_roundoff(self._last_layer, written if written in UNITS else self.dtype)
+
+    @cached_property
+    def targets(self) -> Array | None:
+        """The labels as rows of probabilities, (N, K), where the gradient tells them; else None."""
+        if self.premises.targets is not None:
+            return self.premises.targets
+        if self.last_layer is None or not self.labels.trusted:
             return None
-        return self._steps**2 * self.last_layer.noise
+        return one_hot(self.labels.labels, self.model.classes)
 
     @cached_property
     def labels(self) -> LabelInference:
-        """The labels that follow from the last layer's gradient.
+        """The labels that follow from the last layer's gradient, the likeliest of soft ones.
 
         Raises:
             ValueError: the last layer is not linear.
         """
+        if self.premises.targets is not None:
+            soft = self.premises.targets
+            likeliest = np.argmax(soft, axis=1)
+            counts = np.bincount(likeliest, minlength=soft.shape[1])
+            return LabelInference(likeliest, counts, "bias", None)
         if self.last_layer is None:
             # Says which layer it is, and what to do.
             LayerGradient.last(self.model, self.params, self.gradients, self.batch)
@@ -267,9 +339,20 @@ class Client:
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.model.image_shape))
+        network = type(network_of(self.model)).__name__
         many = "1 image" if self.batch == 1 else f"{self.batch} images"
         steps = "" if self.local is None else f", {self.local.count} local steps"
         return (
-            f"<Client: {type(self.model).__name__}, gradient of {many} of {shape} in "
+            f"<Client: {network}, gradient of {many} of {shape} in "
             f"{self.dtype}{steps}; loss {self.loss.fact}>"
         )
+
+
+def _scaled(read: Premises, unit: float) -> Premises:
+    """Return what was read off a gradient that had been divided by a unit, for the gradient."""
+    return replace(
+        read,
+        decay=read.decay * unit,
+        factor=None if read.factor is None else read.factor * unit,
+        noise=None if read.noise is None else read.noise * unit**2,
+    )

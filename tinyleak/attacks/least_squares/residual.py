@@ -165,7 +165,9 @@ class GradientResidual:
         """The derivative of one image's gradient along each of R directions: (R, P′)."""
         rows = directions.shape[0]
         params, images = self._copies(rows), copies(image, rows)
-        loss = sum(loss_of(self.matching.model)(self.matching.model(params, images), copies(target, rows)))
+        loss = sum(
+            loss_of(self.matching.model)(self.matching.model(params, images), copies(target, rows))
+        )
         (by_images,) = grad(loss, [images])
         others = [params[name] for name in self._others]
         return _side_by_side(vjp({by_images: reshape(directions, images.shape)}, others))
