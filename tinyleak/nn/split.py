@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.gradient import depending_on, topological_order
+from tinyleak.nn.layers import linear
 from tinyleak.nn.model import Model
 from tinyleak.ops import add, matmul
 from tinyleak.tensor import Tensor
@@ -28,12 +30,19 @@ class Split:
         params: its parameters, by name.
         weight: the name of W, (O, F).
         bias: that of b, (O,); None if the layer has none.
+        is_last: whether z are the logits themselves.
     """
 
     model: Model
-    params: Mapping[str, Array | Tensor]
+    params: Mapping[str, Array]
     weight: str
     bias: str | None
+    is_last: bool
+
+    def outputs(self, h: Tensor) -> Tensor:
+        """Return z = W h + b, (…, N, O) from (…, N, F)."""
+        own = _as_tensors(self.params, h.dtype)
+        return linear(h, own[self.weight], None if self.bias is None else own[self.bias])
 
     def below(self, images: Tensor) -> Tensor:
         """Return h, what comes into the layer: (…, N, F) from images (…, N, C, H, W)."""
@@ -52,7 +61,7 @@ class Split:
         return again[run.logits]
 
 
-def split(model: Model, params: Mapping[str, Array | Tensor], weight: str) -> Split:
+def split(model: Model, params: Mapping[str, Array], weight: str) -> Split:
     """Cut a network at the linear layer with this weight.
 
     Args:
@@ -65,10 +74,10 @@ def split(model: Model, params: Mapping[str, Array | Tensor], weight: str) -> Sp
             image, or the logits depend on the image in another way as well.
     """
     run = _run(model, params, Tensor(np.zeros((1, *model.image_shape))), weight)
-    return Split(model, params, weight, run.bias)
+    return Split(model, params, weight, run.bias, run.z is run.logits)
 
 
-def linear_layers(model: Model, params: Mapping[str, Array | Tensor]) -> list[Split]:
+def linear_layers(model: Model, params: Mapping[str, Array]) -> list[Split]:
     """Return all cuts of a network that `split` can make, in the order of its parameters."""
     cuts = []
     for name, shape in model.shapes.items():
@@ -90,10 +99,12 @@ class _Run:
     bias: str | None
 
 
-def _run(model: Model, params: Mapping[str, Array | Tensor], images: Tensor, weight: str) -> _Run:
-    own = {n: Tensor(a.data if isinstance(a, Tensor) else a) for n, a in params.items()}
-    if any(tensor.dtype != images.dtype for tensor in own.values()):
-        own = {name: Tensor(tensor.data.astype(images.dtype)) for name, tensor in own.items()}
+def _as_tensors(params: Mapping[str, Array], dtype: Any) -> dict[str, Tensor]:
+    return {name: Tensor(np.asarray(array, dtype=dtype)) for name, array in params.items()}
+
+
+def _run(model: Model, params: Mapping[str, Array], images: Tensor, weight: str) -> _Run:
+    own = _as_tensors(params, images.dtype)
     logits = model(own, images)
     order = topological_order(logits)
     by_image = depending_on([images], order)
