@@ -1,6 +1,7 @@
 """What a gradient reveals without any search: labels, scale, activation, inputs, features."""
 
 from tinyleak.analytic.activation import infer_activation
+from tinyleak.analytic.certificate import Certificates, certify
 from tinyleak.analytic.first_layer import IsolatedInput, first_layer_input, separate_inputs
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
@@ -9,6 +10,7 @@ from tinyleak.analytic.scale import LossScale, infer_loss_scale
 from tinyleak.analytic.subspace import Subspace
 
 __all__ = [
+    "Certificates",
     "IsolatedInput",
     "LabelInference",
     "LastLayerGradient",
@@ -16,6 +18,7 @@ __all__ = [
     "LossScale",
     "Mixture",
     "Subspace",
+    "certify",
     "first_layer_input",
     "infer_activation",
     "infer_labels",
