@@ -243,6 +243,11 @@ class Client:
         return replace(client, local=local, rounding=rounding)
 
     @property
+    def network(self) -> Any:
+        """The network itself, without its loss and normalisation."""
+        return network_of(self.model)
+
+    @property
     def steps(self) -> int:
         """How many steps of SGD the client took."""
         return 1 if self.local is None else self.local.count
@@ -269,7 +274,7 @@ class Client:
         if self.read is not None:
             return self.read
         return read_premises(
-            network_of(self.model),
+            self.network,
             self.params,
             self.gradients,
             self.batch,
@@ -339,7 +344,7 @@ class Client:
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.model.image_shape))
-        network = type(network_of(self.model)).__name__
+        network = type(self.network).__name__
         many = "1 image" if self.batch == 1 else f"{self.batch} images"
         steps = "" if self.local is None else f", {self.local.count} local steps"
         return (

@@ -18,6 +18,7 @@ import numpy as np
 from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.analytic.spectrum import estimate
 from tinyleak.backend import Array
+from tinyleak.client.certificates import certify_images
 from tinyleak.client.local import shared_gradients
 from tinyleak.client.outcome import RECOVERED_MSE, Found, Outcome, Verdict
 
@@ -64,9 +65,8 @@ def explain(
         precision: what each entry's squared difference was multiplied with, by name, or None.
         dtype: in which the attack computed.
     """
-    shared, weight = _row(client.gradients), 1.0
-    if precision is not None:
-        weight = _row(precision)
+    shared = _row(client.gradients)
+    weight = np.ones_like(shared) if precision is None else _row(precision)
     length = float(np.sum(weight * shared**2))
     made, factor = _gradient(client, found), client.loss.factor
     if not client.loss.exact and made.any():
@@ -76,7 +76,7 @@ def explain(
 
     saved = 0.0 if client.rounding is None else float(np.sum(weight * _row(client.rounding)))
     rounding = client.roundoff**2 + saved / length
-    noise = (client.noise or 0.0) * float(np.sum(weight * np.ones_like(shared))) / length
+    noise = (client.noise or 0.0) * float(np.sum(weight)) / length
     exact = min(max(LEAST, MARGIN**2 * rounding), MOST_ROUNDING)
     reached = COARSE if dtype == "float32" else 0.0
     consistent = min(max(exact, reached, NOISE_MARGIN * noise), MOST)
@@ -102,6 +102,7 @@ def explain(
         noisy=NOISE_MARGIN * noise > max(exact, reached),
         factor=factor,
         expected_mse=expected,
+        certified=certify_images(client, found.images, found.soft_labels).verdicts,
     )
 
 

@@ -65,6 +65,8 @@ class Outcome:
         factor: by which the client multiplied its mean loss.
         expected_mse: of each pixel, as far as the gradient determines it at its rounding or noise;
             None where it is not explained.
+        certified: (N,), whether a linear layer's gradient vouches for each image with its label;
+            None where none can tell.
     """
 
     succeeded: bool
@@ -84,6 +86,7 @@ class Outcome:
     noisy: bool = False
     factor: float | None = None
     expected_mse: float | None = None
+    certified: tuple[bool | None, ...] | None = None
 
     def __repr__(self) -> str:
         if self.mse is not None:
