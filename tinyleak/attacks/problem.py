@@ -112,7 +112,9 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     settings, precision = apply_knowledge(client, attacker)
     squares = attacker.method != "lbfgs"
     # Least squares takes hold once labels are settled: what the gradient tells of them is used.
-    wanted = "trusted" if squares and attacker.labels is None else attacker.labels
+    wanted = attacker.labels
+    if wanted is None and attacker.method == "levenberg-marquardt":
+        wanted = "trusted"
     targets, inference = _labels(client, wanted)
     if squares and not client.loss.exact:
         raise ValueError(

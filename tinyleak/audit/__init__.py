@@ -10,7 +10,7 @@ Nothing here attacks. Of a client whose files are here, in a notebook:
 shows a page, and its `save` writes it. `tinyleak audit` is the same on the command line.
 """
 
-from tinyleak.analytic.spectrum import Spectrum, estimate, measure, noise_for, of_gram
+from tinyleak.analytic.jacobian_spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.forecasting import VARIANCES, Audit, audit
 from tinyleak.audit.measured import Forecast
 from tinyleak.audit.shared import Shared

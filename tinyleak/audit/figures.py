@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.spectrum import forecasts
+from tinyleak.analytic.jacobian_spectrum import forecasts
 from tinyleak.audit.measured import Measured
 from tinyleak.audit.preview import best_guesses
 from tinyleak.backend import Array

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian
-from tinyleak.analytic.spectrum import measure
+from tinyleak.analytic.jacobian_spectrum import measure
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write

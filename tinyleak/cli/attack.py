@@ -67,8 +67,8 @@ SMOOTHNESS = {
 RUN = {
     "seed": "decides the weights and the noise that the attack starts from (default: 0)",
     "method": "what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which "
-    "takes batches to the rounding error, with labels inferred where that can be trusted; or the one to finish after the "
-    "other (default: lbfgs)",
+    "takes batches to the rounding error, with labels inferred where that can be trusted; or the "
+    "one to finish after the other (default: lbfgs)",
     "restarts": "starts that are run side by side; the nearest counts (default: 1)",
     "device": "(default: cpu)",
 }

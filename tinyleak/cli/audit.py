@@ -212,8 +212,16 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
         if args.gradients is not None:
             shared = read_like(model, args.gradients, rename, "gradients")
             batch, reduction = known.batch or 1, known.reduction
-            how = {"reduction": reduction, "loss": known.loss, "normalize": known.normalize}
-            return {"client": Client.of(model, params, shared, batch=batch, **how)}
+            client = Client.of(
+                model,
+                params,
+                shared,
+                batch=batch,
+                reduction=reduction,
+                loss=known.loss,
+                normalize=known.normalize,
+            )
+            return {"client": client}
     trained = as_trained(model, known.loss or "cross-entropy", known.normalize)
     return {"client": trained, "params": params, "batch": known.batch}
 

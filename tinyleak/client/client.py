@@ -130,19 +130,16 @@ class Client:
                 "every shared gradient is zero, so nothing can be read from it; check that the "
                 "client's backward pass was run"
             )
-        # Of order 1 while it is looked at: it may be too small or large to be squared.
-        even = {name: g.astype(float) / largest for name, g in client.gradients.items()}
         read = read_premises(
             model,
             client.params,
-            even,
+            client.gradients,
             client.batch,
             loss=loss,
             steps=client.steps,
             update=update,
             dtype=client.dtype,
         )
-        read = _scaled(read, largest)
         if reduction is not None:
             kind = read.loss or "cross-entropy"
             how = said_loss(reduction, client.batch, "", kind, model.classes)
@@ -287,7 +284,8 @@ class Client:
     def noise(self) -> float | None:
         """The variance of the noise on each number of `gradients`, if it can be measured."""
         noise = self.premises.noise
-        return None if noise is None else noise / (self.loss.factor**2 if self.read else 1.0)
+        # Read off the gradient as it was shared, its factor included.
+        return None if noise is None else noise / (self.loss.factor if self.read else 1.0) ** 2
 
     @cached_property
     def roundoff(self) -> float:
@@ -352,12 +350,3 @@ class Client:
             f"{self.dtype}{steps}; loss {self.loss.fact}>"
         )
 
-
-def _scaled(read: Premises, unit: float) -> Premises:
-    """Return what was read off a gradient that had been divided by a unit, for the gradient."""
-    return replace(
-        read,
-        decay=read.decay * unit,
-        factor=None if read.factor is None else read.factor * unit,
-        noise=None if read.noise is None else read.noise * unit**2,
-    )

@@ -5,7 +5,7 @@ bounded beforehand, by the shared gradient alone: by the rounding it was written
 noise that its structure shows. What is left over, and only that, is what the search did not reach.
 
 That the gradients agree does not say that the images do: a gradient may hardly depend on them. The
-Jacobian at what was found says how far the images may be off (see `analytic.spectrum`).
+Jacobian at what was found says how far the images may be off (see `analytic.jacobian_spectrum`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian
-from tinyleak.analytic.spectrum import estimate
+from tinyleak.analytic.jacobian_spectrum import estimate
 from tinyleak.backend import Array
 from tinyleak.client.certificates import certify_images
 from tinyleak.client.local import shared_gradients

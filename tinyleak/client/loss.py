@@ -1,4 +1,4 @@
-"""Which loss a client has, and how it relates to the mean over its batch: said, read, or assumed."""
+"""Which loss a client has, and how many times the mean over its batch: said, read, or assumed."""
 
 from __future__ import annotations
 
