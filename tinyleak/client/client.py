@@ -349,4 +349,3 @@ class Client:
             f"<Client: {network}, gradient of {many} of {shape} in "
             f"{self.dtype}{steps}; loss {self.loss.fact}>"
         )
-

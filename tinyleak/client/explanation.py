@@ -10,17 +10,19 @@ Jacobian at what was found says how far the images may be off (see `analytic.jac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian
-from tinyleak.analytic.jacobian_spectrum import estimate
+from tinyleak.analytic.jacobian_spectrum import RESOLUTION, Spectrum, seen_from
 from tinyleak.backend import Array
 from tinyleak.client.certificates import certify_images
 from tinyleak.client.local import shared_gradients
 from tinyleak.client.outcome import RECOVERED_MSE, Found, Outcome, Verdict
+from tinyleak.tensor import Tensor
 
 MARGIN = 10.0
 """How many times the expected rounding a gradient may be off: `analytic.roundoff` measured up to
@@ -85,8 +87,8 @@ def explain(
     verdict: Verdict = "not explained"
     if distance <= consistent:
         # What it is off by may be rounding or noise, but also what the search has not reached.
-        variance = max(rounding, noise, distance) * length / shared.size
-        expected = expected_mse(client, found, variance, precision)
+        variance = max(rounding, noise) * length / shared.size
+        expected = expected_mse(client, found, variance, shared - made, precision)
         sure = distance <= exact and expected < RECOVERED_MSE
         verdict = "exact" if sure else "consistent"
     return Outcome(
@@ -107,18 +109,27 @@ def explain(
 
 
 def expected_mse(
-    client: Any, found: Found, variance: float, precision: Mapping[str, Array] | None = None
+    client: Any,
+    found: Found,
+    variance: float,
+    left: Array,
+    precision: Mapping[str, Array] | None = None,
 ) -> float:
-    """Return the expected squared error of a pixel, if the gradient is off by noise.
+    """Return the expected squared error of a pixel: what noise does, and what is left to do.
+
+    Noise of a variance leaves what `Spectrum.forecast` says. Beside it, one more step of
+    Gauss–Newton, d = (JᵀJ + v/τ²)⁻¹ Jᵀe, would move what was found by ‖d‖² / n: a search that
+    stopped early is as far away.
 
     Args:
         client: whose gradient it is, a `tinyleak.Client`.
         found: images and labels, near which the network is taken to be linear.
-        variance: of the noise on each number of the gradient, after the precision is applied.
+        variance: v, of the noise on each number of the gradient.
+        left: e, (P,), what of the gradient was not reached.
         precision: what each entry's squared difference is multiplied with, by name, or None.
 
     Returns:
-        From 0 to `PIXEL_VARIANCE`, which is what a guess is off by.
+        From 0 to `PIXEL_VARIANCE`, τ², which is what a guess is off by.
     """
     if not (np.isfinite(found.images).all() and np.isfinite(variance)):
         return PIXEL_VARIANCE
@@ -126,8 +137,26 @@ def expected_mse(
         client.model, client.params, found.images, found.soft_labels, precision=precision
     )
     # Several steps share about as many times one step's gradient.
-    spectrum = estimate(jacobian, starts=1, steps=STEPS)
-    return spectrum.forecast(variance / client.steps**2, PIXEL_VARIANCE)
+    variance, left = variance / client.steps**2, left / client.steps
+    covectors, start = {}, 0
+    for name, shape in client.model.shapes.items():
+        size = math.prod(shape)
+        part = left[start : start + size].reshape(1, *shape)
+        covectors[name] = Tensor(part if precision is None else part * precision[name])
+        start += size
+    pull = jacobian.transposed_times(covectors).data
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], pull.shape)
+    (values, shares), *rest = seen_from(
+        jacobian, np.concatenate([signs, pull][: 1 + pull.any()]), STEPS
+    )
+    noisy = Spectrum(values, shares, jacobian.size, complete=False).forecast(
+        variance, PIXEL_VARIANCE
+    )
+    step = 0.0
+    for values, shares in rest:
+        damped = values**2 + max(variance / PIXEL_VARIANCE, (RESOLUTION * values.max()) ** 2)
+        step = float(np.sum(shares / damped**2)) * float(np.sum(pull**2)) / jacobian.size
+    return min(noisy + step, PIXEL_VARIANCE)
 
 
 def _sentence(verdict: Verdict, expected: float | None) -> str:
