@@ -149,6 +149,7 @@ def apply_knowledge(
         known = knowledge(attacker.defenses, client.gradients, client.batch)
         direction = direction or known.direction
         precision = known.precision if precision is None else precision
+    precision = client.weigh(precision)
     if precision is not None:
         require_fit(client.model, precision, "precisions")
         if any(bool((array < 0).any()) for array in precision.values()):
@@ -227,6 +228,8 @@ def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInferenc
     if labels is None:
         return None, None
     if isinstance(labels, str):
+        if labels == "trusted" and client.frozen and client.last_layer is None:
+            return None, None
         inference = client.labels
         guess = labels == "trusted" and not inference.trusted
         return (None if guess else inference.labels), inference
@@ -262,6 +265,10 @@ def _first_images(
         raise ValueError(
             "--start recursion reads the gradient of one step, but several local steps have "
             "only their sum; leave one of the two out"
+        )
+    if client.frozen:
+        raise ValueError(
+            "--start recursion goes through every layer, but some sent no gradient; leave it out"
         )
     if labels is None:
         raise ValueError(
