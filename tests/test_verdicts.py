@@ -37,7 +37,10 @@ def clients(count: int, seed: int) -> list[tuple[str, Client, Truth]]:
         shape = (1, 12, 12)
         model = kind(shape, 10, activation) if kind is LeNet else MLP(shape, 10, activation, (32,))
         batch = int(rng.choice([1, 1, 2]))
-        init, dtype = str(rng.choice(["uniform", "default"])), str(rng.choice(["float64", "float32"]))
+        init, dtype = (
+            str(rng.choice(["uniform", "default"])),
+            str(rng.choice(["float64", "float32"])),
+        )
         defence = str(rng.choice(DEFENCES))
         images, labels = rng.random((batch, *shape)), rng.permutation(10)[:batch]
         told = [parse(defence)] if defence else []
@@ -105,7 +108,9 @@ def test_noise_leaves_as_much_as_is_expected() -> None:
 
 
 def test_a_search_that_ended_early_is_expected_to_be_as_far_off_as_it_is() -> None:
-    client, truth = simulate(MLP((1, 8, 8), 10, "tanh", (48,)), GLYPHS.images[:1, :, 10:18, 10:18], [4])
+    client, truth = simulate(
+        MLP((1, 8, 8), 10, "tanh", (48,)), GLYPHS.images[:1, :, 10:18, 10:18], [4]
+    )
     for iterations in (20, 60):
         settings = Settings(dtype="float32", iterations=iterations)
         found = attack(client, labels=[4], settings=settings)

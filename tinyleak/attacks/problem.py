@@ -154,6 +154,7 @@ def apply_knowledge(
         known = knowledge(attacker.defenses, client.gradients, client.batch)
         direction = direction or known.direction
         precision = known.precision if precision is None else precision
+    precision = client.weigh(precision)
     if precision is not None:
         require_fit(client.model, precision, "precisions")
         if any(bool((array < 0).any()) for array in precision.values()):
@@ -272,6 +273,10 @@ def _first_images(
         raise ValueError(
             "--start recursion reads the gradient of one step, but several local steps have "
             "only their sum; leave one of the two out"
+        )
+    if client.frozen:
+        raise ValueError(
+            "--start recursion goes through every layer, but some sent no gradient; leave it out"
         )
     if targets is None:
         raise ValueError(

@@ -74,6 +74,8 @@ def certify_images(
     layers: dict[str, Certificates] = {}
     said_yes, said_no = np.zeros((2, len(images)), np.bool_)
     for cut in linear_layers(client.model, params):
+        if not {cut.weight, cut.bias}.isdisjoint(client.frozen):
+            continue
         layer = LayerGradient(
             client.gradients[cut.weight],
             None if cut.bias is None else client.gradients[cut.bias],

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.labels import LabelInference, infer_labels
+from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
 from tinyleak.client.explanation import explain
-from tinyleak.client.facts import Fact, activation_fact, facts_of
+from tinyleak.client.facts import Fact, activation_fact, facts_of, listed
 from tinyleak.client.files import read_files
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
@@ -54,6 +55,8 @@ class Client:
         local: the local steps of SGD, if there was more than one.
         rounding: the variance, by name, that rounding the weights after them leaves on what they
             changed; None where a gradient was shared.
+        frozen: the parameters that sent no gradient, which are left out of all comparisons; their
+            gradients here are zeros.
         facts: what else is known, by topic, each said, read off or assumed.
         read: what the gradient itself says of all that is taken for granted; None if it has not
             been asked yet: `premises` asks.
@@ -73,6 +76,7 @@ class Client:
     dtype: str = "float64"
     local: LocalSteps | None = None
     rounding: Mapping[str, Array] | None = None
+    frozen: tuple[str, ...] = ()
     facts: Mapping[str, Fact] = field(default_factory=dict)
     read: Premises | None = None
 
@@ -108,7 +112,8 @@ class Client:
         Args:
             model: its network.
             params: the weights, by name: arrays of NumPy, PyTorch or JAX, or lists.
-            gradients: the gradient of any multiple of the mean loss, by name, likewise.
+            gradients: the gradient of any multiple of the mean loss, by name, likewise; None for a
+                parameter that is frozen, as PyTorch has it.
             batch: N, how many images it was computed from.
             reduction: "mean" or "sum", if that is known; else it is read off the last layer.
             loss: one of `tinyleak.nn.criteria.LOSSES`, if it is known; likewise.
@@ -123,6 +128,10 @@ class Client:
             TypeError: as a client; an unknown keyword.
         """
         require_fields(known, cls, "a client")
+        if isinstance(gradients, Mapping):
+            frozen = [name for name in model.shapes if gradients.get(name, 0) is None]
+            gradients = {**gradients, **{name: np.zeros(model.shapes[name]) for name in frozen}}
+            known = {**known, "frozen": (*known.get("frozen", ()), *frozen)}
         client = cls(model, params, gradients, batch, **known)
         largest = max(float(np.abs(g).max(initial=0.0)) for g in client.gradients.values())
         if largest == 0.0:
@@ -133,7 +142,7 @@ class Client:
         read = read_premises(
             model,
             client.params,
-            client.gradients,
+            {name: g for name, g in client.gradients.items() if name not in client.frozen},
             client.batch,
             loss=loss,
             steps=client.steps,
@@ -206,12 +215,18 @@ class Client:
         local = None if steps is None or steps.count == 1 else steps
         if known.activation is None:
             # What the gradient allows does not depend on the activation that the network has.
-            allowed = read_premises(model, params, shared, known.batch or 1).activations
+            sent = {name: gradient for name, gradient in shared.items() if gradient.any()}
+            allowed = read_premises(model, params, sent, known.batch or 1).activations
             model = replace(model, activation=allowed[0] if allowed else model.activation)
             facts["activation"] = activation_fact(model.activation, allowed)
         if local is not None:
             plain = "of plain SGD, each with the same whole batch, without momentum or decay"
             facts["steps"] = Fact(f"{local.count} {plain}", "assumed")
+        frozen = tuple(name for name, gradient in shared.items() if not gradient.any())
+        if frozen:
+            facts["frozen"] = Fact(listed(frozen), "read off", "no gradient, so left out")
+        if files.unused:
+            facts["unused"] = Fact(listed(files.unused), "read off", "no parameters of the network")
         if str(files.noted):
             facts["notes"] = Fact(files.noted, "said", "by the notes about the files")
         client = cls.of(
@@ -225,6 +240,7 @@ class Client:
             update=steps is not None,
             local=local,
             dtype=files.dtype,
+            frozen=frozen,
             facts=facts,
         )
         if steps is None:
@@ -251,7 +267,7 @@ class Client:
 
     @cached_property
     def last_layer(self) -> LastLayerGradient | None:
-        """The gradient of the last layer, made once; None if it is not linear, or another loss's.
+        """The gradient of the last layer, made once; None if not linear, frozen, or another loss's.
 
         Of several local steps it is their mean, about one step's: the gradient hardly turns.
         """
@@ -261,9 +277,27 @@ class Client:
     def _last_layer(self) -> LastLayerGradient | None:
         mean = {name: gradient / self.steps for name, gradient in self.gradients.items()}
         try:
-            return LayerGradient.last(self.model, self.params, mean, self.batch)
+            weight, bias = last_layer_names(self.model)
+            layer = LayerGradient.last(self.model, self.params, mean, self.batch)
         except ValueError:
             return None
+        if weight in self.frozen:
+            return None
+        return replace(layer, bias_gradient=None) if bias in self.frozen else layer
+
+    def weigh(self, precision: Mapping[str, Array] | None = None) -> Mapping[str, Array] | None:
+        """Return by name what each squared difference counts: 0 where no gradient was sent.
+
+        Args:
+            precision: what the others count, by name; 1, by default.
+
+        Returns:
+            None if all count alike.
+        """
+        if not self.frozen:
+            return precision
+        own = {k: np.ones(g.shape) for k, g in self.gradients.items()} | dict(precision or {})
+        return {name: 0.0 * one if name in self.frozen else one for name, one in own.items()}
 
     @cached_property
     def premises(self) -> Premises:
@@ -273,7 +307,7 @@ class Client:
         return read_premises(
             self.network,
             self.params,
-            self.gradients,
+            {name: g for name, g in self.gradients.items() if name not in self.frozen},
             self.batch,
             loss=self.loss.kind,
             steps=self.steps,
@@ -317,7 +351,10 @@ class Client:
         if self.last_layer is None:
             # Says which layer it is, and what to do.
             LayerGradient.last(self.model, self.params, self.gradients, self.batch)
-        assert self.last_layer is not None, "that raised"
+            raise ValueError(
+                "labels are inferred from the last layer's gradient, which was not sent; give "
+                "them, or find them with the images (--labels optimise)"
+            )
         return infer_labels(self.last_layer)
 
     def explain(
@@ -338,7 +375,7 @@ class Client:
             TypeError: something else than what an attack found.
         """
         require_found(found)
-        return explain(self, found, precision, dtype or found.soft_labels.dtype.name)
+        return explain(self, found, self.weigh(precision), dtype or found.soft_labels.dtype.name)
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.model.image_shape))

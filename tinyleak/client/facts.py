@@ -13,11 +13,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tinyleak.analytic.premises import Premises
+from tinyleak.data.bounds import shown
 
 SHOWN = 0.005
 """Probabilities below it are left out where soft labels are written down."""
 
 Source: TypeAlias = Literal["said", "read off", "assumed"]
+
+
+MOST_NAMES = 4
+"""How many names of tensors a line shows."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +79,10 @@ def _listed(probabilities: Any) -> str:
     """Return the larger of some probabilities, each after its label."""
     order = np.argsort(-probabilities, kind="stable")
     return ", ".join(f"{k}: {probabilities[k]:.3g}" for k in order if probabilities[k] > SHOWN)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names of tensors as a list that fits a line: "'a', 'b' and 5 more"."""
+    rest = len(names) - MOST_NAMES
+    text = ", ".join(shown(name)[1:-1] for name in names[:MOST_NAMES])
+    return text if rest <= 0 else f"{text} and {rest} more"
