@@ -22,7 +22,7 @@ from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.defenses import knowledge
-from tinyleak.interop import as_array, whole
+from tinyleak.interop import as_array, called, whole
 from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
@@ -86,7 +86,7 @@ def meet(
     if not isinstance(client, Client):
         if params is None or gradients is None:
             raise TypeError(
-                f"attack was given a {type(client).__name__} alone; give a Client, or a network "
+                f"attack was given {called(client)} alone; give a Client, or a network "
                 "with its weights and gradient"
             )
         client = Client.of(client, params, gradients, batch=batch)
@@ -108,7 +108,7 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     """
     began = time.perf_counter()
     if not isinstance(client, Client):
-        raise TypeError(f"a {type(client).__name__} was given as client; give a tinyleak.Client")
+        raise TypeError(f"{called(client)} was given as client; give a tinyleak.Client")
     settings, precision = apply_knowledge(client, attacker)
     squares = attacker.method != "lbfgs"
     # Least squares takes hold once labels are settled: what the gradient tells of them is used.

@@ -25,7 +25,7 @@ from tinyleak.backend import Array
 from tinyleak.client import Client, share
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
-from tinyleak.interop import whole
+from tinyleak.interop import called, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
@@ -167,7 +167,7 @@ def _client(
         return client
     if params is None:
         raise TypeError(
-            f"a {type(client).__name__} was given without weights; give a Client, or a network and "
+            f"{called(client)} was given without weights; give a Client, or a network and "
             "its weights (of text: to audit_text)"
         )
     if gradients is None:

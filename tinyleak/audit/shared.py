@@ -167,5 +167,6 @@ def _error_norms(layer: LastLayerGradient, labels: list[int]) -> Array | None:
 
 def length(gradients: Mapping[str, Array]) -> float:
     """Return the norm of all gradients together."""
-    squares = [float(np.sum(np.square(array, dtype=float))) for array in gradients.values()]
-    return math.sqrt(math.fsum(squares))
+    largest = max(float(np.abs(array).max(initial=0.0)) for array in gradients.values()) or 1.0
+    scaled = [array.astype(float) / largest for array in gradients.values()]  # none underflows
+    return largest * math.sqrt(math.fsum(float(np.sum(np.square(array))) for array in scaled))

@@ -7,11 +7,11 @@ what was found is judged by whether it explains the gradient.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from tinyleak.attacks import Attacker, Problem, Settings, attack, problem_of
 from tinyleak.cli.attack_result import FILES, Result
+from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
     add_client_options,
     add_defense_option,
@@ -23,7 +23,7 @@ from tinyleak.cli.options import (
     given,
     simulated_client,
 )
-from tinyleak.cli.output import add_output_options, end, output_directory
+from tinyleak.cli.output import add_output_options, end, output_directory, say
 from tinyleak.cli.progress import progress_bar
 from tinyleak.client import Client, Notes, Truth
 from tinyleak.client.local import MOST_STEPS
@@ -115,21 +115,22 @@ def run(args: argparse.Namespace) -> int:
         OSError: files that cannot be read or written.
     """
     refuse_mixtures(args)
-    with output_directory(args.out, force=args.force) as directory:
+    with output_directory(args, FILES) as directory:
         truth, problem = meet(args)
         inference, settings = problem.inference, problem.settings
         if args.labels == "infer" and inference is not None and inference.warning is not None:
-            print(f"tinyleak: {inference.warning}", file=sys.stderr)
+            say(f"tinyleak: {inference.warning}", error=True)
         images = None if truth is None else truth.images
         with progress_bar(images, settings, quiet=args.quiet) as on_progress:
             found = attack(problem, on_progress=on_progress)
             # Still under the bar, since judging and drawing take seconds.
-            precision, dtype = problem.matching.precision, settings.dtype
-            explained = problem.client.explain(found, precision=precision, dtype=dtype)
-            outcome = explained if truth is None else truth.judge(found)
-            result = Result(args, problem, found, outcome, explained)
-            if directory is not None:
-                result.write(directory)
+            with undisturbed():
+                precision, dtype = problem.matching.precision, settings.dtype
+                explained = problem.client.explain(found, precision=precision, dtype=dtype)
+                outcome = explained if truth is None else truth.judge(found)
+                result = Result(args, problem, found, outcome, explained)
+                if directory is not None:
+                    result.write(directory)
     interrupted = found.reason == "interrupted"
     return end(args, result.summary, succeeded=outcome.succeeded, interrupted=interrupted)
 

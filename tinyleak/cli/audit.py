@@ -27,6 +27,7 @@ from tinyleak.cli.output import (
     output_directory,
     paragraphs,
     readable,
+    say,
     written,
 )
 from tinyleak.client import Client, Fact, Notes, simulate
@@ -130,11 +131,11 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
-    with output_directory(args.out, force=args.force) as directory:
+    with output_directory(args, FILES) as directory:
         said = run_text(args, directory) if args.model == TEXT else run_images(args, directory)
     if not args.quiet:
-        print(said)
-        print(f"\nfiles: {written(directory, FILES, ' and '.join(FILES))}")
+        say(said)
+        say(f"\nfiles: {written(directory, FILES, ' and '.join(FILES))}")
     return 0
 
 

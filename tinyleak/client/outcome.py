@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.interop import called
 
 RECOVERED_MSE = 1e-3
 """An image counts as recovered below this mean squared error, of pixels in [0, 1]."""
@@ -37,7 +38,7 @@ def require_found(found: Any) -> None:
     """
     if not hasattr(found, "images") or not hasattr(found, "soft_labels"):
         raise TypeError(
-            f"a {type(found).__name__} was given to be judged; give what attack returned (of "
+            f"{called(found)} was given to be judged; give what attack returned (of "
             "text, ask the truth that came with the TextClient)"
         )
 
