@@ -184,7 +184,7 @@ def judged(
     is_other = [
         one is True and f >= RECOVERED for one, f in zip(certified or (), far, strict=False)
     ]
-    return float(largest), sum(is_other)
+    return float(largest), int(sum(is_other))
 
 
 def verdict_of(result: dict[str, Any]) -> str:
