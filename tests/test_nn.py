@@ -26,6 +26,16 @@ TORCH_ACTIVATIONS = {
     # Beyond its threshold PyTorch's is x itself, which is wrong in the tenth digit.
     "softplus": partial(torch.nn.Softplus, threshold=700),
     "relu": torch.nn.ReLU,
+    "leaky_relu": torch.nn.LeakyReLU,
+    "elu": torch.nn.ELU,
+    "selu": torch.nn.SELU,
+    "gelu": torch.nn.GELU,
+    "gelu_tanh": partial(torch.nn.GELU, approximate="tanh"),
+    "silu": torch.nn.SiLU,
+    "mish": torch.nn.Mish,
+    "relu6": torch.nn.ReLU6,
+    "hardtanh": torch.nn.Hardtanh,
+    "hardswish": torch.nn.Hardswish,
 }
 
 
@@ -58,6 +68,19 @@ def conv_case(
         shapes,
         f"stride {stride} padding {padding}",
     )
+
+
+def five_times(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """On both sides of every kink."""
+    return 5.0 * rng.standard_normal(shape)
+
+
+def torch_hardsigmoid(x: torch.Tensor) -> torch.Tensor:
+    return functional.relu6(x + 3) / 6  # the derivative of PyTorch's own has a float32 1/6
+
+
+def torch_hardswish(x: torch.Tensor) -> torch.Tensor:
+    return x * torch_hardsigmoid(x)
 
 
 def distribution(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -124,8 +147,10 @@ LAYERS = [
         lambda x, w, b: functional.layer_norm(x, (6,), w, b),
         ((4, 6), (6,), (6,)),
     ),
-    Case("gelu", nn.gelu, functional.gelu, ((3, 4),)),
-    Case("gelu_tanh", nn.gelu_tanh, lambda x: functional.gelu(x, approximate="tanh"), ((3, 4),)),
+    Case("glu", nn.glu, functional.glu, ((3, 4),)),
+    Case("hardsigmoid", nn.hardsigmoid, torch_hardsigmoid, ((5, 4),), draw=five_times),
+    Case("relu6", nn.relu6, functional.relu6, ((5, 4),), draw=five_times),
+    Case("hardswish", nn.hardswish, torch_hardswish, ((5, 4),), draw=five_times),
     Case("flatten", nn.flatten, lambda x: x.flatten(1), ((2, 3, 4, 5),)),
     *[
         Case(name, nn.ACTIVATIONS[name], TORCH_ACTIVATIONS[name](), ((3, 4),))

@@ -33,7 +33,6 @@ from tinyleak.client import Client, Notes, simulate
 from tinyleak.client.files import ACTIVATION, MODEL, read_like, read_network
 from tinyleak.client.notes import gather_notes
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
-from tinyleak.nn import ACTIVATIONS
 from tinyleak.nn.init import draw
 from tinyleak.nn.models.shapes import MODELS, kind_of
 from tinyleak.report import write_json
@@ -81,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sentence of a BERT or GPT-2 "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
-    add_options(group, Notes, NETWORK, activation=ACTIVATIONS)
+    add_options(group, Notes, NETWORK)
     add_rename_option(group)
     add_options(group, simulate, INIT)
     group = parser.add_argument_group("typical images, none of them the client's")

@@ -20,13 +20,12 @@ from tinyleak.client.loss import REDUCTIONS
 from tinyleak.client.notes import parse_rate, parse_shape, parse_whole
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
 from tinyleak.defenses import FORMS, Defense
-from tinyleak.nn import MLP, LeNet, ResNet
+from tinyleak.nn import ACTIVATIONS, MLP, LeNet, ResNet
 from tinyleak.nn.models import Network
 
 T = TypeVar("T")
 
 MODELS: dict[str, type[Network]] = {"lenet": LeNet, "mlp": MLP, "resnet": ResNet}
-ACTIVATIONS = ("sigmoid", "tanh", "softplus")
 SCHEMES = {"U": "uniform", "default": "default"}
 RECIPES: dict[str, Callable[[], Settings]] = {"default": Settings, "paper": Settings.paper}
 DEVICES = ("cpu", "cuda")

@@ -13,7 +13,6 @@ from typing import Any
 
 from tinyleak import data
 from tinyleak.cli.options import (
-    ACTIVATIONS,
     MODELS,
     SCHEMES,
     add_options,
@@ -25,6 +24,7 @@ from tinyleak.cli.options import (
 )
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.defenses import FORMS
+from tinyleak.nn import ACTIVATIONS
 from tinyleak.sweep import (
     Request,
     Table,

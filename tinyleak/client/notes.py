@@ -13,7 +13,7 @@ from typing import Any
 
 from tinyleak.client.loss import REDUCTIONS
 from tinyleak.data.tensors import read_notes
-from tinyleak.nn.layers import ACTIVATIONS
+from tinyleak.nn.activations import ACTIVATIONS
 from tinyleak.nn.models.shapes import MODELS
 
 LONGEST_NOTE = 200

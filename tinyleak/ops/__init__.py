@@ -2,6 +2,7 @@
 
 from tinyleak.ops import dtypes, methods
 from tinyleak.ops.choice import (
+    clip,
     equal,
     greater,
     greater_equal,
@@ -39,6 +40,7 @@ from tinyleak.tensor import OPERATIONS
 __all__ = [
     "add",
     "broadcast_to",
+    "clip",
     "concatenate",
     "crop",
     "crop_to",
