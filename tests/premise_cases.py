@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tinyleak import data
+from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.nn import MLP, LeNet
 
 GLYPHS = data.load("glyphs")
@@ -103,6 +104,7 @@ class Made:
     steps: int
     update: bool
     dtype: str
+    rounding: dict[str, np.ndarray] | None
 
 
 _TRAINED: dict[Any, dict[str, torch.Tensor]] = {}
@@ -176,16 +178,26 @@ def make(s: Situation) -> Made:
     if optimiser is None:
         shared = {k: p.grad.detach() + s.decay * p.detach() for k, p in net.named_parameters()}
     else:
-        shared = {k: (before[k].double() - p.detach().double()) / s.rate
-                  for k, p in net.named_parameters()}
+        shared = {
+            k: (before[k].double() - p.detach().double()) / s.rate
+            for k, p in net.named_parameters()
+        }
     gradients = {k: v.double().numpy() for k, v in shared.items()}
     if s.change is not None:
         gradients = {k: np.asarray(v, float) for k, v in s.change(gradients, rng).items()}
     weights = {k: v.double().numpy() for k, v in before.items()}
     if s.stale:
-        weights = {k: v + s.stale * v.std() * rng.standard_normal(v.shape)
-                   for k, v in weights.items()}
+        weights = {
+            k: v + s.stale * v.std() * rng.standard_normal(v.shape) for k, v in weights.items()
+        }
     names = {k: _name(k, s) for k in weights}
+    rounding = None
+    if optimiser is not None:
+        after = {k: p.detach().numpy() for k, p in net.named_parameters()}
+        rounding = {
+            names[k]: s.steps * np.spacing(np.abs(v)).astype(float) ** 2 / (12 * s.rate**2)
+            for k, v in after.items()
+        }
     model = _model(s)
     return Made(
         model,
@@ -197,6 +209,20 @@ def make(s: Situation) -> Made:
         s.steps,
         optimiser is not None,
         "float32" if s.dtype == torch.float32 else "float64",
+        rounding,
+    )
+
+
+def read(m: Made) -> Premises:
+    return read_premises(
+        m.model,
+        m.params,
+        m.gradients,
+        m.batch,
+        steps=m.steps,
+        update=m.update,
+        dtype=m.dtype,
+        rounding=m.rounding,
     )
 
 

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic.residuals import OTHERS, RESIDUALS, Residual
+from tinyleak.analytic.shared import ALLOWED, Layer
 from tinyleak.backend import Array
-
-ALLOWED = 6.0
-"""How many standard deviations an error may be: normal noise reaches that once in 10⁹ entries."""
 
 OPERATIONS = 4.0
 """How many times a loss rounds on its way from logits to δ: an exponential, a sum, a quotient and a
@@ -73,41 +71,32 @@ class Fit:
         return self.misfit <= ALLOWED
 
 
-def look_at_one_image(
-    weight_gradient: Array,
-    bias_gradient: Array,
-    weight: Array,
-    bias: Array,
-    *,
-    relative: float,
-    noise: float,
-    computed: float,
-) -> OneImage:
+def look_at_one_image(layer: Layer, noise: float, computed: float) -> OneImage:
     """Return h, δ and z of the one image behind a last layer's gradient.
 
     Args:
-        weight_gradient: (K, F).
-        bias_gradient: (K,), not all zero.
-        weight: (K, F).
-        bias: (K,).
-        relative: by how much of itself rounding changes a number, as a standard deviation.
-        noise: the variance of what else is on it.
+        layer: the last one, with a bias whose gradient is not all zero.
+        noise: the variance of what is on each number beside rounding.
         computed: half of the last place in which the client computed.
     """
-    largest = float(np.abs(bias_gradient).max())
-    row = bias_gradient / largest  # so that no square underflows
-    features = (row @ weight_gradient) / (row @ row) / largest
-    length = float(np.linalg.norm(bias_gradient))
-    by_noise = np.sqrt(noise * (1.0 + features**2)) / length
-    features_error = np.hypot(by_noise, relative * np.abs(features))
-    logits = weight @ features + bias
+    delta, bias = layer.bias_gradient, layer.bias
+    assert delta is not None and bias is not None and layer.bias_deviation is not None
+    largest = float(np.abs(delta).max())
+    row = delta / largest  # so that no square underflows
+    share = row / (row @ row) / largest
+    features = share @ layer.gradient
+    delta_error = np.hypot(layer.bias_deviation, np.sqrt(noise))
+    entries = np.square(layer.deviation) + noise
+    variance = np.square(share) @ (entries + np.outer(np.square(delta_error), features**2))
+    # A feature that is zero in every row is zero.
+    variance = np.where(layer.gradient.any(axis=0), variance, 0.0)
+    features_error = np.hypot(np.sqrt(variance), computed * np.abs(features))
     # A sum of products in floating point errs in proportion to their sizes.
-    size = np.abs(weight) @ np.abs(features) + np.abs(bias)
-    logits_error = np.hypot(np.sqrt(weight**2 @ features_error**2), computed * size)
-    delta_error = np.hypot(np.sqrt(noise), relative * np.abs(bias_gradient))
-    return OneImage(
-        features, bias_gradient, logits, features_error, delta_error, logits_error, computed
-    )
+    size = np.abs(layer.weight) @ np.abs(features) + np.abs(bias)
+    logits_error = np.hypot(np.sqrt(layer.weight**2 @ features_error**2), computed * size)
+    delta_error = np.hypot(delta_error, computed * np.abs(delta))
+    logits = layer.weight @ features + bias
+    return OneImage(features, delta, logits, features_error, delta_error, logits_error, computed)
 
 
 def fits_of(image: OneImage) -> list[Fit]:
@@ -123,9 +112,7 @@ def fits_of(image: OneImage) -> list[Fit]:
         error = _error(image, residual)
         hard = [(row, "hard") for row in np.eye(len(a))]
         several = _several(image.delta) if loss == "bce" else []
-        fits = [
-            _fit(image, loss, kind, y, [a - b @ y], error) for y, kind in (*hard, *several)
-        ]
+        fits = [_fit(image, loss, kind, y, [a - b @ y], error) for y, kind in (*hard, *several)]
         found.append(min(fits, key=lambda fit: fit.misfit))
         if loss == "cross-entropy":
             found += _soft(image, a, error)
@@ -151,9 +138,7 @@ def _soft(image: OneImage, p: Array, error: Array) -> list[Fit]:
     usual = np.median(image.delta / p)
     first, second = np.argsort(image.delta - usual * p)[:2]
     found.append(_fit(image, loss, "mixed", eye[first], [p, -eye[first], -eye[second]], error))
-    kept = [
-        fit for fit in found if fit.misfit < np.inf and (fit.targets > -ALLOWED * fit.error).all()
-    ]
+    kept = [fit for fit in found if fit.misfit < np.inf and (fit.targets > -fit.error).all()]
     targets = p - image.delta
     allowed = np.hypot(image.delta_error, error)
     outside = float((np.maximum(-targets, targets - 1.0) / allowed).max())
@@ -176,7 +161,8 @@ def _fit(
         targets = -(columns[:, 1:] @ weights[1:]) / factor
         total = abs(float(targets.sum()) - 1.0)
         misfit = max(misfit, total * abs(factor) / float(np.linalg.norm(allowed)))
-    relative = float(np.linalg.norm(allowed) / np.linalg.norm(columns[:, 0] * factor))
+    length = float(np.linalg.norm(columns[:, 0] * factor))
+    relative = ALLOWED * float(np.linalg.norm(allowed)) / length
     return Fit(loss, kind, targets, factor, relative, misfit)
 
 

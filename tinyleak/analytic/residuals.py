@@ -15,11 +15,13 @@ Residual = tuple[Array, Array]
 
 
 def softmax(z: Array) -> Array:
+    """Return the probabilities of logits (K,)."""
     powers = np.exp(z - z.max())
     return np.asarray(powers / powers.sum())
 
 
 def sigmoid(z: Array) -> Array:
+    """Return 1 / (1 + e^−z), without overflow."""
     return 0.5 * (1.0 + np.tanh(0.5 * z))
 
 

@@ -72,7 +72,7 @@ def read_spectrum(matrix: Array, deviation: float, batch: int, *, zero_sum: bool
     return Spectrum(None, None, 0, clean=False)
 
 
-def read_decay(matrix: Array, weights: Array, rank: int) -> tuple[float, float]:
+def read_decay(matrix: Array, weights: Array, rank: int, start: float = 0.0) -> tuple[float, float]:
     """Return λ of G + λΘ by the rank of G, and its standard error.
 
     Beside the `rank` largest singular values G has nothing, so there the shared gradient is λΘ: a
@@ -82,8 +82,9 @@ def read_decay(matrix: Array, weights: Array, rank: int) -> tuple[float, float]:
         matrix: (O, F + 1), G + λΘ.
         weights: (O, F + 1), Θ.
         rank: of G, below O − 1 and F.
+        start: λ as it is known before.
     """
-    decay, before, error = 0.0, np.inf, np.inf
+    decay = start
     for _ in range(200):
         u, _, v = np.linalg.svd(matrix - decay * weights, full_matrices=False)
         outside = [_outside(array, u[:, :rank], v[:rank]) for array in (matrix, weights)]
@@ -92,8 +93,8 @@ def read_decay(matrix: Array, weights: Array, rank: int) -> tuple[float, float]:
         if abs(decay - before) <= 1e-12 * abs(decay):
             break
     rest = outside[0] - decay * outside[1]
-    error = float(np.sqrt(np.mean(rest**2) / square))
-    return decay, error
+    free = (len(matrix) - rank) * (matrix.shape[1] - rank)
+    return decay, float(np.sqrt(np.sum(rest**2) / free / square))
 
 
 def _tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:
