@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinyleak.analytic.premises import Cause
+from tinyleak.analytic.cause import Cause
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Reconstruction
 

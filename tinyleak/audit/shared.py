@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyleak.analytic import LastLayerGradient, LayerGradient, infer_labels, unmix
 from tinyleak.analytic.first_layer import error_of_input
-from tinyleak.analytic.premises import Cause
+from tinyleak.analytic.cause import Cause
 from tinyleak.backend import Array
 from tinyleak.client import Client
 

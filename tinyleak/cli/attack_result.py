@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyleak.analytic.premises import Cause
+from tinyleak.analytic.cause import Cause
 from tinyleak.attacks import Problem, Reconstruction
 from tinyleak.attacks.advice import likely_causes
 from tinyleak.backend import Array

@@ -33,6 +33,9 @@ from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, network_of
 
+HUGE = 1e100
+"""Numbers of this size are squared without overflow, and summed."""
+
 DTYPES = ("float64", "float32", "float16")
 """What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
 
@@ -139,25 +142,31 @@ class Client:
                 "every shared gradient is zero, so nothing can be read from it; check that the "
                 "client's backward pass was run"
             )
+        # Numbers that are too small or large to be squared are of order 1 while they are looked at.
+        unit = 1.0 if 1.0 / HUGE < largest < HUGE else largest
+        sent = {n: g.astype(float) / unit for n, g in client.gradients.items()}
         read = read_premises(
             model,
             client.params,
-            {name: g for name, g in client.gradients.items() if name not in client.frozen},
+            {name: gradient for name, gradient in sent.items() if name not in client.frozen},
             client.batch,
             loss=loss,
             steps=client.steps,
             update=update,
             dtype=client.dtype,
         )
+        if unit != 1.0:
+            factor = None if read.factor is None else read.factor * unit
+            read = replace(read, decay=read.decay * unit, factor=factor, noise=None)
         if reduction is not None:
             kind = read.loss or "cross-entropy"
             how = said_loss(reduction, client.batch, "", kind, model.classes)
         else:
             how = read_loss(read, client.batch, model.classes, client.steps)
-        rest = {
-            name: (g - read.decay * client.params[name]) / how.factor
-            for name, g in client.gradients.items()
-        }
+        plain: Mapping[str, Array] = client.gradients
+        if client.steps == 1:
+            plain = read.without_decay(client.params, plain)
+        rest = {name: gradient / how.factor for name, gradient in plain.items()}
         facts = {**client.facts, **facts_of(read, normalize)}
         trained = as_trained(model, how.kind, normalize or read.normalisation)
         return replace(client, model=trained, gradients=rest, loss=how, facts=facts, read=read)
