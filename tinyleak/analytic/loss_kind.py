@@ -19,8 +19,8 @@ from tinyleak.analytic.shared import ALLOWED
 from tinyleak.backend import Array
 
 EXACTLY_USUAL = 1e-5
-"""A factor so near the mean's or the sum's is that: float32 rounds what it is made of to 1e-7, some of
-it small differences of larger numbers."""
+"""A factor so near the mean's or the sum's is that: float32 rounds what it is made of to 1e-7,
+some of it small differences of larger numbers."""
 
 TELLING = 0.1
 """With an error of δ above this share of it nothing is read off: then losses are alike."""

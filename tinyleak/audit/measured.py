@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.analytic.jacobian_spectrum import Spectrum, forecasts, noise_for
-from tinyleak.analytic.cause import Cause
 from tinyleak.audit.shared import Shared
 from tinyleak.audit.structure import Counting, Finding, Saturation
 from tinyleak.backend import Array
