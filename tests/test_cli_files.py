@@ -38,8 +38,8 @@ def test_a_digit_comes_back(run: Run, tmp_path: Path) -> None:
     assert "loss as it is, read off (the last layer's gradient)" in said
     assert "result success: converged" in said or "result success: stalled" in said
     assert "verdict exact: what was found makes the shared gradient, to its rounding" in said
-    assert result["verdict"] == "exact"
     result = read_result(tmp_path / "out")
+    assert result["verdict"] == "exact"
     assert result["succeeded"] is True
     assert result["mse"] is result["psnr"] is result["labels_true"] is None
     assert result["labels_recovered"] == result["labels_inferred"] == [3]

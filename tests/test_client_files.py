@@ -189,7 +189,7 @@ def test_an_activation_is_said_read_off_or_assumed(tmp_path: Path) -> None:
     assert client(tmp_path, "npz", activation="sigmoid").model.activation == "sigmoid"
     save_training(tmp_path, 1)
     told = trained(tmp_path, learning_rate=0.1).facts["activation"]
-    assert str(told) == "tanh, read off (no other makes such features and gradients)"
+    assert str(told).startswith("tanh, assumed (one of tanh, ")  # a batch mixes what would tell
 
 
 def test_names_are_settled_by_a_rename(tmp_path: Path) -> None:
