@@ -19,7 +19,8 @@ from tinyleak.analytic.shared import ALLOWED
 from tinyleak.backend import Array
 
 EXACTLY_USUAL = 1e-5
-"""A factor so near the mean's or the sum's is that: float32 rounds what it is made of to 1e-7, some of it small differences of larger numbers."""
+"""A factor so near the mean's or the sum's is that: float32 rounds what it is made of to 1e-7, and
+some of it are small differences of larger numbers."""
 
 TELLING = 0.1
 """With an error of δ above this share of it nothing is read off: then losses are alike."""
@@ -38,7 +39,7 @@ class LossReading:
     causes: tuple[Cause, ...] = ()
 
 
-def loss_of_one(image: OneImage, zero_sum: bool, said: str | None) -> LossReading:
+def loss_of_one(image: OneImage, zero_sum: bool | None, said: str | None) -> LossReading:
     """Return the loss of one image.
 
     Args:
@@ -101,11 +102,11 @@ def _causes(fit: Fit, factor: float, said: str | None) -> tuple[Cause, ...]:
     return tuple(causes)
 
 
-def _none_fits(image: OneImage, zero_sum: bool, said: str | None) -> LossReading:
+def _none_fits(image: OneImage, zero_sum: bool | None, said: str | None) -> LossReading:
     if said is not None:
         text = f"no label makes the last layer's δ with {said}"
         return LossReading(said, "said", causes=(Cause("loss", text, sure=True),))
-    if not zero_sum:
+    if zero_sum is False:
         text = "the last layer's rows do not add up to zero, and no label explains them"
         advice = "--loss mse"
         return LossReading(None, "assumed", causes=(Cause("loss", text, advice, sure=True),))
@@ -125,6 +126,7 @@ def loss_of_batch(
     *,
     noise: float,
     zero_sum: bool | None,
+    clean: bool,
     said: str | None,
 ) -> LossReading:
     """Return the loss of a batch, as far as probes tell.
@@ -135,6 +137,7 @@ def loss_of_batch(
         batch: N.
         noise: the variance of the error of each entry.
         zero_sum: whether the last layer's rows add up to zero; None where noise hides it.
+        clean: whether there is no noise.
         said: the loss's name, if it was said.
     """
     candidates = {
@@ -155,12 +158,12 @@ def loss_of_batch(
     loss = exact[0] if len(exact) == 1 else (names[0] if len(names) == 1 else None)
     if loss is None and "cross-entropy" in names:
         loss = "cross-entropy"
-    told = len(exact) == 1 and zero_sum is not None
+    told = len(exact) == 1 and zero_sum is not None and clean
     source = "said" if said else ("read off" if told else "assumed")
     causes = []
     if loss != "cross-entropy" and said is None:
         text = "the last layer's rows do not add up to zero, as cross-entropy's do"
-        sure = zero_sum is False
+        sure = zero_sum is False and clean
         advice = f"--loss {loss or 'bce'}"
         causes.append(Cause("loss", text, advice, sure))
     found = scales.get(loss or "")

@@ -20,6 +20,7 @@ from tinyleak.analytic.activation import (
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.changes import clipping, pruning, written_coarsely
 from tinyleak.analytic.loss_kind import loss_of_batch, loss_of_one
+from tinyleak.analytic.noise import measure_noise
 from tinyleak.analytic.normalisation import (
     Normalisation,
     outside_unit_range,
@@ -29,7 +30,6 @@ from tinyleak.analytic.normalisation import (
 from tinyleak.analytic.one_image import fits_of, look_at_one_image
 from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.analytic.shared import ALLOWED, Layer, Shared
-from tinyleak.analytic.spectrum import Spectrum, read_spectrum
 from tinyleak.analytic.update import adaptive_step
 from tinyleak.analytic.weight_decay import Decay, read_weight_decay, refined
 from tinyleak.backend import Array
@@ -144,21 +144,20 @@ def _look_at_layers(
         last = shared.last
         names = [k for k in shared.gradients if decay.biases or shared.params[k].ndim > 1]
         found = replace(found, decay=decay.rate, decayed=tuple(names))
-    spectra = [
-        _spectrum(shared, layer, decay.zero_sum and layer is last) for layer in shared.layers
-    ]
-    noise, rank, clean = _together(spectra)
-    found = replace(found, noise=noise, rank=rank)
+    noise = measure_noise(shared, last, zero_sum=decay.zero_sum)
+    found = replace(found, noise=noise.variance, rank=noise.rank)
     if steps > 1:
         # Each step has weights of its own, so that only sums over classes are what they were.
         return found, [*causes, *_several_steps(shared, last, decay, steps)]
-    if not clean and noise is not None:
-        causes.append(_noise_cause(shared, noise))
-    single = shared.batch == 1 if not clean else rank == 1
-    images = 1 if single and (rank or 1) == 1 else max(shared.batch, rank or 1, 2)
+    causes += [noise.cause] if noise.cause else []
+    rank, clean = noise.rank, bool(noise.clean)
+    single = rank in (1, None) if shared.batch == 1 else clean and rank == 1
+    images = 1 if single else max(shared.batch, rank or 1, 2)
     causes += _batch_cause(shared, rank, clean)
-    extra = 0.0 if clean else noise or 0.0
-    normalisation, cause = _normalisation(shared, images, extra)
+    extra = 0.0 if clean else noise.variance or 0.0
+    normalisation, cause = (
+        _normalisation(shared, images, extra) if clean or single else (None, None)
+    )
     causes += [cause] if cause else []
     found = replace(found, normalisation=normalisation)
     by_bias = last.bias_gradient
@@ -167,15 +166,16 @@ def _look_at_layers(
     if images == 1:
         image = look_at_one_image(last, extra, shared.computed)
         activation = activation_of_one(shared, image, extra)
-        reading = loss_of_one(image, decay.zero_sum, said)
+        reading = loss_of_one(image, noise.zero_sum, said)
     else:
-        activation = activation_of_batch(shared, last, images, noise or 0.0)
+        activation = activation_of_batch(shared, last, images, extra)
         reading = loss_of_batch(
             by_bias,
             _probe_logits(shared, activation),
             images,
-            noise=noise or 0.0,
-            zero_sum=decay.zero_sum if clean or decay.zero_sum else None,
+            noise=noise.variance or 0.0,
+            zero_sum=noise.zero_sum,
+            clean=clean,
             said=said,
         )
     causes += reading.causes
@@ -237,29 +237,6 @@ def _normalisation(
     if usual is not None:
         advice = "--normalize " + ",".join(f"{number:.6g}" for part in usual for number in part)
     return usual, Cause("normalisation", text, advice, sure=True)
-
-
-def _spectrum(shared: Shared, layer: Layer, zero_sum: bool) -> Spectrum:
-    rounding = shared.rounding_of(layer.matrix, layer.deviations)
-    return read_spectrum(layer.matrix, rounding, shared.batch, zero_sum=zero_sum)
-
-
-def _together(spectra: list[Spectrum]) -> tuple[float | None, int | None, bool]:
-    """Return the noise of all layers, the largest rank, and whether rounding explains all."""
-    measured = [s for s in spectra if s.noise is not None]
-    free = sum(s.free for s in measured)
-    noise = sum((s.noise or 0.0) * s.free for s in measured) / free if free else None
-    ranks = [s.rank for s in spectra if s.rank is not None]
-    return noise, max(ranks, default=None), all(s.clean for s in spectra)
-
-
-def _noise_cause(shared: Shared, noise: float) -> Cause:
-    size = float(np.mean(np.concatenate([g.ravel() ** 2 for g in shared.gradients.values()])))
-    text = (
-        f"noise of variance {noise:.2g} on each entry, whose mean square is {size:.2g}, shows "
-        "beside the rank of the layers' gradients"
-    )
-    return Cause("noise", text, f"--defense gaussian:{noise:.2g} --aware", sure=True)
 
 
 def _batch_cause(shared: Shared, rank: int | None, clean: bool) -> list[Cause]:
