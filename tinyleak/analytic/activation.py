@@ -17,7 +17,7 @@ from tinyleak.analytic.activation_tests import ActivationFit, by_range, by_slope
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.shared import Layer, Shared
-from tinyleak.nn import ACTIVATIONS
+from tinyleak.nn import ACTIVATIONS, MLP, LeNet
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,26 @@ class ActivationReading:
 
     Attributes:
         names: likeliest first; a single one is told.
+        held: whether the first one explains all that is seen exactly.
         refuted: whether a test that is exact refutes all of the library.
         dropped: the share of features that dropout left out; 0 where it was off.
     """
 
     names: tuple[str, ...] = ()
+    held: bool = False
     refuted: bool = False
     dropped: float = 0.0
 
 
-def activation_of_one(shared: Shared, image: OneImage, noise: float) -> ActivationReading:
+def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> ActivationReading:
     """Return the activations that the gradient of one image allows.
 
     Args:
         shared: what was shared.
-        image: what the last layer shows of it.
+        image: what the last layer shows of it, if it does.
         noise: the variance of what is on each number beside rounding.
     """
-    tests = [_by_slopes(shared, image)] if image else []
+    tests = [] if image is None else [_by_slopes(shared, image)]
     for layer, following in zip(shared.layers, shared.layers[1:], strict=False):
         if len(layer.weight) != following.weight.shape[1]:
             continue
@@ -63,9 +65,9 @@ def activation_of_one(shared: Shared, image: OneImage, noise: float) -> Activati
         # Below 6 there is no difference.
         names = tuple(name for name in held if name != "relu6" or "relu" not in held)
         dropped = max(test[held[0]].dropped for test in holding)
-        return ActivationReading(names, False, dropped)
+        return ActivationReading(names, held=True, dropped=dropped)
     refuted = any(test[0].precise and not any(f.possible for f in test) for test in tests)
-    return ActivationReading(_by_distance(tests), refuted)
+    return ActivationReading(_by_distance(tests), refuted=refuted and _is_plain(shared))
 
 
 def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -> ActivationReading:
@@ -99,6 +101,11 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
         if dead > by_chance + 5.0 * math.sqrt(by_chance / last.gradient.shape[1]):
             names = ["relu"]
     return ActivationReading(tuple(names))
+
+
+def _is_plain(shared: Shared) -> bool:
+    """Return whether nothing but an activation is known to lie between the layers."""
+    return isinstance(shared.model, LeNet | MLP)
 
 
 def _has_bias(layer: Layer) -> bool:

@@ -39,18 +39,24 @@ class LossReading:
     causes: tuple[Cause, ...] = ()
 
 
-def loss_of_one(image: OneImage, zero_sum: bool | None, said: str | None) -> LossReading:
+def loss_of_one(
+    image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None
+) -> LossReading:
     """Return the loss of one image.
 
     Args:
         image: what its last layer shows.
         zero_sum: whether the last layer's rows add up to zero.
+        right: whether the layer below shows that the weights are the client's; None if nothing.
         said: the loss's name, if it was said.
     """
     fits = [fit for fit in fits_of(image) if fit.holds and said in (None, fit.loss)]
     error = float(np.linalg.norm(image.delta_error) / np.linalg.norm(image.delta))
+    if right is False:
+        # Nearly any weights have some soft label.
+        fits = [fit for fit in fits if fit.kind != "soft"]
     if not fits:
-        return _none_fits(image, zero_sum, said)
+        return _none_fits(image, zero_sum, right, said)
     # A loss with its usual factor is likelier than another with a strange one, and a hard label
     # than a soft one, which nearly every δ has.
     best = min(fits, key=_strangeness)
@@ -102,7 +108,9 @@ def _causes(fit: Fit, factor: float, said: str | None) -> tuple[Cause, ...]:
     return tuple(causes)
 
 
-def _none_fits(image: OneImage, zero_sum: bool | None, said: str | None) -> LossReading:
+def _none_fits(
+    image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None
+) -> LossReading:
     if said is not None:
         text = f"no label makes the last layer's δ with {said}"
         return LossReading(said, "said", causes=(Cause("loss", text, sure=True),))
@@ -110,11 +118,14 @@ def _none_fits(image: OneImage, zero_sum: bool | None, said: str | None) -> Loss
         text = "the last layer's rows do not add up to zero, and no label explains them"
         advice = "--loss mse"
         return LossReading(None, "assumed", causes=(Cause("loss", text, advice, sure=True),))
+    if right:
+        text = "the weights are the client's, and no label explains its gradient by cross-entropy"
+        return LossReading(None, "assumed", causes=(Cause("loss", text, sure=True),))
     targets = np.exp(image.logits - image.logits.max())
     targets = targets / targets.sum() - image.delta
     text = (
-        f"the targets that cross-entropy would need, softmax(Wh + b) − δ, go down to "
-        f"{targets.min():.2g}: these are not the weights that the gradient was computed with"
+        f"the targets that cross-entropy needs with these weights, softmax(Wh + b) − δ, go from "
+        f"{targets.min():.2g} to {targets.max():.2g}: it was computed with others"
     )
     return LossReading(causes=(Cause("stale weights", text),))
 

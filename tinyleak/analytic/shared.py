@@ -106,7 +106,7 @@ class Shared:
         computed = COMPUTED["float64" if double else "float32"]
         return Shared(model, weights, own, deviation, batch, written, computed)
 
-    def over(self, steps: int) -> Shared:
+    def over(self, steps: float) -> Shared:
         """Return the mean of several steps in place of their sum."""
         gradients = {name: array / steps for name, array in self.gradients.items()}
         deviation = {name: array / steps for name, array in self.deviation.items()}
