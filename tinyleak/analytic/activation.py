@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic.activation_tests import ActivationFit, by_range, by_slopes, by_values
+from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.shared import Layer, Shared
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
@@ -57,6 +59,11 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
                 by_values(before.logits, before.logits_error, after.features, after.features_error)
             )
     tests = [test for test in tests if test]
+    if not tests and image is not None:
+        in_range = list(by_range(image.features[np.newaxis], image.features_error, 0))
+        if not image.features.all():
+            in_range.sort(key=lambda name: not name.startswith("relu"))
+        return ActivationReading(tuple(in_range) if len(in_range) > 1 else ())
     if not tests:
         return ActivationReading()
     holding = [{fit.name: fit for fit in test if fit.holds} for test in tests]
@@ -66,8 +73,9 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
         names = tuple(name for name in held if name != "relu6" or "relu" not in held)
         dropped = max(test[held[0]].dropped for test in holding)
         return ActivationReading(names, held=True, dropped=dropped)
+    exact = _is_plain(shared) and noise == 0.0 and shared.written in COMPUTED
     refuted = any(test[0].precise and not any(f.possible for f in test) for test in tests)
-    return ActivationReading(_by_distance(tests), refuted=refuted and _is_plain(shared))
+    return ActivationReading(_by_distance(tests), refuted=refuted and exact)
 
 
 def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -> ActivationReading:
@@ -113,11 +121,21 @@ def _has_bias(layer: Layer) -> bool:
 
 
 def _by_slopes(shared: Shared, image: OneImage) -> list[ActivationFit]:
-    last, names = shared.last, list(shared.model.shapes)
-    bias = names[-3] if len(names) > 3 else ""
-    if last is None or bias not in shared.gradients or shared.gradients[bias].ndim != 1:
+    last, layers = shared.last, layer_names(shared.model)
+    if last is None or len(layers) < 2 or layers[-2][0] not in shared.gradients:
         return []
-    if len(image.features) % shared.gradients[bias].size:
+    weight, bias = layers[-2]
+    scaled = bias is None
+    if bias is None and shared.gradients[weight].ndim == 2:
+        # Of one image this is δ xᵀ, whose singular vector has the direction of δ.
+        u, sizes, _ = np.linalg.svd(shared.gradients[weight], full_matrices=False)
+        below = u[:, 0] * sizes[0]
+        rounding = np.full(below.shape, shared.rounding_of(shared.gradients[weight]))
+    elif bias is not None and bias in shared.gradients:
+        below, rounding = shared.gradients[bias], shared.deviation[bias]
+    else:
+        return []
+    if len(image.features) % len(below):
         return []
     by_noise = np.sqrt(np.square(last.weight).T @ np.square(image.delta_error))
     by_rounding = shared.computed * np.abs(last.weight).T @ np.abs(image.delta)
@@ -127,9 +145,10 @@ def _by_slopes(shared: Shared, image: OneImage) -> list[ActivationFit]:
         image.features_error,
         last.weight.T @ image.delta,
         np.hypot(by_noise, by_rounding),
-        shared.gradients[bias],
-        np.hypot(shared.deviation[bias], noise),
+        below,
+        np.hypot(rounding, noise),
         shared.computed,
+        scaled=scaled,
     )
 
 

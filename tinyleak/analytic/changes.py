@@ -70,12 +70,15 @@ def pruning(
     return share, Cause("pruning", text, f"--defense {option} --aware", sure=True)
 
 
-def clipping(gradients: Mapping[str, Array]) -> Cause | None:
+def clipping(gradients: Mapping[str, Array], *, update: bool) -> Cause | None:
     """Return the cause if all entries are bounded by one value, or their norm is a round number."""
     row = np.abs(np.concatenate([array.ravel() for array in gradients.values()]))
     largest = float(row.max())
     bound = int((row >= largest * (1.0 - 1e-6)).sum())
-    if bound >= BOUND and bound < 0.5 * len(row):
+    # Saturated features make entries of one layer alike, but not those of two.
+    wide = [array for array in gradients.values() if array.ndim > 1]
+    reached = sum(bool((np.abs(array) >= largest * (1.0 - 1e-6)).any()) for array in wide)
+    if not update and reached > 1 and BOUND <= bound < 0.5 * len(row):
         return Cause(
             "clipping", f"{bound} entries are as large as the largest, {largest:.3g}", sure=True
         )

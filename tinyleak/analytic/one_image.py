@@ -135,7 +135,7 @@ def _soft(image: OneImage, p: Array, error: Array) -> list[Fit]:
     for label in eye:
         found.append(_fit(image, loss, "smoothed", label, [p, -label, -np.ones(classes)], error))
     # Only where an image has a label is δ another multiple of p than elsewhere.
-    usual = np.median(image.delta / p)
+    usual = np.median(image.delta / np.maximum(p, np.finfo(float).eps))
     first, second = np.argsort(image.delta - usual * p)[:2]
     found.append(_fit(image, loss, "mixed", eye[first], [p, -eye[first], -eye[second]], error))
     kept = [fit for fit in found if fit.misfit < np.inf and (fit.targets > -fit.error).all()]

@@ -126,7 +126,11 @@ def read_premises(
     if (cause := adaptive_step(shared.params, shared.gradients, update=update)) is not None:
         return replace(plain, causes=(cause,))
     pruned, cause = pruning(shared.gradients, shared.deviation, shared.written)
-    causes = [cause, clipping(shared.gradients), written_coarsely(shared.written, shared.gradients)]
+    causes = [
+        cause,
+        clipping(shared.gradients, update=update),
+        written_coarsely(shared.written, shared.gradients),
+    ]
     found, more = replace(plain, pruned=pruned), [batch_norm_in_training(shared)]
     untouched = not pruned and not any(c and c.sure and c.name == "clipping" for c in causes)
     mean = shared.over(steps)

@@ -23,6 +23,7 @@ REFINED = 60
 GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
 
+@np.errstate(over="ignore")  # lengths that are far off make numbers that are anything
 def look_without_bias(layer: Layer, noise: float, computed: float) -> OneImage | None:
     """Return h, δ and z of the one image behind the gradient of a last layer without bias.
 
@@ -67,7 +68,9 @@ def _costs(direction: Array, z: Array) -> Array:
     for a in (powers / powers.sum(), 0.5 * (1.0 + np.tanh(0.5 * z)), z):
         inner = direction @ a - direction
         squares = a @ a - 2.0 * a + 1.0
-        best.append(1.0 - float(np.max(np.where(inner > 0, inner, 0.0) ** 2 / squares)))
+        # A label that is certain leaves no δ, and so no direction.
+        usable = (inner > 0) & (squares > 1e-12)
+        best.append(1.0 - float(np.max(np.where(usable, inner**2 / (squares + 1e-300), 0.0))))
     return np.array(best)
 
 
