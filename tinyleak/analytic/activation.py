@@ -31,12 +31,15 @@ class ActivationReading:
         held: whether the first one explains all that is seen exactly.
         refuted: whether a test that is exact refutes all of the library.
         dropped: the share of features that dropout left out; 0 where it was off.
+        maybe_dropped: the share of features that are zero in a batch, where the activation may have
+            none such.
     """
 
     names: tuple[str, ...] = ()
     held: bool = False
     refuted: bool = False
     dropped: float = 0.0
+    maybe_dropped: float = 0.0
 
 
 def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> ActivationReading:
@@ -67,11 +70,16 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
     if not tests:
         return ActivationReading()
     holding = [{fit.name: fit for fit in test if fit.holds} for test in tests]
-    held = [name for name in ACTIVATIONS if all(name in test for test in holding)]
+    possible = [{fit.name for fit in test if fit.possible or fit.holds} for test in tests]
+    held = [
+        name
+        for name in ACTIVATIONS
+        if any(name in test for test in holding) and all(name in test for test in possible)
+    ]
     if held:
         # Below 6 there is no difference.
         names = tuple(name for name in held if name != "relu6" or "relu" not in held)
-        dropped = max(test[held[0]].dropped for test in holding)
+        dropped = max(test[held[0]].dropped for test in holding if held[0] in test)
         return ActivationReading(names, held=True, dropped=dropped)
     exact = _is_plain(shared) and noise == 0.0 and shared.written in COMPUTED
     refuted = any(test[0].precise and not any(f.possible for f in test) for test in tests)
@@ -104,11 +112,10 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
     # A unit that no image switches on has no gradient. Dropout of at most half of the features
     # leaves out one in 2ᴺ of them for all images.
     dead, by_chance = float(np.mean(~last.gradient.any(axis=0))), 0.5**batch
-    if dead and "relu" in names:
-        names = ["relu", *(name for name in names if name != "relu")]
-        if dead > by_chance + 5.0 * math.sqrt(by_chance / last.gradient.shape[1]):
-            names = ["relu"]
-    return ActivationReading(tuple(names))
+    limit = by_chance + 5.0 * math.sqrt(by_chance / last.gradient.shape[1])
+    if dead > limit and "relu" in names:
+        return ActivationReading(("relu",))
+    return ActivationReading(tuple(names), maybe_dropped=dead if names[:1] != ["relu"] else 0.0)
 
 
 def _is_plain(shared: Shared) -> bool:

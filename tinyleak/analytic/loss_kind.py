@@ -14,7 +14,7 @@ import numpy as np
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.one_image import Fit, OneImage, fits_of
 from tinyleak.analytic.residuals import RESIDUALS, sigmoid, softmax
-from tinyleak.analytic.scale import factor_of_batch
+from tinyleak.analytic.scale import MOST_ERROR, factor_of_batch
 from tinyleak.analytic.shared import ALLOWED
 from tinyleak.backend import Array
 
@@ -24,6 +24,10 @@ some of it are small differences of larger numbers."""
 
 TELLING = 0.1
 """With an error of δ above this share of it nothing is read off: then losses are alike."""
+
+ROUGHLY = 1000.0
+"""A loss with its usual factor that explains δ to so many times the error, three digits fewer, is
+not ruled out in favour of one with a factor that only fits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,8 @@ def loss_of_one(
         right: whether the layer below shows that the weights are the client's; None if nothing.
         said: the loss's name, if it was said.
     """
-    fits = [fit for fit in fits_of(image) if fit.holds and said in (None, fit.loss)]
+    every = [fit for fit in fits_of(image) if said in (None, fit.loss)]
+    fits = [fit for fit in every if fit.holds]
     error = float(np.linalg.norm(image.delta_error) / np.linalg.norm(image.delta))
     if right is False:
         # Nearly any weights have some soft label.
@@ -61,7 +66,12 @@ def loss_of_one(
     # than a soft one, which nearly every δ has.
     best = min(fits, key=_strangeness)
     rivals = {fit.loss for fit in fits if _strangeness(fit)[:2] <= _strangeness(best)[:2]}
-    told = len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
+    if not _usual(best):
+        rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
+    # δ of two entries, as a certain prediction leaves, is that of many losses with some factor.
+    seen = int(np.sum(np.abs(image.delta) > ALLOWED * image.delta_error))
+    told = seen > 2 or _usual(best) or len(image.delta) == 2
+    told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
         loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
         return LossReading(loss, "said" if said else "assumed")
@@ -178,6 +188,10 @@ def loss_of_batch(
         advice = f"--loss {loss or 'bce'}"
         causes.append(Cause("loss", text, advice, sure))
     found = scales.get(loss or "")
+    if found is not None and not found.exact and found.error < MOST_ERROR:
+        text = f"the loss, or the learning rate, is about {found.factor:.2f} times the usual one"
+        off = min(abs(found.factor / c - 1.0) for c in candidates[loss or ""][2])
+        causes += [Cause("factor", text)] if off > 3 * found.error else []
     if found is None:
         return LossReading(loss, source, causes=tuple(causes))
     return LossReading(loss, source, found.factor, found.exact, found.error, None, tuple(causes))

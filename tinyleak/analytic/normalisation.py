@@ -109,7 +109,8 @@ def read_normalisation(
     else:
         deviation = float(np.sqrt(noise + np.mean(np.square(first.deviation))))
         pixels = same_in_all(first.gradient, by_bias, deviation, shared.computed)
-        error = ALLOWED * shared.computed * (1.0 + np.abs(pixels)) * 4.0
+        length = float(np.linalg.norm(by_bias))
+        error = ALLOWED * np.hypot(1.0, pixels) * (deviation / length + 4.0 * shared.computed)
     seen = np.isfinite(pixels)
     if not seen.any() or not outside_unit_range(pixels[seen], error[seen]):
         return None, None

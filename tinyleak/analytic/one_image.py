@@ -88,8 +88,6 @@ def look_at_one_image(layer: Layer, noise: float, computed: float) -> OneImage:
     delta_error = np.hypot(layer.bias_deviation, np.sqrt(noise))
     entries = np.square(layer.deviation) + noise
     variance = np.square(share) @ (entries + np.outer(np.square(delta_error), features**2))
-    # A feature that is zero in every row is zero.
-    variance = np.where(layer.gradient.any(axis=0), variance, 0.0)
     features_error = np.hypot(np.sqrt(variance), computed * np.abs(features))
     # A sum of products in floating point errs in proportion to their sizes.
     size = np.abs(layer.weight) @ np.abs(features) + np.abs(bias)

@@ -20,6 +20,7 @@ from tinyleak.analytic.activation import (
 from tinyleak.analytic.batch_norm import batch_norm_in_training
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.changes import clipping, pruning, written_coarsely
+from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.loss_kind import LossReading, loss_of_batch, loss_of_one
 from tinyleak.analytic.noise import Noise, measure_noise
 from tinyleak.analytic.normalisation import Normalisation, read_normalisation
@@ -125,7 +126,7 @@ def read_premises(
         shared = shared.over(largest)
     if (cause := adaptive_step(shared.params, shared.gradients, update=update)) is not None:
         return replace(plain, causes=(cause,))
-    pruned, cause = pruning(shared.gradients, shared.deviation, shared.written)
+    pruned, cause = pruning(shared.gradients, shared.deviation, shared.written, layer_names(model))
     causes = [
         cause,
         clipping(shared.gradients, update=update),
@@ -229,7 +230,11 @@ def _several(shared: Shared, last: Layer, noise: Noise, images: int, said: str |
         clean=bool(noise.clean),
         said=said,
     )
-    return reading, activation, list(reading.causes)
+    causes = list(reading.causes)
+    if activation.maybe_dropped:
+        text = f"{activation.maybe_dropped:.0%} of the features are zero in every image"
+        causes.append(Cause("dropout", text))
+    return reading, activation, causes
 
 
 def _batch_cause(shared: Shared, rank: int | None, clean: bool) -> Cause | None:

@@ -20,6 +20,9 @@ ROUNDING_EDGE = 6.0
 """The same where rounding is all the noise. It is uneven, and a sum over a batch is rounded more
 often than once: as measured by tests/test_premises.py, it stands out up to half as far."""
 
+DECOMPOSED = 10.0 * float(np.finfo(float).eps)
+"""Rounding in the decomposition itself, of the largest singular value: as in `layer_gradient`."""
+
 FEWEST = 3
 """Noise is told from one more input by this many singular values or more: it has them all."""
 
@@ -62,7 +65,8 @@ def read_spectrum(matrix: Array, deviation: float, batch: int, *, zero_sum: bool
     rows, columns = matrix.shape
     sizes = np.linalg.svd(matrix, compute_uv=False)
     width, room = np.sqrt(rows) + np.sqrt(columns), len(sizes)
-    kept = int(np.sum(sizes > ROUNDING_EDGE * deviation * width))
+    edge = max(ROUNDING_EDGE * deviation * width, DECOMPOSED * float(sizes[0]))
+    kept = int(np.sum(sizes > edge))
     if kept < room:
         return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
     for kept in range(room - FEWEST + 1):
