@@ -69,6 +69,19 @@ def test_what_is_no_parameter_is_left_alone_and_said(
     assert "unused" not in plain.facts
 
 
+def test_a_whole_checkpoint_is_told_by_the_names_of_the_gradient(
+    files: Path, tmp_path: Path
+) -> None:
+    weights = dict(np.load(files / "w.npz"))
+    checkpoint = {f"model.{name}": array for name, array in weights.items()}
+    state = enumerate(weights.values())
+    checkpoint |= {f"optimizer.state.{index}.exp_avg": 0.1 * array for index, array in state}
+    np.savez(tmp_path / "w.npz", **checkpoint)
+    client = Client.from_files(tmp_path / "w.npz", files / "g.npz", **SMALL)
+    np.testing.assert_array_equal(client.params["fc.0.weight"], weights["fc.weight"])
+    assert "optimizer.state.0.exp_avg" in str(client.facts["unused"])
+
+
 @pytest.mark.parametrize(
     ("weights", "shared", "message"),
     [
