@@ -34,7 +34,16 @@ from unittest import mock
 
 import numpy as np
 import torch
-from situations import PIXELS, SITUATIONS, Made, Setting, make, random_setting, right_causes
+from situations import (
+    PIXELS,
+    SITUATIONS,
+    Made,
+    Setting,
+    accounted_for,
+    make,
+    random_setting,
+    right_causes,
+)
 
 from tinyleak.cli import attack_result
 from tinyleak.cli import main as tinyleak
@@ -65,7 +74,7 @@ class Row:
         expected_mse: what the attack expects of it, or None.
         certified: how many images that are others are certified.
         causes: the names of the causes given.
-        right: the names of causes that are right; none if all is as assumed.
+        right: the names of causes that are right; none if all is as assumed, or accounted for.
         clear: whether the audit gave an all-clear.
         shown: the error of what the first layer shows, or None.
         said: the audit's first sentence, or what a refusal said.
@@ -133,11 +142,12 @@ def look(name: str, setting: Setting, seed: int, iterations: int) -> Row:
         out = folder / "attack"
         asked = ["--iterations", str(iterations), "--out", str(out), "--quiet"]
         code, _, complaint = ask("attack", *made.arguments, *asked)
-        result, mse, wrong = {}, np.inf, 0
+        result, mse, wrong, known = {}, np.inf, 0, set[str]()
         if code != 2:
             result = json.loads((out / "result.json").read_text())
             found = np.load(out / "reconstruction.npz")["images"]
             mse, wrong = judged(found, result.get("certified"), made, setting)
+            known = accounted_for(setting, result)
         said, clear = complaint.strip(), False
         if made.gradient:
             audited, text, complaint = ask("audit", *made.arguments, "--examples", "2")
@@ -156,7 +166,7 @@ def look(name: str, setting: Setting, seed: int, iterations: int) -> Row:
         expected_mse=result.get("expected_mse"),
         certified=wrong,
         causes=[cause["name"] for cause in result.get("causes", [])],
-        right=sorted(right_causes(setting)),
+        right=sorted(right_causes(setting) - known),
         clear=clear,
         shown=shown,
         said=said,
