@@ -423,7 +423,7 @@ def test_help_names_every_option_and_its_default(run: Run) -> None:
     text = " ".join(answer.out.split())
     usage = (
         "--data {glyphs,portrait,mnist,cifar100} --data-dir --image FILE --shape --classes --label "
-        "--index --batch --seed --model {lenet,mlp,resnet} --activation {sigmoid,tanh,softplus} "
+        "--index --batch --seed --model {lenet,mlp,resnet} --activation "
         "--init {U,default} --recipe {default,paper} --iterations --goal --line-search "
         "--history --dtype "
         "--method {lbfgs,levenberg-marquardt,lbfgs+levenberg-marquardt} "
@@ -727,7 +727,7 @@ def test_info_names_the_gpus(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("attack --device tpu", "--device: invalid choice: 'tpu' .*cpu'?, '?cuda"),
         ("attack --dtype float16", "--dtype: invalid choice: 'float16' .*float64'?, '?float32"),
-        ("attack --activation relu", "--activation: invalid choice: 'relu' .*sigmoid"),
+        ("attack --activation swish", "--activation: invalid choice: 'swish' .*sigmoid"),
         ("attack --init zeros", "--init: invalid choice: 'zeros' .*U'?, '?default"),
         ("attack --recipe mine", "--recipe: invalid choice: 'mine' .*default'?, '?paper"),
         ("attack --line-search armijo", "--line-search: invalid choice: 'armijo' .*strong-wolfe"),

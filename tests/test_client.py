@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tinyleak import lbfgs, ops, trace
+from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.attacks import Attacker, Progress, Reconstruction, Settings, attack, problem_of
-from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.attacks.stacked import Evaluator
 from tinyleak.client import RECOVERED_MSE, Client, LocalSteps, Truth, share, simulate
 from tinyleak.nn import MLP, LeNet, one_hot

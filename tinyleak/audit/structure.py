@@ -16,6 +16,7 @@ from tinyleak.analytic.labels import NON_NEGATIVE
 from tinyleak.analytic.last_layer import ends_linear, last_layer_names
 from tinyleak.backend import Array
 from tinyleak.gradient import topological_order
+from tinyleak.nn.activations import PIECEWISE_LINEAR
 from tinyleak.nn.model import Model
 from tinyleak.ops import sigmoid
 from tinyleak.tensor import Tensor
@@ -105,9 +106,9 @@ def _activation(model: Model) -> list[Finding]:
     name = getattr(model, "activation", None)
     if name is None:
         return []
-    if name == "relu":
+    if name in PIECEWISE_LINEAR:
         text = (
-            "relu is not smooth: its second derivative is zero, so an attack that goes downhill "
+            f"{name} is not smooth: its second derivative is zero, so an attack that goes downhill "
             "on the distance between gradients seldom arrives, even where the gradient determines "
             "the image; attacks that solve for the image layer by layer are not hindered"
         )
@@ -137,7 +138,7 @@ def _first_layer(model: Model, batch: int) -> list[Finding]:
             "the first layer is fully connected with a bias: each row of their gradients' ratio "
             "is a mixture of the images"
         )
-        if getattr(model, "activation", None) == "relu":
+        if getattr(model, "activation", None) in ("relu", "relu6"):
             text += ", and with relu often one image alone"
     return [Finding("first layer", True, text)]
 

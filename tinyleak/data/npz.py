@@ -33,7 +33,7 @@ HEADER = re.compile(
 """What NumPy writes for an array of anything plain. Its own reader takes any Python literal."""
 
 
-class _ShortReads(io.FileIO):
+class ShortReads(io.FileIO):
     """A file read a little at a time, so that no claim inside it makes one read take all memory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -52,9 +52,9 @@ def read_npz(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         OSError: it may not be read.
     """
     try:
-        with _ShortReads(path) as file, zipfile.ZipFile(file) as archive:
+        with ShortReads(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            _require_bounded(members, path.stat().st_size)
+            require_bounded(members, path.stat().st_size, "NumPy", "numpy.savez")
             tensors: dict[str, Array] = {}
             others: dict[str, str] = {}
             for member in members:
@@ -74,21 +74,25 @@ def read_npz(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise damaged(".npz", error) from error
 
 
-def _require_bounded(members: list[zipfile.ZipInfo], held: int) -> None:
-    """Refuse an archive that would become too large, or that only odd programs write."""
+def require_bounded(members: list[zipfile.ZipInfo], held: int, library: str, writer: str) -> None:
+    """Refuse an archive that would become too large, or that only odd programs write.
+
+    Raises:
+        ValueError: it is one; `writer`, of `library`, is what should have written it.
+    """
     require_few(len(members))
     total = sum(member.file_size for member in members)
     if total > min(held + MAX_GROWTH, MAX_BYTES):
         raise ValueError(
             f"its {held:,} bytes would become {total:,}, which may be a zip bomb; "
-            "save it uncompressed, with numpy.savez"
+            f"save it uncompressed, with {writer}"
         )
     for member in members:
         encrypted = member.flag_bits & 1
         if encrypted or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(
-                f"{shown(member.filename)} is encrypted, or compressed as NumPy never does; "
-                "save it with numpy.savez"
+                f"{shown(member.filename)} is encrypted, or compressed as {library} never does; "
+                f"save it with {writer}"
             )
 
 

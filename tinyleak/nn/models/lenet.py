@@ -23,7 +23,7 @@ class LeNet:
     Attributes:
         image_shape: (C, H, W) of the images.
         classes: how many classes are told apart.
-        activation: "sigmoid" (the paper's), "tanh", "softplus" or "relu".
+        activation: "sigmoid" (the paper's), or another of `tinyleak.nn.ACTIVATIONS`.
         hidden: channels of each convolution: one number for all, or a number for each.
         kernel: height and width of the windows, odd; the padding is half of it, rounded down.
         strides: of each convolution.

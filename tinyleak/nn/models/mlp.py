@@ -23,7 +23,7 @@ class MLP:
     Attributes:
         image_shape: (C, H, W) of the images, which are flattened.
         classes: how many classes are told apart.
-        activation: "sigmoid", "tanh", "softplus" or "relu".
+        activation: one of `tinyleak.nn.ACTIVATIONS`.
         widths: the sizes of the hidden layers, one or more.
         unbiased: the layers without a bias, such as ("0", "2").
     """
