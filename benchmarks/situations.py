@@ -362,7 +362,11 @@ def right_causes(setting: Setting) -> set[str]:
     kind = setting.defence.partition(":")[0]
     names |= {
         **{"gaussian": {"noise"}, "laplace": {"noise"}, "dp": {"noise", "clipping"}},
-        **{"prune": {"pruning"}, "clip": {"clipping", "factor"}, "clip entries": {"clipping"}},
+        **{
+            "prune": {"pruning"},
+            "clip": {"clipping", "factor"},
+            "clip entries": {"clipping", "zero"},
+        },
         **{"int": {"rounding"}, "float16": {"rounding"}, "bfloat16": {"rounding"}},
         **{"sign": {"rounding", "adam", "sign", "clipping"}, "": set[str]()},
     }[kind]
