@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,17 +128,21 @@ def audit(
         for start in range(0, len(known) - batch + 1, batch)
     ][:examples]
     norm, rounding = _norm_and_rounding(model, weights, batches)
-    shared = read_shared(client, norm, known.images) if isinstance(client, Client) else None
+    shared, precision, frozen = None, None, tuple[str, ...]()
+    if isinstance(client, Client):
+        shared, frozen = read_shared(client, norm, known.images), client.frozen
+        precision = client.weigh()
     if shared is not None and shared.labels is not None:
         jacobians = rescaled_jacobians(model, weights, known, shared, examples)
     else:
         jacobians = [Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches]
+    jacobians = [replace(jacobian, precision=precision) for jacobian in jacobians]
     measured = known.images[: batch * len(batches)]
     return Audit(
         model=model,
         source=known.name,
-        counting=count(model, batch),
-        findings=find(model, batch),
+        counting=count(model, batch, frozen),
+        findings=find(model, batch, frozen),
         saturations=saturation(model, weights, measured),
         images=measured,
         jacobians=jacobians,
