@@ -137,7 +137,8 @@ def certify(
     of_count = deviation * np.sqrt(rank) * length_c * length_b * np.abs(whole) / layer.records
     distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
-    why = _why_not(layer, cut, targets, factor_known)
+    soft = bool(((targets != 0.0) & (targets != 1.0)).any())
+    why = why_not(layer, cut, soft_labels=soft, factor_known=factor_known)
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
@@ -193,7 +194,9 @@ def _deltas(
     return deltas, doubts
 
 
-def _why_not(layer: LayerGradient, cut: Split, targets: Array, factor_known: bool) -> str | None:
+def why_not(
+    layer: LayerGradient, cut: Split, *, soft_labels: bool = False, factor_known: bool = True
+) -> str | None:
     """Return why a layer cannot tell records from others, by counting; None if it can.
 
     A candidate in the row space has as many unknowns as that has dimensions, less one for the 1 of
@@ -206,7 +209,7 @@ def _why_not(layer: LayerGradient, cut: Split, targets: Array, factor_known: boo
         return "its gradient is zero, or lost in noise"
     if rank >= columns:
         return f"{layer.records} records span all {columns} dimensions of its inputs"
-    soft = classes - 1 if ((targets != 0.0) & (targets != 1.0)).any() else 0
+    soft = classes - 1 if soft_labels else 0
     unknowns = rank - (layer.bias_gradient is not None) + soft
     # The last layer's δ = p − y adds up to zero.
     equations = rows - cut.is_last - rank + factor_known

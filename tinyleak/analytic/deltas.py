@@ -1,15 +1,16 @@
 """δ of one record, and how it changes with the record: what the network above a layer answers.
 
-With the layer's answer z = W h + b and the loss ℓ of the network above for one label, δ = ∂ℓ/∂z, and
-along directions Z, (n, O), of z it changes by the Hessian's ∂²ℓ/∂z² Z. Most networks above a linear
-layer are activations and further linear layers. There n directions are carried through the graph of
-δ together: what is elementwise multiplies all of them by one row, so it is the rows that are
-multiplied, and only the products with weights touch n rows of numbers.
+With the layer's answer z = W h + b and the loss ℓ of the network above for one label, δ = ∂ℓ/∂z,
+and along directions Z, (n, O), of z it changes by the Hessian's ∂²ℓ/∂z² Z. Most networks above a
+linear layer are activations and further linear layers. There n directions are carried through the
+graph of δ together: what is elementwise multiplies all of them by one row, so it is the rows that
+are multiplied, and only the products with weights touch n rows of numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from tinyleak.backend import Array
 from tinyleak.gradient import grad, topological_order, vjp
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.split import Split
-from tinyleak.ops import broadcast_to, matmul, maximum, mean, softplus, sqrt, stop_gradient
+from tinyleak.ops import broadcast_to, matmul, maximum, mean, softplus, sqrt, stop_gradient, sum
 from tinyleak.program import Program, trace
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import jvp
@@ -26,12 +27,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """A loss averaged over the batch, of logits (N, K) and targets (N, K)."""
 
 Parts = dict[Tensor, "Tensor | None"]
-"""A derivative along n directions: blocks, (n, W), each times a row of factors, (1, W), or as it is."""
+"""A derivative along n directions: blocks, (n, W), each times a row of factors or as it is."""
 
-ELEMENTWISE = frozenset(
-    "add subtract multiply divide negate exp log sqrt tanh sigmoid softplus erf power where "
-    "maximum".split()
-)
+ELEMENTWISE = {
+    *("add", "subtract", "multiply", "divide", "negate", "exp", "log", "sqrt", "tanh", "sigmoid"),
+    *("softplus", "erf", "power", "where", "maximum"),
+}
 """Primitives whose derivative with respect to an input of their own shape is a row of factors."""
 
 STEP = 16
@@ -79,10 +80,33 @@ class Deltas:
         delta, changes = self._programs[key](*arguments)
         return delta[0], changes[: len(directions)]
 
-    def _exact(self, z: Tensor, y: Tensor, directions: Tensor, softness: Tensor):
+    @cached_property
+    def has_kinks(self) -> bool:
+        """Whether a ReLU, or another maximum, is above the layer."""
+        kinks: list[Tensor] = []
+
+        def seen(a: Tensor, b: Tensor) -> Tensor:
+            kinks.append(a)
+            return maximum(a, b)
+
+        self.cut.above(Tensor(np.zeros((1, self.cut.width))), {maximum: seen})
+        return bool(kinks)
+
+    def jacobian(self, z: Array) -> Array:
+        """Return how fast each logit rises with each answer of the layer: (K, O) from (O,)."""
+        classes = self.cut.model.classes
+        rows = Tensor(np.repeat(z[None], classes, axis=0))
+        own = sum(self.cut.above(rows) * Tensor(np.eye(classes)))
+        return np.asarray(grad(own, rows).data)
+
+    def _exact(
+        self, z: Tensor, y: Tensor, directions: Tensor, softness: Tensor
+    ) -> tuple[Tensor, Tensor]:
         return self._along(self.cut.above(z), z, y, directions)
 
-    def _soft(self, z: Tensor, y: Tensor, directions: Tensor, softness: Tensor):
+    def _soft(
+        self, z: Tensor, y: Tensor, directions: Tensor, softness: Tensor
+    ) -> tuple[Tensor, Tensor]:
         def larger(a: Tensor, b: Tensor) -> Tensor:
             return soft_maximum(a, b, softness)
 

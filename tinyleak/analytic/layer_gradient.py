@@ -33,6 +33,9 @@ ROUNDING = 10.0
 """Beside the rank of an exact product, rounding leaves singular values whose root sum of squares is
 about so many roundings of the largest: measured at 1 for 10 x 769 numbers, at 20 for 768 x 768."""
 
+MOST_ROUNDED = 100.0
+"""How many roundings of a typical entry a client's gradient may err by: 1 to 25 were measured."""
+
 EDGE = 1.5
 """How far a singular value stands out from noise, at least. Noise of standard deviation s alone
 gives an (m, n) matrix singular values of up to about s (√m + √n) (Davidson and Szarek 2001); half
@@ -200,6 +203,17 @@ class LayerGradient:
     def rank(self) -> int:
         """How many singular values stand out from noise and rounding: N, for N different inputs."""
         return self.standing_out(self.noise or 0.0, self.records)
+
+    @property
+    def shown(self) -> int:
+        """How many inputs the gradient shows at least, whatever `records` says.
+
+        Singular values that stand out from rounding in the dtype that it was written in; where a
+        defence added noise, that is all of them, and it shows none.
+        """
+        typical = float(np.linalg.norm(self.sizes)) / np.sqrt(self.matrix.size)
+        count = self.standing_out((MOST_ROUNDED * self.roundoff * typical) ** 2)
+        return 0 if count >= min(self.matrix.shape) else count
 
     @cached_property
     def row_space(self) -> Subspace:

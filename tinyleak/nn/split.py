@@ -39,6 +39,11 @@ class Split:
     bias: str | None
     is_last: bool
 
+    @property
+    def width(self) -> int:
+        """O, how many answers the layer has."""
+        return int(self.model.shapes[self.weight][0])
+
     def outputs(self, h: Tensor) -> Tensor:
         """Return z = W h + b, (…, N, O) from (…, N, F)."""
         own = _as_tensors(self.params, h.dtype)
