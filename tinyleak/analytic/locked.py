@@ -173,12 +173,22 @@ class ReluSearch(Search):
         if not self.locked:
             return
         duals = np.array([v for v, _, _ in self.locked]) / self.space.S
-        apart = np.linalg.pinv(duals).T
-        rest = np.linalg.svd(duals)[2][len(duals) :]
-        for (v, c, told), row in zip(self.locked, apart, strict=True):
+        apart, rest = np.linalg.pinv(duals).T, np.linalg.svd(duals)[2][len(duals) :]
+        left: list[tuple[Array, int]] = []
+        certified = np.zeros(len(duals), np.bool_)
+        for i, ((v, c, told), row) in enumerate(zip(self.locked, apart, strict=True)):
             points = self.space.points(np.vstack([rest, row / np.linalg.norm(row)]))
-            U = (self.space.U @ v)[:, None]
             for label in range(len(self.targets)) if told is None else [told]:
-                t = self.descend(points, label, points.nearest(c), U=U)
-                if self.take(points.at(t)[1], label):
+                t = self.descend(points, label, points.nearest(c), U=(self.space.U @ v)[:, None])
+                at, h, _ = points.at(t)
+                certified[i] |= self.take(h, label)
+                if certified[i]:
                     break
+                if told is not None:
+                    left.append((at, label))
+        # Near twins blur each other's δ: where they are, f itself decides.
+        self.basis = np.linalg.svd(duals[certified])[2][certified.sum() :]
+        if left and len(self.basis) < len(self.targets):
+            points = self.space.points(self.basis)
+            for at, label in left:
+                self.take(points.at(self.descend(points, label, points.nearest(at)))[1], label)

@@ -35,6 +35,9 @@ FIRST_DAMPING, SUCCESS, FAILURE, FAILURES = 1e-3, 0.2, 5.0, 8
 STEPS = 40
 """Steps of one attempt, at most: one that leads to a record takes 10 to 25."""
 
+CLEAR = 1e-4
+"""What noise may leave unknown of a record, as a share of its length; more is not claimed."""
+
 SAME = 1e-4
 """Inputs that differ by less, as a share of their length, are one record."""
 
@@ -100,7 +103,7 @@ class Search:
             t = everywhere.nearest(points.at(t)[0])
             t = self.descend(everywhere, label, t)
             c, h, z = everywhere.at(t)
-            found = self.take(h, label)
+            found = self._clear(everywhere, label, t) and self.take(h, label)
             if found and len(self.basis):
                 delta = self.deltas.of(z[None], self.targets[[label]])[0]
                 self.exclude(self.space.U.T @ delta)
@@ -133,6 +136,16 @@ class Search:
     def _note(self, label: int, found: bool) -> None:
         """Draw a label less often where it was searched for in vain."""
         self.weights[label] = max(self.weights[label] * 0.5 + (0.5 if found else 0.05), 0.03)
+
+    def _clear(self, points: Points, label: int, t: Array) -> bool:
+        """Return whether what is left of f, as noise, leaves h clear to `CLEAR` of its length."""
+        if not len(t):
+            return True
+        f, gram, _ = self.evaluate(points, label, t)
+        equations = max(len(self.space.U) - len(self.space.S), 1)
+        with np.errstate(all="ignore"):
+            spread = np.trace(np.linalg.pinv(gram, hermitian=True)) * f / equations
+        return bool(spread < CLEAR**2 * (np.square(points.at(t)[1]).sum() + 1.0))
 
     def take(self, h: Array, label: int) -> bool:
         """Keep an input with its label if it is certified, and new."""
