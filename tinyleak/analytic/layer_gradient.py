@@ -91,7 +91,11 @@ class LayerGradient:
 
     @staticmethod
     def last(
-        model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array], batch: int = 1
+        model: Model,
+        params: Mapping[str, Array],
+        gradients: Mapping[str, Array],
+        batch: int = 1,
+        roundoff: float = 0.0,
     ) -> LastLayerGradient:
         """Return the gradient of a network's last layer.
 
@@ -100,6 +104,7 @@ class LayerGradient:
             params: its weights, by name.
             gradients: the gradient of the mean cross-entropy over the batch, by name.
             batch: N, how many images it was computed from.
+            roundoff: of the floating point that the client computed in.
 
         Raises:
             ValueError: params or gradients do not fit the model; its last layer is not linear; a
@@ -112,6 +117,7 @@ class LayerGradient:
             gradients[name],
             None if bias is None else gradients[bias],
             batch,
+            roundoff,
             model=model,
             params=params,
             weight=_float64(params[name]),

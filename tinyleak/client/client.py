@@ -221,7 +221,8 @@ class Client:
         """
         mean = {name: gradient / self._steps for name, gradient in self.gradients.items()}
         try:
-            return LayerGradient.last(self.model, self.params, mean, self.batch)
+            roundoff = float(np.finfo(self.dtype).eps)
+            return LayerGradient.last(self.model, self.params, mean, self.batch, roundoff)
         except ValueError:
             return None
 
