@@ -108,6 +108,10 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     began = time.perf_counter()
     if not isinstance(client, Client):
         raise TypeError(f"a {type(client).__name__} was given as client; give a tinyleak.Client")
+    if attacker.method == "auto":
+        from tinyleak.attacks.method import chosen
+
+        client, attacker = chosen(client, attacker)
     settings, precision = apply_knowledge(client, attacker)
     labels, inference = _labels(client, attacker.labels)
     squares = attacker.method != "lbfgs"
