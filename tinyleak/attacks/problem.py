@@ -109,6 +109,10 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     began = time.perf_counter()
     if not isinstance(client, Client):
         raise TypeError(f"{called(client)} was given as client; give a tinyleak.Client")
+    if attacker.method == "auto":
+        from tinyleak.attacks.method import chosen
+
+        client, attacker = chosen(client, attacker)
     settings, precision = apply_knowledge(client, attacker)
     squares = attacker.method != "lbfgs"
     # Least squares takes hold once labels are settled: what the gradient tells of them is used.

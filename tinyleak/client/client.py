@@ -301,7 +301,8 @@ class Client:
         mean = {name: gradient / self.steps for name, gradient in self.gradients.items()}
         try:
             weight, bias = last_layer_names(self.model)
-            layer = LayerGradient.last(self.model, self.params, mean, self.batch)
+            roundoff = float(np.finfo(self.dtype).eps)
+            layer = LayerGradient.last(self.model, self.params, mean, self.batch, roundoff)
         except ValueError:
             return None
         if weight in self.frozen:
