@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -18,7 +19,6 @@ import torch
 from hostile_files import BYTES, SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
-from ordinary_networks import NETWORKS, build, export, loss_of
 from torch import nn
 from torch.nn import functional
 
@@ -26,6 +26,16 @@ from tinyleak import cross_entropy, load_network, one_hot, ops, trace
 from tinyleak.gradient import grad
 from tinyleak.nn.models.exported import OPERATIONS, Exported, with_masks
 from tinyleak.tensor import Tensor
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from ordinary_networks import (  # noqa: E402  # the benchmarks are scripts, not a package
+    NETWORKS,
+    build,
+    export,
+    loss_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
