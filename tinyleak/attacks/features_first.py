@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,6 @@ from tinyleak.client import Client
 from tinyleak.gradient import grad, topological_order
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model
-from tinyleak.nn.split import split
 from tinyleak.ops import add, reshape, sum
 from tinyleak.optim import lbfgs
 from tinyleak.program import trace
@@ -67,7 +66,7 @@ class Shown:
     layer: str
     features: Array
     slopes: Array
-    below: Callable[[Tensor], Tensor]
+    below: Callable[[Tensor], Tensor | None]
     lower: Mapping[str, Tensor]
 
 
@@ -92,10 +91,9 @@ def shown_layer(
         and gradients[bias_of(name)].any()
     ]
     for name in sorted(names, key=lambda name: -model.shapes[name][1]):  # a stable order
-        try:
-            below = split(model, weights, name, 1).below
-        except ValueError:
-            continue  # it is applied to several rows of one image, or several times
+        below = partial(input_of, model, weights, name)
+        if below(Tensor(np.zeros((1, *model.image_shape)))) is None:
+            continue
         by_weight, by_bias = (gradients[one].astype(float) for one in (name, bias_of(name)))
         by_bias = by_bias / np.abs(by_bias).max()  # it may be too small to be squared
         size = float(np.abs(gradients[bias_of(name)]).max())
@@ -105,16 +103,37 @@ def shown_layer(
     return None
 
 
+def input_of(
+    model: Model, weights: Mapping[str, Tensor], layer: str, images: Tensor
+) -> Tensor | None:
+    """Return what a linear layer is given, (N, F): found in the graph of the logits.
+
+    None if it is not applied once, to one row for each image.
+    """
+    order = topological_order(model(weights, images))
+    turned = {n for n in order if _is(n, "transpose") and n.inputs[0] is weights[layer]}
+    products = [n for n in order if _is(n, "matmul") and n.inputs[1] in turned]
+    shape = (images.shape[0], weights[layer].shape[1])
+    if len(products) != 1 or products[0].inputs[0].shape != shape:
+        return None
+    return products[0].inputs[0]
+
+
+def _is(node: Tensor, name: str) -> bool:
+    return node.primitive is not None and node.primitive.name == name
+
+
 def bias_of(weight: str) -> str:
     """Return what the bias beside a weight is called."""
     return weight.removesuffix("weight") + "bias"
 
 
 def _lower(
-    model: Model, weights: Mapping[str, Tensor], below: Callable[[Tensor], Tensor]
+    model: Model, weights: Mapping[str, Tensor], below: Callable[[Tensor], Tensor | None]
 ) -> dict[str, Tensor]:
     """Return the parameters that the features depend on."""
-    leaves = set(topological_order(below(Tensor(np.zeros((1, *model.image_shape))))))
+    features = below(Tensor(np.zeros((1, *model.image_shape))))
+    leaves = set() if features is None else set(topological_order(features))
     return {name: weight for name, weight in weights.items() if weight in leaves}
 
 
@@ -182,6 +201,7 @@ def _objective(model: Model, shown: Shown, gradients: Mapping[str, Array] | None
 
     def function(z: Tensor) -> tuple[Tensor, Tensor]:
         found = shown.below(reshape(z, (1, *model.image_shape)))
+        assert found is not None, "it was found before"
         difference = found - features
         parts = [sum(difference * difference) * scale]
         if length:

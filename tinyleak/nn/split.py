@@ -1,92 +1,149 @@
-"""A network cut in two at one of its linear layers, whatever the network.
+"""Cut a network at one of its linear layers: what comes into it, and what is above it.
 
-Nothing is asked of the network but its logits: the layer is found in the graph that they left
-behind, as the product with its weight.
+No network says where its layers are; it is a function. But a function of Tensors leaves a graph,
+and in that graph a linear layer is the one product that reads its weight. What comes into the
+product is `below`; and `above` is the rest of the graph, computed once more from other numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from tinyleak.backend import array_module
-from tinyleak.gradient import topological_order
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.gradient import depending_on, topological_order
+from tinyleak.nn.layers import linear
 from tinyleak.nn.model import Model
-from tinyleak.tensor import Tensor, apply
+from tinyleak.ops import add, matmul
+from tinyleak.tensor import Primitive, Tensor
 
 
-class Halves(NamedTuple):
-    """What lies below a linear layer, and what lies above it."""
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A network, cut at a linear layer z = W h + b.
 
-    below: Callable[[Tensor], Tensor]
-    """From images (N, C, H, W) to the layer's inputs (N, F)."""
-    above: Callable[[Tensor], Tensor]
-    """From the layer's outputs `z = inputs @ weightᵀ + bias`, (N, O), to logits (N, K)."""
+    Attributes:
+        model: the network.
+        params: its parameters, by name.
+        weight: the name of W, (O, F).
+        bias: that of b, (O,); None if the layer has none.
+        is_last: whether z are the logits themselves.
+    """
+
+    model: Model
+    params: Mapping[str, Array]
+    weight: str
+    bias: str | None
+    is_last: bool
+
+    @property
+    def width(self) -> int:
+        """O, how many answers the layer has."""
+        return int(self.model.shapes[self.weight][0])
+
+    def outputs(self, h: Tensor) -> Tensor:
+        """Return z = W h + b, (…, N, O) from (…, N, F)."""
+        own = _as_tensors(self.params, h.dtype)
+        return linear(h, own[self.weight], None if self.bias is None else own[self.bias])
+
+    def below(self, images: Tensor) -> Tensor:
+        """Return h, what comes into the layer: (…, N, F) from images (…, N, C, H, W)."""
+        return _run(self.model, self.params, images, self.weight).h
+
+    def above(self, z: Tensor, replaced: Mapping[Primitive, Callable[..., Tensor]] = {}) -> Tensor:
+        """Return the logits (…, N, K) of what the layer answers, z of (…, N, O).
+
+        Args:
+            z: the layer's answers.
+            replaced: what to compute in place of a primitive, from its inputs.
+        """
+        blank = Tensor(np.zeros((*z.shape[:-1], *self.model.image_shape), z.dtype))
+        run = _run(self.model, self.params, blank, self.weight)
+        again = {run.z: z}
+        for node in topological_order(run.logits):
+            if node not in again and not again.keys().isdisjoint(node.inputs):
+                assert node.primitive is not None, "it has inputs"
+                compute = replaced.get(node.primitive, node.primitive)
+                again[node] = compute(*[again.get(x, x) for x in node.inputs], **node.params)
+        return again[run.logits]
 
 
-def split(model: Model, params: Mapping[str, Tensor], layer: str, batch: int) -> Halves:
-    """Cut a network in two at a linear layer.
+def split(model: Model, params: Mapping[str, Array], weight: str) -> Split:
+    """Cut a network at the linear layer with this weight.
 
     Args:
         model: the network.
-        params: its parameters, by name, without leading axes.
-        layer: the name of the layer's weight, (O, F).
-        batch: N, how many images both halves take.
+        params: its parameters, by name.
+        weight: the name of the layer's weight.
 
     Raises:
-        ValueError: no such layer, or one that is not applied once to one row for each image.
+        ValueError: the layer is not linear, is used more than once, has not one row for each
+            image, or the logits depend on the image in another way as well.
     """
-    weight, bias = params[layer], params.get(layer.removesuffix("weight") + "bias")
-    zeros = array_module(weight._array).zeros((batch, *model.image_shape), dtype=weight.dtype)
+    run = _run(model, params, Tensor(np.zeros((1, *model.image_shape))), weight)
+    return Split(model, params, weight, run.bias, run.z is run.logits)
 
-    def below(images: Tensor) -> Tensor:
-        return _product(topological_order(model(params, images)), weight, layer).inputs[0]
 
-    logits = model(params, Tensor(zeros))
+def linear_layers(model: Model, params: Mapping[str, Array]) -> list[Split]:
+    """Return all cuts of a network that `split` can make, in the order of its parameters."""
+    cuts = []
+    for name, shape in model.shapes.items():
+        if len(shape) == 2:
+            try:
+                cuts.append(split(model, params, name))
+            except ValueError:
+                continue
+    return cuts
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The graph of one forward pass: what comes into the layer, what it answers, the logits."""
+
+    h: Tensor
+    z: Tensor
+    logits: Tensor
+    bias: str | None
+
+
+def _as_tensors(params: Mapping[str, Array], dtype: Any) -> dict[str, Tensor]:
+    return {name: Tensor(np.asarray(array, dtype=dtype)) for name, array in params.items()}
+
+
+def _run(model: Model, params: Mapping[str, Array], images: Tensor, weight: str) -> _Run:
+    own = _as_tensors(params, images.dtype)
+    logits = model(own, images)
     order = topological_order(logits)
-    cut = _product(order, weight, layer)
-    if cut.shape != (batch, weight.shape[0]):
-        raise ValueError(
-            f"the layer of {layer!r} gives {cut.shape} for {batch} images; the network can be cut "
-            "in two only where there is one row for each"
-        )
-    if bias is not None:
-        cut = next((node for node in order if _adds(node, cut, bias)), cut)
-    # Not `depending_on`: what a derivative does not pass through is to be computed anew as well.
-    later: dict[Tensor, None] = {cut: None}
-    for node in order:
-        if not later.keys().isdisjoint(node.inputs):
-            later[node] = None
+    by_image = depending_on([images], order)
 
-    def above(outputs: Tensor) -> Tensor:
-        found = {cut: outputs}
-        for node in later:
-            if node is not cut and node.primitive is not None:
-                inputs = [found.get(x, x) for x in node.inputs]
-                found[node] = apply(node.primitive, *inputs, **node.params)
-        return found[logits]
+    def parameter(node: Tensor) -> str | None:
+        """The parameter that a node holds, in whatever shape."""
+        while len(node.inputs) == 1:
+            node = node.inputs[0]
+        return next((name for name, tensor in own.items() if tensor is node), None)
 
-    return Halves(below, above)
+    def refuse(why: str) -> ValueError:
+        return ValueError(f"{model} cannot be cut at {weight!r}: {why}; choose another layer")
 
-
-def _product(order: list[Tensor], weight: Tensor, layer: str) -> Tensor:
-    """Return the product with the weight's transpose."""
-    turned = {node for node in order if _is(node, "transpose") and node.inputs[0] is weight}
-    found = [node for node in order if _is(node, "matmul") and node.inputs[1] in turned]
-    if len(found) != 1:
-        raise ValueError(
-            f"{layer!r} is the weight of {len(found)} linear layers in this network; the network "
-            "can be cut in two only at the weight of one"
-        )
-    return found[0]
-
-
-def _adds(node: Tensor, product: Tensor, bias: Tensor) -> bool:
-    """Whether a node adds the bias to the product."""
-    if not _is(node, "add") or node.inputs[0] is not product:
-        return False
-    return any(leaf is bias for leaf in topological_order(node.inputs[1]))
-
-
-def _is(node: Tensor, name: str) -> bool:
-    return node.primitive is not None and node.primitive.name == name
+    readers = [
+        node
+        for node in order
+        if not by_image.isdisjoint(node.inputs) and weight in map(parameter, node.inputs)
+    ]
+    if len(readers) != 1 or readers[0].primitive is not matmul:
+        raise refuse("it is not the weight of one linear layer")
+    z, (h, _) = readers[0], readers[0].inputs
+    if h not in by_image or h.shape != (*images.shape[:-3], own[weight].shape[-1]):
+        raise refuse(f"its input is of shape {h.shape}, not one row for each image")
+    bias, users = None, [node for node in order if any(x is z for x in node.inputs)]
+    if len(users) == 1 and users[0].primitive is add:
+        (other,) = [x for x in users[0].inputs if x is not z] or [z]
+        name = parameter(other)
+        if name is not None and own[name].shape == own[weight].shape[:-1]:
+            z, bias = users[0], name
+    if logits in depending_on([images], [n for n in order if n is not z]):
+        raise refuse("the logits depend on the image without it as well")
+    return _Run(h, z, logits, bias)
