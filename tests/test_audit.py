@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.audit import (
     Audit,
     Spectrum,

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.defenses import Defense, as_defenses
-from tinyleak.interop import as_array, require_fields, whole
+from tinyleak.interop import as_array, called, require_fields, whole
 from tinyleak.nn.fitting import copied
 
 Method: TypeAlias = Literal["lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt"]
@@ -122,9 +122,7 @@ def make_attacker(attacker: Attacker | None, keywords: Mapping[str, Any]) -> Att
             f"an attacker was given, and {', '.join(keywords)} besides; say all of it in one place"
         )
     if not isinstance(attacker, Attacker | None):
-        raise TypeError(
-            f"a {type(attacker).__name__} was given as attacker; give a tinyleak.Attacker"
-        )
+        raise TypeError(f"{called(attacker)} was given as attacker; give a tinyleak.Attacker")
     return Attacker(**keywords) if attacker is None else attacker
 
 

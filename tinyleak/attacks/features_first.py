@@ -26,6 +26,7 @@ from tinyleak.client import Client
 from tinyleak.gradient import grad, topological_order
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model
+from tinyleak.nn.models.as_trained import network_of
 from tinyleak.ops import add, reshape, sum
 from tinyleak.optim import lbfgs
 from tinyleak.program import trace
@@ -187,7 +188,7 @@ def known_label(client: Client, image: Array) -> Array | None:
 
 def _are_images(model: Model) -> bool:
     """Whether the network takes images, whose pixels lie in [0, 1], and no series or table."""
-    return len(getattr(model, "input_shape", (1, *model.image_shape))) == 4
+    return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
 
 
 def _objective(model: Model, shown: Shown, gradients: Mapping[str, Array] | None) -> Objective:

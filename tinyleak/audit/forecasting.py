@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.jacobian_spectrum import measure
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
 from tinyleak.audit.rescaled import rescaled_jacobians
 from tinyleak.audit.shared import length, read_shared
-from tinyleak.audit.spectrum import measure
 from tinyleak.audit.structure import count, find, saturation
 from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline
@@ -25,7 +25,7 @@ from tinyleak.backend import Array
 from tinyleak.client import Client, share
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
-from tinyleak.interop import whole
+from tinyleak.interop import called, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
@@ -167,7 +167,7 @@ def _client(
         return client
     if params is None:
         raise TypeError(
-            f"a {type(client).__name__} was given without weights; give a Client, or a network and "
+            f"{called(client)} was given without weights; give a Client, or a network and "
             "its weights (of text: to audit_text)"
         )
     if gradients is None:

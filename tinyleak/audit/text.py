@@ -22,6 +22,7 @@ from tinyleak.audit.text_words import text_headline
 from tinyleak.backend import Array
 from tinyleak.data.files import PathLike
 from tinyleak.data.text import Tokenizer
+from tinyleak.interop import called
 from tinyleak.nn.models.checkpoint import language_model
 from tinyleak.text import FoundText, TextClient, attack, known_client
 
@@ -85,7 +86,7 @@ def audit_text(
         params = client.params
     if not isinstance(params, Mapping):
         raise TypeError(
-            f"audit_text was given a {type(params).__name__}; give a TextClient, or a language "
+            f"audit_text was given {called(params)}; give a TextClient, or a language "
             "model's weights by name (of images: audit)"
         )
     tokenizer = vocabulary if isinstance(vocabulary, Tokenizer) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.interop import as_array
+from tinyleak.interop import as_array, whole
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,8 +22,8 @@ class Dataset:
         classes: how many classes there are, counting those that no image here belongs to.
 
     Raises:
-        ValueError: images that are not four-dimensional, another count of labels than of images,
-            or a label that is out of range or not a whole number.
+        ValueError: images that are not four-dimensional, none at all or no classes, another count
+            of labels than of images, or a label that is out of range or not a whole number.
         TypeError: images or labels that are not arrays of numbers.
     """
 
@@ -39,6 +39,11 @@ class Dataset:
             raise ValueError(
                 f"data {self.name!r}: the images have shape {self.images.shape}, "
                 "but (n, C, H, W) is expected"
+            )
+        if len(self.images) == 0 or self.classes < 1:
+            raise ValueError(
+                f"data {self.name!r}: {len(self.images)} images of {self.classes} classes were "
+                "given; there is at least one of each"
             )
         if self.labels.dtype.kind not in "iu":
             raise ValueError(
@@ -92,6 +97,7 @@ class Dataset:
         Raises:
             ValueError: an image that the data does not hold.
         """
+        whole(batch, 1, "a batch of {} images was asked for; give 1 or more")
         last = index + batch - 1
         if last >= len(self):
             raise ValueError(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.bounds import MAX_BYTES, damaged, require_few, shown, wrong_dtype
+from tinyleak.data.bounds import MAX_BYTES, damaged, require_few, shown
 from tinyleak.data.files import CHUNK_BYTES, ByteStream, read_bounded
 
 MAX_GROWTH = 2**27
@@ -44,25 +44,30 @@ class ShortReads(io.FileIO):
         return content or b""
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """Return the named arrays of an `.npz` file, in its order.
+def read_npz(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the arrays of floating point in an `.npz` file, and the dtype of each other, by name.
 
     Raises:
-        ValueError: it is damaged, would become too large, or holds anything but floating point.
+        ValueError: it is damaged, would become too large, or holds Python objects.
         OSError: it may not be read.
     """
     try:
         with ShortReads(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             require_bounded(members, path.stat().st_size, "NumPy", "numpy.savez")
-            tensors = {}
+            tensors: dict[str, Array] = {}
+            others: dict[str, str] = {}
             for member in members:
                 name = member.filename.removesuffix(".npy")
-                if name in tensors:
+                if name in tensors or name in others:
                     raise ValueError(f"it holds {shown(name)} twice")
                 with archive.open(member) as stream:
-                    tensors[name] = _read_npy(name, stream, member.file_size)
-            return tensors
+                    read = _read_npy(name, stream, member.file_size)
+                if isinstance(read, str):
+                    others[name] = read
+                else:
+                    tensors[name] = read
+            return tensors, others
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
         if isinstance(error, PermissionError):
             raise
@@ -91,8 +96,11 @@ def require_bounded(members: list[zipfile.ZipInfo], held: int, library: str, wri
             )
 
 
-def _read_npy(name: str, stream: ByteStream, size: int) -> Array:
-    """Read one array of `size` bytes, header and all, once its header agrees with that."""
+def _read_npy(name: str, stream: ByteStream, size: int) -> Array | str:
+    """Read one array of `size` bytes, header and all, once its header agrees with that.
+
+    Of an array that is not of floating point only the dtype is returned.
+    """
     start = stream.read(START_BYTES)
     length = int.from_bytes(start[len(NPY_MAGIC) :], "little")
     header = HEADER.fullmatch(stream.read(length)) if start.startswith(NPY_MAGIC) else None
@@ -105,7 +113,7 @@ def _read_npy(name: str, stream: ByteStream, size: int) -> Array:
             "tinyleak never loads one; save numbers"
         )
     if dtype[1:] not in ("f2", "f4", "f8"):
-        raise wrong_dtype(name, dtype)
+        return dtype
     shape = tuple(int(part) for part in sizes.split(",") if part)
     expected, there = math.prod(shape) * int(dtype[2]), size - START_BYTES - length
     if expected != there:

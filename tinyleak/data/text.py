@@ -84,8 +84,11 @@ class Tokenizer:
             longest: how many tokens it may have; any number, if None.
 
         Raises:
-            ValueError: the sentence is empty, holds a word with no token, or is too long.
+            ValueError: the sentence is empty, is no text, holds a word with no token, or is too
+                long.
         """
+        if any("\ud800" <= letter <= "\udfff" for letter in sentence):
+            raise ValueError(f"{sentence!r} holds half a letter; give text read as UTF-8")
         found = self._library.encode(sentence, add_special_tokens=False)
         if not found.ids:
             raise ValueError("the sentence is empty; give one with at least one word")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinyleak.backend import Array
-from tinyleak.interop import whole
+from tinyleak.interop import called, whole
 from tinyleak.text.client import TextClient
 from tinyleak.text.dummy_vectors import match
 from tinyleak.text.embedding_rows import rows
@@ -60,7 +60,7 @@ def attack(
     """
     if not isinstance(client, TextClient):
         raise TypeError(
-            f"text.attack was given a {type(client).__name__}; give a TextClient, as "
+            f"text.attack was given {called(client)}; give a TextClient, as "
             "TextClient.from_files or simulate_text makes it"
         )
     if method not in METHODS:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from tinyleak.backend import Array
+from tinyleak.interop import called
 from tinyleak.metrics import bag_accuracy, match_sentences, token_accuracy
 from tinyleak.text.client import TextClient
 
@@ -193,9 +194,7 @@ def explain(found: FoundText) -> TextOutcome:
 
 def _require_found(found: FoundText) -> None:
     if not isinstance(found, FoundText):
-        raise TypeError(
-            f"a {type(found).__name__} was given to be judged; give what text.attack returned"
-        )
+        raise TypeError(f"{called(found)} was given to be judged; give what text.attack returned")
 
 
 def _quoted(sentences: Sequence[str]) -> str:
