@@ -162,8 +162,9 @@ const sent = [];
 
 function connect() {
   const alone = () => {
-    ask = serve(hear, (work) => setTimeout(work, 0));
-    sent.forEach(ask);
+    const later = (work) => setTimeout(work, 0), answer = serve(hear, later);
+    ask = (message) => later(() => answer(message));
+    sent.forEach((message) => ask(message));
   };
   try {
     const source = new Blob([$("engine").textContent], { type: "text/javascript" });
@@ -194,8 +195,8 @@ function changed() {
     writeLink();
     const images = Float64Array.from(slots.flatMap(({ field }) => Array.from(pixelsOf(field.drawing, digits))));
     state.labels = slots.map(({ label }) => Number(label.value));
-    ask({ do: "share", job, images, labels: state.labels, weights: state.weights, defence: defence(), seed: state.seed + 1 });
     shared = { images };
+    ask({ do: "share", job, images, labels: state.labels, weights: state.weights, defence: defence(), seed: state.seed + 1 });
   }, 60);
 }
 
@@ -326,12 +327,7 @@ function keepOutcome() {
 }
 
 $("start").addEventListener("click", () => { begun = true; changed(); });
-$("pause").addEventListener("click", () => {
-  const running = $("attack").dataset.running === "true";
-  ask({ do: running ? "pause" : "resume" });
-  $("attack").dataset.running = String(!running);
-  $("pause").textContent = running ? "Go on" : "Pause";
-});
+$("pause").addEventListener("click", () => ask({ do: $("attack").dataset.running === "true" ? "pause" : "resume" }));
 $("step").addEventListener("click", () => ask({ do: "step" }));
 $("seed").addEventListener("click", () => { state.seed++; begun = true; changed(); });
 addEventListener("hashchange", () => location.reload());

@@ -103,6 +103,10 @@ function serve(post, later) {
       history.push([value.iterations, value.distance, ...value.errors]);
     } while (performance.now() < until && !latest.reason);
     if (latest.reason) [running, steps] = [false, null];
+    show(history);
+  }
+
+  function show(history) {
     post({ said: "frame", job, ...latest, history, running });
   }
 
@@ -121,7 +125,11 @@ function serve(post, later) {
       running = true;
       pump(job);
     },
-    pause() { running = false; },
+    pause() {
+      if (!running) return;
+      running = false;
+      show([]);
+    },
     resume() { if (steps && !running) { running = true; pump(job); } },
     step() { running = false; if (steps) advance(0); },
   };
