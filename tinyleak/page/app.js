@@ -288,8 +288,8 @@ function showLatest() {
   say(sentence(worst, reason));
   const every = Math.ceil(trail.length / 400), points = trail.filter((_, k) => k % every === 0 || k === trail.length - 1);
   drawCurves($("curves"), [
-    { name: "distance of the gradients", colour: colour("distance"), points: points.map(([at, value]) => [at, value]) },
-    { name: "error of the picture", colour: colour("error"), points: points.map(([at, , ...all]) => [at, Math.max(...all)]) },
+    { name: "distance of gradients", colour: colour("distance"), points: points.map(([at, value]) => [at, value]) },
+    { name: "error, MSE", colour: colour("error"), points: points.map(([at, , ...all]) => [at, Math.max(...all)]) },
   ], iterations);
   $("pause").textContent = running ? "Pause" : "Go on";
   $("pause").disabled = $("step").disabled = Boolean(reason);
