@@ -181,7 +181,7 @@ def test_pause_step_and_another_start(page: Page) -> None:
 
 @needs_browser
 def test_defences_change_the_outcome_the_right_way(page: Page) -> None:
-    page.open("#draw0=7&noise=-1", wait=WORKING)
+    page.open("#draw0=7&noise=0.1", wait=WORKING)
     strong = attack(page, "iteration > 60")
     page.set("#noise", -5)
     page.until(f"{RESULT}.iteration < 60")
@@ -189,7 +189,7 @@ def test_defences_change_the_outcome_the_right_way(page: Page) -> None:
     weak = float(page.js(f"{RESULT}.mse"))
     assert weak < 0.02
     assert strong["mse"] > 0.3
-    page.set("#noise", -9)
+    page.set("#noise", -8.5)
     page.set("#prune", 70)
     page.until(f"{RESULT}.iteration < 100")
     page.until(f"{RESULT}.iteration > 200")
@@ -208,7 +208,7 @@ def test_defences_change_the_outcome_the_right_way(page: Page) -> None:
 @needs_browser
 def test_the_link_holds_the_state(page: Page) -> None:
     page.open(
-        "#batch=2&draw0=.SPsPldcz&label0=7&draw1=2&noise=-4&round=int8&weights=trained", WORKING
+        "#batch=2&draw0=.SPsPldcz&label0=7&draw1=2&noise=1e-4&clip=0.3&round=int8&weights=trained", WORKING
     )
     pixels = "[...document.querySelectorAll('#slots canvas')].map((one) => one.toDataURL())"
     before, link = page.js(pixels), page.js("location.hash")
@@ -216,11 +216,10 @@ def test_the_link_holds_the_state(page: Page) -> None:
     assert page.js(pixels) == before
     assert before[0] != before[1]
     assert page.js("document.querySelector('input[name=weights]:checked').value") == "trained"
-    assert page.js("[label0.value, label1.value, round.value, noise.value]") == [
-        *("7", "2", "int8", "-4")
-    ]
+    set_so = page.js("[label0.value, label1.value, round.value, noise.value, clip.value]")
+    assert set_so == ["7", "2", "int8", "-4", "-0.5"]
     page.open("#batch=99&draw0=99.<b>&label0=x&noise=no&round=evil&seed=-3", WORKING)
-    assert page.js("[location.hash.includes('noise=-9'), round.value]") == [True, "none"]
+    assert page.js("[location.hash.includes('noise=none'), round.value]") == [True, "none"]
 
 
 @needs_browser

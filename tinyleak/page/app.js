@@ -6,7 +6,7 @@ const page = JSON.parse($("data").textContent);
 const digits = Array.from({ length: page.digits.length }, (_, k) =>
   Float64Array.from(new Uint8Array(decoded(page.digits[k])), (x) => x / 255));
 const GREY = [1, SIZE, SIZE], READY = 4; // ready digits stand for themselves; the first shown is READY
-const OFF = { noise: -9, clip: 2.5 }; // where a slider of powers of ten means "not at all"
+const OFF = { noise: -8.5, clip: 2.5 }; // where a slider of powers of ten means "not at all"
 
 const state = { batch: 1, labels: [], weights: "untrained", seed: 1, noise: OFF.noise, prune: 0, clip: OFF.clip, round: "none", aware: 0 };
 let slots = [], active = 0, job = 0, shared = null, begun = false, frame = null, trail = [], setting = "", timer = null, painting = false;
@@ -27,10 +27,12 @@ function picture(label, numbers = null) {
 
 // The link.
 
-const KEPT = ["batch", "weights", "seed", "noise", "prune", "clip", "round", "aware"];
+const KEPT = ["batch", "weights", "seed", "prune", "round", "aware"];
 
 function writeLink() {
-  const parts = new URLSearchParams(KEPT.map((name) => [name, state[name]]));
+  const parts = new URLSearchParams(KEPT.map((name) => [name, state[name]])), { noise, clip } = defence();
+  for (const [name, strength] of Object.entries({ noise, clip }))
+    parts.set(name, strength ? String(Number(strength.toPrecision(2))) : "none");
   slots.forEach(({ field, label }, k) => {
     parts.set(`draw${k}`, written(field.drawing));
     parts.set(`label${k}`, label.value);
@@ -41,10 +43,11 @@ function writeLink() {
 function readLink() {
   const parts = new URLSearchParams(location.hash.slice(1));
   const pick = (name, all) => { if (all.includes(parts.get(name))) state[name] = parts.get(name); };
-  const numbers = { seed: [0, 2 ** 32 - 1], noise: [OFF.noise, 0], prune: [0, 99], clip: [-3, OFF.clip], aware: [0, 1] };
-  for (const [name, [low, high]] of Object.entries(numbers)) {
-    const given = Number(parts.get(name) ?? NaN);
-    if (Number.isFinite(given)) state[name] = Math.min(high, Math.max(low, given));
+  const ranges = { seed: [0, 2 ** 32 - 1], noise: [-8, 0], prune: [0, 99], clip: [-3, 2], aware: [0, 1] };
+  for (const [name, [low, high]] of Object.entries(ranges)) {
+    const given = Number(parts.get(name) ?? NaN), power = Math.round(2 * Math.log10(given)) / 2; // as sliders have it
+    const number = name in OFF ? power : Math.round(given);
+    if (Number.isFinite(number)) state[name] = Math.min(high, Math.max(low, number));
   }
   if (page.batches.includes(Number(parts.get("batch")))) state.batch = Number(parts.get("batch"));
   pick("weights", ["untrained", "trained"]);
