@@ -2,11 +2,16 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const told = JSON.parse($("data").textContent), last = told.frames.length - 1;
+const told = JSON.parse($("data").textContent);
+const last = told.frames.length - 1;
 const bytes = (text) => Float64Array.from(atob(text), (letter) => letter.charCodeAt(0) / 255);
 const frames = told.frames.map(bytes);
-const curves = told.curves.map(({ points, ...rest }) => ({ ...rest, points: points.map(([at, value]) => [at, value ?? NaN]) }));
-let now = 0, timer = null;
+const curves = told.curves.map(({ points, ...rest }) => ({
+  ...rest,
+  points: points.map(([at, value]) => [at, value ?? NaN]),
+}));
+let now = 0;
+let timer = null;
 
 function show(frame) {
   now = Math.min(last, Math.max(0, frame));
@@ -27,11 +32,17 @@ function stop() {
 }
 
 function play() {
-  if (timer !== null) { stop(); return; }
+  if (timer !== null) {
+    stop();
+    return;
+  }
   if (now === last) show(0);
   $("play").textContent = "❚❚";
   $("play").setAttribute("aria-label", "pause");
-  timer = setInterval(() => { show(now + 1); if (now === last) stop(); }, 1000 / 6);
+  timer = setInterval(() => {
+    show(now + 1);
+    if (now === last) stop();
+  }, 1000 / 6);
 }
 
 function go(frame) {
@@ -42,7 +53,12 @@ function go(frame) {
 $("slider").max = String(last);
 $("slider").addEventListener("input", () => go(Number($("slider").value)));
 $("play").addEventListener("click", play);
-for (const [id, step] of [["first", -Infinity], ["back", -1], ["on", 1], ["end", Infinity]])
+for (const [id, step] of [
+  ["first", -Infinity],
+  ["back", -1],
+  ["on", 1],
+  ["end", Infinity],
+])
   $(id).addEventListener("click", () => go(now + step));
 addEventListener("keydown", (event) => {
   const own = event.target.closest?.("button, input"); // which has keys of its own
