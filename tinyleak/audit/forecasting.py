@@ -17,7 +17,7 @@ from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
 from tinyleak.audit.rescaled import rescaled_jacobians
 from tinyleak.audit.shared import length, read_shared
-from tinyleak.audit.spectrum import measure
+from tinyleak.audit.spectrum import Spectrum, measure
 from tinyleak.audit.structure import count, find, saturation
 from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline
@@ -132,7 +132,8 @@ def audit(
         jacobians = rescaled_jacobians(model, weights, known, shared, examples)
     else:
         jacobians = [Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches]
-    measured = known.images[: batch * len(batches)]
+    spectra = _measured(jacobians)
+    measured = known.images[: batch * len(spectra)]
     return Audit(
         model=model,
         source=known.name,
@@ -140,13 +141,26 @@ def audit(
         findings=find(model, batch),
         saturations=saturation(model, weights, measured),
         images=measured,
-        jacobians=jacobians,
-        spectra=[measure(jacobian) for jacobian in jacobians],
+        jacobians=jacobians[: len(spectra)],
+        spectra=spectra,
         prior=prior,
         rounding=rounding,
         variances=variances,
         shared=shared,
+        interrupted=len(spectra) < len(jacobians),
     )
+
+
+def _measured(jacobians: Sequence[Jacobian]) -> list[Spectrum]:
+    """Return the spectra of the Jacobians, or of those that were done when Ctrl-C came."""
+    spectra = []
+    try:
+        for jacobian in jacobians:
+            spectra.append(measure(jacobian))
+    except KeyboardInterrupt:
+        if not spectra:
+            raise
+    return spectra
 
 
 def _client(
