@@ -26,8 +26,8 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 CLASSES = 10
-# The images of the training split hold 47,040,016 bytes, of the test split 7,840,016: a quarter does
-# for that, since in memory each byte becomes eight.
+# The images of the training split hold 47,040,016 bytes. For the 7,840,016 of the test split a
+# quarter does: in memory each byte becomes eight.
 MAX_BYTES = 2**26
 UNSIGNED_BYTE = 8
 
