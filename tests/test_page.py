@@ -208,7 +208,8 @@ def test_defences_change_the_outcome_the_right_way(page: Page) -> None:
 @needs_browser
 def test_the_link_holds_the_state(page: Page) -> None:
     page.open(
-        "#batch=2&draw0=.SPsPldcz&label0=7&draw1=2&noise=1e-4&clip=0.3&round=int8&weights=trained", WORKING
+        "#batch=2&draw0=.SPsPldcz&label0=7&draw1=2&noise=1e-4&clip=0.3&round=int8&weights=trained",
+        WORKING,
     )
     pixels = "[...document.querySelectorAll('#slots canvas')].map((one) => one.toDataURL())"
     before, link = page.js(pixels), page.js("location.hash")
