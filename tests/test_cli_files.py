@@ -36,7 +36,7 @@ def test_a_digit_comes_back(run: Run, tmp_path: Path) -> None:
     assert "lenet with sigmoid, 10 classes" in said
     assert "activation sigmoid, read off (no other makes such features and gradients)" in said
     assert "loss as it is, read off (the last layer's gradient)" in said
-    assert "result success: converged" in said or "result success: stalled" in said
+    assert re.search("result success: (converged|as near as rounding lets it come) after", said)
     assert "verdict exact: what was found makes the shared gradient, to its rounding" in said
     result = read_result(tmp_path / "out")
     assert result["verdict"] == "exact"

@@ -29,7 +29,7 @@ noise is then 30 times as large as estimated, or the images are others."""
 
 UNACCOUNTED = (
     *("adam", "decoupled decay", "batch size", "stale weights", "dropout", "batch norm"),
-    *("loss", "clipping", "local steps"),
+    *("loss", "clipping", "local steps", "momentum"),
 )
 """Causes that nothing here accounts for: the gradient is not of the kind that is forecast."""
 
@@ -134,8 +134,13 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
         numbers=numbers,
         steps=steps,
         shown_mse=_shown(client),
-        causes=tuple(cause for cause in client.premises.causes if cause.name in UNACCOUNTED),
+        causes=tuple(cause for cause in client.premises.causes if _is_left(client, cause)),
     )
+
+
+def _is_left(client: Client, cause: Cause) -> bool:
+    """Return whether a cause is not accounted for: another loss that is known is."""
+    return cause.name in UNACCOUNTED and not (cause.name == "loss" and client.premises.loss)
 
 
 def _shown(client: Client) -> float | None:

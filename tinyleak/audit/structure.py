@@ -18,6 +18,8 @@ from tinyleak.backend import Array
 from tinyleak.client.facts import listed
 from tinyleak.gradient import topological_order
 from tinyleak.nn.activations import PIECEWISE_LINEAR
+from tinyleak.nn.criteria import loss_of
+from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.model import Model
 from tinyleak.ops import sigmoid
 from tinyleak.tensor import Tensor
@@ -91,11 +93,13 @@ def count(model: Model, batch: int, frozen: Sequence[str] = ()) -> Counting:
     Nothing is shared of parameters that are frozen.
 
     The rows of a linear last layer's gradient add up to zero, since the softmax cross-entropy does
-    not change if all logits rise together: one of its K rows follows from the others.
+    not change if all logits rise together: one of its K rows follows from the others. So it is of
+    no other loss.
     """
     sizes = {k: 0 if k in frozen else math.prod(shape) for k, shape in model.shapes.items()}
     total = sum(sizes.values())
-    last = last_layer_names(model) if ends_linear(model) else ()
+    zero_sum = ends_linear(model) and loss_of(model) is cross_entropy
+    last = last_layer_names(model) if zero_sum else ()
     row = sum(sizes[name] for name in last if name is not None) // model.classes
     return Counting(total, total - row, math.prod(model.image_shape), batch)
 

@@ -215,12 +215,12 @@ def _shared(audit: Measured) -> dict[str, str]:
     if shared.noise is None:
         found["noise"] = "cannot be told by the last layer"
     elif audit.noise is None:
-        found["noise"] = "none beyond rounding: over the classes the last layer adds up to zero"
+        found["noise"] = "none beyond rounding shows in the gradient's structure"
     else:
         one = audit.at(audit.noise)
         found["noise"] = (
-            f"of variance about {number(audit.noise)}, since over the classes the last layer does "
-            f"not add up to zero; at that the best attacker is left with {number(one.mse)}: "
+            f"of variance about {number(audit.noise)}, as the gradient's structure "
+            f"shows; at that the best attacker is left with {number(one.mse)}: "
             f"{one.verdict}"
         )
     if shared.labels is not None:

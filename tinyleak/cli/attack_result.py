@@ -183,7 +183,9 @@ class Result:
         if args.defense:
             knows = "knows of it" if args.aware else "does not know of it"
             lines["defended"] = f"{', '.join(args.defense)}; the attacker {knows}"
-        after = f"{found.reason} after {counted(found.iterations, 'iteration')}"
+        rounded = found.reason == "stalled" and self.explained.verdict == "exact"
+        ended = "as near as rounding lets it come" if rounded else found.reason
+        after = f"{ended} after {counted(found.iterations, 'iteration')}"
         success = "success" if self.outcome.succeeded else "NO success"
         if self.outcome.mse is not None:
             success = self.outcome.sentence

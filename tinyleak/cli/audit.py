@@ -189,6 +189,9 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
             write_json(directory / "audit.json", result)
             found.save(directory / "audit.html", subject=subject)
     said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
+    if isinstance(client, Client):
+        facts = {"activation": "network"}
+        said |= {facts.get(topic, topic): str(fact) for topic, fact in client.facts.items()}
     said |= {"knows": in_one_line(known)} if known else {}
     text = f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
     return text, found.interrupted

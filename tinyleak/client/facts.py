@@ -69,9 +69,11 @@ def facts_of(read: Premises, normalize: Any) -> dict[str, Fact]:
         mean, std = (" ".join(f"{number:.4g}" for number in numbers) for numbers in told)
         how: Source = "said" if normalize else "read off"
         where = "" if normalize else "the first layer's input"
-        facts["pixels"] = Fact(f"normalised by mean {mean}, standard deviation {std}", how, where)
-    if read.targets is not None and not np.isin(read.targets, (0.0, 1.0)).all():
-        facts["soft labels"] = Fact(_listed(read.targets[0]), "read off", "the last layer")
+        facts["normalisation"] = Fact(
+            f"pixels normalised by mean {mean}, standard deviation {std}", how, where
+        )
+    if read.targets is not None and sorted(read.targets[0])[-2:] != [0.0, 1.0]:
+        facts["targets"] = Fact(_listed(read.targets[0]), "read off", "the last layer's gradient")
     return facts
 
 

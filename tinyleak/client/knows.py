@@ -28,7 +28,7 @@ def knows(client: Client, labels: Fact, defenses: Fact | None = None) -> dict[st
         "labels": labels,
         "loss": client.loss.fact,
         "steps": client.facts.get("steps", Fact(gradient, "said")),
-        "pixels": client.facts.get("pixels", Fact("in [0, 1], as they are", "assumed")),
+        "pixels": client.facts.get("normalisation", Fact("in [0, 1], as they are", "assumed")),
         "defences": defenses or Fact("none", "assumed"),
     }
 
