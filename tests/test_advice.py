@@ -1,0 +1,124 @@
+"""What a failed attack names as likely causes, and that every command it advises can be run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Run
+
+from tinyleak.attacks import Attacker, Settings, attack, problem_of
+from tinyleak.attacks.advice import likely_causes
+from tinyleak.client import LocalSteps, share, simulate
+from tinyleak.defenses import parse
+from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.models.as_trained import AsTrained
+
+COMMAND = ()
+NETWORK = MLP((1, 8, 8), 10, "tanh", (40, 20))
+Gradients = Mapping[str, Any]
+Change = Callable[[Gradients, Gradients, np.random.Generator], Gradients]
+
+
+def noisy(g: Gradients, w: Gradients, rng: np.random.Generator) -> Gradients:
+    return {k: v + 1e-2 * rng.standard_normal(v.shape) for k, v in g.items()}
+
+
+def decayed(g: Gradients, w: Gradients, rng: np.random.Generator) -> Gradients:
+    return {k: v + 1e-2 * w[k] for k, v in g.items()}
+
+
+def pruned(g: Gradients, w: Gradients, rng: np.random.Generator) -> Gradients:
+    return parse("prune:0.8")(g, rng)
+
+
+def signs(g: Gradients, w: Gradients, rng: np.random.Generator) -> Gradients:
+    return {k: v / (np.abs(v) + 1e-8) for k, v in g.items()}
+
+
+def as_it_is(g: Gradients, w: Gradients, rng: np.random.Generator) -> Gradients:
+    return g
+
+
+SITUATIONS: dict[str, tuple[Any, int, Change]] = {
+    "noise": (NETWORK, 1, noisy),
+    "weight decay": (NETWORK, 1, decayed),
+    "pruning": (NETWORK, 1, pruned),
+    "rounding": (NETWORK, 1, signs),
+    "loss": (AsTrained(NETWORK, "bce"), 1, as_it_is),
+    "normalisation": (AsTrained(NETWORK, mean=(0.1307,), std=(0.3081,)), 1, as_it_is),
+    "batch size": (NETWORK, 3, as_it_is),
+    "kinks": (LeNet((1, 8, 8), 10, "relu", hidden=4), 1, as_it_is),
+}
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_the_cause_is_named_and_what_is_advised_can_be_run(
+    name: str, tmp_path: Path, run: Run
+) -> None:
+    model, images, change = SITUATIONS[name]
+    rng = np.random.default_rng(0)
+    params = {k: v.astype(np.float32) for k, v in NETWORK.init(rng, "default").items()}
+    if name == "kinks":
+        params = {k: v.astype(np.float32) for k, v in model.init(rng, "default").items()}
+    client, _ = share(model, params, rng.random((images, 1, 8, 8)), range(images), dtype="float32")
+    np.savez(tmp_path / "w.npz", **params)
+    shared = change(client.gradients, client.params, rng)
+    np.savez(tmp_path / "g.npz", **{k: np.asarray(v, np.float32) for k, v in shared.items()})
+    arguments = ["--weights", tmp_path / "w.npz", "--gradients", tmp_path / "g.npz"]
+    arguments += ["--shape", "1,8,8", "--iterations", 2, "--start", "noise", "--quiet"]
+    arguments += ["--model", "lenet" if name == "kinks" else "mlp"]
+    answer = run("attack", *arguments, "--out", tmp_path / "out")
+    assert answer.code in (0, 1), answer.err
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    causes = {cause["name"]: cause for cause in result["causes"]}
+    assert name in causes
+    if name not in ("kinks", "rounding"):
+        assert causes[name]["sure"], causes[name]
+    for cause in causes.values():
+        if cause["advice"]:
+            more = cause["advice"].split()
+            assert run("attack", *arguments, *more).code in (0, 1), cause
+
+
+def test_nothing_is_advised_that_cannot_be_combined() -> None:
+    """After local steps, or where a direction is matched, least squares is none of the ways."""
+    images = np.random.default_rng(0).random((2, 1, 8, 8))
+    for local, direction in ((LocalSteps(2, 0.1), False), (None, True)):
+        client, _ = simulate(NETWORK, images, [1, 2], local=local)
+        settings = Settings(iterations=2, direction=direction)
+        problem = problem_of(client, Attacker(settings=settings))
+        advice = " ".join(cause.advice for cause in likely_causes(problem, attack(problem)))
+        assert "levenberg" not in advice
+        assert "--restarts 8" in advice
+
+
+def test_a_clean_gradient_has_nothing_against_it() -> None:
+    for model in (NETWORK, LeNet((1, 8, 8))):
+        for dtype in ("float32", "float64"):
+            client, _ = simulate(model, np.full((1, 1, 8, 8), 0.3), [1], dtype=dtype)
+            assert client.premises.causes == ()
+
+
+def test_what_an_attacker_was_given_is_listed(tmp_path: Path, run: Run) -> None:
+    assert run("victim", "--out", tmp_path / "made", "--quiet").code == 0
+    files = ["--weights", tmp_path / "made" / "weights.safetensors"]
+    files += ["--gradients", tmp_path / "made" / "gradients.safetensors"]
+    answer = run("attack", *files, "--iterations", 1, "--out", tmp_path / "out")
+    said = " ".join(answer.out.split())
+    assert "knows said: weights, architecture" in said
+    for command, name in (("attack", "result.json"), ("audit", "audit.json")):
+        if command == "audit":
+            run("audit", *files, "--examples", 1, "--quiet", "--out", tmp_path / "audit")
+        folder = "out" if command == "attack" else "audit"
+        known = json.loads((tmp_path / folder / name).read_text(encoding="utf-8"))["knows"]
+        assert set(known) == {
+            *("weights", "architecture", "activation", "batch_size", "labels", "loss"),
+            *("steps", "pixels", "defences"),
+        }
+        assert {one["source"] for one in known.values()} <= {"said", "read off", "assumed"}
+        assert known["batch_size"]["value"] == 1
