@@ -54,6 +54,7 @@ def memory() -> int:
 
 
 def command(*arguments: object) -> list[str]:
+    """Return the command as a process of its own is given it."""
     return [sys.executable, "-m", "tinyleak", *map(str, arguments)]
 
 
@@ -159,7 +160,7 @@ def main() -> int:
             found[inside(folder, turn, random_)] += 1
             if turn % 3 == 0:
                 outside(folder, turn // 3, random_, found)
-            measured.append((passed, memory(), len(os.listdir("/proc/self/fd"))))
+            measured.append((passed, memory(), len(list(Path("/proc/self/fd").iterdir()))))
             turn += 1
         parts = unfinished(folder)
         # What was killed is finished by the same command, and nothing of it is run twice.
