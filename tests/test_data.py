@@ -726,3 +726,23 @@ def test_portrait():
     # A blue wall is behind the shoulder on the right.
     red, green, blue = data.images[0, :, 10, 29]
     assert blue > green > red
+
+
+def test_only_the_glyphs_that_are_asked_for_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = glyphs.draw_digit
+
+    def counting(index: int, seed: int = 0) -> np.ndarray:
+        drawn.append(index)
+        return draw(index, seed)
+
+    monkeypatch.setattr(glyphs, "draw_digit", counting)
+    digits = load_glyphs(30, seed=77)
+    images, labels = digits.consecutive(12, 2)
+    assert (len(digits), labels.tolist(), set(drawn)) == (30, [2, 3], {0, 12, 13})
+    np.testing.assert_array_equal(images, digits.images[12:14])
+    drawn.clear()
+    again, _ = digits.batch([12])
+    again[...] = 0
+    np.testing.assert_array_equal(digits.relabelled(4).batch([12])[0], images[:1])
+    assert drawn == []

@@ -22,6 +22,7 @@ from tinyleak import data, metrics, nn, ops
 from tinyleak.attacks import Attacker, Reconstruction, Settings, attack, attack_many
 from tinyleak.check import check_gradients
 from tinyleak.client import Client, Truth, share, simulate
+from tinyleak.data.networks import load_network
 from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet, ResNet, cross_entropy, log_softmax, one_hot, softmax
 from tinyleak.optim import lbfgs
@@ -48,6 +49,7 @@ __all__ = [
     "data",
     "grad",
     "lbfgs",
+    "load_network",
     "log_softmax",
     "metrics",
     "nn",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from tinyleak import __version__
-from tinyleak.cli import attack, audit, info, sweep, text, victim
+from tinyleak.cli import attack, audit, info, page, sweep, text, victim
 from tinyleak.cli.interrupts import interruptible, undisturbed
 from tinyleak.cli.output import OutputError, say
 
@@ -41,7 +41,7 @@ class Command(Protocol):
         """Do it, and return the exit code. Errors are raised, as everywhere."""
 
 
-COMMANDS: tuple[Command, ...] = (attack, text, victim, audit, sweep, info)
+COMMANDS: tuple[Command, ...] = (attack, text, victim, audit, sweep, page, info)
 """A new command is a new file beside this one, and an entry here."""
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from tinyleak import data
 from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
-    ACTIVATIONS,
     MODELS,
     SCHEMES,
     add_options,
@@ -27,6 +26,7 @@ from tinyleak.cli.options import (
 from tinyleak.cli.output import require_apart, say
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.defenses import FORMS
+from tinyleak.nn import ACTIVATIONS
 from tinyleak.sweep import (
     Request,
     Table,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -62,7 +62,7 @@ class Dataset:
         return f"Dataset({self.name!r}, images {self.images.shape}, {self.classes} classes)"
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
 
     def batch(self, indices: Sequence[int] | Array) -> tuple[Array, Array]:
         """Return copies of the chosen images, (N, C, H, W), and their labels, (N,), in that order.
@@ -88,7 +88,11 @@ class Dataset:
                 f"data {self.name!r}: index {wrong[0]} is out of range; "
                 f"it holds {len(self)} images, 0 to {len(self) - 1}"
             )
-        return self.images[chosen], self.labels[chosen]
+        return self._chosen(chosen), self.labels[chosen]
+
+    def _chosen(self, indices: Array) -> Array:
+        """Return copies of the images, which are there."""
+        return self.images[indices]
 
     def consecutive(self, index: int = 0, batch: int = 1) -> tuple[Array, Array]:
         """Return `batch` images from an index on, (N, C, H, W), and their labels, (N,).
@@ -112,4 +116,5 @@ class Dataset:
         Raises:
             ValueError: it is not in [0, classes).
         """
-        return replace(self, labels=np.full(len(self), label))
+        labels = np.full(len(self), label)
+        return Dataset(self.name, self.images, labels, self.classes)

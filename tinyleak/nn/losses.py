@@ -42,5 +42,4 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
             f"cross_entropy was given logits of shape {logits.shape} and targets of shape "
             f"{targets.shape}; both must be (…, N, K), N, K ≥ 1, the targets probabilities"
         )
-    batch = logits.shape[-2]
-    return inner(targets, log_softmax(logits), axes=2) * (-1.0 / batch)
+    return inner(targets, log_softmax(logits), axes=2) * (-1.0 / logits.shape[-2])

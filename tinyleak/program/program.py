@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.gradient import topological_order
+from tinyleak.program.export import written
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.library import Call
 from tinyleak.program.memory import Instruction, lay_out
@@ -101,8 +102,18 @@ class Program:
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a program cannot be copied or pickled, since its calls refer to its own buffers; "
-            "trace the function again instead"
+            "trace the function again instead, or export it and load the text"
         )
+
+    def export(self) -> str:
+        """Return the program as JSON, which `load_program`, or another language, replays.
+
+        `tinyleak.program.export` describes the format.
+
+        Raises:
+            TypeError: the program lies on a GPU, or a parameter is of a kind that JSON lacks.
+        """
+        return written(self.instructions, self.inputs, self.outputs)
 
     def __str__(self) -> str:
         lines = [f"{count:>6} {what}" for what, count in self.removed.items()]
