@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Refused, Run, read_result
-from tinyleak.audit.spectrum import measure
+from tinyleak.analytic.jacobian_spectrum import measure
 
 from tinyleak.cli.attack_result import Result
 from tinyleak.cli.interrupts import interruptible, undisturbed
