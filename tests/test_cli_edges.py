@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Refused, Run, read_result
-from tinyleak.analytic.jacobian_spectrum import measure
 
+from tinyleak.analytic.jacobian_spectrum import measure
 from tinyleak.cli.attack_result import Result
 from tinyleak.cli.interrupts import interruptible, undisturbed
 from tinyleak.cli.output import printable, say
