@@ -125,8 +125,9 @@ assert np.allclose(measured, own[:, 300], rtol=1e-5, atol=1e-9), "finite differe
 #
 # Far from the solution the straight line is a bad guess, and a step may be much too long. So we add
 # a **damping** $λ$ to the diagonal of $J^T J$. The larger it is, the shorter the step. After a step
-# that made $D$ smaller, trust the line more: $λ$ becomes a fifth. After one that did not, take it
-# back and try again with four times the $λ$. This is the method of **Levenberg and Marquardt**.
+# that made $D$ smaller by nearly as much as the line promised, trust the line more: $λ$ becomes a
+# tenth. If it was hardly any of that, $λ$ doubles. After one that did not help at all, take it back
+# and try again with ten times the $λ$. This is the method of **Levenberg and Marquardt**.
 
 
 # %%
@@ -154,19 +155,22 @@ class Problem:
 def least_squares(problem, x, steps=20, damping=1e-3):
     """Levenberg–Marquardt: the points visited and the distance at each."""
     r = problem.value(x)
-    points, distances = [x], [r @ r]
+    points, distances, scale = [x], [r @ r], 0.0
     while len(points) <= steps and distances[-1] > 1e-28:
         J = problem.jacobian(x)
         A, b = J.T @ J, J.T @ r
-        for _ in range(25):
-            s = np.linalg.solve(A + damping * np.diag(np.diag(A)), -b)
+        scale = np.maximum(scale, np.diag(A))
+        for failures in range(10):
+            s = np.linalg.solve(A + damping * np.diag(scale), -b)
             new = problem.value(x + s)
             if new @ new < r @ r:
                 break
-            damping *= 4
+            damping *= 10 * 2**failures
         else:
             break  # nothing leads lower
-        x, r, damping = x + s, new, damping / 5
+        share = (r @ r - new @ new) / (r @ r - np.square(r + J @ s).sum())
+        damping *= 1 / 10 if share > 0.75 else 1 if share > 0.25 else 2
+        x, r = x + s, new
         points.append(x)
         distances.append(r @ r)
     return np.array(points), distances
@@ -196,7 +200,7 @@ plt.show()
 
 # %% [markdown]
 # Look at the last steps of the list. The error is squared, and squared again: $10^{-5}$,
-# $10^{-10}$, $10^{-18}$, $10^{-27}$. The number of right digits doubles with each step. That is how
+# $10^{-10}$, $10^{-19}$, $10^{-29}$. The number of right digits doubles with each step. That is how
 # it goes when the straight line becomes a better guess the nearer we are. It ends where float64
 # ends.
 #

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Refused, Run, read_result
-from tinyleak.analytic.jacobian_spectrum import measure
 
+from tinyleak.analytic.jacobian_spectrum import measure
 from tinyleak.cli.attack_result import Result
 from tinyleak.cli.interrupts import interruptible, undisturbed
 from tinyleak.cli.output import printable, say
+from tinyleak.data.files import write_atomically
 from tinyleak.text import Snapshot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,6 +212,21 @@ def test_a_csv_does_not_replace_the_data(refused: Refused, tmp_path: Path) -> No
     given = ["--data", "mnist", "--data-dir", tmp_path, "--table", tmp_path / "t"]
     assert "--data-dir reads" in refused("sweep", *given, "--csv", file)
     assert file.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="needs files without a name")
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
+    def write(file: Any) -> None:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        write_atomically(tmp_path / "a", write)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 # What is printed

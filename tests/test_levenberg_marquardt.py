@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, nan
@@ -106,7 +107,25 @@ def test_the_value_never_rises_and_damping_follows_success() -> None:
     for before, after in zip(fits, fits[1:], strict=False):
         assert after.value < before.value
         failures = after.evaluations - before.evaluations - 1
-        assert after.damping == pytest.approx(before.damping * 4**failures / 5)
+        grown = before.damping * 10**failures * 2 ** (failures * (failures - 1) // 2)
+        assert any(after.damping == pytest.approx(grown * factor) for factor in (1 / 10, 1, 2))
+    assert len({round(b.damping / a.damping, 3) for a, b in itertools.pairwise(fits[:-1])}) > 2
+
+
+def test_a_flat_start_and_a_large_residual_are_no_reason_to_stop() -> None:
+    """Brown and Dennis's sum of squares, 85,822.2 at its minimum (Moré, Garbow, Hillstrom 1981)."""
+    t = np.arange(1, 21) / 5
+
+    def parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return x[0] + t * x[1] - np.exp(t), x[2] + x[3] * np.sin(t) - np.cos(t)
+
+    def jacobian(x: np.ndarray) -> np.ndarray:
+        u, v = parts(x)
+        return np.stack([2 * u, 2 * u * t, 2 * v, 2 * v * np.sin(t)], axis=1)
+
+    residual = Dense(lambda x: parts(x)[0] ** 2 + parts(x)[1] ** 2, jacobian)
+    fit = last(residual, [25.0, 5.0, -5.0, -1.0], max_iterations=1000)
+    assert fit.value == pytest.approx(85822.20163, rel=1e-6)
 
 
 def test_an_unknown_that_does_nothing_stays() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 from urllib.parse import urlsplit
@@ -40,8 +41,8 @@ def read_bounded(stream: ByteStream, limit: int) -> bytes:
 def write_atomically(path: PathLike, write: Callable[[BinaryIO], object]) -> None:
     """Have `write` fill a file that appears at `path` only once it is whole.
 
-    Until then it has a temporary name in the same directory; if `write` fails or is interrupted,
-    that is removed and whatever was at `path` stays.
+    Until then it has no name, or a temporary one in the same directory; if `write` fails or is
+    interrupted, nothing of it is left and whatever was at `path` stays.
 
     Raises:
         OSError: the file cannot be written.
@@ -51,7 +52,7 @@ def write_atomically(path: PathLike, write: Callable[[BinaryIO], object]) -> Non
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         try:
-            with temporary.open("wb") as file:
+            with _new_file(temporary) as file:
                 write(file)
             temporary.replace(target)
         finally:
@@ -60,6 +61,25 @@ def write_atomically(path: PathLike, write: Callable[[BinaryIO], object]) -> Non
         raise type(error)(
             f"{target} cannot be written ({error.strerror or error}); choose another --out"
         ) from error
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file to write to, which gets its name, and is seen, only once it is whole.
+
+    So a process that is killed leaves nothing behind. Where the system has no files without a name,
+    as on Windows, it leaves this one.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o666)
+    except (AttributeError, OSError):
+        with path.open("wb") as file:
+            yield file
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+        file.flush()
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)  # which follows it
 
 
 def find_file(folder: str | Path, names: Sequence[str]) -> Path:

@@ -38,11 +38,14 @@ FIRST_DAMPING = 1e-3
 """The first λ; Marquardt's is 10⁻² (1963, section 3), and it adapts in a few steps."""
 LEAST_DAMPING = 1e-15
 """Below the rounding of JᵀJ in float64 a λ has no effect."""
-SUCCESS, FAILURE = 1 / 5, 4.0
-"""Factors of λ after a step that went down, and after one that did not: it rises faster than it
-falls, about as Marquardt's 10 and 1/10."""
-MOST_FAILURES = 25
-"""Steps that may fail one after the other: by then λ has grown by 10¹⁵."""
+SUCCESS, POOR, FAILURE = 1 / 10, 2.0, 10.0
+"""Factors of λ after a step that went down by nearly what was expected, by hardly any of it, and
+not at all; in between λ stays. After a second failure in a row it is twice as large, and so on
+(about as Moré 1978, section 5, with Marquardt's 10)."""
+NEARLY, HARDLY = 0.75, 0.25
+"""Shares of the expected decrease (Moré 1978, section 5)."""
+MOST_FAILURES = 10
+"""Steps that may fail one after the other: by then λ has grown by 10²³."""
 FLOOR = 1e-14
 """The smallest damping of an unknown, as a share of the largest: an unknown on which r does not
 depend stays where it is."""
@@ -97,7 +100,7 @@ def levenberg_marquardt(
     damping: float = FIRST_DAMPING,
     max_iterations: int = 100,
     tolerance_gradient: float = 1e-15,
-    tolerance_change: float = 1e-3,
+    tolerance_change: float = 1e-10,
     goal: float = -inf,
 ) -> Iterator[Fit]:
     """Minimise ‖r(x)‖²; yield where it is at the start, after each step, and at the end.
@@ -138,6 +141,7 @@ class _Descent:
         self.residual = residual
         self.lowest, self.highest = lowest, highest
         self.damping = damping
+        self.scale: Any = 0.0
         self.evaluations = 0
 
     def run(
@@ -207,19 +211,26 @@ class _Descent:
         gram = self.residual.gram(x.copy())
         diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
         undamped = diagonal.copy()
+        # Never less than it has been, or an unknown that has become weak would run away.
         scale = xp.maximum(undamped, FLOOR * undamped.max())
+        self.scale = scale = xp.maximum(scale, self.scale)
         moving = [np.arange(len(x))]
         if len(free) < len(x):
             moving.append(free)
-        for _ in range(MOST_FAILURES):
+        for failures in range(MOST_FAILURES):
             diagonal[...] = undamped + self.damping * scale
             ends = [self._end(x, slope, gram, some) for some in moving]
             squares = [_square(r) for _, r in ends]
             lower = [index for index, square in enumerate(squares) if square < value]
             if lower:  # NaN never is
-                self.damping = max(LEAST_DAMPING, SUCCESS * self.damping)
-                return ends[min(lower, key=squares.__getitem__)]
-            self.damping *= FAILURE
+                best = min(lower, key=squares.__getitem__)
+                s = ends[best][0] - x
+                expected = float(self.damping * (scale * s) @ s - 2 * slope @ s - s @ gram @ s)
+                share = (value - squares[best]) / expected if expected > 0 else 1.0
+                factor = SUCCESS if share > NEARLY else 1.0 if share > HARDLY else POOR
+                self.damping = max(LEAST_DAMPING, factor * self.damping)
+                return ends[best]
+            self.damping *= FAILURE * 2.0**failures
         return None
 
     def _end(

@@ -58,7 +58,8 @@ class LocalProcesses(Executor):
         self._context = get_context("spawn")
         # Nothing is ever sent through this pipe. Its end is what the workers wait for.
         self._end_for_workers, self._own_end = self._context.Pipe(duplex=False)
-        self._pool = self._new_pool()
+        with _starting_workers():
+            self._pool = self._new_pool()
         try:
             first = self.submit(os.getpid)
             workers = active_children()
@@ -137,7 +138,10 @@ def _starting_workers() -> Iterator[None]:
     meanwhile reaches this process afterwards.
     """
     blocks = hasattr(signal, "pthread_sigmask")  # not on Windows
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if blocks else None
+    # A closed terminal, too, is this process's to deal with; multiprocessing's own helper would
+    # end of it, and complain.
+    deaf_to = [signal.SIGINT, signal.SIGHUP] if blocks else []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, deaf_to) if blocks else None
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
     os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
     try:

@@ -43,6 +43,9 @@ from tinyleak.tensor import Tensor
 MOST_ITERATIONS = 200
 """Levenberg–Marquardt steps, at most: it converges in tens, and what has not by then is stuck."""
 
+LEAST_PROGRESS = 1e-3
+"""Ten steps that lower the distance by a smaller share than this lead nowhere."""
+
 SETTLED = 3
 """Iterations for which a label must be the most probable before it is fixed."""
 
@@ -176,6 +179,7 @@ def refine(
             highest=inside,
             damping=damping,
             max_iterations=max_iterations - iterations,
+            tolerance_change=LEAST_PROGRESS,
             goal=goal if subspace is None else -np.inf,
         ):
             fit = step if subspace is None else _of_gradient_alone(step, gradient, goal)
