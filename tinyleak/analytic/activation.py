@@ -18,8 +18,12 @@ from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
-from tinyleak.analytic.shared import Layer, Shared
+from tinyleak.analytic.shared import ALLOWED, Layer, Shared
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
+
+LOW = 2.0
+"""Where no mean of a feature is higher, hardly any input is below −5.6, where GELU ends in
+float32."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,13 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
     # leaves out one in 2ᴺ of them for all images.
     dead, by_chance = float(np.mean(~last.gradient.any(axis=0))), 0.5**batch
     limit = by_chance + 5.0 * math.sqrt(by_chance / last.gradient.shape[1])
-    if dead > limit and "relu" in names:
+    # GELU is exactly 0, too, but only of numbers so low that others are high.
+    positive = bool((means >= -ALLOWED * error - 1e-6).all()) or float(means.max()) < LOW
+    if shared.written in COMPUTED and dead > limit and positive and "relu" in names:
         return ActivationReading(("relu",))
+    # Means of images with soft labels, or of another loss, may lie anywhere: one is never told.
+    others = [name for name in (*order, *ACTIVATIONS) if name not in names]
+    names += others[: max(0, 2 - len(names))]
     return ActivationReading(tuple(names), maybe_dropped=dead if names[:1] != ["relu"] else 0.0)
 
 

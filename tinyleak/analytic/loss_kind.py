@@ -25,6 +25,10 @@ some of it are small differences of larger numbers."""
 TELLING = 0.1
 """With an error of δ above this share of it nothing is read off: then losses are alike."""
 
+UNSATURATED = 0.1
+"""Of a certain prediction that is right, δ is small, and another loss than cross-entropy may make
+it of the other sign; above this share of 1 a factor below 0 is believed, such as −lr."""
+
 ROUGHLY = 1000.0
 """A loss with its usual factor that explains δ to so many times the error, three digits fewer, is
 not ruled out in favour of one with a factor that only fits."""
@@ -70,7 +74,8 @@ def loss_of_one(
         rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
     # δ of two entries, as a certain prediction leaves, is that of many losses with some factor.
     seen = int(np.sum(np.abs(image.delta) > ALLOWED * image.delta_error))
-    told = seen > 2 or _usual(best) or len(image.delta) == 2
+    told = (seen > 2 and best.factor > 0) or _usual(best) or len(image.delta) == 2
+    told = told or (seen > 2 and abs(best.factor) * UNSATURATED < np.abs(image.delta).max())
     told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
         loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)

@@ -24,6 +24,7 @@ from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.loss_kind import LossReading, loss_of_batch, loss_of_one
 from tinyleak.analytic.noise import Noise, measure_noise
 from tinyleak.analytic.normalisation import Normalisation, read_normalisation
+from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.analytic.shared import Layer, Shared
@@ -164,10 +165,11 @@ def _look_at_layers(
         # Each step has weights of its own, so that only sums over classes are what they were.
         return found, [decay.cause, *several_steps(shared, last, decay, steps)]
     rank, clean = noise.rank, bool(noise.clean)
-    alone = rank in (1, None) if shared.batch == 1 else clean and rank == 1
+    exact = clean and shared.written in COMPUTED
+    alone = rank in (1, None) if shared.batch == 1 else exact and rank == 1
     images = 1 if alone else max(shared.batch, rank or 1, 2)
-    causes = [decay.cause, noise.cause, _batch_cause(shared, rank, clean)]
-    if clean or alone:
+    causes = [decay.cause, noise.cause, _batch_cause(shared, rank, exact)]
+    if exact or alone:
         variance = 0.0 if clean else noise.variance or 0.0
         normalisation, cause = read_normalisation(shared, images, variance)
         found = replace(found, normalisation=normalisation)

@@ -26,6 +26,10 @@ DECOMPOSED = 10.0 * float(np.finfo(float).eps)
 FEWEST = 3
 """Noise is told from one more input by this many singular values or more: it has them all."""
 
+MOST_STEPS, DIGITS = 50, 1e-12
+"""How often λ is improved, and the relative change from which on it is not any more: that of
+float64's own rounding. Ten are enough mostly."""
+
 SIGNIFICANT = 8.0
 """A coefficient counts as present from so many of its standard errors on. Normal noise reaches that
 once in 10¹⁵ times; what is not quite normal is allowed for."""
@@ -69,11 +73,12 @@ def read_spectrum(matrix: Array, deviation: float, batch: int, *, zero_sum: bool
     kept = int(np.sum(sizes > edge))
     if kept < room:
         return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
-    for kept in range(room - FEWEST + 1):
+    for kept in range(min(batch, room - FEWEST), room - FEWEST + 1):
         noise, free = _tail(sizes, kept, rows, columns)
         edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
         if sizes[kept] <= edge:
-            return Spectrum(kept, room, noise, free, clean=False)
+            rank = int(np.sum(sizes > edge))
+            return Spectrum(rank, room, noise, free, clean=False)
     if batch < room:
         return Spectrum(room, room, *_tail(sizes, batch, rows, columns), clean=False)
     return Spectrum(room, room, None, 0, clean=False)
@@ -91,17 +96,21 @@ def read_decay(matrix: Array, weights: Array, rank: int, start: float = 0.0) -> 
         rank: of G, below O − 1 and F.
         start: λ as it is known before.
     """
-    decay = start
-    for _ in range(200):
+    decay, before, moved_before = start, 0.0, 0.0
+    for step in range(MOST_STEPS):
         u, _, v = np.linalg.svd(matrix - decay * weights, full_matrices=False)
         outside = [_outside(array, u[:, :rank], v[:rank]) for array in (matrix, weights)]
         square = float(np.sum(outside[1] ** 2))
-        before, decay = decay, float(np.sum(outside[0] * outside[1])) / square
-        if abs(decay - before) <= 1e-12 * abs(decay):
+        moved = float(np.sum(outside[0] * outside[1])) / square - decay
+        if abs(moved) <= DIGITS * abs(decay + moved):
             break
-    rest = outside[0] - decay * outside[1]
+        # The regression comes nearer by the same factor each time, so the secant knows where to.
+        slope = (moved - moved_before) / (decay - before) if step and decay != before else -1.0
+        before, moved_before = decay, moved
+        decay = decay - moved / slope if slope < 0 else decay + moved
+    rest = outside[0] - (decay + moved) * outside[1]
     free = (len(matrix) - rank) * (matrix.shape[1] - rank)
-    return decay, float(np.sqrt(np.sum(rest**2) / free / square))
+    return decay + moved, float(np.sqrt(np.sum(rest**2) / free / square))
 
 
 def _tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:
