@@ -63,7 +63,13 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
                 look_at_one_image(either, noise, shared.computed) for either in (layer, following)
             )
             tests.append(
-                by_values(before.logits, before.logits_error, after.features, after.features_error)
+                by_values(
+                    before.logits,
+                    before.logits_error,
+                    after.features,
+                    after.features_error,
+                    shared.computed,
+                )
             )
     tests = [test for test in tests if test]
     if not tests and image is not None:
@@ -124,7 +130,9 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
     # Means of images with soft labels, or of another loss, may lie anywhere: one is never told.
     others = [name for name in (*order, *ACTIVATIONS) if name not in names]
     names += others[: max(0, 2 - len(names))]
-    return ActivationReading(tuple(names), maybe_dropped=dead if names[:1] != ["relu"] else 0.0)
+    if dead and "relu" in allowed:
+        names.sort(key=lambda name: name != "relu")
+    return ActivationReading(tuple(names), maybe_dropped=0.0 if "relu" in allowed else dead)
 
 
 def _is_plain(shared: Shared) -> bool:
@@ -146,7 +154,7 @@ def _by_slopes(shared: Shared, image: OneImage) -> list[ActivationFit]:
         # Of one image this is δ xᵀ, whose singular vector has the direction of δ.
         u, sizes, _ = np.linalg.svd(shared.gradients[weight], full_matrices=False)
         below = u[:, 0] * sizes[0]
-        rounding = np.full(below.shape, shared.rounding_of(shared.gradients[weight]))
+        rounding = shared.computed * np.full(below.shape, sizes[0])
     elif bias is not None and bias in shared.gradients:
         below, rounding = shared.gradients[bias], shared.deviation[bias]
     else:

@@ -15,6 +15,10 @@ HEAVY_TAIL = 4.5
 """The kurtosis of normal noise is 3 and that of Laplace's 6; halfway between, in thousands of
 numbers, neither is taken for the other."""
 
+FILLED = 0.5
+"""Noise gives every singular value at least about s (√n − √m) (Davidson and Szarek 2001): half as
+much is too little for noise."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -57,7 +61,7 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
         rank = None if any(s.rank == s.room for s, _ in noisy) else rank
         variance = _pooled([s for s, _ in noisy])
         tails = [_tail(layer, s.rank) for s, layer in noisy if s.rank < s.room]
-        lasting = None if _is_noise(last, rank or shared.batch, variance or 0.0) else False
+        lasting = None if not rank or _is_noise(last, rank, variance or 0.0) else False
         return Noise(variance, rank, False, lasting, _cause(shared, variance or 0.0, tails))
     total = last.matrix.sum(axis=0)
     variance = float(np.mean(total**2)) / len(last.matrix)
@@ -67,7 +71,9 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
     if clean:
         return Noise(_pooled(clean), rank, True, False)
     # All room is taken: noise, or as many images of another loss than cross-entropy.
-    if not _is_noise(last, FEWEST, variance):
+    rows, columns = last.matrix.shape
+    least = FILLED * np.sqrt(variance) * abs(np.sqrt(columns) - np.sqrt(rows))
+    if spectra[-1].room < 2 or np.linalg.svd(last.matrix, compute_uv=False)[-1] < least:
         return Noise(None, None, None, False)
     return Noise(variance, None, False, None, _cause(shared, variance, []))
 

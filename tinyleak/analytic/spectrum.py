@@ -55,25 +55,27 @@ class Spectrum:
     clean: bool
 
 
-def read_spectrum(matrix: Array, deviation: float, batch: int, *, zero_sum: bool) -> Spectrum:
+def read_spectrum(matrix: Array, deviations: Array, batch: int, *, zero_sum: bool) -> Spectrum:
     """Tell inputs from noise by singular values.
 
     Args:
         matrix: (O, F + 1), G.
-        deviation: the standard deviation that rounding alone gives an entry.
+        deviations: (O, F + 1), the standard deviation that rounding alone gives each entry.
         batch: how many inputs were said to be in it.
         zero_sum: whether the rows add up to zero but for the error, which costs one rank.
     """
+    # A random matrix of uneven entries is about as long as its longest row and its longest column
+    # together (Bandeira and van Handel 2016, theorem 1.1).
+    reach = sum(float(np.linalg.norm(deviations, axis=axis).max()) for axis in (0, 1))
     if zero_sum:
         matrix = _without_mean(matrix)
     rows, columns = matrix.shape
     sizes = np.linalg.svd(matrix, compute_uv=False)
-    width, room = np.sqrt(rows) + np.sqrt(columns), len(sizes)
-    edge = max(ROUNDING_EDGE * deviation * width, DECOMPOSED * float(sizes[0]))
+    room, edge = len(sizes), max(ROUNDING_EDGE * reach, DECOMPOSED * float(sizes[0]))
     kept = int(np.sum(sizes > edge))
     if kept < room:
         return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
-    for kept in range(min(batch, room - FEWEST), room - FEWEST + 1):
+    for kept in range(max(0, min(batch, room - FEWEST)), room - FEWEST + 1):
         noise, free = _tail(sizes, kept, rows, columns)
         edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
         if sizes[kept] <= edge:

@@ -22,7 +22,7 @@ from tinyleak.analytic.spectrum import (
 )
 from tinyleak.backend import Array
 
-PARALLEL = 0.99
+PARALLEL = 0.9
 """The cosine from which on one vector counts as the multiple of another that noise was added to,
 where only that tells: two unrelated ones of 65 numbers or more reach it practically never."""
 
