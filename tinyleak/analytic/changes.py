@@ -67,7 +67,8 @@ def pruning(
         scattered = int(inner.size - inner.sum())
         cut = int((sizes < 2 * least).sum())
         # Of the last layer an entry is zero only with its whole row or column.
-        enough = 0.0 if name == layers[-1][0] else max(BOUND, CUT * scattered)
+        last = name == layers[-1][0] and written in COMPUTED
+        enough = 0.0 if last else max(BOUND, CUT * scattered)
         rounded = UNDERFLOW * float(deviation[name][array == 0].mean()) if scattered else 0.0
         rounded = max(rounded, TINY * float(sizes.max()))
         if scattered < BOUND or cut < enough or least <= rounded:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
-from tinyleak.analytic.one_image import Fit, OneImage, fits_of
+from tinyleak.analytic.one_image import OPERATIONS, Fit, OneImage, fits_of
 from tinyleak.analytic.residuals import RESIDUALS, sigmoid, softmax
 from tinyleak.analytic.scale import MOST_ERROR, SURE_COUNT, factor_of_batch
 from tinyleak.analytic.shared import ALLOWED
@@ -69,7 +69,9 @@ def loss_of_one(
     every = [fit for fit in every if fit.kind not in SOFT or fit.targets.max() < 1.0 - LEAST_SOFT]
     fits = [fit for fit in every if fit.holds]
     # δ of two entries, as a certain prediction leaves, is that of many losses and many labels.
-    seen = int(np.sum(np.abs(image.delta) > ALLOWED * image.delta_error))
+    sizes = np.abs(image.delta)
+    hidden = image.delta_error + OPERATIONS * image.computed * float(sizes.max())
+    seen = int(np.sum(sizes > ALLOWED * hidden))
     if right is not True:
         # Nearly any weights have some soft label.
         fits = [fit for fit in fits if fit.kind in ("hard", "several") or _structured(fit, seen)]
@@ -82,7 +84,7 @@ def loss_of_one(
     if not _usual(best) or best.kind == "soft":
         rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
     told = (seen > 2 and best.factor > 0) or _usual(best) or len(image.delta) == 2
-    told = told or (seen > 2 and abs(best.factor) * UNSATURATED < np.abs(image.delta).max())
+    told = told or (seen > 2 and abs(best.factor) * UNSATURATED < float(sizes.max()))
     told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
         loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
