@@ -49,7 +49,11 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
     layers = shared.layers
     spectra = [_spectrum(shared, layer, zero_sum and layer is last) for layer in layers]
     clean = [s for s in spectra if s.clean]
-    rank = max((s.rank for s in clean), default=None)
+    ranks = sorted(s.rank for s in clean)
+    rank = ranks[-1] if ranks else None
+    if ranks and ranks[0] <= shared.batch < ranks[-1]:
+        # More images than were said would show in every layer; something else shows in one.
+        rank = shared.batch
     images = shared.batch if rank is None else rank
     noisy = [
         (s, layer)
