@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import layer_cases
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tinyleak.gradient import grad
 from tinyleak.nn import init
 from tinyleak.nn.layers import activation
 from tinyleak.ops.window import window_counts
+from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 
 TORCH_ACTIVATIONS = {
@@ -147,7 +149,6 @@ LAYERS = [
         lambda x, w, b: functional.layer_norm(x, (6,), w, b),
         ((4, 6), (6,), (6,)),
     ),
-    Case("glu", nn.glu, functional.glu, ((3, 4),)),
     Case("hardsigmoid", nn.hardsigmoid, torch_hardsigmoid, ((5, 4),), draw=five_times),
     Case("relu6", nn.relu6, functional.relu6, ((5, 4),), draw=five_times),
     Case("hardswish", nn.hardswish, torch_hardswish, ((5, 4),), draw=five_times),
@@ -156,6 +157,7 @@ LAYERS = [
         Case(name, nn.ACTIVATIONS[name], TORCH_ACTIVATIONS[name](), ((3, 4),))
         for name in TORCH_ACTIVATIONS
     ],
+    *layer_cases.LAYERS,
 ]
 
 
@@ -213,6 +215,18 @@ def test_leading_axes_are_a_loop(case: Case) -> None:
                 total[place if lead else ...] += slope.numpy()
         for found, total in zip(slopes, expected, strict=True):
             assert_close(found.numpy(), total)
+
+
+def test_max_pool_takes_no_padding_and_passes_nan_and_infinity() -> None:
+    image = np.full((1, 1, 4, 4), -1e300)
+    image[0, 0, 0, 0], image[0, 0, 3, 3] = np.nan, -np.inf
+    image[0, 0, 2:, :2] = -np.inf
+    pooled = nn.max_pool2d(Tensor(image), (2, 2)).numpy()
+    np.testing.assert_array_equal(pooled[0, 0], [[np.nan, -1e300], [-np.inf, -1e300]])
+    padded = nn.max_pool2d(Tensor(image), (2, 2), padding=(1, 1)).numpy()
+    assert np.isnan(padded[0, 0, 0, 0]) and padded[0, 0, 2, 2] == -np.inf
+    program = trace(lambda x: nn.max_pool2d(x, (2, 2), padding=(1, 1)), np.zeros((1, 1, 4, 4)))
+    np.testing.assert_array_equal(program(image)[0], padded)
 
 
 def test_cross_entropy_of_leading_axes_is_a_loop(rng: np.random.Generator) -> None:

@@ -2,6 +2,7 @@
 
 from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.certificate import Certificates, certify
 from tinyleak.analytic.first_layer import IsolatedInput, first_layer_input, separate_inputs
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
@@ -11,6 +12,7 @@ from tinyleak.analytic.scale import LossScale, infer_loss_scale
 from tinyleak.analytic.subspace import Subspace
 
 __all__ = [
+    "Certificates",
     "Cause",
     "IsolatedInput",
     "LabelInference",
@@ -20,6 +22,7 @@ __all__ = [
     "Mixture",
     "Premises",
     "Subspace",
+    "certify",
     "first_layer_input",
     "infer_activation",
     "infer_labels",

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.shared import Layer, Shared
-from tinyleak.analytic.spectrum import FEWEST, SIGNIFICANT, Spectrum, read_spectrum
+from tinyleak.analytic.spectrum import EDGE, FEWEST, SIGNIFICANT, Spectrum, read_spectrum
 from tinyleak.backend import Array
 
 HEAVY_TAIL = 4.5
@@ -65,7 +65,7 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
         rank = None if any(s.rank == s.room for s, _ in noisy) else rank
         variance = _pooled([s for s, _ in noisy])
         tails = [_tail(layer, s.rank) for s, layer in noisy if s.rank < s.room]
-        lasting = None if not rank or _is_noise(last, rank, variance or 0.0) else False
+        lasting = None if not rank or _is_noise(last, variance or 0.0) else False
         return Noise(variance, rank, False, lasting, _cause(shared, variance or 0.0, tails))
     total = last.matrix.sum(axis=0)
     variance = float(np.mean(total**2)) / len(last.matrix)
@@ -82,13 +82,16 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
     return Noise(variance, None, False, None, _cause(shared, variance, []))
 
 
-def _is_noise(last: Layer, rank: int, variance: float) -> bool:
+def _is_noise(last: Layer, variance: float) -> bool:
     """Return whether noise explains what the last layer's rows add up to.
 
     Noise does not favour the few directions that the features of the images lie in, and with
     another loss than cross-entropy the sum lies in them.
     """
-    directions = np.linalg.svd(last.matrix, full_matrices=False)[2][:rank]
+    _, sizes, rows = np.linalg.svd(last.matrix, full_matrices=False)
+    edge = EDGE * np.sqrt(variance) * sum(np.sqrt(length) for length in last.matrix.shape)
+    directions = rows[sizes > edge]
+    rank = len(directions)
     along = directions @ last.matrix.sum(axis=0)
     expected = len(last.matrix) * variance
     return float(along @ along) <= expected * (rank + SIGNIFICANT * np.sqrt(2.0 * rank))

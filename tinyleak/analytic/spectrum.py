@@ -79,7 +79,7 @@ def read_spectrum(matrix: Array, deviations: Array, batch: int, *, zero_sum: boo
         noise, free = _tail(sizes, kept, rows, columns)
         edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
         if sizes[kept] <= edge:
-            rank = int(np.sum(sizes > edge))
+            rank = max(1, int(np.sum(sizes > edge)))  # noise alone is no gradient
             return Spectrum(rank, room, noise, free, clean=False)
     if batch < room:
         return Spectrum(room, room, *_tail(sizes, batch, rows, columns), clean=False)

@@ -35,6 +35,7 @@ from tinyleak.ops.reduce import broadcast_to, sum, sum_to
 from tinyleak.ops.shape import reshape, swap_last_axes, transpose
 from tinyleak.ops.special import erf, logsumexp, mean, power, softplus
 from tinyleak.ops.window import fold, unfold
+from tinyleak.ops.winners import largest_of_windows
 from tinyleak.tensor import OPERATIONS
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "greater_equal",
     "index",
     "inner",
+    "largest_of_windows",
     "less",
     "less_equal",
     "log",

@@ -21,7 +21,7 @@ class Layer:
     Attributes:
         name: of its weight.
         weight: (O, J), for J inputs to a window.
-        bias: (O,).
+        bias: (O,), zeros where it has none.
         indices: (P, J), which input each of P windows sees; n where it sees the padding.
         inputs: n.
     """
@@ -106,7 +106,7 @@ def layers_of(model: Model, params: Mapping[str, Array]) -> list[Layer]:
         Layer(
             name,
             weights[name].reshape(len(weights[name]), -1),
-            weights[name.removesuffix("weight") + "bias"],
+            weights.get(name.removesuffix("weight") + "bias", np.zeros(len(weights[name]))),
             where,
             inputs,
         )
