@@ -18,8 +18,12 @@ from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
-from tinyleak.analytic.shared import Layer, Shared
+from tinyleak.analytic.shared import ALLOWED, Layer, Shared
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
+
+LOW = 2.0
+"""Where no mean of a feature is higher, hardly any input is below −5.6, where GELU ends in
+float32."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,13 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
                 look_at_one_image(either, noise, shared.computed) for either in (layer, following)
             )
             tests.append(
-                by_values(before.logits, before.logits_error, after.features, after.features_error)
+                by_values(
+                    before.logits,
+                    before.logits_error,
+                    after.features,
+                    after.features_error,
+                    shared.computed,
+                )
             )
     tests = [test for test in tests if test]
     if not tests and image is not None:
@@ -113,9 +123,16 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
     # leaves out one in 2ᴺ of them for all images.
     dead, by_chance = float(np.mean(~last.gradient.any(axis=0))), 0.5**batch
     limit = by_chance + 5.0 * math.sqrt(by_chance / last.gradient.shape[1])
-    if dead > limit and "relu" in names:
+    # GELU is exactly 0, too, but only of numbers so low that others are high.
+    positive = bool((means >= -ALLOWED * error - 1e-6).all()) or float(means.max()) < LOW
+    if shared.written in COMPUTED and dead > limit and positive and "relu" in names:
         return ActivationReading(("relu",))
-    return ActivationReading(tuple(names), maybe_dropped=dead if names[:1] != ["relu"] else 0.0)
+    # Means of images with soft labels, or of another loss, may lie anywhere: one is never told.
+    others = [name for name in (*order, *ACTIVATIONS) if name not in names]
+    names += others[: max(0, 2 - len(names))]
+    if dead and "relu" in allowed:
+        names.sort(key=lambda name: name != "relu")
+    return ActivationReading(tuple(names), maybe_dropped=0.0 if "relu" in allowed else dead)
 
 
 def _is_plain(shared: Shared) -> bool:
@@ -137,7 +154,7 @@ def _by_slopes(shared: Shared, image: OneImage) -> list[ActivationFit]:
         # Of one image this is δ xᵀ, whose singular vector has the direction of δ.
         u, sizes, _ = np.linalg.svd(shared.gradients[weight], full_matrices=False)
         below = u[:, 0] * sizes[0]
-        rounding = np.full(below.shape, shared.rounding_of(shared.gradients[weight]))
+        rounding = shared.computed * np.full(below.shape, sizes[0])
     elif bias is not None and bias in shared.gradients:
         below, rounding = shared.gradients[bias], shared.deviation[bias]
     else:

@@ -96,7 +96,7 @@ def by_slopes(
             off = np.maximum(*(np.abs(slope - slopes[0]) for slope in moved))
             terms = r * slopes[0]
             variance = (r * off) ** 2 + (pulled_error * scale * slopes[0]) ** 2
-            size = np.abs(r) * (4 * computed * np.abs(slopes[0]) + INTERPOLATION)
+            size = np.abs(r) * (4 * computed * (1.0 + np.abs(slopes[0])) + INTERPOLATION)
             allowed = np.sqrt(variance.reshape(shape).sum(axis=1)) + size.reshape(shape).sum(axis=1)
             total = terms.reshape(shape).sum(axis=1)
             factor = float(total @ below) / float(below @ below) if scaled else 1.0
@@ -119,7 +119,11 @@ def by_slopes(
 
 
 def by_values(
-    inputs: Array, inputs_error: Array, outputs: Array, outputs_error: Array
+    inputs: Array,
+    inputs_error: Array,
+    outputs: Array,
+    outputs_error: Array,
+    computed: float,
 ) -> list[ActivationFit]:
     """Compare every activation of z with what the next layer had as its input, best first.
 
@@ -128,8 +132,11 @@ def by_values(
         inputs_error: (F,), a standard deviation.
         outputs: (F,), h = act(z).
         outputs_error: (F,).
+        computed: half of the last place in which the client computed.
     """
     found = []
+    # GELU is z times 1 + erf z, which cancels where z is far below 0.
+    rounded = 2.0 * computed * (1.0 + np.abs(inputs))
     kept = outputs != 0
     for dropped in (0.0, *(DROPPED if not kept.all() else ())):
         scale = 1.0 / (1.0 - dropped)
@@ -139,7 +146,7 @@ def by_values(
                 for side in (0.0, 1.0, -1.0)
             )
             off = np.maximum(*(np.abs(value - at) for value in moved))
-            allowed = np.hypot(off, outputs_error) + np.finfo(float).eps
+            allowed = np.hypot(off, outputs_error) + scale * rounded
             missing = np.where(kept | (dropped == 0), outputs - at, 0.0)
             misfit, length = float(np.max(np.abs(missing) / allowed)), np.linalg.norm(outputs)
             distance = float(np.linalg.norm(missing) / (length or 1.0))

@@ -67,7 +67,8 @@ def pruning(
         scattered = int(inner.size - inner.sum())
         cut = int((sizes < 2 * least).sum())
         # Of the last layer an entry is zero only with its whole row or column.
-        enough = 0.0 if name == layers[-1][0] else max(BOUND, CUT * scattered)
+        last = name == layers[-1][0] and written in COMPUTED
+        enough = 0.0 if last else max(BOUND, CUT * scattered)
         rounded = UNDERFLOW * float(deviation[name][array == 0].mean()) if scattered else 0.0
         rounded = max(rounded, TINY * float(sizes.max()))
         if scattered < BOUND or cut < enough or least <= rounded:
@@ -77,7 +78,7 @@ def pruning(
     if not shares and written in COMPUTED:
         # A unit whose bias has no gradient has none at all.
         for weight, bias in layers:
-            if bias is not None and weight in gradients and bias in gradients:
+            if weight in gradients and bias is not None and bias in gradients:
                 sizes = np.abs(gradients[weight]).reshape(len(gradients[weight]), -1).max(axis=1)
                 least = max(FAR * float(sizes.max()), float(deviation[bias].max()) / FAR)
                 if (sizes[gradients[bias] == 0] > least).any():

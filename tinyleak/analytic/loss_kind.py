@@ -7,14 +7,14 @@ tells which losses make such a gradient with a mean or a sum over the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
-from tinyleak.analytic.one_image import Fit, OneImage, fits_of
+from tinyleak.analytic.one_image import OPERATIONS, Fit, OneImage, fits_of
 from tinyleak.analytic.residuals import RESIDUALS, sigmoid, softmax
-from tinyleak.analytic.scale import MOST_ERROR, factor_of_batch
+from tinyleak.analytic.scale import MOST_ERROR, SURE_COUNT, factor_of_batch
 from tinyleak.analytic.shared import ALLOWED
 from tinyleak.backend import Array
 
@@ -24,6 +24,16 @@ some of it are small differences of larger numbers."""
 
 TELLING = 0.1
 """With an error of δ above this share of it nothing is read off: then losses are alike."""
+
+UNSATURATED = 0.1
+"""Of a certain prediction that is right, δ is small, and another loss than cross-entropy may make
+it of the other sign; above this share of 1 a factor below 0 is believed, such as −lr."""
+
+SOFT, LEAST_SOFT = ("smoothed", "mixed", "soft"), 1e-3
+"""The kinds of labels that are soft, and by how much at least: nobody smooths by less."""
+
+FREE = 4
+"""Numbers that a smoothed or mixed label leaves open: two labels, a share and a factor."""
 
 ROUGHLY = 1000.0
 """A loss with its usual factor that explains δ to so many times the error, three digits fewer, is
@@ -55,22 +65,26 @@ def loss_of_one(
         said: the loss's name, if it was said.
     """
     every = [fit for fit in fits_of(image) if said in (None, fit.loss)]
-    fits = [fit for fit in every if fit.holds]
     error = float(np.linalg.norm(image.delta_error) / np.linalg.norm(image.delta))
-    if right is False:
+    every = [fit for fit in every if fit.kind not in SOFT or fit.targets.max() < 1.0 - LEAST_SOFT]
+    fits = [fit for fit in every if fit.holds]
+    # δ of two entries, as a certain prediction leaves, is that of many losses and many labels.
+    sizes = np.abs(image.delta)
+    hidden = image.delta_error + OPERATIONS * image.computed * float(sizes.max())
+    seen = int(np.sum(sizes > ALLOWED * hidden))
+    if right is not True:
         # Nearly any weights have some soft label.
-        fits = [fit for fit in fits if fit.kind != "soft"]
+        fits = [fit for fit in fits if fit.kind in ("hard", "several") or _structured(fit, seen)]
     if not fits:
         return _none_fits(image, zero_sum, right, said)
     # A loss with its usual factor is likelier than another with a strange one, and a hard label
     # than a soft one, which nearly every δ has.
     best = min(fits, key=_strangeness)
     rivals = {fit.loss for fit in fits if _strangeness(fit)[:2] <= _strangeness(best)[:2]}
-    if not _usual(best):
+    if not _usual(best) or best.kind == "soft":
         rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
-    # δ of two entries, as a certain prediction leaves, is that of many losses with some factor.
-    seen = int(np.sum(np.abs(image.delta) > ALLOWED * image.delta_error))
-    told = seen > 2 or _usual(best) or len(image.delta) == 2
+    told = (seen > 2 and best.factor > 0) or _usual(best) or len(image.delta) == 2
+    told = told or (seen > 2 and abs(best.factor) * UNSATURATED < float(sizes.max()))
     told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
         loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
@@ -94,6 +108,11 @@ def _strangeness(fit: Fit) -> tuple[bool, bool, bool]:
     return fit.kind == "soft", not _usual(fit), fit.loss not in RESIDUALS
 
 
+def _structured(fit: Fit, seen: int) -> bool:
+    """Return whether a soft label is of a kind that has fewer numbers than δ shows."""
+    return fit.kind in ("smoothed", "mixed") and seen > FREE
+
+
 def _usual(fit: Fit) -> bool:
     return abs(fit.factor - 1.0) <= EXACTLY_USUAL + fit.error * abs(fit.factor)
 
@@ -103,7 +122,7 @@ def _causes(fit: Fit, factor: float, said: str | None) -> tuple[Cause, ...]:
     if fit.loss != "cross-entropy" and said is None:
         text = f"the last layer's δ is that of {fit.loss} of its logits, and not cross-entropy's"
         causes.append(Cause("loss", text, f"--loss {fit.loss}", sure=True))
-    if fit.kind in ("smoothed", "mixed", "soft"):
+    if fit.kind in SOFT:
         top = np.sort(fit.targets)[::-1]
         text = f"the label is soft: {top[0]:.3g}, {top[1]:.3g}, …, {abs(top[-1]):.2g}"
         causes.append(Cause("soft labels", text, sure=True))
@@ -174,7 +193,10 @@ def loss_of_batch(
         shown, times, usual = candidates[name]
         scale = factor_of_batch(by_bias * times, shown, batch, np.sqrt(noise) * times, usual)
         if scale is not None:
-            scales[name] = scale
+            # With one label for each image, what the labels take away is 1 for each.
+            labels = float(shown.mean(axis=0).sum() - by_bias.sum() * times / scale.factor)
+            whole = scale.exact and abs(labels - 1.0) < SURE_COUNT / batch
+            scales[name] = replace(scale, exact=whole)
     exact = [name for name, scale in scales.items() if scale.exact]
     loss = exact[0] if len(exact) == 1 else (names[0] if len(names) == 1 else None)
     if loss is None and "cross-entropy" in names:

@@ -8,12 +8,16 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.shared import Layer, Shared
-from tinyleak.analytic.spectrum import FEWEST, SIGNIFICANT, Spectrum, read_spectrum
+from tinyleak.analytic.spectrum import EDGE, FEWEST, SIGNIFICANT, Spectrum, read_spectrum
 from tinyleak.backend import Array
 
 HEAVY_TAIL = 4.5
 """The kurtosis of normal noise is 3 and that of Laplace's 6; halfway between, in thousands of
 numbers, neither is taken for the other."""
+
+FILLED = 0.5
+"""Noise gives every singular value at least about s (√n − √m) (Davidson and Szarek 2001): half as
+much is too little for noise."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,11 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
     layers = shared.layers
     spectra = [_spectrum(shared, layer, zero_sum and layer is last) for layer in layers]
     clean = [s for s in spectra if s.clean]
-    rank = max((s.rank for s in clean), default=None)
+    ranks = sorted(s.rank for s in clean)
+    rank = ranks[-1] if ranks else None
+    if ranks and ranks[0] <= shared.batch < ranks[-1]:
+        # More images than were said would show in every layer; something else shows in one.
+        rank = shared.batch
     images = shared.batch if rank is None else rank
     noisy = [
         (s, layer)
@@ -57,7 +65,7 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
         rank = None if any(s.rank == s.room for s, _ in noisy) else rank
         variance = _pooled([s for s, _ in noisy])
         tails = [_tail(layer, s.rank) for s, layer in noisy if s.rank < s.room]
-        lasting = None if _is_noise(last, rank or shared.batch, variance or 0.0) else False
+        lasting = None if not rank or _is_noise(last, variance or 0.0) else False
         return Noise(variance, rank, False, lasting, _cause(shared, variance or 0.0, tails))
     total = last.matrix.sum(axis=0)
     variance = float(np.mean(total**2)) / len(last.matrix)
@@ -67,18 +75,23 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
     if clean:
         return Noise(_pooled(clean), rank, True, False)
     # All room is taken: noise, or as many images of another loss than cross-entropy.
-    if not _is_noise(last, FEWEST, variance):
+    rows, columns = last.matrix.shape
+    least = FILLED * np.sqrt(variance) * abs(np.sqrt(columns) - np.sqrt(rows))
+    if spectra[-1].room < 2 or np.linalg.svd(last.matrix, compute_uv=False)[-1] < least:
         return Noise(None, None, None, False)
     return Noise(variance, None, False, None, _cause(shared, variance, []))
 
 
-def _is_noise(last: Layer, rank: int, variance: float) -> bool:
+def _is_noise(last: Layer, variance: float) -> bool:
     """Return whether noise explains what the last layer's rows add up to.
 
     Noise does not favour the few directions that the features of the images lie in, and with
     another loss than cross-entropy the sum lies in them.
     """
-    directions = np.linalg.svd(last.matrix, full_matrices=False)[2][:rank]
+    _, sizes, rows = np.linalg.svd(last.matrix, full_matrices=False)
+    edge = EDGE * np.sqrt(variance) * sum(np.sqrt(length) for length in last.matrix.shape)
+    directions = rows[sizes > edge]
+    rank = len(directions)
     along = directions @ last.matrix.sum(axis=0)
     expected = len(last.matrix) * variance
     return float(along @ along) <= expected * (rank + SIGNIFICANT * np.sqrt(2.0 * rank))

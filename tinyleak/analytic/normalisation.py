@@ -31,13 +31,17 @@ USUAL: tuple[Normalisation, ...] = (
 1 / 255), halves, MNIST (two ways to write it), Fashion-MNIST, halves in colour, CIFAR-10 (two
 ways), CIFAR-100, ImageNet."""
 
+SLACK = 1e-3
+"""A quarter of a level: whoever normalises moves black much farther."""
+
 BLACK = 0.02
 """The share of black pixels from which on black is taken to be there, and not met by accident."""
 
 
 def outside_unit_range(pixels: Array, error: Array) -> bool:
     """Return whether an image is not one of pixels in [0, 1], whatever the error."""
-    return bool((pixels < -error).any() or (pixels > 1.0 + error).any())
+    allowed = error + SLACK
+    return bool((pixels < -allowed).any() or (pixels > 1.0 + allowed).any())
 
 
 def usual_normalisation(pixels: Array, error: Array) -> Normalisation | None:

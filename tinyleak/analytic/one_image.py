@@ -111,7 +111,8 @@ def fits_of(image: OneImage) -> list[Fit]:
         hard = [(row, "hard") for row in np.eye(len(a))]
         several = _several(image.delta) if loss == "bce" else []
         fits = [_fit(image, loss, kind, y, [a - b @ y], error) for y, kind in (*hard, *several)]
-        found.append(min(fits, key=lambda fit: fit.misfit))
+        # Of two classes either label fits, and one of them with a factor below 0.
+        found.append(min(fits, key=lambda f: (not f.holds, f.holds and f.factor < 0, f.misfit)))
         if loss == "cross-entropy":
             found += _soft(image, a, error)
     simple = ["hard", "several", "smoothed", "mixed", "soft"]

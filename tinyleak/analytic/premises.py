@@ -24,6 +24,7 @@ from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.loss_kind import LossReading, loss_of_batch, loss_of_one
 from tinyleak.analytic.noise import Noise, measure_noise
 from tinyleak.analytic.normalisation import Normalisation, read_normalisation
+from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.analytic.shared import Layer, Shared
@@ -133,9 +134,9 @@ def read_premises(
         written_coarsely(shared.written, shared.gradients),
     ]
     found, more = replace(plain, pruned=pruned), [batch_norm_in_training(shared)]
-    untouched = not pruned and not any(c and c.sure and c.name == "clipping" for c in causes)
+    lost = pruned or any(c and c.sure and not c.advice for c in causes)
     mean = shared.over(steps)
-    if mean.last is not None and untouched:
+    if mean.last is not None and not lost:
         found, several = _look_at_layers(mean, mean.last, found, loss, steps)
         more += several
     if found.factor is not None and not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
@@ -162,12 +163,14 @@ def _look_at_layers(
     found = replace(found, noise=noise.variance, rank=noise.rank)
     if steps > 1:
         # Each step has weights of its own, so that only sums over classes are what they were.
+        found = replace(found, rank=None)
         return found, [decay.cause, *several_steps(shared, last, decay, steps)]
     rank, clean = noise.rank, bool(noise.clean)
-    alone = rank in (1, None) if shared.batch == 1 else clean and rank == 1
+    exact = clean and shared.written in COMPUTED
+    alone = rank in (1, None) if shared.batch == 1 else exact and rank == 1
     images = 1 if alone else max(shared.batch, rank or 1, 2)
-    causes = [decay.cause, noise.cause, _batch_cause(shared, rank, clean)]
-    if clean or alone:
+    causes = [decay.cause, noise.cause, _batch_cause(shared, rank, exact)]
+    if exact or alone:
         variance = 0.0 if clean else noise.variance or 0.0
         normalisation, cause = read_normalisation(shared, images, variance)
         found = replace(found, normalisation=normalisation)
@@ -204,6 +207,8 @@ def _one(shared: Shared, last: Layer, noise: Noise, said: str | None) -> Reading
         return None, activation, []
     right = True if activation.held else False if activation.refuted else None
     reading = loss_of_one(image, noise.zero_sum, right, said)
+    if last.bias is None:
+        reading = _with_usual_factor(reading)
     causes = list(reading.causes)
     if activation.refuted and reading.factor is not None:
         text = "no activation of the library turns one layer's gradient into that of the next"
@@ -212,6 +217,12 @@ def _one(shared: Shared, last: Layer, noise: Noise, said: str | None) -> Reading
         text = f"{activation.dropped:.0%} of the features were dropped, the others scaled up"
         causes.append(Cause("dropout", text, sure=True))
     return reading, activation, causes
+
+
+def _with_usual_factor(reading: LossReading) -> LossReading:
+    """Return the reading with the factor 1 that it was found with, h being searched for."""
+    causes = tuple(cause for cause in reading.causes if cause.name != "factor")
+    return replace(reading, factor=reading.factor and 1.0, causes=causes)
 
 
 def _several(shared: Shared, last: Layer, noise: Noise, images: int, said: str | None) -> Readings:

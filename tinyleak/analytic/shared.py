@@ -147,15 +147,15 @@ class Shared:
             None if bias is None else self.deviation[bias],
         )
 
-    def rounding_of(self, matrix: Array, deviations: Array | None = None) -> float:
-        """Return the standard deviation that rounding gives an entry of a layer's gradient.
+    def rounding_of(self, matrix: Array, deviations: Array) -> Array:
+        """Return the standard deviation that rounding gives each entry of a layer's gradient.
 
         Beside that of the numbers as they are written it is that of their computation, a sum of
-        products, in proportion to the sum's own size.
+        products, in proportion to the sum's own size, and to that of the typical one where it is
+        smaller: terms may cancel.
         """
-        size = float(np.mean(np.square(matrix)))
-        written = 0.0 if deviations is None else float(np.mean(np.square(deviations)))
-        return float(np.sqrt(written + self.computed**2 * size))
+        size = np.hypot(matrix, np.sqrt(np.mean(np.square(matrix))))
+        return np.asarray(np.hypot(deviations, self.computed * size))
 
     def zero_sum_error(self, matrix: Array, deviations: Array) -> float:
         """Return by how much the sum of a matrix's rows may differ from zero, as a length.

@@ -26,6 +26,10 @@ DECOMPOSED = 10.0 * float(np.finfo(float).eps)
 FEWEST = 3
 """Noise is told from one more input by this many singular values or more: it has them all."""
 
+MOST_STEPS, DIGITS = 50, 1e-12
+"""How often λ is improved, and the relative change from which on it is not any more: that of
+float64's own rounding. Ten are enough mostly."""
+
 SIGNIFICANT = 8.0
 """A coefficient counts as present from so many of its standard errors on. Normal noise reaches that
 once in 10¹⁵ times; what is not quite normal is allowed for."""
@@ -51,29 +55,32 @@ class Spectrum:
     clean: bool
 
 
-def read_spectrum(matrix: Array, deviation: float, batch: int, *, zero_sum: bool) -> Spectrum:
+def read_spectrum(matrix: Array, deviations: Array, batch: int, *, zero_sum: bool) -> Spectrum:
     """Tell inputs from noise by singular values.
 
     Args:
         matrix: (O, F + 1), G.
-        deviation: the standard deviation that rounding alone gives an entry.
+        deviations: (O, F + 1), the standard deviation that rounding alone gives each entry.
         batch: how many inputs were said to be in it.
         zero_sum: whether the rows add up to zero but for the error, which costs one rank.
     """
+    # A random matrix of uneven entries is about as long as its longest row and its longest column
+    # together (Bandeira and van Handel 2016, theorem 1.1).
+    reach = sum(float(np.linalg.norm(deviations, axis=axis).max()) for axis in (0, 1))
     if zero_sum:
         matrix = _without_mean(matrix)
     rows, columns = matrix.shape
     sizes = np.linalg.svd(matrix, compute_uv=False)
-    width, room = np.sqrt(rows) + np.sqrt(columns), len(sizes)
-    edge = max(ROUNDING_EDGE * deviation * width, DECOMPOSED * float(sizes[0]))
+    room, edge = len(sizes), max(ROUNDING_EDGE * reach, DECOMPOSED * float(sizes[0]))
     kept = int(np.sum(sizes > edge))
     if kept < room:
         return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
-    for kept in range(1, room - FEWEST + 1):  # noise alone is no gradient
+    for kept in range(max(0, min(batch, room - FEWEST)), room - FEWEST + 1):
         noise, free = _tail(sizes, kept, rows, columns)
         edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
         if sizes[kept] <= edge:
-            return Spectrum(kept, room, noise, free, clean=False)
+            rank = max(1, int(np.sum(sizes > edge)))  # noise alone is no gradient
+            return Spectrum(rank, room, noise, free, clean=False)
     if batch < room:
         return Spectrum(room, room, *_tail(sizes, batch, rows, columns), clean=False)
     return Spectrum(room, room, None, 0, clean=False)
@@ -91,17 +98,21 @@ def read_decay(matrix: Array, weights: Array, rank: int, start: float = 0.0) -> 
         rank: of G, below O − 1 and F.
         start: λ as it is known before.
     """
-    decay = start
-    for _ in range(200):
+    decay, before, moved_before = start, 0.0, 0.0
+    for step in range(MOST_STEPS):
         u, _, v = np.linalg.svd(matrix - decay * weights, full_matrices=False)
         outside = [_outside(array, u[:, :rank], v[:rank]) for array in (matrix, weights)]
         square = float(np.sum(outside[1] ** 2))
-        before, decay = decay, float(np.sum(outside[0] * outside[1])) / square
-        if abs(decay - before) <= 1e-12 * abs(decay):
+        moved = float(np.sum(outside[0] * outside[1])) / square - decay
+        if abs(moved) <= DIGITS * abs(decay + moved):
             break
-    rest = outside[0] - decay * outside[1]
+        # The regression comes nearer by the same factor each time, so the secant knows where to.
+        slope = (moved - moved_before) / (decay - before) if step and decay != before else -1.0
+        before, moved_before = decay, moved
+        decay = decay - moved / slope if slope < 0 else decay + moved
+    rest = outside[0] - (decay + moved) * outside[1]
     free = (len(matrix) - rank) * (matrix.shape[1] - rank)
-    return decay, float(np.sqrt(np.sum(rest**2) / free / square))
+    return decay + moved, float(np.sqrt(np.sum(rest**2) / free / square))
 
 
 def _tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:

@@ -13,10 +13,16 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.shared import ALLOWED, Layer, Shared
-from tinyleak.analytic.spectrum import SIGNIFICANT, read_decay, read_spectrum
+from tinyleak.analytic.spectrum import (
+    FEWEST,
+    SIGNIFICANT,
+    Spectrum,
+    read_decay,
+    read_spectrum,
+)
 from tinyleak.backend import Array
 
-PARALLEL = 0.99
+PARALLEL = 0.9
 """The cosine from which on one vector counts as the multiple of another that noise was added to,
 where only that tells: two unrelated ones of 65 numbers or more reach it practically never."""
 
@@ -62,11 +68,11 @@ def read_weight_decay(shared: Shared, layer: Layer) -> Decay:
             )
             error = allowed / ALLOWED / np.sqrt(along)
             return Decay(rate, biases, True, error, Cause("weight decay", text, sure=True))
-    rounding = shared.rounding_of(matrix, layer.deviations)
-    if read_spectrum(matrix, rounding, batch, zero_sum=False).clean:
+    if any(_spectrum(shared, each.matrix, each).clean for each in shared.layers):
         return Decay(0.0, False, zero_sum=False)
-    if batch <= min(matrix.shape) - 3:
-        return _by_rank(matrix, own, width, batch, rounding)
+    widest = max(shared.layers, key=lambda each: min(each.matrix.shape))
+    if batch + FEWEST <= min(widest.matrix.shape):
+        return _by_rank(shared, widest)
     if abs(cosine) > PARALLEL:
         text = f"the last layer's rows add up to {rate:.2g} times its weights (cosine {cosine:.4f})"
         return Decay(rate, True, False, 0.0, Cause("weight decay", text))
@@ -74,17 +80,12 @@ def read_weight_decay(shared: Shared, layer: Layer) -> Decay:
 
 
 def refined(shared: Shared, decay: Decay) -> Decay:
-    """Return λ with a smaller error, from the largest layer whose rank shows it."""
+    """Return λ with a smaller error, from the layer whose rank shows it best."""
     best = decay
     for layer in shared.layers:
-        if not decay.rate or shared.batch > min(layer.matrix.shape) - 3:
+        if shared.batch + FEWEST > min(layer.matrix.shape):
             continue
-        width = layer.gradient.shape[1]
-        own = (
-            layer.own
-            if decay.biases
-            else np.where(np.arange(layer.own.shape[1]) < width, layer.own, 0.0)
-        )
+        own = _decayed(layer, decay.biases)
         rate, error = read_decay(layer.matrix, own, shared.batch, decay.rate)
         near = abs(rate - decay.rate) <= ALLOWED * (decay.error + error)
         if near and error < best.error:
@@ -92,20 +93,29 @@ def refined(shared: Shared, decay: Decay) -> Decay:
     return best
 
 
-def _by_rank(matrix: Array, own: Array, width: int, batch: int, rounding: float) -> Decay:
-    best: tuple[float, float, float, bool] | None = None
-    for biases in (True, False) if width < matrix.shape[1] else (True,):
-        decayed = own if biases else np.where(np.arange(own.shape[1]) < width, own, 0.0)
-        rate, error = read_decay(matrix, decayed, batch)
-        noise = read_spectrum(matrix - rate * decayed, rounding, batch, zero_sum=False).noise
-        tail = np.inf if noise is None else noise
-        if best is None or tail < 0.9 * best[0]:
-            best = (tail, rate, error, biases)
-    assert best is not None, "both are tried"
-    _, rate, error, biases = best
-    if abs(rate) < SIGNIFICANT * error:
+def _by_rank(shared: Shared, layer: Layer) -> Decay:
+    best, tail = Decay(0.0, True, zero_sum=False), np.inf
+    for biases in (True, False) if layer.bias_gradient is not None else (True,):
+        own = _decayed(layer, biases)
+        rate, error = read_decay(layer.matrix, own, shared.batch)
+        noise = _spectrum(shared, layer.matrix - rate * own, layer).noise
+        if noise is not None and noise < 0.9 * tail:
+            best, tail = Decay(rate, biases, zero_sum=False, error=error), noise
+    if abs(best.rate) <= SIGNIFICANT * best.error:
         return Decay(0.0, False, zero_sum=False)
     text = (
-        f"the last layer's gradient holds {rate:.3g} times its weights (standard error {error:.1g})"
+        f"a layer's gradient holds {best.rate:.3g} times its weights (standard error "
+        f"{best.error:.1g})"
     )
-    return Decay(rate, biases, False, error, Cause("weight decay", text, sure=True))
+    return replace(best, cause=Cause("weight decay", text, sure=True))
+
+
+def _spectrum(shared: Shared, matrix: Array, layer: Layer) -> Spectrum:
+    rounding = shared.rounding_of(matrix, layer.deviations)
+    return read_spectrum(matrix, rounding, shared.batch, zero_sum=False)
+
+
+def _decayed(layer: Layer, biases: bool) -> Array:
+    """Return what decay adds a multiple of: the weights, and the biases if it includes them."""
+    width = layer.gradient.shape[1]
+    return layer.own if biases else np.where(np.arange(layer.own.shape[1]) < width, layer.own, 0.0)

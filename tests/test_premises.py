@@ -1,0 +1,227 @@
+"""What a gradient's structure tells of how it came about, of clients that PyTorch made.
+
+What is read off is never wrong in any of them; what cannot be told is not claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from premise_cases import (
+    ACTIVATIONS,
+    COMMON,
+    ONE_IMAGE,
+    PIXELS,
+    Expected,
+    Situation,
+    drawn,
+    make,
+    named,
+    wrong_claims,
+)
+
+from tinyleak.analytic import read_premises
+from tinyleak.client import simulate
+from tinyleak.data import load_glyphs
+from tinyleak.nn import MLP, LeNet, ResNet
+
+EVERY = COMMON | ONE_IMAGE | PIXELS
+NETWORKS = [
+    ("lenet", "sigmoid", "default"),
+    ("mlp", "tanh", "uniform"),
+    ("mlp1", "relu", "default"),
+]
+
+
+@pytest.mark.parametrize("kind", ["lenet", "mlp"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_clean_gradient_tells_all_and_has_no_cause(kind, activation) -> None:
+    for init in ("default", "uniform"):
+        s = Situation(kind, activation, init, seed=3)
+        found = make(s).read()
+        assert (found.loss, found.loss_source, found.factor) == ("cross-entropy", "read off", 1.0)
+        assert (found.decay, found.pruned, found.rank, found.causes) == (0.0, 0.0, 1, ())
+        assert found.written == "float32"
+        assert found.targets is not None and set(found.targets.ravel()) == {0.0, 1.0}
+        # Two branches of a LeNet's GELU or SiLU are open where inputs are large.
+        assert activation in found.activations
+        if kind == "mlp" or activation not in ("gelu", "silu"):
+            assert found.activations[0] == activation
+            assert len(found.activations) == 1
+
+
+@pytest.mark.parametrize("batch", [2, 8, 16])
+def test_a_clean_batch_has_no_cause(batch) -> None:
+    for kind, activation, init in NETWORKS:
+        s = Situation(kind, activation, init, batch=batch, seed=4)
+        made = make(s)
+        found = made.read()
+        assert not found.causes
+        assert wrong_claims(found, made, s, Expected()) == []
+        assert found.activations[0] == activation or init == "uniform"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_situation_is_named_and_nothing_false_is_claimed(name) -> None:
+    changes, expected = EVERY[name]
+    for kind, activation, init in NETWORKS:
+        usual = Situation(kind, activation, init, seed=5)
+        s = replace(usual, **changes)
+        made = make(s)
+        found = made.read()
+        assert wrong_claims(found, made, s, expected) == []
+        # A uniform network's prediction may be so certain that hardly a gradient is left.
+        assert named(found, expected) or init == "uniform"
+
+
+def test_random_situations_are_never_claimed_falsely(rng) -> None:
+    results = []
+    for _ in range(20):
+        _, s, expected = drawn(rng)
+        made = make(s)
+        found = made.read()
+        assert wrong_claims(found, made, s, expected) == [], s
+        results.append(named(found, expected))
+    assert np.mean(results) >= 0.85
+
+
+@pytest.mark.slow
+def test_hundreds_of_random_situations_are_never_claimed_falsely() -> None:
+    rng, results = np.random.default_rng(2026), []
+    for _ in range(600):
+        _, s, expected = drawn(rng)
+        made = make(s)
+        found = made.read()
+        assert wrong_claims(found, made, s, expected) == [], s
+        results.append(named(found, expected))
+    assert np.mean(results) >= 0.9
+
+
+def test_decay_is_taken_off_to_three_digits_and_more() -> None:
+    for decay in (5e-4, 1e-2):
+        made = make(Situation("lenet", decay=decay, seed=6))
+        found, clean = made.read(), make(Situation("lenet", seed=6))
+        assert found.decay == pytest.approx(decay, rel=1e-3)
+        left = found.without_decay(made.params, made.gradients)
+        for name, gradient in clean.gradients.items():
+            np.testing.assert_allclose(left[name], gradient, atol=1e-3 * np.abs(gradient).max())
+
+
+def test_decay_without_biases_is_told() -> None:
+    made = make(Situation("mlp", seed=7))
+    for name, array in made.params.items():
+        made.gradients[name] = made.gradients[name] + 1e-2 * array * (array.ndim > 1)
+    found = made.read()
+    assert found.decay == pytest.approx(1e-2, rel=1e-3)
+    assert all(name.endswith("weight") for name in found.decayed)
+
+
+@pytest.mark.parametrize(("labels", "top"), [("smoothed", 0.91), ("mixed", 0.7)])
+def test_soft_labels_are_exact(labels, top) -> None:
+    made = make(Situation("mlp", "gelu", labels=labels, seed=8))
+    found = made.read()
+    assert found.targets is not None
+    np.testing.assert_allclose(found.targets, made.targets, atol=1e-5)
+    assert f"{top:.3g}" in found.causes[0].text
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "laplacian"])
+def test_the_advice_on_noise_gives_its_kind_and_variance(kind) -> None:
+    found = make(Situation("mlp", defenses=(f"{kind}:1e-4",), seed=9)).read()
+    assert found.noise == pytest.approx(1e-4, rel=0.05)
+    assert found.causes[0].advice.startswith(f"--defense {kind}:")
+
+
+def test_random_numbers_are_noise_and_tell_nothing_else(rng) -> None:
+    made = make(Situation("lenet"))
+    numbers = {name: rng.standard_normal(g.shape) for name, g in made.gradients.items()}
+    found = read_premises(made.model, made.params, numbers, 1)
+    assert found.noise == pytest.approx(1.0, rel=0.1)
+    assert found.loss_source == "assumed"
+    assert [cause.name for cause in found.causes] == ["noise"]
+
+
+def test_a_loss_that_was_said_is_not_questioned_without_a_reason() -> None:
+    found = make(Situation(loss="mse", seed=10)).read(loss="mse")
+    assert (found.loss, found.loss_source, found.factor, found.causes) == ("mse", "said", 1.0, ())
+    (cause,) = make(Situation(loss="mse", seed=10)).read(loss="bce").causes
+    assert (cause.name, cause.sure) == ("loss", True)
+
+
+def test_normalised_pixels_are_told_and_how() -> None:
+    for batch in (1, 4):
+        s = Situation("mlp", pixels=(0.1307, 0.3081), batch=batch, seed=11)
+        found = make(s).read()
+        assert found.normalisation == ((0.1307,), (0.3081,))
+        assert found.causes[0].advice == "--normalize 0.1307,0.3081"
+    unusual = make(Situation("mlp", pixels=(0.2, 0.3), seed=11)).read()
+    assert unusual.normalisation is None
+    assert unusual.causes[0].name == "normalisation"
+
+
+def test_stale_weights_are_not_taken_for_soft_labels() -> None:
+    for kind, activation, init in NETWORKS:
+        found = make(Situation(kind, activation, init, stale=0.05, seed=12)).read()
+        assert [cause.name for cause in found.causes][:1] == ["stale weights"]
+        assert found.loss_source == "assumed"
+
+
+def test_batch_norm_in_training_mode_is_told(rng) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    layer, norm, last = torch.nn.Conv2d(1, 8, 3, bias=False), torch.nn.BatchNorm2d(8), None
+    last = torch.nn.Linear(8, 10)
+    names = ("conv.weight", "norm.weight", "norm.bias", "fc.weight", "fc.bias")
+    parameters = [layer.weight, norm.weight, norm.bias, last.weight, last.bias]
+
+    class Shapes:
+        image_shape, classes = (1, 12, 12), 10
+        shapes = {n: tuple(p.shape) for n, p in zip(names, parameters, strict=True)}
+
+    x, y = torch.rand(3, 1, 12, 12), torch.tensor([1, 2, 3])
+    for training in (True, False):
+        norm.train(training)
+        logits = last(torch.sigmoid(norm(layer(x))).mean((2, 3)))
+        gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, y), parameters)
+        arrays = {n: g.numpy() for n, g in zip(names, gradients, strict=True)}
+        params = {n: p.detach().numpy() for n, p in zip(names, parameters, strict=True)}
+        # Of one image only: the rest needs a network that can be run.
+        found = read_premises(Shapes(), params, {"conv.weight": arrays["conv.weight"]}, 3)
+        assert ("batch norm" in [cause.name for cause in found.causes]) is training
+
+
+def test_what_is_missing_or_extreme_is_no_obstacle() -> None:
+    model, digits = LeNet(), load_glyphs(4)
+    client, _ = simulate(model, *digits.batch([3]), init="default")
+    some = {k: g for k, g in client.gradients.items() if not k.startswith("body.0")}
+    assert read_premises(model, client.params, some, 1).activations == ("sigmoid",)
+    first = {"body.0.weight": client.gradients["body.0.weight"]}
+    assert read_premises(model, client.params, first, 1).loss_source == "assumed"
+    zeros = {k: 0.0 * g for k, g in client.gradients.items()}
+    assert read_premises(model, client.params, zeros, 1).causes == ()
+    for factor in (1e-170, 3.0, 1e170):
+        scaled = {k: factor * g for k, g in client.gradients.items()}
+        found = read_premises(model, client.params, scaled, 1)
+        assert found.factor == pytest.approx(factor, rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_few_classes_are_enough(classes) -> None:
+    model, digits = MLP(classes=classes, widths=(30,)), load_glyphs(4)
+    client, _ = simulate(model, digits.images[:1], [0], init="default")
+    found = read_premises(model, client.params, client.gradients, 1)
+    assert not any(cause.sure for cause in found.causes)
+    if classes > 1:
+        assert (found.loss, found.factor) == ("cross-entropy", 1.0)
+
+
+def test_another_network_is_read_as_far_as_it_goes() -> None:
+    model = ResNet((3, 8, 8), blocks=1)
+    rng = np.random.default_rng(0)
+    client, _ = simulate(model, rng.random((1, 3, 8, 8)), [4], init="default")
+    found = read_premises(model, client.params, client.gradients, 1)
+    assert (found.loss, found.loss_source, found.causes) == ("cross-entropy", "read off", ())
+    assert len(found.activations) != 1
