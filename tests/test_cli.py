@@ -144,7 +144,9 @@ def test_the_pictures_and_the_player_are_there(finished: Path) -> None:
             assert min(picture.size) > 300
     page = (finished / "player.html").read_text(encoding="utf-8")
     assert "An image out of a gradient" in page
-    assert page.count("data:image/png;base64,") > 20
+    assert page.count("gradient distance") > 20
+    assert "truth, label 3" in page
+    assert len(page) < 200_000
 
 
 def test_the_same_seed_gives_the_same_files_but_for_times(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -18,14 +19,23 @@ import torch
 from hostile_files import BYTES, SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
-from ordinary_networks import NETWORKS, build, export, loss_of
 from torch import nn
 from torch.nn import functional
 
 from tinyleak import cross_entropy, load_network, one_hot, ops, trace
 from tinyleak.gradient import grad
-from tinyleak.nn.models.exported import OPERATIONS, Exported
+from tinyleak.nn.models.exported import OPERATIONS, Exported, with_masks
 from tinyleak.tensor import Tensor
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from ordinary_networks import (  # noqa: E402  # the benchmarks are scripts, not a package
+    NETWORKS,
+    build,
+    export,
+    loss_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -258,6 +268,23 @@ def test_training_is_told(tmp_path: Path) -> None:
     network = build("mnist_cnn").train()
     export(network, (1, 28, 28), str(tmp_path / "net.pt2"))
     assert load_network(tmp_path / "net.pt2").training == ("dropout",)
+
+
+def test_the_masks_of_dropout_are_read_off_the_gradient(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = build("mnist_cnn").double().train()
+    export(network, (1, 28, 28), str(tmp_path / "net.pt2"))
+    x = rng.random((1, 1, 28, 28))
+    loss = functional.cross_entropy(network(torch.tensor(x)), torch.tensor([3]))
+    names, theirs = zip(*network.named_parameters(), strict=True)
+    slopes = [slope.numpy() for slope in torch.autograd.grad(loss, theirs)]
+    gradients = dict(zip(names, slopes, strict=True))
+    model = with_masks(load_network(tmp_path / "net.pt2"), gradients)
+    assert model.training == () and len(model.masks) == 2
+    params = {name: Tensor(array) for name, array in model.weights.items()}
+    found = grad(cross_entropy(model(params, Tensor(x)), Tensor(one_hot([3], 10))), params)
+    assert_close([found[name].numpy() for name in names], slopes)
 
 
 # Files that mean harm.

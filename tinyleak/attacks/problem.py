@@ -16,6 +16,7 @@ import numpy as np
 from tinyleak.analytic.labels import LabelInference
 from tinyleak.attacks.attacker import SEED, Attacker, Labels, make_attacker
 from tinyleak.attacks.extended import ExtendedMatching
+from tinyleak.attacks.features_first import features_first, known_label
 from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
@@ -28,6 +29,9 @@ from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet
 from tinyleak.nn.models.as_trained import AsTrained, network_of
+
+LEAST_PROBABILITY = 1e-12
+"""What a label's probability is held at before its logarithm: exact ones are 0 and 1."""
 
 GREY, CONTRAST = 0.5, 0.1
 """Mean and standard deviation of the pixels that least squares starts from."""
@@ -109,6 +113,10 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     began = time.perf_counter()
     if not isinstance(client, Client):
         raise TypeError(f"{called(client)} was given as client; give a tinyleak.Client")
+    if attacker.method == "auto":
+        from tinyleak.attacks.method import chosen
+
+        client, attacker = chosen(client, attacker)
     settings, precision = apply_knowledge(client, attacker)
     squares = attacker.method != "lbfgs"
     # Least squares takes hold once labels are settled: what the gradient tells of them is used.
@@ -136,9 +144,14 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
         # Within the range that pixels have: the same noise, on a grey.
         pixels = slice(0, matching.image_size)
         starts[:, pixels] = GREY + CONTRAST * starts[:, pixels]
-    images = _first_images(client, attacker.start, targets, precision)
+    images = _first_images(client, attacker, targets, precision)
     if images is not None:
         starts[0, : images.size] = images.ravel()
+    by_features = isinstance(attacker.start, str) and attacker.start in ("auto", "features")
+    if images is not None and by_features and targets is None:
+        soft = known_label(client, images)
+        if soft is not None:
+            starts[0, images.size :] = np.log(soft.clip(LEAST_PROBABILITY)).ravel()
     seconds = time.perf_counter() - began
     return Problem(client, attacker, matching, starts, settings, inference, seconds)
 
@@ -253,12 +266,12 @@ def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInferenc
 
 def _first_images(
     client: Client,
-    start: str | Array,
+    attacker: Attacker,
     targets: Array | None,
     precision: Mapping[str, Array] | None,
 ) -> Array | None:
     """Return the images that the first start has in place of noise, (N, C, H, W), or None."""
-    shape = (client.batch, *client.model.image_shape)
+    start, shape = attacker.start, (client.batch, *client.model.image_shape)
     if not isinstance(start, str):
         images = start
         if images.shape != shape or not np.isfinite(images).all():
@@ -267,8 +280,18 @@ def _first_images(
                 f"images {what} were given to start from; the attack needs finite ones, {shape}"
             )
         return images
-    if start == "noise":
+    weighed = bool(attacker.defenses) or attacker.precision is not None
+    if start == "noise" or (start == "auto" and (weighed or attacker.method != "lbfgs")):
         return None
+    if start in ("auto", "features"):
+        found = features_first(client, attacker.seed, enough=start == "auto")
+        if found is None and start == "features":
+            raise ValueError(
+                "--start features reads what one image gave a linear layer with a bias off the "
+                "gradient of one step; this client has several images or steps, or no such layer: "
+                "leave it out"
+            )
+        return found
     if client.local is not None:
         raise ValueError(
             "--start recursion reads the gradient of one step, but several local steps have "

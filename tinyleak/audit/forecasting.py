@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian
-from tinyleak.analytic.jacobian_spectrum import measure
+from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
@@ -137,7 +137,8 @@ def audit(
     else:
         jacobians = [Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches]
     jacobians = [replace(jacobian, precision=precision) for jacobian in jacobians]
-    measured = known.images[: batch * len(batches)]
+    spectra = _measured(jacobians)
+    measured = known.images[: batch * len(spectra)]
     return Audit(
         model=model,
         source=known.name,
@@ -145,13 +146,26 @@ def audit(
         findings=find(model, batch, frozen),
         saturations=saturation(model, weights, measured),
         images=measured,
-        jacobians=jacobians,
-        spectra=[measure(jacobian) for jacobian in jacobians],
+        jacobians=jacobians[: len(spectra)],
+        spectra=spectra,
         prior=prior,
         rounding=rounding,
         variances=variances,
         shared=shared,
+        interrupted=len(spectra) < len(jacobians),
     )
+
+
+def _measured(jacobians: Sequence[Jacobian]) -> list[Spectrum]:
+    """Return the spectra of the Jacobians, or of those that were done when Ctrl-C came."""
+    spectra = []
+    try:
+        for jacobian in jacobians:
+            spectra.append(measure(jacobian))
+    except KeyboardInterrupt:
+        if not spectra:
+            raise
+    return spectra
 
 
 def _client(

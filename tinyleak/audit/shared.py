@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic import LastLayerGradient, LayerGradient, infer_labels, unmix
-from tinyleak.analytic.first_layer import error_of_input
 from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.first_layer import error_of_input
 from tinyleak.backend import Array
 from tinyleak.client import Client
 

@@ -154,6 +154,9 @@ class Client:
             steps=client.steps,
             update=update,
             dtype=client.dtype,
+            rounding=None
+            if client.rounding is None
+            else {name: variance / unit**2 for name, variance in client.rounding.items()},
         )
         if unit != 1.0:
             factor = None if read.factor is None else read.factor * unit
@@ -166,10 +169,25 @@ class Client:
         plain: Mapping[str, Array] = client.gradients
         if client.steps == 1:
             plain = read.without_decay(client.params, plain)
-        rest = {name: gradient / how.factor for name, gradient in plain.items()}
+        plain = {name: gradient / how.factor for name, gradient in plain.items()}
+        local, rounding = client.local, client.rounding
+        if local is not None:
+            # Each step with c times the loss is one with c times the rate.
+            local = replace(local, learning_rate=local.learning_rate * how.factor)
+        if rounding is not None:
+            rounding = {name: variance / how.factor**2 for name, variance in rounding.items()}
         facts = {**client.facts, **facts_of(read, normalize)}
         trained = as_trained(model, how.kind, normalize or read.normalisation)
-        return replace(client, model=trained, gradients=rest, loss=how, facts=facts, read=read)
+        return replace(
+            client,
+            model=trained,
+            gradients=plain,
+            loss=how,
+            local=local,
+            rounding=rounding,
+            facts=facts,
+            read=read,
+        )
 
     @classmethod
     def from_files(
@@ -212,8 +230,14 @@ class Client:
         known, steps = files.said, files.steps
         params = {name: array.astype(float) for name, array in files.params.items()}
         shared = {name: array.astype(float) for name, array in files.given.items()}
+        rounding = None
         if steps is not None:
             rate = steps.learning_rate
+            # A step rounds each weight to a multiple of its spacing s, which errs by s² / 12.
+            rounding = {
+                name: steps.count * np.spacing(np.abs(after)).astype(float) ** 2 / (12.0 * rate**2)
+                for name, after in files.given.items()
+            }
             shared = {name: (params[name] - after) / rate for name, after in shared.items()}
             if not any(array.any() for array in shared.values()):
                 raise ValueError(
@@ -238,7 +262,7 @@ class Client:
             facts["unused"] = Fact(listed(files.unused), "read off", "no parameters of the network")
         if str(files.noted):
             facts["notes"] = Fact(files.noted, "said", "by the notes about the files")
-        client = cls.of(
+        return cls.of(
             model,
             params,
             shared,
@@ -248,21 +272,11 @@ class Client:
             normalize=known.normalize,
             update=steps is not None,
             local=local,
+            rounding=rounding,
             dtype=files.dtype,
             frozen=frozen,
             facts=facts,
         )
-        if steps is None:
-            return client
-        # Each step with c times the loss is one with c times the rate.
-        rate *= client.loss.factor
-        local = None if local is None else LocalSteps(steps.count, rate)
-        # A step rounds each weight to a multiple of its spacing s, which errs by s² / 12.
-        rounding = {
-            name: steps.count * np.spacing(np.abs(after)).astype(float) ** 2 / (12.0 * rate**2)
-            for name, after in files.given.items()
-        }
-        return replace(client, local=local, rounding=rounding)
 
     @property
     def network(self) -> Any:
@@ -287,7 +301,8 @@ class Client:
         mean = {name: gradient / self.steps for name, gradient in self.gradients.items()}
         try:
             weight, bias = last_layer_names(self.model)
-            layer = LayerGradient.last(self.model, self.params, mean, self.batch)
+            roundoff = float(np.finfo(self.dtype).eps)
+            layer = LayerGradient.last(self.model, self.params, mean, self.batch, roundoff)
         except ValueError:
             return None
         if weight in self.frozen:
@@ -326,6 +341,9 @@ class Client:
     @property
     def noise(self) -> float | None:
         """The variance of the noise on each number of `gradients`, if it can be measured."""
+        if self.steps > 1:  # each step has weights of its own; only sums over classes stay zero
+            layer = self.last_layer
+            return None if layer is None or layer.noise is None else self.steps**2 * layer.noise
         noise = self.premises.noise
         # Read off the gradient as it was shared, its factor included.
         return None if noise is None else noise / (self.loss.factor if self.read else 1.0) ** 2

@@ -7,7 +7,7 @@ product is `below`; and `above` is the rest of the graph, computed once more fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from tinyleak.gradient import depending_on, topological_order
 from tinyleak.nn.layers import linear
 from tinyleak.nn.model import Model
 from tinyleak.ops import add, matmul
-from tinyleak.tensor import Tensor
+from tinyleak.tensor import Primitive, Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,11 @@ class Split:
     bias: str | None
     is_last: bool
 
+    @property
+    def width(self) -> int:
+        """O, how many answers the layer has."""
+        return int(self.model.shapes[self.weight][0])
+
     def outputs(self, h: Tensor) -> Tensor:
         """Return z = W h + b, (…, N, O) from (…, N, F)."""
         own = _as_tensors(self.params, h.dtype)
@@ -48,16 +53,21 @@ class Split:
         """Return h, what comes into the layer: (…, N, F) from images (…, N, C, H, W)."""
         return _run(self.model, self.params, images, self.weight).h
 
-    def above(self, z: Tensor) -> Tensor:
-        """Return the logits (…, N, K) of what the layer answers, z of (…, N, O)."""
+    def above(self, z: Tensor, replaced: Mapping[Primitive, Callable[..., Tensor]] = {}) -> Tensor:
+        """Return the logits (…, N, K) of what the layer answers, z of (…, N, O).
+
+        Args:
+            z: the layer's answers.
+            replaced: what to compute in place of a primitive, from its inputs.
+        """
         blank = Tensor(np.zeros((*z.shape[:-1], *self.model.image_shape), z.dtype))
         run = _run(self.model, self.params, blank, self.weight)
         again = {run.z: z}
         for node in topological_order(run.logits):
             if node not in again and not again.keys().isdisjoint(node.inputs):
                 assert node.primitive is not None, "it has inputs"
-                inputs = [again.get(x, x) for x in node.inputs]
-                again[node] = node.primitive(*inputs, **node.params)
+                compute = replaced.get(node.primitive, node.primitive)
+                again[node] = compute(*[again.get(x, x) for x in node.inputs], **node.params)
         return again[run.logits]
 
 

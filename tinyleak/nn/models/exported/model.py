@@ -42,6 +42,7 @@ class Exported:
         weights: the parameters that were saved with it, by name.
         constants: its buffers and other arrays, by name.
         name: what to call it.
+        masks: what dropout multiplies by, by the name of its node, where that is known.
 
     Raises:
         ValueError: an operation that is not known, or that does not fit what it is given.
@@ -51,6 +52,7 @@ class Exported:
     weights: dict[str, Array]
     constants: dict[str, Array]
     name: str = "network"
+    masks: Mapping[str, Array] = field(default_factory=dict)
     _cast: dict[Any, dict[str, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -115,15 +117,16 @@ class Exported:
 
     @cached_property
     def training(self) -> tuple[str, ...]:
-        """What it does as in training: "dropout", whose mask nobody knows, and "batch norm"."""
-        dropout = any(
-            "dropout" in node.operation and node.arguments.get("train") and node.arguments.get("p")
-            for node in self.graph.nodes
-        )
-        norm = any(
-            "batch_norm" in n.operation and n.arguments.get("training") for n in self.graph.nodes
-        )
+        """What it does as in training: "dropout" whose mask is not known, and "batch norm"."""
+        dropout = any(node.name not in self.masks for node in self.random)
+        norm = any("norm" in n.operation and n.arguments.get("training") for n in self.graph.nodes)
         return ("dropout",) * dropout + ("batch norm",) * norm
+
+    @cached_property
+    def random(self) -> tuple[Node, ...]:
+        """The nodes that drop features at random."""
+        nodes = [node for node in self.graph.nodes if "dropout" in node.operation]
+        return tuple([n for n in nodes if n.arguments.get("train") and n.arguments.get("p")])
 
     @cached_property
     def activations(self) -> tuple[str, ...]:
@@ -191,7 +194,10 @@ class Exported:
             try:
                 if not stale.isdisjoint(sources):
                     raise ValueError("it reads what was changed in place by way of a view")
-                for name, tensor in zip(node.outputs, compute(node, values), strict=False):
+                results = compute(node, values)
+                if node.name in self.masks:
+                    results = (results[0] * as_input(Tensor(self.masks[node.name]), x),)
+                for name, tensor in zip(node.outputs, results, strict=False):
                     values[name] = found = Value(as_input(tensor, x), len(self.graph.shapes[name]))
                     if found.shape != self.graph.shapes[name]:
                         wanted = self.graph.shapes[name]
