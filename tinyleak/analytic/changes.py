@@ -77,7 +77,7 @@ def pruning(
     if not shares and written in COMPUTED:
         # A unit whose bias has no gradient has none at all.
         for weight, bias in layers:
-            if weight in gradients and bias in gradients:
+            if bias is not None and weight in gradients and bias in gradients:
                 sizes = np.abs(gradients[weight]).reshape(len(gradients[weight]), -1).max(axis=1)
                 least = max(FAR * float(sizes.max()), float(deviation[bias].max()) / FAR)
                 if (sizes[gradients[bias] == 0] > least).any():

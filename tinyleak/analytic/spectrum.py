@@ -69,7 +69,7 @@ def read_spectrum(matrix: Array, deviation: float, batch: int, *, zero_sum: bool
     kept = int(np.sum(sizes > edge))
     if kept < room:
         return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
-    for kept in range(room - FEWEST + 1):
+    for kept in range(1, room - FEWEST + 1):  # noise alone is no gradient
         noise, free = _tail(sizes, kept, rows, columns)
         edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
         if sizes[kept] <= edge:
