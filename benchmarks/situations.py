@@ -251,6 +251,7 @@ def _train(setting: Setting, net: nn.Module, steps: int, rng: torch.Generator) -
         optimiser.zero_grad()
         functional.cross_entropy(net(x), torch.tensor(labels)).backward()
         optimiser.step()
+    net.zero_grad()  # else the client's own gradient would be added to the last one
 
 
 def make(setting: Setting, seed: int, folder: Path) -> Made:

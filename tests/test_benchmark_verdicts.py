@@ -77,6 +77,12 @@ def test_images_are_judged_in_whatever_scale_they_come_back(tmp_path: Path, name
         assert verdicts.judged(0.5 * found, [True], made, setting)[1] == 1
 
 
+def test_a_client_that_has_trained_shares_its_own_gradient_alone(tmp_path: Path) -> None:
+    for setting in (Setting(init="trained"), Setting(wrong="weights")):
+        made = situations.make(setting, 0, tmp_path)
+        np.testing.assert_allclose(made.shown, made.images, atol=1e-3)
+
+
 def test_the_same_client_is_made_whatever_the_attacker_is_told(tmp_path: Path) -> None:
     plain, told = Setting(pixels="0.5,0.5"), SITUATIONS["LeNet, pixels normalised, said"]
     told = replace(told, model="mlp")

@@ -518,3 +518,11 @@ def test_a_bad_request_is_answered_with_one_clear_sentence(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize("name", nn.ACTIVATIONS)
+def test_an_activation_keeps_the_dtype(name: str, rng: np.random.Generator) -> None:
+    x = Tensor(rng.standard_normal((3, 4)).astype(np.float32))
+    out = nn.ACTIVATIONS[name](x)
+    (slope,) = grad(ops.sum(out * out), [x])
+    assert out.dtype == slope.dtype == np.float32
