@@ -78,10 +78,24 @@ def test_what_cannot_be_is_refused(refused: Refused, tmp_path: Path) -> None:
     assert "invalid choice: 'net.pt2' (choose from" in line
     assert "seed" in refused("--out", other, "--seed", -1)
     assert not other.exists()
-    with pytest.raises(ValueError, match=r"the network is for \(3, 32, 32\); give one that reads"):
+    with pytest.raises(ValueError, match=r"is for \(3, 32, 32\) and 10; give one that reads"):
         write_page(other, LeNet((3, 32, 32)))
     with pytest.raises(ValueError, match="a batch of 8 was asked for; the page takes 1, 2 or 4"):
         write_page(other, MLP(), batch=8)
+    with pytest.raises(ValueError, match="weights"):
+        write_page(other, MLP(), params=LeNet().init(np.random.default_rng(0)))
+
+
+@needs_browser
+def test_a_network_of_ones_own_with_its_weights(tmp_path: Path) -> None:
+    model = LeNet(hidden=10)
+    write_page(tmp_path / "own.html", model, params=model.init(np.random.default_rng(0)), batch=1)
+    with browser() as opened:
+        page = opened(tmp_path / "own.html")
+        page.open("#draw0=2", wait=WORKING)
+        assert page.js("document.getElementById('weights').innerText").endswith("as given")
+        attack(page, "mse < 1e-4")
+        assert page.complaints() == []
 
 
 # The browser.
@@ -208,7 +222,8 @@ def test_defences_change_the_outcome_the_right_way(page: Page) -> None:
 @needs_browser
 def test_the_link_holds_the_state(page: Page) -> None:
     page.open(
-        "#batch=2&draw0=.SPsPldcz&label0=7&draw1=2&noise=1e-4&clip=0.3&round=int8&weights=trained", WORKING
+        "#batch=2&draw0=.SPsPldcz&label0=7&draw1=2&noise=1e-4&clip=0.3&round=int8&weights=trained",
+        WORKING,
     )
     pixels = "[...document.querySelectorAll('#slots canvas')].map((one) => one.toDataURL())"
     before, link = page.js(pixels), page.js("location.hash")
