@@ -80,7 +80,7 @@ def _read(text: str | bytes) -> Program:
         sentence = f"its instruction {number} does not fit"
         instruction = _attempt(partial(_instruction, memory), step, sentence)
         instructions.append(instruction)
-        work += _work(instruction)
+        work += _attempt(_work, [instruction], sentence)
         if work > MOST_WORK:
             raise _RefusedError(f"it takes more than {MOST_WORK:,} multiplications")
     program = Program(
