@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tinyleak.cli.options import ACTIVATIONS, SCHEMES, whole_number
+from tinyleak.cli.options import SCHEMES, whole_number
+from tinyleak.nn import ACTIVATIONS
 from tinyleak.nn.models.shapes import MODELS
 from tinyleak.page import write_page
 from tinyleak.page.build import BATCHES
