@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tinyleak.attacks.matching import Matching
 from tinyleak.client.local import LocalSteps
 from tinyleak.nn.model import parameter_gradients
-from tinyleak.ops import broadcast_to, inner, reshape, sqrt, sum
+from tinyleak.ops import broadcast_to, inner, reshape, sigmoid, sqrt, sum
 from tinyleak.tensor import Tensor, as_tensor
 
 FLAT = 1e-3
@@ -30,6 +30,12 @@ class ExtendedMatching(Matching):
     local: LocalSteps | None = None
     direction: bool = False
     smoothness: float = 0.0
+
+    def labels(self, z: Tensor) -> Tensor:
+        """Return the soft labels of z: (…, N, K); of yes and no, each by itself."""
+        if self.targets is not None or getattr(self.model, "loss_name", None) != "bce":
+            return super().labels(z)
+        return sigmoid(reshape(z[..., self.image_size :], (*z.shape[:-1], self.batch, -1)))
 
     def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return what such a client would share, multiplied by `scale`."""
