@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import Refused, Run
 from in_browser import Page, browser, needs_browser
+from in_node import as_array, in_node, needs_node
 
 from tinyleak import data
 from tinyleak.nn import MLP, LeNet
@@ -67,6 +69,29 @@ def test_the_command_writes_a_page_and_says_how_to_open_it(
     assert data_in(path)["batches"] == [1, 2, 4]
 
 
+@needs_node
+def test_a_network_from_pytorch_with_its_weights(run: Run, tmp_path: Path) -> None:
+    nn = torch.nn
+    layers = (nn.Conv2d(1, 4, 5, stride=2), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten())
+    network = nn.Sequential(*layers, nn.Linear(144, 10))
+    exported = torch.export.export(network, (torch.zeros(1, 1, 28, 28),))
+    torch.export.save(exported, tmp_path / "net.pt2")
+    path = tmp_path / "p.html"
+    assert run("--model", tmp_path / "net.pt2", "--out", path, "--batch", 1).code == 0
+    within = data_in(path)
+    assert list(within["weights"]) == ["given"]
+    images, labels = data.load("glyphs").batch([6])
+    body = """
+    const shared = new Laboratory(data.page).gradients(numbers(data.images), [6], "given");
+    const answer = shared.map(text);
+    """
+    found = in_node(body, {"page": within, "images": images})
+    logits = network(torch.tensor(images, dtype=torch.float32))
+    torch.nn.functional.cross_entropy(logits, torch.tensor(labels)).backward()
+    for mine, theirs in zip(found, network.parameters(), strict=True):
+        np.testing.assert_allclose(as_array(mine), theirs.grad.ravel(), atol=1e-6)
+
+
 def test_what_cannot_be_is_refused(refused: Refused, tmp_path: Path) -> None:
     path = tmp_path / "p.html"
     path.write_text("kept")
@@ -74,8 +99,11 @@ def test_what_cannot_be_is_refused(refused: Refused, tmp_path: Path) -> None:
     assert path.read_text() == "kept"
     other = tmp_path / "q.html"
     assert "invalid choice: 3" in refused("--out", other, "--batch", 3)
-    line = refused("--out", other, "--model", "net.pt2")
-    assert "invalid choice: 'net.pt2' (choose from" in line
+    assert "'net.pt2' is not there" in refused("--out", other, "--model", "net.pt2")
+    line = refused("--out", other, "--model", "resnet")
+    assert "--model resnet is unknown; choose lenet, mlp, or give a file net.pt2" in line
+    line = refused("--out", other, "--model", "net.pt2", "--init", "U")
+    assert "--init describes a network of ours, but net.pt2 has its own; leave one of" in line
     assert "seed" in refused("--out", other, "--seed", -1)
     assert not other.exists()
     with pytest.raises(ValueError, match=r"is for \(3, 32, 32\) and 10; give one that reads"):

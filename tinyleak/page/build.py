@@ -92,9 +92,15 @@ def write_page(
             model, glyphs.images, glyphs.labels, seed=seed, progress=False, **TRAINING
         ).params
         weights = {"untrained": untrained, "trained": trained}
-    network = f"{type(model).__name__} with {getattr(model, 'activation', 'its own activations')}"
-    content = assembled(data_of(model, weights, glyphs.images[:READY], batch), network)
+    content = assembled(data_of(model, weights, glyphs.images[:READY], batch), _called(model))
     write_atomically(path, lambda file: file.write(content.encode()))
+
+
+def _called(model: Any) -> str:
+    """Return what the page calls a network."""
+    name = getattr(model, "name", type(model).__name__)
+    activation = getattr(model, "activation", None)
+    return f"{name} with {activation}" if activation else str(name)
 
 
 def data_of(
