@@ -142,7 +142,7 @@ function showLatest() {
     });
   });
   $("numbers").textContent =
-    `iteration ${iterations} · error (MSE) ${brief(worst)} · distance ${brief(distance)}`;
+    `iteration ${iterations} · ${state.batch > 1 ? "worst error" : "error"} (MSE) ${brief(worst)} · distance ${brief(distance)}`;
   say(sentence(worst, reason));
   const every = Math.ceil(trail.length / 400);
   const points = trail.filter((_, k) => k % every === 0 || k === trail.length - 1);
