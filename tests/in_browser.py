@@ -57,9 +57,10 @@ class Page:
         waiting.until(lambda _: self.js(expression), f"waited in vain for {expression}")
 
     def set(self, selector: str, value: object) -> None:
-        """Move a slider, as a person would: the page is told of it."""
+        """Move a slider or choose from a list, as a person does: the page is told at once."""
         self.js(
-            "(arguments[0].value = arguments[1], arguments[0].dispatchEvent(new Event('input')))",
+            "(arguments[0].value = arguments[1],"
+            " ['input', 'change'].map((kind) => arguments[0].dispatchEvent(new Event(kind))))",
             self.find(selector),
             str(value),
         )

@@ -336,6 +336,12 @@ def test_a_captured_program_takes_what_the_program_takes() -> None:
     np.testing.assert_array_equal(first.get(), 2 * HOST)  # a copy, which no launch overwrites
 
 
+def test_a_program_on_a_gpu_is_not_exported() -> None:
+    program = trace(lambda x: x * 2.0, strict_cupy.asarray(HOST))
+    with pytest.raises(TypeError, match="on a GPU cannot be exported; trace the function on the C"):
+        program.export()
+
+
 # Where capturing fails.
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import Refused, Run
 from in_browser import Page, browser, needs_browser
+from in_node import as_array, in_node, needs_node
 
 from tinyleak import data
 from tinyleak.nn import MLP, LeNet
@@ -67,6 +69,29 @@ def test_the_command_writes_a_page_and_says_how_to_open_it(
     assert data_in(path)["batches"] == [1, 2, 4]
 
 
+@needs_node
+def test_a_network_from_pytorch_with_its_weights(run: Run, tmp_path: Path) -> None:
+    nn = torch.nn
+    layers = (nn.Conv2d(1, 4, 5, stride=2), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten())
+    network = nn.Sequential(*layers, nn.Linear(144, 10))
+    exported = torch.export.export(network, (torch.zeros(1, 1, 28, 28),))
+    torch.export.save(exported, tmp_path / "net.pt2")
+    path = tmp_path / "p.html"
+    assert run("--model", tmp_path / "net.pt2", "--out", path, "--batch", 1).code == 0
+    within = data_in(path)
+    assert list(within["weights"]) == ["given"]
+    images, labels = data.load("glyphs").batch([6])
+    body = """
+    const shared = new Laboratory(data.page).gradients(numbers(data.images), [6], "given");
+    const answer = shared.map(text);
+    """
+    found = in_node(body, {"page": within, "images": images})
+    logits = network(torch.tensor(images, dtype=torch.float32))
+    torch.nn.functional.cross_entropy(logits, torch.tensor(labels)).backward()
+    for mine, theirs in zip(found, network.parameters(), strict=True):
+        np.testing.assert_allclose(as_array(mine), theirs.grad.ravel(), atol=1e-6)
+
+
 def test_what_cannot_be_is_refused(refused: Refused, tmp_path: Path) -> None:
     path = tmp_path / "p.html"
     path.write_text("kept")
@@ -74,14 +99,31 @@ def test_what_cannot_be_is_refused(refused: Refused, tmp_path: Path) -> None:
     assert path.read_text() == "kept"
     other = tmp_path / "q.html"
     assert "invalid choice: 3" in refused("--out", other, "--batch", 3)
-    line = refused("--out", other, "--model", "net.pt2")
-    assert "invalid choice: 'net.pt2' (choose from" in line
+    assert "'net.pt2' is not there" in refused("--out", other, "--model", "net.pt2")
+    line = refused("--out", other, "--model", "resnet")
+    assert "--model resnet is unknown; choose lenet, mlp, or give a file net.pt2" in line
+    line = refused("--out", other, "--model", "net.pt2", "--init", "U")
+    assert "--init describes a network of ours, but net.pt2 has its own; leave one of" in line
     assert "seed" in refused("--out", other, "--seed", -1)
     assert not other.exists()
-    with pytest.raises(ValueError, match=r"the network is for \(3, 32, 32\); give one that reads"):
+    with pytest.raises(ValueError, match=r"is for \(3, 32, 32\) and 10; give one that reads"):
         write_page(other, LeNet((3, 32, 32)))
     with pytest.raises(ValueError, match="a batch of 8 was asked for; the page takes 1, 2 or 4"):
         write_page(other, MLP(), batch=8)
+    with pytest.raises(ValueError, match="weights"):
+        write_page(other, MLP(), params=LeNet().init(np.random.default_rng(0)))
+
+
+@needs_browser
+def test_a_network_of_ones_own_with_its_weights(tmp_path: Path) -> None:
+    model = LeNet(hidden=10)
+    write_page(tmp_path / "own.html", model, params=model.init(np.random.default_rng(0)), batch=1)
+    with browser() as opened:
+        page = opened(tmp_path / "own.html")
+        page.open("#draw0=2", wait=WORKING)
+        assert page.js("document.getElementById('weights').innerText").endswith("as given")
+        attack(page, "mse < 1e-4")
+        assert page.complaints() == []
 
 
 # The browser.
@@ -144,7 +186,6 @@ def test_a_drawing_comes_back(page: Page) -> None:
     stroke(page, (0.3, 0.25), (0.7, 0.25), (0.6, 0.45), (0.45, 0.8))
     stroke(page, (0.35, 0.5), (0.7, 0.5))
     page.set("#label0", 7)
-    page.js("document.getElementById('label0').dispatchEvent(new Event('change'))")
     page.until(
         "document.getElementById('label-sentence').textContent.includes('the 7: this alone')"
     )

@@ -123,6 +123,14 @@ HOSTILE = {
         "its instruction 0 does not fit",
         lambda text: {**text, "instructions": [["concatenate", 0, [0, 0], {"axis": 9}]]},
     ),
+    "no axes": (
+        "its instruction 0 does not fit",
+        lambda text: {
+            **text,
+            "arrays": [["float64", 0, 0, [], []]],
+            "instructions": [["matmul", 0, [], {}]],
+        },
+    ),
     "padding": (
         "its instruction 0 does not fit",
         lambda text: with_params(text, "unfold", padding=[10**9, 10**9], stride=[10**9, 10**9]),
@@ -185,7 +193,7 @@ def test_whatever_is_changed_it_loads_or_is_refused(program: Program) -> None:
     for _ in range(300):
         text = said(program)
         container, key = draw.choice(places(text))
-        container[key] = draw.choice(others)
+        container[key] = json.loads(json.dumps(draw.choice(others)))
         try:
             program_again = load_program(json.dumps(text))
         except ValueError as error:

@@ -142,7 +142,7 @@ function showLatest() {
     });
   });
   $("numbers").textContent =
-    `iteration ${iterations} · error (MSE) ${brief(worst)} · distance ${brief(distance)}`;
+    `iteration ${iterations} · ${state.batch > 1 ? "worst error" : "error"} (MSE) ${brief(worst)} · distance ${brief(distance)}`;
   say(sentence(worst, reason));
   const every = Math.ceil(trail.length / 400);
   const points = trail.filter((_, k) => k % every === 0 || k === trail.length - 1);
@@ -191,8 +191,9 @@ function sentence(error, reason) {
     return "Done: the gradients agree to the last digits, and so do the pictures.";
   if (error < 1e-3 && reason)
     return "It stops here, and the picture is out: what was done to the gradient only blurs it.";
-  if (reason)
-    return "It stops far from the picture: against this attacker, from this start, the defence holds.";
+  if (reason && setting === NONE)
+    return "A dead end, as some starts lead to: try another start. Lesson 9.";
+  if (reason) return "It stops far from the picture: from this start, the defence holds.";
   if (error > 0.3)
     return "Still noise. The attacker sees only how far two gradients are apart, and walks downhill.";
   if (error > 0.03) return "Something takes shape: as the distance falls, the error falls with it.";

@@ -17,8 +17,9 @@ from tinyleak.backend import Array
 from tinyleak.data import load_glyphs
 from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.nn import train
+from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import Parameters
-from tinyleak.nn.training import Trainable
+from tinyleak.nn.model import Model
 from tinyleak.page.programs import client_program, objective_program
 
 HERE, REPORT = Path(__file__).parent, Path(__file__).parents[1] / "report"
@@ -49,42 +50,61 @@ POLICY = (
 
 
 def write_page(
-    path: PathLike, model: Trainable, *, init: str = "uniform", batch: int = 2, seed: int = 0
+    path: PathLike,
+    model: Any,
+    *,
+    params: Mapping[str, Any] | None = None,
+    init: str = "uniform",
+    batch: int = 2,
+    seed: int = 0,
 ) -> None:
     """Write the page in which a drawing is shared as a gradient, and attacked.
 
     Args:
         path: the file.
-        model: a network for images (1, 28, 28).
+        model: a network for images (1, 28, 28) and ten classes or more, whose last parameter is the
+            bias of its last layer.
+        params: its weights, by name. Without them it is shown untrained and trained on digits, and
+            must have an `init`.
         init: how its untrained weights are drawn, one of `tinyleak.nn.init.SCHEMES`; it is trained
             from the uniform ones.
         batch: how many pictures a batch may have: 1, 2 or 4.
         seed: decides the weights.
 
     Raises:
-        ValueError: a network for other images; another batch; an unknown initialisation.
+        ValueError: a network for other images or fewer classes; weights that do not fit it;
+            another batch; an unknown initialisation.
         OSError: the file cannot be written.
     """
-    if tuple(model.image_shape) != (1, 28, 28):
+    if tuple(model.image_shape) != (1, 28, 28) or model.classes < READY:
         raise ValueError(
-            f"the page draws images (1, 28, 28), but the network is for {model.image_shape}; give "
-            "one that reads digits"
+            f"the page draws images (1, 28, 28) of ten classes, but the network is for "
+            f"{model.image_shape} and {model.classes}; give one that reads digits"
         )
     if batch not in BATCHES:
         raise ValueError(f"a batch of {batch} was asked for; the page takes 1, 2 or 4 pictures")
-    untrained = model.init(np.random.default_rng([seed, 0]), init)  # type: ignore[call-arg]
     glyphs = load_glyphs()
-    trained = train(
-        model, glyphs.images, glyphs.labels, seed=seed, progress=False, **TRAINING
-    ).params
-    weights = {"untrained": untrained, "trained": trained}
-    network = f"{type(model).__name__} with {getattr(model, 'activation', 'its own activation')}"
-    content = assembled(data_of(model, weights, glyphs.images[:READY], batch), network)
+    if params is not None:
+        weights = {"given": own_parameters(model, params, "weights")}
+    else:
+        untrained = model.init(np.random.default_rng([seed, 0]), init)
+        trained = train(
+            model, glyphs.images, glyphs.labels, seed=seed, progress=False, **TRAINING
+        ).params
+        weights = {"untrained": untrained, "trained": trained}
+    content = assembled(data_of(model, weights, glyphs.images[:READY], batch), _called(model))
     write_atomically(path, lambda file: file.write(content.encode()))
 
 
+def _called(model: Any) -> str:
+    """Return what the page calls a network."""
+    name = getattr(model, "name", type(model).__name__)
+    activation = getattr(model, "activation", None)
+    return f"{name} with {activation}" if activation else str(name)
+
+
 def data_of(
-    model: Trainable, weights: Mapping[str, Parameters], digits: Array, batch: int
+    model: Model, weights: Mapping[str, Parameters], digits: Array, batch: int
 ) -> dict[str, Any]:
     """Return what the page's scripts work with, as JSON has it.
 
@@ -110,7 +130,7 @@ def data_of(
     }
 
 
-def _programs(model: Trainable, batch: int) -> dict[str, Any]:
+def _programs(model: Model, batch: int) -> dict[str, Any]:
     programs = {
         "client": client_program(model, batch),
         "objective": objective_program(model, batch, direction=False),

@@ -40,13 +40,13 @@ class Laboratory {
     return this.program(labels.length, "client").call(images, targets, ...this.parameters[weights]);
   }
 
-  /** What it shares, and the digit that the trained network takes each image for. */
+  /** What it shares, and the digit that the network, the trained one, takes each image for. */
   share({ images, labels, weights, defence, seed }) {
     const gradients = this.gradients(images, labels, weights);
     const norm = Math.sqrt(gradients.reduce((sum, g) => sum + dot(g, g), 0));
     const guesses = labels.map((label, k) => {
       const one = images.slice(k * this.pixels, (k + 1) * this.pixels);
-      const bias = this.gradients(one, [label], "trained").at(-1); // p − y
+      const bias = this.gradients(one, [label], Object.keys(this.parameters).at(-1)).at(-1); // p − y
       return bias.reduce(
         (best, x, j) => (x + (j === label) > bias[best] + (best === label) ? j : best),
         0,

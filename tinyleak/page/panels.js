@@ -67,11 +67,14 @@ function buildControls() {
       return button;
     }),
   );
-  for (const count of page.batches) {
-    const input = element("input", { type: "radio", name: "batch", value: String(count) });
-    $("batches").append(element("label", {}, input, ` ${count}`));
-  }
-  $("batches").hidden = page.batches.length < 2;
+  const called = { untrained: "untrained", trained: "trained on digits", given: "as given" };
+  choice("batches", "batch", page.batches, page.batches);
+  choice(
+    "weights",
+    "weights",
+    SETS,
+    SETS.map((name) => called[name]),
+  );
   for (const name of ["batch", "weights", "aware"])
     for (const input of document.getElementsByName(name)) {
       input.checked = input.value === String(state[name]);
@@ -92,6 +95,15 @@ function buildControls() {
       changed();
     });
   }
+}
+
+/** Offer several values, of which one is chosen; a single one is only said. */
+function choice(id, name, values, texts) {
+  values.forEach((value, k) => {
+    const input = element("input", { type: "radio", name, value: String(value) });
+    input.hidden = values.length < 2;
+    $(id).append(element("label", {}, input, ` ${texts[k]}`));
+  });
 }
 
 function showStrengths() {

@@ -190,6 +190,7 @@ const PRIMITIVES = {
   inner: (out, [x, y]) => inner(out, x, y),
   unfold: (out, [x], params) => unfold(out, x, params),
   fold: (out, [x], params) => fold(out, x, params),
+  winners: (out, [x], params) => winners(out, x, params),
   take(out, [x, indices], { axis }) {
     return gather(out, x, indices, axis, (part, whole) => {
       out.data[part] = x.data[whole];

@@ -10,10 +10,13 @@ const GREY = [1, SIZE, SIZE];
 const READY = 4; // ready digits stand for themselves; the first shown is READY
 const OFF = { noise: -8.5, clip: 2.5 }; // where a slider of powers of ten means "not at all"
 
+const NONE = "no defence";
+const SETS = Object.keys(page.weights); // of weights
+
 const state = {
   batch: 1,
   labels: [],
-  weights: "untrained",
+  weights: SETS[0],
   seed: 1,
   noise: OFF.noise,
   prune: 0,
@@ -81,13 +84,14 @@ function readLink() {
     if (Number.isFinite(number)) state[name] = Math.min(high, Math.max(low, number));
   }
   if (page.batches.includes(Number(parts.get("batch")))) state.batch = Number(parts.get("batch"));
-  pick("weights", ["untrained", "trained"]);
+  pick("weights", SETS);
   pick("round", ["none", "float16", "bfloat16", "int8"]);
   buildSlots();
   slots.forEach((slot, k) => {
     if (parts.has(`draw${k}`)) slot.field.drawing = read(parts.get(`draw${k}`), digits);
     const label = parts.get(`label${k}`) ?? "";
-    if (/^\d$/.test(label)) [slot.label.value, slot.chosen] = [label, true];
+    if (/^\d+$/.test(label) && label < page.classes)
+      [slot.label.value, slot.chosen] = [label, true];
     else slot.label.value = String((slot.field.drawing.digit ?? 0) % 10);
   });
 }
@@ -108,5 +112,5 @@ function described() {
   if (round !== "none") parts.push(round);
   return parts.length
     ? `${parts.join(", ")}; attacker ${state.aware ? "knows" : "does not know"}`
-    : "no defence";
+    : NONE;
 }

@@ -61,3 +61,37 @@ function fold(out, x, { stride, padding }) {
         o[p] += a[q];
   };
 }
+
+/** The flat position in x, (…, H, W, C), of the first largest element of each window: (n,). */
+function winners(out, x, { down, across }) {
+  const [rows, high, strideDown, top, apart] = down; // number, size, stride, padding, dilation
+  const [columns, wide, strideAcross, left, aside] = across;
+  const [height, width, channels] = x.shape.slice(-3);
+  const stack = x.shape.slice(0, -3).reduce((a, b) => a * b, 1);
+  const A = places(x);
+  const O = places(out);
+  return () => {
+    let n = 0;
+    for (let s = 0; s < stack; s++)
+      for (let y = 0; y < rows; y++)
+        for (let z = 0; z < columns; z++)
+          for (let c = 0; c < channels; c++) {
+            let best = -Infinity;
+            let found = null;
+            let some = 0; // in case that all are −∞
+            for (let i = 0; i < high; i++) {
+              const row = y * strideDown - top + i * apart;
+              if (row < 0 || row >= height) continue;
+              for (let j = 0; j < wide; j++) {
+                const column = z * strideAcross - left + j * aside;
+                if (column < 0 || column >= width) continue;
+                some = ((s * height + row) * width + column) * channels + c;
+                const value = x.data[A[some]];
+                if (value <= best || best !== best) continue; // NaN wins, and stays
+                [best, found] = [value, some];
+              }
+            }
+            out.data[O[n++]] = found ?? some;
+          }
+  };
+}

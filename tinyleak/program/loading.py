@@ -9,8 +9,8 @@ import base64
 import json
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, TypeVar
+from functools import cache, partial
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tinyleak.program.kernels import prepare
 from tinyleak.program.library import empty_bytes
 from tinyleak.program.memory import Instruction
 from tinyleak.program.program import Program
-from tinyleak.tensor import PRIMITIVES
+from tinyleak.tensor import PRIMITIVES, Primitive
 
 T = TypeVar("T")
 
@@ -34,6 +34,9 @@ MOST_BYTES = 2**31
 
 MOST_ELEMENTS = 2**27
 """Of one array: a view may be far larger than its buffer, and what works on it makes copies."""
+
+MOST_PLACES = 2**16
+"""Of one window."""
 
 MOST_WORK = 2**35
 """Multiplications, counted as matrix products do them: half a minute of one core."""
@@ -77,7 +80,7 @@ def _read(text: str | bytes) -> Program:
         sentence = f"its instruction {number} does not fit"
         instruction = _attempt(partial(_instruction, memory), step, sentence)
         instructions.append(instruction)
-        work += _work(instruction)
+        work += _attempt(_work, [instruction], sentence)
         if work > MOST_WORK:
             raise _RefusedError(f"it takes more than {MOST_WORK:,} multiplications")
     program = Program(
@@ -157,19 +160,41 @@ def _instruction(memory: _Memory, name: str, out: Any, reads: Any, params: Any) 
         )
     target = memory.named(out, changes=True)
     arrays = tuple([memory.named(x) for x in reads])
-    static = {key: _tuples(value) for key, value in params.items()}
-    if name == "unfold":
-        _require_padding(arrays[0].shape, *static["padding"])
+    kinds = _declared(primitive)
+    static = {key: _as_kind(kinds.get(key), _tuples(value)) for key, value in params.items()}
+    _require_room(name, arrays, target, static)
     calls = prepare(primitive, np, arrays, target, static)
     return Instruction(name, target, arrays, calls, static)
 
 
-def _require_padding(shape: tuple[int, ...], top: int, left: int) -> None:
-    """Refuse a padded image, which is made when the kernel is prepared, of any size."""
-    *leading, height, width, channels = shape
-    padded = (height + 2 * _count(top)) * (width + 2 * _count(left)) * channels
-    if math.prod(leading) * padded > MOST_ELEMENTS:
-        raise ValueError
+def _require_room(name: str, arrays: tuple[Array, ...], out: Array, static: dict[str, Any]) -> None:
+    """Refuse parameters by which a kernel would take memory or time that no array here has."""
+    if name == "unfold":  # a padded image
+        *leading, height, width, channels = arrays[0].shape
+        top, left = map(_count, static["padding"])
+        padded = (height + 2 * top) * (width + 2 * left) * channels
+        if math.prod(leading) * padded > MOST_ELEMENTS:
+            raise ValueError
+    if name == "winners":  # a number for each window, and a pass for each place in one
+        down, across = static["down"], static["across"]
+        *leading, _, _, channels = arrays[0].shape
+        windows = math.prod(leading) * down.number * across.number * channels
+        if windows != out.size or not 0 < down.size * across.size <= MOST_PLACES:
+            raise ValueError
+
+
+@cache
+def _declared(primitive: Primitive) -> dict[str, Any]:
+    """Return the types that a primitive declares its parameters to have, as far as it does."""
+    try:
+        return get_type_hints(primitive.forward)
+    except NameError:  # imported for a type checker alone
+        return {}
+
+
+def _as_kind(kind: Any, value: Any) -> Any:
+    """Return a parameter as the primitive declares it: a named tuple comes as a list."""
+    return kind(*value) if hasattr(kind, "_fields") else value
 
 
 def _run(instruction: Instruction) -> None:
