@@ -16,11 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.analytic.first_layer import first_layer_input
-from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.backend import Array
-from tinyleak.nn.losses import softmax
-from tinyleak.tensor import Tensor
 
 CONSISTENT = 1e-3
 """How far the bias's gradient may be from c · (p − y) of one image, relative to its length.
@@ -53,42 +49,6 @@ class LossScale:
     factor: float
     exact: bool
     error: float = 0.0
-
-
-def infer_loss_scale(layer: LastLayerGradient, unit: float = 1.0) -> LossScale | None:
-    """Infer the factor on a client's loss, or return None where the last layer does not show it.
-
-    With more than two classes it may be negative: whoever shares the change of the weights shares
-    the gradient times −lr.
-
-    Args:
-        layer: the last layer's gradient, of c / unit times the mean cross-entropy over the batch.
-        unit: what the shared gradient was divided by, so that its squares can be computed.
-    """
-    by_bias = layer.bias_gradient
-    if by_bias is None or layer.bias is None or len(by_bias) < 2 or not by_bias.any():
-        return None
-    if layer.batch > 1:
-        return _of_a_batch(layer, unit)
-    logits = layer.weight @ first_layer_input(layer) + layer.bias
-    residual = softmax(Tensor(logits[np.newaxis])).data[0]
-    # |p − y| is largest at the label, since there it is what all others add up to. Of two classes
-    # neither is larger, and c is taken to be positive.
-    residual[np.argmax(np.abs(by_bias)) if len(by_bias) > 2 else np.argmin(by_bias)] -= 1.0
-    factor = float(by_bias @ residual / (residual @ residual)) if residual.any() else math.nan
-    error = np.linalg.norm(by_bias - factor * residual)
-    if not error <= CONSISTENT * np.linalg.norm(by_bias):
-        return None
-    return LossScale(factor * unit, exact=True)
-
-
-def _of_a_batch(layer: LastLayerGradient, unit: float) -> LossScale | None:
-    by_bias = layer.bias_gradient
-    assert by_bias is not None, "it was asked for"
-    shown = softmax(Tensor(layer.probe_logits)).data
-    noise = math.sqrt(layer.noise or 0.0)
-    usual = (1.0, float(layer.batch))
-    return factor_of_batch(by_bias * unit, shown, layer.batch, noise * unit, usual)
 
 
 def factor_of_batch(
