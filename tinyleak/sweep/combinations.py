@@ -12,6 +12,7 @@ from tinyleak.client import Truth
 from tinyleak.data import Dataset
 from tinyleak.defenses import Defense, parse
 from tinyleak.nn.models import Network
+from tinyleak.nn.models.exported import Exported
 from tinyleak.sweep.request import UNDEFENDED, Request
 
 ATTACKERS = ("naive", "aware")
@@ -58,7 +59,7 @@ def parse_numbers(least: int) -> Callable[[str], range]:
 
 def grid(
     dataset: Dataset,
-    models: Sequence[Network],
+    models: Sequence[Network | Exported],
     *,
     defenses: Sequence[tuple[Defense, ...]] = ((),),
     attackers: Sequence[str] = ("naive",),
