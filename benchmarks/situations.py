@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,14 +194,9 @@ def _signs(g: Tensor, _: float, rng: torch.Generator) -> Tensor:
     return g.sign() * g.abs().mean()
 
 
-def _clip_entries(g: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    bound = float(torch.quantile(g.abs().flatten(), share))
-    return g.clamp(-bound, bound)
-
-
 DEFENCES: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
     **{"gaussian": _gaussian, "laplace": _laplace, "prune": _prune, "int": _int8},
-    **{"sign": _signs, "clip entries": _clip_entries},
+    "sign": _signs,
     "bfloat16": lambda g, _, rng: g.bfloat16().float(),
     "float16": lambda g, _, rng: g.half(),
 }
@@ -216,6 +211,9 @@ def defend(setting: Setting, gradient: Gradient, rng: torch.Generator) -> Gradie
         gradient = {name: g * min(1.0, value / norm) for name, g in gradient.items()}
     if kind == "dp":
         kind, value = "gaussian", (0.1 * value) ** 2
+    if kind == "clip entries":
+        bound = np.quantile(np.concatenate([g.abs().flatten() for g in gradient.values()]), value)
+        gradient = {name: g.clamp(-float(bound), float(bound)) for name, g in gradient.items()}
     if kind in DEFENCES:
         gradient = {name: DEFENCES[kind](g, value, rng) for name, g in gradient.items()}
     return gradient
@@ -364,7 +362,11 @@ def right_causes(setting: Setting) -> set[str]:
     kind = setting.defence.partition(":")[0]
     names |= {
         **{"gaussian": {"noise"}, "laplace": {"noise"}, "dp": {"noise", "clipping"}},
-        **{"prune": {"pruning"}, "clip": {"clipping", "factor"}, "clip entries": {"clipping"}},
+        **{
+            "prune": {"pruning"},
+            "clip": {"clipping", "factor"},
+            "clip entries": {"clipping", "zero"},
+        },
         **{"int": {"rounding"}, "float16": {"rounding"}, "bfloat16": {"rounding"}},
         **{"sign": {"rounding", "adam", "sign", "clipping"}, "": set[str]()},
     }[kind]
@@ -382,6 +384,33 @@ def right_causes(setting: Setting) -> set[str]:
         **{"weights": {"stale weights", "weights"}, "activation": set[str](), "": set[str]()},
         "gradient": {"noise", "random", "no gradient", "stale weights", "loss"},
     }[setting.wrong]
+    return names
+
+
+def loss_factor(setting: Setting) -> float | None:
+    """Return how many times PyTorch's mean the client's loss is, as far as the attacker is told."""
+    batch, kind = setting.batch, setting.loss
+    if kind == "0.3 cross-entropy":
+        factor = 0.3 * (batch if setting.reduction == "sum" else 1)
+    elif kind in ("cross-entropy", "bce", "mse"):
+        several = batch if kind == "cross-entropy" else batch * 10
+        factor = float(several) if setting.reduction == "sum" else 1.0
+    else:
+        return None
+    return factor * {"rate": 0.1, "steps": float(setting.steps)}.get(setting.wrong, 1.0)
+
+
+def accounted_for(setting: Setting, result: Mapping[str, Any]) -> set[str]:
+    """Return the names of what a result.json says that the attack has taken into account."""
+    names: set[str] = set()
+    if result["settings"]["activation"] == setting.activation:
+        names |= {"activation"}
+    factor = loss_factor(setting)
+    if factor is not None and abs(result["loss_factor"] / factor - 1) < 0.01:
+        names |= {"factor", "reduction", "scale"}
+    loss = str(result.get("knows", {}).get("loss", {}).get("value", "")).lower()
+    if setting.loss in loss:
+        names |= {"loss"}
     return names
 
 

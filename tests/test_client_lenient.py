@@ -12,7 +12,8 @@ from command_line import Run
 from pytorch_client import GLYPHS, error, save_step
 
 from tinyleak.attacks import attack
-from tinyleak.client import Client
+from tinyleak.audit import audit
+from tinyleak.client import Client, share
 from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.models import model_from_shapes
 
@@ -67,6 +68,19 @@ def test_what_is_no_parameter_is_left_alone_and_said(
         np.testing.assert_array_equal(client.gradients[key], plain.gradients[key])
     assert str(client.facts["unused"]).startswith(unused)
     assert "unused" not in plain.facts
+
+
+def test_a_whole_checkpoint_is_told_by_the_names_of_the_gradient(
+    files: Path, tmp_path: Path
+) -> None:
+    weights = dict(np.load(files / "w.npz"))
+    checkpoint = {f"model.{name}": array for name, array in weights.items()}
+    state = enumerate(weights.values())
+    checkpoint |= {f"optimizer.state.{index}.exp_avg": 0.1 * array for index, array in state}
+    np.savez(tmp_path / "w.npz", **checkpoint)
+    client = Client.from_files(tmp_path / "w.npz", files / "g.npz", **SMALL)
+    np.testing.assert_array_equal(client.params["fc.0.weight"], weights["fc.weight"])
+    assert "optimizer.state.0.exp_avg" in str(client.facts["unused"])
 
 
 @pytest.mark.parametrize(
@@ -160,6 +174,28 @@ def test_weights_that_did_not_change_are_frozen(files: Path, tmp_path: Path) -> 
     client = Client.from_files(tmp_path / "before.npz", **known)
     assert client.frozen == ("body.0.weight", "body.0.bias")
     assert client.explain(attack(client, labels="trusted")).succeeded
+
+
+def test_an_audit_does_not_count_what_was_not_sent(files: Path, tmp_path: Path, run: Run) -> None:
+    rng = np.random.default_rng(0)
+    model = MLP((1, 4, 4), 3, widths=(6,))
+    params = model.init(rng)
+    known, _ = share(model, params, rng.random((1, 1, 4, 4)), [2])
+    np.savez(tmp_path / "w.npz", **params)
+    np.savez(tmp_path / "g.npz", **{k: v for k, v in known.gradients.items() if k[0] == "2"})
+    paths = {"weights": tmp_path / "w.npz", "gradients": tmp_path / "g.npz"}
+    client = Client.from_files(**paths, model="mlp", shape=(1, 4, 4))
+    found = audit(client, examples=2)
+    # Six features tell six directions of 16, and without them all was told.
+    assert [spectrum.rank for spectrum in found.spectra] == [6, 6]
+    assert found.at(0.0).mse > 0.5 * found.prior
+    assert found.counting.parameters == 21
+    assert [f.about for f in found.findings] == ["activation", "frozen", "last layer"]
+    assert [spectrum.rank for spectrum in audit(known, examples=2).spectra] == [16, 16]
+    asked = (a for name, path in paths.items() for a in (f"--{name}", path))
+    answer = run(*asked, "--model", "mlp", "--shape", "1,4,4")
+    assert answer.code == 1
+    assert "0.weight, 0.bias sent no gradient" in " ".join(answer.out.split())
 
 
 # Layers without a bias

@@ -18,6 +18,8 @@ from tinyleak.optim import levenberg_marquardt
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 
+EMPTY = Dataset("empty", np.zeros((0, 1, 2, 2)), np.zeros(0, int), 3)
+
 
 def zeros(*shape: int) -> Tensor:
     return Tensor(np.zeros(shape))
@@ -63,8 +65,9 @@ def test_a_crop_without_axes_has_a_gradient() -> None:
         (lambda: trace(lambda x: x, object()), TypeError, "^an object of dtype object was given"),
         (lambda: trace(lambda x: 3, np.ones(2)), TypeError, "returned an int; it must"),
         (lambda: Attacker(seed=0.5), TypeError, "seed 0.5 was given"),
-        (lambda: Dataset("none", np.zeros((0, 1, 2, 2)), [], 3), ValueError, "0 images of 3 cla"),
-        (lambda: Dataset("none", np.zeros((1, 1, 2, 2)), [0], 0), ValueError, "1 images of 0 cla"),
+        (lambda: EMPTY.batch([0]), ValueError, "there is no image"),
+        (EMPTY.consecutive, ValueError, "asks for image 0, but data 'empty' holds none"),
+        (lambda: Dataset("none", np.zeros((1, 1, 2, 2)), [0], 0), ValueError, "0 classes were giv"),
         (
             lambda: Dataset("one", np.zeros((1, 1, 2, 2)), [0], 1).consecutive(0, 0),
             ValueError,

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic.activation_tests import ActivationFit, by_range, by_slopes, by_values
+from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.shared import Layer, Shared
-from tinyleak.nn import ACTIVATIONS
+from tinyleak.nn import ACTIVATIONS, MLP, LeNet
 
 
 @dataclass(frozen=True)
@@ -26,24 +28,29 @@ class ActivationReading:
 
     Attributes:
         names: likeliest first; a single one is told.
+        held: whether the first one explains all that is seen exactly.
         refuted: whether a test that is exact refutes all of the library.
         dropped: the share of features that dropout left out; 0 where it was off.
+        maybe_dropped: the share of features that are zero in a batch, where the activation may have
+            none such.
     """
 
     names: tuple[str, ...] = ()
+    held: bool = False
     refuted: bool = False
     dropped: float = 0.0
+    maybe_dropped: float = 0.0
 
 
-def activation_of_one(shared: Shared, image: OneImage, noise: float) -> ActivationReading:
+def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> ActivationReading:
     """Return the activations that the gradient of one image allows.
 
     Args:
         shared: what was shared.
-        image: what the last layer shows of it.
+        image: what the last layer shows of it, if it does.
         noise: the variance of what is on each number beside rounding.
     """
-    tests = [_by_slopes(shared, image)] if image else []
+    tests = [] if image is None else [_by_slopes(shared, image)]
     for layer, following in zip(shared.layers, shared.layers[1:], strict=False):
         if len(layer.weight) != following.weight.shape[1]:
             continue
@@ -55,17 +62,28 @@ def activation_of_one(shared: Shared, image: OneImage, noise: float) -> Activati
                 by_values(before.logits, before.logits_error, after.features, after.features_error)
             )
     tests = [test for test in tests if test]
+    if not tests and image is not None:
+        in_range = list(by_range(image.features[np.newaxis], image.features_error, 0))
+        if not image.features.all():
+            in_range.sort(key=lambda name: not name.startswith("relu"))
+        return ActivationReading(tuple(in_range) if len(in_range) > 1 else ())
     if not tests:
         return ActivationReading()
     holding = [{fit.name: fit for fit in test if fit.holds} for test in tests]
-    held = [name for name in ACTIVATIONS if all(name in test for test in holding)]
+    possible = [{fit.name for fit in test if fit.possible or fit.holds} for test in tests]
+    held = [
+        name
+        for name in ACTIVATIONS
+        if any(name in test for test in holding) and all(name in test for test in possible)
+    ]
     if held:
         # Below 6 there is no difference.
         names = tuple(name for name in held if name != "relu6" or "relu" not in held)
-        dropped = max(test[held[0]].dropped for test in holding)
-        return ActivationReading(names, False, dropped)
+        dropped = max(test[held[0]].dropped for test in holding if held[0] in test)
+        return ActivationReading(names, held=True, dropped=dropped)
+    exact = _is_plain(shared) and noise == 0.0 and shared.written in COMPUTED
     refuted = any(test[0].precise and not any(f.possible for f in test) for test in tests)
-    return ActivationReading(_by_distance(tests), refuted)
+    return ActivationReading(_by_distance(tests), refuted=refuted and exact)
 
 
 def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -> ActivationReading:
@@ -94,11 +112,15 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
     # A unit that no image switches on has no gradient. Dropout of at most half of the features
     # leaves out one in 2ᴺ of them for all images.
     dead, by_chance = float(np.mean(~last.gradient.any(axis=0))), 0.5**batch
-    if dead and "relu" in names:
-        names = ["relu", *(name for name in names if name != "relu")]
-        if dead > by_chance + 5.0 * math.sqrt(by_chance / last.gradient.shape[1]):
-            names = ["relu"]
-    return ActivationReading(tuple(names))
+    limit = by_chance + 5.0 * math.sqrt(by_chance / last.gradient.shape[1])
+    if dead > limit and "relu" in names:
+        return ActivationReading(("relu",))
+    return ActivationReading(tuple(names), maybe_dropped=dead if names[:1] != ["relu"] else 0.0)
+
+
+def _is_plain(shared: Shared) -> bool:
+    """Return whether nothing but an activation is known to lie between the layers."""
+    return isinstance(shared.model, LeNet | MLP)
 
 
 def _has_bias(layer: Layer) -> bool:
@@ -106,11 +128,21 @@ def _has_bias(layer: Layer) -> bool:
 
 
 def _by_slopes(shared: Shared, image: OneImage) -> list[ActivationFit]:
-    last, names = shared.last, list(shared.model.shapes)
-    bias = names[-3] if len(names) > 3 else ""
-    if last is None or bias not in shared.gradients or shared.gradients[bias].ndim != 1:
+    last, layers = shared.last, layer_names(shared.model)
+    if last is None or len(layers) < 2 or layers[-2][0] not in shared.gradients:
         return []
-    if len(image.features) % shared.gradients[bias].size:
+    weight, bias = layers[-2]
+    scaled = bias is None
+    if bias is None and shared.gradients[weight].ndim == 2:
+        # Of one image this is δ xᵀ, whose singular vector has the direction of δ.
+        u, sizes, _ = np.linalg.svd(shared.gradients[weight], full_matrices=False)
+        below = u[:, 0] * sizes[0]
+        rounding = np.full(below.shape, shared.rounding_of(shared.gradients[weight]))
+    elif bias is not None and bias in shared.gradients:
+        below, rounding = shared.gradients[bias], shared.deviation[bias]
+    else:
+        return []
+    if len(image.features) % len(below):
         return []
     by_noise = np.sqrt(np.square(last.weight).T @ np.square(image.delta_error))
     by_rounding = shared.computed * np.abs(last.weight).T @ np.abs(image.delta)
@@ -120,9 +152,10 @@ def _by_slopes(shared: Shared, image: OneImage) -> list[ActivationFit]:
         image.features_error,
         last.weight.T @ image.delta,
         np.hypot(by_noise, by_rounding),
-        shared.gradients[bias],
-        np.hypot(shared.deviation[bias], noise),
+        below,
+        np.hypot(rounding, noise),
         shared.computed,
+        scaled=scaled,
     )
 
 

@@ -63,6 +63,8 @@ def by_slopes(
     below: Array,
     below_error: Array,
     computed: float,
+    *,
+    scaled: bool = False,
 ) -> list[ActivationFit]:
     """Compare every activation's slopes with the gradient of the layer below, best first.
 
@@ -74,6 +76,7 @@ def by_slopes(
         below: (O,), the bias gradient of the layer below; F is a multiple of O.
         below_error: (O,).
         computed: half of the last place in which the client computed.
+        scaled: whether only the direction of `below` is known.
     """
     found: list[ActivationFit] = []
     shape = (len(below), -1)
@@ -95,15 +98,17 @@ def by_slopes(
             variance = (r * off) ** 2 + (pulled_error * scale * slopes[0]) ** 2
             size = np.abs(r) * (4 * computed * np.abs(slopes[0]) + INTERPOLATION)
             allowed = np.sqrt(variance.reshape(shape).sum(axis=1)) + size.reshape(shape).sum(axis=1)
-            allowed = np.hypot(allowed, below_error) + np.finfo(float).tiny
-            missing = below - terms.reshape(shape).sum(axis=1)
+            total = terms.reshape(shape).sum(axis=1)
+            factor = float(total @ below) / float(below @ below) if scaled else 1.0
+            allowed = np.hypot(allowed, factor * below_error) + np.finfo(float).tiny
+            missing = factor * below - total
             misfit = float(np.max(np.abs(missing) / allowed))
             # Where h has two slopes, any choice between them adds up to something in between.
             other = (r * (slopes[-1] - slopes[0])).reshape(shape)
             least, most = np.minimum(other, 0).sum(axis=1), np.maximum(other, 0).sum(axis=1)
             margin = ALLOWED * allowed
             within = (missing >= least - margin) & (missing <= most + margin)
-            length = float(np.linalg.norm(below)) or 1.0
+            length = float(np.linalg.norm(factor * below)) or 1.0
             precise = float(np.linalg.norm(allowed)) < PRECISE * length
             distance = float(np.linalg.norm(missing)) / length
             possible = bool(within.all())

@@ -41,6 +41,10 @@ FARTHEST = {1e-10: (1e-9, 1e-9, 1e-6), 1e-6: (3e-6, 3e-5, 3e-5)}
 relative, for gradients that err by less than so much. Of 7,332 wrong candidates, from mixtures of
 two records on, none came as near with any activation, and of 224 records none stayed away."""
 
+SURE, MOST = 10.0, 3e-4
+"""Where noise is expected to move a record farther than that, so many times the expectation is
+allowed, but no more than this: a mixture with a thousandth of another record is farther away."""
+
 AT_ONCE = 1024
 """How many candidates go through the network at once, so that their δ fit into memory."""
 
@@ -125,19 +129,21 @@ def certify(
     by_count = np.nan_to_num(np.abs(count / whole - 1.0), nan=1.0, posinf=1.0)
 
     # What noise E adds to each, to first order, from (h, 1) = cᵀ S⁻¹ Uᵀ (G − E) on.
-    deviation = MARGIN * np.sqrt(max(layer.noise or 0.0, layer.rounding))
+    deviation = np.sqrt(max(layer.noise or 0.0, layer.rounding))
     rows, columns = layer.matrix.shape
     length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
-    of_input = deviation * np.sqrt(columns - rank) * length_c / np.linalg.norm(H, axis=1)
-    of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas) + doubts
-    of_count = deviation * length_c * length_b * np.abs(whole) / layer.records + doubts
+    of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
+    of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)
+    of_count = deviation * np.sqrt(rank) * length_c * length_b * np.abs(whole) / layer.records
+    distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
-    why = _why_not(layer, cut, targets, factor_known)
+    soft = bool(((targets != 0.0) & (targets != 1.0)).any())
+    why = why_not(layer, cut, soft_labels=soft, factor_known=factor_known)
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
-    distances = np.stack([by_delta, by_input, by_count])
-    near = distances <= np.reshape(fixed or (-1.0,) * 3, (3, 1))
-    excused = distances <= np.stack([of_delta, of_input, of_count])
+    limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
+    near = distances <= limits
+    excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
     copies = np.where(certified, np.maximum(np.rint(np.abs(whole)), 1.0), 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
@@ -188,7 +194,9 @@ def _deltas(
     return deltas, doubts
 
 
-def _why_not(layer: LayerGradient, cut: Split, targets: Array, factor_known: bool) -> str | None:
+def why_not(
+    layer: LayerGradient, cut: Split, *, soft_labels: bool = False, factor_known: bool = True
+) -> str | None:
     """Return why a layer cannot tell records from others, by counting; None if it can.
 
     A candidate in the row space has as many unknowns as that has dimensions, less one for the 1 of
@@ -201,7 +209,7 @@ def _why_not(layer: LayerGradient, cut: Split, targets: Array, factor_known: boo
         return "its gradient is zero, or lost in noise"
     if rank >= columns:
         return f"{layer.records} records span all {columns} dimensions of its inputs"
-    soft = classes - 1 if ((targets != 0.0) & (targets != 1.0)).any() else 0
+    soft = classes - 1 if soft_labels else 0
     unknowns = rank - (layer.bias_gradient is not None) + soft
     # The last layer's δ = p − y adds up to zero.
     equations = rows - cut.is_last - rank + factor_known

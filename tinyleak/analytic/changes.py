@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.backend import Array
 
 ENOUGH = 100
@@ -19,8 +20,9 @@ ReLU's zeros are far more than the smallest entries beside them: a tenth tells t
 UNDERFLOW = 10.0
 """An entry that vanishes below so many times its own rounding did so by itself."""
 
-TINY = 2.0**-120
-"""Where products of float32 begin to vanish, which ends at 2⁻¹⁴⁹."""
+TINY = 1e-6
+"""Relative to the largest. Where probabilities are so small that float32 makes them zero, others
+are nearly zero as well, and pruning leaves none of those."""
 
 BOUND = 10
 """So many entries are no accident."""
@@ -29,9 +31,16 @@ NEAR = 1e-5
 """How near a norm is to a round number that it was clipped to: PyTorch adds 10⁻⁶ to the norm that
 it divides by, and float32 adds squares to five digits or more."""
 
+FAR = 1e-3
+"""How far from zero a row of a weight's gradient is to be, relative to the largest, and how far
+above rounding, where its bias's is exactly zero."""
+
 
 def pruning(
-    gradients: Mapping[str, Array], deviation: Mapping[str, Array], written: str
+    gradients: Mapping[str, Array],
+    deviation: Mapping[str, Array],
+    written: str,
+    layers: list[tuple[str, str | None]],
 ) -> tuple[float, Cause | None]:
     """Return the share of all entries that are zeros as pruning leaves them, and the cause.
 
@@ -42,6 +51,7 @@ def pruning(
         gradients: by name.
         deviation: the standard deviation of the rounding of each entry, by name.
         written: in which numbers, as `number_format` says.
+        layers: the names of each layer's weight and bias, in order.
     """
     if written == "int8":
         return 0.0, None
@@ -56,11 +66,22 @@ def pruning(
         least = float(sizes.min())
         scattered = int(inner.size - inner.sum())
         cut = int((sizes < 2 * least).sum())
+        # Of the last layer an entry is zero only with its whole row or column.
+        enough = 0.0 if name == layers[-1][0] else max(BOUND, CUT * scattered)
         rounded = UNDERFLOW * float(deviation[name][array == 0].mean()) if scattered else 0.0
-        if scattered < BOUND or cut < max(BOUND, CUT * scattered) or least <= rounded + TINY:
+        rounded = max(rounded, TINY * float(sizes.max()))
+        if scattered < BOUND or cut < enough or least <= rounded:
             continue
         zeros += int(array.size - len(sizes))
         shares.append(1.0 - len(sizes) / array.size)
+    if not shares and written in COMPUTED:
+        # A unit whose bias has no gradient has none at all.
+        for weight, bias in layers:
+            if bias is not None and weight in gradients and bias in gradients:
+                sizes = np.abs(gradients[weight]).reshape(len(gradients[weight]), -1).max(axis=1)
+                least = max(FAR * float(sizes.max()), float(deviation[bias].max()) / FAR)
+                if (sizes[gradients[bias] == 0] > least).any():
+                    shares.append(float(np.mean(gradients[bias] == 0)))
     if not shares:
         return 0.0, None
     even = max(shares) - min(shares) < 0.01
@@ -70,12 +91,15 @@ def pruning(
     return share, Cause("pruning", text, f"--defense {option} --aware", sure=True)
 
 
-def clipping(gradients: Mapping[str, Array]) -> Cause | None:
+def clipping(gradients: Mapping[str, Array], *, update: bool) -> Cause | None:
     """Return the cause if all entries are bounded by one value, or their norm is a round number."""
     row = np.abs(np.concatenate([array.ravel() for array in gradients.values()]))
     largest = float(row.max())
     bound = int((row >= largest * (1.0 - 1e-6)).sum())
-    if bound >= BOUND and bound < 0.5 * len(row):
+    # Saturated features make entries of one layer alike, but not those of two.
+    wide = [array for array in gradients.values() if array.ndim > 1]
+    reached = sum(bool((np.abs(array) >= largest * (1.0 - 1e-6)).any()) for array in wide)
+    if not update and reached > 1 and BOUND <= bound < 0.5 * len(row):
         return Cause(
             "clipping", f"{bound} entries are as large as the largest, {largest:.3g}", sure=True
         )

@@ -14,16 +14,20 @@ import numpy as np
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.one_image import Fit, OneImage, fits_of
 from tinyleak.analytic.residuals import RESIDUALS, sigmoid, softmax
-from tinyleak.analytic.scale import factor_of_batch
+from tinyleak.analytic.scale import MOST_ERROR, factor_of_batch
 from tinyleak.analytic.shared import ALLOWED
 from tinyleak.backend import Array
 
 EXACTLY_USUAL = 1e-5
-"""A factor so near the mean's or the sum's is that: float32 rounds what it is made of to 1e-7,
-some of it small differences of larger numbers."""
+"""A factor so near the mean's or the sum's is that: float32 rounds what it is made of to 1e-7, and
+some of it are small differences of larger numbers."""
 
 TELLING = 0.1
 """With an error of δ above this share of it nothing is read off: then losses are alike."""
+
+ROUGHLY = 1000.0
+"""A loss with its usual factor that explains δ to so many times the error, three digits fewer, is
+not ruled out in favour of one with a factor that only fits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,23 +43,35 @@ class LossReading:
     causes: tuple[Cause, ...] = ()
 
 
-def loss_of_one(image: OneImage, zero_sum: bool, said: str | None) -> LossReading:
+def loss_of_one(
+    image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None
+) -> LossReading:
     """Return the loss of one image.
 
     Args:
         image: what its last layer shows.
         zero_sum: whether the last layer's rows add up to zero.
+        right: whether the layer below shows that the weights are the client's; None if nothing.
         said: the loss's name, if it was said.
     """
-    fits = [fit for fit in fits_of(image) if fit.holds and said in (None, fit.loss)]
+    every = [fit for fit in fits_of(image) if said in (None, fit.loss)]
+    fits = [fit for fit in every if fit.holds]
     error = float(np.linalg.norm(image.delta_error) / np.linalg.norm(image.delta))
+    if right is False:
+        # Nearly any weights have some soft label.
+        fits = [fit for fit in fits if fit.kind != "soft"]
     if not fits:
-        return _none_fits(image, zero_sum, said)
+        return _none_fits(image, zero_sum, right, said)
     # A loss with its usual factor is likelier than another with a strange one, and a hard label
     # than a soft one, which nearly every δ has.
     best = min(fits, key=_strangeness)
     rivals = {fit.loss for fit in fits if _strangeness(fit)[:2] <= _strangeness(best)[:2]}
-    told = len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
+    if not _usual(best):
+        rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
+    # δ of two entries, as a certain prediction leaves, is that of many losses with some factor.
+    seen = int(np.sum(np.abs(image.delta) > ALLOWED * image.delta_error))
+    told = seen > 2 or _usual(best) or len(image.delta) == 2
+    told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
         loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
         return LossReading(loss, "said" if said else "assumed")
@@ -102,19 +118,24 @@ def _causes(fit: Fit, factor: float, said: str | None) -> tuple[Cause, ...]:
     return tuple(causes)
 
 
-def _none_fits(image: OneImage, zero_sum: bool, said: str | None) -> LossReading:
+def _none_fits(
+    image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None
+) -> LossReading:
     if said is not None:
         text = f"no label makes the last layer's δ with {said}"
         return LossReading(said, "said", causes=(Cause("loss", text, sure=True),))
-    if not zero_sum:
+    if zero_sum is False:
         text = "the last layer's rows do not add up to zero, and no label explains them"
         advice = "--loss mse"
         return LossReading(None, "assumed", causes=(Cause("loss", text, advice, sure=True),))
+    if right:
+        text = "the weights are the client's, and no label explains its gradient by cross-entropy"
+        return LossReading(None, "assumed", causes=(Cause("loss", text, sure=True),))
     targets = np.exp(image.logits - image.logits.max())
     targets = targets / targets.sum() - image.delta
     text = (
-        f"the targets that cross-entropy would need, softmax(Wh + b) − δ, go down to "
-        f"{targets.min():.2g}: these are not the weights that the gradient was computed with"
+        f"the targets that cross-entropy needs with these weights, softmax(Wh + b) − δ, go from "
+        f"{targets.min():.2g} to {targets.max():.2g}: it was computed with others"
     )
     return LossReading(causes=(Cause("stale weights", text),))
 
@@ -126,6 +147,7 @@ def loss_of_batch(
     *,
     noise: float,
     zero_sum: bool | None,
+    clean: bool,
     said: str | None,
 ) -> LossReading:
     """Return the loss of a batch, as far as probes tell.
@@ -136,6 +158,7 @@ def loss_of_batch(
         batch: N.
         noise: the variance of the error of each entry.
         zero_sum: whether the last layer's rows add up to zero; None where noise hides it.
+        clean: whether there is no noise.
         said: the loss's name, if it was said.
     """
     candidates = {
@@ -156,15 +179,19 @@ def loss_of_batch(
     loss = exact[0] if len(exact) == 1 else (names[0] if len(names) == 1 else None)
     if loss is None and "cross-entropy" in names:
         loss = "cross-entropy"
-    told = len(exact) == 1 and zero_sum is not None
+    told = len(exact) == 1 and zero_sum is not None and clean
     source = "said" if said else ("read off" if told else "assumed")
     causes = []
     if loss != "cross-entropy" and said is None:
         text = "the last layer's rows do not add up to zero, as cross-entropy's do"
-        sure = zero_sum is False
+        sure = zero_sum is False and clean
         advice = f"--loss {loss or 'bce'}"
         causes.append(Cause("loss", text, advice, sure))
     found = scales.get(loss or "")
+    if found is not None and not found.exact and found.error < MOST_ERROR:
+        text = f"the loss, or the learning rate, is about {found.factor:.2f} times the usual one"
+        off = min(abs(found.factor / c - 1.0) for c in candidates[loss or ""][2])
+        causes += [Cause("factor", text)] if off > 3 * found.error else []
     if found is None:
         return LossReading(loss, source, causes=tuple(causes))
     return LossReading(loss, source, found.factor, found.exact, found.error, None, tuple(causes))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyleak.analytic.shared import ALLOWED
+from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.one_image import look_at_one_image
+from tinyleak.analytic.shared import ALLOWED, Shared
 from tinyleak.backend import Array
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -88,3 +90,34 @@ def same_in_all(
     allowed = noise * np.sqrt(len(bias_gradient)) * np.hypot(1.0, value)
     allowed = allowed + ALLOWED * rounding * np.linalg.norm(weight_gradient, axis=0)
     return np.where(off <= ALLOWED * allowed, value, np.nan)
+
+
+def read_normalisation(
+    shared: Shared, images: int, noise: float
+) -> tuple[Normalisation | None, Cause | None]:
+    """Return how pixels were normalised, if the first layer is fully connected and shows them."""
+    shape = shared.model.image_shape
+    first = shared.layers[0]
+    if first.weight.shape[1] != int(np.prod(shape)) or len(shared.layers) < 2:
+        return None, None
+    by_bias = first.bias_gradient
+    if by_bias is None or not by_bias.any():
+        return None, None
+    if images == 1:
+        image = look_at_one_image(first, noise, shared.computed)
+        pixels, error = image.features, ALLOWED * image.features_error
+    else:
+        deviation = float(np.sqrt(noise + np.mean(np.square(first.deviation))))
+        pixels = same_in_all(first.gradient, by_bias, deviation, shared.computed)
+        length = float(np.linalg.norm(by_bias))
+        error = ALLOWED * np.hypot(1.0, pixels) * (deviation / length + 4.0 * shared.computed)
+    seen = np.isfinite(pixels)
+    if not seen.any() or not outside_unit_range(pixels[seen], error[seen]):
+        return None, None
+    usual = usual_normalisation(pixels.reshape(shape), error.reshape(shape))
+    low, high = float(pixels[seen].min()), float(pixels[seen].max())
+    text = f"the first layer shows pixels from {low:.4g} to {high:.4g}, and not in [0, 1]"
+    advice = ""
+    if usual is not None:
+        advice = "--normalize " + ",".join(f"{number:.6g}" for part in usual for number in part)
+    return usual, Cause("normalisation", text, advice, sure=True)

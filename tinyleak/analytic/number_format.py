@@ -12,8 +12,8 @@ from tinyleak.defenses.rounding import round_to_bfloat16
 LEVELS = 256
 """How many values eight bits can tell apart."""
 
-ENOUGH = 1000
-"""A tensor of fewer entries is not expected to have more values than `LEVELS`."""
+ENOUGH = 600
+"""Of fewer entries than this, twice `LEVELS` and some, many may have values of their own."""
 
 COMPUTED = {"float64": 2.0**-53, "float32": 2.0**-24}
 """Half of the last place, relative to a number: how far one operation in it rounds."""
@@ -30,8 +30,8 @@ def number_format(gradients: Mapping[str, Array], dtype: str) -> str:
         "int8" for tensors of few, evenly spaced values, else "float16", "bfloat16", "float32" or
         "float64".
     """
-    large = [array for array in gradients.values() if array.size >= ENOUGH]
-    if large and all(_has_levels(array) for array in large):
+    levels = [_has_levels(array) for array in gradients.values()]
+    if True in levels and False not in levels:
         return "int8"
     for name in ("float16", "bfloat16", "float32"):
         if all(np.array_equal(_rounded(array, name), array) for array in gradients.values()):
@@ -66,10 +66,12 @@ def _rounded(array: Array, name: str) -> Array:
         return array.astype(name).astype(float)
 
 
-def _has_levels(array: Array) -> bool:
-    """Return whether there are few values, far fewer than entries, and evenly spaced."""
+def _has_levels(array: Array) -> bool | None:
+    """Return whether there are few values and evenly spaced; None where entries are too few."""
     values, counts = np.unique(array[array != 0], return_counts=True)
-    if not 0 < len(values) <= LEVELS or counts.sum() < 2 * len(values):
+    if counts.sum() < ENOUGH or (len(values) <= LEVELS and counts.sum() < 2 * len(values)):
+        return None
+    if len(values) > LEVELS:
         return False
     whole = values / _step(np.unique(np.append(np.abs(values), 0.0)))
     # Multiples up to 255 of a step that float32 rounded: off by 255 · 2⁻²⁴ · a few.

@@ -88,8 +88,6 @@ def look_at_one_image(layer: Layer, noise: float, computed: float) -> OneImage:
     delta_error = np.hypot(layer.bias_deviation, np.sqrt(noise))
     entries = np.square(layer.deviation) + noise
     variance = np.square(share) @ (entries + np.outer(np.square(delta_error), features**2))
-    # A feature that is zero in every row is zero.
-    variance = np.where(layer.gradient.any(axis=0), variance, 0.0)
     features_error = np.hypot(np.sqrt(variance), computed * np.abs(features))
     # A sum of products in floating point errs in proportion to their sizes.
     size = np.abs(layer.weight) @ np.abs(features) + np.abs(bias)
@@ -135,7 +133,7 @@ def _soft(image: OneImage, p: Array, error: Array) -> list[Fit]:
     for label in eye:
         found.append(_fit(image, loss, "smoothed", label, [p, -label, -np.ones(classes)], error))
     # Only where an image has a label is δ another multiple of p than elsewhere.
-    usual = np.median(image.delta / p)
+    usual = np.median(image.delta / np.maximum(p, np.finfo(float).eps))
     first, second = np.argsort(image.delta - usual * p)[:2]
     found.append(_fit(image, loss, "mixed", eye[first], [p, -eye[first], -eye[second]], error))
     kept = [fit for fit in found if fit.misfit < np.inf and (fit.targets > -fit.error).all()]

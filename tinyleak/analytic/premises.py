@@ -17,23 +17,27 @@ from tinyleak.analytic.activation import (
     activation_of_batch,
     activation_of_one,
 )
+from tinyleak.analytic.batch_norm import batch_norm_in_training
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.changes import clipping, pruning, written_coarsely
-from tinyleak.analytic.loss_kind import loss_of_batch, loss_of_one
-from tinyleak.analytic.normalisation import (
-    Normalisation,
-    outside_unit_range,
-    same_in_all,
-    usual_normalisation,
-)
-from tinyleak.analytic.one_image import fits_of, look_at_one_image
+from tinyleak.analytic.last_layer import layer_names
+from tinyleak.analytic.loss_kind import LossReading, loss_of_batch, loss_of_one
+from tinyleak.analytic.noise import Noise, measure_noise
+from tinyleak.analytic.normalisation import Normalisation, read_normalisation
+from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.probes import logits_of, smooth_noise
-from tinyleak.analytic.shared import ALLOWED, Layer, Shared
-from tinyleak.analytic.spectrum import Spectrum, read_spectrum
-from tinyleak.analytic.update import adaptive_step
-from tinyleak.analytic.weight_decay import Decay, read_weight_decay, refined
+from tinyleak.analytic.shared import Layer, Shared
+from tinyleak.analytic.update import adaptive_step, several_steps
+from tinyleak.analytic.weight_decay import read_weight_decay, refined
+from tinyleak.analytic.without_bias import look_without_bias
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
+
+MILD = ("rounding", "factor")
+"""Causes that an attack takes into account by itself: named last."""
+
+USUAL_SIZES = (1e-30, 1e30)
+"""Between these the squares of numbers can be computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +90,6 @@ class Premises:
         }
 
 
-GROWTH = 1.15
-"""Steps of plain SGD on one image make its gradient shorter, so their mean is no larger than the
-first; momentum of 0.9 makes two steps 1.45 times as large."""
-
-
 def read_premises(
     model: Model,
     params: Mapping[str, Array],
@@ -118,161 +117,138 @@ def read_premises(
         rounding: the variance, by name, that rounding left on it; by default what its numbers say.
     """
     shared = Shared.of(model, params, gradients, batch, dtype, rounding)
-    adaptive = adaptive_step(shared.params, shared.gradients)
-    if adaptive is not None:
-        return Premises(written=shared.written, causes=(adaptive,))
-    pruned, cause = pruning(shared.gradients, shared.deviation, shared.written)
-    causes = [cause, clipping(shared.gradients), written_coarsely(shared.written, shared.gradients)]
-    found = Premises(pruned=pruned, written=shared.written, loss=loss or "cross-entropy")
+    largest = max((float(np.abs(g).max(initial=0.0)) for g in shared.gradients.values()), default=0)
+    plain = Premises(loss=loss or "cross-entropy", written=shared.written)
+    plain = replace(plain, loss_source="said" if loss else "assumed")
+    if largest == 0.0:
+        return plain
+    if not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
+        shared = shared.over(largest)
+    if (cause := adaptive_step(shared.params, shared.gradients, update=update)) is not None:
+        return replace(plain, causes=(cause,))
+    pruned, cause = pruning(shared.gradients, shared.deviation, shared.written, layer_names(model))
+    causes = [
+        cause,
+        clipping(shared.gradients, update=update),
+        written_coarsely(shared.written, shared.gradients),
+    ]
+    found, more = replace(plain, pruned=pruned), [batch_norm_in_training(shared)]
+    untouched = not pruned and not any(c and c.sure and c.name == "clipping" for c in causes)
     mean = shared.over(steps)
-    if mean.last is not None and not pruned:
-        found, more = _look_at_layers(mean, mean.last, found, loss, steps)
-        causes += more
-    return replace(found, causes=tuple(cause for cause in causes if cause is not None))
+    if mean.last is not None and untouched:
+        found, several = _look_at_layers(mean, mean.last, found, loss, steps)
+        more += several
+    if found.factor is not None and not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
+        found = replace(found, factor=found.factor * largest)
+    told = [c for c in (*causes, *more) if c is not None]
+    if any(c.name == "clipping" for c in told):
+        told = [c for c in told if c.name != "factor"]
+    told.sort(key=lambda c: (c.name in MILD, not c.sure))
+    return replace(found, causes=tuple(told))
 
 
 def _look_at_layers(
     shared: Shared, last: Layer, found: Premises, said: str | None, steps: int
-) -> tuple[Premises, list[Cause]]:
-    causes: list[Cause] = []
+) -> tuple[Premises, list[Cause | None]]:
+    """Take off what is on the gradient beside its images, and then look at these."""
     decay = read_weight_decay(shared, last)
     if decay.rate:
-        causes += [decay.cause] if decay.cause else []
         decay = refined(shared, decay)
         shared = shared.without_decay(decay.rate, decay.error, biases=decay.biases)
-        assert shared.last is not None, "it was there before"
-        last = shared.last
+        last = shared.last or last
         names = [k for k in shared.gradients if decay.biases or shared.params[k].ndim > 1]
         found = replace(found, decay=decay.rate, decayed=tuple(names))
-    spectra = [
-        _spectrum(shared, layer, decay.zero_sum and layer is last) for layer in shared.layers
-    ]
-    noise, rank, clean = _together(spectra)
-    found = replace(found, noise=noise, rank=rank)
+    noise = measure_noise(shared, last, zero_sum=decay.zero_sum)
+    found = replace(found, noise=noise.variance, rank=noise.rank)
     if steps > 1:
         # Each step has weights of its own, so that only sums over classes are what they were.
-        return found, [*causes, *_several_steps(shared, last, decay, steps)]
-    if not clean and noise is not None:
-        causes.append(_noise_cause(shared, noise))
-    single = shared.batch == 1 if not clean else rank == 1
-    images = 1 if single and (rank or 1) == 1 else max(shared.batch, rank or 1, 2)
-    causes += _batch_cause(shared, rank, clean)
-    extra = 0.0 if clean else noise or 0.0
-    normalisation, cause = _normalisation(shared, images, extra)
-    causes += [cause] if cause else []
-    found = replace(found, normalisation=normalisation)
-    by_bias = last.bias_gradient
-    if by_bias is None or not by_bias.any():
-        return found, causes
-    if images == 1:
-        image = look_at_one_image(last, extra, shared.computed)
-        activation = activation_of_one(shared, image, extra)
-        reading = loss_of_one(image, decay.zero_sum, said)
-    else:
-        activation = activation_of_batch(shared, last, images, noise or 0.0)
-        reading = loss_of_batch(
-            by_bias,
-            _probe_logits(shared, activation),
-            images,
-            noise=noise or 0.0,
-            zero_sum=decay.zero_sum if clean or decay.zero_sum else None,
-            said=said,
+        return found, [decay.cause, *several_steps(shared, last, decay, steps)]
+    rank, clean = noise.rank, bool(noise.clean)
+    alone = rank in (1, None) if shared.batch == 1 else clean and rank == 1
+    images = 1 if alone else max(shared.batch, rank or 1, 2)
+    causes = [decay.cause, noise.cause, _batch_cause(shared, rank, clean)]
+    if clean or alone:
+        variance = 0.0 if clean else noise.variance or 0.0
+        normalisation, cause = read_normalisation(shared, images, variance)
+        found = replace(found, normalisation=normalisation)
+        causes.append(cause)
+    reading, activation, more = (
+        _one(shared, last, noise, said) if alone else _several(shared, last, noise, images, said)
+    )
+    if reading is not None:
+        found = replace(
+            found,
+            loss=reading.loss,
+            loss_source=reading.source,
+            factor=reading.factor,
+            factor_exact=reading.exact,
+            factor_error=reading.error,
+            targets=reading.targets,
         )
-    causes += reading.causes
+    return replace(found, activations=activation.names), [*causes, *more]
+
+
+Readings = tuple[LossReading | None, ActivationReading, list[Cause]]
+
+
+def _one(shared: Shared, last: Layer, noise: Noise, said: str | None) -> Readings:
+    """Read the loss and the activation of one image."""
+    variance = 0.0 if noise.clean else noise.variance or 0.0
+    image: OneImage | None = None
+    if last.bias is None:
+        image = look_without_bias(last, variance, shared.computed)
+    elif last.bias_gradient is not None and last.bias_gradient.any():
+        image = look_at_one_image(last, variance, shared.computed)
+    activation = activation_of_one(shared, image, variance)
+    if image is None:
+        return None, activation, []
+    right = True if activation.held else False if activation.refuted else None
+    reading = loss_of_one(image, noise.zero_sum, right, said)
+    causes = list(reading.causes)
+    if activation.refuted and reading.factor is not None:
+        text = "no activation of the library turns one layer's gradient into that of the next"
+        causes.append(Cause("activation", text))
     if activation.dropped:
         text = f"{activation.dropped:.0%} of the features were dropped, the others scaled up"
         causes.append(Cause("dropout", text, sure=True))
-    return replace(
-        found,
-        loss=reading.loss,
-        loss_source=reading.source,
-        factor=reading.factor,
-        factor_exact=reading.exact,
-        factor_error=reading.error,
-        targets=reading.targets,
-        activations=activation.names,
-    ), causes
+    return reading, activation, causes
 
 
-def _several_steps(shared: Shared, last: Layer, decay: Decay, steps: int) -> list[Cause]:
-    """Return what the mean over several steps still tells."""
-    causes = []
-    if not decay.zero_sum and not decay.rate:
-        text = "the last layer's rows do not add up to zero, as those of cross-entropy's steps do"
-        causes.append(Cause("loss", text, "--loss bce"))
-    if shared.batch == 1 and last.bias_gradient is not None and last.bias_gradient.any():
-        image = look_at_one_image(last, 0.0, shared.computed)
-        factor = min(fits_of(image), key=lambda fit: (fit.kind != "hard", fit.misfit)).factor
-        if factor > GROWTH:
-            text = f"the change is {factor:.2f} times what {steps} steps of plain SGD make of it"
-            causes.append(Cause("momentum", text))
-    return causes
-
-
-def _normalisation(
-    shared: Shared, images: int, noise: float
-) -> tuple[Normalisation | None, Cause | None]:
-    """Return how pixels were normalised, if the first layer is fully connected and shows them."""
-    shape = shared.model.image_shape
-    first = shared.layers[0]
-    if first.weight.shape[1] != int(np.prod(shape)) or len(shared.layers) < 2:
-        return None, None
-    by_bias = first.bias_gradient
+def _several(shared: Shared, last: Layer, noise: Noise, images: int, said: str | None) -> Readings:
+    """Read the loss and the activation of a batch, as far as means and probes tell."""
+    by_bias = last.bias_gradient
     if by_bias is None or not by_bias.any():
-        return None, None
-    if images == 1:
-        image = look_at_one_image(first, noise, shared.computed)
-        pixels, error = image.features, ALLOWED * image.features_error
-    else:
-        deviation = float(np.sqrt(noise + np.mean(np.square(first.deviation))))
-        pixels = same_in_all(first.gradient, by_bias, deviation, shared.computed)
-        error = ALLOWED * shared.computed * (1.0 + np.abs(pixels)) * 4.0
-    seen = np.isfinite(pixels)
-    if not seen.any() or not outside_unit_range(pixels[seen], error[seen]):
-        return None, None
-    usual = usual_normalisation(pixels.reshape(shape), error.reshape(shape))
-    low, high = float(pixels[seen].min()), float(pixels[seen].max())
-    text = f"the first layer shows pixels from {low:.4g} to {high:.4g}, and not in [0, 1]"
-    advice = ""
-    if usual is not None:
-        advice = "--normalize " + ",".join(f"{number:.6g}" for part in usual for number in part)
-    return usual, Cause("normalisation", text, advice, sure=True)
-
-
-def _spectrum(shared: Shared, layer: Layer, zero_sum: bool) -> Spectrum:
-    rounding = shared.rounding_of(layer.matrix, layer.deviations)
-    return read_spectrum(layer.matrix, rounding, shared.batch, zero_sum=zero_sum)
-
-
-def _together(spectra: list[Spectrum]) -> tuple[float | None, int | None, bool]:
-    """Return the noise of all layers, the largest rank, and whether rounding explains all."""
-    measured = [s for s in spectra if s.noise is not None]
-    free = sum(s.free for s in measured)
-    noise = sum((s.noise or 0.0) * s.free for s in measured) / free if free else None
-    ranks = [s.rank for s in spectra if s.rank is not None]
-    return noise, max(ranks, default=None), all(s.clean for s in spectra)
-
-
-def _noise_cause(shared: Shared, noise: float) -> Cause:
-    size = float(np.mean(np.concatenate([g.ravel() ** 2 for g in shared.gradients.values()])))
-    text = (
-        f"noise of variance {noise:.2g} on each entry, whose mean square is {size:.2g}, shows "
-        "beside the rank of the layers' gradients"
+        return None, ActivationReading(), []
+    variance = noise.variance or 0.0
+    activation = activation_of_batch(shared, last, images, 0.0 if noise.clean else variance)
+    reading = loss_of_batch(
+        by_bias,
+        _probe_logits(shared, activation),
+        images,
+        noise=variance,
+        zero_sum=noise.zero_sum,
+        clean=bool(noise.clean),
+        said=said,
     )
-    return Cause("noise", text, f"--defense gaussian:{noise:.2g} --aware", sure=True)
+    causes = list(reading.causes)
+    if activation.maybe_dropped:
+        text = f"{activation.maybe_dropped:.0%} of the features are zero in every image"
+        causes.append(Cause("dropout", text))
+    return reading, activation, causes
 
 
-def _batch_cause(shared: Shared, rank: int | None, clean: bool) -> list[Cause]:
-    """Return a cause if the rank is not that of the batch.
+def _batch_cause(shared: Shared, rank: int | None, clean: bool) -> Cause | None:
+    """Return the cause if the rank is not that of the batch.
 
     More is a proof. Less may also be several images of one label, which a network that is not
     trained hardly tells apart; unless there is only one.
     """
     more = rank is not None and rank > shared.batch
     if rank is None or not (more or (clean and rank == 1 < shared.batch)):
-        return []
-    text = f"the layers' gradients have the rank of {rank} images, and {shared.batch} were said"
-    return [Cause("batch size", text, f"--batch {rank}", sure=clean and rank > shared.batch)]
+        return None
+    least = "at least " if more else ""
+    text = f"the layers' gradients have the rank of {least}{rank} images; {shared.batch} were said"
+    return Cause("batch size", text, f"--batch {rank}", sure=clean and more)
 
 
 def _probe_logits(shared: Shared, activation: ActivationReading) -> Array:

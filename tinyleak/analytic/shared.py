@@ -106,7 +106,7 @@ class Shared:
         computed = COMPUTED["float64" if double else "float32"]
         return Shared(model, weights, own, deviation, batch, written, computed)
 
-    def over(self, steps: int) -> Shared:
+    def over(self, steps: float) -> Shared:
         """Return the mean of several steps in place of their sum."""
         gradients = {name: array / steps for name, array in self.gradients.items()}
         deviation = {name: array / steps for name, array in self.deviation.items()}
@@ -147,14 +147,15 @@ class Shared:
             None if bias is None else self.deviation[bias],
         )
 
-    def rounding_of(self, matrix: Array, deviations: Array) -> float:
+    def rounding_of(self, matrix: Array, deviations: Array | None = None) -> float:
         """Return the standard deviation that rounding gives an entry of a layer's gradient.
 
         Beside that of the numbers as they are written it is that of their computation, a sum of
         products, in proportion to the sum's own size.
         """
         size = float(np.mean(np.square(matrix)))
-        return float(np.sqrt(np.mean(deviations**2) + self.computed**2 * size))
+        written = 0.0 if deviations is None else float(np.mean(np.square(deviations)))
+        return float(np.sqrt(written + self.computed**2 * size))
 
     def zero_sum_error(self, matrix: Array, deviations: Array) -> float:
         """Return by how much the sum of a matrix's rows may differ from zero, as a length.

@@ -20,6 +20,9 @@ ROUNDING_EDGE = 6.0
 """The same where rounding is all the noise. It is uneven, and a sum over a batch is rounded more
 often than once: as measured by tests/test_premises.py, it stands out up to half as far."""
 
+DECOMPOSED = 10.0 * float(np.finfo(float).eps)
+"""Rounding in the decomposition itself, of the largest singular value: as in `layer_gradient`."""
+
 FEWEST = 3
 """Noise is told from one more input by this many singular values or more: it has them all."""
 
@@ -33,13 +36,16 @@ class Spectrum:
     """What a layer's gradient is made of.
 
     Attributes:
-        rank: how many inputs it shows; None where it has room for no more than it shows.
+        rank: how many inputs it shows, or as many as it has room for.
+        room: how many it has room for.
         noise: the variance of each entry's error; None where the rank leaves none to see.
         free: how many numbers the noise was measured with.
-        clean: whether rounding explains that error.
+        clean: whether rounding explains that error; where all room is taken that is not known, and
+            `clean` is false.
     """
 
-    rank: int | None
+    rank: int
+    room: int
     noise: float | None
     free: int
     clean: bool
@@ -58,18 +64,19 @@ def read_spectrum(matrix: Array, deviation: float, batch: int, *, zero_sum: bool
         matrix = _without_mean(matrix)
     rows, columns = matrix.shape
     sizes = np.linalg.svd(matrix, compute_uv=False)
-    width = np.sqrt(rows) + np.sqrt(columns)
-    kept = int(np.sum(sizes > ROUNDING_EDGE * deviation * width))
-    if kept < len(sizes):
-        return Spectrum(kept, *_tail(sizes, kept, rows, columns), clean=True)
-    for kept in range(len(sizes) - FEWEST + 1):
+    width, room = np.sqrt(rows) + np.sqrt(columns), len(sizes)
+    edge = max(ROUNDING_EDGE * deviation * width, DECOMPOSED * float(sizes[0]))
+    kept = int(np.sum(sizes > edge))
+    if kept < room:
+        return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
+    for kept in range(1, room - FEWEST + 1):  # noise alone is no gradient
         noise, free = _tail(sizes, kept, rows, columns)
         edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
         if sizes[kept] <= edge:
-            return Spectrum(kept, noise, free, clean=False)
-    if batch < len(sizes):
-        return Spectrum(None, *_tail(sizes, batch, rows, columns), clean=False)
-    return Spectrum(None, None, 0, clean=False)
+            return Spectrum(kept, room, noise, free, clean=False)
+    if batch < room:
+        return Spectrum(room, room, *_tail(sizes, batch, rows, columns), clean=False)
+    return Spectrum(room, room, None, 0, clean=False)
 
 
 def read_decay(matrix: Array, weights: Array, rank: int, start: float = 0.0) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tinyleak.analytic.cause import Cause
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Reconstruction
+from tinyleak.client.facts import listed
 
 KINKED = ("relu", "leaky_relu", "relu6", "hardswish", "hardtanh")
 """Activations with kinks, at which a search that goes downhill seldom arrives."""
@@ -30,6 +31,9 @@ def likely_causes(problem: Problem, found: Reconstruction) -> list[Cause]:
 def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     client, attacker, settings = problem.client, problem.attacker, problem.settings
     causes = []
+    if client.frozen:
+        text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
+        causes.append(Cause("frozen", text, sure=False))
     if found.reason in ("out of iterations", "interrupted"):
         text = f"the search had not ended after {found.iterations} iterations"
         more = f"--iterations {max(2000, 4 * settings.iterations)}"

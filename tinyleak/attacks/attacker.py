@@ -12,8 +12,11 @@ from tinyleak.defenses import Defense, as_defenses
 from tinyleak.interop import as_array, called, require_fields, whole
 from tinyleak.nn.fitting import copied
 
-Method: TypeAlias = Literal["lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt"]
-"""How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish."""
+Method: TypeAlias = Literal[
+    "lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt", "records", "auto"
+]
+"""How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish. "records"
+takes a batch apart without matching anything, and "auto" is what suits the client."""
 
 Start: TypeAlias = Literal["auto", "noise", "features", "recursion"]
 """What the first start of an attack may be."""
@@ -50,7 +53,9 @@ class Attacker:
         method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
             for their Jacobian with respect to the weights, and batches to the rounding error
             (restarts run one after the other, until one converges); or
-            "lbfgs+levenberg-marquardt", the one to finish after the other.
+            "lbfgs+levenberg-marquardt", the one to finish after the other; "records", where the
+            first layer is linear and shows each image of a batch, with its label; or "auto", the
+            one of these that suits the client.
         settings: how the search is run; by default what succeeds most.
         device: "cpu" or "cuda".
 
@@ -85,7 +90,7 @@ class Attacker:
             raise ValueError(
                 f"method {self.method!r} is unknown; choose one of {', '.join(get_args(Method))}"
             )
-        if self.method != "lbfgs" and self.device != "cpu":
+        if self.method not in ("lbfgs", "auto") and self.device != "cpu":
             raise ValueError(f"method {self.method} runs on the cpu alone, not on {self.device!r}")
         own: dict[str, Any] = {
             "seed": whole(self.seed, 0, SEED),

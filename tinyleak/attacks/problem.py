@@ -113,6 +113,10 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     began = time.perf_counter()
     if not isinstance(client, Client):
         raise TypeError(f"{called(client)} was given as client; give a tinyleak.Client")
+    if attacker.method == "auto":
+        from tinyleak.attacks.method import chosen
+
+        client, attacker = chosen(client, attacker)
     settings, precision = apply_knowledge(client, attacker)
     squares = attacker.method != "lbfgs"
     # Least squares takes hold once labels are settled: what the gradient tells of them is used.
@@ -148,6 +152,8 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
         soft = known_label(client, images)
         if soft is not None:
             starts[0, images.size :] = np.log(soft.clip(LEAST_PROBABILITY)).ravel()
+    if isinstance(attacker.start, str) and attacker.start == "auto":
+        attacker = replace(attacker, start="noise" if images is None else "features")
     seconds = time.perf_counter() - began
     return Problem(client, attacker, matching, starts, settings, inference, seconds)
 
@@ -276,8 +282,10 @@ def _first_images(
                 f"images {what} were given to start from; the attack needs finite ones, {shape}"
             )
         return images
-    weighed = bool(attacker.defenses) or attacker.precision is not None
-    if start == "noise" or (start == "auto" and (weighed or attacker.method != "lbfgs")):
+    # The paper's recipe starts from noise, and what is weighed or solved otherwise does as well.
+    plain = attacker.settings.scale_free and attacker.method == "lbfgs"
+    plain = plain and not attacker.defenses and attacker.precision is None
+    if start == "noise" or (start == "auto" and not plain):
         return None
     if start in ("auto", "features"):
         found = features_first(client, attacker.seed, enough=start == "auto")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian
-from tinyleak.analytic.jacobian_spectrum import measure
+from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
@@ -127,26 +128,44 @@ def audit(
         for start in range(0, len(known) - batch + 1, batch)
     ][:examples]
     norm, rounding = _norm_and_rounding(model, weights, batches)
-    shared = read_shared(client, norm, known.images) if isinstance(client, Client) else None
+    shared, precision, frozen = None, None, tuple[str, ...]()
+    if isinstance(client, Client):
+        shared, frozen = read_shared(client, norm, known.images), client.frozen
+        precision = client.weigh()
     if shared is not None and shared.labels is not None:
         jacobians = rescaled_jacobians(model, weights, known, shared, examples)
     else:
         jacobians = [Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches]
-    measured = known.images[: batch * len(batches)]
+    jacobians = [replace(jacobian, precision=precision) for jacobian in jacobians]
+    spectra = _measured(jacobians)
+    measured = known.images[: batch * len(spectra)]
     return Audit(
         model=model,
         source=known.name,
-        counting=count(model, batch),
-        findings=find(model, batch),
+        counting=count(model, batch, frozen),
+        findings=find(model, batch, frozen),
         saturations=saturation(model, weights, measured),
         images=measured,
-        jacobians=jacobians,
-        spectra=[measure(jacobian) for jacobian in jacobians],
+        jacobians=jacobians[: len(spectra)],
+        spectra=spectra,
         prior=prior,
         rounding=rounding,
         variances=variances,
         shared=shared,
+        interrupted=len(spectra) < len(jacobians),
     )
+
+
+def _measured(jacobians: Sequence[Jacobian]) -> list[Spectrum]:
+    """Return the spectra of the Jacobians, or of those that were done when Ctrl-C came."""
+    spectra = []
+    try:
+        for jacobian in jacobians:
+            spectra.append(measure(jacobian))
+    except KeyboardInterrupt:
+        if not spectra:
+            raise
+    return spectra
 
 
 def _client(

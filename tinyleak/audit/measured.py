@@ -61,6 +61,7 @@ class Measured:
         rounding: the mean squared error that computing in float32 leaves on a gradient's numbers.
         variances: of the noise to forecast for.
         shared: what was read off the client's gradient, if it is known.
+        interrupted: whether Ctrl-C came before all typical batches were measured at.
     """
 
     model: Model
@@ -75,6 +76,7 @@ class Measured:
     rounding: float
     variances: tuple[float, ...]
     shared: Shared | None
+    interrupted: bool = False
 
     def at(self, variance: float) -> Forecast:
         """Return the forecast at noise of this variance, 0 or more.

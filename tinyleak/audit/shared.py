@@ -103,7 +103,8 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
             "the gradients are zero everywhere, so nothing can be read from them; check that the "
             "client's backward pass was run before they were saved"
         )
-    numbers = sum(array.size for array in client.gradients.values())
+    sent = [array for name, array in client.gradients.items() if name not in client.frozen]
+    numbers = sum(array.size for array in sent)
     noise = None if client.noise is None else client.noise / steps**2
     labels, warning, error_norms = None, None, None
     if client.premises.targets is not None:
@@ -124,7 +125,7 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
     return Shared(
         norm=norm,
         typical_norm=typical_norm,
-        zeros=sum(int((array == 0).sum()) for array in client.gradients.values()) / numbers,
+        zeros=sum(int((array == 0).sum()) for array in sent) / numbers,
         noise=noise,
         exact=noise is not None and math.sqrt(noise * numbers) < FLOAT32_ROUNDING * norm,
         labels=labels,

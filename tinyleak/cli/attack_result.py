@@ -168,7 +168,8 @@ class Result:
         below = None if truth is None else RECOVERED_MSE
         save(curves(found.snapshots, truth, success_below=below), directory / "loss.png")
         title = f"{'An image' if len(found.images) == 1 else 'Images'} out of a gradient"
-        player(directory / "player.html", found.snapshots, truth, title=title)
+        named: dict[str, Any] = {"labels": labels, "labels_true": labels_true}
+        player(directory / "player.html", found.snapshots, truth, title=title, **named)
 
     def summary(self) -> str:
         """Return the few lines that tell a person what happened."""

@@ -15,6 +15,7 @@ from tinyleak.audit import VARIANCES, audit
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import describe, lines, meaning, table
 from tinyleak.cli.audit_text import run_text
+from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
     SCHEMES,
     NetworkNames,
@@ -137,15 +138,21 @@ def run(args: argparse.Namespace) -> int:
         OSError: files that cannot be read or written.
     """
     with output_directory(args, FILES) as directory:
-        said = run_text(args, directory) if args.model == TEXT else run_images(args, directory)
+        run = run_text if args.model == TEXT else run_images
+        said, interrupted = run(args, directory)
     if not args.quiet:
         say(said)
         say(f"\nfiles: {written(directory, FILES, ' and '.join(FILES))}")
-    return 0
+    if interrupted:
+        say("tinyleak: interrupted; the audit is of what was measured by then", error=True)
+    return 1 if interrupted else 0
 
 
-def run_images(args: argparse.Namespace, directory: Path | None) -> str:
-    """Audit a network that looks at images, write the files, and return what there is to say."""
+def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, bool]:
+    """Audit a network that looks at images, write the files, and return what there is to say.
+
+    Beside it, whether Ctrl-C came before all was measured.
+    """
     if args.vocabulary is not None:
         raise ValueError(
             "--vocabulary names words, which only --model text has; give that, or leave it out"
@@ -183,11 +190,13 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> str:
         result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
         if known is not None:
             result["knows"] = as_data(known)
-        write_json(directory / "audit.json", result)
-        found.save(directory / "audit.html", subject=subject)
+        with undisturbed():
+            write_json(directory / "audit.json", result)
+            found.save(directory / "audit.html", subject=subject)
     said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
     said |= {"knows": in_one_line(known)} if known else {}
-    return f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
+    text = f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
+    return text, found.interrupted
 
 
 def _audited(args: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tinyleak.cli.options import SCHEMES
+from tinyleak.cli.options import SCHEMES, whole_number
 from tinyleak.nn import ACTIVATIONS
 from tinyleak.nn.models.shapes import MODELS
 from tinyleak.page import write_page
@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "untrained weights from U(-0.5, 0.5), or as PyTorch does by default (default: %(default)s)"
     )
     group.add_argument("--init", choices=SCHEMES, default="U", help=text)
-    group.add_argument("--seed", type=int, default=0, help="of its weights (default: %(default)s)")
+    text = "decides its weights (default: %(default)s)"
+    group.add_argument("--seed", metavar="N", type=whole_number(0), default=0, help=text)
     text = "how many pictures a batch may have (default: %(default)s)"
     parser.add_argument("--batch", type=int, choices=BATCHES, default=2, help=text)
     group = parser.add_argument_group("what comes out")

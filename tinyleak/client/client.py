@@ -34,9 +34,6 @@ from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, network_of
 from tinyleak.nn.models.exported import Exported, with_masks
 
-HUGE = 1e100
-"""Numbers of this size are squared without overflow, and summed."""
-
 DTYPES = ("float64", "float32", "float16")
 """What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
 
@@ -143,25 +140,17 @@ class Client:
                 "every shared gradient is zero, so nothing can be read from it; check that the "
                 "client's backward pass was run"
             )
-        # Numbers that are too small or large to be squared are of order 1 while they are looked at.
-        unit = 1.0 if 1.0 / HUGE < largest < HUGE else largest
-        sent = {n: g.astype(float) / unit for n, g in client.gradients.items()}
         read = read_premises(
             model,
             client.params,
-            {name: gradient for name, gradient in sent.items() if name not in client.frozen},
+            {name: g for name, g in client.gradients.items() if name not in client.frozen},
             client.batch,
             loss=loss,
             steps=client.steps,
             update=update,
             dtype=client.dtype,
-            rounding=None
-            if client.rounding is None
-            else {name: variance / unit**2 for name, variance in client.rounding.items()},
+            rounding=client.rounding,
         )
-        if unit != 1.0:
-            factor = None if read.factor is None else read.factor * unit
-            read = replace(read, decay=read.decay * unit, factor=factor, noise=None)
         if reduction is not None:
             kind = read.loss or "cross-entropy"
             how = said_loss(reduction, client.batch, "", kind, model.classes)
@@ -307,7 +296,8 @@ class Client:
         mean = {name: gradient / self.steps for name, gradient in self.gradients.items()}
         try:
             weight, bias = last_layer_names(self.model)
-            layer = LayerGradient.last(self.model, self.params, mean, self.batch)
+            roundoff = float(np.finfo(self.dtype).eps)
+            layer = LayerGradient.last(self.model, self.params, mean, self.batch, roundoff)
         except ValueError:
             return None
         if weight in self.frozen:
@@ -362,8 +352,9 @@ class Client:
     @cached_property
     def targets(self) -> Array | None:
         """The labels as rows of probabilities, (N, K), where the gradient tells them; else None."""
-        if self.premises.targets is not None:
-            return self.premises.targets
+        told = self.premises.targets
+        if told is not None:  # of one image: as many of them as there are have the rank of one
+            return np.repeat(told, self.batch // len(told), axis=0)
         if self.last_layer is None or not self.labels.trusted:
             return None
         return one_hot(self.labels.labels, self.model.classes)
@@ -376,7 +367,8 @@ class Client:
             ValueError: the last layer is not linear.
         """
         if self.premises.targets is not None:
-            soft = self.premises.targets
+            soft = self.targets
+            assert soft is not None, "it has been told"
             likeliest = np.argmax(soft, axis=1)
             counts = np.bincount(likeliest, minlength=soft.shape[1])
             return LabelInference(likeliest, counts, "bias", None)

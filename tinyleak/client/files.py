@@ -22,7 +22,7 @@ from tinyleak.data.tensors import read_tensors, read_with_others
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet, match_names, model_from_shapes
 from tinyleak.nn.models.exported import Exported
-from tinyleak.nn.models.names import without_copies
+from tinyleak.nn.models.names import among, without_copies
 from tinyleak.nn.models.shapes import MODELS
 
 MODEL, IMAGE_SHAPE, ACTIVATION = "lenet", (1, 28, 28), "sigmoid"
@@ -154,7 +154,7 @@ def _network(
     if said.model is not None and said.model.endswith(SUFFIX):
         return _exported(tensors, said, rename, images, shared)
     refused, tried = None, []
-    for some in (shapes, {n: shapes[n] for n in shapes if n in shared}, without_copies(shapes)):
+    for some in (shapes, among(shapes, shared), without_copies(shapes)):
         if some in tried:
             continue
         tried.append(some)

@@ -23,8 +23,14 @@ from tinyleak.page.programs import client_program, objective_program
 
 HERE, REPORT = Path(__file__).parent, Path(__file__).parents[1] / "report"
 
-ENGINE = ("arrays", "primitives", "runtime", "lbfgs", "defences", "engine")
-"""Scripts that run in a worker, in this order; what comes after them runs in the page alone."""
+ENGINE = (
+    *("arrays", "products", "windows", "primitives", "runtime"),
+    *("lbfgs", "defences", "engine"),
+)
+"""Scripts that run in a worker, in this order: a program's, then the attack's."""
+
+FRONT = ("field", "state", "panels", "app")
+"""Scripts that run in the page alone, after the engine."""
 
 BATCHES = (1, 2, 4)
 """How many pictures a batch may have: with more, L-BFGS takes minutes."""
@@ -123,7 +129,8 @@ def assembled(data: Mapping[str, Any], network: str) -> str:
         "style": (HERE / "style.css").read_text(encoding="utf-8"),
         "engine": "\n".join(script(HERE / f"{name}.js") for name in ENGINE),
         "app": "\n".join(
-            script(path) for path in (REPORT / "drawing.js", HERE / "field.js", HERE / "app.js")
+            script(path)
+            for path in (REPORT / "drawing.js", *(HERE / f"{name}.js" for name in FRONT))
         ),
     }
     policy = {"scripts": (parts["engine"], parts["app"]), "styles": (parts["style"],)}

@@ -7,7 +7,8 @@ const SLICE = 25; // milliseconds of work between two pictures: forty a second
 function orders(n) {
   if (n === 0) return [[]];
   return orders(n - 1).flatMap((order) =>
-    Array.from({ length: n }, (_, k) => [...order.slice(0, k), n - 1, ...order.slice(k)]));
+    Array.from({ length: n }, (_, k) => [...order.slice(0, k), n - 1, ...order.slice(k)]),
+  );
 }
 
 class Laboratory {
@@ -33,7 +34,9 @@ class Laboratory {
 
   /** What a client computes: a gradient for each parameter. */
   gradients(images, labels, weights) {
-    const targets = labels.flatMap((label) => Array.from({ length: this.classes }, (_, k) => Number(k === label)));
+    const targets = labels.flatMap((label) =>
+      Array.from({ length: this.classes }, (_, k) => Number(k === label)),
+    );
     return this.program(labels.length, "client").call(images, targets, ...this.parameters[weights]);
   }
 
@@ -44,19 +47,29 @@ class Laboratory {
     const guesses = labels.map((label, k) => {
       const one = images.slice(k * this.pixels, (k + 1) * this.pixels);
       const bias = this.gradients(one, [label], "trained").at(-1); // p − y
-      return bias.reduce((best, x, j) => (x + (j === label) > bias[best] + (best === label) ? j : best), 0);
+      return bias.reduce(
+        (best, x, j) => (x + (j === label) > bias[best] + (best === label) ? j : best),
+        0,
+      );
     });
     return { shared: protect(gradients, defence, seed), norm, guesses };
   }
 
   /** The attack on what was shared: yields iterates with what the page shows of them. */
   *attack({ shared, images, labels, weights, defence, aware, seed }) {
-    const batch = labels.length, plain = { precision: shared.map((g) => g.map(() => 1)), direction: false };
+    const batch = labels.length;
+    const plain = { precision: shared.map((g) => g.map(() => 1)), direction: false };
     const { precision, direction } = aware ? knowledge(shared, defence) : plain;
-    const squares = shared.reduce((sum, g, k) => sum + g.reduce((all, x, i) => all + precision[k][i] * x * x, 0), 0);
-    const scale = 1 / Math.sqrt(squares), objective = this.program(batch, direction ? "direction" : "objective");
+    const squares = shared.reduce(
+      (sum, g, k) => sum + g.reduce((all, x, i) => all + precision[k][i] * x * x, 0),
+      0,
+    );
+    const scale = 1 / Math.sqrt(squares);
+    const objective = this.program(batch, direction ? "direction" : "objective");
     const scaled = shared.map((g) => g.map((x) => scale * x));
-    [[scale], ...this.parameters[weights], ...scaled, ...precision].forEach((x, k) => objective.set(k + 1, x));
+    [[scale], ...this.parameters[weights], ...scaled, ...precision].forEach((x, k) =>
+      objective.set(k + 1, x),
+    );
     const evaluate = (z) => {
       objective.set(0, z);
       objective.run();
@@ -64,38 +77,64 @@ class Laboratory {
     };
     const start = new Random(seed).normals(batch * (this.pixels + this.classes));
     for (const { x, value, iterations, evaluations, reason } of lbfgs(evaluate, start)) {
-      const found = x.slice(0, batch * this.pixels), order = this.match(found, images, batch);
+      const found = x.slice(0, batch * this.pixels);
+      const order = this.match(found, images, batch);
       const parts = order.map((k) => found.slice(k * this.pixels, (k + 1) * this.pixels));
       const errors = parts.map((part, k) => this.error(part, images, k));
-      const probabilities = order.map((k) => this.softmax(x, batch * this.pixels + k * this.classes));
-      yield { iterations, evaluations, distance: value, images: parts, errors, probabilities, reason };
+      const probabilities = order.map((k) =>
+        this.softmax(x, batch * this.pixels + k * this.classes),
+      );
+      yield {
+        iterations,
+        evaluations,
+        distance: value,
+        images: parts,
+        errors,
+        probabilities,
+        reason,
+      };
     }
   }
 
   error(part, images, k) {
-    return part.reduce((sum, x, i) => sum + (x - images[k * this.pixels + i]) ** 2, 0) / this.pixels;
+    return (
+      part.reduce((sum, x, i) => sum + (x - images[k * this.pixels + i]) ** 2, 0) / this.pixels
+    );
   }
 
   /** The order in which the images found are nearest to the true ones: an attack finds them in any. */
   match(found, images, batch) {
-    const cost = (order) => order.reduce((sum, k, to) =>
-      sum + this.error(found.subarray(k * this.pixels, (k + 1) * this.pixels), images, to), 0);
-    return orders(batch).map((order) => [cost(order), order]).sort(([a], [b]) => a - b)[0][1];
+    const cost = (order) =>
+      order.reduce(
+        (sum, k, to) =>
+          sum + this.error(found.subarray(k * this.pixels, (k + 1) * this.pixels), images, to),
+        0,
+      );
+    return orders(batch)
+      .map((order) => [cost(order), order])
+      .sort(([a], [b]) => a - b)[0][1];
   }
 
   softmax(x, start) {
-    const z = Array.from(x.subarray(start, start + this.classes)), top = Math.max(...z);
-    const powers = z.map((one) => Math.exp(one - top)), total = powers.reduce((a, b) => a + b, 0);
+    const z = Array.from(x.subarray(start, start + this.classes));
+    const top = Math.max(...z);
+    const powers = z.map((one) => Math.exp(one - top));
+    const total = powers.reduce((a, b) => a + b, 0);
     return powers.map((one) => one / total);
   }
 }
 
 /** Answer messages: `post` sends one back, `later` does something once others could come in. */
 function serve(post, later) {
-  let laboratory, steps = null, job = 0, running = false, latest = null;
+  let laboratory;
+  let steps = null;
+  let job = 0;
+  let running = false;
+  let latest = null;
 
   function advance(milliseconds) {
-    const until = performance.now() + milliseconds, history = [];
+    const until = performance.now() + milliseconds;
+    const history = [];
     do {
       const { value, done } = steps.next();
       if (done) break;
@@ -103,6 +142,10 @@ function serve(post, later) {
       history.push([value.iterations, value.distance, ...value.errors]);
     } while (performance.now() < until && !latest.reason);
     if (latest.reason) [running, steps] = [false, null];
+    show(history);
+  }
+
+  function show(history) {
     post({ said: "frame", job, ...latest, history, running });
   }
 
@@ -113,7 +156,10 @@ function serve(post, later) {
   }
 
   const answers = {
-    open: ({ page }) => { laboratory = new Laboratory(page); post({ said: "ready" }); },
+    open: ({ page }) => {
+      laboratory = new Laboratory(page);
+      post({ said: "ready" });
+    },
     share: (request) => post({ said: "shared", job: request.job, ...laboratory.share(request) }),
     attack(request) {
       ({ job } = request);
@@ -121,18 +167,34 @@ function serve(post, later) {
       running = true;
       pump(job);
     },
-    pause() { running = false; },
-    resume() { if (steps && !running) { running = true; pump(job); } },
-    step() { running = false; if (steps) advance(0); },
+    pause() {
+      if (!running) return;
+      running = false;
+      show([]);
+    },
+    resume() {
+      if (steps && !running) {
+        running = true;
+        pump(job);
+      }
+    },
+    step() {
+      running = false;
+      if (steps) advance(0);
+    },
   };
   return (message) => answers[message.do](message);
 }
 
 /** In a worker there is no document: answer whoever made it. */
 if (typeof document === "undefined" && typeof postMessage === "function") {
-  const { port1, port2 } = new MessageChannel(), waiting = [];
+  const { port1, port2 } = new MessageChannel();
+  const waiting = [];
   port1.onmessage = () => waiting.shift()();
   // A timer would wait four milliseconds each time; a message does not.
-  const answer = serve(postMessage, (job) => { waiting.push(job); port2.postMessage(0); });
+  const answer = serve(postMessage, (job) => {
+    waiting.push(job);
+    port2.postMessage(0);
+  });
   onmessage = ({ data }) => answer(data);
 }

@@ -2,9 +2,15 @@
 // quasi_newton.py explain each step.
 "use strict";
 
-const SUFFICIENT_DECREASE = 1e-4, CURVATURE = 0.9, MOST_TRIALS = 12;
-const FIRST_MOVE = 0.1, NOISE = 10, PATIENCE = 10, HISTORY = 100;
-const TOLERANCE_GRADIENT = 1e-15, TOLERANCE_CHANGE = 10 * Number.EPSILON;
+const SUFFICIENT_DECREASE = 1e-4;
+const CURVATURE = 0.9;
+const MOST_TRIALS = 12;
+const FIRST_MOVE = 0.1;
+const NOISE = 10;
+const PATIENCE = 10;
+const HISTORY = 100;
+const TOLERANCE_GRADIENT = 1e-15;
+const TOLERANCE_CHANGE = 10 * Number.EPSILON;
 
 const STEP = { accept: false, curvature: 0, scale: 0, length: 1, reason: null };
 
@@ -13,7 +19,9 @@ const isFinite = (e) => [e.value, e.slope, e.gradientNorm].every(Number.isFinite
 /** Search along d: yield the steps to evaluate, be sent what was found; [whether to take it, it]. */
 function* strongWolfe(start, trial, noise, ceiling) {
   if (!(start.slope < 0)) return [false, trial];
-  let low = start, high = null, before = start;
+  let low = start;
+  let high = null;
+  let before = start;
   for (let trials = 1; trials <= MOST_TRIALS; trials++) {
     const line = start.value + SUFFICIENT_DECREASE * trial.step * start.slope;
     if (!isFinite(trial) || trial.value > Math.min(Math.min(line, low.value) + noise, ceiling)) {
@@ -45,8 +53,11 @@ function beyond(before, low) {
 
 /** Where the cubic through a and b has its minimum, if any: 0 is at a, 1 at b. */
 function cubicMinimum(a, b) {
-  const width = b.step - a.step, slopeA = a.slope * width, slopeB = b.slope * width;
-  const middle = slopeA + slopeB - 3 * (b.value - a.value), square = middle * middle - slopeA * slopeB;
+  const width = b.step - a.step;
+  const slopeA = a.slope * width;
+  const slopeB = b.slope * width;
+  const middle = slopeA + slopeB - 3 * (b.value - a.value);
+  const square = middle * middle - slopeA * slopeB;
   if (!(square >= 0 && square < Infinity)) return null;
   const divisor = slopeB - slopeA + 2 * Math.sqrt(square);
   return divisor ? 1 - (slopeB + Math.sqrt(square) - middle) / divisor : null;
@@ -59,8 +70,11 @@ function* descend() {
   const vanishing = TOLERANCE_GRADIENT * evaluation.gradientNorm;
   if (evaluation.gradientNorm <= vanishing) yield { ...STEP, accept: true, reason: "stationary" };
   const ceiling = evaluation.value;
-  let lowest = evaluation.value, flattest = evaluation.gradientNorm;
-  let patience = PATIENCE, hasPairs = false, moved = FIRST_MOVE;
+  let lowest = evaluation.value;
+  let flattest = evaluation.gradientNorm;
+  let patience = PATIENCE;
+  let hasPairs = false;
+  let moved = FIRST_MOVE;
   let step = { ...STEP, accept: true, scale: moved / evaluation.gradientNorm };
   for (;;) {
     const here = evaluation;
@@ -86,7 +100,11 @@ function* descend() {
     moved = evaluation.step * evaluation.directionNorm;
     const curvature = evaluation.step * evaluation.slopeChange;
     hasPairs = hasPairs || curvature > 0;
-    step = { ...STEP, accept: true, ...(hasPairs ? { curvature } : { scale: moved / evaluation.gradientNorm }) };
+    step = {
+      ...STEP,
+      accept: true,
+      ...(hasPairs ? { curvature } : { scale: moved / evaluation.gradientNorm }),
+    };
   }
 }
 
@@ -122,7 +140,8 @@ class InverseHessian {
 
   /** −H·g, by the two-loop recursion (Nocedal and Wright, algorithm 7.4). */
   direction(g) {
-    const d = g.slice(), shares = [];
+    const d = g.slice();
+    const shares = [];
     for (let k = this.pairs.length - 1; k >= 0; k--) {
       const [s, y] = this.pairs[k];
       shares[k] = dot(s, d);
@@ -141,26 +160,45 @@ const largest = (x) => x.reduce((most, one) => Math.max(most, Math.abs(one)), 0)
  * { x, value, iterations, evaluations, reason }, the start first; the reason is null while it runs.
  */
 function* lbfgs(f, start, { goal = 1e-20, most = 2000 } = {}) {
-  const minimiser = descend(), hessian = new InverseHessian();
-  let x = start.slice(), trial = x, d = new Float64Array(x.length), gradient = new Float64Array(x.length);
-  let step = { ...minimiser.next().value, length: 0 }, value = NaN, iterations = -1, evaluations = 0;
+  const minimiser = descend();
+  const hessian = new InverseHessian();
+  let x = start.slice();
+  let trial = x;
+  let d = new Float64Array(x.length);
+  let gradient = new Float64Array(x.length);
+  let step = { ...minimiser.next().value, length: 0 };
+  let value = NaN;
+  let iterations = -1;
+  let evaluations = 0;
   while (step.reason === null) {
-    const [height, slopes] = f(trial), change = slopes.map((g, i) => g - gradient[i]);
+    const [height, slopes] = f(trial);
+    const change = slopes.map((g, i) => g - gradient[i]);
     evaluations++;
     const found = {
-      step: step.length, slope: dot(slopes, d), slopeChange: dot(change, d), startSlope: dot(gradient, d),
-      value: height, gradientNorm: largest(slopes), directionNorm: largest(d),
+      step: step.length,
+      slope: dot(slopes, d),
+      slopeChange: dot(change, d),
+      startSlope: dot(gradient, d),
+      value: height,
+      gradientNorm: largest(slopes),
+      directionNorm: largest(d),
     };
     step = minimiser.next(found).value;
     if (isFinite(found) && height <= goal) step = { ...STEP, accept: true, reason: "converged" };
     if (step.reason === null && iterations + step.accept >= most)
       step = { ...STEP, accept: step.accept || height < value, reason: "out of iterations" };
-    if (step.curvature > 0) hessian.learn(d.map((one) => found.step * one), change, step.curvature);
+    if (step.curvature > 0)
+      hessian.learn(
+        d.map((one) => found.step * one),
+        change,
+        step.curvature,
+      );
     if (step.scale > 0) hessian.forget(step.scale);
     if (step.accept) [x, gradient, value, iterations] = [trial, slopes, height, iterations + 1];
     if (step.accept || step.scale > 0) d = hessian.direction(gradient);
     const here = x;
     trial = here.map((one, i) => one + step.length * d[i]);
-    if (step.accept || step.reason) yield { x: x.slice(), value, iterations, evaluations, reason: step.reason };
+    if (step.accept || step.reason)
+      yield { x: x.slice(), value, iterations, evaluations, reason: step.reason };
   }
 }

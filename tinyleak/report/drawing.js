@@ -4,15 +4,19 @@
 /** A number to two figures, as a person would write it: 0.053, 3.2×10⁻⁵, 10⁻³. */
 function brief(value) {
   if (value === null || !Number.isFinite(value)) return "not finite";
-  if (value === 0 || (Math.abs(value) >= 0.01 && Math.abs(value) < 99.5)) return String(Number(value.toPrecision(2)));
+  if (value === 0 || (Math.abs(value) >= 0.01 && Math.abs(value) < 99.5))
+    return String(Number(value.toPrecision(2)));
   const [mantissa, exponent] = value.toExponential(1).split("e");
-  const power = "10" + String(Number(exponent)).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
+  const power =
+    "10" + String(Number(exponent)).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
   return mantissa === "1.0" ? power : `${mantissa}×${power}`;
 }
 
 /** Paint numbers (C, H, W), C = 1 or 3, on a canvas, a pixel each: black at 0, white at 1, NaN grey. */
 function paint(canvas, numbers, [channels, height, width], left = 0, top = 0) {
-  const context = canvas.getContext("2d"), image = context.createImageData(width, height), size = height * width;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  const size = height * width;
   for (let i = 0; i < size; i++) {
     for (let c = 0; c < 3; c++) {
       const x = numbers[channels === 3 ? c * size + i : i];
@@ -38,17 +42,25 @@ function colour(name) {
  * @param now the iteration that is shown, marked by a line, or null.
  */
 function drawCurves(canvas, curves, most, level = null, now = null) {
-  const ratio = window.devicePixelRatio || 1, wide = canvas.clientWidth, high = canvas.clientHeight;
+  const ratio = window.devicePixelRatio || 1;
+  const wide = canvas.clientWidth;
+  const high = canvas.clientHeight;
   canvas.width = wide * ratio;
   canvas.height = high * ratio;
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   context.font = "12px system-ui, sans-serif";
-  const all = curves.flatMap(({ points }) => points.map(([, value]) => value)).filter((v) => v > 0 && v < Infinity);
+  const all = curves
+    .flatMap(({ points }) => points.map(([, value]) => value))
+    .filter((v) => v > 0 && v < Infinity);
   if (level) all.push(level.value);
   if (!all.length) return;
-  const low = Math.floor(Math.log10(Math.min(...all))), top = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...all))));
-  const left = 44, bottom = high - 34, across = (wide - left - 12) / Math.max(1, most), down = (bottom - 10) / (top - low);
+  const low = Math.floor(Math.log10(Math.min(...all)));
+  const top = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...all))));
+  const left = 44;
+  const bottom = high - 34;
+  const across = (wide - left - 12) / Math.max(1, most);
+  const down = (bottom - 10) / (top - low);
   const x = (iteration) => left + iteration * across;
   const y = (value) => 10 + (top - Math.max(low, Math.log10(value))) * down; // zero at the bottom
   const line = (from, to, style, dash = []) => {

@@ -52,7 +52,7 @@ def attack(
         options: the method's own: `match` and `span+match` take `iterations`, `rounds` and
             `restarts`; see there.
 
-    An attack that is interrupted (Ctrl-C) gives back its last snapshot, if it had one.
+    An attack that is interrupted (Ctrl-C) gives back its best snapshot, if it had one.
 
     Raises:
         ValueError: an unknown method, a seed below 0, or as the method does.
@@ -86,7 +86,11 @@ def attack(
     except KeyboardInterrupt:
         if not seen:
             raise
-        found = FoundText(client, seen[-1].tokens, seen, INTERRUPTED, explained=False)
+        best = min(seen, key=lambda snapshot: snapshot.distance)
+        last = replace(seen[-1], tokens=best.tokens, distance=best.distance)
+        if best.distance < seen[-1].distance:
+            seen.append(last)
+        found = FoundText(client, last.tokens, seen, INTERRUPTED, False, last.evaluations)
     return replace(found, method=method, seconds=time.perf_counter() - began)
 
 

@@ -24,11 +24,13 @@ class Snapshot:
         iteration: 0 is the start.
         tokens: (N, T); at a hidden position the word that is read there, and not [MASK].
         distance: what the attack minimises, by then; 0 where nothing is minimised.
+        evaluations: how often an objective had been evaluated.
     """
 
     iteration: int
     tokens: Array = field(repr=False)
     distance: float
+    evaluations: int = 0
 
 
 OnProgress: TypeAlias = Callable[[Snapshot], None]

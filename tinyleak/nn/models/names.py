@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 Shape: TypeAlias = tuple[int, ...]
@@ -77,11 +77,23 @@ def without_copies(shapes: Shapes) -> dict[str, Shape]:
     """
     kept = {}
     for name, shape in shapes.items():
-        joints = [found.start() for found in re.finditer(r"[._]", name)][:MOST_JOINTS]
-        originals = {part for at in joints for part in (name[at + 1 :], name[:at])}
+        originals = {part for at in _joints(name) for part in (name[at + 1 :], name[:at])}
         if all(shapes.get(original) != shape for original in originals):
             kept[name] = shape
     return kept
+
+
+def among(shapes: Shapes, names: Collection[str]) -> dict[str, Shape]:
+    """Return the tensors that have one of these names, with or without something before it."""
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if name in names or any(name[at + 1 :] in names for at in _joints(name))
+    }
+
+
+def _joints(name: str) -> list[int]:
+    return [found.start() for found in re.finditer(r"[._]", name)][:MOST_JOINTS]
 
 
 def side_by_side(
