@@ -65,7 +65,7 @@ class Notes:
                 continue
             text = _text(value)
             try:
-                if len(text) > LONGEST_NOTE and name != "model":
+                if len(text) > LONGEST_NOTE and not text.endswith(SUFFIX):
                     raise ValueError(f"{LONGEST_NOTE} letters are read at most")
                 object.__setattr__(self, name, parse(text))
             except ValueError as error:
