@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tinyleak import Attacker, attack, nn, share
-from tinyleak.attacks.features_first import features_first, known_label, shown_layer
+from tinyleak import Attacker, attack, nn, ops, share
+from tinyleak.attacks.features_first import features_first, known_label, shown_addition, shown_layer
 from tinyleak.client import Client
 from tinyleak.nn import init
 from tinyleak.tensor import Tensor
@@ -86,7 +86,7 @@ def test_the_lowest_of_the_layers_that_show_most_is_used(rng: np.random.Generato
     client, truth = share(model, params, rng.random((1, 1, 4, 4)), [1])
     shown = shown_layer(model, client.params, client.gradients)
     assert shown is not None and shown.layer == "0.weight"
-    np.testing.assert_allclose(shown.features, truth.images.ravel(), rtol=1e-12)
+    np.testing.assert_allclose(shown.features[0], truth.images.ravel(), rtol=1e-12)
     assert error(attack(client, attacker=Attacker()).images, truth.images) < 1e-20
 
 
@@ -95,3 +95,39 @@ def test_several_images_show_no_features() -> None:
     assert features_first(client) is None
     with pytest.raises(ValueError, match="--start features reads what one image gave"):
         attack(client, start="features")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Patches, a parameter added to tell their places, and attention between them."""
+
+    image_shape: tuple[int, int, int] = (1, 8, 8)
+    classes: int = 4
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            **{"patch.weight": (20, 16), "patch.bias": (20,), "position": (4, 20)},
+            **{"out.weight": (4, 20), "out.bias": (4,)},
+        }
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        lead = x.shape[:-3]
+        patches = ops.transpose(ops.reshape(x, (*lead, 2, 4, 2, 4)), (0, 2, 1, 3))
+        rows = ops.reshape(patches, (*lead[:-1], 4 * lead[-1], 16))
+        rows = nn.linear(rows, params["patch.weight"], params["patch.bias"])
+        tokens = ops.reshape(rows, (*lead, 4, 20)) + params["position"]
+        mixed = nn.attention(tokens, tokens, tokens)
+        return nn.linear(ops.mean(mixed, -2), params["out.weight"], params["out.bias"])
+
+
+def test_a_position_embedding_shows_the_slopes_of_all_patches(rng: np.random.Generator) -> None:
+    model, image = Placed(), rng.random((1, 1, 8, 8))
+    params = init.draw(model.shapes, rng, "default", dtype="float32")
+    client, _ = share(model, params, image, [2], dtype="float32")
+    shown = shown_addition(model, client.params, client.gradients)
+    assert shown is not None and (shown.layer, [*shown.lower]) == (
+        "position",
+        ["patch.weight", "patch.bias"],
+    )
+    assert error(features_first(client, enough=True), image) < 1e-9

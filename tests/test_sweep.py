@@ -308,7 +308,7 @@ def test_a_defence_is_applied_and_an_aware_attacker_knows_it() -> None:
         (aware, replace(BRIEF, direction=True), known.precision),
     ):
         result = run_attack(request)
-        found = attack(client, precision=precision, settings=settings)
+        found = attack(client, precision=precision, settings=settings, start="noise")
         assert result["error"] is None
         assert result["distance"] == pytest.approx(found.distance)
 

@@ -265,6 +265,6 @@ def _batch_cause(shared: Shared, rank: int | None, clean: bool) -> Cause | None:
 def _probe_logits(shared: Shared, activation: ActivationReading) -> Array:
     """Return the logits of probes, of the network with the likeliest activation."""
     model = shared.model
-    if activation.names and hasattr(model, "activation"):
+    if activation.names and "activation" in getattr(model, "__dataclass_fields__", {}):
         model = replace(model, activation=activation.names[0])  # type: ignore[type-var]
     return logits_of(model, shared.params, smooth_noise(model.image_shape))

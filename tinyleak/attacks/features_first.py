@@ -9,6 +9,9 @@ in it, and kinks such as ReLU's do not stop it as they stop gradient matching.
 A layer with fewer features than the image has pixels leaves the image open. Two things close it:
 pixels lie in [0, 1], and the gradients of all parameters below the layer, which are those of the
 known function ⟨Wᵀ g_b, f(x)⟩.
+
+A parameter that is added to values of one image, as a transformer's position embedding is, shows
+the loss's gradient with respect to those values instead: it is its own. Below it the same holds.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.client import Client
-from tinyleak.gradient import grad, topological_order
+from tinyleak.gradient import depending_on, grad, topological_order
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import network_of
@@ -54,18 +57,18 @@ Objective = Callable[[Array], tuple[float, Array]]
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A linear layer whose input the gradient of one image shows.
+    """Values within a network of which the gradient of one image shows something.
 
     Attributes:
-        layer: the name of its weight.
-        features: (F,), what the layer was given.
-        slopes: (F,), the loss's gradient with respect to that.
-        below: the network below the layer, from images (1, C, H, W) to (1, F).
-        lower: the parameters below the layer, by name.
+        layer: the name of the parameter that shows it.
+        features: the values themselves; None where only their slopes are shown.
+        slopes: the loss's gradient with respect to them.
+        below: the network below them, from images (1, C, H, W).
+        lower: the parameters below them, by name.
     """
 
     layer: str
-    features: Array
+    features: Array | None
     slopes: Array
     below: Callable[[Tensor], Tensor | None]
     lower: Mapping[str, Tensor]
@@ -100,8 +103,46 @@ def shown_layer(
         size = float(np.abs(gradients[bias_of(name)]).max())
         features = by_bias @ by_weight / (by_bias @ by_bias) / size
         slopes = weights[name].numpy().T @ (size * by_bias)
-        return Shown(name, features, slopes, below, _lower(model, weights, below))
+        lower = _lower(model, weights, below)
+        return Shown(name, features[None], slopes[None], below, lower)
     return None
+
+
+def shown_addition(
+    model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> Shown | None:
+    """Return the values to which a parameter is added, one number to each, as to positions."""
+    weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
+    for name, shape in model.shapes.items():
+        if len(shape) < 2 or name.endswith("bias") or not gradients[name].any():
+            continue
+        below = partial(added_to, model, weights, name)
+        found = below(Tensor(np.zeros((1, *model.image_shape))))
+        if found is not None:
+            slopes = gradients[name].astype(float).reshape(found.shape)
+            return Shown(name, None, slopes, below, _lower(model, weights, below))
+    return None
+
+
+def added_to(
+    model: Model, weights: Mapping[str, Tensor], name: str, images: Tensor
+) -> Tensor | None:
+    """Return what a parameter is added to, number by number; None if it is to nothing."""
+    order = topological_order(model(weights, images))
+    by_image, found = depending_on([images], order), []
+    for node in order:
+        if _is(node, "add"):
+            for one, other in (node.inputs, node.inputs[::-1]):
+                fits = other in by_image and math.prod(other.shape) == math.prod(one.shape)
+                if fits and _leaf(one) is weights[name]:
+                    found.append(other)
+    return found[0] if len(found) == 1 else None
+
+
+def _leaf(node: Tensor) -> Tensor:
+    while len(node.inputs) == 1:
+        node = node.inputs[0]
+    return node
 
 
 def input_of(
@@ -151,17 +192,23 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     if client.batch != 1 or client.local is not None:
         return None
     model = client.model
-    shown = shown_layer(model, client.params, client.gradients)
-    if shown is None or not np.isfinite(shown.features).all() or not shown.features.any():
+    pixels, parts = math.prod(model.image_shape), (model, client.params, client.gradients)
+    shown, added = shown_layer(*parts), shown_addition(*parts)
+    few = shown is None or shown.features is None or shown.features.size < pixels
+    if few and added is not None and sum_of(added.lower) >= pixels:
+        rng = np.random.default_rng(seed)
+        start = GREY + CONTRAST * rng.standard_normal(pixels)
+        best = _search(_objective(model, added, client.gradients), start, GOALS[client.dtype])
+        return best.x.reshape(1, *model.image_shape)
+    if shown is None or (few and enough):
         return None
-    pixels = math.prod(model.image_shape)
-    if enough and len(shown.features) < pixels:
+    if shown.features is None or not (np.isfinite(shown.features).all() and shown.features.any()):
         return None
     goal, rng = GOALS[client.dtype], np.random.default_rng(seed)
     alone, ends = _objective(model, shown, None), [End(math.inf, np.zeros(pixels), 0)]
     for _ in range(STARTS):
         start = GREY + CONTRAST * rng.standard_normal(pixels)
-        if len(shown.features) >= pixels:
+        if not few:
             ends.append(_search(alone, start, goal))
         if _are_images(model) and ends[-1].value > CLOSE:
             # The bounds say as much as a layer with too few features leaves open.
@@ -171,7 +218,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     best = min(ends, key=lambda end: end.value)
     if not np.isfinite(best.value):
         return None
-    if len(shown.features) < pixels:
+    if few:
         best = _search_in_range(_objective(model, shown, client.gradients), best.x, goal)
     return best.x.reshape(1, *model.image_shape)
 
@@ -186,6 +233,11 @@ def known_label(client: Client, image: Array) -> Array | None:
     return np.asarray(given)
 
 
+def sum_of(lower: Mapping[str, Tensor]) -> int:
+    """Return how many numbers parameters have."""
+    return int(np.sum([math.prod(one.shape) for one in lower.values()]))
+
+
 def _are_images(model: Model) -> bool:
     """Whether the network takes images, whose pixels lie in [0, 1], and no series or table."""
     return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
@@ -193,8 +245,7 @@ def _are_images(model: Model) -> bool:
 
 def _objective(model: Model, shown: Shown, gradients: Mapping[str, Array] | None) -> Objective:
     """Return the relative distance between features, and between the gradients below if given."""
-    scale = 1.0 / float(shown.features @ shown.features)
-    features, slopes = Tensor(shown.features[None]), Tensor(shown.slopes[None])
+    slopes = Tensor(shown.slopes)
     wanted = (
         {} if gradients is None else {name: gradients[name].astype(float) for name in shown.lower}
     )
@@ -203,8 +254,11 @@ def _objective(model: Model, shown: Shown, gradients: Mapping[str, Array] | None
     def function(z: Tensor) -> tuple[Tensor, Tensor]:
         found = shown.below(reshape(z, (1, *model.image_shape)))
         assert found is not None, "it was found before"
-        difference = found - features
-        parts = [sum(difference * difference) * scale]
+        parts = []
+        if shown.features is not None:
+            difference = found - Tensor(shown.features)
+            scale = 1.0 / float(np.sum(shown.features**2))
+            parts.append(sum(difference * difference) * scale)
         if length:
             lower = {name: shown.lower[name] for name in wanted}
             for name, slope in grad(sum(found * slopes), lower).items():

@@ -7,6 +7,7 @@ what was found is judged by whether it explains the gradient.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from tinyleak.attacks import Attacker, Problem, Settings, attack, problem_of
@@ -27,6 +28,7 @@ from tinyleak.cli.output import add_output_options, end, output_directory, say
 from tinyleak.cli.progress import progress_bar
 from tinyleak.client import Client, Notes, Truth
 from tinyleak.client.local import MOST_STEPS
+from tinyleak.data.networks import SUFFIX
 from tinyleak.defenses import parse
 
 NAME = "attack"
@@ -57,9 +59,10 @@ NOTES = {
     "the notes say, else read off a first layer that is linear, else not at all)",
 }
 START = {
-    "start": "what the first start is: noise as in the paper, or what can be read off the gradient "
-    "of a LeNet or MLP layer by layer, which needs --labels infer or known and few images: two of "
-    "the default LeNet (default: noise)",
+    "start": "what the first start is: noise as in the paper; features, for one image, what has "
+    "the features that a linear layer shows; or recursion, what can be read off the gradient of a "
+    "LeNet or MLP layer by layer, which needs --labels infer or known and few images: two of the "
+    "default LeNet (default: features where a layer shows as many as there are pixels, else noise)",
 }
 SMOOTHNESS = {
     "smoothness": "prefer images of little total variation; 3 helps against noise (default: 0, not)"
@@ -114,6 +117,9 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
+    shared = args.gradients or args.weights_after
+    if args.weights is None and shared and str(args.model).endswith(SUFFIX):
+        args.weights = Path(args.model)  # a network is saved with its weights
     refuse_mixtures(args)
     with output_directory(args, FILES) as directory:
         truth, problem = meet(args)

@@ -219,7 +219,8 @@ class Result:
         else:
             source = f"{args.data or 'glyphs'} images {first} to {first + client.batch - 1}"
         kind = type(client.network).__name__.lower()
-        network = f"{kind} with {model.activation}, {model.classes} classes"
+        own = kind if client.network.activation is None else f"{kind} with {model.activation}"
+        network = f"{getattr(client.network, 'name', own)}, {model.classes} classes"
         drawn = f", init {args.init or 'U'}, seed {self.problem.attacker.seed}"
         shape = "x".join(map(str, model.image_shape))
         return f"{source}, {shape}; {network}{self._simulated(drawn) or ''}"

@@ -18,6 +18,7 @@ from tinyleak.cli.audit_text import run_text
 from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
     SCHEMES,
+    NetworkNames,
     add_options,
     add_rename_option,
     given,
@@ -36,8 +37,11 @@ from tinyleak.client.files import ACTIVATION, MODEL, read_like, read_network
 from tinyleak.client.knows import as_data, in_one_line, knows
 from tinyleak.client.notes import gather_notes
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
+from tinyleak.data.networks import SUFFIX, load_network
+from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.init import draw
 from tinyleak.nn.models.as_trained import as_trained, network_of
+from tinyleak.nn.models.exported import Exported
 from tinyleak.nn.models.shapes import MODELS, kind_of
 from tinyleak.report import write_json
 
@@ -84,8 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         type=_model,
-        choices=(*MODELS, TEXT),
-        help="text: any language model; tells the words that its gradient names, and the "
+        choices=NetworkNames((*MODELS, TEXT)),
+        help="net.pt2: your own, as torch.export.save writes it; text: any language model; tells "
+        "the words that its gradient names, and the "
         "sentence of a BERT or GPT-2 "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
@@ -218,10 +223,11 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
         model, params = read_network(args.weights, known, rename, known.batch or 1)
     else:
         known = gather_notes(args.gradients).under(said)
-        kind, shape = MODELS[args.model or MODEL], args.shape or IMAGE_SHAPE
-        model = kind(shape, args.classes or IMAGE_CLASSES, args.activation or ACTIVATION)
+        model = _named_network(args)
         rng = np.random.default_rng([args.seed or 0, 0])
         params = draw(model.shapes, rng, SCHEMES[args.init or "U"])
+        if isinstance(model, Exported) and args.init is None and args.seed is None:
+            params = model.weights
         if args.gradients is not None:
             shared = read_like(model, args.gradients, rename, "gradients")
             batch, reduction = known.batch or 1, known.reduction
@@ -237,6 +243,14 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
             return {"client": client}
     trained = as_trained(model, known.loss or "cross-entropy", known.normalize)
     return {"client": trained, "params": params, "batch": known.batch}
+
+
+def _named_network(args: argparse.Namespace) -> LeNet | MLP | Exported:
+    """Return the network of a name, or in a file, whose weights are not given."""
+    if args.model is not None and args.model.endswith(SUFFIX):
+        return load_network(args.model)
+    kind, shape = MODELS[args.model or MODEL], args.shape or IMAGE_SHAPE
+    return kind(shape, args.classes or IMAGE_CLASSES, args.activation or ACTIVATION)
 
 
 def _typical(args: argparse.Namespace, shape: tuple[int, int, int]) -> Dataset:

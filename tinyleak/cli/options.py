@@ -19,10 +19,12 @@ from tinyleak.client import Client, LocalSteps, Notes, Truth, simulate
 from tinyleak.client.loss import REDUCTIONS
 from tinyleak.client.notes import parse_normalize, parse_rate, parse_shape, parse_whole
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
+from tinyleak.data.networks import SUFFIX, load_network
 from tinyleak.defenses import FORMS, Defense
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet, ResNet
 from tinyleak.nn.criteria import LOSSES
 from tinyleak.nn.models import Network
+from tinyleak.nn.models.exported import Exported
 
 T = TypeVar("T")
 
@@ -34,8 +36,18 @@ DEVICES = ("cpu", "cuda")
 DEEP_GOAL = 1e-30
 """A deep network's gradient hardly depends on the image: a small distance says little there."""
 
+
+class NetworkNames(tuple[str, ...]):
+    """The networks that --model takes: those of these names, and any in a `.pt2` file."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).endswith(SUFFIX)
+
+
 CHOICES: dict[str, Collection[str]] = {
-    **{"model": MODELS, "activation": ACTIVATIONS, "init": SCHEMES, "dtype": GOALS},
+    **{"model": NetworkNames(MODELS), "activation": ACTIVATIONS, "init": SCHEMES, "dtype": GOALS},
     **{"reduction": REDUCTIONS, "loss": LOSSES, "device": DEVICES},
 }
 """What may be chosen, by the name of the option, where the type does not say it."""
@@ -180,7 +192,8 @@ BATCH = {
     "batch": "how many images, from there on (default: 1)",
 }
 NETWORK = {
-    "model": "the paper's LeNet, a perceptron, or ResNet-20 without strides (default: lenet)",
+    "model": "the paper's LeNet, a perceptron, or ResNet-20 without strides (default: lenet); or "
+    "your own, net.pt2, as torch.export.save writes it, with its weights",
     "activation": "(default: sigmoid)",
 }
 INIT = {"init": "weights from U(-0.5, 0.5), or as PyTorch does by default (default: U)"}
@@ -203,6 +216,26 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
     add_options(group, simulate, INIT)
 
 
+def network(
+    name: str | None, shape: tuple[int, int, int], classes: int, activation: str | None = None
+) -> Network | Exported:
+    """Return the network of that name, or in that file, for images of this shape.
+
+    Raises:
+        ValueError: a file that cannot be used, or whose network does not fit.
+        OSError: it is not there.
+    """
+    if name is None or name in MODELS:
+        return MODELS[name or "lenet"](shape, classes, activation or "sigmoid")
+    model = load_network(name)
+    if model.image_shape != shape or model.classes < classes:
+        raise ValueError(
+            f"{name!r} takes inputs {model.image_shape} of {model.classes} classes, but the data "
+            f"are {shape} of {classes}; choose other data, or --image with --shape and --classes"
+        )
+    return model
+
+
 def simulated_client(
     args: argparse.Namespace,
     *,
@@ -218,8 +251,7 @@ def simulated_client(
     """
     dataset = data.choose(args.data, **given(data.choose, args))
     images, labels = dataset.consecutive(**given(Dataset.consecutive, args))
-    kind, activation = MODELS[args.model or "lenet"], args.activation or "sigmoid"
-    model = kind(images.shape[1:], dataset.classes, activation)
+    model = network(args.model, images.shape[1:], dataset.classes, args.activation)
     seed, init = args.seed or 0, SCHEMES[args.init or "U"]
     more: dict[str, Any] = {"seed": seed, "init": init, "dtype": dtype, "local": local}
     return simulate(model, images, labels, defenses=defenses, **more)

@@ -14,13 +14,14 @@ from typing import Any
 from tinyleak import data
 from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
-    MODELS,
+    CHOICES,
     SCHEMES,
     add_options,
     add_recipe_options,
     build_settings,
     checked,
     given,
+    network,
     whole_number,
 )
 from tinyleak.cli.output import require_apart, say
@@ -50,7 +51,7 @@ NUMBERS = {
 }
 NAMES: dict[str, tuple[Collection[str], str]] = {
     "--attacker": (ATTACKERS, "naive"),
-    "--model": (MODELS, "lenet"),
+    "--model": (CHOICES["model"], "lenet"),
     "--activation": (ACTIVATIONS, "sigmoid"),
     "--init": (SCHEMES, "U"),
     "--labels": (LABELS, "optimise"),
@@ -164,7 +165,7 @@ def _requests(args: argparse.Namespace) -> list[Request]:
         "inits": [SCHEMES[name] for name in args.init],
         "settings": build_settings(args),
     }
-    models = [MODELS[kind](shape, dataset.classes, activation) for kind, activation in kinds]
+    models = [network(kind, shape, dataset.classes, activation) for kind, activation in kinds]
     return grid(dataset, models, **given(grid, args), **asked)
 
 

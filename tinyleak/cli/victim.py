@@ -16,6 +16,7 @@ from tinyleak.cli.output import add_output_options, output_directory, say
 from tinyleak.client import LocalSteps, Notes, simulate, write_client
 from tinyleak.client.local import MOST_STEPS
 from tinyleak.client.loss import said_loss
+from tinyleak.data.networks import SUFFIX
 from tinyleak.data.tensors import FORMATS
 from tinyleak.defenses import parse
 from tinyleak.nn.models.shapes import MODELS
@@ -85,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
             paths = write_client(directory, client, truth, **written)
     if not args.quiet:
         asked = " ".join(f"{flag(path.stem)} {path}" for path in paths)
+        if args.model is not None and args.model.endswith(SUFFIX):
+            asked = f"--model {args.model} {asked}"
         say(f"attack it: tinyleak attack {asked}")
         say(f"its images and labels, which it keeps to itself: {directory / 'truth.npz'}")
     return 0
@@ -96,7 +99,7 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
     Raises:
         ValueError: there is such.
     """
-    if args.model not in (None, *MODELS):
+    if args.model not in (None, *MODELS) and not args.model.endswith(SUFFIX):
         raise ValueError(
             f"--model {args.model} cannot be told from files, so its client's could not be "
             f"attacked; choose from {', '.join(MODELS)}"

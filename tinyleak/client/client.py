@@ -21,7 +21,7 @@ from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
 from tinyleak.client.explanation import explain
-from tinyleak.client.facts import Fact, activation_fact, facts_of, listed
+from tinyleak.client.facts import Fact, activation_fact, facts_of, facts_of_exported, listed
 from tinyleak.client.files import read_files
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
@@ -32,6 +32,7 @@ from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, network_of
+from tinyleak.nn.models.exported import Exported, with_masks
 
 DTYPES = ("float64", "float32", "float16")
 """What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
@@ -233,9 +234,14 @@ class Client:
                     f"the weights in {str(weights_after)!r} are those from before, so nothing can "
                     "be read from them; check that the client has trained before they were saved"
                 )
-        model, facts = files.model, {}
+        model = files.model
+        facts: dict[str, Fact] = {}
         local = None if steps is None or steps.count == 1 else steps
-        if known.activation is None:
+        if isinstance(model, Exported):
+            if (known.batch or 1) == 1 and steps is None:
+                model = with_masks(model, shared)
+            facts |= facts_of_exported(model)
+        elif known.activation is None:
             # What the gradient allows does not depend on the activation that the network has.
             sent = {name: gradient for name, gradient in shared.items() if gradient.any()}
             allowed = read_premises(model, params, sent, known.batch or 1).activations

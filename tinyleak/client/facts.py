@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyleak.analytic.premises import Premises
 from tinyleak.data.bounds import shown
+from tinyleak.nn.models.exported import Exported
 
 SHOWN = 0.005
 """Probabilities below it are left out where soft labels are written down."""
@@ -50,6 +51,19 @@ def activation_fact(name: str, allowed: Sequence[str]) -> Fact:
         return Fact(name, "read off", "no other makes such features and gradients")
     others = f"one of {', '.join(allowed)}" if allowed else "none that is known fits the gradient"
     return Fact(name, "assumed", others)
+
+
+def facts_of_exported(model: Exported) -> dict[str, Fact]:
+    """Return what an exported network itself says, as facts by topic."""
+    facts = {"network": Fact(f"{model.name}, with its activations", "said", "by its file")}
+    if model.masks:
+        text = f"{len(model.masks)} masks of dropout"
+        facts["dropout"] = Fact(text, "read off", "zeros in what linear layers were given")
+    elif "dropout" in model.training:
+        facts["dropout"] = Fact("off, though it was exported with it", "assumed", "no mask is told")
+    if "batch norm" in model.training:
+        facts["batch norm"] = Fact("by the batch's own statistics", "said", "by its file")
+    return facts
 
 
 def facts_of(read: Premises, normalize: Any) -> dict[str, Fact]:

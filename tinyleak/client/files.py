@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,11 @@ from tinyleak.backend import Array
 from tinyleak.client.local import MOST_STEPS, LocalSteps
 from tinyleak.client.notes import Notes, gather_notes
 from tinyleak.data.bounds import shown, wrong_dtype
+from tinyleak.data.networks import SUFFIX, load_network
 from tinyleak.data.tensors import read_tensors, read_with_others
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet, match_names, model_from_shapes
+from tinyleak.nn.models.exported import Exported
 from tinyleak.nn.models.names import among, without_copies
 from tinyleak.nn.models.shapes import MODELS
 
@@ -51,7 +53,7 @@ class Files:
         unused: the names of the tensors that are none of the network's parameters.
     """
 
-    model: LeNet | MLP
+    model: LeNet | MLP | Exported
     params: dict[str, Array]
     given: dict[str, Array]
     steps: LocalSteps | None
@@ -85,14 +87,17 @@ def read_files(
             "--weights need what the client made of them; give either its gradient with "
             "--gradients, or its weights after its steps with --weights-after"
         )
-    noted = gather_notes(weights, gradients, weights_after)
+    exported = weights.suffix == SUFFIX
+    noted = gather_notes(None if exported else weights, gradients, weights_after)
     known = noted.under(said)
+    if exported and known.model in (None, str(weights)):
+        known = replace(known, model=str(weights))
     steps = _steps(weights_after, known, said)
     images = (known.batch or 1) * (1 if steps is None else steps.count)
     path = gradients or weights_after
     assert path is not None, "one of the two is given"
     what = "gradients" if steps is None else "weights after"
-    tensors, others = read_with_others(weights)
+    tensors, others = read_with_others(weights) if not exported else _saved_with(weights)
     shared, more_others = read_with_others(path)
     _require_numbers(path, shared, what)
     model, names = _network(tensors, known, rename, images, shared)
@@ -113,9 +118,14 @@ def read_files(
     return Files(model, params, given, steps, noted, known, unused)
 
 
+def _saved_with(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the weights that were saved with a network, and nothing else."""
+    return load_network(path).weights, {}
+
+
 def read_network(
     path: Path, said: Notes, rename: Mapping[str, str], images: int
-) -> tuple[LeNet | MLP, dict[str, Array]]:
+) -> tuple[LeNet | MLP | Exported, dict[str, Array]]:
     """Return the network whose weights are in a file, and them by its names.
 
     Raises:
@@ -134,13 +144,15 @@ def _network(
     rename: Mapping[str, str],
     images: int,
     shared: Collection[str] = (),
-) -> tuple[LeNet | MLP, dict[str, str]]:
+) -> tuple[LeNet | MLP | Exported, dict[str, str]]:
     """Return the network that tensors are the weights of, and what each is called there.
 
     A checkpoint may hold more than weights. If all tensors together are no network's, those are
     tried of which something was shared, and those that are no copies of others.
     """
     shapes = _parameter_shapes(tensors)
+    if said.model is not None and said.model.endswith(SUFFIX):
+        return _exported(tensors, said, rename, images, shared)
     refused, tried = None, []
     for some in (shapes, among(shapes, shared), without_copies(shapes)):
         if some in tried:
@@ -170,6 +182,32 @@ def _network(
     raise refused
 
 
+def _exported(
+    tensors: Mapping[str, Array],
+    said: Notes,
+    rename: Mapping[str, str],
+    images: int,
+    shared: Collection[str],
+) -> tuple[Exported, dict[str, str]]:
+    """Return the network that a file holds, with the buffers that stand beside the weights."""
+    assert said.model is not None, "a file was named"
+    model = load_network(said.model)
+    for what, wanted, there in (
+        ("shape", said.shape, model.image_shape),
+        ("classes", said.classes, model.classes),
+    ):
+        if wanted not in (None, there):
+            raise ValueError(f"--{what} {wanted} was said, but {said.model!r} has {there}")
+    fits = {n: a for n, a in tensors.items() if n in model.constants}
+    buffers = {n: a for n, a in fits.items() if a.shape == model.constants[n].shape}
+    model = replace(model, constants={**model.constants, **buffers})
+    _require_room(model, images)
+    left = {n: a for n, a in tensors.items() if n not in model.constants}
+    if set(model.shapes) <= set(left):  # what else a checkpoint holds is not used
+        left = {name: left[name] for name in model.shapes}
+    return model, match_names(model.shapes, _shapes_of(left), rename, "weights")
+
+
 def _by_the_same_names(
     shared: Mapping[str, Array], weights: Mapping[str, Array], names: Mapping[str, str], what: str
 ) -> dict[str, str]:
@@ -188,6 +226,10 @@ def _by_the_same_names(
 def _parameter_shapes(tensors: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of tensors, by name, without single numbers, which no layer here has."""
     return {name: array.shape for name, array in tensors.items() if array.ndim}
+
+
+def _shapes_of(tensors: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in tensors.items()}
 
 
 def read_like(model: Model, path: Path, rename: Mapping[str, str], what: str) -> dict[str, Array]:
@@ -238,7 +280,7 @@ def _steps(weights_after: Path | None, known: Notes, said: Notes) -> LocalSteps 
     return LocalSteps(count, known.learning_rate)
 
 
-def _require_room(model: LeNet | MLP, batch: int) -> None:
+def _require_room(model: Model, batch: int) -> None:
     """Refuse what shapes of little size in a file, or of none, multiply to."""
     unknown = batch * math.prod(model.image_shape)
     if unknown > MOST_UNKNOWNS:
@@ -256,8 +298,11 @@ def _require_room(model: LeNet | MLP, batch: int) -> None:
         )
 
 
-def _numbers_of_an_image(model: LeNet | MLP) -> int:
+def _numbers_of_an_image(model: Model) -> int:
     """Return how many numbers one image becomes on its way through the network."""
+    if isinstance(model, Exported):
+        return model.numbers
+    assert isinstance(model, LeNet | MLP), "files tell no other"
     channels, *size = model.image_shape
     total = channels * math.prod(size) + model.classes
     if isinstance(model, MLP):

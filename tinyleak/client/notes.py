@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.client.loss import REDUCTIONS
+from tinyleak.data.networks import SUFFIX
 from tinyleak.data.tensors import read_notes
 from tinyleak.nn.activations import ACTIVATIONS
 from tinyleak.nn.criteria import LOSSES
@@ -28,7 +29,7 @@ class Notes:
     """What is said about a client; each is None where nothing is. A text is read as its value.
 
     Attributes:
-        model: "lenet" or "mlp".
+        model: "lenet" or "mlp"; or the path of a `.pt2` file, which no notes may name.
         shape: (C, H, W) of an image.
         classes: how many there are.
         activation: the network's.
@@ -64,7 +65,7 @@ class Notes:
                 continue
             text = _text(value)
             try:
-                if len(text) > LONGEST_NOTE:
+                if len(text) > LONGEST_NOTE and not text.endswith(SUFFIX):
                     raise ValueError(f"{LONGEST_NOTE} letters are read at most")
                 object.__setattr__(self, name, parse(text))
             except ValueError as error:
@@ -96,6 +97,8 @@ def gather_notes(*paths: Path | None) -> Notes:
         said = {} if path is None else read_notes(path)
         try:
             told: dict[str, Any] = {key: said[key] for key in PARSERS if key in said}
+            if told.get("model", "").endswith(SUFFIX):
+                raise ValueError("that the network is in another file; name that with --model")
             notes = notes.under(Notes(**told))
         except ValueError as error:
             raise ValueError(
@@ -180,6 +183,10 @@ def _one_of(choices: Collection[str]) -> Callable[[str], str]:
     return parse
 
 
+def _network(text: str) -> str:
+    return text if text.endswith(SUFFIX) else _one_of(MODELS)(text)
+
+
 def _strides(text: str) -> tuple[int, ...]:
     return tuple(parse_whole(1)(part) for part in text.split(","))
 
@@ -189,7 +196,7 @@ def _text(value: object) -> str:
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {
-    "model": _one_of(MODELS),
+    "model": _network,
     "shape": parse_shape,
     "classes": parse_whole(1),
     "activation": _one_of(ACTIVATIONS),

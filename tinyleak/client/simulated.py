@@ -132,7 +132,8 @@ def simulate(
         images: (N, C, H, W), pixels in [0, 1].
         labels: (N,) whole numbers.
         seed: 0 or more.
-        init: how the weights are drawn, one of `tinyleak.nn.init.SCHEMES`.
+        init: how the weights are drawn, one of `tinyleak.nn.init.SCHEMES`; an exported network
+            has the weights that were saved with it.
         dtype: in which the client computes, "float64" or "float32".
         defenses: what it does to the gradient, in order, before it shares it.
         local: steps of SGD that it takes, to share their outcome instead of one gradient.
@@ -142,7 +143,8 @@ def simulate(
         TypeError: a seed that is not a whole number, or as `share` does.
     """
     seed = whole(seed, 0, "seed {} was given; seeds are whole numbers from 0 on")
-    params = draw(model.shapes, np.random.default_rng([seed, 0]), init)
+    own = getattr(model, "weights", None)
+    params = own or draw(model.shapes, np.random.default_rng([seed, 0]), init)
     noise = np.random.default_rng([seed, 2])
     return share(
         model, params, images, labels, dtype=dtype, defenses=defenses, rng=noise, local=local

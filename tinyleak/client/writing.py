@@ -11,7 +11,7 @@ from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.data.tensors import write_tensors
 from tinyleak.nn.models.as_trained import network_of
-from tinyleak.nn.models.shapes import kind_of
+from tinyleak.nn.models.shapes import MODELS, kind_of
 from tinyleak.report import write_arrays, write_json
 
 
@@ -49,12 +49,9 @@ def write_client(
         what, rate = "weights_after", steps.learning_rate
         said |= {"learning_rate": rate, "local_steps": steps.count}
         shared = {name: client.params[name] - rate * shared[name] for name in shared}
-    network = {
-        "model": kind_of(model),
-        "shape": model.image_shape,
-        "classes": model.classes,
-        "activation": model.activation,
-    }
+    network = {"shape": model.image_shape, "classes": model.classes}
+    if kind_of(model) in MODELS:  # any other is named by whoever reads the files
+        network |= {"model": kind_of(model), "activation": model.activation}
     rounded = {name: array.astype(client.dtype) for name, array in shared.items()}
     files = [folder / f"{name}.{ending}" for name in ("weights", what)]
     for path, tensors, notes in zip(files, (client.params, rounded), (network, said), strict=True):

@@ -26,6 +26,8 @@ from tinyleak.data.npz import ShortReads, require_bounded
 from tinyleak.nn.models.exported import Exported, parse_graph
 from tinyleak.nn.models.exported.graph import sizes_of
 
+SUFFIX = ".pt2"
+
 MAX_JSON = 2**26
 """How long the graph may be, in bytes: a hundred times that of a ViT with two layers."""
 

@@ -12,6 +12,7 @@ from tinyleak.client import Truth
 from tinyleak.data import Dataset
 from tinyleak.defenses import Defense, parse
 from tinyleak.nn.models import Network
+from tinyleak.nn.models.exported import Exported
 from tinyleak.sweep.request import UNDEFENDED, Request
 
 ATTACKERS = ("naive", "aware")
@@ -58,7 +59,7 @@ def parse_numbers(least: int) -> Callable[[str], range]:
 
 def grid(
     dataset: Dataset,
-    models: Sequence[Network],
+    models: Sequence[Network | Exported],
     *,
     defenses: Sequence[tuple[Defense, ...]] = ((),),
     attackers: Sequence[str] = ("naive",),
@@ -115,6 +116,8 @@ def grid(
                 defenses=steps if attacker == "aware" else (),
                 seed=seed,
                 restarts=restarts,
+                # As in the paper, unless the network is one's own, for which it seldom arrives.
+                start="auto" if isinstance(model, Exported) else "noise",
                 settings=settings or Settings(),
                 device=device,
             ),

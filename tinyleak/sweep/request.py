@@ -21,6 +21,7 @@ from tinyleak.client import Outcome, Truth, simulate
 from tinyleak.defenses import Defense, need_examples
 from tinyleak.metrics import matched_mse
 from tinyleak.nn.models import Network
+from tinyleak.nn.models.exported import Exported
 
 UNDEFENDED = "none"
 
@@ -47,7 +48,7 @@ class Request:
     data: str
     image: int
     truth: Truth
-    model: Network
+    model: Network | Exported
     attacker: Attacker = field(default_factory=Attacker)
     init: str = "uniform"
     defenses: tuple[Defense, ...] = ()

@@ -21,8 +21,9 @@ MOST_CONVOLUTIONS = 12
 
 
 def kind_of(model: object) -> str:
-    """Return the name in `MODELS` of a network's kind."""
-    return next(name for name, kind in MODELS.items() if isinstance(model, kind))
+    """Return the name in `MODELS` of a network's kind; of another, that of its class."""
+    names = [name for name, kind in MODELS.items() if isinstance(model, kind)]
+    return names[0] if names else type(model).__name__.lower()
 
 
 def model_from_shapes(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array, array_module
+from tinyleak.nn.activations import ACTIVATIONS, PIECEWISE_LINEAR
 from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.models.exported.elementwise import ELEMENTWISE
 from tinyleak.nn.models.exported.graph import Graph, Node, Ref, quoted, refs
@@ -53,7 +54,7 @@ class Exported:
     constants: dict[str, Array]
     name: str = "network"
     masks: Mapping[str, Array] = field(default_factory=dict)
-    _cast: dict[Any, dict[str, Tensor]] = field(default_factory=dict)
+    _cast: dict[Any, dict[str, Tensor]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         unknown = [node for node in self.graph.nodes if node.operation not in OPERATIONS]
@@ -84,6 +85,9 @@ class Exported:
         with np.errstate(all="ignore"):
             params = {name: Tensor(array.astype(float)) for name, array in self.weights.items()}
             self(params, Tensor(np.zeros((1, *self.image_shape))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Exported, (self.graph, self.weights, self.constants, self.name, self.masks)
 
     def __repr__(self) -> str:
         return f"Exported({self.name!r}, {self.input_shape[1:]} → {self.classes} classes)"
@@ -131,11 +135,21 @@ class Exported:
     @cached_property
     def activations(self) -> tuple[str, ...]:
         """The activations in it, by PyTorch's names, each once."""
-        from tinyleak.nn.activations import ACTIVATIONS
-
         return tuple(
             dict.fromkeys(n.operation for n in self.graph.nodes if n.operation in ACTIVATIONS)
         )
+
+    @property
+    def activation(self) -> str | None:
+        """The activation that hinders most, a piecewise linear one; else the first; else None."""
+        found = self.activations
+        return next((name for name in found if name in PIECEWISE_LINEAR), next(iter(found), None))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers one input becomes on its way."""
+        own = {*self.graph.parameters, *self.graph.constants}
+        return sum(math.prod(s) for name, s in self.graph.shapes.items() if name not in own)
 
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the logits (…, N, classes) of images (…, N, *image_shape).

@@ -1,0 +1,143 @@
+"""`--model net.pt2`: a network of one's own, exported from PyTorch, in every command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import Refused, Run, read_result, refuser, runner
+from safetensors.numpy import save_file
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from ordinary_networks import export  # noqa: E402  # the benchmarks are scripts, not a package
+
+from tinyleak.client import Client  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(capsys)
+
+
+@pytest.fixture
+def refused(run: Run) -> Refused:
+    return refuser(run)
+
+
+def network(*, dropout: float = 0.0, training: bool = False) -> nn.Module:
+    torch.manual_seed(3)
+    layers = (nn.Conv2d(1, 48, 3, padding=1), nn.BatchNorm2d(48), nn.ReLU(), nn.MaxPool2d(2))
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(768, 4))
+    net[1].running_mean.normal_(0.0, 0.1)
+    return net.train(training)
+
+
+def as_numpy(named: object) -> dict[str, np.ndarray]:
+    return {name: one.detach().numpy() for name, one in dict(named).items()}  # type: ignore[call-overload]
+
+
+def save(folder: Path, net: nn.Module) -> np.ndarray:
+    """Write net.pt2 and the weights and gradient of one image, as PyTorch saves them."""
+    export(net, SHAPE, str(folder / "net.pt2"))
+    rng = np.random.default_rng(1)
+    image = np.where(rng.random((1, *SHAPE)) < 0.4, rng.random((1, *SHAPE)), 0.0)
+    save_file(as_numpy(net.named_parameters()), folder / "w.safetensors")
+    loss = nn.functional.cross_entropy(net(torch.tensor(image).float()), torch.tensor([2]))
+    loss.backward()
+    gradients = {name: p.grad for name, p in net.named_parameters()}
+    save_file(as_numpy(gradients), folder / "g.safetensors")
+    return image
+
+
+def options(folder: Path, *, weights: bool = True) -> list[object]:
+    given = ["--weights", folder / "w.safetensors"] if weights else []
+    return [*given, "--model", folder / "net.pt2", "--gradients", folder / "g.safetensors"]
+
+
+@pytest.mark.parametrize("weights", [True, False], ids=["weights beside it", "its own weights"])
+@pytest.mark.usefixtures("without_pictures")
+def test_an_image_comes_back(run: Run, tmp_path: Path, weights: bool) -> None:
+    image = save(tmp_path, network())
+    out = tmp_path / "out"
+    answer = run("attack", *options(tmp_path, weights=weights), "--out", out, "--iterations", 50)
+    assert answer.code == 0, answer.out + answer.err
+    said = " ".join(answer.out.split())
+    assert "1x8x8; net, 4 classes" in said
+    assert "network net, with its activations, said (by its file)" in said
+    found = np.load(out / "reconstruction.npz")["images"]
+    assert np.mean((found - image) ** 2) < 1e-8
+    settings = read_result(out)["settings"]
+    assert (settings["model"], settings["activation"]) == ("exported", "relu")
+
+
+def test_buffers_beside_the_weights_take_the_place_of_its_own(tmp_path: Path) -> None:
+    net = network()
+    save(tmp_path, net)
+    buffers = {"1.running_var": np.full(48, 2.0, np.float32)}
+    save_file(as_numpy(net.named_parameters()) | buffers, tmp_path / "w.safetensors")
+    files = {"weights": tmp_path / "w.safetensors", "gradients": tmp_path / "g.safetensors"}
+    client = Client.from_files(**files, model=str(tmp_path / "net.pt2"))
+    np.testing.assert_array_equal(client.network.constants["1.running_var"], 2.0)
+    np.testing.assert_array_equal(client.network.constants["1.running_mean"], net[1].running_mean)
+
+
+def test_dropout_and_batch_norm_in_training_are_told(run: Run, tmp_path: Path) -> None:
+    image = save(tmp_path, network(dropout=0.3, training=True))
+    files = {"weights": tmp_path / "w.safetensors", "gradients": tmp_path / "g.safetensors"}
+    client = Client.from_files(**files, model=str(tmp_path / "net.pt2"))
+    assert client.facts["dropout"].value == "1 masks of dropout"
+    assert client.facts["batch norm"].source == "said"
+    assert image.shape == (1, *client.model.image_shape)
+
+
+def test_a_client_is_simulated_swept_and_audited_with_it(run: Run, tmp_path: Path) -> None:
+    save(tmp_path, network())
+    image = tmp_path / "image.png"
+    from PIL import Image
+
+    rng = np.random.default_rng(2)
+    Image.fromarray(np.where(rng.random((8, 8)) < 0.4, 255, 0).astype(np.uint8)).save(image)
+    own = ["--model", tmp_path / "net.pt2"]
+    pictured = ["--image", image, "--shape", "1,8,8", "--classes", 4]
+    answer = run("victim", *own, *pictured, "--out", tmp_path / "v")
+    assert answer.code == 0 and f"--model {tmp_path}/net.pt2 --weights" in answer.out
+    notes = json.loads((tmp_path / "v" / "weights.json").read_text())
+    assert notes == {"shape": [1, 8, 8], "classes": 4}
+    answer = run("attack", *own, *pictured, "--iterations", 50)
+    assert "label      0 (right)" in answer.out
+    answer = run("audit", *own, "--image", image, "--examples", 1, "--noise", 0)
+    assert answer.code == 0 and "activation  relu is not smooth" in answer.out
+
+
+def test_what_does_not_fit_is_refused_in_a_sentence(
+    run: Run, refused: Refused, tmp_path: Path
+) -> None:
+    net = network()
+    save(tmp_path, net)
+    assert "--shape (1, 4, 4) was said, but" in refused(
+        "attack", *options(tmp_path), "--shape", "1,4,4"
+    )
+    assert "takes inputs (1, 8, 8) of 4 classes, but the data are (1, 28, 28) of 10" in refused(
+        "attack", "--model", tmp_path / "net.pt2"
+    )
+    assert "nothing.pt2' is not there" in refused("attack", "--model", tmp_path / "nothing.pt2")
+    other = {name: p[..., :1] for name, p in as_numpy(net.named_parameters()).items()}
+    save_file({k: np.ascontiguousarray(v) for k, v in other.items()}, tmp_path / "w.safetensors")
+    assert "cannot be told by name and shape" in run("attack", *options(tmp_path)).err
+
+
+def test_no_note_names_a_file(refused: Refused, tmp_path: Path) -> None:
+    save(tmp_path, network())
+    (tmp_path / "w.json").write_text('{"model": "net.pt2"}')
+    message = refused("attack", *options(tmp_path))
+    assert "that the network is in another file; name that with --model" in message
