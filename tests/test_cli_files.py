@@ -169,3 +169,17 @@ def test_two_kinds_of_client_are_not_mixed(
     refused: Refused, arguments: list[str], message: str
 ) -> None:
     assert message in refused(*arguments)
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(("said", "contradicted"), [("tanh", True), ("sigmoid", False)])
+def test_an_activation_that_the_gradient_contradicts_is_named(
+    run: Run, tmp_path: Path, said: str, contradicted: bool
+) -> None:
+    save_step(tmp_path, [3], size=16)
+    asked = (*files(tmp_path), "--shape", "1,16,16", "--iterations", 3, "--activation", said)
+    answer = run(*asked, "--out", tmp_path / "out")
+    assert answer.code == 1
+    first = read_result(tmp_path / "out")["causes"][0]
+    assert (first["name"] == "activation") == contradicted
+    assert ("--activation sigmoid" in answer.out) == contradicted

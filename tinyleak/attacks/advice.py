@@ -26,7 +26,13 @@ def likely_causes(problem: Problem, found: Reconstruction) -> list[Cause]:
         problem: who attacked whom.
         found: where the search ended.
     """
-    return [*problem.client.premises.causes, *_of_search(problem, found)]
+    client = problem.client
+    causes = [*client.premises.causes, *_of_search(problem, found)]
+    allowed, own = client.premises.activations, getattr(client.model, "activation", None)
+    if allowed and own not in allowed:
+        text = f"the gradient is that of {allowed[0]}, and the network is said to have {own}"
+        causes.insert(0, Cause("activation", text, f"--activation {allowed[0]}", sure=False))
+    return causes
 
 
 def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
@@ -35,6 +41,13 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     if client.frozen:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))
+    if client.rounding is not None:
+        what = "one step" if client.local is None else f"{client.steps} steps"
+        text = f"the weights after were taken to be {what} of plain SGD away, with the same batch"
+        causes.append(Cause("local steps", text, sure=False))
+    if client.batch > 1 and not client.loss.exact:
+        text = "the labels were taken to be one class each, and mixed or smoothed ones are not"
+        causes.append(Cause("soft labels", text, "--labels optimise", sure=False))
     if found.reason in ("out of iterations", "interrupted"):
         text = f"the search had not ended after {found.iterations} iterations"
         more = f"--iterations {max(2000, 4 * settings.iterations)}"
