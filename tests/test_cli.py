@@ -194,6 +194,7 @@ def test_a_batch_is_judged_in_the_order_of_the_client_s_images(
 
     monkeypatch.setattr(Truth, "judge", spy)
     arguments = ["attack", "--data", "mnist", "--data-dir", digits, "--batch", 2]
+    arguments += ["--method", "lbfgs"]
     answer = run(*arguments, "--iterations", 500, "--out", tmp_path / "out")
     assert answer.code == 0
     assert "success, 2 of 2 images recovered" in answer.out
