@@ -45,6 +45,9 @@ SURE, MOST = 10.0, 3e-4
 """Where noise is expected to move a record farther than that, so many times the expectation is
 allowed, but no more than this: a mixture with a thousandth of another record is farther away."""
 
+NEARLY = 1e-2
+"""What is nearer than this in all three is not refused: it may be a record, found inexactly."""
+
 AT_ONCE = 1024
 """How many candidates go through the network at once, so that their δ fit into memory."""
 
@@ -54,7 +57,8 @@ class Certificates:
     """What one layer's gradient says of M candidates.
 
     Attributes:
-        verdicts: for each True (it is a record), False (it is none) or None (cannot tell).
+        verdicts: for each True (it is a record), False (it is none) or None (cannot tell, as of
+            what is a record to two digits or three, but not to those that were shared).
         copies: (M,) int64, how many records of the batch each is; 0 where it is not certified.
         delta_distances: (M,), of δ from the column space, relative to its length, 0 to 1.
         input_distances: (M,), of (h, 1) from the row space, likewise.
@@ -143,7 +147,7 @@ def certify(
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
     near = distances <= limits
-    excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts]
+    excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts] + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
     copies = np.where(certified, np.maximum(np.rint(np.abs(whole)), 1.0), 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
