@@ -357,7 +357,7 @@ def test_labels_that_are_a_guess_are_said_to_be(run: Run, short: list[object]) -
 def test_a_label_takes_the_place_of_the_data_s(
     called: Callable[..., Problem], short: list[object]
 ) -> None:
-    problem = called(*short, "--batch", 2, "--label", 8, "--labels", "known")
+    problem = called(*short, "--batch", 2, "--label", 8, "--labels", "known", "--method", "lbfgs")
     assert problem.attacker.labels.tolist() == [8, 8]
 
 
@@ -427,7 +427,7 @@ def test_help_names_every_option_and_its_default(run: Run) -> None:
         "--index --batch --seed --model {lenet,mlp,resnet} --activation {sigmoid,tanh,softplus} "
         "--init {U,default} --recipe {default,paper} --iterations --goal --line-search "
         "--history --dtype "
-        "--method {lbfgs,levenberg-marquardt,lbfgs+levenberg-marquardt} "
+        "--method {lbfgs,levenberg-marquardt,lbfgs+levenberg-marquardt,records,auto} "
         "--weights --gradients --rename --weights-after --learning-rate --local-steps "
         "--reduction {mean,sum} --restarts --defense --aware --smoothness "
         "--labels {optimise,infer,known} "
