@@ -91,6 +91,7 @@ def certify(
     *,
     loss: Loss = cross_entropy,
     factor_known: bool = True,
+    spread: float = 0.0,
 ) -> Certificates:
     """Tell which candidates are records of the batch that a layer's gradient was computed from.
 
@@ -103,6 +104,8 @@ def certify(
         loss: the client's.
         factor_known: whether the gradient is that of the mean loss, rather than a multiple of it;
             if not, copies cannot be counted and are taken to be one.
+        spread: how far noise may have moved the inputs within the row space, where they were found
+            by this gradient, in units of theirs.
 
     Returns:
         A verdict for each. None for all of them, with the reason, where the layer has more records
@@ -138,7 +141,8 @@ def certify(
     length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
     of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
     of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)
-    of_count = deviation * np.sqrt(rank) * length_c * length_b * np.abs(whole) / layer.records
+    of_count = deviation * np.sqrt(rank) * length_c + spread
+    of_count = of_count * length_b * np.abs(whole) / layer.records
     distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
     soft = bool(((targets != 0.0) & (targets != 1.0)).any())
