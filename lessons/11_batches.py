@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyleak import LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn.model import parameter_gradients
 from tinyleak.optim import levenberg_marquardt
@@ -283,7 +283,7 @@ assert distances32[-1] < floor @ floor < 1e-12
 #
 # The real things are
 # [`tinyleak/attacks/least_squares/solver.py`](../tinyleak/attacks/least_squares/solver.py),
-# [`tinyleak/attacks/least_squares/jacobian.py`](../tinyleak/attacks/least_squares/jacobian.py) and
+# [`tinyleak/analytic/jacobian.py`](../tinyleak/analytic/jacobian.py) and
 # [`tinyleak/optim/gauss_newton.py`](../tinyleak/optim/gauss_newton.py).
 #
 # ## Exercise

@@ -139,6 +139,8 @@ class LayerGradient:
             ValueError: all gradients are zero.
         """
         arrays = [_float64(gradient) for gradient in gradients]
+        largest = max(float(np.abs(array).max(initial=0.0)) for array in arrays) or 1.0
+        arrays = [array / largest for array in arrays]  # so that no square underflows
         lengths = [float(np.linalg.norm(array)) for array in arrays]
         if max(lengths) == 0.0:
             raise ValueError(

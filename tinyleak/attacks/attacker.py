@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.defenses import Defense, as_defenses
-from tinyleak.interop import as_array, require_fields, whole
+from tinyleak.interop import as_array, called, require_fields, whole
 from tinyleak.nn.fitting import copied
 
 Method: TypeAlias = Literal[
@@ -17,6 +17,9 @@ Method: TypeAlias = Literal[
 ]
 """How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish. "records"
 takes a batch apart without matching anything, and "auto" is what suits the client."""
+
+Start: TypeAlias = Literal["auto", "noise", "features", "recursion"]
+"""What the first start of an attack may be."""
 
 SEED = "seed {} was given; seeds are whole numbers from 0 on"
 
@@ -40,9 +43,12 @@ class Attacker:
             the shared gradient carries no information, 1 / variance where noise was added. It
             follows from `defenses`, unless it is given.
         seed: decides the noise that the attack starts from; 0 or more.
-        start: what the first start is: "noise", as in the paper; "recursion", images recovered
-            from the gradient layer by layer (see `tinyleak.attacks.recursion`), for which labels
-            must be known; or images, (N, C, H, W).
+        start: what the first start is: "noise", as in the paper; "features", for one image, what
+            has the features that a linear layer shows (see `tinyleak.attacks.features_first`);
+            "recursion", images recovered from the gradient layer by layer (see
+            `tinyleak.attacks.recursion`), for which labels must be known; or images, (N, C, H, W).
+            By default "auto": features where a layer shows as many as the image has pixels and no
+            defence is known, else noise.
         restarts: how many starts to run; the one that ends nearest is returned.
         method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
             for their Jacobian with respect to the weights, and batches to the rounding error
@@ -62,7 +68,7 @@ class Attacker:
     defenses: Sequence[Defense] = ()
     precision: Mapping[str, Array] | None = None
     seed: int = 0
-    start: Literal["noise", "recursion"] | Array = "noise"
+    start: Start | Array = "auto"
     restarts: int = 1
     method: Method = "lbfgs"
     settings: Settings = Settings()
@@ -77,10 +83,9 @@ class Attacker:
             raise ValueError(
                 f'labels {self.labels!r} were given; give N whole numbers, "infer" or "trusted"'
             )
-        if isinstance(self.start, str) and self.start not in ("noise", "recursion"):
-            raise ValueError(
-                f"start {self.start!r} is unknown; choose noise or recursion, or give images"
-            )
+        if isinstance(self.start, str) and self.start not in get_args(Start):
+            known = ", ".join(get_args(Start))
+            raise ValueError(f"start {self.start!r} is unknown; choose {known}, or give images")
         if self.method not in get_args(Method):
             raise ValueError(
                 f"method {self.method!r} is unknown; choose one of {', '.join(get_args(Method))}"
@@ -122,9 +127,7 @@ def make_attacker(attacker: Attacker | None, keywords: Mapping[str, Any]) -> Att
             f"an attacker was given, and {', '.join(keywords)} besides; say all of it in one place"
         )
     if not isinstance(attacker, Attacker | None):
-        raise TypeError(
-            f"a {type(attacker).__name__} was given as attacker; give a tinyleak.Attacker"
-        )
+        raise TypeError(f"{called(attacker)} was given as attacker; give a tinyleak.Attacker")
     return Attacker(**keywords) if attacker is None else attacker
 
 

@@ -7,17 +7,17 @@ can tell, only the whole gradient decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tinyleak.analytic.certificate import Certificates, as_verdicts, certify
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.backend import Array
-from tinyleak.client.client import Client
 from tinyleak.interop import as_array
-from tinyleak.nn.losses import cross_entropy
+from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.split import Split, linear_layers
 from tinyleak.tensor import Tensor
 
@@ -46,19 +46,16 @@ class ImageCertificates:
 
 
 def certify_images(
-    client: Client,
+    client: Any,
     images: Array,
     labels: Array,
-    *,
-    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> ImageCertificates:
     """Tell which images, each with its label, are records of a client's batch; needs no truth.
 
     Args:
-        client: whose gradient decides.
+        client: whose gradient decides, a `tinyleak.Client`.
         images: (M, C, H, W).
         labels: (M,) whole numbers, or (M, K) rows of probabilities, taken as they are.
-        loss: the client's, averaged over a batch, of logits and targets (N, K).
 
     Raises:
         ValueError: images that do not fit the client's network, or labels that do not fit them.
@@ -77,6 +74,8 @@ def certify_images(
     layers: dict[str, Certificates] = {}
     said_yes, said_no = np.zeros((2, len(images)), np.bool_)
     for cut in linear_layers(client.model, params):
+        if not {cut.weight, cut.bias}.isdisjoint(client.frozen):
+            continue
         layer = LayerGradient(
             client.gradients[cut.weight],
             None if cut.bias is None else client.gradients[cut.bias],
@@ -88,7 +87,9 @@ def certify_images(
             images: Array, labels: Array, cut: Split = cut, layer: LayerGradient = layer
         ) -> Certificates:
             inputs, exact = cut.below(Tensor(images)).data, client.loss.exact
-            return certify(layer, cut, inputs, labels, loss=loss, factor_known=exact)
+            return certify(
+                layer, cut, inputs, labels, loss=loss_of(client.model), factor_known=exact
+            )
 
         found = layers[cut.weight] = ask(images, labels)
         yes = found.certified & _determined(images, layer.weight_gradient.shape[1])
