@@ -29,8 +29,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
     settings = attacker.settings
     beyond = settings.direction or settings.smoothness or client.local
+    beyond = beyond or client.loss.kind != "cross-entropy"
     alone = client.batch == 1 or attacker.restarts > 1 or not isinstance(attacker.start, str)
-    if alone or unsuited or beyond or attacker.start != "noise":
+    if alone or unsuited or beyond or attacker.start not in ("noise", "auto"):
         return client, plain
     first = first_layer(client)
     if first is not None and client.loss.exact and why_not(*first) is None:
@@ -85,7 +86,8 @@ def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
     image = np.random.default_rng(0).random((1, *client.model.image_shape))
     for cut in linear_layers(client.model, params)[:1]:
         inputs = cut.below(Tensor(image)).data
-        if inputs.shape == (1, pixels) and np.array_equal(inputs[0], image.ravel()):
+        sent = {cut.weight, cut.bias}.isdisjoint(client.frozen)
+        if sent and inputs.shape == (1, pixels) and np.array_equal(inputs[0], image.ravel()):
             bias = None if cut.bias is None else client.gradients[cut.bias]
             roundoff = float(np.finfo(client.dtype).eps)
             weight = client.gradients[cut.weight]
