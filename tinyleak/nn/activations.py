@@ -55,7 +55,7 @@ def selu(x: Tensor) -> Tensor:
 
 def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
     """Return `x` where it is positive, else `slope · x` (Maas, Hannun and Ng 2013)."""
-    return x * where(x > 0.0, 1.0, slope)
+    return where(x > 0.0, x, x * slope)
 
 
 def relu6(x: Tensor) -> Tensor:
