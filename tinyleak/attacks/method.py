@@ -9,9 +9,10 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.labels import infer_labels
-from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.analytic.mixture import EXPLAINED, unmix
 from tinyleak.attacks.attacker import Attacker, Method
+from tinyleak.attacks.least_squares.features import WORTH, read_span
 from tinyleak.backend import Array
 from tinyleak.client import Client, Fact
 from tinyleak.nn.split import Split, linear_layers
@@ -39,12 +40,18 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     client = _with_exact_loss(client)
     layer = client.last_layer
-    if not client.loss.exact or layer is None or client.batch >= client.model.classes:
+    if not client.loss.exact or layer is None or not _worth_squares(client, layer):
         return client, plain
     labels = "trusted" if attacker.labels is None else attacker.labels
     squares: Method = "levenberg-marquardt"
     why = "the last layer shows the features of the batch"
     return _told(client, squares, why), replace(attacker, method=squares, labels=labels)
+
+
+def _worth_squares(client: Client, layer: LastLayerGradient) -> bool:
+    """Whether the features show, and may determine the images: else least squares takes long."""
+    few = prod(client.model.image_shape) <= WORTH * layer.weight.shape[1]
+    return few and read_span(layer) is not None
 
 
 def _told(client: Client, method: str, why: str) -> Client:
