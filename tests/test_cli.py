@@ -196,6 +196,7 @@ def test_a_batch_is_judged_in_the_order_of_the_client_s_images(
 
     monkeypatch.setattr(Truth, "judge", spy)
     arguments = ["attack", "--data", "mnist", "--data-dir", digits, "--batch", 2]
+    arguments += ["--method", "lbfgs"]
     answer = run(*arguments, "--iterations", 500, "--out", tmp_path / "out")
     assert answer.code == 0
     assert "success, 2 of 2 images recovered" in answer.out
@@ -358,7 +359,7 @@ def test_labels_that_are_a_guess_are_said_to_be(run: Run, short: list[object]) -
 def test_a_label_takes_the_place_of_the_data_s(
     called: Callable[..., Problem], short: list[object]
 ) -> None:
-    problem = called(*short, "--batch", 2, "--label", 8, "--labels", "known")
+    problem = called(*short, "--batch", 2, "--label", 8, "--labels", "known", "--method", "lbfgs")
     assert problem.attacker.labels.tolist() == [8, 8]
 
 

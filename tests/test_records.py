@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,9 @@ def errors(records, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("act", ["sigmoid", "tanh", "softplus", "relu"])
+@pytest.mark.parametrize(
+    "act", ["sigmoid", "tanh", "softplus", "gelu", "elu", "relu", "leaky_relu"]
+)
 def test_all_records_of_a_batch_are_found(act: str, dtype: str, rng: np.random.Generator) -> None:
     images, labels = batch(rng, 12)
     model = nn.MLP(MNIST, 10, act, (100,))
@@ -74,6 +78,16 @@ def test_a_hidden_layer_gives_its_features(act: str, rng: np.random.Generator) -
     features = split(model, params, "2.weight").below(Tensor(images)).data
     assert found.missing == 0
     assert errors(found, features).max() < 1e-8
+
+
+@pytest.mark.parametrize("act", ["sigmoid", "relu"])
+def test_a_layer_without_bias_gives_them_too(act: str, rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 6)
+    model = nn.MLP(MNIST, 10, act, (100,), unbiased=("0",))
+    client, _ = simulate(model, images, labels, init="default")
+    found = search(client, bounds=(0.0, 1.0))
+    assert found.missing == 0
+    assert errors(found, images).max() < 1e-8
 
 
 def test_two_layers_of_relus_are_seen_through(rng: np.random.Generator) -> None:
@@ -131,6 +145,30 @@ def test_derivatives_of_delta_are_those_of_differences(act, widths, rng) -> None
     soft, soft_changes = deltas.along(z, target, directions, 0.3)
     assert np.allclose(soft, delta, atol=1e-14) is (act != "relu")
     assert np.isfinite(soft_changes).all()
+
+
+def test_derivatives_are_found_through_any_network(rng) -> None:
+    @dataclass(frozen=True)
+    class Normalised:
+        image_shape: tuple = (1, 2, 3)
+        classes: int = 3
+
+        @property
+        def shapes(self):
+            return {"a": (5, 6), "g": (5,), "s": (5,), "b": (3, 5)}
+
+        def __call__(self, params, x):
+            hidden = nn.linear(nn.flatten(x), params["a"])
+            return nn.linear(nn.layer_norm(hidden, params["g"], params["s"]), params["b"])
+
+    model = Normalised()
+    params = {name: rng.standard_normal(shape) for name, shape in model.shapes.items()}
+    deltas = Deltas(split(model, params, "a"))
+    z, target, direction = rng.standard_normal(5), np.eye(3)[1], rng.standard_normal(5)
+    _, changes = deltas.along(z, target, direction[None])
+    ends = np.stack([z + 1e-6 * direction, z - 1e-6 * direction])
+    above, below = deltas.of(ends, np.stack([target, target]))
+    np.testing.assert_allclose(changes[0], (above - below) / 2e-6, atol=1e-7)
 
 
 def test_a_delta_is_locked_with_some_wrong_signs_and_not_with_all(rng) -> None:

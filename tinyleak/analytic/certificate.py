@@ -45,6 +45,9 @@ SURE, MOST = 10.0, 3e-4
 """Where noise is expected to move a record farther than that, so many times the expectation is
 allowed, but no more than this: a mixture with a thousandth of another record is farther away."""
 
+NEARLY = 1e-2
+"""What is nearer than this in all three is not refused: it may be a record, found inexactly."""
+
 AT_ONCE = 1024
 """How many candidates go through the network at once, so that their δ fit into memory."""
 
@@ -54,7 +57,8 @@ class Certificates:
     """What one layer's gradient says of M candidates.
 
     Attributes:
-        verdicts: for each True (it is a record), False (it is none) or None (cannot tell).
+        verdicts: for each True (it is a record), False (it is none) or None (cannot tell, as of
+            what is a record to two digits or three, but not to those that were shared).
         copies: (M,) int64, how many records of the batch each is; 0 where it is not certified.
         delta_distances: (M,), of δ from the column space, relative to its length, 0 to 1.
         input_distances: (M,), of (h, 1) from the row space, likewise.
@@ -87,6 +91,7 @@ def certify(
     *,
     loss: Loss = cross_entropy,
     factor_known: bool = True,
+    spread: float = 0.0,
 ) -> Certificates:
     """Tell which candidates are records of the batch that a layer's gradient was computed from.
 
@@ -99,6 +104,8 @@ def certify(
         loss: the client's.
         factor_known: whether the gradient is that of the mean loss, rather than a multiple of it;
             if not, copies cannot be counted and are taken to be one.
+        spread: how far noise may have moved the inputs within the row space, where they were found
+            by this gradient, in units of theirs.
 
     Returns:
         A verdict for each. None for all of them, with the reason, where the layer has more records
@@ -134,7 +141,8 @@ def certify(
     length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
     of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
     of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)
-    of_count = deviation * np.sqrt(rank) * length_c * length_b * np.abs(whole) / layer.records
+    of_count = deviation * np.sqrt(rank) * length_c + spread
+    of_count = of_count * length_b * np.abs(whole) / layer.records
     distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
     soft = bool(((targets != 0.0) & (targets != 1.0)).any())
@@ -143,7 +151,7 @@ def certify(
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
     near = distances <= limits
-    excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts]
+    excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts] + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
     copies = np.where(certified, np.maximum(np.rint(np.abs(whole)), 1.0), 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.

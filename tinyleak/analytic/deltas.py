@@ -18,9 +18,21 @@ from tinyleak.backend import Array
 from tinyleak.gradient import grad, topological_order, vjp
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.split import Split
-from tinyleak.ops import broadcast_to, matmul, maximum, mean, softplus, sqrt, stop_gradient, sum
+from tinyleak.ops import (
+    broadcast_to,
+    greater,
+    matmul,
+    maximum,
+    mean,
+    sigmoid,
+    sqrt,
+    stop_gradient,
+    subtract,
+    sum,
+    where,
+)
 from tinyleak.program import Program, trace
-from tinyleak.tensor import Tensor
+from tinyleak.tensor import PRIMITIVES, Primitive, Tensor
 from tinyleak.transforms import jvp
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -82,15 +94,14 @@ class Deltas:
 
     @cached_property
     def has_kinks(self) -> bool:
-        """Whether a ReLU, or another maximum, is above the layer."""
-        kinks: list[Tensor] = []
+        """Whether the slopes above are steps, as a ReLU's: the same nearby, and others far away."""
+        z = np.random.default_rng(0).standard_normal(self.cut.width)
+        here, near, far = (self.jacobian(factor * z) for factor in (1.0, 1.0 + 1e-5, -1.0))
 
-        def seen(a: Tensor, b: Tensor) -> Tensor:
-            kinks.append(a)
-            return maximum(a, b)
+        def alike(other: Array) -> float:
+            return float(np.mean(np.abs(here - other) <= 1e-9 * np.abs(here).max()))
 
-        self.cut.above(Tensor(np.zeros((1, self.cut.width))), {maximum: seen})
-        return bool(kinks)
+        return alike(near) > 0.9 > alike(far)
 
     def jacobian(self, z: Array) -> Array:
         """Return how fast each logit rises with each answer of the layer: (K, O) from (O,)."""
@@ -102,43 +113,61 @@ class Deltas:
     def _exact(
         self, z: Tensor, y: Tensor, directions: Tensor, softness: Tensor
     ) -> tuple[Tensor, Tensor]:
-        return self._along(self.cut.above(z), z, y, directions)
+        return self._along(self.cut.above, z, y, directions)
 
     def _soft(
         self, z: Tensor, y: Tensor, directions: Tensor, softness: Tensor
     ) -> tuple[Tensor, Tensor]:
         def larger(a: Tensor, b: Tensor) -> Tensor:
-            return soft_maximum(a, b, softness)
+            return soft_choice(a - b, a, b, softness)
 
-        return self._along(self.cut.above(z, {maximum: larger}), z, y, directions)
+        def chosen(gap: Tensor, a: Tensor, b: Tensor) -> Tensor:
+            return soft_choice(gap, a, b, softness)
+
+        # A mask is the gap that it was made of, until something is chosen by it.
+        soft: dict[Primitive, Callable[..., Tensor]] = {maximum: larger, greater: subtract}
+        soft[PRIMITIVES["where"]] = chosen
+        return self._along(lambda rows: self.cut.above(rows, soft), z, y, directions)
 
     def _along(
-        self, logits: Tensor, z: Tensor, y: Tensor, directions: Tensor
+        self, above: Callable[[Tensor], Tensor], z: Tensor, y: Tensor, directions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The gradient with respect to z of one record, and its derivatives, by two passes.
 
-        The first carries the directions up to the logits, the second down again.
+        The first carries the directions up to the logits, the second down again. Where they cannot
+        be carried, each has a copy of the record.
         """
         count = directions.shape[0]
-        up = carried(logits, {z: directions})
         targets = broadcast_to(y, shape=(count, y.shape[1]))
 
         def by_logits(rows: Tensor) -> Tensor:
             return grad(self.loss(rows, targets) * float(count), rows)
 
-        error, change = jvp(by_logits, [broadcast_to(logits, shape=targets.shape)], [up])
-        first = error[:1]
-        (delta,) = vjp({logits: first}, [z])
-        return delta, carried(delta, {z: directions, first: change})
+        def by_answers(rows: Tensor) -> Tensor:
+            return grad(self.loss(above(rows), targets) * float(count), rows)
+
+        try:
+            logits = above(z)
+            up = carried(logits, {z: directions})
+            error, change = jvp(by_logits, [broadcast_to(logits, shape=targets.shape)], [up])
+            first = error[:1]
+            (delta,) = vjp({logits: first}, [z])
+            return delta, carried(delta, {z: directions, first: change})
+        except NotImplementedError:
+            rows = broadcast_to(z, shape=directions.shape)
+            deltas, changes = jvp(by_answers, [rows], [directions])
+            return deltas[:1], changes
 
 
-def soft_maximum(a: Tensor, b: Tensor, softness: Tensor) -> Tensor:
-    """Return max(a, b), whose slope goes from b's to a's over a stretch rather than at once."""
-    gap = a - b
-    middle = mean(gap)
-    width = stop_gradient(softness * sqrt(mean((gap - middle) * (gap - middle))))
-    soft = b + width * softplus(gap / width)
-    return soft + stop_gradient(maximum(a, b) - soft)
+def soft_choice(gap: Tensor, a: Tensor, b: Tensor, softness: Tensor) -> Tensor:
+    """Return a where the gap is positive, else b, but with slopes that go from b's to a's slowly.
+
+    They do so over a stretch of `softness` times the spread of the gap.
+    """
+    spread = gap - mean(gap)
+    width = stop_gradient(softness * sqrt(mean(spread * spread)))
+    soft = b + (a - b) * sigmoid(gap / width)
+    return soft + stop_gradient(where(gap > 0.0, a, b) - soft)
 
 
 def carried(output: Tensor, seeds: Mapping[Tensor, Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+from tinyleak.analytic.points import Points
 from tinyleak.analytic.search import OUTSIDE, PATIENCE, Search
 from tinyleak.backend import Array
 
@@ -28,6 +29,9 @@ steps with each; from the second on it is tried to lock."""
 LEAST_NOISE, NEW = 1e-11, 1e-3
 """Of δ, relative to its length: what float64 leaves in a product of many factors, and how far one
 must be from the span of all known ones."""
+
+ROUNDS_OF_ALL = 3
+"""How often all are solved for: what is not certified then is locked anew."""
 
 ROUNDS = 14
 """Reweightings, at most; each halves what counts as no error, from a tenth on."""
@@ -116,7 +120,7 @@ class ReluSearch(Search):
 
     def run(self) -> None:
         """Lock δ after δ, then solve for the records."""
-        space, rank = self.space, len(self.space.S)
+        space = self.space
         deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
         noise = deviation * math.sqrt(len(space.U)) * float(np.sqrt(np.mean(1.0 / space.S**2)))
         self.noise = max(LEAST_NOISE, 3.0 * noise)
@@ -124,10 +128,18 @@ class ReluSearch(Search):
         again = self.deltas.jacobian(self.rng.uniform(1.0, 2.0, len(space.U)))
         self.is_last_but_one = bool(np.allclose(self.steepest, again))
         self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
-        known, misses = np.zeros((0, rank)), 0
-        while len(self.locked) < rank and misses < PATIENCE and self._time_left:
+        for _ in range(ROUNDS_OF_ALL):
+            self._lock_all()
+            self._solve()
+            if self._complete or not self._time_left:
+                break
+
+    def _lock_all(self) -> None:
+        """Lock δ after δ, until there are as many as the space has dimensions."""
+        known, misses = np.linalg.qr(self._vs.T)[0].T, 0
+        while len(self.locked) < len(self.space.S) and misses < PATIENCE and self._time_left:
             label = self._draw_label()
-            answer = self._attempt(label, space.U @ known.T)
+            answer = self._attempt(label, self.space.U @ known.T)
             rest = None if answer is None else answer[0] - known.T @ (known @ answer[0])
             found = rest is not None and float(np.linalg.norm(rest)) > max(NEW, 1e3 * self.noise)
             if found:
@@ -138,7 +150,11 @@ class ReluSearch(Search):
                     self.exclude(answer[0])
             misses = 0 if found else misses + 1
             self._note(label, found)
-        self._solve()
+
+    @property
+    def _vs(self) -> Array:
+        """All v that are locked: (M, r)."""
+        return np.reshape([v for v, _, _ in self.locked], (-1, len(self.space.S)))
 
     def _attempt(self, label: int, known: Array) -> tuple[Array, Array, int | None] | None:
         """Search from a random point with ever sharper slopes, and lock where that ends."""
@@ -170,25 +186,37 @@ class ReluSearch(Search):
 
     def _solve(self) -> None:
         """Find each record by what all δ say: it is at right angles to the others' duals."""
-        if not self.locked:
-            return
-        duals = np.array([v for v, _, _ in self.locked]) / self.space.S
+        duals, certified = self._vs / self.space.S, len(self.inputs)
         apart, rest = np.linalg.pinv(duals).T, np.linalg.svd(duals)[2][len(duals) :]
-        left: list[tuple[Array, int]] = []
-        certified = np.zeros(len(duals), np.bool_)
-        for i, ((v, c, told), row) in enumerate(zip(self.locked, apart, strict=True)):
+        left: list[tuple[Array, int | None]] = []
+        for (v, c, told), row in list(zip(self.locked, apart, strict=True))[certified:]:
             points = self.space.points(np.vstack([rest, row / np.linalg.norm(row)]))
-            for label in range(len(self.targets)) if told is None else [told]:
-                t = self.descend(points, label, points.nearest(c), U=(self.space.U @ v)[:, None])
-                at, h, _ = points.at(t)
-                certified[i] |= self.take(h, label)
-                if certified[i]:
-                    break
-                if told is not None:
-                    left.append((at, label))
-        # Near twins blur each other's δ: where they are, f itself decides.
-        self.basis = np.linalg.svd(duals[certified])[2][certified.sum() :]
-        if left and len(self.basis) < len(self.targets):
-            points = self.space.points(self.basis)
-            for at, label in left:
-                self.take(points.at(self.descend(points, label, points.nearest(at)))[1], label)
+            if not self._settle(points, c, told, self.space.U @ v[:, None]):
+                left.append((c, told))
+        self._forget_uncertified()
+        # A wrong δ, or a blurred one, as those of near twins are, spoils others: f itself decides.
+        for c, told in left if len(self.basis) < len(self.targets) else []:
+            if len(self.basis) and self._settle(self.space.points(self.basis), c, told):
+                self._forget_uncertified()
+
+    def _settle(self, points: Points, c: Array, told: int | None, U: Array | None = None) -> bool:
+        """Take a record near c, with the label told, or else another."""
+        others = [label for label in range(len(self.targets)) if label != told]
+        first = [] if told is None else [told]
+        for label in first + (others if told is None or len(points.c) == 0 else []):
+            t = self.descend(points, label, points.nearest(c), U=U)
+            if self.take(points.at(t)[1], label):
+                return True
+        return False
+
+    def _forget_uncertified(self) -> None:
+        """Keep of all δ only those of certified records, as these make them."""
+        self.locked, self.basis = [], np.eye(len(self.space.S))
+        for h, label in zip(self.inputs, self.labels, strict=True):
+            row = h if self.space.bias is None else np.append(h, 1.0)
+            c = self.space.V @ row
+            z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
+            v = self.space.U.T @ self.deltas.of(z[None], self.targets[[label]])[0]
+            self.locked.append((v / np.linalg.norm(v), c, label))
+            if len(self.basis):
+                self.exclude(v)

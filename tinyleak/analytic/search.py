@@ -103,7 +103,9 @@ class Search:
             t = everywhere.nearest(points.at(t)[0])
             t = self.descend(everywhere, label, t)
             c, h, z = everywhere.at(t)
-            found = self._clear(everywhere, label, t) and self.take(h, label)
+            spread = self._spread(everywhere, label, t)
+            clear = spread < CLEAR * math.sqrt(1.0 + float(h @ h))
+            found = clear and self.take(h, label, spread)
             if found and len(self.basis):
                 delta = self.deltas.of(z[None], self.targets[[label]])[0]
                 self.exclude(self.space.U.T @ delta)
@@ -137,23 +139,23 @@ class Search:
         """Draw a label less often where it was searched for in vain."""
         self.weights[label] = max(self.weights[label] * 0.5 + (0.5 if found else 0.05), 0.03)
 
-    def _clear(self, points: Points, label: int, t: Array) -> bool:
-        """Return whether what is left of f, as noise, leaves h clear to `CLEAR` of its length."""
+    def _spread(self, points: Points, label: int, t: Array) -> float:
+        """Return how far what is left of f, as noise, may have moved h."""
         if not len(t):
-            return True
+            return 0.0
         f, gram, _ = self.evaluate(points, label, t)
         equations = max(len(self.space.U) - len(self.space.S), 1)
-        with np.errstate(all="ignore"):
-            spread = np.trace(np.linalg.pinv(gram, hermitian=True)) * f / equations
-        return bool(spread < CLEAR**2 * (np.square(points.at(t)[1]).sum() + 1.0))
+        if not np.isfinite(gram).all():
+            return math.inf
+        return math.sqrt(abs(float(np.trace(np.linalg.pinv(gram, hermitian=True)))) * f / equations)
 
-    def take(self, h: Array, label: int) -> bool:
-        """Keep an input with its label if it is certified, and new."""
+    def take(self, h: Array, label: int, spread: float = 0.0) -> bool:
+        """Keep an input with its label if it is certified, and new; `spread` as for `certify`."""
         near = [np.linalg.norm(h - other) < SAME * np.linalg.norm(other) for other in self.inputs]
         if any(near) or not np.isfinite(h).all():
             return False
         cut, loss = self.deltas.cut, self.deltas.loss
-        answer = certify(self.layer, cut, h[None], np.array([label]), loss=loss)
+        answer = certify(self.layer, cut, h[None], np.array([label]), loss=loss, spread=spread)
         if not answer.certified[0]:
             return False
         self.inputs.append(h)

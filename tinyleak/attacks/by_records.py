@@ -16,6 +16,7 @@ from tinyleak.attacks.method import first_layer
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
 from tinyleak.attacks.result import Progress, Reconstruction
+from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.labels import one_hot
 from tinyleak.tensor import Tensor
 
@@ -41,7 +42,9 @@ def attack_by_records(
             "choose another method"
         )
     rng = np.random.default_rng(problem.attacker.seed)
-    records = find_records(*found, bounds=(0.0, 1.0), rng=rng, seconds=SECONDS)
+    records = find_records(
+        *found, bounds=(0.0, 1.0), loss=loss_of(client.model), rng=rng, seconds=SECONDS
+    )
     images = np.full((client.batch, *client.model.image_shape), 0.5)
     labels = np.zeros(client.batch, np.int64)
     order = np.repeat(np.arange(len(records.copies)), records.copies)

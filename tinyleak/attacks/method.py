@@ -9,11 +9,12 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.labels import infer_labels
-from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.analytic.mixture import EXPLAINED, unmix
-from tinyleak.attacks.attacker import Attacker
+from tinyleak.attacks.attacker import Attacker, Method
+from tinyleak.attacks.least_squares.features import WORTH, read_span
 from tinyleak.backend import Array
-from tinyleak.client import Client
+from tinyleak.client import Client, Fact
 from tinyleak.nn.split import Split, linear_layers
 from tinyleak.tensor import Tensor
 
@@ -29,17 +30,33 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
     settings = attacker.settings
     beyond = settings.direction or settings.smoothness or client.local
-    if client.batch == 1 or unsuited or beyond or attacker.restarts > 1:
+    beyond = beyond or client.loss.kind != "cross-entropy"
+    alone = client.batch == 1 or attacker.restarts > 1 or not isinstance(attacker.start, str)
+    if alone or unsuited or beyond or attacker.start not in ("noise", "auto"):
         return client, plain
     first = first_layer(client)
     if first is not None and client.loss.exact and why_not(*first) is None:
-        return client, replace(attacker, method="records", labels=None)
+        why = "the first layer shows each image"
+        return _told(client, "records", why), replace(attacker, method="records", labels=None)
     client = _with_exact_loss(client)
     layer = client.last_layer
-    if not client.loss.exact or layer is None or client.batch >= client.model.classes:
+    if not client.loss.exact or layer is None or not _worth_squares(client, layer):
         return client, plain
     labels = "trusted" if attacker.labels is None else attacker.labels
-    return client, replace(attacker, method="levenberg-marquardt", labels=labels)
+    squares: Method = "levenberg-marquardt"
+    why = "the last layer shows the features of the batch"
+    return _told(client, squares, why), replace(attacker, method=squares, labels=labels)
+
+
+def _worth_squares(client: Client, layer: LastLayerGradient) -> bool:
+    """Whether the features show, and may determine the images: else least squares takes long."""
+    few = prod(client.model.image_shape) <= WORTH * layer.weight.shape[1]
+    return few and read_span(layer) is not None
+
+
+def _told(client: Client, method: str, why: str) -> Client:
+    """Return a client that says what method was chosen."""
+    return replace(client, facts={**client.facts, "method": Fact(method, "read off", why)})
 
 
 def _with_exact_loss(client: Client) -> Client:
@@ -76,7 +93,8 @@ def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
     image = np.random.default_rng(0).random((1, *client.model.image_shape))
     for cut in linear_layers(client.model, params)[:1]:
         inputs = cut.below(Tensor(image)).data
-        if inputs.shape == (1, pixels) and np.array_equal(inputs[0], image.ravel()):
+        sent = {cut.weight, cut.bias}.isdisjoint(client.frozen)
+        if sent and inputs.shape == (1, pixels) and np.array_equal(inputs[0], image.ravel()):
             bias = None if cut.bias is None else client.gradients[cut.bias]
             roundoff = float(np.finfo(client.dtype).eps)
             weight = client.gradients[cut.weight]

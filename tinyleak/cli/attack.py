@@ -70,8 +70,9 @@ SMOOTHNESS = {
 RUN = {
     "seed": "decides the weights and the noise that the attack starts from (default: 0)",
     "method": "what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which "
-    "takes batches to the rounding error, with labels inferred where that can be trusted; or the "
-    "one to finish after the other (default: lbfgs)",
+    "takes batches to the rounding error, with labels inferred where that can be trusted; the one "
+    "to finish after the other; records, which takes a batch apart where the network's first layer "
+    "is linear; or auto, what suits the client (default: auto for a batch, else lbfgs)",
     "restarts": "starts that are run side by side; the nearest counts (default: 1)",
     "device": "(default: cpu)",
 }
@@ -160,6 +161,8 @@ def meet(args: argparse.Namespace) -> tuple[Truth | None, Problem]:
     brought = {**given(Attacker, args), "labels": labels[args.labels], "settings": settings}
     if args.aware:
         brought["defenses"] = defenses
+    if client.batch > 1 and args.recipe == "default" and args.labels != "optimise":
+        brought.setdefault("method", "auto")
     return truth, problem_of(client, Attacker(**brought))
 
 

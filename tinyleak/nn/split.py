@@ -21,7 +21,7 @@ from tinyleak.ops import add, matmul
 from tinyleak.tensor import Primitive, Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """A network, cut at a linear layer z = W h + b.
 
@@ -38,6 +38,9 @@ class Split:
     weight: str
     bias: str | None
     is_last: bool
+
+    def __repr__(self) -> str:
+        return f"Split({type(self.model).__name__} at {self.weight!r})"
 
     @property
     def width(self) -> int:

@@ -1,0 +1,83 @@
+"""The method that suits a client, and the one that takes a batch apart record by record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tinyleak import attack, data, nn, simulate
+from tinyleak.attacks import Attacker, Settings, problem_of
+from tinyleak.client import Client, Fact, LocalSteps
+from tinyleak.client.loss import Loss
+
+GLYPHS = data.load("glyphs")
+MLP, LENET = nn.MLP((1, 28, 28), 10, "tanh", (60,)), nn.LeNet()
+AUTO = Attacker(method="auto")
+
+
+def client_of(model, count: int, **how):
+    images, labels = GLYPHS.batch(list(range(20, 20 + count)))
+    return simulate(model, images, labels, **how)
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "attacker", "method"),
+    [
+        (MLP, 1, AUTO, "lbfgs"),
+        (MLP, 2, AUTO, "records"),
+        (MLP, 30, AUTO, "records"),
+        (MLP, 40, AUTO, "lbfgs"),
+        (LENET, 2, AUTO, "levenberg-marquardt"),
+        (LENET, 10, AUTO, "lbfgs"),
+        (MLP, 2, replace(AUTO, restarts=2), "lbfgs"),
+        (MLP, 2, replace(AUTO, settings=Settings(direction=True)), "lbfgs"),
+        (MLP, 2, replace(AUTO, start=np.zeros((2, 1, 28, 28))), "lbfgs"),
+        (MLP, 2, Attacker(), "lbfgs"),
+    ],
+)
+def test_the_method_is_chosen_by_what_the_gradient_shows(model, count, attacker, method) -> None:
+    client, _ = client_of(model, count)
+    problem = problem_of(client, attacker)
+    assert problem.attacker.method == method
+    told = problem.client.facts.get("method")
+    assert (told is None) is (method == "lbfgs")
+    assert told is None or (told.value, told.source) == (method, "read off")
+
+
+def test_several_local_steps_are_matched(rng) -> None:
+    client, _ = client_of(MLP, 2, local=LocalSteps(2, 0.1))
+    assert problem_of(client, AUTO).attacker.method == "lbfgs"
+
+
+@pytest.mark.parametrize("act", ["sigmoid", "relu"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_batch_is_taken_apart(act: str, dtype: str) -> None:
+    model = nn.MLP((1, 28, 28), 10, act, (60,))
+    client, truth = client_of(model, 8, dtype=dtype, init="default")
+    found = attack(client, method="auto")
+    outcome = truth.judge(found)
+    assert outcome.succeeded
+    assert outcome.mse.max() < (1e-8 if dtype == "float64" else 1e-6)
+    assert found.reason == "converged"
+    assert found.distance < 1e-11
+
+
+def test_a_network_whose_first_layer_is_none_is_refused() -> None:
+    client, _ = client_of(LENET, 2)
+    with pytest.raises(ValueError, match="records needs a network whose first layer is linear; Le"):
+        attack(client, method="records")
+
+
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+def test_a_loss_read_off_roughly_is_told_by_the_features_that_it_leads_to(factor: float) -> None:
+    client, _ = client_of(LENET, 4, dtype="float32")
+    rough = Loss(0.75 * factor, False, Fact("about", "read off", ""))
+    shared = {name: gradient / 0.75 for name, gradient in client.gradients.items()}
+    problem = problem_of(Client(LENET, client.params, shared, 4, rough, "float32"), AUTO)
+    assert problem.client.loss.exact
+    assert problem.client.loss.factor == factor
+    assert problem.attacker.method == "levenberg-marquardt"
+    for name, gradient in problem.client.gradients.items():
+        np.testing.assert_allclose(gradient, client.gradients[name], rtol=1e-6)
