@@ -92,7 +92,9 @@ def test_nothing_is_advised_that_cannot_be_combined() -> None:
         client, _ = simulate(NETWORK, images, [1, 2], local=local)
         settings = Settings(iterations=2, direction=direction)
         problem = problem_of(client, Attacker(settings=settings))
-        advice = " ".join(cause.advice for cause in likely_causes(problem, attack(problem)))
+        found = attack(problem)
+        causes = likely_causes(problem, found, client.explain(found))
+        advice = " ".join(cause.advice for cause in causes)
         assert "levenberg" not in advice
         assert "--restarts 8" in advice
 

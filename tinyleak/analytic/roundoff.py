@@ -18,7 +18,11 @@ import numpy as np
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-"""The relative rounding of a number, by the dtype that it is written in."""
+"""The largest relative rounding of a number, by the dtype that it is written in."""
+
+TYPICAL = 0.41
+"""The root mean square of it in these units: rounding to the nearest errs by up to half of the last
+place, evenly (1/√3), and that is between the whole and the half of it relative to the number."""
 
 
 def relative_roundoff(layer: LastLayerGradient | None, written: str) -> float:
@@ -30,8 +34,8 @@ def relative_roundoff(layer: LastLayerGradient | None, written: str) -> float:
         written: the dtype in which the gradient is written, one of `UNITS`. What is shorter than
             float32 was computed in that.
     """
-    written_in = UNITS[written]
-    computed_in = min(written_in, UNITS["float32"])
+    written_in = TYPICAL * UNITS[written]
+    computed_in = min(UNITS[written], UNITS["float32"])
     if layer is None:
         return written_in + computed_in
     length = float(np.linalg.norm(layer.weight_gradient)) * math.sqrt(layer.batch)

@@ -8,6 +8,7 @@ from tinyleak.analytic.cause import Cause
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Reconstruction
 from tinyleak.client.facts import listed
+from tinyleak.client.outcome import Outcome
 
 KINKED = ("relu", "leaky_relu", "relu6", "hardswish", "hardtanh")
 """Activations with kinks, at which a search that goes downhill seldom arrives. Of a LeNet with relu
@@ -17,17 +18,22 @@ MANY = 8
 """Starts to try where one was not enough: what one in three finds, eight find 24 times in 25."""
 
 
-def likely_causes(problem: Problem, found: Reconstruction) -> list[Cause]:
+def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> list[Cause]:
     """Return why an attack may not have explained the gradient, likeliest first.
 
-    What contradicts the assumptions comes first, then what may have stopped the search.
+    What contradicts the assumptions comes first, then what may have stopped the search, unless the
+    gradient is explained exactly.
 
     Args:
         problem: who attacked whom.
         found: where the search ended.
+        outcome: what the shared gradient says of it.
     """
     client = problem.client
-    causes = [*client.premises.causes, *_of_search(problem, found)]
+    causes = list(client.premises.causes)
+    if outcome.verdict == "exact":
+        return causes
+    causes += _of_search(problem, found)
     allowed, own = client.premises.activations, getattr(client.model, "activation", None)
     if allowed and own not in allowed:
         text = f"the gradient is that of {allowed[0]}, and the network is said to have {own}"

@@ -124,7 +124,7 @@ class Result:
     @property
     def _causes(self) -> list[Cause]:
         """Why it may have failed; what contradicts the assumptions is said in any case."""
-        return likely_causes(self.problem, self.found)
+        return likely_causes(self.problem, self.found, self.explained)
 
     @property
     def _knows(self) -> dict[str, Fact]:
