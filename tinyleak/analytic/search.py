@@ -23,7 +23,7 @@ OUTSIDE = 1e-3
 CONVERGED = 1e-26
 """f at which it is zero: float64 rounds δ to 1e-16 of its length, and sums of it to 1e-13."""
 
-NEAR = 1e-7, 1e-9
+NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
 
 BOTTOM = 1e-11
@@ -82,6 +82,7 @@ class Search:
         self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
         self.space = RowSpace.of(layer, deltas.cut)
         self.basis = np.eye(len(self.space.S))  # of where the other records lie
+        self.columns = self.basis  # of their δ, in coordinates of U
         self.targets = np.eye(deltas.cut.model.classes)
         self.weights = np.ones(len(self.targets))  # how likely a label is worth an attempt
         self.inputs: list[Array] = []
@@ -96,9 +97,10 @@ class Search:
             label = self._draw_label()
             points = self.space.points(self.basis)
             t = points.random(self.rng)
+            U = self.space.U @ self.columns.T
             if self.bounds is not None:
-                t = self.descend(points, label, t, outside=OUTSIDE, goal=NEAR[0])
-            t = self.descend(points, label, t, goal=NEAR[1])
+                t = self.descend(points, label, t, outside=OUTSIDE, goal=NEAR[0], U=U)
+            t = self.descend(points, label, t, goal=NEAR[1], U=U)
             # What is known is not known exactly, so the last steps do without it.
             t = everywhere.nearest(points.at(t)[0])
             t = self.descend(everywhere, label, t)
@@ -109,6 +111,7 @@ class Search:
             if found and len(self.basis):
                 delta = self.deltas.of(z[None], self.targets[[label]])[0]
                 self.exclude(self.space.U.T @ delta)
+                self.columns = without(self.columns, self.columns @ (c / self.space.S))
             misses = 0 if found else misses + 1
             self._note(label, found)
 
