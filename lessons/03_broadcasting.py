@@ -14,6 +14,8 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+from checks import check
+from plots import show
 
 from tinyleak import Tensor, grad, ops
 
@@ -30,7 +32,17 @@ rng = np.random.default_rng(3)
 #
 # Lesson 2's rule for `add` is "pass `g` on to both inputs". So the gradient with respect to `b` is
 # that same table, and we step against it. We write the three biases as a table with one line, as
-# one does:
+# one does.
+#
+# **Predict first.** Three biases cannot make twelve random numbers come out right. Fifty steps with
+# the rule of lesson 2: an error message, a loss that stops falling, or a loss of nearly zero?
+#
+# <details><summary>Answer</summary>
+#
+# A loss of nearly zero. Most people expect an error, because the shapes differ. But NumPy copies in
+# this line as gladly as in any other, and what comes of it is not three biases any more.
+#
+# </details>
 
 # %%
 x, t = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
@@ -43,7 +55,7 @@ for _ in range(50):
 loss = ((x + b - t) ** 2).sum()
 print("the loss fell to", f"{loss:.1e}", "and b has shape", b.shape)
 
-assert loss < 1e-6
+assert loss < 1e-6, "a wonderful loss"
 assert b.shape == (4, 3), "it was (1, 3)"
 
 # %% [markdown]
@@ -98,8 +110,8 @@ b = np.zeros((1, 3))
 for _ in range(50):
     b = b - 0.1 * sum_to(2 * (x + b - t), b.shape)
 
-assert b.shape == (1, 3)
-assert np.allclose(b, (t - x).mean(axis=0))
+assert b.shape == (1, 3), "one row of three"
+assert np.allclose(b, (t - x).mean(axis=0)), "each column's average difference"
 
 # %% [markdown]
 # ## Two maps that belong together
@@ -116,7 +128,7 @@ copy = np.stack([np.broadcast_to(one, large).ravel() for one in one_at_a_time], 
 one_at_a_time = np.eye(12).reshape(12, *large)
 add_up = np.stack([sum_to(one, small) for one in one_at_a_time], axis=1)
 
-assert copy.shape == (12, 3)
+assert copy.shape == (12, 3), "12 numbers from 3"
 assert np.array_equal(add_up, copy.T), "adding up is the transposed matrix of copying"
 
 figure, (left, right) = plt.subplots(
@@ -129,7 +141,7 @@ for ax, matrix, name in ((left, copy, "copy"), (right, add_up, "add up")):
     ax.set_yticks(np.arange(0.5, matrix.shape[0] - 1), [])
     ax.tick_params(length=0)
     ax.grid(color="white", linewidth=2)
-plt.show()
+show("Two tables of squares: copying has 12 rows and 3 columns, adding up the same, transposed.")
 
 # %% [markdown]
 # The matrix of `sum_to` is the matrix of copying, *transposed*: rows have become columns. This is
@@ -154,8 +166,8 @@ def are_adjoint(forward, backward, x_shape, y_shape):
 
 assert are_adjoint(
     lambda x: np.broadcast_to(x, (5, 4, 3)), lambda y: sum_to(y, (4, 1)), (4, 1), (5, 4, 3)
-)
-assert are_adjoint(np.transpose, np.transpose, (4, 3), (3, 4))
+), "copying and adding up, with an axis stretched"
+assert are_adjoint(np.transpose, np.transpose, (4, 3), (3, 4)), "transposing and transposing back"
 assert are_adjoint(lambda x: np.pad(x, 2), lambda y: y[2:-2], (6,), (10,)), "pad and crop"
 
 
@@ -163,7 +175,9 @@ def average(y):  # Would the test notice? Averaging looks much like adding up.
     return y.mean(axis=0)
 
 
-assert not are_adjoint(lambda x: np.broadcast_to(x, (4, 3)), average, (3,), (4, 3))
+assert not are_adjoint(lambda x: np.broadcast_to(x, (4, 3)), average, (3,), (4, 3)), (
+    "the test notices"
+)
 
 # %% [markdown]
 # And the partner of the partner is the map itself. So copying and adding up are each other's rule.
@@ -177,8 +191,10 @@ assert not are_adjoint(lambda x: np.broadcast_to(x, (4, 3)), average, (3,), (4, 
 for shape in [(3,), (1, 3), (4, 1), (1, 1), ()]:
     array = rng.standard_normal(shape)
     g = rng.standard_normal((5, 4, 3))
-    assert np.array_equal(ops.broadcast_to(Tensor(array), shape=g.shape).data, array + 0 * g)
-    assert np.allclose(ops.sum_to(Tensor(g), shape=shape).data, sum_to(g, shape))
+    assert np.array_equal(ops.broadcast_to(Tensor(array), shape=g.shape).data, array + 0 * g), (
+        "the same copies"
+    )
+    assert np.allclose(ops.sum_to(Tensor(g), shape=shape).data, sum_to(g, shape)), "the same sums"
 
 # %% [markdown]
 # No rule in tinyleak mentions broadcasting. The rule of `add` is still "pass `g` on to both". The
@@ -191,14 +207,20 @@ loss = ops.sum((x + tb - t) ** 2)
 (gradient,) = grad(loss, [tb])
 print("the gradient of a", tb.shape, "bias has shape", gradient.shape)
 
-assert gradient.shape == tb.shape
-assert np.allclose(gradient.data, sum_to(2 * (x + tb.data - t), tb.shape))
+assert gradient.shape == tb.shape, "the shape of its parameter"
+assert np.allclose(gradient.data, sum_to(2 * (x + tb.data - t), tb.shape)), "summed down"
 
 # %% [markdown]
 # Many operations are linear: reshaping, transposing, padding, picking elements, and laying out the
 # windows of an image, which is lesson 5. Each has a partner, each pair is written once, and one
 # test serves them all. You find them in [`tinyleak/ops/reduce.py`](../tinyleak/ops/reduce.py) and
 # [`tinyleak/ops/shape.py`](../tinyleak/ops/shape.py).
+#
+# ## What to remember
+#
+# - Copying forwards is adding up backwards.
+# - The gradient of a linear map is its adjoint, and two random arrays test a pair.
+# - A gradient has the shape of what it is for. Assert that.
 #
 # ## Exercise
 #
@@ -224,3 +246,11 @@ assert np.allclose(gradient.data, sum_to(2 * (x + tb.data - t), tb.shape))
 # ```
 #
 # </details>
+
+
+# %%
+def spread(g):
+    pass  # yours
+
+
+check(3, spread)
