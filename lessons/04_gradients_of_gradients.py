@@ -294,7 +294,7 @@ assert "order 2 is wrong" in message, "tinyleak's check notices as well"
 #
 # </details>
 #
-# But that is a gift of this one layer. Here is the way that works for any model that we know. We we
+# But that is a gift of this one layer. Here is the way that works for any model that we know. We
 # can compute, for any guess of $x$, the gradient *it* would give. How far that is from the shared
 # one is a number $D$, the sum of the squared differences. We move the guess against $∂D/∂x$ and
 # make $D$ small. But $D$ contains a gradient. So $∂D/∂x$ is a gradient of a gradient.

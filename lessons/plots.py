@@ -96,23 +96,19 @@ def graph(boxes: dict, figsize: tuple = (8, 2.4), orange: Sequence = ()) -> None
                 ax.annotate("", boxes[node][:2], boxes[start][:2], arrowprops=style)
 
 
-def frames_of(draw: Any, count: int, figsize: tuple = (4.4, 3.4), dpi: int = 72) -> np.ndarray:
-    """Return what draw(ax, number) draws for each number, as (count, height, width, 3)."""
-    frames = []
-    for number in range(count):
-        figure, ax = plt.subplots(figsize=figsize, dpi=dpi, layout="constrained")
-        draw(ax, number)
-        canvas = figure.canvas.switch_backends(_agg())
+def frames_of(draw: Any, count: int, figsize: tuple = (4.4, 3.4)) -> np.ndarray:
+    """Return what draw(ax, number) draws for each number, as bytes (count, height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    frames: list = []
+    for number in range(count if in_notebook() else 0):  # a script shows no slider
+        figure = Figure(figsize=figsize, dpi=72, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        draw(figure.subplots(), number)
         canvas.draw()
         frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-        plt.close(figure)
     return np.array(frames)
-
-
-def _agg() -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    return FigureCanvasAgg
 
 
 def slider(frames: np.ndarray, labels: Sequence[str], description: str, height: int = 260) -> None:
