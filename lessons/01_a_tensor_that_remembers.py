@@ -35,8 +35,6 @@ from tinyleak import Tensor, ops
 
 # %%
 class Node:
-    """An array that remembers how it was made."""
-
     def __init__(self, data, made_by=None, inputs=()):
         self.data = np.asarray(data, dtype=float)
         self.made_by = made_by
@@ -67,6 +65,7 @@ class Node:
         return as_node(other) * self
 
 
+# %%
 def as_node(value):
     return value if isinstance(value, Node) else Node(value)
 

@@ -216,6 +216,7 @@ FORWARD = {
 }
 
 
+# %%
 def forwards(y, x):
     """∂y/∂x for one x, walking from the inputs to y; and how many rules were applied."""
     moved, rules = {x: 1.0}, 0
@@ -229,6 +230,7 @@ def forwards(y, x):
     return moved[y], rules
 
 
+# %%
 for count in (4, 16, 64):
     inputs = [Tensor(0.1 * number) for number in range(count)]
     y = Tensor(0.0)

@@ -436,7 +436,7 @@ EXERCISES = {
         ],
         "0 on both sides, so second derivatives say nothing of a relu.",
     ),
-    "9": Exercise(
+    "9b": Exercise(
         [(0.9, 0.2), (0.9, 0.1), (0.5, 0.05)],
         attacks_needed,
         [
@@ -455,7 +455,7 @@ EXERCISES = {
         ],
         "Half the width takes four times the attacks.",
     ),
-    "9b": Exercise(
+    "9": Exercise(
         [(0.9, 0.999), (0.5, 0.9), (0.27, 0.999)],
         starts_needed,
         [
