@@ -264,7 +264,7 @@ else:
 # deviation that is a share of the gradient's typical entry: $10^{-6}$, $10^{-4}$, $10^{-2}$. Count
 # the tokens that are still found in their positions.
 #
-# <details><summary>Solution to the exercise of lesson 12</summary>
+# <details><summary>Solution to the exercise of lesson 12b</summary>
 #
 # Only rows 2 and 7 have a gradient. The attacker knows which words were in the sentence, though not
 # in which order. Pruning half of the entries prunes zeros, since most are zero already.
@@ -272,14 +272,17 @@ else:
 # ```python
 # from tinyleak import Tensor, grad, ops
 #
+#
+# def words_read(gradient):
+#     return np.flatnonzero(np.abs(gradient).sum(axis=1)).tolist()
+#
+#
 # rng = np.random.default_rng(12)
 # table = Tensor(rng.standard_normal((10, 4)))
 # looked_up = ops.take(table, np.array([2, 7, 7]), axis=-2)
-# (by_table,) = grad(ops.sum(looked_up * looked_up * looked_up), [table])
-# assert np.flatnonzero(np.abs(by_table.data).sum(axis=1)).tolist() == [2, 7]
-#
-# half = prune({"table": by_table.data}, 0.5)["table"]
-# assert np.array_equal(half, by_table.data)
+# by_table = grad(ops.sum(looked_up * looked_up * looked_up), table).data
+# assert words_read(by_table) == [2, 7]
+# assert np.array_equal(parse("prune:0.5")({"table": by_table}, rng)["table"], by_table)
 # ```
 #
 # In a BERT it is less plain. Its table is used once more, as the last layer, and through that every

@@ -510,7 +510,7 @@ EXERCISES = {
         ],
         "The weaker the direction, the farther the error carries.",
     ),
-    "12": Exercise(
+    "12b": Exercise(
         [(WORDS,)],
         words_read,
         [
@@ -529,7 +529,7 @@ EXERCISES = {
         ],
         "Which words there were, though not in which order.",
     ),
-    "12b": Exercise(
+    "12": Exercise(
         [(GRADIENTS, 0.5), (GRADIENTS, 100.0)],
         clip,
         [
