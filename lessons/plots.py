@@ -96,6 +96,18 @@ def graph(boxes: dict, figsize: tuple = (8, 2.4), orange: Sequence = ()) -> None
                 ax.annotate("", boxes[node][:2], boxes[start][:2], arrowprops=style)
 
 
+def lifetimes(bars: Sequence[dict], orange: str) -> None:
+    """Draw when each value of a program is alive, and in which piece of memory."""
+    _, ax = plt.subplots(figsize=(8.5, 4), layout="constrained")
+    for bar in bars:
+        colour = ORANGE if bar["step"].name == orange else BLUE
+        width = max(bar["end"] - bar["begin"], 0.8)
+        ax.broken_barh([(bar["begin"], width)], (bar["row"] - 0.4, 0.8), color=colour, alpha=0.6)
+    ax.set(xlabel="step of the program", ylabel="piece of memory", xlim=(0, len(bars)))
+    ax.set_title(f"Every value's place; {orange} in orange", fontsize=10)
+    ax.invert_yaxis()
+
+
 def frames_of(draw: Any, count: int, figsize: tuple = (4.4, 3.4)) -> np.ndarray:
     """Return what draw(ax, number) draws for each number, as bytes (count, height, width, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
