@@ -3,6 +3,9 @@
 #
 # *How can a number know where it came from?*
 #
+# about 20 minutes · needs nothing but NumPy and the chain rule ·
+# [2. Walking backwards](02_walking_backwards.ipynb) → · [all lessons](README.md)
+#
 # Add two numbers in Python and you get a number. Nothing in it says that it is a sum. But a
 # derivative is a question about origins: if I move this input a little, how much does the result
 # move? To answer it, a program must know how the result was made.
@@ -27,7 +30,8 @@ from tinyleak import Tensor, ops
 # - `made_by`: the name of the operation that computed them, or `None` if nobody did;
 # - `inputs`: the objects that the operation read.
 #
-# An object that no operation computed is called a **leaf**. You made it by hand, from data.
+# An object that no operation computed is called a [**leaf**](README.md#leaf). You made it by hand,
+# from data.
 #
 # The inputs are not copied. They are the same objects, with memories of their own. So from a result
 # we can walk back to its inputs, then to theirs, until only leaves are left.
@@ -77,7 +81,7 @@ def tanh(x):
 # %% [markdown]
 # That is all. Python calls `__add__` when it meets `a + b`, so we can write formulas as usual. Take
 #
-# $y = \tanh(a · b + b)$
+# $$y = \tanh(a · b + b)$$
 #
 # and let every operation leave its trace:
 
@@ -109,7 +113,8 @@ assert [x.made_by for x in z.inputs] == ["subtract", None], "the 1 has become a 
 # ## What it looks like
 #
 # Draw a box for every object, and an arrow from each input to what was made of it. This picture is
-# called the **graph** of the computation. Nobody had to describe it: running the formula built it.
+# called the [**graph**](README.md#graph) of the computation. Nobody had to describe it: running the
+# formula built it.
 #
 # **Predict first.** The formula $\tanh(a · b + b)$ has three letters and three operations. How many
 # boxes does its graph have, and how many arrows?

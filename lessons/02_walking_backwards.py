@@ -3,6 +3,10 @@
 #
 # *How does the chain rule become a program, and why does the order matter so much?*
 #
+# ← [1. A tensor that remembers](01_a_tensor_that_remembers.ipynb) · about 30 minutes ·
+# needs lesson 1 · [3. Broadcasting and its undoing](03_broadcasting.ipynb) → ·
+# [all lessons](README.md)
+#
 # A tensor remembers how it was made (lesson 1). Now we use that memory. We walk from a result back
 # to its inputs and collect, on the way, how strongly each of them moves the result. That is the
 # whole of automatic differentiation. Most of this lesson is about one question: in which order to
@@ -25,11 +29,11 @@ from tinyleak.tensor import primitive
 # middle of it. Suppose we already know $∂y/∂c$: how much $y$ moves when $c$ moves. Call it $g$, for
 # gradient. Then
 #
-# $∂y/∂a = g · b$, and $∂y/∂b = g · a$.
+# $$∂y/∂a = g · b \quad\text{and}\quad ∂y/∂b = g · a.$$
 #
 # For this we need not know what happens between $c$ and $y$. It is all in $g$. So every operation
-# needs just one small **rule**: given $g$, what it read and what it computed, return the gradient
-# with respect to each input.
+# needs just one small [**rule**](README.md#rule): given $g$, what it read and what it computed,
+# return the gradient with respect to each input.
 
 # %%
 RULES = {
@@ -140,9 +144,9 @@ assert paths == [2 ** (depth + 1) - 1 for depth in depths], "the number of paths
 #
 # **A tensor may pass on its gradient only when everything made from it has done so.**
 #
-# An order that keeps to this is called **topological**. To find one, list every tensor *after* its
-# inputs, and then read the list from the end. In the list, whatever is made of `b` comes after `b`;
-# from the end, it comes before.
+# An order that keeps to this is called [**topological**](README.md#topological-order). To find one,
+# list every tensor *after* its inputs, and then read the list from the end. In the list, whatever
+# is made of `b` comes after `b`; from the end, it comes before.
 #
 # How do we list a tensor after its inputs? We put it on a stack with a note, "list me when you see
 # me again", and put its inputs on top. They will be dealt with before we are back at the note.
@@ -204,9 +208,10 @@ show("Visits for 1 to 12 doublings: along every path 8,191 at the end, in topolo
 # One could walk forwards as well: begin at one input, and carry along how much everything moves
 # when that input does. Its rules are as short. But a walk forwards answers for *one* input, and a
 # walk backwards for all inputs at once, of *one* result. A network has a single loss and many
-# thousand weights. So everybody walks backwards. It is called **reverse mode**, and for the loss of
-# a network **backpropagation**. Let us count the rules that each way applies, for a sum of $n$
-# products:
+# thousand weights. So everybody walks backwards. It is called [**reverse
+# mode**](README.md#reverse-mode), and for the loss of a network
+# [**backpropagation**](README.md#backpropagation). Let us count the rules that each way applies,
+# for a sum of $n$ products:
 
 # %%
 FORWARD = {
@@ -249,10 +254,10 @@ for count in (4, 16, 64):
 # We can ask without trusting any of this. Move an input by a little, $h$, in both directions, and
 # see how far the result moves:
 #
-# $∂y/∂x ≈ (y(x + h) - y(x - h)) / 2h$
+# $$∂y/∂x ≈ (y(x + h) - y(x - h)) / 2h$$
 #
-# This is called a **finite difference**. It is slow and never exact, but it knows nothing of our
-# rules, so it cannot share their mistakes.
+# This is called a [**finite difference**](README.md#finite-difference). It is slow and never exact,
+# but it knows nothing of our rules, so it cannot share their mistakes.
 
 
 # %%

@@ -3,9 +3,12 @@
 #
 # *NumPy copies a row to every line without being asked. Who brings the gradient back?*
 #
+# ← [2. Walking backwards](02_walking_backwards.ipynb) · about 20 minutes · needs lesson 2 ·
+# [4. Gradients of gradients](04_gradients_of_gradients.ipynb) → · [all lessons](README.md)
+#
 # Add a row of three numbers to a table of four lines. NumPy does not complain that the shapes
 # differ. It adds the row to every line, as if it had been copied four times. This is called
-# **broadcasting**, and every network relies on it.
+# [**broadcasting**](README.md#broadcasting), and every network relies on it.
 #
 # The copying is part of the computation, so it needs its own rule for walking backwards. Forget it,
 # and the gradient has the wrong shape. If you are lucky, that is an error. This lesson is about the
@@ -25,10 +28,10 @@ rng = np.random.default_rng(3)
 # ## Where one gets stuck
 #
 # Take a table `x` of four lines, three numbers in each. To each column we add one number, called
-# its **bias**. We want the bias with which the columns come out right on average. A **loss** says
-# how wrong we are, when `t` would be right:
+# its [**bias**](README.md#bias). We want the bias with which the columns come out right on average.
+# A [**loss**](README.md#loss) says how wrong we are, when `t` would be right:
 #
-# $L = ∑ (x + b - t)^2$, so $∂L/∂(x + b) = 2(x + b - t)$.
+# $$L = ∑ (x + b - t)^2, \quad\text{so}\quad ∂L/∂(x + b) = 2(x + b - t).$$
 #
 # Lesson 2's rule for `add` is "pass `g` on to both inputs". So the gradient with respect to `b` is
 # that same table, and we step against it. We write the three biases as a table with one line, as
@@ -63,10 +66,11 @@ assert b.shape == (4, 3), "it was (1, 3)"
 # gradient` was broadcast too, and since then every line has had a bias of its own. The model has
 # learnt four lines by heart. It has no bias to add to a fifth.
 #
-# A number that is moved to make the loss smaller, as `b` here, is called a **parameter**. The
-# symptom is a parameter whose shape changed, or a loss too good to be true. To find it early,
-# assert after every gradient that it has the shape of its parameter. With `b -= 0.1 * gradient`
-# NumPy would have refused, because the result does not fit into the memory of `b`:
+# A number that is moved to make the loss smaller, as `b` here, is called a
+# [**parameter**](README.md#parameter). The symptom is a parameter whose shape changed, or a loss
+# too good to be true. To find it early, assert after every gradient that it has the shape of its
+# parameter. With `b -= 0.1 * gradient` NumPy would have refused, because the result does not fit
+# into the memory of `b`:
 
 # %%
 b = np.zeros((1, 3))
@@ -83,7 +87,7 @@ else:
 # Let one number `b` be copied to four places. Move `b` by a little, and all four places move by as
 # much. Each of them moves the loss. So the effect of `b` is the *sum* of the four effects:
 #
-# $∂L/∂b = g_1 + g_2 + g_3 + g_4$
+# $$∂L/∂b = g_1 + g_2 + g_3 + g_4$$
 #
 # **Copying forwards is adding up backwards.** The function that does it is called `sum_to`. It gets
 # a table and the shape that was broadcast, and sums over exactly the axes that were copied.
@@ -146,13 +150,13 @@ show("Two tables of squares: copying has 12 rows and 3 columns, adding up the sa
 # %% [markdown]
 # The matrix of `sum_to` is the matrix of copying, *transposed*: rows have become columns. This is
 # no accident. For any linear map $y = A x$ the gradient with respect to $x$ is $A^T g$. Such a
-# partner is called the **adjoint** of the map.
+# partner is called the [**adjoint**](README.md#adjoint) of the map.
 #
 # We never build these matrices, they would be huge. But the transposed matrix has a property that
 # we can test without seeing it. Write $⟨u, v⟩$ for the inner product: multiply elementwise and add
 # up everything. Then
 #
-# $⟨A x, y⟩ = ⟨x, A^T y⟩$ for all $x$ and $y$.
+# $$⟨A x, y⟩ = ⟨x, A^T y⟩ \quad\text{for all } x \text{ and } y.$$
 #
 # So take random $x$ and $y$, compute both sides, and compare two numbers. If the partner is wrong
 # anywhere, they differ.

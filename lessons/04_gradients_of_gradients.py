@@ -3,9 +3,13 @@
 #
 # *A gradient depends on the input, too. How do we differentiate it once more, and what for?*
 #
+# ← [3. Broadcasting and its undoing](03_broadcasting.ipynb) · about 35 minutes ·
+# needs lesson 2, and lesson 3 for the exercise · [5. Convolution](05_convolution.ipynb) → ·
+# [all lessons](README.md)
+#
 # The slope of $x^3$ is $3x^2$. That is again a function of $x$, so it has a slope of its own, $6x$.
-# This is called the **second derivative**, or the derivative of second order. On paper nothing
-# stops us from going on.
+# This is called the [**second derivative**](README.md#second-order), or the derivative of second
+# order. On paper nothing stops us from going on.
 #
 # In a program something does. Lesson 2 walked backwards and returned plain arrays, which carry no
 # graph to differentiate. In this lesson we change that, with hardly any code, and then check the
@@ -163,7 +167,7 @@ assert (growth > 1.8).all() and (growth < 2.2).all(), "each order about doubles 
 # inputs that would be a thousand looks. Here is a better way. Move *all* of them at once, by $h$
 # times a random direction $v$. The slope along $v$ can be had in two ways, and they must agree:
 #
-# $⟨∇f(x), v⟩ ≈ (f(x + h v) - f(x - h v)) / 2h$
+# $$⟨∇f(x), v⟩ ≈ (f(x + h v) - f(x - h v)) / 2h$$
 #
 # ($∇f$ is short for all gradients together; $⟨ , ⟩$ is the inner product of lesson 3.) If one entry
 # of the gradient is wrong, the two differ, unless $v$ happens to be perpendicular to the error. A
@@ -278,7 +282,7 @@ assert "order 2 is wrong" in message, "tinyleak's check notices as well"
 # Somebody has a model with three weights $w$ and a bias $b$, and a secret: three numbers $x$. The
 # model should answer $t$. So the loss is
 #
-# $L = (⟨w, x⟩ + b - t)^2$.
+# $$L = (⟨w, x⟩ + b - t)^2.$$
 #
 # To improve the model together with others, they share the gradient of $L$ with respect to $w$ and
 # $b$. Not their $x$, only the gradient.
@@ -341,9 +345,10 @@ assert np.allclose(by_division, secret), "and by a division at once"
 # ## Exercise
 #
 # Let $f$ be a function of $n$ numbers. Its second derivatives form a table $H$ of $n$ rows and $n$
-# columns, called the **Hessian**. Write `hessian_times(f, x, v)`, which returns $H v$ for a
-# direction $v$ without ever building the table: it is the gradient of $⟨∇f(x), v⟩$. Then use the
-# test of lesson 3 to show that $H$ is its own adjoint, $⟨H u, v⟩ = ⟨u, H v⟩$.
+# columns, called the [**Hessian**](README.md#hessian). Write `hessian_times(f, x, v)`, which
+# returns $H v$ for a direction $v$ without ever building the table: it is the gradient of
+# $⟨∇f(x), v⟩$. Then use the test of lesson 3 to show that $H$ is its own adjoint,
+# $⟨H u, v⟩ = ⟨u, H v⟩$.
 #
 # <details><summary>Solution to the exercise of lesson 3</summary>
 #

@@ -3,11 +3,14 @@
 #
 # *How does a network look at a picture, and who differentiates that?*
 #
+# ← [4. Gradients of gradients](04_gradients_of_gradients.ipynb) · about 35 minutes ·
+# needs lessons 3 and 4 · [6. A network and its loss](06_lenet.ipynb) → · [all lessons](README.md)
+#
 # A small window slides over the picture. At each place the same few numbers, the **weights**, are
 # multiplied with what the window shows, and the products are added up. This is called a
-# **convolution**. In this lesson we write it as a copy and one matrix product. The rule of a copy
-# is known from lesson 3, and that of a matrix product is one line. So the gradient of a
-# convolution, and the gradient of its gradient, come for nothing.
+# [**convolution**](README.md#convolution). In this lesson we write it as a copy and one matrix
+# product. The rule of a copy is known from lesson 3, and that of a matrix product is one line. So
+# the gradient of a convolution, and the gradient of its gradient, come for nothing.
 
 # %%
 import textwrap
@@ -24,8 +27,9 @@ rng = np.random.default_rng(5)
 # %% [markdown]
 # ## A window that slides
 #
-# The weights of the window are called the **kernel**. Let it be 3 × 3 and the picture 28 × 28. Then
-# there are 26 places down and 26 across, so the result is a picture of 26 × 26.
+# The weights of the window are called the [**kernel**](README.md#kernel). Let it be 3 × 3 and the
+# picture 28 × 28. Then there are 26 places down and 26 across, so the result is a picture of 26 ×
+# 26.
 #
 # The pictures in these lessons are digits that tinyleak draws itself, `glyphs`, so that nothing
 # has to be downloaded. A pixel is a number between 0 (black) and 1 (white).
@@ -108,12 +112,14 @@ show("A picture of 4 × 4 numbers, and its four windows of 3 × 3 as rows; one o
 # %% [markdown]
 # Now in earnest. A network has more of everything:
 #
-# - a **batch** of N pictures at once;
-# - each with C **channels**, such as red, green and blue, or what the convolution before found. A
-#   window then shows C · k · k numbers;
+# - a [**batch**](README.md#batch) of N pictures at once;
+# - each with C [**channels**](README.md#channel), such as red, green and blue, or what the
+#   convolution before found. A window then shows C · k · k numbers;
 # - O kernels, each with its own question. Each makes one channel of the result;
-# - a **stride** s: the window moves s pixels at a time. With 2 the result has half the size;
-# - **padding** p: a frame of p zeros around the picture, so that windows can begin outside of it.
+# - a [**stride**](README.md#stride) s: the window moves s pixels at a time. With 2 the result has
+#   half the size;
+# - [**padding**](README.md#padding) p: a frame of p zeros around the picture, so that windows can
+#   begin outside of it.
 #
 # With them there are $⌊(H + 2p - k) / s⌋ + 1$ places from top to bottom, where $⌊ ⌋$ means rounded
 # down. We loop over the k · k places *within* the window, and take that pixel of all windows at
@@ -165,7 +171,7 @@ assert np.allclose(convolve(digit[None, None], left_to_right[None, None], 1, 0)[
 # Walking backwards, we first meet the matrix product $Z = U K$, where $U$ is the unfolded picture
 # and $K$ holds a kernel in each column. Its rule has two more products in it:
 #
-# $∂L/∂U = G K^T$ and $∂L/∂K = U^T G$, where $G = ∂L/∂Z$.
+# $$∂L/∂U = G K^T \quad\text{and}\quad ∂L/∂K = U^T G, \quad\text{where } G = ∂L/∂Z.$$
 #
 # Then we meet `unfold`. It computes nothing, it only copies: each pixel goes to every window that
 # shows it. Lesson 3 told us what to do. **Copying forwards is adding up backwards.** Each window's
@@ -310,11 +316,12 @@ assert not np.allclose((rows @ wrong_one)[:, 0].reshape(7, 7), slow), (
 #
 # ## Exercise
 #
-# Build the body of the next lesson's network. It has three convolutions, each with 12 kernels of
-# 5 × 5 and a padding of 2. Their strides are 2, 2 and 1. After each, every number $x$ becomes
-# $1 / (1 + e^{-x})$, the **sigmoid**. Write `body(x, kernels)`, which takes pictures (N, 1, 28, 28)
-# and three arrays of kernels, and returns what comes out as rows. Before you run it: how large is a
-# picture after each of the three, and how many numbers come out at the end?
+# Build the body of the next lesson's network. It has three convolutions, each with 12 kernels of 5
+# × 5 and a padding of 2. Their strides are 2, 2 and 1. After each, every number $x$ becomes
+# $1 / (1 + e^{-x})$, the [**sigmoid**](README.md#sigmoid). Write `body(x, kernels)`, which takes
+# pictures (N, 1, 28, 28) and three arrays of kernels, and returns what comes out as rows. Before
+# you run it: how large is a picture after each of the three, and how many numbers come out at the
+# end?
 #
 # <details><summary>Solution to the exercise of lesson 4</summary>
 #

@@ -3,6 +3,9 @@
 #
 # *How does a network turn a picture into a guess, and how do we tell it how wrong it is?*
 #
+# ← [5. Convolution](05_convolution.ipynb) · about 25 minutes · needs lesson 5 ·
+# [6b. Training, and a network that did not see](06b_training.ipynb) → · [all lessons](README.md)
+#
 # Here everything so far comes together: tensors, `grad`, convolutions. We build the network of the
 # paper that this project is about, and the loss that says how wrong it is. In lesson 6b it learns,
 # and in lesson 8 we turn around and attack it.
@@ -38,8 +41,8 @@ print("pictures:", pictures.shape, "labels:", labels[:12], "…")
 #
 # It is a **LeNet**, one of the oldest networks for pictures. A picture passes three convolutions
 # (lesson 5), each with 12 kernels of 5 × 5. Then all numbers that came out are multiplied with one
-# matrix, which leaves ten numbers, one for each digit. These are called the **logits**. The largest
-# one is the network's guess.
+# matrix, which leaves ten numbers, one for each digit. These are called the
+# [**logits**](README.md#logit). The largest one is the network's guess.
 #
 # After each convolution every number $x$ becomes $σ(x) = 1 / (1 + e^{-x})$, the **sigmoid**, which
 # lies between 0 and 1. Without something like that three convolutions in a row would be no more
@@ -87,10 +90,16 @@ assert np.allclose(lenet(as_tensors(start), some).data, model(as_tensors(start),
 #
 # Logits can be any numbers. We turn them into probabilities $p$: positive, with a sum of 1.
 #
-# $p_k = e^{z_k} / ∑_j e^{z_j}$
+# $$p_k = e^{z_k} / ∑_j e^{z_j}$$
 #
-# This is called **softmax**. Written like that it fails: $e^{1000}$ is too large for a computer.
-# But subtract the same number from all logits, and $p$ stays what it is. So subtract the largest.
+# This is called [**softmax**](README.md#softmax).
+#
+# ## Where one gets stuck
+#
+# Written like that it fails as soon as a logit is large: $e^{1000}$ is more than a computer can
+# hold, and infinity divided by infinity is not a number. The symptom is a loss of `nan` in the
+# middle of a training that went well. The cure: subtract the same number from all logits, and $p$
+# stays what it is. So subtract the largest.
 
 
 # %%
@@ -111,14 +120,16 @@ assert np.isnan(naive[1, 0]) and np.allclose(naive[0], softmax(Tensor(z)).data[0
 assert np.allclose(our_log_softmax(z), log_softmax(Tensor(z)).data), "the same as log_softmax"
 
 # %% [markdown]
+# ## The loss
+#
 # What should $p$ have been? We write the right answer as probabilities, too: a row $y$ with a 1 at
 # the right digit and 0 elsewhere. The loss compares the two:
 #
-# $L = -∑_k y_k \log p_k$.
+# $$L = -∑_k y_k \log p_k.$$
 #
-# It is called the **cross-entropy**. For a row with a single 1 it is $-\log$ of the probability
-# that the network gave to the right digit. If that was 1, the loss is 0. If that was almost 0, the
-# loss is huge. For a batch we take the mean.
+# It is called the [**cross-entropy**](README.md#cross-entropy). For a row with a single 1 it is
+# $-\log$ of the probability that the network gave to the right digit. If that was 1, the loss is 0.
+# If that was almost 0, the loss is huge. For a batch we take the mean.
 
 
 # %%
@@ -173,10 +184,10 @@ show(
 # ## Soft labels
 #
 # Why write the label as a row, when the digit alone would do? Because a row can be moved by a
-# little. "70 % a seven, 30 % a one" is a fine row, called a **soft label**. The loss is defined for
-# it, so it has a gradient:
+# little. "70 % a seven, 30 % a one" is a fine row, called a [**soft label**](README.md#soft-label).
+# The loss is defined for it, so it has a gradient:
 #
-# $∂L/∂y_k = -\log p_k$.
+# $$∂L/∂y_k = -\log p_k.$$
 #
 # Nobody can differentiate with respect to the digit 7, but with respect to the row that stands for
 # it one can. So in lesson 8
@@ -191,10 +202,11 @@ assert np.allclose(by_label.data, -log_softmax(z).data), "the gradient with resp
 # %% [markdown]
 # ## What a client shares
 #
-# To learn, a network moves its weights against the gradient of the loss (lesson 6b). In **federated
-# learning** many clients teach one network together. Each keeps its pictures at home
-# and shares only the gradient. tinyleak's `share` plays such a client. It returns what the client
-# shares, and apart from it the truth, which the client keeps. It is what we did, for one batch:
+# To learn, a network moves its weights against the gradient of the loss (lesson 6b). In
+# [**federated learning**](README.md#federated-learning) many clients teach one network together.
+# Each keeps its pictures at home and shares only the gradient. tinyleak's `share` plays such a
+# client. It returns what the client shares, and apart from it the truth, which the client keeps. It
+# is what we did, for one batch:
 
 # %%
 seven, label = digits.batch([7])

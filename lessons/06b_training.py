@@ -3,6 +3,9 @@
 #
 # *How does a network learn to read, and what is wrong if its loss does not move?*
 #
+# ← [6. A network and its loss](06_lenet.ipynb) · about 25 minutes · needs lesson 6 ·
+# [7. L-BFGS](07_lbfgs.ipynb) → · [all lessons](README.md)
+#
 # The network of lesson 6 has 13,426 random weights. In this lesson it learns to read digits, in a
 # few seconds, by nothing but steps against the gradient. Then we see it fail to learn, for a reason
 # that is worth knowing.
@@ -221,7 +224,7 @@ expect(first / last < 0.01, "what fades forwards fades backwards")
 # Small steps against the gradient are slow. See for yourself, on a function of two numbers with a
 # long curved valley,
 #
-# $f(x, y) = (1 - x)^2 + 100 (y - x^2)^2$,
+# $$f(x, y) = (1 - x)^2 + 100 (y - x^2)^2,$$
 #
 # whose lowest point is (1, 1). Write `descend(rate)`, which starts at (−1.2, 1), steps against the
 # gradient, and returns how many steps it takes until $f < 10^{-6}$, or infinity (`np.inf`) if the

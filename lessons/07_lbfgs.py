@@ -3,6 +3,9 @@
 #
 # *How does one get down a long valley in forty steps instead of fifteen thousand?*
 #
+# ← [6b. Training, and a network that did not see](06b_training.ipynb) · about 40 minutes ·
+# needs lesson 4 · [8. Deep leakage in 20 lines](08_deep_leakage.ipynb) → · [all lessons](README.md)
+#
 # The attack of the next lesson minimises a function of 794 numbers. Stepping against the gradient
 # would take forever. In this lesson we build the method that the paper uses, L-BFGS. It has two
 # parts: a direction, made from what the last steps have taught, and a rule for how far to step.
@@ -22,7 +25,7 @@ from tinyleak.optim.quasi_newton import InverseHessian
 #
 # The last exercise had this function of two numbers, called **Rosenbrock's valley**:
 #
-# $f(x, y) = (1 - x)^2 + 100 (y - x^2)^2$.
+# $$f(x, y) = (1 - x)^2 + 100 (y - x^2)^2.$$
 #
 # Its floor is the curve $y = x^2$, and its lowest point is (1, 1). There the walls curve 2,500
 # times as strongly as the floor, and that makes it hard. A step that is right for the floor throws
@@ -74,9 +77,10 @@ expect(len(small_steps) - 1 == 15_068, "15,068 small steps")
 # The lowest point is where the gradient is zero. So look at the gradient, here of a function of one
 # number. We know it at two points. Draw the straight line through both: it crosses zero where the
 # lowest point would be, if the line were right. That is the next guess. With the step
-# $s = x_{new} - x_{old}$ and the change of the gradient $y = g_{new} - g_{old}$, the line rises by
-# $y / s$, and from the new point to its zero is a step of $-g_{new} s / y$. Such a line through two
-# points of a curve is called a **secant**.
+# $s = x_\text{new} - x_\text{old}$ and the change of the gradient
+# $y = g_\text{new} - g_\text{old}$, the line rises by $y / s$, and from the new point to its zero
+# is a step of $-g_\text{new} s / y$. Such a line through two points of a curve is called a
+# [**secant**](README.md#secant).
 
 # %%
 across = np.linspace(-0.2, 2.4, 200)
@@ -107,7 +111,7 @@ show(
 # Suppose the ground curved the same everywhere: the second derivatives, the Hessian of
 # lesson 4's exercise, were one fixed matrix $A$. Then we would have
 #
-# $y = A s$, and so $A^{-1} y = s$.
+# $$y = A s, \quad\text{and so}\quad A^{-1} y = s.$$
 #
 # Why would we like to have $A^{-1}$? Because then one step leads to the bottom: $-A^{-1} g$ is
 # exactly the step after which the gradient is zero. But with 794 numbers $A$ has more than 600,000
@@ -118,7 +122,7 @@ show(
 # The formula for that is by Broyden, Fletcher, Goldfarb and Shanno, which makes BFGS. With
 # $ρ = 1 / ⟨s, y⟩$, the new $H$ is
 #
-# $(I - ρ s y^T) H (I - ρ y s^T) + ρ s s^T$.
+# $$(I - ρ s y^T) H (I - ρ y s^T) + ρ s s^T.$$
 #
 # Check it by hand: applied to $y$, the right bracket gives $y - ρ y ⟨s, y⟩ = 0$, and the last term
 # gives $s$. Here it is with real matrices, for a few random pairs:
@@ -198,9 +202,10 @@ assert np.allclose(inverse_hessian.direction(g), direction(g, pairs)), (
 # - Is it less steep here? $|φ'(t)| ≤ 0.9 |φ'(0)|$. If it still goes steeply down, the step was too
 #   short. If it goes steeply up, it was too long.
 #
-# These are the **strong Wolfe conditions**. A search for a step that fulfils both is called a
-# **line search**. Ours knows only two moves. While every step was too short, double it. Once one
-# was too long, halve the interval between too short and too long.
+# These are the [**strong Wolfe conditions**](README.md#wolfe). A search for a step that fulfils
+# both is called a [**line search**](README.md#line-search). Ours knows only two moves. While every
+# step was too short, double it. Once one was too long, halve the interval between too short and too
+# long.
 
 
 # %%
@@ -437,7 +442,7 @@ assert np.allclose(well[-1], [1, 1]), "with both tests it arrives"
 #
 # How many pairs should one keep? Take a chain of valleys of many numbers,
 #
-# $f(x) = ∑_i (1 - x_i)^2 + 100 (x_{i+1} - x_i^2)^2$,
+# $$f(x) = ∑_i (1 - x_i)^2 + 100 (x_{i+1} - x_i^2)^2,$$
 #
 # and write `chain(x)`, which returns its height and its gradient, as `lbfgs` wants them. Then start
 # at $-1.2, 1, -1.2, 1, …$, fifty numbers, and count the steps that `lbfgs` needs to a height of

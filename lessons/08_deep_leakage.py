@@ -3,6 +3,10 @@
 #
 # *What does a gradient tell about the picture that it was made from?*
 #
+# ← [7. L-BFGS](07_lbfgs.ipynb) · about 30 minutes ·
+# needs lessons 4 and 6, and lesson 7 or trust in a minimiser ·
+# [9. Why it sometimes fails, and what fixed it](09_why_it_fails.ipynb) → · [all lessons](README.md)
+#
 # A client has a picture that nobody may see. It computes the gradient of a network's loss, as in
 # lesson 6, and shares that and nothing else. In this lesson we take the gradient and get the
 # picture back. All the parts are there: a gradient of a gradient (lesson 4), a network that looks
@@ -69,11 +73,11 @@ shared = [Tensor(g.data) for g in gradient(Tensor(truth), Tensor(one_hot(label, 
 #
 # From here on we use `truth` only to see how close we are.
 #
-# We make a picture of pure noise and a label of pure noise: the **dummies**. Together they are 794
-# random numbers $z$: 784 are the picture and 10 the label. With them we do what the client
-# did, and get *their* gradient. How far it is from the shared one is a number:
+# We make a picture of pure noise and a label of pure noise: the [**dummies**](README.md#dummy).
+# Together they are 794 random numbers $z$: 784 are the picture and 10 the label. With them we do
+# what the client did, and get *their* gradient. How far it is from the shared one is a number:
 #
-# $D(z) = ∑_j (g_j(z) - g_j^*)^2$,
+# $$D(z) = ∑_j (g_j(z) - g_j^*)^2,$$
 #
 # where $g(z)$ is the dummies' gradient, $g^*$ the shared one, and the sum is over all 13,426
 # entries.
@@ -296,10 +300,10 @@ assert min(halved, miscounted) > 1, "neither fits the truth"
 #
 # ## Exercise
 #
-# Many networks use $\max(0, x)$ in place of the sigmoid, called **relu**. What is its second
-# derivative? Write `second(x)`, which returns it at an array of numbers, by `grad` and `ops.relu`.
-# Then let `LeNet(activation="relu")` be the model, and attack with 100 iterations (`attack` takes
-# `settings=Settings(iterations=100)`). What comes out, and why?
+# Many networks use $\max(0, x)$ in place of the sigmoid, called [**relu**](README.md#relu). What is
+# its second derivative? Write `second(x)`, which returns it at an array of numbers, by `grad` and
+# `ops.relu`. Then let `LeNet(activation="relu")` be the model, and attack with 100 iterations
+# (`attack` takes `settings=Settings(iterations=100)`). What comes out, and why?
 #
 # <details><summary>Solution to the exercise of lesson 7</summary>
 #

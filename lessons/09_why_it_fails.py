@@ -4,6 +4,10 @@
 # *The same attack on a hundred clients: how often does the digit come out, and when it does not,
 # why not?*
 #
+# ← [8. Deep leakage in 20 lines](08_deep_leakage.ipynb) · about 30 minutes · needs lesson 8 ·
+# [9b. What else decides: digits, scale and weights](09b_what_else_decides.ipynb) → ·
+# [all lessons](README.md)
+#
 # In lesson 8 one digit came out of one gradient. One success proves that it can work. It does not
 # say how often. So here we attack a hundred clients, first with the recipe of the paper, look at
 # what fails, and then change one thing at a time: the line search, the precision, the start.
@@ -100,7 +104,7 @@ expect(between <= 5, "hardly anything in between")
 # there is a formula, Wilson's, for a range that holds the true probability 95 times in 100. With
 # $p = k / n$ and $z = 1.96$ it is
 #
-# $\dfrac{p + z^2/2n ± z \sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}$.
+# $$\dfrac{p + z^2/2n ± z \sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}.$$
 
 
 # %%
@@ -121,7 +125,7 @@ assert wilson(9, 10)[0] < 0.6, "and ten are few"
 # %% [markdown]
 # Whoever tells you "it works 90 % of the time" after ten attacks knows next to nothing.
 #
-# ## Look at a failure
+# ## Where one gets stuck: explaining failures that one has not looked at
 #
 # Take the failures apart before you cure them. What do they look like in numbers?
 

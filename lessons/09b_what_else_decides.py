@@ -3,6 +3,9 @@
 #
 # *With a line search the attack arrives. What can still stop it?*
 #
+# ← [9. Why it sometimes fails, and what fixed it](09_why_it_fails.ipynb) · about 25 minutes ·
+# needs lesson 9 · [10. The label was never hidden](10_labels.ipynb) → · [all lessons](README.md)
+#
 # Lesson 9 found what makes the attack run away. Here are three things more that decide how it ends,
 # each tried alone: the precision of the numbers, the scale of the loss, and the initial weights.
 

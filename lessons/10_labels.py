@@ -3,6 +3,11 @@
 #
 # *Does the attacker have to search for the label?*
 #
+# ← [9b. What else decides: digits, scale and weights](09b_what_else_decides.ipynb) ·
+# about 35 minutes · needs lessons 6 and 8 ·
+# [11. Batches, and least squares to machine precision](11_batches.ipynb) → ·
+# [all lessons](README.md)
+#
 # In lesson 8 the attack moved an image and a label together, for hundreds of steps. In this lesson
 # we read the label off the gradient with one line and no step at all. Then we do the same to a
 # whole image, where the network allows it.
@@ -37,11 +42,11 @@ def client(model, seed, indices, scheme="uniform"):
 # The last layer gives one number for each class, the **logits** $z$. Softmax turns them into
 # probabilities $p$. The label, as a row $y$ of zeros with a single one, enters through the loss
 #
-# $L = -∑_k y_k \log p_k = -∑_k y_k z_k + \log ∑_k e^{z_k}$.
+# $$L = -∑_k y_k \log p_k = -∑_k y_k z_k + \log ∑_k e^{z_k}.$$
 #
 # Differentiate with respect to one logit. The first part gives $-y_k$, the second gives $p_k$:
 #
-# $∂L/∂z_k = p_k - y_k$.
+# $$∂L/∂z_k = p_k - y_k.$$
 #
 # A probability lies between 0 and 1. So for every wrong class this is $p_k - 0 > 0$, and for the
 # right one it is $p_k - 1 < 0$. **One entry is negative, and its position is the label.** Let us
@@ -60,7 +65,7 @@ assert np.flatnonzero(by_logits.data[0] < 0).tolist() == [7], "one entry is nega
 # *parameters*. Now the last layer is $z = W h + b$, where $h$ are the features that the layers
 # before it made. The bias is added to the logits, so $∂z_k/∂b_k = 1$, and
 #
-# $∂L/∂b_k = p_k - y_k$.
+# $$∂L/∂b_k = p_k - y_k.$$
 #
 # The shared bias gradient *is* $p - y$. This is the whole attack:
 
@@ -104,14 +109,14 @@ show("Ten bars, the last bias's gradient: nine point up, and one, the label's, d
 # Some networks have no bias in the last layer. The weights tell as much. Row $k$ of $W$ is
 # multiplied with $h$ to make logit $k$, so its gradient is
 #
-# $∂L/∂W_k = (p_k - y_k) h$.
+# $$∂L/∂W_k = (p_k - y_k) h.$$
 #
 # After a sigmoid all of $h$ is positive. So the row of the label is all negative, every other row
 # is all positive, and the smallest row *sum* is the label.
 #
 # And if $h$ is not positive? Compare the rows with each other. Their inner products are
 #
-# $⟨∂L/∂W_j, ∂L/∂W_k⟩ = (p_j - y_j)(p_k - y_k) ⟨h, h⟩$.
+# $$⟨∂L/∂W_j, ∂L/∂W_k⟩ = (p_j - y_j)(p_k - y_k) ⟨h, h⟩.$$
 #
 # Whatever the signs in $h$, the last factor is positive. So two wrong classes have a positive
 # product, and the label has a product with every other class that is not. That is the rule of iDLG
@@ -193,7 +198,7 @@ assert with_bias == 1, (
 # With $N$ images the client shares the *mean* of their gradients. The bias gradient becomes
 # $\text{mean}(p) - \text{mean}(y)$, so
 #
-# $N · \text{mean}(y)_k = N · (\text{mean}(p)_k - ∂L/∂b_k)$.
+# $$N · \text{mean}(y)_k = N · (\text{mean}(p)_k - ∂L/∂b_k).$$
 #
 # The left side counts how many images have label $k$. On the right one thing is missing:
 # $\text{mean}(p)$, what the network thinks of the client's images. But the attacker has the
@@ -276,12 +281,12 @@ expect(told.evaluations < 0.7 * searched.evaluations, "with the label fixed it i
 #
 # ## The same trick on pixels
 #
-# Nothing above needed the layer to be the *last* one. It only needed it to be **fully connected**:
-# each output is a sum over all inputs, with weights. A network made of such layers alone is called
-# an **MLP**. Its first layer sees the image. With input $x$ and outputs $a = W x + b$, let
-# $δ_o = ∂L/∂a_o$. Then
+# Nothing above needed the layer to be the *last* one. It only needed it to be [**fully
+# connected**](README.md#fully-connected): each output is a sum over all inputs, with weights. A
+# network made of such layers alone is called an **MLP**. Its first layer sees the image. With input
+# $x$ and outputs $a = W x + b$, let $δ_o = ∂L/∂a_o$. Then
 #
-# $∂L/∂b_o = δ_o$ and $∂L/∂W_o = δ_o x$.
+# $$∂L/∂b_o = δ_o \quad\text{and}\quad ∂L/∂W_o = δ_o x.$$
 #
 # Both are shared. Divide one by the other and out comes $x$: the image. No dummy, no L-BFGS. It is
 # the question of lesson 4's toy, whose three secret numbers came out by a division, too.

@@ -3,6 +3,9 @@
 #
 # *Four pictures in one gradient: can they still be told apart, and how exactly?*
 #
+# ← [10. The label was never hidden](10_labels.ipynb) · about 35 minutes · needs lesson 10 ·
+# [12. Defences: what stops it, and what it costs](12_defences.ipynb) → · [all lessons](README.md)
+#
 # A client rarely shares the gradient of one picture. It takes a batch and shares the mean. So the
 # attacker has as many numbers as before, and several times as many unknown pixels. In this lesson
 # we get four pictures out of one gradient, and we do it in seven steps where L-BFGS takes hundreds.
@@ -72,19 +75,19 @@ assert sorted(inferred) == sorted(labels), "the labels, in some order"
 # Let $g(x)$ be the gradient that pictures $x$ would make, and $g^*$ the one that was shared. Take
 # the difference, relative to the length of $g^*$:
 #
-# $r(x) = (g(x) - g^*) / \|g^*\|$.
+# $$r(x) = (g(x) - g^*) / \|g^*\|.$$
 #
-# It is called the **residual**, and has one entry for each of the 2938 numbers. The distance that
-# the attack makes small is the sum of its squares, $D = ⟨r, r⟩$.
+# It is called the [**residual**](README.md#residual), and has one entry for each of the 2938
+# numbers. The distance that the attack makes small is the sum of its squares, $D = ⟨r, r⟩$.
 #
 # L-BFGS sees only $D$ and its slope. It does not know that $D$ is made of 2938 squares, each of
 # which should become zero. So let us use that. Near $x$ a small step $s$ changes the residual by
-# $J s$, where $J$ is the **Jacobian**: a matrix with the derivative of each entry of $r$ with
-# respect to each pixel, here 2938 × 784. If that were exact for large steps too, the best step
-# would be the one for which $r + J s$ is as small as possible. That is a problem of **least
-# squares**, and its solution is known:
+# $J s$, where $J$ is the [**Jacobian**](README.md#jacobian): a matrix with the derivative of each
+# entry of $r$ with respect to each pixel, here 2938 × 784. If that were exact for large steps too,
+# the best step would be the one for which $r + J s$ is as small as possible. That is a problem of
+# **least squares**, and its solution is known:
 #
-# $J^T J s = -J^T r$.
+# $$J^T J s = -J^T r.$$
 #
 # ## Where the Jacobian comes from
 #
@@ -132,9 +135,10 @@ assert np.allclose(measured, own[:, 300], rtol=1e-5, atol=1e-9), "finite differe
 # ## Careful steps
 #
 # Far from the solution the straight line is a bad guess, and a step may be much too long. So we add
-# a **damping** $λ$ to the diagonal of $J^T J$. The larger it is, the shorter the step. After a step
-# that made $D$ smaller, trust the line more: $λ$ becomes a fifth. After one that did not, take it
-# back and try again with four times the $λ$. This is the method of **Levenberg and Marquardt**.
+# a [**damping**](README.md#damping) $λ$ to the diagonal of $J^T J$. The larger it is, the shorter
+# the step. After a step that made $D$ smaller, trust the line more: $λ$ becomes a fifth. After one
+# that did not, take it back and try again with four times the $λ$. This is the method of
+# **Levenberg and Marquardt**.
 #
 # **Predict first.** L-BFGS takes hundreds of steps for this. How many will this method take from
 # grey pictures to nearly every digit that float64 holds?
@@ -232,8 +236,8 @@ for ours, theirs in zip(points, own_points[:6], strict=False):
 # %% [markdown]
 # And it is a method of `attack`. Beside what we did, it keeps the pixels between 0 and 1, and finds
 # the labels on the way if they are not known. It also reads the last layer, whose gradient is a
-# mixture of the **features** of the four pictures: of the numbers that this layer is given. How it
-# is mixed can be worked out
+# mixture of the [**features**](README.md#features) of the four pictures: of the numbers that this
+# layer is given. How it is mixed can be worked out
 # ([`tinyleak/analytic/mixture.py`](../tinyleak/analytic/mixture.py)), so each picture's features
 # are known, and are asked for as well. (In lesson 6's LeNet they are 588. Most of a digit is black,
 # as low as a pixel can be, so they determine it by themselves: eight digits take seconds.) L-BFGS

@@ -3,9 +3,13 @@
 #
 # *What can a client do to its gradient so that it stays useful and no longer leaks?*
 #
+# ← [11. Batches, and least squares to machine precision](11_batches.ipynb) · about 30 minutes ·
+# needs lesson 8 · [12b. Clipping, and noise with a proof](12b_clipping_and_privacy.ipynb) → ·
+# [all lessons](README.md)
+#
 # A client is free to change the gradient before it shares it. It can add noise, round it, or leave
-# parts out. Each of these is a **defence**. A defence has two sides, and we measure both: what the
-# attacker still sees, and what the model still learns.
+# parts out. Each of these is a [**defence**](README.md#defence). A defence has two sides, and we
+# measure both: what the attacker still sees, and what the model still learns.
 
 # %%
 import matplotlib.pyplot as plt
@@ -172,7 +176,7 @@ expect(error_of["prune:0.3"] < 1e-2 < black, "pruning 30 % does not hide the dig
 # An entry that was pruned is not zero. It is *unknown*. So leave it out of the distance. Give each
 # entry a weight, its *precision*: 0 where the shared gradient is zero, 1 elsewhere:
 #
-# $D(x) = ∑_i w_i (g_i(x) - s_i)^2$,
+# $$D(x) = ∑_i w_i (g_i(x) - s_i)^2,$$
 #
 # where $g(x)$ is the gradient of the dummy image and $s$ is what was shared.
 

@@ -3,10 +3,13 @@
 #
 # *Is there a defence that is proved to work, and what exactly is proved?*
 #
+# ← [12. Defences: what stops it, and what it costs](12_defences.ipynb) · about 35 minutes ·
+# needs lesson 12 · [13. Token for token: text](13_text.ipynb) → · [all lessons](README.md)
+#
 # Lesson 12 measured defences. A measurement says "this attack, on this network". In this lesson we
-# look at the defence that comes with a theorem, **DP-SGD**: clip each gradient, then add noise in
-# proportion. We measure it like the others, and read what its theorem promises and what not. Then
-# we let an attacker who knows try each defence.
+# look at the defence that comes with a theorem, [**DP-SGD**](README.md#dp-sgd): clip each gradient,
+# then add noise in proportion. We measure it like the others, and read what its theorem promises
+# and what not. Then we let an attacker who knows try each defence.
 
 # %%
 import math
@@ -62,8 +65,9 @@ def norm(gradients):
 # %% [markdown]
 # ## Clipping
 #
-# To **clip** a gradient is to shorten it to a given norm, if it is longer. That is the last
-# exercise, and tinyleak's `clip:1` does it with norm 1. All entries are multiplied by one number.
+# To [**clip**](README.md#clip) a gradient is to shorten it to a given norm, if it is longer. That
+# is the last exercise, and tinyleak's `clip:1` does it with norm 1. All entries are multiplied by
+# one number.
 #
 # **Predict first.** Every entry of the shared gradient has changed, to a half or so. The naive
 # attacker looks for a picture whose gradient is *this* one. Will it fail?
@@ -127,13 +131,13 @@ assert all(np.allclose(ours[name], own[name]) for name in own), "tinyleak's is t
 # %% [markdown]
 # ## What is proved
 #
-# A step is **(ε, δ)-differentially private** if, whatever a single example is, and whether it is in
-# the batch or not, no outcome gets more likely than by a factor of $e^ε$, but for events of
-# probability δ. So nobody can tell much better than by guessing that an example was there at all,
-# let alone what it looked like. This holds against every attacker, today's and later ones. For one
-# step of normal noise the least ε that a given δ allows is known exactly: it solves
+# A step is [**(ε, δ)-differentially private**](README.md#epsilon) if, whatever a single example is,
+# and whether it is in the batch or not, no outcome gets more likely than by a factor of $e^ε$, but
+# for events of probability δ. So nobody can tell much better than by guessing that an example was
+# there at all, let alone what it looked like. This holds against every attacker, today's and later
+# ones. For one step of normal noise the least ε that a given δ allows is known exactly: it solves
 #
-# $Φ(\tfrac{1}{2σ} - εσ) - e^ε Φ(-\tfrac{1}{2σ} - εσ) = δ$,
+# $$Φ(\tfrac{1}{2σ} - εσ) - e^ε Φ(-\tfrac{1}{2σ} - εσ) = δ,$$
 #
 # with Φ the normal distribution function (Balle and Wang, *Improving the Gaussian Mechanism for
 # Differential Privacy*, 2018, theorem 8). Note that $C$ is not in it: clipping has taken care of

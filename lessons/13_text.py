@@ -3,6 +3,10 @@
 #
 # *A word cannot be moved by a little, as a pixel can. Is a sentence safer than a picture?*
 #
+# ← [12b. Clipping, and noise with a proof](12b_clipping_and_privacy.ipynb) · about 35 minutes ·
+# needs lesson 10 · [14. A graph is a program](14_a_graph_is_a_program.ipynb) → ·
+# [all lessons](README.md)
+#
 # So far the attacker went downhill, from noise to a picture. There is no way downhill from "cat" to
 # "house". In this lesson we read a whole sentence off a gradient, every word of it and each in its
 # place, and not one step is taken. It is linear algebra and a list of words.
@@ -28,8 +32,8 @@ from tinyleak.text import attack, masked_gradients, share_text
 #
 # A network for text has a list of words, its **vocabulary**. Ours has 500 entries. A frequent word
 # is one entry. A rare word is made of several pieces; `##` says that a piece continues the one
-# before. An entry is called a **token**. So a sentence is a row of numbers from 0 to 499. Two more
-# tokens frame it: `[CLS]` stands at its beginning, `[SEP]` at its end.
+# before. An entry is called a [**token**](README.md#token). So a sentence is a row of numbers from
+# 0 to 499. Two more tokens frame it: `[CLS]` stands at its beginning, `[SEP]` at its end.
 
 # %%
 tokenizer = load_tokenizer()
@@ -44,7 +48,7 @@ assert len(tokenizer) == 500 and len(tokens) == 23, "500 tokens, 23 of them in t
 # has one too, row $p$ of a table $P$. The first layer sees their sum (and one more vector $S$, the
 # same everywhere), normalised to mean 0 and variance 1:
 #
-# $x = \text{normalise}(E_v + P_p + S)$.
+# $$x = \text{normalise}(E_v + P_p + S).$$
 #
 # The network is a BERT. What its layers do does not matter here. We need only this: the first thing
 # that happens to the vectors $x$ is that each is multiplied with the same matrices, called query,
@@ -92,7 +96,7 @@ expect(hidden.sum() == 3, "three are hidden")
 # times a number. So we divided, and had $x$. Here the same weight $W$ meets 23 inputs, one for each
 # token, and the effects add up:
 #
-# $∂L/∂W = ∑_t δ_t x_t^T$.
+# $$∂L/∂W = ∑_t δ_t x_t^T.$$
 #
 # Now each row is a *mixture* of the 23 vectors, and there is nothing to divide. But a mixture of 23
 # vectors lies in the space that they span: a 23-dimensional subspace of 64 dimensions. The rows of
@@ -109,9 +113,9 @@ expect(hidden.sum() == 3, "three are hidden")
 #
 # </details>
 #
-# The **singular value decomposition** finds it. It writes a matrix as a sum of as few products of a
-# column and a row as possible, with sizes. The rows are orthogonal to each other, and those with a
-# size that is not zero span the space.
+# The [**singular value decomposition**](README.md#svd) finds it. It writes a matrix as a sum of as
+# few products of a column and a row as possible, with sizes. The rows are orthogonal to each other,
+# and those with a size that is not zero span the space.
 
 # %%
 SELF = "bert.encoder.layer.0.attention.self"

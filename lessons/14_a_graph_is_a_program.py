@@ -4,6 +4,10 @@
 # *The attack asks the same question hundreds of times, with other numbers. Why build the answer
 # anew each time?*
 #
+# ← [13. Token for token: text](13_text.ipynb) · about 40 minutes · needs lesson 8 ·
+# [15. The same attack in PyTorch, and your own client](15_pytorch.ipynb) → ·
+# [all lessons](README.md)
+#
 # Each evaluation of the attack makes some 300 tensors, walks them twice, and throws them away. The
 # next evaluation makes the very same ones. Only the numbers in them differ. In this lesson we
 # record the graph once, make it shorter, and play it back. That is why tinyleak's attack is many
@@ -63,7 +67,7 @@ assert argument in tape and 200 < len(steps) < 400, "some 300 steps, one argumen
 # ## Make it shorter
 #
 # A backward pass computes some things twice, because each rule looks only at its own operation. The
-# rule of `sigmoid` computes $1 - out$; so does the rule of the rule. Here is how to find out. Two
+# rule of `sigmoid` computes `1 - out`; so does the rule of the rule. Here is how to find out. Two
 # steps are **equal** if they do the same operation, with the same settings, on the same inputs.
 # Then one of them will do. And two constants are equal if their numbers are: there are many ones
 # and twos. We walk along the tape and keep each kind of tensor once.

@@ -3,6 +3,9 @@
 #
 # *I train my networks in another framework. Does any of this concern me?*
 #
+# ← [14. A graph is a program](14_a_graph_is_a_program.ipynb) · about 35 minutes ·
+# needs lesson 8, and PyTorch for a part of it · [all lessons](README.md)
+#
 # A gradient is a gradient, whoever computes it. In this lesson we write the attack of lesson 8 in
 # PyTorch, line by line beside tinyleak's. We look how many digits agree, and why they stop to.
 # Then we turn to a gradient of your own, and ask what it would give away. It is the last lesson, so
@@ -17,7 +20,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from checks import expect
+from checks import check, expect
 from plots import GREY, LIGHT, ORANGE, show, tidy
 
 from tinyleak import Client, LeNet, Settings, Tensor, attack, data, lbfgs, one_hot, share
@@ -193,7 +196,7 @@ if torch:
     for step in (1, 10, 30, 60, 100, 150):
         print(f"step {step:>3}: {between[step]:.0e} apart; PyTorch from itself {itself[step]:.0e}")
     expect(between[10] < 1e-9 and between[30] < 1e-6, "eleven digits after ten steps")
-    farther = float(np.median((itself / between)[10:101]))
+    farther = float(np.median(itself[10:101] / between[10:101]))
     print(f"from step 10 to 100 PyTorch is {farther:.0f} times farther from itself")
     expect(2 < farther < 20, "PyTorch is a few times farther from itself than from tinyleak")
 
@@ -332,9 +335,9 @@ with tempfile.TemporaryDirectory() as folder:
     weights, gradients = read_tensors(weights_file), read_tensors(gradients_file)
 
 # %% [markdown]
-# An **audit** attacks nothing. It counts, looks at the layers, and measures at typical pictures how
-# the gradient moves when a pixel does: how many of the 784 directions it determines, and how much
-# noise would drown them.
+# An [**audit**](README.md#audit) attacks nothing. It counts, looks at the layers, and measures at
+# typical pictures how the gradient moves when a pixel does: how many of the 784 directions it
+# determines, and how much noise would drown them.
 
 # %%
 digits = data.load_glyphs(20)
@@ -368,6 +371,12 @@ expect(
 # which also writes a page with figures. What it cannot know: how many pictures were in a batch, how
 # many steps a client makes before it shares, and whether a server sees single clients at all. Each
 # of these changes the answer. The page says how.
+#
+# ## What to remember
+#
+# - A gradient is a gradient, whoever computes it.
+# - When two programs differ, ask how far each is from itself.
+# - Put the truth in, and divide one gradient by the other: a mistake tells its name.
 #
 # ## What to read next
 #

@@ -436,6 +436,21 @@ EXERCISES = {
         ],
         "0 on both sides, so second derivatives say nothing of a relu.",
     ),
+    "9": Exercise(
+        [(0.9, 0.999), (0.5, 0.9), (0.27, 0.999)],
+        starts_needed,
+        [
+            (
+                lambda p, wanted: starts_needed(1 - p, wanted),
+                "all starts must *fail* for the attack to fail: raise 1 - p to the power, not p.",
+            ),
+            (
+                lambda p, wanted: int(np.log(1 - wanted) / np.log(1 - p)),
+                "rounded down, it is not enough: round up.",
+            ),
+        ],
+        "(1 − p)ⁿ is the chance that all n fail.",
+    ),
     "9b": Exercise(
         [(0.9, 0.2), (0.9, 0.1), (0.5, 0.05)],
         attacks_needed,
@@ -454,21 +469,6 @@ EXERCISES = {
             ),
         ],
         "Half the width takes four times the attacks.",
-    ),
-    "9": Exercise(
-        [(0.9, 0.999), (0.5, 0.9), (0.27, 0.999)],
-        starts_needed,
-        [
-            (
-                lambda p, wanted: starts_needed(1 - p, wanted),
-                "all starts must *fail* for the attack to fail: raise 1 - p to the power, not p.",
-            ),
-            (
-                lambda p, wanted: int(np.log(1 - wanted) / np.log(1 - p)),
-                "rounded down, it is not enough: round up.",
-            ),
-        ],
-        "(1 − p)ⁿ is the chance that all n fail.",
     ),
     "10": Exercise(
         [({"w": (10, 10)}, 30), (SHAPES, 784), (SHAPES, 6200)],
@@ -510,25 +510,6 @@ EXERCISES = {
         ],
         "The weaker the direction, the farther the error carries.",
     ),
-    "12b": Exercise(
-        [(WORDS,)],
-        words_read,
-        [
-            (
-                lambda g: np.flatnonzero(g.sum(axis=1)).tolist(),
-                "a row that adds up to 0 need not be zero: look at the size of its entries.",
-            ),
-            (
-                lambda g: np.flatnonzero(g.all(axis=1)).tolist(),
-                "one entry that is not zero is enough: `any`, not `all`.",
-            ),
-            (
-                lambda g: np.flatnonzero(np.abs(g).sum(axis=1) == 0).tolist(),
-                "these are the words that were *not* looked up.",
-            ),
-        ],
-        "Which words there were, though not in which order.",
-    ),
     "12": Exercise(
         [(GRADIENTS, 0.5), (GRADIENTS, 100.0)],
         clip,
@@ -548,6 +529,25 @@ EXERCISES = {
             ),
         ],
         "The direction stays, and nobody's gradient is longer than the bound.",
+    ),
+    "12b": Exercise(
+        [(WORDS,)],
+        words_read,
+        [
+            (
+                lambda g: np.flatnonzero(g.sum(axis=1)).tolist(),
+                "a row that adds up to 0 need not be zero: look at the size of its entries.",
+            ),
+            (
+                lambda g: np.flatnonzero(g.all(axis=1)).tolist(),
+                "one entry that is not zero is enough: `any`, not `all`.",
+            ),
+            (
+                lambda g: np.flatnonzero(np.abs(g).sum(axis=1) == 0).tolist(),
+                "these are the words that were *not* looked up.",
+            ),
+        ],
+        "Which words there were, though not in which order.",
     ),
     "13": Exercise(
         [(1e-2,), (0.5,)],
