@@ -284,14 +284,15 @@ assert abs(by_a - measured) < 1e-8, "finite differences agree"
 # `tinyleak/ops/`. The walk is the same, and so are the numbers:
 
 # %%
+y = formula(a, b)
 own_a, own_b = grad(y, [a, b])
 assert np.isclose(by_a, own_a.data, rtol=1e-14), "the same numbers as grad"
 assert np.isclose(by_b, own_b.data, rtol=1e-14), "the same numbers as grad"
 
 rng = np.random.default_rng(2)
 p, q = Tensor(rng.standard_normal((4, 3))), Tensor(rng.standard_normal((4, 3)))
-y = formula(p, q)
-for ours, own in zip(gradients(y, [p, q]), grad(ops.sum(y), [p, q]), strict=True):
+table = formula(p, q)
+for ours, own in zip(gradients(table, [p, q]), grad(ops.sum(table), [p, q]), strict=True):
     assert np.allclose(ours, own.data, rtol=1e-14), "the same numbers as grad"
 
 # %% [markdown]

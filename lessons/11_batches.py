@@ -207,7 +207,8 @@ errors = [np.square(x - truth.ravel()).mean() for x in points]
 for number, (distance, error) in enumerate(zip(distances, errors, strict=True)):
     print(f"step {number}: distance {distance:.0e}, error of the pictures {error:.0e}")
 expect(len(points) - 1 <= 8 and errors[-1] < 1e-24, "few steps, and nearly every digit")
-assert all(new < 10 * old**1.7 for old, new in itertools.pairwise(errors[-4:-1])), "digits double"
+doubling = [new < 10 * old**1.7 for old, new in itertools.pairwise(errors[-4:-1])]
+expect(all(doubling), "digits double")
 
 # %% tags=["thumbnail"]
 stages = np.minimum([0, 2, 3, 4, len(points) - 1], len(points) - 1)
