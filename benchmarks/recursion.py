@@ -24,10 +24,11 @@ from cells import Cell, Cells, folder_of, random_batch
 
 from tinyleak import data
 from tinyleak.attacks.recursion import recursion
+from tinyleak.attacks.recursion.layers import INVERSES
 from tinyleak.client import RECOVERED_MSE, simulate
 from tinyleak.data import Dataset
 from tinyleak.metrics import match_batch, mse
-from tinyleak.nn import ACTIVATIONS, MLP, LeNet
+from tinyleak.nn import MLP, LeNet
 from tinyleak.report.canvas import number
 
 MODELS: dict[str, type[LeNet] | type[MLP]] = {"LeNet": LeNet, "MLP": MLP}
@@ -48,7 +49,7 @@ class Case(NamedTuple):
 CASES = [
     Case(model, batch, activation, init)
     for model, batch in (("LeNet", 1), ("MLP", 4))
-    for activation in ACTIVATIONS
+    for activation in INVERSES
     for init in ("uniform", "default")
 ]
 

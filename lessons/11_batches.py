@@ -20,7 +20,7 @@ from checks import check, expect
 from plots import BLUE, ORANGE, picture, show, tidy
 
 from tinyleak import LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn.model import parameter_gradients
 from tinyleak.optim import levenberg_marquardt
@@ -322,7 +322,7 @@ expect(
 #
 # The real things are
 # [`tinyleak/attacks/least_squares/solver.py`](../tinyleak/attacks/least_squares/solver.py),
-# [`tinyleak/attacks/least_squares/jacobian.py`](../tinyleak/attacks/least_squares/jacobian.py) and
+# [`tinyleak/analytic/jacobian.py`](../tinyleak/analytic/jacobian.py) and
 # [`tinyleak/optim/gauss_newton.py`](../tinyleak/optim/gauss_newton.py).
 #
 # ## Exercise

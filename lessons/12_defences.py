@@ -339,7 +339,8 @@ expect(there < here / 2, "needs more noise")
 # - Fewer bits are not less information, as long as they are many.
 # - Judge by an attacker who knows the defence, and by what was really added.
 #
-# The real things are in [`tinyleak/defenses/`](../tinyleak/defenses).
+# The real things are in [`tinyleak/defenses/`](../tinyleak/defenses). In [leak.html](leak.html), which
+# a browser opens, they are sliders.
 #
 # ## Exercise
 #

@@ -1,7 +1,8 @@
 """Build the notebooks, the thumbnails and the contents page from the lessons' scripts.
 
-    python lessons/build.py          every lesson
+    python lessons/build.py          every lesson, and the live page
     python lessons/build.py 03 08    lessons 3 and 8
+    python lessons/build.py page     the live page, leak.html
 
 The scripts are the only files to edit by hand. A notebook is its script's cells, executed, with
 all that varies from one run to the next taken out: building twice gives the same bytes. Needs the
@@ -29,6 +30,7 @@ LESSONS = Path(__file__).resolve().parent
 COMMAND = "python lessons/build.py"
 CONTENTS = LESSONS / "README.md"
 BEGIN, END = "<!-- contents: written by build.py -->\n", "<!-- end of contents -->\n"
+PAGE = LESSONS / "leak.html"
 THUMBNAIL = "thumbnail"
 THUMBNAIL_SIZE = (360, 240)
 """Twice as large as it is shown, for screens with twice as many dots."""
@@ -219,15 +221,21 @@ def with_contents(page: str, lessons: Sequence[Lesson]) -> str:
 
 
 def main(numbers: Sequence[str]) -> int:
-    """Build the lessons of these numbers, or all, and the contents page."""
+    """Build the lessons of these numbers, or all, with the live page, and the contents page."""
     lessons = find_lessons()
     wanted = {number.zfill(2 + number[-1:].isalpha()) for number in numbers}
     unknown = wanted - {lesson.number for lesson in lessons}
-    if unknown or len(wanted) != len(set(numbers)):
-        print(f"{' '.join(numbers)}: give the numbers of lessons, as in {COMMAND} 03 08")
+    if unknown or len(wanted) != len({*numbers} - {"page"}):
+        print(f"{' '.join(numbers)}: give the numbers of lessons, as in {COMMAND} 03 08, or page")
         return 2
+    if not numbers or "page" in numbers:
+        from tinyleak import LeNet
+        from tinyleak.page import write_page
+
+        write_page(PAGE, LeNet())
+        print(f"{PAGE.name}: {PAGE.stat().st_size // 1000} kB")
     for lesson in lessons:
-        if not wanted or lesson.number in wanted:
+        if not numbers or lesson.number in wanted:
             size = len(build(lesson))
             print(f"{lesson.notebook.name}: {size // 1000} kB")
     page = CONTENTS.read_text(encoding="utf-8")

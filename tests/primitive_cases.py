@@ -19,6 +19,7 @@ from torch.nn import functional
 from tinyleak import ops
 from tinyleak.backend import array_module
 from tinyleak.gradient import grad
+from tinyleak.nn.pooling import pooling_windows
 from tinyleak.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -456,6 +457,21 @@ CASES = [
     *PRODUCTS,
     *SHAPES,
     *[case for setting in WINDOWS for case in window_cases(*setting)],
+    *[
+        Case(
+            "winners",
+            lambda x, s=size, how=how: ops.largest_of_windows(
+                x, *pooling_windows((5, 6), *((n, n) for n in (s, *how[:3])), how[3])
+            ),
+            lambda x, s=size, how=how: functional.max_pool2d(
+                x.permute(0, 3, 1, 2), s, *how
+            ).permute(0, 2, 3, 1),
+            ((2, 5, 6, 2),),
+            f"{size} {how}",
+            apart,
+        )
+        for size, how in [(2, (2, 0, 1, False)), (3, (2, 1, 1, True)), (2, (1, 1, 3, False))]
+    ],
     Case(
         "unfold",
         lambda x: ops.unfold(x, (2, 2)),

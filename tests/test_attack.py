@@ -878,7 +878,10 @@ BAD_REQUESTS: dict[str, tuple[Callable[[], object], list[str]]] = {
         ["one network, batch size", "one by one"],
     ),
     "an unknown way to the labels": (lambda: attack(GOOD, labels="guess"), ["'guess'", '"infer"']),
-    "an unknown start": (lambda: attack(GOOD, start="zeros"), ["'zeros'", "noise or recursion"]),
+    "an unknown start": (
+        lambda: attack(GOOD, start="zeros"),
+        ["'zeros'", "noise, features, recursion"],
+    ),
     "an unknown method": (lambda: attack(GOOD, method="adam"), ["'adam'", "lbfgs"]),
     "least squares of a direction": (
         lambda: attack(GOOD, method="levenberg-marquardt", settings=Settings(direction=True)),

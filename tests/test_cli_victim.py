@@ -54,7 +54,9 @@ def test_a_noisy_gradient_is_explained_as_far_as_its_noise_lets_tell(
     files += [made / "gradients.safetensors"]
     answer = run("attack", *files, "--out", tmp_path / "out")
     assert answer.code == 0, answer.out + answer.err
-    assert "success, as far as noise on the gradient lets tell" in " ".join(answer.out.split())
+    assert "consistent: what was found makes the shared gradient as nearly" in " ".join(
+        answer.out.split()
+    )
     result = read_result(tmp_path / "out")
     assert 1e-8 < result["relative_distance"] < result["succeeded_below"]
     asked = ["--defense", "gaussian:1e-6", "--aware", "--iterations", 100]

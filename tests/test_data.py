@@ -636,6 +636,39 @@ def test_pixels_of_unknown_range_are_refused(tmp_path, value):
         load_image(integers, (1, 2, 2))
 
 
+def test_whole_numbers_of_32_bits_need_a_range_that_is_told(tmp_path):
+    image = Image.fromarray(np.array([[0, 51], [102, 255]], np.int32))
+    image.save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="mode I, whose range is not known"):
+        load_image(tmp_path / "a.tif", (1, 2, 2))
+    image.save(tmp_path / "a.tif", tiffinfo={281: 255})  # MaxSampleValue
+    found = load_image(tmp_path / "a.tif", (1, 2, 2))
+    np.testing.assert_allclose(found[0], [[0.0, 0.2], [0.4, 1.0]], atol=1e-6)
+
+
+def test_a_transparent_grey_of_16_bits_is_laid_on_white(tmp_path):
+    values = np.array([[300, 13107], [301, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=300)
+    found = load_image(tmp_path / "a.png", (1, 2, 2))
+    np.testing.assert_allclose(found[0], [[1.0, 0.2], [301 / 65535, 1.0]], atol=1e-6)
+
+
+def test_a_large_image_is_reduced_to_what_it_shows(tmp_path):
+    # Four fields, one of them transparent, turned a quarter by its EXIF.
+    fields = np.zeros((4, 4, 4), np.uint8)
+    fields[..., 3], fields[:2, :2, 0], fields[:2, 2:, 1] = 255, 255, 255
+    fields[2:, 2:, 3] = 0
+    image, exif = Image.fromarray(fields).resize((2200, 2200), 0), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.png", exif=exif)
+    expected = np.array([[0, 0, 0], [255, 0, 0], [255, 255, 255], [0, 255, 0]])
+    found = load_image(tmp_path / "a.png", (3, 28, 28))[:, 7::14, 7::14]
+    np.testing.assert_allclose(found.reshape(3, 4).T, expected / 255, atol=0.01)
+    image.convert("RGB").save(tmp_path / "a.jpg", exif=exif, quality=95)
+    found = load_image(tmp_path / "a.jpg", (3, 28, 28))[:, 7::14, 7::14].reshape(3, 4).T
+    np.testing.assert_allclose(found[[0, 1, 3]], expected[[0, 1, 3]] / 255, atol=0.02)
+
+
 @pytest.mark.parametrize("mode", ["1", "P", "CMYK", "YCbCr", "LAB", "RGBX"])
 def test_other_kinds_of_pixels_become_grey_or_colour(tmp_path, mode):
     # Pillow turns no RGB into LAB, where the lightness 255 and the middle of both axes are white.
@@ -693,3 +726,23 @@ def test_portrait():
     # A blue wall is behind the shoulder on the right.
     red, green, blue = data.images[0, :, 10, 29]
     assert blue > green > red
+
+
+def test_only_the_glyphs_that_are_asked_for_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = glyphs.draw_digit
+
+    def counting(index: int, seed: int = 0) -> np.ndarray:
+        drawn.append(index)
+        return draw(index, seed)
+
+    monkeypatch.setattr(glyphs, "draw_digit", counting)
+    digits = load_glyphs(30, seed=77)
+    images, labels = digits.consecutive(12, 2)
+    assert (len(digits), labels.tolist(), set(drawn)) == (30, [2, 3], {0, 12, 13})
+    np.testing.assert_array_equal(images, digits.images[12:14])
+    drawn.clear()
+    again, _ = digits.batch([12])
+    again[...] = 0
+    np.testing.assert_array_equal(digits.relabelled(4).batch([12])[0], images[:1])
+    assert drawn == []

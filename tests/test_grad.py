@@ -78,7 +78,7 @@ def test_one_tensor_and_a_mapping_are_answered_alike() -> None:
 @pytest.mark.parametrize(
     ("x", "what"),
     [
-        (ARRAY, "a ndarray"),
+        (ARRAY, "an ndarray"),
         (2.0, "a float"),
         (Tensor(np.arange(3)), "a Tensor of int64"),
         (Tensor([True]), "a Tensor of bool"),

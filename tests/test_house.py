@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "tinyleak"
 ROOMS = [
     *("backend", "interop", "tensor", "ops", "gradient", "transforms", "check", "program", "nn"),
     *("optim", "defenses", "data", "metrics", "report", "analytic", "client", "attacks", "text"),
-    *("audit", "sweep", "cli"),
+    *("audit", "sweep", "page", "cli"),
 ]
 EXEMPT = {"tinyleak", "tinyleak.__main__"}
 

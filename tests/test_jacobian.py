@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.nn import MLP, LeNet, one_hot
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor

@@ -97,7 +97,7 @@ def test_what_an_attack_knows_is_called_as_its_client_has_it() -> None:
         (lambda: attack(TEXT_CLIENT), "attack was given a TextClient alone; give a Client"),
         (lambda: audit.audit(TEXT_CLIENT), "a TextClient was given without weights.*audit_text"),
         (lambda: audit.audit_text(CLIENT), "audit_text was given a Client; give a TextClient"),
-        (lambda: TRUTH.judge(3), "a int was given to be judged; give what attack returned"),
+        (lambda: TRUTH.judge(3), "an int was given to be judged; give what attack returned"),
         (lambda: CLIENT.explain(TEXT_TRUTH), "a TextTruth was given to be judged"),
         (lambda: TEXT_TRUTH.judge(CLIENT), "a Client was given to be judged; give what text.att"),
         (lambda: text.explain(CLIENT), "a Client was given to be judged; give what text.attack"),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import layer_cases
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tinyleak.gradient import grad
 from tinyleak.nn import init
 from tinyleak.nn.layers import activation
 from tinyleak.ops.window import window_counts
+from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 
 TORCH_ACTIVATIONS = {
@@ -26,6 +28,16 @@ TORCH_ACTIVATIONS = {
     # Beyond its threshold PyTorch's is x itself, which is wrong in the tenth digit.
     "softplus": partial(torch.nn.Softplus, threshold=700),
     "relu": torch.nn.ReLU,
+    "leaky_relu": torch.nn.LeakyReLU,
+    "elu": torch.nn.ELU,
+    "selu": torch.nn.SELU,
+    "gelu": torch.nn.GELU,
+    "gelu_tanh": partial(torch.nn.GELU, approximate="tanh"),
+    "silu": torch.nn.SiLU,
+    "mish": torch.nn.Mish,
+    "relu6": torch.nn.ReLU6,
+    "hardtanh": torch.nn.Hardtanh,
+    "hardswish": torch.nn.Hardswish,
 }
 
 
@@ -58,6 +70,19 @@ def conv_case(
         shapes,
         f"stride {stride} padding {padding}",
     )
+
+
+def five_times(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """On both sides of every kink."""
+    return 5.0 * rng.standard_normal(shape)
+
+
+def torch_hardsigmoid(x: torch.Tensor) -> torch.Tensor:
+    return functional.relu6(x + 3) / 6  # the derivative of PyTorch's own has a float32 1/6
+
+
+def torch_hardswish(x: torch.Tensor) -> torch.Tensor:
+    return x * torch_hardsigmoid(x)
 
 
 def distribution(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -124,13 +149,15 @@ LAYERS = [
         lambda x, w, b: functional.layer_norm(x, (6,), w, b),
         ((4, 6), (6,), (6,)),
     ),
-    Case("gelu", nn.gelu, functional.gelu, ((3, 4),)),
-    Case("gelu_tanh", nn.gelu_tanh, lambda x: functional.gelu(x, approximate="tanh"), ((3, 4),)),
+    Case("hardsigmoid", nn.hardsigmoid, torch_hardsigmoid, ((5, 4),), draw=five_times),
+    Case("relu6", nn.relu6, functional.relu6, ((5, 4),), draw=five_times),
+    Case("hardswish", nn.hardswish, torch_hardswish, ((5, 4),), draw=five_times),
     Case("flatten", nn.flatten, lambda x: x.flatten(1), ((2, 3, 4, 5),)),
     *[
         Case(name, nn.ACTIVATIONS[name], TORCH_ACTIVATIONS[name](), ((3, 4),))
         for name in TORCH_ACTIVATIONS
     ],
+    *layer_cases.LAYERS,
 ]
 
 
@@ -188,6 +215,18 @@ def test_leading_axes_are_a_loop(case: Case) -> None:
                 total[place if lead else ...] += slope.numpy()
         for found, total in zip(slopes, expected, strict=True):
             assert_close(found.numpy(), total)
+
+
+def test_max_pool_takes_no_padding_and_passes_nan_and_infinity() -> None:
+    image = np.full((1, 1, 4, 4), -1e300)
+    image[0, 0, 0, 0], image[0, 0, 3, 3] = np.nan, -np.inf
+    image[0, 0, 2:, :2] = -np.inf
+    pooled = nn.max_pool2d(Tensor(image), (2, 2)).numpy()
+    np.testing.assert_array_equal(pooled[0, 0], [[np.nan, -1e300], [-np.inf, -1e300]])
+    padded = nn.max_pool2d(Tensor(image), (2, 2), padding=(1, 1)).numpy()
+    assert np.isnan(padded[0, 0, 0, 0]) and padded[0, 0, 2, 2] == -np.inf
+    program = trace(lambda x: nn.max_pool2d(x, (2, 2), padding=(1, 1)), np.zeros((1, 1, 4, 4)))
+    np.testing.assert_array_equal(program(image)[0], padded)
 
 
 def test_cross_entropy_of_leading_axes_is_a_loop(rng: np.random.Generator) -> None:

@@ -225,6 +225,7 @@ def test_the_first_start_is_the_one_that_is_given(rng: np.random.Generator) -> N
         ({"shared": None}, "is zero, so it shows no image"),
         ({"model": LeNet((1, 64, 64), 5, hidden=4)}, "fewer or smaller images"),
         ({"model": ResNet((1, 8, 8), 5)}, "a LeNet or an MLP can be inverted"),
+        ({"model": MLP((1, 8, 8), 5, "silu")}, "activation is one of sigmoid, tanh"),
     ],
 )
 def test_what_cannot_be_inverted(change: Any, message: str, rng: np.random.Generator) -> None:

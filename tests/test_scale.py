@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LayerGradient, LossScale, infer_loss_scale
-from tinyleak.client import Client, loss, share, simulate
+from tinyleak.analytic import LayerGradient, infer_loss_scale
+from tinyleak.analytic.premises import Premises
+from tinyleak.client import Client, share, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import MLP, LeNet
 
@@ -120,6 +121,6 @@ def test_a_rough_estimate_stands_for_a_mean_if_it_is_not_nearer_to_a_sum(
 ) -> None:
     model = LeNet(SHAPE, 7)
     params, gradients = client(model, rng, 4)
-    estimate = LossScale(factor, exact=False, error=1.0)
-    monkeypatch.setattr(loss, "infer_loss_scale", lambda layer, unit: estimate)
+    read = Premises(factor=factor, factor_exact=False, factor_error=1.0)
+    monkeypatch.setattr("tinyleak.client.client.read_premises", lambda *given, **more: read)
     assert Client.of(model, params, gradients, batch=4).loss.exact is exact

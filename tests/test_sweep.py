@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import pickle
 import re
@@ -181,12 +182,95 @@ def test_the_id_travels_and_does_not_depend_on_what_is_kept() -> None:
     assert len(pickle.dumps(request)) < 3000, "a request carries its images and little else"
 
 
+def test_the_id_is_of_the_content_and_not_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = requests(1)
+    images, labels = first.truth.images, first.truth.labels
+    others = [
+        replace(first, truth=Truth(images + 1e-9, labels)),
+        replace(first, truth=Truth(images, labels + 1)),
+        replace(first, attacker=replace(first.attacker, labels=[0])),
+        replace(first, attacker=replace(first.attacker, labels=[1])),
+        replace(first, attacker=replace(first.attacker, method="levenberg-marquardt")),
+        replace(first, attacker=replace(first.attacker, start="recursion")),
+        replace(first, attacker=replace(first.attacker, start=images)),
+        replace(first, attacker=replace(first.attacker, start=images + 1.0)),
+        replace(first, attacker=replace(first.attacker, precision={"a": np.ones(2)})),
+        replace(first, attacker=replace(first.attacker, defenses=[parse("prune:0.2")])),
+    ]
+    monkeypatch.setattr("tinyleak.sweep.request.__version__", "another")
+    (later,) = requests(1)
+    assert len({request.id for request in (first, *others, later)}) == 12
+    monkeypatch.undo()
+    assert requests(1)[0].id == first.id, "the same is found again"
+
+
+@pytest.mark.usefixtures("inline")
+def test_other_files_of_the_same_name_are_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["sweep", "--model", "mlp", "--iterations", "1", "--table", str(tmp_path / "t")]
+    assert main(arguments) == 0
+    changed = replace(small_data(), images=1.0 - small_data().images)
+    monkeypatch.setattr("tinyleak.data.load", lambda name, data_dir: changed)
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.count("1 attacks; 0 are in") == 2
+    assert len(rows_in(tmp_path / "t")) == 2
+
+
+@pytest.mark.usefixtures("inline")
+def test_images_that_are_not_there_are_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sweep", "--model", "mlp", "--iterations", "1", "--table", str(tmp_path / "t")]
+    for more, said in [([], "0 are"), (["--keep-images"], "0 are"), (["--keep-images"], "1 are")]:
+        assert main([*arguments, *more]) == 0
+        assert f"1 attacks; {said} in" in capsys.readouterr().out
+        assert len(rows_in(tmp_path / "t")) == 1
+    (kept,) = (tmp_path / "t.images").iterdir()
+    with np.load(kept) as arrays:
+        np.testing.assert_array_equal(arrays["truth"], small_data().images[:1])
+    kept.unlink()
+    assert main([*arguments, "--keep-images"]) == 0
+    assert kept.exists()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("link", ["none", "symbolic", "hard"])
+def test_the_table_is_not_replaced_by_its_csv(tmp_path: Path, link: str) -> None:
+    path, other = tmp_path / "t", tmp_path / "other"
+    open_table(path).__exit__(None, None, None)
+    before = path.read_bytes()
+    if link == "symbolic":
+        other.symlink_to(path)
+    if link == "hard":
+        other.hardlink_to(path)
+    given = {"none": path}.get(link, other)
+    assert main(["sweep", "--table", str(path), "--csv", str(given)]) == 2
+    assert main(["sweep", "--table", str(given), "--csv", str(path)]) == 2
+    for inside in ("t-journal", "t.images", "t.images/a.npz"):
+        assert main(["sweep", "--table", str(path), "--csv", str(tmp_path / inside)]) == 2
+    with open_table(path) as table, pytest.raises(ValueError, match="is the table itself"):
+        table.export_csv(path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
-    ("model", "id"), [(MODEL, "42de45415efa77c9"), (LeNet(SHAPE, 4), "21bb9bc31d8d3f8f")]
+    "address", ["nonsense", "", "http://here:1", "tcp://here", "tcp://here:99999999", "\x1b[31m"]
 )
-def test_the_id_is_that_of_earlier_versions(model: LeNet | MLP, id: str) -> None:
-    """So that a table goes on where an earlier version stopped."""
-    assert grid(small_data(), [model])[0].id == id
+def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
+    began = time.monotonic()
+    with (
+        pytest.raises(ValueError, match="as the address of a Dask scheduler; give the one that"),
+        dask_executor(address),
+    ):
+        pass
+    assert time.monotonic() < began + 5
+
+
+def test_no_window_is_refused(tmp_path: Path) -> None:
+    with open_table(tmp_path / "t") as table, pytest.raises(ValueError, match="a window of 0"):
+        run_sweep(requests(1), table, Inline(), window=0)
 
 
 @pytest.mark.parametrize("labels", ["optimise", "infer", "known"])
@@ -532,6 +616,22 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     assert 'a script that sweeps needs its main program under `if __name__ == "__main__"`' in (
         done.stderr
     )
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_not_the_scripts_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submit = LocalProcesses.submit
+
+    def submit_and_kill(self: LocalProcesses, *arguments: Any) -> Future[Any]:
+        future = submit(self, *arguments)
+        for child in multiprocessing.active_children():
+            child.kill()
+        return future
+
+    monkeypatch.setattr(LocalProcesses, "submit", submit_and_kill)
+    with pytest.raises(OSError, match="a worker process was killed by signal 9 while it started"):
+        LocalProcesses(1)
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:

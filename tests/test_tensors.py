@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import time
 import tracemalloc
@@ -27,7 +28,14 @@ from hostile_files import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyleak.data.tensors import FORMATS, read_notes, read_tensors, write_tensors
+from tinyleak.client.notes import gather_notes
+from tinyleak.data.tensors import (
+    FORMATS,
+    read_notes,
+    read_tensors,
+    read_with_others,
+    write_tensors,
+)
 
 # What is read
 
@@ -82,7 +90,9 @@ def test_notes_beside_the_file_go_before_its_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "notes", ["[1]", "{", '{"a": {"b": 1}}', '{"a": null}', "[" * 100_000, "\xff"], ids=repr
+    "notes",
+    ["[1]", "{", "null", "[" * 100_000, "\xff", '{"a": "' + "b" * 2**16],
+    ids=lambda n: n[:9],
 )
 def test_notes_that_are_none_are_refused(tmp_path: Path, notes: str) -> None:
     path = tmp_path / "weights.npz"
@@ -93,6 +103,34 @@ def test_notes_that_are_none_are_refused(tmp_path: Path, notes: str) -> None:
     ) as caught:
         read_notes(path)
     assert "\n" not in str(caught.value)
+
+
+def test_notes_of_another_tool_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    np.savez(path, **TENSORS)
+    foreign = {
+        **{"config": {"a": {"b": [1]}}, "author": None, "trained": True, "lr": [1e-3, [None]]},
+        **{"log": list(range(1000)), "batch": 2},
+    }
+    path.with_suffix(".json").write_text(json.dumps(foreign))
+    assert read_notes(path)["batch"] == "2"
+    assert str(gather_notes(path)) == "batch 2"
+    path.with_suffix(".json").write_text('{"shape": {"h": 28}}')
+    with pytest.raises(ValueError, match="the notes about .* say shape .*write a shape as C,H,W"):
+        gather_notes(path)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_what_is_not_of_floating_point_is_named_and_left_out(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"weights{ending}"
+    others = {"epoch": np.array(3), "rng": np.arange(8, dtype=np.uint8), "mask": np.array([True])}
+    write_tensors(path, {**others, **TENSORS})
+    assert set(read_tensors(path)) == set(TENSORS)
+    read, left_out = read_with_others(path)
+    assert set(read) == set(TENSORS)
+    assert set(left_out) == set(others)
+    np.savez(tmp_path / "text.npz", **TENSORS, names=np.array(["a", "b"]), z=np.ones(2) * 1j)
+    assert read_with_others(tmp_path / "text.npz")[1] == {"names": "<U1", "z": "<c16"}
 
 
 # What is refused

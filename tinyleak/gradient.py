@@ -60,15 +60,16 @@ def grad(y: Tensor, xs: Any, g: Tensor | None = None) -> Any:
 def vjp(cotangents: Mapping[Tensor, Tensor], xs: Iterable[Tensor]) -> tuple[Tensor, ...]:
     """Return the gradients of `Σ g · y` over several results y at once, each with its own g.
 
-    `cotangents` has for each y its g, of its shape; one y may depend on another. Returns one Tensor
-    for each x, and raises, as `grad` does.
+    `cotangents` has each y's g, of its shape; one y may depend on another. Raises as `grad` does.
     """
-    xs = tuple(xs)
+    xs = tuple(xs) if isinstance(xs, Iterable) else (xs,)
     for x in xs:
         if not isinstance(x, Tensor) or x.dtype.kind != "f":
-            of = f" of {x.dtype}" if isinstance(x, Tensor) else ""
-            what = f"the gradient with respect to a {type(x).__name__}{of}"
-            raise TypeError(f"grad was asked for {what}; give Tensors of floating numbers")
+            from tinyleak.interop import called  # beside the path
+
+            what = called(x) + (f" of {x.dtype}" if isinstance(x, Tensor) else "")
+            sentence = f"grad was asked for the gradient with respect to {what}"
+            raise TypeError(f"{sentence}; give Tensors of floating numbers")
     for y, g in cotangents.items():
         if g.shape != y.shape:
             raise ValueError(f"grad was given g of shape {g.shape} for y of shape {y.shape}")

@@ -1,4 +1,4 @@
-"""The door: what a caller passes in becomes an array or a whole number, or is refused.
+"""The door: what a caller passes in becomes an array or a number, or is refused.
 
 It stands beside the student's path: `Tensor(data)` and the files that take a caller's arrays come
 through here.
@@ -7,8 +7,10 @@ through here.
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterable
 from dataclasses import fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -27,17 +29,17 @@ def as_array(value: Any, *, copy: bool = False) -> Array:
         TypeError: anything else: None, text, complex numbers, a ragged list, a masked array; a
             PyTorch tensor that requires a gradient or has a dtype that NumPy lacks.
     """
-    array, kind = value, type(value).__name__
+    array, kind = value, called(value)
     if owner(value) is np or not isinstance(value, getattr(owner(value), "ndarray", ())):
         by_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
         try:
             array = np.from_dlpack(value) if by_dlpack else np.asarray(value)
         except (TypeError, ValueError, RuntimeError, BufferError) as error:
             reason = str(error).partition("\n")[0]
-            raise TypeError(f"a {kind} could not be read as numbers: {reason}") from error
+            raise TypeError(f"{kind} could not be read as numbers: {reason}") from error
     if array.dtype.kind not in "fiub" or isinstance(value, np.ma.MaskedArray):
         raise TypeError(
-            f"a {kind} of dtype {array.dtype} was given; pass floating or whole numbers, as an "
+            f"{kind} of dtype {array.dtype} was given; pass floating or whole numbers, as an "
             "array without a mask or as nested lists"
         )
     native = np.dtype(array.dtype.type)
@@ -65,6 +67,29 @@ def whole(number: Any, least: int, sentence: str) -> int:
     if found < least:
         raise ValueError(sentence.format(found))
     return found
+
+
+def number(value: Any, least: float, sentence: str, most: float = sys.float_info.max) -> float:
+    """Return a real number of `least` to `most`, which are finite unless they are said not to be.
+
+    Args:
+        value: as the caller gave it.
+        least: the smallest that is taken.
+        sentence: what to answer otherwise, with {} for the value.
+        most: the largest that is taken.
+
+    Raises:
+        ValueError: it is smaller, larger, NaN or no number at all.
+    """
+    if isinstance(value, Real) and least <= float(value) <= most:
+        return float(value)
+    raise ValueError(sentence.format(value))
+
+
+def called(value: Any) -> str:
+    """Return what kind of thing a value is, for a message: "an int", "a list"."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' or name.startswith('nd') else 'a'} {name}"
 
 
 def as_leaf(data: Any, tensor_type: type) -> Array:

@@ -64,7 +64,7 @@ def jvp(
             f"{[x.shape for x in primals]}; give one of the same shape for each"
         )
     value = function(*primals)
-    u = Tensor(array_module(value.data).zeros(value.shape, dtype=value.dtype))
+    u = Tensor(array_module(value._array).zeros(value.shape, dtype=value.dtype))
     along: dict[Tensor, Tensor] = {}
     for product, v in zip(gradient.vjp({value: u}, primals), tangents, strict=True):
         along[product] = along[product] + v if product in along else v  # of x + y both are u

@@ -59,6 +59,22 @@ def first_layer_input(layer: LayerGradient) -> Array:
     return (row @ weight_gradient) / (row @ row) / largest
 
 
+def error_of_input(layer: LayerGradient) -> float:
+    """Return the expected squared error of each number of `first_layer_input`, for one record.
+
+    Of one record the gradient δ (x, 1)ᵀ has rank 1, so what is left of it is noise, of variance v
+    on each entry. The ratio then errs by v (1 + x²) / ‖δ‖² in each number.
+
+    Raises:
+        ValueError: as `first_layer_input` does; or more records than one.
+    """
+    if layer.records != 1:
+        raise ValueError(f"{layer} was given; an input is a ratio where there is one record")
+    x = first_layer_input(layer)
+    noise = max(layer.noise or 0.0, layer.rounding)
+    return float(noise * (1.0 + np.mean(x**2)) / np.square(layer.matrix[:, -1]).sum())
+
+
 def separate_inputs(layer: LayerGradient, *, tolerance: float = 1e-6) -> list[IsolatedInput]:
     """Return those inputs of a batch that are alone in two rows or more.
 

@@ -31,7 +31,7 @@ from tinyleak.backend import Array
 from tinyleak.nn.losses import softmax
 from tinyleak.tensor import Tensor
 
-NON_NEGATIVE = ("sigmoid", "softplus", "relu")
+NON_NEGATIVE = ("sigmoid", "softplus", "relu", "relu6")
 """Activations after which no feature is negative."""
 
 MOST_NUMBERS = 200

@@ -1,8 +1,8 @@
-"""Which of a network's parameters are its last layer's."""
+"""Which of a network's parameters are its layers', and its last one's."""
 
 from __future__ import annotations
 
-from tinyleak.nn.model import Model
+from tinyleak.nn.model import HasShapes, Model
 
 
 def last_layer_names(model: Model) -> tuple[str, str | None]:
@@ -29,3 +29,17 @@ def ends_linear(model: Model) -> bool:
     except ValueError:
         return False
     return True
+
+
+def layer_names(model: HasShapes) -> list[tuple[str, str | None]]:
+    """Return the names of each layer's weight, of two axes or more, and of its bias, in order.
+
+    A bias is the vector that follows a weight and is as long as that has outputs.
+    """
+    names = list(model.shapes)
+    layers: list[tuple[str, str | None]] = []
+    for name, following in zip(names, [*names[1:], ""], strict=True):
+        if len(shape := model.shapes[name]) >= 2:
+            bias = following if model.shapes.get(following) == shape[:1] else None
+            layers.append((name, bias))
+    return layers

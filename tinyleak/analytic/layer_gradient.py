@@ -33,6 +33,9 @@ ROUNDING = 10.0
 """Beside the rank of an exact product, rounding leaves singular values whose root sum of squares is
 about so many roundings of the largest: measured at 1 for 10 x 769 numbers, at 20 for 768 x 768."""
 
+MOST_ROUNDED = 100.0
+"""How many roundings of a typical entry a client's gradient may err by: 1 to 25 were measured."""
+
 EDGE = 1.5
 """How far a singular value stands out from noise, at least. Noise of standard deviation s alone
 gives an (m, n) matrix singular values of up to about s (√m + √n) (Davidson and Szarek 2001); half
@@ -88,7 +91,11 @@ class LayerGradient:
 
     @staticmethod
     def last(
-        model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array], batch: int = 1
+        model: Model,
+        params: Mapping[str, Array],
+        gradients: Mapping[str, Array],
+        batch: int = 1,
+        roundoff: float = 0.0,
     ) -> LastLayerGradient:
         """Return the gradient of a network's last layer.
 
@@ -97,6 +104,7 @@ class LayerGradient:
             params: its weights, by name.
             gradients: the gradient of the mean cross-entropy over the batch, by name.
             batch: N, how many images it was computed from.
+            roundoff: of the floating point that the client computed in.
 
         Raises:
             ValueError: params or gradients do not fit the model; its last layer is not linear; a
@@ -109,6 +117,7 @@ class LayerGradient:
             gradients[name],
             None if bias is None else gradients[bias],
             batch,
+            roundoff,
             model=model,
             params=params,
             weight=_float64(params[name]),
@@ -130,6 +139,8 @@ class LayerGradient:
             ValueError: all gradients are zero.
         """
         arrays = [_float64(gradient) for gradient in gradients]
+        largest = max(float(np.abs(array).max(initial=0.0)) for array in arrays) or 1.0
+        arrays = [array / largest for array in arrays]  # so that no square underflows
         lengths = [float(np.linalg.norm(array)) for array in arrays]
         if max(lengths) == 0.0:
             raise ValueError(
@@ -200,6 +211,17 @@ class LayerGradient:
     def rank(self) -> int:
         """How many singular values stand out from noise and rounding: N, for N different inputs."""
         return self.standing_out(self.noise or 0.0, self.records)
+
+    @property
+    def shown(self) -> int:
+        """How many inputs the gradient shows at least, whatever `records` says.
+
+        Singular values that stand out from rounding in the dtype that it was written in; where a
+        defence added noise, that is all of them, and it shows none.
+        """
+        typical = float(np.linalg.norm(self.sizes)) / np.sqrt(self.matrix.size)
+        count = self.standing_out((MOST_ROUNDED * self.roundoff * typical) ** 2)
+        return 0 if count >= min(self.matrix.shape) else count
 
     @cached_property
     def row_space(self) -> Subspace:

@@ -83,21 +83,35 @@ def infer_loss_scale(layer: LastLayerGradient, unit: float = 1.0) -> LossScale |
 
 
 def _of_a_batch(layer: LastLayerGradient, unit: float) -> LossScale | None:
-    """Compare the gradient of absent labels with how probable they are for the probes.
+    by_bias = layer.bias_gradient
+    assert by_bias is not None, "it was asked for"
+    shown = softmax(Tensor(layer.probe_logits)).data
+    noise = math.sqrt(layer.noise or 0.0)
+    usual = (1.0, float(layer.batch))
+    return factor_of_batch(by_bias * unit, shown, layer.batch, noise * unit, usual)
+
+
+def factor_of_batch(
+    g: Array, shown: Array, batch: int, noise: float, usual: tuple[float, ...]
+) -> LossScale | None:
+    """Compare the gradient of absent labels with what the loss makes of the probes for them.
 
     The bias's gradient is g = c (p − n / N), for a mean p of the probabilities and n images of each
     label. So c is at least g / p, and it is that for a label that no image has; and with the right
     c all n = N (p − g / c) are counts: whole and not negative, as exactly as the probes tell p.
+
+    Args:
+        g: (K,), with respect to the last layer's bias.
+        shown: (M, K), p of each probe, or what stands for it in another loss than cross-entropy.
+        batch: N.
+        noise: the standard deviation of the error of each g.
+        usual: the factors that a mean and a sum have.
     """
-    g, batch = layer.bias_gradient, layer.batch
-    assert g is not None
-    shown = softmax(Tensor(layer.probe_logits)).data
     p, deviation = shown.mean(axis=0), shown.std(axis=0) / math.sqrt(batch)
-    noise = math.sqrt(layer.noise or 0.0)
 
     def counts(factor: float) -> tuple[Array, Array]:
         """Return n, and how far it may be off."""
-        allowed = 3 * batch * (deviation + noise / factor + LEAST_ERROR * p)
+        allowed = 3 * batch * (deviation + noise / factor + LEAST_ERROR * np.abs(p))
         return batch * (p - g / factor), allowed
 
     if not (possible := (g > 0) & (p > 0)).any():
@@ -112,13 +126,13 @@ def _of_a_batch(layer: LastLayerGradient, unit: float) -> LossScale | None:
     probable = shown[:, absent].sum(axis=1)
     error = LEAST_ERROR + 3 * float(probable.std() / probable.mean()) / math.sqrt(batch)
     error += 3 * noise * math.sqrt(absent.sum()) / float(g[absent].sum())
-    for usual in (1.0, float(batch)):
-        n, allowed = counts(usual / unit)
+    for c in usual:
+        n, allowed = counts(c)
         if (np.abs(n - np.maximum(np.rint(n), 0.0)) > allowed).any():
             continue
-        off = abs(usual / unit / factor - 1.0)
+        off = abs(c / factor - 1.0)
         if (off <= error <= MOST_ERROR) or allowed.max() < SURE_COUNT:
-            return LossScale(usual, exact=True, error=error)
+            return LossScale(c, exact=True, error=error)
         error = max(error, off * (1.0 + LEAST_ERROR))
         break
-    return LossScale(factor * unit, exact=False, error=error)
+    return LossScale(factor, exact=False, error=error)

@@ -9,11 +9,17 @@ from typing import Any, Literal, TypeAlias, get_args
 from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.defenses import Defense, as_defenses
-from tinyleak.interop import as_array, require_fields, whole
+from tinyleak.interop import as_array, called, require_fields, whole
 from tinyleak.nn.fitting import copied
 
-Method: TypeAlias = Literal["lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt"]
-"""How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish."""
+Method: TypeAlias = Literal[
+    "lbfgs", "levenberg-marquardt", "lbfgs+levenberg-marquardt", "records", "auto"
+]
+"""How the distance is minimised: the third is L-BFGS, and Levenberg–Marquardt to finish. "records"
+takes a batch apart without matching anything, and "auto" is what suits the client."""
+
+Start: TypeAlias = Literal["auto", "noise", "features", "recursion"]
+"""What the first start of an attack may be."""
 
 SEED = "seed {} was given; seeds are whole numbers from 0 on"
 
@@ -37,14 +43,19 @@ class Attacker:
             the shared gradient carries no information, 1 / variance where noise was added. It
             follows from `defenses`, unless it is given.
         seed: decides the noise that the attack starts from; 0 or more.
-        start: what the first start is: "noise", as in the paper; "recursion", images recovered
-            from the gradient layer by layer (see `tinyleak.attacks.recursion`), for which labels
-            must be known; or images, (N, C, H, W).
+        start: what the first start is: "noise", as in the paper; "features", for one image, what
+            has the features that a linear layer shows (see `tinyleak.attacks.features_first`);
+            "recursion", images recovered from the gradient layer by layer (see
+            `tinyleak.attacks.recursion`), for which labels must be known; or images, (N, C, H, W).
+            By default "auto": features where a layer shows as many as the image has pixels and no
+            defence is known, else noise.
         restarts: how many starts to run; the one that ends nearest is returned.
         method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
             for their Jacobian with respect to the weights, and batches to the rounding error
             (restarts run one after the other, until one converges); or
-            "lbfgs+levenberg-marquardt", the one to finish after the other.
+            "lbfgs+levenberg-marquardt", the one to finish after the other; "records", where the
+            first layer is linear and shows each image of a batch, with its label; or "auto", the
+            one of these that suits the client.
         settings: how the search is run; by default what succeeds most.
         device: "cpu" or "cuda".
 
@@ -57,7 +68,7 @@ class Attacker:
     defenses: Sequence[Defense] = ()
     precision: Mapping[str, Array] | None = None
     seed: int = 0
-    start: Literal["noise", "recursion"] | Array = "noise"
+    start: Start | Array = "auto"
     restarts: int = 1
     method: Method = "lbfgs"
     settings: Settings = Settings()
@@ -72,15 +83,14 @@ class Attacker:
             raise ValueError(
                 f'labels {self.labels!r} were given; give N whole numbers, "infer" or "trusted"'
             )
-        if isinstance(self.start, str) and self.start not in ("noise", "recursion"):
-            raise ValueError(
-                f"start {self.start!r} is unknown; choose noise or recursion, or give images"
-            )
+        if isinstance(self.start, str) and self.start not in get_args(Start):
+            known = ", ".join(get_args(Start))
+            raise ValueError(f"start {self.start!r} is unknown; choose {known}, or give images")
         if self.method not in get_args(Method):
             raise ValueError(
                 f"method {self.method!r} is unknown; choose one of {', '.join(get_args(Method))}"
             )
-        if self.method != "lbfgs" and self.device != "cpu":
+        if self.method not in ("lbfgs", "auto") and self.device != "cpu":
             raise ValueError(f"method {self.method} runs on the cpu alone, not on {self.device!r}")
         own: dict[str, Any] = {
             "seed": whole(self.seed, 0, SEED),
@@ -117,9 +127,7 @@ def make_attacker(attacker: Attacker | None, keywords: Mapping[str, Any]) -> Att
             f"an attacker was given, and {', '.join(keywords)} besides; say all of it in one place"
         )
     if not isinstance(attacker, Attacker | None):
-        raise TypeError(
-            f"a {type(attacker).__name__} was given as attacker; give a tinyleak.Attacker"
-        )
+        raise TypeError(f"{called(attacker)} was given as attacker; give a tinyleak.Attacker")
     return Attacker(**keywords) if attacker is None else attacker
 
 

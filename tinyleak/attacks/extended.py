@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tinyleak.attacks.matching import Matching
 from tinyleak.client.local import LocalSteps
 from tinyleak.nn.model import parameter_gradients
-from tinyleak.ops import broadcast_to, inner, reshape, sqrt, sum
+from tinyleak.ops import broadcast_to, inner, reshape, sigmoid, sqrt, sum
 from tinyleak.tensor import Tensor, as_tensor
 
 FLAT = 1e-3
@@ -31,6 +31,12 @@ class ExtendedMatching(Matching):
     direction: bool = False
     smoothness: float = 0.0
 
+    def labels(self, z: Tensor) -> Tensor:
+        """Return the soft labels of z: (…, N, K); of yes and no, each by itself."""
+        if self.targets is not None or getattr(self.model, "loss_name", None) != "bce":
+            return super().labels(z)
+        return sigmoid(reshape(z[..., self.image_size :], (*z.shape[:-1], self.batch, -1)))
+
     def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return what such a client would share, multiplied by `scale`."""
         if self.local is None:
@@ -39,7 +45,7 @@ class ExtendedMatching(Matching):
         def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return parameter_gradients(self.model, weights, images, labels)
 
-        found, scale = self.local.update(self.copies(images), gradient), Tensor(self.scale)
+        found, scale = self.local.update(self.copies(images), gradient), as_tensor(self.scale)
         return {
             name: _along(scale, shape) * found[name] for name, shape in self.model.shapes.items()
         }
@@ -54,7 +60,7 @@ class ExtendedMatching(Matching):
         if self.smoothness:
             roughness = total_variation(images)
             # The distance is relative: the same factor goes before the variation.
-            scale = Tensor(self.scale)
+            scale = as_tensor(self.scale)
             weight = scale * scale * as_tensor(self.smoothness, like=roughness)
             distance = distance + roughness * (2.0 * weight)
             cotangents[roughness] = broadcast_to(weight, shape=roughness.shape)
@@ -62,7 +68,7 @@ class ExtendedMatching(Matching):
 
     def _stretched(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the gradient found, made as long as the shared one."""
-        shared = {name: Tensor(self.shared[name]) for name in found}
+        shared = {name: as_tensor(self.shared[name]) for name in found}
         wanted, length = self._squared_norm(shared), self._squared_norm(found)
         stretch = sqrt(wanted / length)
         return {
@@ -74,7 +80,7 @@ class ExtendedMatching(Matching):
         for name, shape in self.model.shapes.items():
             gradient = weighted = gradients[name]
             if self.precision is not None:
-                weighted = gradient * Tensor(self.precision[name])
+                weighted = gradient * as_tensor(self.precision[name])
             parts.append(inner(weighted, gradient, axes=len(shape)))
         total = parts[0]
         for part in parts[1:]:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from tinyleak.attacks.attacker import Attacker, make_attacker
+from tinyleak.attacks.by_records import attack_by_records
 from tinyleak.attacks.least_squares import MOST_ITERATIONS, refine_all, unstarted
 from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.problem import Problem, problem_of
 from tinyleak.attacks.recorder import Recorder
 from tinyleak.attacks.result import Progress, Reconstruction
-from tinyleak.attacks.settings import OUTER_STEP
+from tinyleak.attacks.settings import GOALS, OUTER_STEP
 from tinyleak.attacks.stacked import Evaluator
 from tinyleak.backend import Array, device_module, to_device
 from tinyleak.client import Client
@@ -92,6 +93,8 @@ def run(
         ValueError: they cannot be stacked.
     """
     first, restarts = problems[0], len(problems[0].starts)
+    if first.attacker.method == "records":
+        return [attack_by_records(problem, on_progress) for problem in problems]
     _require_one_program(problems)
     module = device_module(first.attacker.device)
     evaluator = Evaluator(
@@ -208,8 +211,18 @@ def _states(
             [problem.client.last_layer for problem in problems],
             state,
             max_iterations=most,
-            goal=settings.near_enough,
+            goal=_goal(problems[0]),
         )
+
+
+def _goal(problem: Problem) -> float:
+    """Return the distance at which least squares is satisfied: no less than rounding leaves."""
+    goal = problem.settings.near_enough
+    return (
+        goal
+        if problem.settings.goal is not None
+        else max(goal, GOALS.get(problem.client.dtype, goal))
+    )
 
 
 def _nearest(distances: Array) -> int:

@@ -21,7 +21,7 @@ from tinyleak.gradient import vjp
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.ops import broadcast_to, inner, reshape
-from tinyleak.tensor import Tensor
+from tinyleak.tensor import Tensor, as_tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,19 +64,19 @@ class Matching:
         """Return the soft labels of z: (…, N, K), the softmax of the dummy logits."""
         shape = (*z.shape[:-1], self.batch, self.model.classes)
         if self.targets is not None:
-            return broadcast_to(Tensor(self.targets), shape=shape)
+            return broadcast_to(as_tensor(self.targets), shape=shape)
         return softmax(reshape(z[..., self.image_size :], shape))
 
     def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return what a client with these images and labels would share, multiplied by `scale`."""
-        scale = Tensor(self.scale)
+        scale = as_tensor(self.scale)
         return parameter_gradients(self.model, self.copies(images), images, labels, scale)
 
     def copies(self, images: Tensor) -> dict[str, Tensor]:
         """Return a copy of the weights for each attack, which keeps their gradients apart."""
         leading = images.shape[:-4]
         return {
-            name: broadcast_to(Tensor(self.params[name]), shape=(*leading, *shape))
+            name: broadcast_to(as_tensor(self.params[name]), shape=(*leading, *shape))
             for name, shape in self.model.shapes.items()
         }
 
@@ -89,10 +89,10 @@ class Matching:
         """
         distance, cotangents = None, {}
         for name, shape in self.model.shapes.items():
-            difference = found[name] - Tensor(self.shared[name])
+            difference = found[name] - as_tensor(self.shared[name])
             cotangent = difference
             if self.precision is not None:
-                cotangent = difference * Tensor(self.precision[name])
+                cotangent = difference * as_tensor(self.precision[name])
             cotangents[difference] = cotangent
             part = inner(cotangent, difference, axes=len(shape))
             distance = part if distance is None else distance + part

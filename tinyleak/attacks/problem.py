@@ -16,17 +16,22 @@ import numpy as np
 from tinyleak.analytic.labels import LabelInference
 from tinyleak.attacks.attacker import SEED, Attacker, Labels, make_attacker
 from tinyleak.attacks.extended import ExtendedMatching
+from tinyleak.attacks.features_first import features_first, known_label
 from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.defenses import knowledge
-from tinyleak.interop import as_array, whole
+from tinyleak.interop import as_array, called, whole
 from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet
+from tinyleak.nn.models.as_trained import AsTrained, network_of
+
+LEAST_PROBABILITY = 1e-12
+"""What a label's probability is held at before its logarithm: exact ones are 0 and 1."""
 
 GREY, CONTRAST = 0.5, 0.1
 """Mean and standard deviation of the pixels that least squares starts from."""
@@ -85,7 +90,7 @@ def meet(
     if not isinstance(client, Client):
         if params is None or gradients is None:
             raise TypeError(
-                f"attack was given a {type(client).__name__} alone; give a Client, or a network "
+                f"attack was given {called(client)} alone; give a Client, or a network "
                 "with its weights and gradient"
             )
         client = Client.of(client, params, gradients, batch=batch)
@@ -107,10 +112,18 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     """
     began = time.perf_counter()
     if not isinstance(client, Client):
-        raise TypeError(f"a {type(client).__name__} was given as client; give a tinyleak.Client")
+        raise TypeError(f"{called(client)} was given as client; give a tinyleak.Client")
+    if attacker.method == "auto":
+        from tinyleak.attacks.method import chosen
+
+        client, attacker = chosen(client, attacker)
     settings, precision = apply_knowledge(client, attacker)
-    labels, inference = _labels(client, attacker.labels)
     squares = attacker.method != "lbfgs"
+    # Least squares takes hold once labels are settled: what the gradient tells of them is used.
+    wanted = attacker.labels
+    if wanted is None and attacker.method == "levenberg-marquardt":
+        wanted = "trusted"
+    targets, inference = _labels(client, wanted)
     if squares and not client.loss.exact:
         raise ValueError(
             f"method {attacker.method} minimises the distance between two gradients, but the "
@@ -123,17 +136,24 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
             "match a direction (as after clipping), to prefer smooth images or to go through local "
             "steps, choose method lbfgs"
         )
-    matching = _matching(client, labels, precision, settings)
+    matching = _matching(client, targets, precision, settings)
     starts = starting_point(
-        client.model, client.batch, attacker.seed, attacker.restarts, with_labels=labels is None
+        client.model, client.batch, attacker.seed, attacker.restarts, with_labels=targets is None
     )
     if squares and attacker.method == "levenberg-marquardt":
         # Within the range that pixels have: the same noise, on a grey.
         pixels = slice(0, matching.image_size)
         starts[:, pixels] = GREY + CONTRAST * starts[:, pixels]
-    images = _first_images(client, attacker.start, labels, precision)
+    images = _first_images(client, attacker, targets, precision)
     if images is not None:
         starts[0, : images.size] = images.ravel()
+    by_features = isinstance(attacker.start, str) and attacker.start in ("auto", "features")
+    if images is not None and by_features and targets is None:
+        soft = known_label(client, images)
+        if soft is not None:
+            starts[0, images.size :] = np.log(soft.clip(LEAST_PROBABILITY)).ravel()
+    if isinstance(attacker.start, str) and attacker.start == "auto":
+        attacker = replace(attacker, start="noise" if images is None else "features")
     seconds = time.perf_counter() - began
     return Problem(client, attacker, matching, starts, settings, inference, seconds)
 
@@ -149,6 +169,7 @@ def apply_knowledge(
         known = knowledge(attacker.defenses, client.gradients, client.batch)
         direction = direction or known.direction
         precision = known.precision if precision is None else precision
+    precision = client.weigh(precision)
     if precision is not None:
         require_fit(client.model, precision, "precisions")
         if any(bool((array < 0).any()) for array in precision.values()):
@@ -175,7 +196,7 @@ def starting_point(
 
 def _matching(
     client: Client,
-    labels: Array | None,
+    targets: Array | None,
     precision: Mapping[str, Array] | None,
     settings: Settings,
 ) -> Matching:
@@ -199,7 +220,7 @@ def _matching(
         "shared": {name: numbers(scale * g) for name, g in client.gradients.items()},
         "batch": client.batch,
         "scale": numbers(scale),
-        "targets": None if labels is None else numbers(one_hot(labels, model.classes)),
+        "targets": None if targets is None else numbers(targets),
         "precision": None
         if precision is None
         else {name: numbers(precision[name]) for name in model.shapes},
@@ -209,7 +230,8 @@ def _matching(
         "direction": settings.direction,
         "smoothness": settings.smoothness,
     }
-    return ExtendedMatching(**parts, **beyond) if any(beyond.values()) else Matching(**parts)
+    extended = any(beyond.values()) or client.loss.kind == "bce"
+    return ExtendedMatching(**parts, **beyond) if extended else Matching(**parts)
 
 
 def _length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | None) -> float:
@@ -223,31 +245,35 @@ def _length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | Non
 
 
 def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInference | None]:
-    """Return the labels to go by, and where they are from; None to find them with the images."""
+    """Return the labels to go by, (N, K), and where they are from, if they were inferred.
+
+    None is to find them with the images.
+    """
     if labels is None:
         return None, None
     if isinstance(labels, str):
+        if labels == "trusted" and client.targets is None:
+            return None, client.labels if client.last_layer is not None else None
         inference = client.labels
-        guess = labels == "trusted" and not inference.trusted
-        return (None if guess else inference.labels), inference
+        told = one_hot(inference.labels, client.model.classes)
+        return (told if client.targets is None else client.targets), inference
     given = as_array(labels)
     if given.shape != (client.batch,):
         several = f"{given.size} labels" if given.ndim == 1 else f"labels of shape {given.shape}"
         raise ValueError(
             f"{several} were given for a batch of {client.batch}; give one each, in a list"
         )
-    one_hot(given, client.model.classes)  # refuses what is not a class
-    return given, None
+    return one_hot(given, client.model.classes), None
 
 
 def _first_images(
     client: Client,
-    start: str | Array,
-    labels: Array | None,
+    attacker: Attacker,
+    targets: Array | None,
     precision: Mapping[str, Array] | None,
 ) -> Array | None:
     """Return the images that the first start has in place of noise, (N, C, H, W), or None."""
-    shape = (client.batch, *client.model.image_shape)
+    start, shape = attacker.start, (client.batch, *client.model.image_shape)
     if not isinstance(start, str):
         images = start
         if images.shape != shape or not np.isfinite(images).all():
@@ -256,24 +282,44 @@ def _first_images(
                 f"images {what} were given to start from; the attack needs finite ones, {shape}"
             )
         return images
-    if start == "noise":
+    # The paper's recipe starts from noise, and what is weighed or solved otherwise does as well.
+    plain = attacker.settings.scale_free and attacker.method == "lbfgs"
+    plain = plain and not attacker.defenses and attacker.precision is None
+    if start == "noise" or (start == "auto" and not plain):
         return None
+    if start in ("auto", "features"):
+        found = features_first(client, attacker.seed, enough=start == "auto")
+        if found is None and start == "features":
+            raise ValueError(
+                "--start features reads what one image gave a linear layer with a bias off the "
+                "gradient of one step; this client has several images or steps, or no such layer: "
+                "leave it out"
+            )
+        return found
     if client.local is not None:
         raise ValueError(
             "--start recursion reads the gradient of one step, but several local steps have "
             "only their sum; leave one of the two out"
         )
-    if labels is None:
+    if client.frozen:
+        raise ValueError(
+            "--start recursion goes through every layer, but some sent no gradient; leave it out"
+        )
+    if targets is None:
         raise ValueError(
             "--start recursion reads images off the gradient, for which labels must be known "
             "first; give --labels infer"
         )
     if not isinstance(client.model, LeNet | MLP):
+        kind, how = type(network_of(client.model)).__name__, ""
+        if isinstance(client.model, AsTrained):
+            how = " whose images are normalised or whose loss is not cross-entropy"
         raise ValueError(
-            "--start recursion goes backwards through a LeNet or an MLP, not through a "
-            f"{type(client.model).__name__}; leave it out"
+            "--start recursion goes backwards through a LeNet or an MLP trained by cross-entropy, "
+            f"not through a {kind}{how}; leave it out"
         )
     assert client.last_layer is not None, "both of them end in a linear layer"
+    labels = targets.argmax(axis=1)
     return recursion(client.last_layer, client.gradients, labels, variance=_variance(precision))
 
 

@@ -36,7 +36,8 @@ class Settings:
             variation) beside noise of variance 1 / precision; 0 is not at all.
 
     Raises:
-        ValueError: an unknown dtype or line search, a number out of range or not a number.
+        ValueError: an unknown dtype or line search, or a number out of range.
+        TypeError: a count that is not a whole number.
     """
 
     iterations: int = 2000
@@ -56,14 +57,13 @@ class Settings:
             raise ValueError(
                 f"line search {self.line_search!r} is unknown; choose strong-wolfe or none"
             )
-        if self.iterations < 0:
-            raise ValueError(f"{self.iterations} iterations were asked for; give 0 or more")
-        if self.history < 1:
-            raise ValueError(f"a history of {self.history} steps was asked for; give 1 or more")
-        if self.goal is not None and math.isnan(self.goal):
-            raise ValueError("a goal of nan was asked for; give the distance that is near enough")
-        if not 0 <= self.smoothness < math.inf:
-            raise ValueError(f"a smoothness of {self.smoothness} was asked for; give 0 or more")
+        from tinyleak.interop import number, whole  # beside the path
+
+        whole(self.iterations, 0, "{} iterations were asked for; give 0 or more")
+        whole(self.history, 1, "a history of {} steps was asked for; give 1 or more")
+        number(self.smoothness, 0, "a smoothness of {} was asked for; give 0 or more")
+        if self.goal is not None:
+            number(self.goal, -math.inf, "a goal of {} was asked for; give a distance", math.inf)
 
     @property
     def near_enough(self) -> float:

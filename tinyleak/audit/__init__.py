@@ -10,10 +10,10 @@ Nothing here attacks. Of a client whose files are here, in a notebook:
 shows a page, and its `save` writes it. `tinyleak audit` is the same on the command line.
 """
 
+from tinyleak.analytic.jacobian_spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.forecasting import VARIANCES, Audit, audit
 from tinyleak.audit.measured import Forecast
 from tinyleak.audit.shared import Shared
-from tinyleak.audit.spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
 from tinyleak.audit.text import TextAudit, audit_text
 from tinyleak.audit.typical_images import pixel_variance, typical

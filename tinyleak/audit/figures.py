@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyleak.analytic.jacobian_spectrum import forecasts
 from tinyleak.audit.measured import Measured
 from tinyleak.audit.preview import best_guesses
-from tinyleak.audit.spectrum import forecasts
 from tinyleak.backend import Array
 from tinyleak.client import RECOVERED_MSE
 from tinyleak.report.canvas import (

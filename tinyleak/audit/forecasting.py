@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
 from tinyleak.audit.rescaled import rescaled_jacobians
 from tinyleak.audit.shared import length, read_shared
-from tinyleak.audit.spectrum import measure
 from tinyleak.audit.structure import count, find, saturation
 from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline
@@ -25,7 +26,7 @@ from tinyleak.backend import Array
 from tinyleak.client import Client, share
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
-from tinyleak.interop import whole
+from tinyleak.interop import called, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
@@ -127,26 +128,44 @@ def audit(
         for start in range(0, len(known) - batch + 1, batch)
     ][:examples]
     norm, rounding = _norm_and_rounding(model, weights, batches)
-    shared = read_shared(client, norm, known.images) if isinstance(client, Client) else None
+    shared, precision, frozen = None, None, tuple[str, ...]()
+    if isinstance(client, Client):
+        shared, frozen = read_shared(client, norm, known.images), client.frozen
+        precision = client.weigh()
     if shared is not None and shared.labels is not None:
         jacobians = rescaled_jacobians(model, weights, known, shared, examples)
     else:
         jacobians = [Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches]
-    measured = known.images[: batch * len(batches)]
+    jacobians = [replace(jacobian, precision=precision) for jacobian in jacobians]
+    spectra = _measured(jacobians)
+    measured = known.images[: batch * len(spectra)]
     return Audit(
         model=model,
         source=known.name,
-        counting=count(model, batch),
-        findings=find(model, batch),
+        counting=count(model, batch, frozen),
+        findings=find(model, batch, frozen),
         saturations=saturation(model, weights, measured),
         images=measured,
-        jacobians=jacobians,
-        spectra=[measure(jacobian) for jacobian in jacobians],
+        jacobians=jacobians[: len(spectra)],
+        spectra=spectra,
         prior=prior,
         rounding=rounding,
         variances=variances,
         shared=shared,
+        interrupted=len(spectra) < len(jacobians),
     )
+
+
+def _measured(jacobians: Sequence[Jacobian]) -> list[Spectrum]:
+    """Return the spectra of the Jacobians, or of those that were done when Ctrl-C came."""
+    spectra = []
+    try:
+        for jacobian in jacobians:
+            spectra.append(measure(jacobian))
+    except KeyboardInterrupt:
+        if not spectra:
+            raise
+    return spectra
 
 
 def _client(
@@ -167,7 +186,7 @@ def _client(
         return client
     if params is None:
         raise TypeError(
-            f"a {type(client).__name__} was given without weights; give a Client, or a network and "
+            f"{called(client)} was given without weights; give a Client, or a network and "
             "its weights (of text: to audit_text)"
         )
     if gradients is None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.jacobian_spectrum import Spectrum, forecasts, noise_for
 from tinyleak.audit.shared import Shared
-from tinyleak.audit.spectrum import Spectrum, forecasts, noise_for
 from tinyleak.audit.structure import Counting, Finding, Saturation
 from tinyleak.backend import Array
 from tinyleak.client import RECOVERED_MSE
@@ -60,6 +61,7 @@ class Measured:
         rounding: the mean squared error that computing in float32 leaves on a gradient's numbers.
         variances: of the noise to forecast for.
         shared: what was read off the client's gradient, if it is known.
+        interrupted: whether Ctrl-C came before all typical batches were measured at.
     """
 
     model: Model
@@ -74,6 +76,7 @@ class Measured:
     rounding: float
     variances: tuple[float, ...]
     shared: Shared | None
+    interrupted: bool = False
 
     def at(self, variance: float) -> Forecast:
         """Return the forecast at noise of this variance, 0 or more.
@@ -98,6 +101,22 @@ class Measured:
         if error < RECOVERED_MSE:
             return "recovered"
         return "recognisable" if error < HIDDEN * self.prior else "hidden"
+
+    @property
+    def contradiction(self) -> Cause | None:
+        """What shows that a forecast would be of another gradient than the client's, if it does."""
+        causes = () if self.shared is None else self.shared.causes
+        return next((cause for cause in causes if cause.sure), None)
+
+    @property
+    def verdict(self) -> str:
+        """Of the gradient as it is: "shown" by one layer, "unknown", or as the forecast's."""
+        shown = None if self.shared is None else self.shared.shown_mse
+        if shown is not None and shown < RECOVERED_MSE:
+            return "shown"
+        if self.contradiction is not None:
+            return "unknown"
+        return self.at(self.rounding if self.noise is None else self.noise).verdict
 
     @property
     def ranks(self) -> list[int]:

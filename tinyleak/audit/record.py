@@ -12,7 +12,9 @@ from tinyleak.audit.words import SCOPE, headline
 def as_dict(audit: Measured) -> dict[str, Any]:
     """Return the content of audit.json.
 
-    - `expect`: the sentence that matters most.
+    - `expect`: the sentence that matters most, and `verdict`, the word for it: "shown" by one
+      layer, "unknown" where something contradicts the assumptions, or the forecast's.
+    - `causes`: what contradicts the assumptions, and is not accounted for.
     - `counting`: how many numbers the gradient has (`parameters`), how many of them are
       `independent`, and how many pixels are unknown.
     - `structure`, `saturation`: the findings, and the share of each activation's units that is
@@ -35,6 +37,8 @@ def as_dict(audit: Measured) -> dict[str, Any]:
     count, shared = audit.counting, audit.shared
     return {
         "expect": headline(audit),
+        "verdict": audit.verdict,
+        "causes": [] if shared is None else [asdict(cause) for cause in shared.causes],
         "counting": asdict(count) | {"unknowns": count.unknowns, "most_images": count.most_images},
         "structure": [asdict(finding) for finding in audit.findings],
         "saturation": [asdict(layer) for layer in audit.saturations],
@@ -56,6 +60,7 @@ def as_dict(audit: Measured) -> dict[str, Any]:
             "zeros": shared.zeros,
             "noise_variance": shared.noise,
             "exact": shared.exact,
+            "shown_mse": shared.shown_mse,
             "labels": shared.labels,
             "doubt": shared.label_warning,
             "doubts": shared.error_norms,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.analytic.probes import logits_of
-from tinyleak.attacks.least_squares import Jacobian
 from tinyleak.audit.shared import Shared, length
 from tinyleak.backend import Array
 from tinyleak.client import share

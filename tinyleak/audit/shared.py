@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.analytic import LastLayerGradient, infer_labels, unmix
+from tinyleak.analytic import LastLayerGradient, LayerGradient, infer_labels, unmix
+from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.first_layer import error_of_input
 from tinyleak.backend import Array
 from tinyleak.client import Client
 
@@ -24,6 +26,12 @@ MOST_MISFIT = 1e3
 """The result of unmixing is rejected if its mean square error is larger, in units of the noise: the
 noise is then 30 times as large as estimated, or the images are others."""
 
+
+UNACCOUNTED = (
+    *("adam", "decoupled decay", "batch size", "stale weights", "dropout", "batch norm"),
+    *("loss", "clipping", "local steps"),
+)
+"""Causes that nothing here accounts for: the gradient is not of the kind that is forecast."""
 
 MOST_WRONG = 1.1 * math.sqrt(2)
 """No image has a larger ‖p − y‖ than √2; noise may add a little. Beyond, the gradient is not that
@@ -47,6 +55,9 @@ class Shared:
             labels; None if that is not determined.
         numbers: how many it has.
         steps: of how many local steps it is the mean.
+        shown_mse: the expected squared error of the pixels of one image that the first layer's
+            gradient shows outright, in its ratio to that of the bias; None if it does not.
+        causes: what contradicts the assumptions, and is not accounted for.
     """
 
     norm: float
@@ -59,6 +70,8 @@ class Shared:
     error_norms: Array | None
     numbers: int
     steps: int
+    shown_mse: float | None = None
+    causes: tuple[Cause, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Shared: {self.numbers} numbers, norm {self.norm:.3g}, noise {self.noise}>"
@@ -90,14 +103,18 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
             "the gradients are zero everywhere, so nothing can be read from them; check that the "
             "client's backward pass was run before they were saved"
         )
-    numbers = sum(array.size for array in client.gradients.values())
+    sent = [array for name, array in client.gradients.items() if name not in client.frozen]
+    numbers = sum(array.size for array in sent)
     noise = None if client.noise is None else client.noise / steps**2
     labels, warning, error_norms = None, None, None
-    if client.last_layer is not None:
+    if client.premises.targets is not None:
+        labels = client.labels.labels.tolist()
+    elif client.last_layer is not None:
         inference = client.labels
         if not inference.trusted:
             inference = infer_labels(client.last_layer, probes=probes)
         labels, warning = inference.labels.tolist(), inference.warning
+    if client.last_layer is not None and labels is not None:
         error_norms = _error_norms(client.last_layer, labels)
         if error_norms is not None and error_norms.max() > MOST_WRONG:
             warning = warning or (
@@ -108,7 +125,7 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
     return Shared(
         norm=norm,
         typical_norm=typical_norm,
-        zeros=sum(int((array == 0).sum()) for array in client.gradients.values()) / numbers,
+        zeros=sum(int((array == 0).sum()) for array in sent) / numbers,
         noise=noise,
         exact=noise is not None and math.sqrt(noise * numbers) < FLOAT32_ROUNDING * norm,
         labels=labels,
@@ -116,7 +133,24 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
         error_norms=error_norms,
         numbers=numbers,
         steps=steps,
+        shown_mse=_shown(client),
+        causes=tuple(cause for cause in client.premises.causes if cause.name in UNACCOUNTED),
     )
+
+
+def _shown(client: Client) -> float | None:
+    """Return how exactly the first layer shows the one image of a client, if it does."""
+    names, shapes = list(client.model.shapes), client.model.shapes
+    pixels = math.prod(client.model.image_shape)
+    first, bias = names[0], (names + [names[0]])[1]
+    fits = shapes[first][1:] == (pixels,) and shapes[bias] == shapes[first][:1]
+    if not fits or client.batch > 1 or client.steps > 1:
+        return None
+    layer = LayerGradient(client.gradients[first], client.gradients[bias], 1)
+    if not layer.bias_gradient.any():  # type: ignore[union-attr]  # it has been given
+        return None
+    scale = float(np.mean(np.square(getattr(client.model, "std", 1.0))))
+    return error_of_input(layer) * scale
 
 
 def _error_norms(layer: LastLayerGradient, labels: list[int]) -> Array | None:
@@ -134,5 +168,6 @@ def _error_norms(layer: LastLayerGradient, labels: list[int]) -> Array | None:
 
 def length(gradients: Mapping[str, Array]) -> float:
     """Return the norm of all gradients together."""
-    squares = [float(np.sum(np.square(array, dtype=float))) for array in gradients.values()]
-    return math.sqrt(math.fsum(squares))
+    largest = max(float(np.abs(array).max(initial=0.0)) for array in gradients.values()) or 1.0
+    scaled = [array.astype(float) / largest for array in gradients.values()]  # none underflows
+    return largest * math.sqrt(math.fsum(float(np.sum(np.square(array))) for array in scaled))

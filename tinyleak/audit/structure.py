@@ -7,7 +7,7 @@ the last layer: Zhao, Mopuri and Bilen, iDLG (2020).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,9 @@ import numpy as np
 from tinyleak.analytic.labels import NON_NEGATIVE
 from tinyleak.analytic.last_layer import ends_linear, last_layer_names
 from tinyleak.backend import Array
+from tinyleak.client.facts import listed
 from tinyleak.gradient import topological_order
+from tinyleak.nn.activations import PIECEWISE_LINEAR
 from tinyleak.nn.model import Model
 from tinyleak.ops import sigmoid
 from tinyleak.tensor import Tensor
@@ -57,7 +59,7 @@ class Finding:
     """One thing that follows from the structure.
 
     Attributes:
-        about: "activation", "first layer" or "last layer".
+        about: "activation", "frozen", "first layer" or "last layer".
         leaks: whether it makes an attack easier; otherwise it makes it harder.
         text: a sentence.
     """
@@ -83,31 +85,41 @@ class Saturation:
     share: float
 
 
-def count(model: Model, batch: int) -> Counting:
+def count(model: Model, batch: int, frozen: Sequence[str] = ()) -> Counting:
     """Count what is shared and what is unknown, for a batch of N images.
+
+    Nothing is shared of parameters that are frozen.
 
     The rows of a linear last layer's gradient add up to zero, since the softmax cross-entropy does
     not change if all logits rise together: one of its K rows follows from the others.
     """
-    sizes = {name: math.prod(shape) for name, shape in model.shapes.items()}
+    sizes = {k: 0 if k in frozen else math.prod(shape) for k, shape in model.shapes.items()}
     total = sum(sizes.values())
     last = last_layer_names(model) if ends_linear(model) else ()
     row = sum(sizes[name] for name in last if name is not None) // model.classes
     return Counting(total, total - row, math.prod(model.image_shape), batch)
 
 
-def find(model: Model, batch: int) -> list[Finding]:
-    """Return what follows from the kinds of layers for the gradient of a batch of N images."""
-    return [*_activation(model), *_first_layer(model, batch), *_last_layer(model, batch)]
+def find(model: Model, batch: int, frozen: Sequence[str] = ()) -> list[Finding]:
+    """Return what follows from the kinds of layers for the gradient of a batch of N images.
+
+    Nothing is shared of parameters that are frozen.
+    """
+    found = _activation(model)
+    if frozen:
+        text = f"{listed(frozen)} sent no gradient: what they would show is not counted"
+        found.append(Finding("frozen", False, text))
+    found += [] if next(iter(model.shapes)) in frozen else _first_layer(model, batch)
+    return found if list(model.shapes)[-1] in frozen else found + _last_layer(model, batch)
 
 
 def _activation(model: Model) -> list[Finding]:
     name = getattr(model, "activation", None)
     if name is None:
         return []
-    if name == "relu":
+    if name in PIECEWISE_LINEAR:
         text = (
-            "relu is not smooth: its second derivative is zero, so an attack that goes downhill "
+            f"{name} is not smooth: its second derivative is zero, so an attack that goes downhill "
             "on the distance between gradients seldom arrives, even where the gradient determines "
             "the image; attacks that solve for the image layer by layer are not hindered"
         )
@@ -137,7 +149,7 @@ def _first_layer(model: Model, batch: int) -> list[Finding]:
             "the first layer is fully connected with a bias: each row of their gradients' ratio "
             "is a mixture of the images"
         )
-        if getattr(model, "activation", None) == "relu":
+        if getattr(model, "activation", None) in ("relu", "relu6"):
             text += ", and with relu often one image alone"
     return [Finding("first layer", True, text)]
 

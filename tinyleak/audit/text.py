@@ -22,8 +22,9 @@ from tinyleak.audit.text_words import text_headline
 from tinyleak.backend import Array
 from tinyleak.data.files import PathLike
 from tinyleak.data.text import Tokenizer
+from tinyleak.interop import called
 from tinyleak.nn.models.checkpoint import language_model
-from tinyleak.text import FoundText, TextClient, attack, known_client
+from tinyleak.text import INTERRUPTED, FoundText, TextClient, attack, known_client
 
 TABLE = re.compile(r"embed|\bwte\b|\bwpe\b")
 """How a table of embeddings is named: GPT-2 calls its two wte and wpe."""
@@ -85,7 +86,7 @@ def audit_text(
         params = client.params
     if not isinstance(params, Mapping):
         raise TypeError(
-            f"audit_text was given a {type(params).__name__}; give a TextClient, or a language "
+            f"audit_text was given {called(params)}; give a TextClient, or a language "
             "model's weights by name (of images: audit)"
         )
     tokenizer = vocabulary if isinstance(vocabulary, Tokenizer) else None
@@ -115,12 +116,18 @@ def audit_text(
                 "the client's backward pass was run before they were saved"
             )
         client = client or _client(params, gradients, tokenizer, settings)
+    found, interrupted = None, False
+    try:
+        found = None if client is None else _read(client)
+    except KeyboardInterrupt:
+        interrupted = True
     return TextAudit(
         sum(array.size for array in params.values()),
         [Table(name, shapes[name][0], _touched(name, gradients)) for name in names],
         _guessed(shapes[names[0]][0], gradients),
         words,
-        None if client is None else _read(client),
+        found,
+        interrupted,
     )
 
 
@@ -146,6 +153,8 @@ def _read(client: TextClient) -> FoundText | None:
         found = attack(client, "span")
     except ValueError:  # too many tokens for the width, or a gradient of zeros
         return None
+    if found.reason == INTERRUPTED:
+        raise KeyboardInterrupt
     return found if found.explained else None
 
 

@@ -46,6 +46,7 @@ class TextFindings:
         vocabulary: the words by their numbers, if it is known.
         found: the sentence that was read, if the network is a BERT or a GPT-2, and the gradient
             leaves no choice.
+        interrupted: whether Ctrl-C came while it was read.
     """
 
     parameters: int
@@ -53,6 +54,7 @@ class TextFindings:
     guessed: list[int] | None
     vocabulary: Sequence[str] | None = None
     found: FoundText | None = None
+    interrupted: bool = False
 
     @property
     def named(self) -> list[int]:

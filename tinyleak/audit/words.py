@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinyleak.audit.measured import HIDDEN, Forecast, Measured
 from tinyleak.audit.structure import Saturation
 from tinyleak.client import RECOVERED_MSE
+from tinyleak.nn.models.as_trained import network_of
 from tinyleak.report.canvas import number
 
 FEW = 0.05
@@ -60,7 +61,9 @@ def describe(audit: Measured, weights: str = "") -> str:
     """
     model, batch = audit.model, audit.counting.batch
     activation = getattr(model, "activation", None)
-    network = type(model).__name__.lower() + (f" with {activation}" if activation else "")
+    network = type(network_of(model)).__name__.lower() + (
+        f" with {activation}" if activation else ""
+    )
     shape = "x".join(map(str, model.image_shape))
     images = "1 image" if batch == 1 else f"{batch} images"
     return (
@@ -73,6 +76,17 @@ def headline(audit: Measured) -> str:
     """Return the one sentence that matters most."""
     kind = "the image" if audit.counting.batch == 1 else "the images"
     them = "it" if audit.counting.batch == 1 else "them"
+    if audit.shared is not None and audit.verdict == "shown":
+        return (
+            "the gradient of the first layer's weight, divided by that of its bias, is the image, "
+            f"to a mean squared error of {number(audit.shared.shown_mse or 0.0)}: no search is "
+            "needed"
+        )
+    if audit.contradiction is not None:
+        return (
+            f"the gradient is not of the kind that is forecast here, for {audit.contradiction.text}"
+            f"; what it shows of {kind} cannot be told before that is known"
+        )
     bare = audit.at(audit.rounding)
     if audit.noise is not None:
         return _headline_of_noise(audit, audit.at(audit.noise), kind, bare.verdict)
@@ -194,10 +208,12 @@ def _shared(audit: Measured) -> dict[str, str]:
     if shared.zeros >= SOME_ZEROS:
         text += f"; {shared.zeros:.0%} of its numbers are zero"
     found = {"gradient": text}
+    if shared.causes:
+        found["contradicts"] = "; ".join(cause.text for cause in shared.causes)
     if shared.steps > 1:
         found["steps"] = f"{shared.steps} local steps were shared; their mean is taken for one step"
     if shared.noise is None:
-        found["noise"] = "cannot be told, since the last layer is not linear, or of one class"
+        found["noise"] = "cannot be told by the last layer"
     elif audit.noise is None:
         found["noise"] = "none beyond rounding: over the classes the last layer adds up to zero"
     else:

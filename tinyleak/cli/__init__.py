@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from tinyleak import __version__
-from tinyleak.cli import attack, audit, info, sweep, text, victim
+from tinyleak.cli import attack, audit, info, page, sweep, text, victim
+from tinyleak.cli.interrupts import interruptible, undisturbed
+from tinyleak.cli.output import OutputError, say
 
 SUCCEEDED, FAILED, BAD_REQUEST = 0, 1, 2
 
@@ -38,7 +41,7 @@ class Command(Protocol):
         """Do it, and return the exit code. Errors are raised, as everywhere."""
 
 
-COMMANDS: tuple[Command, ...] = (attack, text, victim, audit, sweep, info)
+COMMANDS: tuple[Command, ...] = (attack, text, victim, audit, sweep, page, info)
 """A new command is a new file beside this one, and an entry here."""
 
 
@@ -52,17 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A path may hold what a terminal's encoding lacks; that is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        try:
-            return _run(build_parser().parse_args(argv))
-        finally:
-            # What is buffered is written now, while a reader who has left can be dealt with.
-            print(end="", flush=True)
-    except BrokenPipeError:
+        with interruptible():
+            try:
+                return _run(build_parser().parse_args(argv))
+            finally:
+                # What is buffered is written now, while a failure can be dealt with.
+                with undisturbed():
+                    say("", end="")
+    except OutputError as error:
         # What could not be written is tried again when Python exits, and must not fail then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:  # a reader who has left knows
+            say(f"tinyleak: the output could not be printed ({error.strerror})", error=True)
         return FAILED
     except KeyboardInterrupt:
-        print("tinyleak: interrupted before it was done", file=sys.stderr)
+        say("tinyleak: interrupted before it was done", error=True)
         return FAILED
 
 
@@ -70,14 +77,14 @@ def _run(args: argparse.Namespace) -> int:
     """Run the command that was asked for; answer an error with one line."""
     try:
         code: int = args.run(args)
-    except BrokenPipeError:
+    except OutputError:
         raise
     except Exception as error:
         if args.debug:
-            traceback.print_exc()
+            say(traceback.format_exc(), error=True)
         # One line says it; a note below it is a table, where the line speaks of its columns.
-        notes = getattr(error, "__notes__", ())
-        print(f"tinyleak: {_one_line(error)}", *notes, sep="\n", file=sys.stderr)
+        said = [f"tinyleak: {_one_line(error)}", *getattr(error, "__notes__", ())]
+        say("\n".join(said), error=True)
         return BAD_REQUEST
     return code
 
@@ -114,7 +121,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser that answers a bad request with one line, as the rest of tinyleak does."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_REQUEST, f"tinyleak: {message}; see {self.prog} --help\n")
+        say(f"tinyleak: {' '.join(message.split())}; see {self.prog} --help", error=True)
+        self.exit(BAD_REQUEST)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,17 +1,17 @@
 """`tinyleak attack`: a client shares its gradient, and the attack recovers its images.
 
 The client is simulated, so that the truth can judge; or a real one's files are given, and then
-success is that what was found explains the gradient.
+what was found is judged by whether it explains the gradient.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from tinyleak.attacks import Attacker, Problem, Settings, attack, problem_of
 from tinyleak.cli.attack_result import FILES, Result
+from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
     add_client_options,
     add_defense_option,
@@ -23,7 +23,7 @@ from tinyleak.cli.options import (
     given,
     simulated_client,
 )
-from tinyleak.cli.output import add_output_options, end, output_directory
+from tinyleak.cli.output import add_output_options, end, output_directory, say
 from tinyleak.cli.progress import progress_bar
 from tinyleak.client import Client, Notes, Truth
 from tinyleak.client.local import MOST_STEPS
@@ -33,7 +33,10 @@ NAME = "attack"
 SUMMARY = "recover a client's images from the gradient that it shares"
 
 ONLY_SIMULATED = ("data", "image", "data_dir", "index", "label", "init")
-ONLY_FILES = ("gradients", "rename", "reduction", "weights_after", "learning_rate", "local_steps")
+ONLY_FILES = (
+    *("gradients", "rename", "reduction", "loss", "normalize"),
+    *("weights_after", "learning_rate", "local_steps"),
+)
 """Options that describe the one kind of client, or the other."""
 
 WEIGHTS = {
@@ -47,6 +50,11 @@ NOTES = {
     "(default: as the notes say, else 1)",
     "reduction": "how the client's loss goes over the batch (default: as the notes say, else told "
     "by the gradient, which also tells a constant factor)",
+    "loss": "the client's (default: as the notes say, else read off the gradient where it tells, "
+    "else cross-entropy)",
+    "normalize": "what the client normalised its images by: the channels' means, then their "
+    "standard deviations, of pixels in [0, 1]; 0,0.00392157 for pixels of 0 to 255 (default: as "
+    "the notes say, else read off a first layer that is linear, else not at all)",
 }
 START = {
     "start": "what the first start is: noise as in the paper, or what can be read off the gradient "
@@ -59,8 +67,8 @@ SMOOTHNESS = {
 RUN = {
     "seed": "decides the weights and the noise that the attack starts from (default: 0)",
     "method": "what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which "
-    "takes batches to the rounding error, best with --labels infer; or the one to finish after the "
-    "other (default: lbfgs)",
+    "takes batches to the rounding error, with labels inferred where that can be trusted; or the "
+    "one to finish after the other (default: lbfgs)",
     "restarts": "starts that are run side by side; the nearest counts (default: 1)",
     "device": "(default: cpu)",
 }
@@ -99,28 +107,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Attack, judge, write, summarise: 0 if it succeeded, else 1.
 
+    A simulated client is judged by the truth; one known by its files by the shared gradient, and
+    then success is to explain it so well that the images are expected to be right.
+
     Raises:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
     refuse_mixtures(args)
-    with output_directory(args.out, force=args.force) as directory:
+    with output_directory(args, FILES) as directory:
         truth, problem = meet(args)
         inference, settings = problem.inference, problem.settings
         if args.labels == "infer" and inference is not None and inference.warning is not None:
-            print(f"tinyleak: {inference.warning}", file=sys.stderr)
+            say(f"tinyleak: {inference.warning}", error=True)
         images = None if truth is None else truth.images
         with progress_bar(images, settings, quiet=args.quiet) as on_progress:
             found = attack(problem, on_progress=on_progress)
             # Still under the bar, since judging and drawing take seconds.
-            if truth is None:
+            with undisturbed():
                 precision, dtype = problem.matching.precision, settings.dtype
-                outcome = problem.client.explain(found, precision=precision, dtype=dtype)
-            else:
-                outcome = truth.judge(found)
-            result = Result(args, problem, found, outcome)
-            if directory is not None:
-                result.write(directory)
+                explained = problem.client.explain(found, precision=precision, dtype=dtype)
+                outcome = explained if truth is None else truth.judge(found)
+                result = Result(args, problem, found, outcome, explained)
+                if directory is not None:
+                    result.write(directory)
     interrupted = found.reason == "interrupted"
     return end(args, result.summary, succeeded=outcome.succeeded, interrupted=interrupted)
 

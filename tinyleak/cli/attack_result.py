@@ -10,12 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyleak.analytic.cause import Cause
 from tinyleak.attacks import Problem, Reconstruction
+from tinyleak.attacks.advice import likely_causes
 from tinyleak.backend import Array
 from tinyleak.cli.options import given
 from tinyleak.cli.output import counted, paragraphs, readable, versions, written
-from tinyleak.client import RECOVERED_MSE, Notes, Outcome
+from tinyleak.client import RECOVERED_MSE, Fact, Notes, Outcome
+from tinyleak.client.knows import as_data, in_one_line, knows
 from tinyleak.report import curves, emergence, pixel_range, player, save, write_arrays, write_json
+
+MOST_CAUSES = 2
+"""How many likely causes the summary names."""
 
 FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "player.html")
 
@@ -28,19 +34,26 @@ class Result:
         args: what was asked for.
         problem: who attacked whom.
         found: what the attack found.
-        outcome: how close that is.
+        outcome: how close that is: by the truth, if it is known, else as `explained`.
+        explained: what the shared gradient says of it.
     """
 
     args: argparse.Namespace
     problem: Problem
     found: Reconstruction
     outcome: Outcome
+    explained: Outcome
 
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json says: the outcome, and all that it takes to get it again."""
         found, outcome, inference = self.found, self.outcome, self.problem.inference
         return {
             "succeeded": outcome.succeeded,
+            "verdict": self.explained.verdict,
+            "expected_mse": self.explained.expected_mse,
+            "certified": self.explained.certified,
+            "causes": [asdict(cause) for cause in self._causes],
+            "knows": as_data(self._knows),
             "reason": found.reason,
             "mse": outcome.mse,
             "psnr": outcome.psnr,
@@ -48,9 +61,9 @@ class Result:
             "labels_recovered": outcome.labels,
             "labels_inferred": None if inference is None else inference.labels,
             "gradient_distance": found.distance,
-            "relative_distance": outcome.distance,
-            "succeeded_below": outcome.tolerance,
-            "loss_factor": outcome.factor or self.problem.client.loss.factor,
+            "relative_distance": self.explained.distance,
+            "succeeded_below": self.explained.tolerance,
+            "loss_factor": self.explained.factor,
             "pixel_range": [found.images.min(), found.images.max()],
             "iterations": found.iterations,
             "evaluations": found.evaluations,
@@ -72,7 +85,7 @@ class Result:
             "label": args.label,
             "init": self._simulated(args.init or "U"),
             "batch": client.batch,
-            "model": type(model).__name__.lower(),
+            "model": type(client.network).__name__.lower(),
             "image_shape": model.image_shape,
             "classes": model.classes,
             "activation": model.activation,
@@ -108,6 +121,30 @@ class Result:
         """Return what only a simulated client has; None of one known by its files."""
         return value if self.args.weights is None else None
 
+    @property
+    def _causes(self) -> list[Cause]:
+        """Why it may have failed; what contradicts the assumptions is said in any case."""
+        return likely_causes(self.problem, self.found)
+
+    @property
+    def _knows(self) -> dict[str, Fact]:
+        """What the attacker was given, and how."""
+        labels = Fact("found with the images", "assumed")
+        if self.problem.inference is not None and self.problem.matching.targets is not None:
+            labels = Fact("inferred beforehand", "read off", "the last layer's gradient")
+        elif self.problem.matching.targets is not None:
+            labels = Fact("given", "said")
+        defenses = Fact(", ".join(self.args.defense), "said") if self.args.aware else None
+        return knows(self.problem.client, labels, defenses)
+
+    def _certified(self) -> str | None:
+        """Return for which images a linear layer's gradient vouches."""
+        certified = self.explained.certified
+        if certified is None or set(certified) == {None}:
+            return "no linear layer can tell; the whole gradient decides"
+        yes, no = (sum(one is answer for one in certified) for answer in (True, False))
+        return f"{yes} of {len(certified)} images by the linear layers' gradients, {no} refused"
+
     def write(self, directory: Path) -> None:
         """Write all `FILES` into the directory, those that cannot be made from others first.
 
@@ -131,26 +168,39 @@ class Result:
         below = None if truth is None else RECOVERED_MSE
         save(curves(found.snapshots, truth, success_below=below), directory / "loss.png")
         title = f"{'An image' if len(found.images) == 1 else 'Images'} out of a gradient"
-        player(directory / "player.html", found.snapshots, truth, title=title)
+        named: dict[str, Any] = {"labels": labels, "labels_true": labels_true}
+        player(directory / "player.html", found.snapshots, truth, title=title, **named)
 
     def summary(self) -> str:
         """Return the few lines that tell a person what happened."""
         args, found, client = self.args, self.found, self.problem.client
-        verdict = f"{self.outcome.verdict}: {found.reason} after "
         lines = {
             "attacked": self._attacked(),
             **{topic: str(fact) for topic, fact in client.facts.items()},
             "loss": str(client.loss.fact),
+            "knows": in_one_line(self._knows),
         }
         if args.defense:
             knows = "knows of it" if args.aware else "does not know of it"
             lines["defended"] = f"{', '.join(args.defense)}; the attacker {knows}"
-        lines["result"] = verdict + counted(found.iterations, "iteration")
+        after = f"{found.reason} after {counted(found.iterations, 'iteration')}"
+        success = "success" if self.outcome.succeeded else "NO success"
+        if self.outcome.mse is not None:
+            success = self.outcome.sentence
+        lines["result"] = f"{success}: {after}"
+        lines["verdict"] = self.explained.sentence
         lines |= self._explained() if self.outcome.mse is None else self._judged(self.outcome.mse)
+        if (certified := self._certified()) is not None:
+            lines["certified"] = certified
         lines["cost"] = f"{found.evaluations} evaluations, {found.seconds:.1f} s"
         lines["files"] = written(args.out, FILES, "the result, pictures and a player")
-        if args.weights is not None and client.batch > 1 and not self.outcome.succeeded:
-            lines["result"] += "; --restarts, or --method lbfgs+levenberg-marquardt, may do better"
+        if not self.outcome.succeeded:
+            for cause in self._causes[:MOST_CAUSES]:
+                lines.setdefault("why", "")
+                lines["why"] += "; or " * bool(lines["why"]) + _sentence(cause)
+            advice = next((cause.advice for cause in self._causes if cause.advice), "")
+            if advice:
+                lines["try"] = f"the same command with {advice}"
         return paragraphs(lines)
 
     def _attacked(self) -> str:
@@ -166,7 +216,8 @@ class Result:
             source = f"{args.data or 'glyphs'} image {first}"
         else:
             source = f"{args.data or 'glyphs'} images {first} to {first + client.batch - 1}"
-        network = f"{type(model).__name__.lower()} with {model.activation}, {model.classes} classes"
+        kind = type(client.network).__name__.lower()
+        network = f"{kind} with {model.activation}, {model.classes} classes"
         drawn = f", init {args.init or 'U'}, seed {self.problem.attacker.seed}"
         shape = "x".join(map(str, model.image_shape))
         return f"{source}, {shape}; {network}{self._simulated(drawn) or ''}"
@@ -189,7 +240,8 @@ class Result:
             origin = "found with the images"
         pixels = f"{images.min():.2f} to {images.max():.2f}"
         if pixel_range(images) != (0.0, 1.0):
-            normalised = ": the client normalised its images" if outcome.succeeded else ""
+            known = outcome.verdict == "exact"
+            normalised = ": the client did not have its pixels in [0, 1]" if known else ""
             pixels += f", drawn from black to white{normalised}"
         return {
             "distance": f"{outcome.distance:.1e} of the gradient's squared length; its "
@@ -206,6 +258,11 @@ class Result:
 def listed(labels: Any) -> str:
     """Return labels as text."""
     return " ".join(map(str, labels))
+
+
+def _sentence(cause: Cause) -> str:
+    """Return a likely cause, and what to try."""
+    return cause.text + (f" ({cause.advice})" if cause.advice else "")
 
 
 def _range(values: Array, form: str) -> str:

@@ -15,6 +15,7 @@ from tinyleak.audit import VARIANCES, audit
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import describe, lines, meaning, table
 from tinyleak.cli.audit_text import run_text
+from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
     SCHEMES,
     add_options,
@@ -27,14 +28,16 @@ from tinyleak.cli.output import (
     output_directory,
     paragraphs,
     readable,
+    say,
     written,
 )
-from tinyleak.client import Client, Notes, simulate
+from tinyleak.client import Client, Fact, Notes, simulate
 from tinyleak.client.files import ACTIVATION, MODEL, read_like, read_network
+from tinyleak.client.knows import as_data, in_one_line, knows
 from tinyleak.client.notes import gather_notes
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
-from tinyleak.nn import ACTIVATIONS
 from tinyleak.nn.init import draw
+from tinyleak.nn.models.as_trained import as_trained, network_of
 from tinyleak.nn.models.shapes import MODELS, kind_of
 from tinyleak.report import write_json
 
@@ -53,6 +56,11 @@ NETWORK = {
     "classes": f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})",
     "activation": "the weights do not tell (default: as the notes beside them say, or the gradient "
     f"shows, else {ACTIVATION})",
+    "loss": "the client's (default: as the notes say, else read off the gradient where it tells, "
+    "else cross-entropy)",
+    "normalize": "what it normalises images by: the channels' means, then their standard "
+    "deviations, of pixels in [0, 1] (default: as the notes say, else read off the gradient of a "
+    "first layer that is linear, else not at all)",
 }
 INIT = {
     "init": "without --weights: from U(-0.5, 0.5), or as PyTorch does by default (default: U)",
@@ -81,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sentence of a BERT or GPT-2 "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
-    add_options(group, Notes, NETWORK, activation=ACTIVATIONS)
+    add_options(group, Notes, NETWORK)
     add_rename_option(group)
     add_options(group, simulate, INIT)
     group = parser.add_argument_group("typical images, none of them the client's")
@@ -124,16 +132,22 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
-    with output_directory(args.out, force=args.force) as directory:
-        said = run_text(args, directory) if args.model == TEXT else run_images(args, directory)
+    with output_directory(args, FILES) as directory:
+        run = run_text if args.model == TEXT else run_images
+        said, interrupted = run(args, directory)
     if not args.quiet:
-        print(said)
-        print(f"\nfiles: {written(directory, FILES, ' and '.join(FILES))}")
-    return 0
+        say(said)
+        say(f"\nfiles: {written(directory, FILES, ' and '.join(FILES))}")
+    if interrupted:
+        say("tinyleak: interrupted; the audit is of what was measured by then", error=True)
+    return 1 if interrupted else 0
 
 
-def run_images(args: argparse.Namespace, directory: Path | None) -> str:
-    """Audit a network that looks at images, write the files, and return what there is to say."""
+def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, bool]:
+    """Audit a network that looks at images, write the files, and return what there is to say.
+
+    Beside it, whether Ctrl-C came before all was measured.
+    """
     if args.vocabulary is not None:
         raise ValueError(
             "--vocabulary names words, which only --model text has; give that, or leave it out"
@@ -147,11 +161,14 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> str:
     fresh = args.weights is None
     subject = describe(found, f"init {init}, seed {seed}" if fresh else f"weights {args.weights}")
     loss = client.loss if isinstance(client, Client) else None
+    known = None
+    if isinstance(client, Client):
+        known = knows(client, Fact("those of the last layer", "read off"))
     if directory is not None:
         settings = {
             "weights": readable(args.weights),
             "gradients": readable(args.gradients),
-            "model": kind_of(model),
+            "model": kind_of(network_of(model)),
             "image_shape": model.image_shape,
             "classes": model.classes,
             "activation": model.activation,
@@ -166,10 +183,15 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> str:
             "examples": args.examples or 5,
         }
         result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
-        write_json(directory / "audit.json", result)
-        found.save(directory / "audit.html", subject=subject)
+        if known is not None:
+            result["knows"] = as_data(known)
+        with undisturbed():
+            write_json(directory / "audit.json", result)
+            found.save(directory / "audit.html", subject=subject)
     said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
-    return f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
+    said |= {"knows": in_one_line(known)} if known else {}
+    text = f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
+    return text, found.interrupted
 
 
 def _audited(args: argparse.Namespace) -> dict[str, Any]:
@@ -200,8 +222,18 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
         if args.gradients is not None:
             shared = read_like(model, args.gradients, rename, "gradients")
             batch, reduction = known.batch or 1, known.reduction
-            return {"client": Client.of(model, params, shared, batch=batch, reduction=reduction)}
-    return {"client": model, "params": params, "batch": known.batch}
+            client = Client.of(
+                model,
+                params,
+                shared,
+                batch=batch,
+                reduction=reduction,
+                loss=known.loss,
+                normalize=known.normalize,
+            )
+            return {"client": client}
+    trained = as_trained(model, known.loss or "cross-entropy", known.normalize)
+    return {"client": trained, "params": params, "batch": known.batch}
 
 
 def _typical(args: argparse.Namespace, shape: tuple[int, int, int]) -> Dataset:

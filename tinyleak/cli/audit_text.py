@@ -9,6 +9,7 @@ from typing import Any
 from tinyleak import __version__
 from tinyleak.audit import audit_text
 from tinyleak.audit.text_words import text_as_dict, text_lines
+from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import flag
 from tinyleak.cli.output import paragraphs, readable
 from tinyleak.data.tensors import read_tensors
@@ -20,8 +21,10 @@ OF_IMAGES = ("classes", "activation", "rename", "init", "seed", "image", "data_d
 """Options that a language model has no use for."""
 
 
-def run_text(args: argparse.Namespace, directory: Path | None) -> str:
+def run_text(args: argparse.Namespace, directory: Path | None) -> tuple[str, bool]:
     """Audit a language model, write the files, and return the summary.
+
+    Beside it, whether Ctrl-C came before all was measured.
 
     Raises:
         ValueError: a request that cannot be met.
@@ -45,9 +48,10 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> str:
         }
         versions = {"tinyleak": __version__}
         result = {**text_as_dict(found), "settings": settings, "versions": versions}
-        write_json(directory / "audit.json", result)
-        found.save(directory / "audit.html", subject=subject)
-    return paragraphs({"audited": subject, **text_lines(found)})
+        with undisturbed():
+            write_json(directory / "audit.json", result)
+            found.save(directory / "audit.html", subject=subject)
+    return paragraphs({"audited": subject, **text_lines(found)}), found.interrupted
 
 
 def _settings(weights: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyleak import __version__
 from tinyleak.backend import DeviceError, device_module
+from tinyleak.cli.output import say
 from tinyleak.data.files import cache_folder
 from tinyleak.data.mnist import FILE_PREFIX, PUBLISHED
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         "mnist": "in the cache" if _mnist_is_cached() else "not in the cache",
     }
     for name, text in lines.items():
-        print(f"{name:<12}{text}")
+        say(f"{name:<12}{text}")
     return 0
 
 

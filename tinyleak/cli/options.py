@@ -17,16 +17,16 @@ from tinyleak.attacks import Settings
 from tinyleak.attacks.settings import GOALS
 from tinyleak.client import Client, LocalSteps, Notes, Truth, simulate
 from tinyleak.client.loss import REDUCTIONS
-from tinyleak.client.notes import parse_rate, parse_shape, parse_whole
+from tinyleak.client.notes import parse_normalize, parse_rate, parse_shape, parse_whole
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
 from tinyleak.defenses import FORMS, Defense
-from tinyleak.nn import MLP, LeNet, ResNet
+from tinyleak.nn import ACTIVATIONS, MLP, LeNet, ResNet
+from tinyleak.nn.criteria import LOSSES
 from tinyleak.nn.models import Network
 
 T = TypeVar("T")
 
 MODELS: dict[str, type[Network]] = {"lenet": LeNet, "mlp": MLP, "resnet": ResNet}
-ACTIVATIONS = ("sigmoid", "tanh", "softplus")
 SCHEMES = {"U": "uniform", "default": "default"}
 RECIPES: dict[str, Callable[[], Settings]] = {"default": Settings, "paper": Settings.paper}
 DEVICES = ("cpu", "cuda")
@@ -36,7 +36,7 @@ DEEP_GOAL = 1e-30
 
 CHOICES: dict[str, Collection[str]] = {
     **{"model": MODELS, "activation": ACTIVATIONS, "init": SCHEMES, "dtype": GOALS},
-    **{"reduction": REDUCTIONS, "device": DEVICES},
+    **{"reduction": REDUCTIONS, "loss": LOSSES, "device": DEVICES},
 }
 """What may be chosen, by the name of the option, where the type does not say it."""
 
@@ -68,6 +68,7 @@ def add_options(
             int: ("N", whole_number(int(name in ONE_OR_MORE))),
             float: ("X", learning_rate if name == "learning_rate" else float),
             tuple[int, int, int]: ("C,H,W", image_shape),
+            tuple[tuple[float, ...], tuple[float, ...]]: ("MEAN,STD", normalisation),
             Path: ("FILE", Path),
         }
         metavar, parse = next(parsers[one] for one in parsers if one in kinds)
@@ -103,6 +104,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 image_shape, learning_rate = checked(parse_shape), checked(parse_rate)
+normalisation = checked(parse_normalize)
 
 
 def renaming(text: str) -> tuple[str, str]:

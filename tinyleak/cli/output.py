@@ -1,13 +1,14 @@
-"""What comes out of a command: the options that ask for it, its directory, and how it ends."""
+"""What comes out of a command: the options that ask for it, its files, and what it prints."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import platform
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 
 from tinyleak import __version__
 from tinyleak.backend import device_module
-from tinyleak.report import prepare_directory
+from tinyleak.cli.options import flag
+from tinyleak.report import prepare_directory, printable
 
 WIDTH = 100
 """Columns of text."""
@@ -45,21 +47,99 @@ def add_output_options(
     return group
 
 
-@contextlib.contextmanager
-def output_directory(path: Path | None, *, force: bool) -> Iterator[Path | None]:
-    """Prepare the output directory before anything is computed, so that nothing is in vain.
+DATA_FILES = ("*-ubyte*", "*.bin", "*/*.bin", "*.gz")
+"""Which files of a --data-dir are read."""
 
-    Where the request then turns out to be bad, take the new, empty directory away again: the same
-    command, put right, is not to be refused because of it.
+
+class OutputError(OSError):
+    """The standard output cannot be written to."""
+
+
+def say(text: str, *, error: bool = False, end: str = "\n") -> None:
+    """Print a text, on the standard error if it is about one: here alone anything is printed.
+
+    What a terminal would obey is escaped, since names of files and tokens may hold it. A standard
+    error that is not there any more, as of a terminal that was closed, is no reason to fail.
+
+    Raises:
+        OutputError: the disk is full, or the reader has left.
     """
-    directory = None if path is None else prepare_directory(path, force=force)
+    if error and sys.stderr is None:  # of a program without a console
+        return
     try:
-        yield directory
+        print(printable(text), end=end, file=sys.stderr if error else sys.stdout, flush=True)
+    except OSError as failure:
+        if not error:
+            raise OutputError(failure.errno, failure.strerror) from failure
+
+
+@contextlib.contextmanager
+def output_directory(args: argparse.Namespace, files: Sequence[str]) -> Iterator[Path | None]:
+    """Prepare --out before anything is computed, so that nothing is in vain.
+
+    Where nothing comes of it, take what was made and is empty away again: the same command, put
+    right, is not to be refused because of it.
+
+    Args:
+        args: the command's.
+        files: what it writes into the directory.
+
+    Raises:
+        ValueError: one of the files is an input.
+        OSError: as `tinyleak.report.prepare_directory`.
+    """
+    if args.out is None:
+        yield None
+        return
+    require_apart(args, {"--out": [args.out / name for name in files]})
+    made = [path for path in (args.out, *args.out.parents) if not path.exists()]
+    try:
+        yield prepare_directory(args.out, force=args.force)
     except BaseException:
-        if directory is not None and not force:
-            with contextlib.suppress(OSError):  # it is not empty
-                directory.rmdir()
+        with contextlib.suppress(OSError):  # one is not empty
+            for path in made:
+                path.rmdir()
         raise
+
+
+def require_apart(args: argparse.Namespace, outputs: Mapping[str, Iterable[Path]]) -> None:
+    """Refuse an output that is an input or another output, by whatever names and links.
+
+    Args:
+        args: the command's; every path among them is an input, and so are the notes beside it,
+            unless it is the option of an output.
+        outputs: files and directories to be written, by the option that asks for them.
+
+    Raises:
+        ValueError: there is such.
+    """
+    taken: dict[Any, str] = {}
+    for name, value in vars(args).items():
+        for path in value if isinstance(value, list) else [value]:
+            if not isinstance(path, Path) or flag(name) in outputs:
+                continue
+            files = [path, path.with_suffix(".json")] if not path.is_dir() else []
+            files += [file for pattern in DATA_FILES for file in path.glob(pattern)]
+            taken |= {_identity(file): f"{flag(name)} reads" for file in files}
+    for option, paths in outputs.items():
+        written = list(paths)
+        for path in written:
+            for one in (path, *path.parents):
+                if _identity(one) in taken:
+                    raise ValueError(
+                        f"{option} would write {path}, which {taken[_identity(one)]}; choose "
+                        f"another {option}"
+                    )
+        taken |= {_identity(path): f"{option} writes" for path in written}
+
+
+def _identity(path: Path) -> Any:
+    """Return what is the same for two names of one file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.normcase(os.path.realpath(path))
+    return found.st_dev, found.st_ino
 
 
 def paragraphs(said: Mapping[str, str]) -> str:
@@ -112,9 +192,8 @@ def end(
 ) -> int:
     """Print an attack's summary, unless it is to be quiet, and return the exit code."""
     if not args.quiet:
-        print(summary())
+        say(summary())
     if interrupted:
         kept = "was not kept, for want of --out" if args.out is None else f"is in {args.out}"
-        print(f"tinyleak: interrupted; the best so far {kept}", file=sys.stderr)
-        return 1
-    return 0 if succeeded else 1
+        say(f"tinyleak: interrupted; the best so far {kept}", error=True)
+    return 0 if succeeded and not interrupted else 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyleak import data
+from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
-    ACTIVATIONS,
     MODELS,
     SCHEMES,
     add_options,
@@ -23,12 +23,15 @@ from tinyleak.cli.options import (
     given,
     whole_number,
 )
+from tinyleak.cli.output import require_apart, say
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.defenses import FORMS
+from tinyleak.nn import ACTIVATIONS
 from tinyleak.sweep import (
     Request,
     Table,
     complete,
+    files_of_table,
     grid,
     parse_numbers,
     parse_strengths,
@@ -112,15 +115,19 @@ def run(args: argparse.Namespace) -> int:
     """
     for name in ("images", "batch", "seeds"):
         setattr(args, name, [number for numbers in getattr(args, name) for number in numbers])
+    outputs = {"--table": files_of_table(args.table)}
+    outputs |= {} if args.csv is None else {"--csv": [args.csv]}
+    require_apart(args, outputs)
     requests = _requests(args)
+    if args.dask is not None:
+        logging.disable()  # Dask tells by pages what is said here in a line
     with Table(args.table, tuple(requests[0].columns)) as table:
-        finished = table.finished(with_failed=not args.retry_failed)
+        finished = table.finished(with_failed=not args.retry_failed, images=args.keep_images)
         missing = [request for request in requests if request.id not in finished]
         if not args.quiet:
-            print(
+            say(
                 f"{len(requests)} attacks; {len(requests) - len(missing)} are in {args.table}, "
-                f"{len(missing)} to run",
-                flush=True,
+                f"{len(missing)} to run"
             )
         interrupted = False
         if missing:
@@ -130,17 +137,18 @@ def run(args: argparse.Namespace) -> int:
                     complete(missing, table, jobs=args.jobs, dask=args.dask, on_result=on_result)
             except KeyboardInterrupt:
                 interrupted = True
-        if args.csv is not None:
-            table.export_csv(args.csv)
-        held = {row["id"]: row for row in table.rows()}
+        with undisturbed():
+            if args.csv is not None:
+                table.export_csv(args.csv)
+            held = {row["id"]: row for row in table.rows()}
         rows = [held[request.id] for request in requests if request.id in held]
     if not args.quiet:
-        print(summary(rows))
+        say(summary(rows))
     if interrupted:
-        print(
+        say(
             f"tinyleak: interrupted; {len(rows)} of {len(requests)} attacks are in {args.table}, "
             "and the same command runs the rest",
-            file=sys.stderr,
+            error=True,
         )
     done = len(rows) == len(requests) and all(row["error"] is None for row in rows)
     return 0 if done else 1

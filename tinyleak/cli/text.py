@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from tinyleak import text
+from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import add_defense_option, whole_number
 from tinyleak.cli.output import add_output_options, end, output_directory
 from tinyleak.cli.text_model import add_language_model_options, read_client, simulate_client
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "sentence",
         metavar="SENTENCE",
+        type=_sentence,
         nargs="*",
         help="in quotation marks; several are a batch (default: a built-in one)",
     )
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a request that cannot be met.
         OSError: files that cannot be read or written.
     """
-    with output_directory(args.out, force=args.force) as directory:
+    with output_directory(args, FILES) as directory:
         options = {} if args.iterations is None else {"iterations": args.iterations}
         if options and "iterations" not in text.keywords_of(args.attack):
             raise ValueError(
@@ -108,16 +110,27 @@ def run(args: argparse.Namespace) -> int:
             found = text.attack(
                 client, args.attack, seed=args.seed, on_progress=on_progress, **options
             )
-        outcome = text.explain(found) if truth is None else truth.judge(found)
-        report = TextReport(args, outcome, origin)
-        if directory is not None:
-            report.write(directory)
+        with undisturbed():
+            outcome = text.explain(found) if truth is None else truth.judge(found)
+            report = TextReport(args, outcome, origin)
+            if directory is not None:
+                report.write(directory)
     return end(
         args,
         report.summary,
         succeeded=outcome.succeeded,
         interrupted=found.reason == text.INTERRUPTED,
     )
+
+
+def _sentence(written: str) -> str:
+    """Read a sentence as UTF-8, whatever encoding the terminal claims to have."""
+    try:
+        return written.encode(errors="surrogateescape").decode()
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(
+            f"{written!r} is not text in UTF-8; write the sentence in that encoding"
+        ) from None
 
 
 def _lengths(written: str) -> list[int]:

@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tinyleak.backend import Array
 from tinyleak.cli.output import paragraphs, readable, versions, written
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.metrics import token_accuracy
 from tinyleak.report import (
     SentenceSnapshot,
+    printable,
     save,
     sentence_figure,
     write_json,
@@ -97,7 +99,11 @@ class TextReport:
             OSError: a file cannot be written.
         """
         write_json(directory / "result.json", self.as_dict())
-        outcome, as_words = self.outcome, self.outcome.found.client.as_words
+        outcome, client = self.outcome, self.outcome.found.client
+
+        def as_words(tokens: Array) -> list[list[str]]:
+            return [[printable(w).replace("\n", "\\n") for w in s] for s in client.as_words(tokens)]
+
         truth = None if outcome.tokens_true is None else as_words(outcome.tokens_true)
         # Of two snapshots after the same iteration, the later one is the better.
         last = {snapshot.iteration: snapshot.tokens for snapshot in outcome.history}
@@ -156,8 +162,7 @@ def snapshot_bar(client: TextClient, *, quiet: bool = False) -> Iterator[OnProgr
 
         def show(snapshot: Snapshot) -> None:
             said = " | ".join(client.as_sentences(snapshot.tokens))
-            bar.set_description_str(
-                f"iteration {snapshot.iteration}, distance {snapshot.distance:.1e}: {said}"
-            )
+            said = f"iteration {snapshot.iteration}, distance {snapshot.distance:.1e}: {said}"
+            bar.set_description_str(printable(said).replace("\n", " "))
 
         yield None if bar is None else show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.options import (
     add_client_options,
     add_defense_option,
@@ -11,7 +12,7 @@ from tinyleak.cli.options import (
     flag,
     simulated_client,
 )
-from tinyleak.cli.output import add_output_options, output_directory
+from tinyleak.cli.output import add_output_options, output_directory, say
 from tinyleak.client import LocalSteps, Notes, simulate, write_client
 from tinyleak.client.local import MOST_STEPS
 from tinyleak.client.loss import said_loss
@@ -72,17 +73,20 @@ def run(args: argparse.Namespace) -> int:
         # N times the loss moves the weights as N times the rate does.
         factor = said_loss(reduction, args.batch or 1).factor
         local = LocalSteps(steps.count, steps.learning_rate * factor)
-    with output_directory(args.out, force=args.force) as directory:
+    names = ("weights", "gradients", "weights_after")
+    files = [f"{name}.{ending}" for name in names for ending in (args.format, "json")]
+    with output_directory(args, [*files, "truth.npz"]) as directory:
         assert directory is not None, "--out is required"
         defenses = [parse(text) for text in args.defense]
         dtype = args.dtype or "float32"
         client, truth = simulated_client(args, dtype=dtype, defenses=defenses, local=local)
         written = {"ending": args.format, "reduction": reduction, "steps": steps}
-        files = write_client(directory, client, truth, **written)
+        with undisturbed():
+            paths = write_client(directory, client, truth, **written)
     if not args.quiet:
-        asked = " ".join(f"{flag(path.stem)} {path}" for path in files)
-        print(f"attack it: tinyleak attack {asked}")
-        print(f"its images and labels, which it keeps to itself: {directory / 'truth.npz'}")
+        asked = " ".join(f"{flag(path.stem)} {path}" for path in paths)
+        say(f"attack it: tinyleak attack {asked}")
+        say(f"its images and labels, which it keeps to itself: {directory / 'truth.npz'}")
     return 0
 
 

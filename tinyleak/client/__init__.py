@@ -1,5 +1,6 @@
 """A client: its network, what it shared, how that is known; and the truth that it keeps."""
 
+from tinyleak.client.certificates import ImageCertificates, certify_images
 from tinyleak.client.client import Client
 from tinyleak.client.facts import Fact
 from tinyleak.client.local import LocalSteps
@@ -14,11 +15,13 @@ __all__ = [
     "RECOVERED_MSE",
     "Client",
     "Fact",
+    "ImageCertificates",
     "LocalSteps",
     "Loss",
     "Notes",
     "Outcome",
     "Truth",
+    "certify_images",
     "share",
     "simulate",
     "write_client",

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.activation import infer_activation
 from tinyleak.analytic.labels import LabelInference, infer_labels
+from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.analytic.premises import Premises, read_premises
+from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
 from tinyleak.client.explanation import explain
-from tinyleak.client.facts import Fact
+from tinyleak.client.facts import Fact, activation_fact, facts_of, listed
 from tinyleak.client.files import read_files
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
@@ -27,7 +29,9 @@ from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome, require_found
 from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
+from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
+from tinyleak.nn.models.as_trained import as_trained, network_of
 
 DTYPES = ("float64", "float32", "float16")
 """What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
@@ -51,7 +55,11 @@ class Client:
         local: the local steps of SGD, if there was more than one.
         rounding: the variance, by name, that rounding the weights after them leaves on what they
             changed; None where a gradient was shared.
+        frozen: the parameters that sent no gradient, which are left out of all comparisons; their
+            gradients here are zeros.
         facts: what else is known, by topic, each said, read off or assumed.
+        read: what the gradient itself says of all that is taken for granted; None if it has not
+            been asked yet: `premises` asks.
 
     Raises:
         ValueError: weights or gradients that do not fit the network or are not finite; a batch
@@ -68,7 +76,9 @@ class Client:
     dtype: str = "float64"
     local: LocalSteps | None = None
     rounding: Mapping[str, Array] | None = None
+    frozen: tuple[str, ...] = ()
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    read: Premises | None = None
 
     def __post_init__(self) -> None:
         batch = whole(self.batch, 1, "a batch of {} was given; give 1 or more")
@@ -89,16 +99,27 @@ class Client:
         *,
         batch: int = 1,
         reduction: str | None = None,
+        loss: str | None = None,
+        normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        update: bool = False,
         **known: Any,
     ) -> Client:
-        """Return the client with these weights and this gradient, the loss's factor removed.
+        """Return the client with these weights and this gradient, as the gradient itself tells.
+
+        The loss's factor is removed from it, and so is weight decay. The network becomes one with
+        that loss, for pixels in [0, 1], where the gradient says so (see `nn.models.as_trained`).
 
         Args:
             model: its network.
             params: the weights, by name: arrays of NumPy, PyTorch or JAX, or lists.
-            gradients: the gradient of any multiple of the mean loss, by name, likewise.
+            gradients: the gradient of any multiple of the mean loss, by name, likewise; None for a
+                parameter that is frozen, as PyTorch has it.
             batch: N, how many images it was computed from.
             reduction: "mean" or "sum", if that is known; else it is read off the last layer.
+            loss: one of `tinyleak.nn.criteria.LOSSES`, if it is known; likewise.
+            normalize: means and standard deviations by which the client normalised its images, if
+                that is known; else what the first layer shows, if it is linear.
+            update: whether the gradient is the change of the weights over the learning rate.
             known: other attributes of a client; `local` and `dtype` matter here.
 
         Raises:
@@ -107,21 +128,55 @@ class Client:
             TypeError: as a client; an unknown keyword.
         """
         require_fields(known, cls, "a client")
+        if isinstance(gradients, Mapping):
+            frozen = [name for name in model.shapes if gradients.get(name, 0) is None]
+            gradients = {**gradients, **{name: np.zeros(model.shapes[name]) for name in frozen}}
+            known = {**known, "frozen": (*known.get("frozen", ()), *frozen)}
         client = cls(model, params, gradients, batch, **known)
-        shared = {name: g.astype(float) for name, g in client.gradients.items()}
-        largest = max(float(np.abs(gradient).max(initial=0.0)) for gradient in shared.values())
+        largest = max(float(np.abs(g).max(initial=0.0)) for g in client.gradients.values())
         if largest == 0.0:
             raise ValueError(
                 "every shared gradient is zero, so nothing can be read from it; check that the "
                 "client's backward pass was run"
             )
+        read = read_premises(
+            model,
+            client.params,
+            {name: g for name, g in client.gradients.items() if name not in client.frozen},
+            client.batch,
+            loss=loss,
+            steps=client.steps,
+            update=update,
+            dtype=client.dtype,
+            rounding=client.rounding,
+        )
         if reduction is not None:
-            loss = said_loss(reduction, batch)
+            kind = read.loss or "cross-entropy"
+            how = said_loss(reduction, client.batch, "", kind, model.classes)
         else:
-            # Of order 1 while it is looked at: it may be too small or large to be squared.
-            even = replace(client, gradients={k: g / largest for k, g in shared.items()})
-            loss = read_loss(even.last_layer, batch, client._steps, largest)
-        return replace(client, gradients={k: g / loss.factor for k, g in shared.items()}, loss=loss)
+            how = read_loss(read, client.batch, model.classes, client.steps)
+        plain: Mapping[str, Array] = client.gradients
+        if client.steps == 1:
+            plain = read.without_decay(client.params, plain)
+        plain = {name: gradient / how.factor for name, gradient in plain.items()}
+        local, rounding = client.local, client.rounding
+        if local is not None:
+            # Each step with c times the loss is one with c times the rate.
+            local = replace(local, learning_rate=local.learning_rate * how.factor)
+        if rounding is not None:
+            rounding = {name: variance / how.factor**2 for name, variance in rounding.items()}
+        facts = {**client.facts, **facts_of(read, normalize)}
+        trained = as_trained(model, how.kind, normalize or read.normalisation)
+        return replace(
+            client,
+            model=trained,
+            gradients=plain,
+            loss=how,
+            local=local,
+            rounding=rounding,
+            facts=facts,
+            read=read,
+        )
 
     @classmethod
     def from_files(
@@ -164,8 +219,14 @@ class Client:
         known, steps = files.said, files.steps
         params = {name: array.astype(float) for name, array in files.params.items()}
         shared = {name: array.astype(float) for name, array in files.given.items()}
+        rounding = None
         if steps is not None:
             rate = steps.learning_rate
+            # A step rounds each weight to a multiple of its spacing s, which errs by s² / 12.
+            rounding = {
+                name: steps.count * np.spacing(np.abs(after)).astype(float) ** 2 / (12.0 * rate**2)
+                for name, after in files.given.items()
+            }
             shared = {name: (params[name] - after) / rate for name, after in shared.items()}
             if not any(array.any() for array in shared.values()):
                 raise ValueError(
@@ -175,74 +236,143 @@ class Client:
         model, facts = files.model, {}
         local = None if steps is None or steps.count == 1 else steps
         if known.activation is None:
-            told = infer_activation(LayerGradient.last(model, params, shared))
-            model = model if told is None else replace(model, activation=told)
-            facts["activation"] = (
-                Fact(model.activation, "assumed")
-                if told is None
-                else Fact(told, "read off", "the features that the last layer shows")
-            )
+            # What the gradient allows does not depend on the activation that the network has.
+            sent = {name: gradient for name, gradient in shared.items() if gradient.any()}
+            allowed = read_premises(model, params, sent, known.batch or 1).activations
+            model = replace(model, activation=allowed[0] if allowed else model.activation)
+            facts["activation"] = activation_fact(model.activation, allowed)
         if local is not None:
             plain = "of plain SGD, each with the same whole batch, without momentum or decay"
             facts["steps"] = Fact(f"{local.count} {plain}", "assumed")
+        frozen = tuple(name for name, gradient in shared.items() if not gradient.any())
+        if frozen:
+            facts["frozen"] = Fact(listed(frozen), "read off", "no gradient, so left out")
+        if files.unused:
+            facts["unused"] = Fact(listed(files.unused), "read off", "no parameters of the network")
         if str(files.noted):
             facts["notes"] = Fact(files.noted, "said", "by the notes about the files")
-        client = cls.of(
+        return cls.of(
             model,
             params,
             shared,
             batch=known.batch or 1,
             reduction=known.reduction,
+            loss=known.loss,
+            normalize=known.normalize,
+            update=steps is not None,
             local=local,
+            rounding=rounding,
             dtype=files.dtype,
+            frozen=frozen,
             facts=facts,
         )
-        if steps is None:
-            return client
-        # Each step with c times the loss is one with c times the rate.
-        rate *= client.loss.factor
-        local = None if local is None else LocalSteps(steps.count, rate)
-        # A step rounds each weight to a multiple of its spacing s, which errs by s² / 12.
-        rounding = {
-            name: steps.count * np.spacing(np.abs(after)).astype(float) ** 2 / (12.0 * rate**2)
-            for name, after in files.given.items()
-        }
-        return replace(client, local=local, rounding=rounding)
 
     @property
-    def _steps(self) -> int:
+    def network(self) -> Any:
+        """The network itself, without its loss and normalisation."""
+        return network_of(self.model)
+
+    @property
+    def steps(self) -> int:
+        """How many steps of SGD the client took."""
         return 1 if self.local is None else self.local.count
 
     @cached_property
     def last_layer(self) -> LastLayerGradient | None:
-        """The gradient of the last layer, made once; None if that layer is not linear.
+        """The gradient of the last layer, made once; None if not linear, frozen, or another loss's.
 
         Of several local steps it is their mean, about one step's: the gradient hardly turns.
         """
-        mean = {name: gradient / self._steps for name, gradient in self.gradients.items()}
-        try:
-            return LayerGradient.last(self.model, self.params, mean, self.batch)
-        except ValueError:
-            return None
+        return None if self.loss.kind != "cross-entropy" else self._last_layer
 
     @cached_property
-    def noise(self) -> float | None:
-        """The variance of the noise on each number, as the last layer shows it, or None."""
-        if self.last_layer is None or self.last_layer.noise is None:
+    def _last_layer(self) -> LastLayerGradient | None:
+        mean = {name: gradient / self.steps for name, gradient in self.gradients.items()}
+        try:
+            weight, bias = last_layer_names(self.model)
+            roundoff = float(np.finfo(self.dtype).eps)
+            layer = LayerGradient.last(self.model, self.params, mean, self.batch, roundoff)
+        except ValueError:
             return None
-        return self._steps**2 * self.last_layer.noise
+        if weight in self.frozen:
+            return None
+        return replace(layer, bias_gradient=None) if bias in self.frozen else layer
+
+    def weigh(self, precision: Mapping[str, Array] | None = None) -> Mapping[str, Array] | None:
+        """Return by name what each squared difference counts: 0 where no gradient was sent.
+
+        Args:
+            precision: what the others count, by name; 1, by default.
+
+        Returns:
+            None if all count alike.
+        """
+        if not self.frozen:
+            return precision
+        own = {k: np.ones(g.shape) for k, g in self.gradients.items()} | dict(precision or {})
+        return {name: 0.0 * one if name in self.frozen else one for name, one in own.items()}
+
+    @cached_property
+    def premises(self) -> Premises:
+        """What the gradient itself says of all that is taken for granted of it."""
+        if self.read is not None:
+            return self.read
+        return read_premises(
+            self.network,
+            self.params,
+            {name: g for name, g in self.gradients.items() if name not in self.frozen},
+            self.batch,
+            loss=self.loss.kind,
+            steps=self.steps,
+            dtype=self.dtype,
+        )
+
+    @property
+    def noise(self) -> float | None:
+        """The variance of the noise on each number of `gradients`, if it can be measured."""
+        if self.steps > 1:  # each step has weights of its own; only sums over classes stay zero
+            layer = self.last_layer
+            return None if layer is None or layer.noise is None else self.steps**2 * layer.noise
+        noise = self.premises.noise
+        # Read off the gradient as it was shared, its factor included.
+        return None if noise is None else noise / (self.loss.factor if self.read else 1.0) ** 2
+
+    @cached_property
+    def roundoff(self) -> float:
+        """How far rounding is expected to take the gradient, relative to its length."""
+        written = self.premises.written
+        return relative_roundoff(self._last_layer, written if written in UNITS else self.dtype)
+
+    @cached_property
+    def targets(self) -> Array | None:
+        """The labels as rows of probabilities, (N, K), where the gradient tells them; else None."""
+        told = self.premises.targets
+        if told is not None:  # of one image: as many of them as there are have the rank of one
+            return np.repeat(told, self.batch // len(told), axis=0)
+        if self.last_layer is None or not self.labels.trusted:
+            return None
+        return one_hot(self.labels.labels, self.model.classes)
 
     @cached_property
     def labels(self) -> LabelInference:
-        """The labels that follow from the last layer's gradient.
+        """The labels that follow from the last layer's gradient, the likeliest of soft ones.
 
         Raises:
             ValueError: the last layer is not linear.
         """
+        if self.premises.targets is not None:
+            soft = self.targets
+            assert soft is not None, "it has been told"
+            likeliest = np.argmax(soft, axis=1)
+            counts = np.bincount(likeliest, minlength=soft.shape[1])
+            return LabelInference(likeliest, counts, "bias", None)
         if self.last_layer is None:
             # Says which layer it is, and what to do.
             LayerGradient.last(self.model, self.params, self.gradients, self.batch)
-        assert self.last_layer is not None, "that raised"
+            raise ValueError(
+                "labels are inferred from the last layer's gradient, which was not sent; give "
+                "them, or find them with the images (--labels optimise)"
+            )
         return infer_labels(self.last_layer)
 
     def explain(
@@ -263,13 +393,14 @@ class Client:
             TypeError: something else than what an attack found.
         """
         require_found(found)
-        return explain(self, found, precision, dtype or found.soft_labels.dtype.name)
+        return explain(self, found, self.weigh(precision), dtype or found.soft_labels.dtype.name)
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.model.image_shape))
+        network = type(self.network).__name__
         many = "1 image" if self.batch == 1 else f"{self.batch} images"
         steps = "" if self.local is None else f", {self.local.count} local steps"
         return (
-            f"<Client: {type(self.model).__name__}, gradient of {many} of {shape} in "
+            f"<Client: {network}, gradient of {many} of {shape} in "
             f"{self.dtype}{steps}; loss {self.loss.fact}>"
         )

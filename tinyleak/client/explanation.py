@@ -1,36 +1,58 @@
 """Whether what an attack found explains the shared gradient: the only test without a truth.
 
-The images and labels found make a gradient of their own. They are what the client had, or as good,
-if that differs from the shared one by no more than the error of the shared one itself: the rounding
-of the numbers it was computed and saved in, and noise, which the last layer's gradient shows.
+The images and labels found make a gradient of their own. How far that may be from the shared one is
+bounded beforehand, by the shared gradient alone: by the rounding it was written with, and by the
+noise that its structure shows. What is left over, and only that, is what the search did not reach.
+
+That the gradients agree does not say that the images do: a gradient may hardly depend on them. The
+Jacobian at what was found says how far the images may be off (see `analytic.jacobian_spectrum`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.jacobian_spectrum import RESOLUTION, Spectrum, seen_from
 from tinyleak.backend import Array
+from tinyleak.client.certificates import certify_images
 from tinyleak.client.local import shared_gradients
-from tinyleak.client.outcome import Found, Outcome
+from tinyleak.client.outcome import RECOVERED_MSE, Found, Outcome, Verdict
+from tinyleak.tensor import Tensor
 
-MARGIN, COARSE_MARGIN = 10.0, 1000.0
-"""How many times the rounding, as a squared distance, is allowed. The client's additions may have
-been in another order, and so rounded otherwise; and an attack in float32 stops where its own
-rounding, which differs between evaluations, hides which way is down."""
+MARGIN = 10.0
+"""How many times the expected rounding a gradient may be off: `analytic.roundoff` measured up to
+4.3 times, and the client's additions may have been in another order."""
 
-NOISE_MARGIN = 2.0
-"""How many times the noise is allowed: it is estimated from one layer, and others have more."""
+NOISE_MARGIN = 1.5
+"""How many times the noise, as a squared distance, is allowed. Of the 589 numbers that a LeNet's
+last layer shows, the estimate of its variance is right to 6 %; a small last layer's to 20 %."""
 
 LEAST = 1e-16
-"""A relative distance that always counts as none: gradients that agree to eight digits."""
+"""A relative squared distance that always counts as rounding: eight digits."""
+
+MOST_ROUNDING = 1e-4
+"""Beyond 1 % of the gradient's length rounding is no explanation: a network so sure of its image
+shares a gradient that has no digits left, and that says nothing."""
+
+MOST = 0.5
+"""No larger distance explains anything: a gradient of zeros has the distance 1."""
 
 COARSE = 1e-6
-"""Where float32's own rounding ends an attack: from 24 clients of one image it stalled at 1e-14 to
-3e-7, always with the image (MSE 6e-5 at most). What tells two images of one label apart can be
-smaller than that, so for a batch it proves nothing."""
+"""Where float32's own rounding ends an attack that computes in it: 24 of one image stalled at 1e-14
+to 3e-7."""
+
+PIXEL_VARIANCE = 0.1
+"""The variance of a pixel before anything is known of it: that of digits is 0.1, of photographs
+0.06."""
+
+STEPS = 60
+"""Products with JᵀJ by which its spectrum is estimated: with as many, what is expected of a LeNet's
+or an MLP's image is within 2 % of what the whole spectrum gives."""
 
 
 @np.errstate(all="ignore")  # a lost attack's numbers may be anything
@@ -46,56 +68,112 @@ def explain(
         dtype: in which the attack computed.
     """
     shared = _row(client.gradients)
-    exact = _gradient(client, found, "float64")
     weight = np.ones_like(shared) if precision is None else _row(precision)
-    length = float(weight @ shared**2)
-    factor = client.loss.factor
-    if not client.loss.exact and exact.any():
-        stretch = float(weight @ (exact * shared)) / float(weight @ exact**2)
-        exact, factor = exact * stretch, factor * stretch
-    coarse = dtype == "float32"
-    rounding = _rounding(client, found, exact, weight, coarse=coarse) / length
-    noise = (client.noise or 0.0) * float(weight.sum()) / length
-    least = COARSE if coarse and len(found.images) == 1 else LEAST
-    usual = max(least, (COARSE_MARGIN if coarse else MARGIN) * rounding)
-    distance = float(weight @ (exact - shared) ** 2) / length
-    tolerance = max(usual, NOISE_MARGIN * noise)
-    noisy = NOISE_MARGIN * noise > MARGIN * usual
-    if distance > tolerance or np.isnan(distance):
-        verdict = "NO success, what was found does not explain the gradient"
-    elif noisy:
-        verdict = "success, as far as noise on the gradient lets tell (tinyleak audit says more)"
-    else:
-        verdict = "success, what was found explains the gradient"
+    length = float(np.sum(weight * shared**2))
+    made, factor = _gradient(client, found), client.loss.factor
+    if not client.loss.exact and made.any():
+        stretch = float(np.sum(weight * made * shared)) / float(np.sum(weight * made**2))
+        made, factor = made * stretch, factor * stretch
+    distance = float(np.sum(weight * (made - shared) ** 2)) / length
+
+    saved = 0.0 if client.rounding is None else float(np.sum(weight * _row(client.rounding)))
+    rounding = client.roundoff**2 + saved / length
+    noise = (client.noise or 0.0) * float(np.sum(weight)) / length
+    exact = min(max(LEAST, MARGIN**2 * rounding), MOST_ROUNDING)
+    reached = COARSE if dtype == "float32" else 0.0
+    consistent = min(max(exact, reached, NOISE_MARGIN * noise), MOST)
+
+    expected = None
+    verdict: Verdict = "not explained"
+    if distance <= consistent:
+        # What it is off by may be rounding or noise, but also what the search has not reached.
+        variance = max(rounding, noise) * length / shared.size
+        expected = expected_mse(client, found, variance, shared - made, precision)
+        sure = distance <= exact and expected < RECOVERED_MSE
+        verdict = "exact" if sure else "consistent"
     return Outcome(
-        succeeded=distance <= tolerance,
+        succeeded=verdict == "exact" or (expected is not None and expected < RECOVERED_MSE),
         verdict=verdict,
+        sentence=_sentence(verdict, expected),
         images=found.images,
         labels=found.labels,
         soft_labels=found.soft_labels,
         order=np.arange(len(found.images)),
         distance=distance,
-        tolerance=tolerance,
-        noisy=noisy,
+        tolerance=consistent,
+        noisy=NOISE_MARGIN * noise > max(exact, reached),
         factor=factor,
+        expected_mse=expected,
+        certified=certify_images(client, found.images, found.soft_labels).verdicts,
     )
 
 
-def _rounding(client: Any, found: Found, exact: Array, weight: Array, *, coarse: bool) -> float:
-    """Return how far rounding, the client's or a coarse attack's, takes the gradient found."""
-    saved = 0.0 if client.rounding is None else float(weight @ _row(client.rounding))
-    if client.dtype == "float64" and not coarse:
-        return saved
-    if client.dtype == "float16":
-        return saved + float(weight @ (exact.astype(np.float16) - exact) ** 2)
-    plain = _gradient(client, found, "float64")
-    return saved + float(weight @ (_gradient(client, found, "float32") - plain) ** 2)
+def expected_mse(
+    client: Any,
+    found: Found,
+    variance: float,
+    left: Array,
+    precision: Mapping[str, Array] | None = None,
+) -> float:
+    """Return the expected squared error of a pixel: what noise does, and what is left to do.
+
+    Noise of a variance leaves what `Spectrum.forecast` says. Beside it, one more step of
+    Gauss–Newton, d = (JᵀJ + v/τ²)⁻¹ Jᵀe, would move what was found by ‖d‖² / n: a search that
+    stopped early is as far away.
+
+    Args:
+        client: whose gradient it is, a `tinyleak.Client`.
+        found: images and labels, near which the network is taken to be linear.
+        variance: v, of the noise on each number of the gradient.
+        left: e, (P,), what of the gradient was not reached.
+        precision: what each entry's squared difference is multiplied with, by name, or None.
+
+    Returns:
+        From 0 to `PIXEL_VARIANCE`, τ², which is what a guess is off by.
+    """
+    if not (np.isfinite(found.images).all() and np.isfinite(variance)):
+        return PIXEL_VARIANCE
+    jacobian = Jacobian(
+        client.model, client.params, found.images, found.soft_labels, precision=precision
+    )
+    # Several steps share about as many times one step's gradient.
+    variance, left = variance / client.steps**2, left / client.steps
+    covectors, start = {}, 0
+    for name, shape in client.model.shapes.items():
+        size = math.prod(shape)
+        part = left[start : start + size].reshape(1, *shape)
+        covectors[name] = Tensor(part if precision is None else part * precision[name])
+        start += size
+    pull = jacobian.transposed_times(covectors).data
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], pull.shape)
+    (values, shares), *rest = seen_from(
+        jacobian, np.concatenate([signs, pull][: 1 + pull.any()]), STEPS
+    )
+    noisy = Spectrum(values, shares, jacobian.size, complete=False).forecast(
+        variance, PIXEL_VARIANCE
+    )
+    step = 0.0
+    for values, shares in rest:
+        damped = values**2 + max(variance / PIXEL_VARIANCE, (RESOLUTION * values.max()) ** 2)
+        step = float(np.sum(shares / damped**2)) * float(np.sum(pull**2)) / jacobian.size
+    return min(noisy + step, PIXEL_VARIANCE)
 
 
-def _gradient(client: Any, found: Found, dtype: str) -> Array:
-    """Return what the client would have shared with what was found, computed in a dtype: (P,)."""
-    params = {name: array.astype(dtype) for name, array in client.params.items()}
-    images, labels = found.images.astype(dtype), found.soft_labels.astype(dtype)
+def _sentence(verdict: Verdict, expected: float | None) -> str:
+    if verdict == "not explained":
+        return "not explained: what was found does not make the shared gradient"
+    if verdict == "exact":
+        return "exact: what was found makes the shared gradient, to its rounding"
+    return (
+        "consistent: what was found makes the shared gradient as nearly as that is known, which "
+        f"leaves each pixel a mean squared error of about {expected:.1e}"
+    )
+
+
+def _gradient(client: Any, found: Found) -> Array:
+    """Return what the client would have shared with what was found: (P,)."""
+    params = {name: array.astype(float) for name, array in client.params.items()}
+    images, labels = found.images.astype(float), found.soft_labels.astype(float)
     return _row(shared_gradients(client.model, params, images, labels, client.local))
 
 

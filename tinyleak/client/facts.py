@@ -6,10 +6,23 @@ the gradient's structure, and what is assumed is only the usual.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
+from tinyleak.analytic.premises import Premises
+from tinyleak.data.bounds import shown
+
+SHOWN = 0.005
+"""Probabilities below it are left out where soft labels are written down."""
+
 Source: TypeAlias = Literal["said", "read off", "assumed"]
+
+
+MOST_NAMES = 4
+"""How many names of tensors a line shows."""
 
 
 @dataclass(frozen=True)
@@ -29,3 +42,47 @@ class Fact:
 
     def __str__(self) -> str:
         return f"{self.value}, {self.source}" + (f" ({self.detail})" if self.detail else "")
+
+
+def activation_fact(name: str, allowed: Sequence[str]) -> Fact:
+    """Return what is known of a network's activation, of which a gradient allows some."""
+    if len(allowed) == 1:
+        return Fact(name, "read off", "no other makes such features and gradients")
+    others = f"one of {', '.join(allowed)}" if allowed else "none that is known fits the gradient"
+    return Fact(name, "assumed", others)
+
+
+def facts_of(read: Premises, normalize: Any) -> dict[str, Fact]:
+    """Return what a gradient shows beyond the usual, as facts by topic.
+
+    Args:
+        read: what was read off it.
+        normalize: what was said of the images' normalisation, or None.
+    """
+    facts = {}
+    if read.decay:
+        facts["weight decay"] = Fact(
+            f"{read.decay:.3g} times the weights, taken off", "read off", "the last layer's rows"
+        )
+    told = normalize or read.normalisation
+    if told is not None:
+        mean, std = (" ".join(f"{number:.4g}" for number in numbers) for numbers in told)
+        how: Source = "said" if normalize else "read off"
+        where = "" if normalize else "the first layer's input"
+        facts["pixels"] = Fact(f"normalised by mean {mean}, standard deviation {std}", how, where)
+    if read.targets is not None and not np.isin(read.targets, (0.0, 1.0)).all():
+        facts["soft labels"] = Fact(_listed(read.targets[0]), "read off", "the last layer")
+    return facts
+
+
+def _listed(probabilities: Any) -> str:
+    """Return the larger of some probabilities, each after its label."""
+    order = np.argsort(-probabilities, kind="stable")
+    return ", ".join(f"{k}: {probabilities[k]:.3g}" for k in order if probabilities[k] > SHOWN)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names of tensors as a list that fits a line: "'a', 'b' and 5 more"."""
+    rest = len(names) - MOST_NAMES
+    text = ", ".join(shown(name)[1:-1] for name in names[:MOST_NAMES])
+    return text if rest <= 0 else f"{text} and {rest} more"

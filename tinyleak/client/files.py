@@ -7,16 +7,21 @@ tensor is which parameter is told by names and shapes (see `tinyleak.nn.models.n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.client.local import MOST_STEPS, LocalSteps
 from tinyleak.client.notes import Notes, gather_notes
-from tinyleak.data.tensors import read_tensors
+from tinyleak.data.bounds import shown, wrong_dtype
+from tinyleak.data.tensors import read_tensors, read_with_others
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet, match_names, model_from_shapes
+from tinyleak.nn.models.names import among, without_copies
+from tinyleak.nn.models.shapes import MODELS
 
 MODEL, IMAGE_SHAPE, ACTIVATION = "lenet", (1, 28, 28), "sigmoid"
 """What a client's network is taken to be where nothing else is said: the paper's."""
@@ -38,10 +43,12 @@ class Files:
     Attributes:
         model: the network.
         params: its weights, by its names, in the dtype of the file.
-        given: the gradient, or the weights after, likewise.
+        given: the gradient, or the weights after, likewise; of a layer that sent nothing, zeros, or
+            the weights before.
         steps: the steps between the weights before and after; None where a gradient is given.
         noted: what the notes beside the files say.
         said: the same, with what was said by whoever read them before it.
+        unused: the names of the tensors that are none of the network's parameters.
     """
 
     model: LeNet | MLP
@@ -50,6 +57,7 @@ class Files:
     steps: LocalSteps | None
     noted: Notes
     said: Notes
+    unused: tuple[str, ...]
 
     @property
     def dtype(self) -> str:
@@ -81,11 +89,28 @@ def read_files(
     known = noted.under(said)
     steps = _steps(weights_after, known, said)
     images = (known.batch or 1) * (1 if steps is None else steps.count)
-    model, params = read_network(weights, known, rename, images)
     path = gradients or weights_after
     assert path is not None, "one of the two is given"
     what = "gradients" if steps is None else "weights after"
-    return Files(model, params, read_like(model, path, rename, what), steps, noted, known)
+    tensors, others = read_with_others(weights)
+    shared, more_others = read_with_others(path)
+    _require_numbers(path, shared, what)
+    model, names = _network(tensors, known, rename, images, shared)
+    for file, left_out, needed in ((weights, others, shared), (path, more_others, names.values())):
+        for name in left_out:
+            if name in needed:
+                fault = wrong_dtype(name, left_out[name])
+                raise ValueError(f"{str(file)!r} cannot be used: {fault}")
+    sent = _by_the_same_names(shared, tensors, names, what)
+    sent = sent or match_names(model.shapes, _parameter_shapes(shared), rename, what)
+    params, given = {name: tensors[old] for name, old in names.items()}, {}
+    dtype = shared[next(iter(sent.values()))].dtype
+    for name, array in params.items():
+        unsent = np.zeros(array.shape, dtype) if steps is None else array
+        given[name] = shared[sent[name]] if name in sent else unsent
+    used = {*names.values(), *sent.values()}
+    unused = tuple(sorted({*tensors, *others, *shared, *more_others} - used))
+    return Files(model, params, given, steps, noted, known, unused)
 
 
 def read_network(
@@ -99,16 +124,70 @@ def read_network(
         OSError: the file is not there.
     """
     tensors = read_tensors(path)
-    model = model_from_shapes(
-        said.model or MODEL,
-        {name: array.shape for name, array in tensors.items()},
-        said.shape or IMAGE_SHAPE,
-        said.classes,
-        said.activation or ACTIVATION,
-        said.strides,
-    )
-    _require_room(model, images)
-    return model, named(model, tensors, rename, "weights")
+    model, names = _network(tensors, said, rename, images)
+    return model, {name: tensors[old] for name, old in names.items()}
+
+
+def _network(
+    tensors: Mapping[str, Array],
+    said: Notes,
+    rename: Mapping[str, str],
+    images: int,
+    shared: Collection[str] = (),
+) -> tuple[LeNet | MLP, dict[str, str]]:
+    """Return the network that tensors are the weights of, and what each is called there.
+
+    A checkpoint may hold more than weights. If all tensors together are no network's, those are
+    tried of which something was shared, and those that are no copies of others.
+    """
+    shapes = _parameter_shapes(tensors)
+    refused, tried = None, []
+    for some in (shapes, among(shapes, shared), without_copies(shapes)):
+        if some in tried:
+            continue
+        tried.append(some)
+        try:
+            model = model_from_shapes(
+                said.model or MODEL,
+                some,
+                said.shape or IMAGE_SHAPE,
+                said.classes,
+                said.activation or ACTIVATION,
+                said.strides,
+            )
+            _require_room(model, images)
+            return model, match_names(model.shapes, some, rename, "weights")
+        except ValueError as error:
+            refused = refused or error
+    average = next((name for name in tensors if name.endswith("running_mean")), None)
+    if average is not None:
+        raise ValueError(
+            f"the weights are a network's with batch normalisation ({shown(average)}), and no "
+            f"{MODELS[said.model or MODEL].__name__} has that; give the network itself as --model "
+            "net.pt2, as torch.export saves it"
+        )
+    assert refused is not None, "the loop tries something"
+    raise refused
+
+
+def _by_the_same_names(
+    shared: Mapping[str, Array], weights: Mapping[str, Array], names: Mapping[str, str], what: str
+) -> dict[str, str]:
+    """Return what is called what in the shared file, if as in that of the weights; else nothing.
+
+    What has a gradient is a parameter, so of gradients all must be known to the network; beside the
+    weights after there may be whatever was beside those before.
+    """
+    sent = {name: old for name, old in names.items() if old in shared}
+    known = names.values() if what == "gradients" else weights
+    agree = all(name in known for name in _parameter_shapes(shared))
+    fit = all(shared[old].shape == weights[old].shape for old in sent.values())
+    return sent if agree and fit else {}
+
+
+def _parameter_shapes(tensors: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of tensors, by name, without single numbers, which no layer here has."""
+    return {name: array.shape for name, array in tensors.items() if array.ndim}
 
 
 def read_like(model: Model, path: Path, rename: Mapping[str, str], what: str) -> dict[str, Array]:
@@ -118,26 +197,18 @@ def read_like(model: Model, path: Path, rename: Mapping[str, str], what: str) ->
         ValueError: they are not the model's, or cannot be used, or all numbers in them are zero.
         OSError: the file is not there.
     """
-    tensors = named(model, read_tensors(path), rename, what)
+    tensors = read_tensors(path)
+    _require_numbers(path, tensors, what)
+    names = match_names(model.shapes, _parameter_shapes(tensors), rename, what)
+    return {name: tensors[old] for name, old in names.items()}
+
+
+def _require_numbers(path: Path, tensors: Mapping[str, Array], what: str) -> None:
     if not any(array.any() for array in tensors.values()):
         raise ValueError(
             f"every number in {str(path)!r} is zero, so nothing can be read from it; check that "
             f"the client's backward pass was run before its {what} were saved"
         )
-    return tensors
-
-
-def named(
-    model: Model, tensors: Mapping[str, Array], rename: Mapping[str, str], what: str
-) -> dict[str, Array]:
-    """Return tensors by the names that the model has for them.
-
-    Raises:
-        ValueError: names and shapes do not tell.
-    """
-    shapes = {name: array.shape for name, array in tensors.items()}
-    names = match_names(model.shapes, shapes, rename, what)
-    return {name: tensors[old] for name, old in names.items()}
 
 
 def _steps(weights_after: Path | None, known: Notes, said: Notes) -> LocalSteps | None:

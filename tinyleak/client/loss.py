@@ -1,11 +1,10 @@
-"""How a client's loss relates to the mean cross-entropy: said, read off, or assumed."""
+"""Which loss a client has, and how many times the mean over its batch: said, read, or assumed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from tinyleak.analytic.layer_gradient import LastLayerGradient
-from tinyleak.analytic.scale import infer_loss_scale
+from tinyleak.analytic.premises import Premises
 from tinyleak.client.facts import Fact
 
 EXACTLY_ONE = 1e-5
@@ -18,60 +17,84 @@ REDUCTIONS = ("mean", "sum")
 
 @dataclass(frozen=True)
 class Loss:
-    """How a client's loss relates to the mean cross-entropy over its batch.
+    """A client's loss, and how it relates to the mean of that loss over its batch.
 
     Attributes:
         factor: how many times as large it is, as far as that is known.
         exact: whether it is; otherwise only the gradient's direction is to be matched.
         fact: the same for a person to read, and how it is known.
+        kind: one of `tinyleak.nn.criteria.LOSSES`.
     """
 
     factor: float
     exact: bool
     fact: Fact
+    kind: str = "cross-entropy"
+
+    def exactly(self, factor: float, batch: int) -> Loss:
+        """Return the loss once its factor has been told by what was found with it."""
+        value = "a mean over the batch" if factor == 1.0 else "a sum over the batch"
+        return Loss(factor, True, Fact(value, "read off", f"features of {batch} images fit so"))
 
 
-def said_loss(reduction: str, batch: int, detail: str = "") -> Loss:
+def said_loss(
+    reduction: str, batch: int, detail: str = "", kind: str = "cross-entropy", classes: int = 1
+) -> Loss:
     """Return the loss that somebody said the client has.
+
+    Args:
+        reduction: "mean" or "sum", over a batch; of "bce" and "mse" over the classes as well.
+        batch: N, how many images the client had.
+        detail: by whom it was said.
+        kind: one of `tinyleak.nn.criteria.LOSSES`.
+        classes: K.
 
     Raises:
         ValueError: it is neither a mean nor a sum.
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction {reduction!r} was given; choose mean or sum")
-    factor = float(batch) if reduction == "sum" else 1.0
-    return Loss(factor, True, Fact(f"a {reduction} over the batch", "said", detail))
+    terms = batch if kind == "cross-entropy" else batch * classes
+    factor = float(terms) if reduction == "sum" else 1.0
+    return Loss(
+        factor, True, Fact(f"{_named(kind)}a {reduction} over the batch", "said", detail), kind
+    )
 
 
-def read_loss(
-    layer: LastLayerGradient | None, batch: int, steps: int = 1, unit: float = 1.0
-) -> Loss:
-    """Infer a client's loss from the last layer's gradient.
+def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> Loss:
+    """Return a client's loss, as the last layer's gradient shows it.
 
     Args:
-        layer: the client's last layer; None if it is not linear.
+        premises: what was read off the gradient.
         batch: N, how many images the client had.
+        classes: K.
         steps: how many local steps it took: the sum over several does not tell.
-        unit: what the shared gradient was divided by to give that of the layer.
     """
-    mean = Loss(1.0, True, Fact("a mean over the batch", "assumed"))
-    found = None if layer is None or steps > 1 else infer_loss_scale(layer, unit)
-    if found is None:
+    kind = premises.loss or "cross-entropy"
+    named, factor = _named(kind), premises.factor
+    if factor is None:
         why = "several steps do not tell" if steps > 1 else "the last layer does not tell"
-        return replace(mean, fact=replace(mean.fact, detail=why))
-    if not found.exact:
+        return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
+    if not premises.factor_exact:
         # A rough estimate stands for a mean if it is nearer to that, as a ratio, than to a sum.
-        if abs(found.factor - 1.0) <= found.error * found.factor and found.factor**2 <= batch:
-            error = found.error * found.factor
-            why = f"the last layer tells no more than {found.factor:.2g} ± {error:.1g} times that"
-            return replace(mean, fact=replace(mean.fact, detail=why))
-        about = Fact(f"about {found.factor:.3g} times the mean", "read off", "last layer")
-        return Loss(found.factor, False, replace(about, detail="only the direction is matched"))
-    factor = 1.0 if abs(found.factor - 1.0) <= EXACTLY_ONE else found.factor
+        if abs(factor - 1.0) <= premises.factor_error * factor and factor**2 <= batch:
+            error = premises.factor_error * factor
+            why = f"the last layer tells no more than {factor:.2g} ± {error:.1g} times that"
+            return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
+        why = "last layer; only the direction is matched"
+        about = Fact(f"{named}about {factor:.3g} times the mean", "read off", why)
+        return Loss(factor, False, about, kind)
+    factor = 1.0 if abs(factor - 1.0) <= EXACTLY_ONE else factor
+    terms = batch if kind == "cross-entropy" else batch * classes
     if factor == 1.0:
         value = "a mean over the batch" if batch > 1 else "as it is"
-    elif factor == batch:
-        value = "a sum over the batch"
+    elif abs(factor / terms - 1.0) <= EXACTLY_ONE:
+        factor, value = float(terms), "a sum over the batch" if batch > 1 else "a sum"
     else:
         value = f"{factor:.6g} times as large"
-    return Loss(factor, True, Fact(value, "read off", "the last layer's gradient"))
+    return Loss(factor, True, Fact(named + value, "read off", "the last layer's gradient"), kind)
+
+
+def _named(kind: str) -> str:
+    """Return how a sentence about a loss begins: with its name, where that is not the usual one."""
+    return "" if kind == "cross-entropy" else f"{kind}, "

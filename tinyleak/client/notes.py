@@ -11,9 +11,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tinyleak.client.loss import REDUCTIONS
 from tinyleak.data.tensors import read_notes
-from tinyleak.nn.layers import ACTIVATIONS
+from tinyleak.nn.activations import ACTIVATIONS
+from tinyleak.nn.criteria import LOSSES
 from tinyleak.nn.models.shapes import MODELS
 
 LONGEST_NOTE = 200
@@ -34,6 +37,9 @@ class Notes:
         reduction: "mean" or "sum", of the losses of a batch.
         learning_rate: of the client's steps, where weights after them are given.
         local_steps: how many they were.
+        loss: one of `tinyleak.nn.criteria.LOSSES`.
+        normalize: of images with pixels in [0, 1], means and standard deviations: one number each,
+            or one for each channel.
 
     Raises:
         ValueError: what cannot be.
@@ -48,6 +54,8 @@ class Notes:
     reduction: str | None = None
     learning_rate: float | None = None
     local_steps: int | None = None
+    loss: str | None = None
+    normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def __post_init__(self) -> None:
         for name, parse in PARSERS.items():
@@ -109,6 +117,30 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def parse_normalize(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Parse MEAN,STD, such as 0.1307,0.3081; of C channels, C means and C standard deviations.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    half = len(numbers) // 2
+    if (
+        not numbers
+        or len(numbers) % 2
+        or not np.isfinite(numbers).all()
+        or min(numbers[half:]) <= 0
+    ):
+        raise ValueError(
+            f"{text!r} was given; write what images were normalised by as MEAN,STD, such as "
+            "0.1307,0.3081, or the means of all channels and then their standard deviations"
+        )
+    return numbers[:half], numbers[half:]
+
+
 def parse_whole(least: int) -> Callable[[str], int]:
     """Return what parses a whole number of `least` or more."""
 
@@ -153,7 +185,7 @@ def _strides(text: str) -> tuple[int, ...]:
 
 
 def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return ",".join(map(_text, value)) if isinstance(value, tuple | list) else str(value)
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {
@@ -166,5 +198,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "reduction": _one_of(REDUCTIONS),
     "learning_rate": parse_rate,
     "local_steps": parse_whole(1),
+    "loss": _one_of(LOSSES),
+    "normalize": parse_normalize,
 }
 """What notes may say, and how it is read."""

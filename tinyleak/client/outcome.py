@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.interop import called
 
 RECOVERED_MSE = 1e-3
 """An image counts as recovered below this mean squared error, of pixels in [0, 1]."""
+
+
+Verdict: TypeAlias = Literal["exact", "consistent", "not explained"]
+"""What the shared gradient says of what was found: that it makes it to the rounding that it was
+written with, as nearly as its noise allows, or not."""
 
 
 class Found(Protocol):
@@ -32,7 +38,7 @@ def require_found(found: Any) -> None:
     """
     if not hasattr(found, "images") or not hasattr(found, "soft_labels"):
         raise TypeError(
-            f"a {type(found).__name__} was given to be judged; give what attack returned (of "
+            f"{called(found)} was given to be judged; give what attack returned (of "
             "text, ask the truth that came with the TextClient)"
         )
 
@@ -43,7 +49,8 @@ class Outcome:
 
     Attributes:
         succeeded: whether every image came back with its label, as far as that can be known.
-        verdict: the same in words.
+        verdict: what the shared gradient says; None where the truth judged alone.
+        sentence: the same in words.
         images: (N, C, H, W), found.
         labels: (N,), found.
         soft_labels: (N, K), the probabilities found.
@@ -54,13 +61,18 @@ class Outcome:
         psnr: (N,), peak signal-to-noise ratios in dB.
         recovered: (N,), whether an image's MSE is below `RECOVERED_MSE` and its label is right.
         distance: ‖gradient found − shared‖² / ‖shared‖², where no truth is known.
-        tolerance: the largest distance that rounding and noise explain.
+        tolerance: the largest distance that rounding and noise explain, bounded beforehand.
         noisy: whether noise, beyond any rounding, decides the tolerance.
-        factor: by which the client multiplied the mean cross-entropy.
+        factor: by which the client multiplied its mean loss.
+        expected_mse: of each pixel, as far as the gradient determines it at its rounding or noise;
+            None where it is not explained.
+        certified: (N,), whether a linear layer's gradient vouches for each image with its label;
+            None where none can tell.
     """
 
     succeeded: bool
-    verdict: str
+    verdict: Verdict | None
+    sentence: str
     images: Array
     labels: Array
     soft_labels: Array
@@ -74,13 +86,15 @@ class Outcome:
     tolerance: float | None = None
     noisy: bool = False
     factor: float | None = None
+    expected_mse: float | None = None
+    certified: tuple[bool | None, ...] | None = None
 
     def __repr__(self) -> str:
         if self.mse is not None:
             how = f"largest MSE {float(np.max(self.mse)):.1e}"
         else:
             how = f"distance {self.distance:.1e} where {self.tolerance:.1e} is allowed"
-        return f"<Outcome: {self.verdict}; {how}>"
+        return f"<Outcome: {self.sentence}; {how}>"
 
     def plot(self) -> Any:
         """Draw the images found, beside the truth if it is known: a matplotlib `Figure`.

@@ -14,10 +14,10 @@ from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.defenses import Defense, as_defenses, need_examples, protect
 from tinyleak.interop import as_array, whole
+from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
 from tinyleak.nn.labels import one_hot
-from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import per_example_gradients
@@ -104,7 +104,7 @@ def _example_gradients(
     """Return each example's own gradient, (N, …) by name."""
 
     def loss(params: Mapping[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(model(params, image), target)
+        return loss_of(model)(model(params, image), target)
 
     gradients = per_example_gradients(loss, weights, images, targets)
     return {name: gradient.data for name, gradient in gradients.items()}

@@ -44,12 +44,13 @@ class Truth:
         images, labels = found.images[order], found.labels[order]
         errors = mse(images, self.images)
         recovered = (errors < RECOVERED_MSE) & (labels == self.labels)
-        verdict = "success" if recovered.all() else "NO success"
+        sentence = "success" if recovered.all() else "NO success"
         if len(images) > 1:
-            verdict += f", {int(recovered.sum())} of {len(images)} images recovered"
+            sentence += f", {int(recovered.sum())} of {len(images)} images recovered"
         return Outcome(
             succeeded=bool(recovered.all()),
-            verdict=verdict,
+            verdict=None,
+            sentence=sentence,
             images=images,
             labels=labels,
             soft_labels=found.soft_labels[order],

@@ -10,6 +10,7 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import said_loss
 from tinyleak.client.truth import Truth
 from tinyleak.data.tensors import write_tensors
+from tinyleak.nn.models.as_trained import network_of
 from tinyleak.nn.models.shapes import kind_of
 from tinyleak.report import write_arrays, write_json
 
@@ -40,7 +41,7 @@ def write_client(
         ValueError: an unknown ending or reduction.
         OSError: a file cannot be written.
     """
-    model: Any = client.model
+    model: Any = network_of(client.model)
     factor = said_loss(reduction, client.batch).factor
     shared = {name: array * factor for name, array in client.gradients.items()}
     what, said = "gradients", {"batch": client.batch, "reduction": reduction}

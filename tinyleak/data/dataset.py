@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.interop import as_array
+from tinyleak.interop import as_array, whole
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,8 +22,8 @@ class Dataset:
         classes: how many classes there are, counting those that no image here belongs to.
 
     Raises:
-        ValueError: images that are not four-dimensional, another count of labels than of images,
-            or a label that is out of range or not a whole number.
+        ValueError: images that are not four-dimensional, no classes, another count of labels than
+            of images, or a label that is out of range or not a whole number.
         TypeError: images or labels that are not arrays of numbers.
     """
 
@@ -40,6 +40,7 @@ class Dataset:
                 f"data {self.name!r}: the images have shape {self.images.shape}, "
                 "but (n, C, H, W) is expected"
             )
+        whole(self.classes, 1, f"data {self.name!r}: {{}} classes were given; give 1 or more")
         if self.labels.dtype.kind not in "iu":
             raise ValueError(
                 f"data {self.name!r}: labels of dtype {self.labels.dtype} were given; whole "
@@ -61,7 +62,7 @@ class Dataset:
         return f"Dataset({self.name!r}, images {self.images.shape}, {self.classes} classes)"
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
 
     def batch(self, indices: Sequence[int] | Array) -> tuple[Array, Array]:
         """Return copies of the chosen images, (N, C, H, W), and their labels, (N,), in that order.
@@ -71,8 +72,11 @@ class Dataset:
             ValueError: no indices, or one that is not in [0, n).
         """
         chosen = np.asarray(indices)
-        if chosen.size == 0:
-            raise ValueError(f"data {self.name!r}: no image was chosen; give an index or more")
+        if chosen.size == 0 or len(self) == 0:
+            none = (
+                "no image was chosen; give an index or more" if len(self) else "there is no image"
+            )
+            raise ValueError(f"data {self.name!r}: {none}")
         if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
             raise TypeError(
                 f"data {self.name!r}: a batch needs a flat sequence of integer indices, "
@@ -84,7 +88,11 @@ class Dataset:
                 f"data {self.name!r}: index {wrong[0]} is out of range; "
                 f"it holds {len(self)} images, 0 to {len(self) - 1}"
             )
-        return self.images[chosen], self.labels[chosen]
+        return self._chosen(chosen), self.labels[chosen]
+
+    def _chosen(self, indices: Array) -> Array:
+        """Return copies of the images, which are there."""
+        return self.images[indices]
 
     def consecutive(self, index: int = 0, batch: int = 1) -> tuple[Array, Array]:
         """Return `batch` images from an index on, (N, C, H, W), and their labels, (N,).
@@ -92,11 +100,13 @@ class Dataset:
         Raises:
             ValueError: an image that the data does not hold.
         """
+        whole(batch, 1, "a batch of {} images was asked for; give 1 or more")
         last = index + batch - 1
         if last >= len(self):
+            held = f"images 0 to {len(self) - 1}" if len(self) else "none"
             raise ValueError(
                 f"image {index} with a batch of {batch} asks for image {last}, but data "
-                f"{self.name!r} holds images 0 to {len(self) - 1}; lower one of them"
+                f"{self.name!r} holds {held}; lower one of them"
             )
         return self.batch(range(index, last + 1))
 
@@ -106,4 +116,5 @@ class Dataset:
         Raises:
             ValueError: it is not in [0, classes).
         """
-        return replace(self, labels=np.full(len(self), label))
+        labels = np.full(len(self), label)
+        return Dataset(self.name, self.images, labels, self.classes)

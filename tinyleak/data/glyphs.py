@@ -8,7 +8,7 @@ its centre of mass near the middle.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,9 +57,27 @@ def load_glyphs(count: int = 1000, seed: int = 0) -> Dataset:
         ValueError: a count below 1, or a negative seed.
     """
     count = whole(count, 1, "{} digits cannot be drawn; ask for 1 or more")
-    images = _digits(count, seed).copy()
-    labels = np.arange(count, dtype=np.int64) % 10
-    return Dataset("glyphs", images[:, np.newaxis], labels, classes=10)
+    draw_digit(0, seed)  # refuses a seed below 0
+    return Glyphs(count, seed)
+
+
+class Glyphs(Dataset):
+    """Digits that are drawn when they are looked at: one takes a millisecond."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        labels = np.arange(count, dtype=np.int64) % 10
+        self.__dict__.update(name="glyphs", labels=labels, classes=10, seed=seed)
+
+    @cached_property
+    def images(self) -> Array:
+        """(n, 1, 28, 28), all of them."""
+        return _digits(len(self), self.__dict__["seed"])[:, np.newaxis].copy()
+
+    def _chosen(self, indices: Array) -> Array:
+        if "images" in self.__dict__:
+            return super()._chosen(indices)
+        drawn = [draw_digit(int(index), self.__dict__["seed"]) for index in indices]
+        return np.stack(drawn)[:, np.newaxis]
 
 
 @cache

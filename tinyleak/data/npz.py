@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.bounds import MAX_BYTES, damaged, require_few, shown, wrong_dtype
+from tinyleak.data.bounds import MAX_BYTES, damaged, require_few, shown
 from tinyleak.data.files import CHUNK_BYTES, ByteStream, read_bounded
 
 MAX_GROWTH = 2**27
@@ -33,7 +33,7 @@ HEADER = re.compile(
 """What NumPy writes for an array of anything plain. Its own reader takes any Python literal."""
 
 
-class _ShortReads(io.FileIO):
+class ShortReads(io.FileIO):
     """A file read a little at a time, so that no claim inside it makes one read take all memory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -44,51 +44,63 @@ class _ShortReads(io.FileIO):
         return content or b""
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """Return the named arrays of an `.npz` file, in its order.
+def read_npz(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the arrays of floating point in an `.npz` file, and the dtype of each other, by name.
 
     Raises:
-        ValueError: it is damaged, would become too large, or holds anything but floating point.
+        ValueError: it is damaged, would become too large, or holds Python objects.
         OSError: it may not be read.
     """
     try:
-        with _ShortReads(path) as file, zipfile.ZipFile(file) as archive:
+        with ShortReads(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            _require_bounded(members, path.stat().st_size)
-            tensors = {}
+            require_bounded(members, path.stat().st_size, "NumPy", "numpy.savez")
+            tensors: dict[str, Array] = {}
+            others: dict[str, str] = {}
             for member in members:
                 name = member.filename.removesuffix(".npy")
-                if name in tensors:
+                if name in tensors or name in others:
                     raise ValueError(f"it holds {shown(name)} twice")
                 with archive.open(member) as stream:
-                    tensors[name] = _read_npy(name, stream, member.file_size)
-            return tensors
+                    read = _read_npy(name, stream, member.file_size)
+                if isinstance(read, str):
+                    others[name] = read
+                else:
+                    tensors[name] = read
+            return tensors, others
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
         if isinstance(error, PermissionError):
             raise
         raise damaged(".npz", error) from error
 
 
-def _require_bounded(members: list[zipfile.ZipInfo], held: int) -> None:
-    """Refuse an archive that would become too large, or that only odd programs write."""
+def require_bounded(members: list[zipfile.ZipInfo], held: int, library: str, writer: str) -> None:
+    """Refuse an archive that would become too large, or that only odd programs write.
+
+    Raises:
+        ValueError: it is one; `writer`, of `library`, is what should have written it.
+    """
     require_few(len(members))
     total = sum(member.file_size for member in members)
     if total > min(held + MAX_GROWTH, MAX_BYTES):
         raise ValueError(
             f"its {held:,} bytes would become {total:,}, which may be a zip bomb; "
-            "save it uncompressed, with numpy.savez"
+            f"save it uncompressed, with {writer}"
         )
     for member in members:
         encrypted = member.flag_bits & 1
         if encrypted or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(
-                f"{shown(member.filename)} is encrypted, or compressed as NumPy never does; "
-                "save it with numpy.savez"
+                f"{shown(member.filename)} is encrypted, or compressed as {library} never does; "
+                f"save it with {writer}"
             )
 
 
-def _read_npy(name: str, stream: ByteStream, size: int) -> Array:
-    """Read one array of `size` bytes, header and all, once its header agrees with that."""
+def _read_npy(name: str, stream: ByteStream, size: int) -> Array | str:
+    """Read one array of `size` bytes, header and all, once its header agrees with that.
+
+    Of an array that is not of floating point only the dtype is returned.
+    """
     start = stream.read(START_BYTES)
     length = int.from_bytes(start[len(NPY_MAGIC) :], "little")
     header = HEADER.fullmatch(stream.read(length)) if start.startswith(NPY_MAGIC) else None
@@ -101,7 +113,7 @@ def _read_npy(name: str, stream: ByteStream, size: int) -> Array:
             "tinyleak never loads one; save numbers"
         )
     if dtype[1:] not in ("f2", "f4", "f8"):
-        raise wrong_dtype(name, dtype)
+        return dtype
     shape = tuple(int(part) for part in sizes.split(",") if part)
     expected, there = math.prod(shape) * int(dtype[2]), size - START_BYTES - length
     if expected != there:

@@ -25,9 +25,10 @@ MAX_HEADER = 2**20
 """How long the directory of a file may be, in bytes."""
 
 MAX_NOTES = 2**16
-"""How long a file of notes may be, in bytes; and no list in it has more than `MAX_LIST` entries."""
+"""How long a file of notes may be, in bytes."""
 
 MAX_LIST = 100
+"""How many entries a list in it may have to be read as text."""
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """What safetensors calls the types of weights and gradients. NumPy has no bfloat16."""
@@ -36,21 +37,33 @@ PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 
 
 def read_tensors(path: PathLike) -> dict[str, Array]:
-    """Return the named arrays of a `.safetensors` or `.npz` file, in its order.
+    """Return the named arrays of floating point in a `.safetensors` or `.npz` file, in its order.
 
-    bfloat16 becomes float32, which holds it exactly.
+    bfloat16 becomes float32, which holds it exactly. Others, such as a counter of batches or the
+    state of a random generator, are no weights and are left out (`read_with_others` names them).
 
     Raises:
         ValueError: the file is of another kind, truncated, damaged or too large, or grows too
-            large; an array of another dtype than 16, 32 or 64 bits of floating point, without
-            entries, or not finite; no array at all.
+            large; an array without entries, or not finite; none of 16, 32 or 64 bits of floating
+            point.
         OSError: it is not there, or cannot be read.
+    """
+    return read_with_others(path)[0]
+
+
+def read_with_others(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return what `read_tensors` does, and the dtype of each array that it leaves out, by name.
+
+    Raises:
+        ValueError: as `read_tensors`.
+        OSError: likewise.
     """
     path = _existing(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it holds more than the {MAX_BYTES:,} bytes that are read at most")
-        tensors = _read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path)
+        read = _read_safetensors if path.suffix == ".safetensors" else read_npz
+        tensors, others = read(path)
         for name, array in tensors.items():
             if array.size == 0:
                 raise ValueError(f"{shown(name)} has shape {array.shape} and so no entries")
@@ -58,26 +71,28 @@ def read_tensors(path: PathLike) -> dict[str, Array]:
                 raise ValueError(
                     f"{shown(name)} holds NaN or infinity; save it before it overflows"
                 )
+        if others and not tensors:
+            raise wrong_dtype(*next(iter(others.items())))
         if not tensors:
             raise ValueError("it holds no tensor")
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be used: {error}") from error
-    return tensors
+    return tensors, others
 
 
-def read_notes(path: PathLike) -> dict[str, str]:
-    """Return the notes on a file of tensors, as text by key.
+def read_notes(path: PathLike) -> dict[str, Any]:
+    """Return the notes on a file of tensors, by key.
 
     They are the metadata of a `.safetensors` file, and a JSON object in the file of the same name
-    that ends in `.json`, which overrides them. Lists become text such as "1,28,28".
+    that ends in `.json`, which overrides them. Numbers and lists become text such as "1,28,28";
+    what is nested, long or null means something to another tool only, and stays as it is.
 
     Raises:
-        ValueError: the JSON is damaged, too long, or not an object of texts, numbers and lists of
-            them; or as `read_tensors`.
+        ValueError: the JSON is damaged, too long, or not an object; or as `read_tensors`.
         OSError: a file cannot be read.
     """
     path = _existing(path)
-    notes: dict[str, str] = {}
+    notes: dict[str, Any] = {}
     if path.suffix == ".safetensors":
         try:
             notes = _safetensors_notes(path)
@@ -89,9 +104,9 @@ def read_notes(path: PathLike) -> dict[str, str]:
             with beside.open("rb") as file:
                 said = json.loads(read_bounded(file, MAX_NOTES))
             notes |= {key: _as_text(value) for key, value in said.items()}
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{str(beside)!r} is not a JSON object of texts, numbers and lists of them "
+                f"{str(beside)!r} is not a JSON object of texts, numbers and lists "
                 f"({type(error).__name__}); put it right or take it away"
             ) from error
     return notes
@@ -142,9 +157,9 @@ def _require_format(path: Path) -> None:
     )
 
 
-def _read_safetensors(path: Path) -> dict[str, Array]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     _safetensors_notes(path)  # the library compares every shape and offset with the file's length
-    tensors = {}
+    tensors, others = {}, {}
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(length))
@@ -152,7 +167,8 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
         require_few(len(entries))
         for name, entry in entries.items():
             if entry["dtype"] not in DTYPES:
-                raise wrong_dtype(name, entry["dtype"])
+                others[name] = entry["dtype"]
+                continue
             begin, end = entry["data_offsets"]
             # Each tensor goes straight into its own array, so that a file is in memory only once.
             file.seek(8 + length + begin)
@@ -163,7 +179,7 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
                 numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
             # A shape without entries may be too large for NumPy; it is refused by the caller.
             tensors[name] = numbers.reshape(entry["shape"]) if numbers.size else numbers
-    return tensors
+    return tensors, others
 
 
 def _safetensors_notes(path: Path) -> dict[str, str]:
@@ -187,11 +203,7 @@ def _require_short_header(path: Path) -> None:
         )
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, list):
-        if len(value) > MAX_LIST:
-            raise ValueError(f"a list of {len(value):,}")
-        return ",".join(map(_as_text, value))
-    if not isinstance(value, str | int | float):
-        raise TypeError(f"{type(value).__name__} is neither text nor number")
-    return str(value)
+def _as_text(value: Any) -> Any:
+    if isinstance(value, list) and len(value) <= MAX_LIST:
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, str | int | float) else value

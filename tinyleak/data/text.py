@@ -25,8 +25,8 @@ from tinyleak.data.files import PathLike, read_bounded
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Padding, a word that cannot be read, a sentence's start and end, and a word to be guessed."""
 
-MAX_BYTES = 2**24
-"""The largest vocabulary file that is read."""
+MAX_BYTES, MAX_TOKENS = 2**23, 2**19
+"""The largest vocabulary file that is read: twice and more what the largest in use have."""
 
 
 class Special(NamedTuple):
@@ -84,8 +84,11 @@ class Tokenizer:
             longest: how many tokens it may have; any number, if None.
 
         Raises:
-            ValueError: the sentence is empty, holds a word with no token, or is too long.
+            ValueError: the sentence is empty, is no text, holds a word with no token, or is too
+                long.
         """
+        if any("\ud800" <= letter <= "\udfff" for letter in sentence):
+            raise ValueError(f"{sentence!r} holds half a letter; give text read as UTF-8")
         found = self._library.encode(sentence, add_special_tokens=False)
         if not found.ids:
             raise ValueError("the sentence is empty; give one with at least one word")
@@ -183,6 +186,7 @@ def load_tokenizer(path: PathLike | None = None) -> Tokenizer:
         if Path(path).suffix == ".json":
             return BytePairs(_numbers(content))
         # Not splitlines: a vocabulary may hold other line separators as tokens.
+        _require_few(content.count("\n"))
         lines = content.replace("\r\n", "\n").split("\n")
         return Tokenizer(lines[:-1] if lines[-1] == "" else lines)
     except ValueError as error:
@@ -196,6 +200,7 @@ def load_tokenizer(path: PathLike | None = None) -> Tokenizer:
 
 def _numbers(content: str) -> dict[str, int]:
     """Return the tokens of a vocab.json with their numbers."""
+    _require_few(max(content.count(":"), content.count(",")))
     try:
         numbers = json.loads(content)
     except RecursionError as error:
@@ -203,6 +208,11 @@ def _numbers(content: str) -> dict[str, int]:
     if not isinstance(numbers, dict) or not all(type(n) is int for n in numbers.values()):
         raise ValueError("it is not a JSON object of tokens and whole numbers")
     return numbers
+
+
+def _require_few(tokens: int) -> None:
+    if tokens > MAX_TOKENS:
+        raise ValueError(f"it has about {tokens:,} tokens, and {MAX_TOKENS:,} are read at most")
 
 
 def read_corpus() -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyleak.backend import Array, array_module
-from tinyleak.interop import as_array
+from tinyleak.interop import as_array, called
 from tinyleak.nn.model import HasShapes
 
 
@@ -55,7 +55,7 @@ def copied(arrays: Any, what: str) -> dict[str, Array]:
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(
-            f"the {what} were given as a {type(arrays).__name__}; give a dictionary of arrays by "
+            f"the {what} were given as {called(arrays)}; give a dictionary of arrays by "
             "parameter name, as state_dict() is"
         )
     # Rows after one another, as files hold them.

@@ -10,25 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tinyleak.ops import relu, reshape, sigmoid, softplus, tanh, transpose, unfold
+from tinyleak.ops import reshape, transpose, unfold
 from tinyleak.ops.window import Pair
 from tinyleak.tensor import Tensor
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "softplus": softplus,
-    "relu": relu,
-}
-"""Activations by name. The attack needs a smooth one: relu's second derivative is 0."""
-
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """Return the activation of that name.
+    """Return the activation of that name in `tinyleak.nn.ACTIVATIONS`.
 
     Raises:
         ValueError: the name is unknown.
     """
+    from tinyleak.nn.activations import ACTIVATIONS
+
     if name not in ACTIVATIONS:
         raise ValueError(f"activation {name!r} is unknown; choose from {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

@@ -35,12 +35,11 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         (…).
 
     Raises:
-        ValueError: the shapes differ, or have fewer than two axes.
+        ValueError: the shapes differ, have fewer than two axes, or no image or class.
     """
-    if logits.ndim < 2 or logits.shape != targets.shape:
+    if logits.ndim < 2 or logits.shape != targets.shape or 0 in logits.shape[-2:]:
         raise ValueError(
             f"cross_entropy was given logits of shape {logits.shape} and targets of shape "
-            f"{targets.shape}; both must be (…, N, K), the targets rows of probabilities"
+            f"{targets.shape}; both must be (…, N, K), N, K ≥ 1, the targets probabilities"
         )
-    batch = logits.shape[-2]
-    return inner(targets, log_softmax(logits), axes=2) * (-1.0 / batch)
+    return inner(targets, log_softmax(logits), axes=2) * (-1.0 / logits.shape[-2])

@@ -38,7 +38,7 @@ def parameter_gradients(
     targets: Tensor,
     scale: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy with respect to each parameter, by name.
+    """Return the gradient of the mean cross-entropy, or of the model's `loss`, by parameter name.
 
     Args:
         model: the network.
@@ -47,7 +47,7 @@ def parameter_gradients(
         targets: (…, N, K), rows of probabilities.
         scale: (…), what the loss is multiplied by; nothing, by default.
     """
-    losses = cross_entropy(model(params, images), targets)
+    losses = getattr(model, "loss", cross_entropy)(model(params, images), targets)
     losses = losses if scale is None else losses * scale
     # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
     gradients = grad(sum(losses), list(params.values()))

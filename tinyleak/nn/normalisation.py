@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinyleak.backend import Array
-from tinyleak.nn.layers import as_row
-from tinyleak.ops import mean, reshape, sqrt
+from tinyleak.nn.layers import as_row, channels_first, channels_last
+from tinyleak.ops import broadcast_to, mean, reshape, sqrt
 from tinyleak.tensor import Tensor
 
 EPSILON = 1e-5
@@ -41,6 +41,63 @@ def batch_norm(
     else:
         weight = weight * Tensor((running_var + epsilon) ** -0.5)
     return x * _as_channels(weight) + _as_channels(bias)
+
+
+def batch_norm_of_batch(
+    x: Tensor, weight: Tensor, bias: Tensor, epsilon: float = EPSILON
+) -> Tensor:
+    """Scale and shift each channel, as batch norm does in training mode: by the batch's statistics.
+
+    The images then depend on one another. Arguments and result are those of `batch_norm`.
+    """
+    *leading, batch, channels, height, width = x.shape
+    pixels = reshape(channels_last(x), (*leading, batch * height * width, channels))
+    found = _normalised(pixels, channels, epsilon) * as_row(weight) + as_row(bias)
+    return channels_first(reshape(found, (*found.shape[:-2], batch, height, width, channels)))
+
+
+def group_norm(
+    x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float = EPSILON
+) -> Tensor:
+    """Bring each group of channels of each image to mean 0 and variance 1 (Wu and He 2018).
+
+    With as many groups as channels it is instance norm, with one it is layer norm over the image.
+
+    Args:
+        x: (…, N, C, H, W).
+        groups: how many the C channels are split into.
+        weight: (…, C).
+        bias: (…, C).
+        epsilon: added to the variance.
+
+    Returns:
+        (…, N, C, H, W).
+
+    Raises:
+        ValueError: the channels cannot be split so.
+    """
+    *leading, channels, height, width = x.shape
+    if channels % groups:
+        raise ValueError(f"group_norm cannot split {channels} channels into {groups} groups")
+    pixels = reshape(channels_last(x), (*leading, height * width, channels))
+    found = _normalised(pixels, groups, epsilon) * as_row(as_row(weight)) + as_row(as_row(bias))
+    return channels_first(reshape(found, (*found.shape[:-2], height, width, channels)))
+
+
+def _normalised(pixels: Tensor, groups: int, epsilon: float) -> Tensor:
+    """Bring pixels (…, P, C), for each group of channels together, to mean 0 and variance 1."""
+    centred = pixels - _mean(pixels, groups)
+    return centred / sqrt(_mean(centred * centred, groups) + epsilon)
+
+
+def _mean(pixels: Tensor, groups: int) -> Tensor:
+    """Return the mean over pixels and each group of channels, (…, 1, C) from (…, P, C)."""
+    *leading, channels = (by_channel := mean(pixels, -2, keepdims=True)).shape
+    if groups == channels:
+        return by_channel
+    split = reshape(by_channel, (*leading, groups, channels // groups))
+    together = broadcast_to(mean(split, -1, keepdims=True), shape=split.shape)
+    return reshape(together, by_channel.shape)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float = EPSILON) -> Tensor:

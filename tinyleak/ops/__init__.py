@@ -2,6 +2,7 @@
 
 from tinyleak.ops import dtypes, methods
 from tinyleak.ops.choice import (
+    clip,
     equal,
     greater,
     greater_equal,
@@ -34,11 +35,13 @@ from tinyleak.ops.reduce import broadcast_to, sum, sum_to
 from tinyleak.ops.shape import reshape, swap_last_axes, transpose
 from tinyleak.ops.special import erf, logsumexp, mean, power, softplus
 from tinyleak.ops.window import fold, unfold
+from tinyleak.ops.winners import largest_of_windows
 from tinyleak.tensor import OPERATIONS
 
 __all__ = [
     "add",
     "broadcast_to",
+    "clip",
     "concatenate",
     "crop",
     "crop_to",
@@ -52,6 +55,7 @@ __all__ = [
     "greater_equal",
     "index",
     "inner",
+    "largest_of_windows",
     "less",
     "less_equal",
     "log",

@@ -57,6 +57,11 @@ def relu(x: Tensor) -> Tensor:
     return maximum(x, 0.0)
 
 
+def clip(x: Tensor, lowest: float, highest: float) -> Tensor:
+    """Return `x` held between two numbers; its gradient at them, and beyond, is taken to be 0."""
+    return -maximum(-maximum(x, lowest), -highest)
+
+
 @primitive()
 def _amax(xp: Any, x: Array, *, axes: tuple[int, ...]) -> Array:
     """The largest element along the axes, which are kept with length 1."""

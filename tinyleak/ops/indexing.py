@@ -126,7 +126,14 @@ _concatenate.rule(lambda g, out, *xs, axis: split(g, [x.shape[axis] for x in xs]
 
 
 def concatenate(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
-    """Join Tensors along an axis; the other axes must agree."""
+    """Join Tensors along an axis; the other axes must agree.
+
+    Raises:
+        ValueError: no Tensors, an axis that they do not have, or shapes that do not agree.
+    """
+    tensors = list(tensors)
+    if not tensors:
+        raise ValueError("concatenate cannot combine no Tensors at all; give at least one array")
     return _concatenate(*tensors, axis=operator.index(axis))
 
 
@@ -154,7 +161,7 @@ def stack(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
     """Join Tensors of one shape along a new axis.
 
     Raises:
-        ValueError: the shapes differ, or the result would not have such an axis.
+        ValueError: no Tensors, shapes that differ, or an axis that the result would not have.
     """
     tensors = list(tensors)
     axis = normalise_axis(axis, tensors[0].ndim + 1 if tensors else 1)

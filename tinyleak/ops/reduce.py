@@ -8,7 +8,7 @@ Lesson: lessons/03_broadcasting.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, SupportsIndex
 
@@ -69,7 +69,7 @@ def normalise_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
     """Return the axes counted from the front, in order, each once; None is all of them."""
     if axes is None:
         return tuple(range(ndim))
-    given = (axes,) if isinstance(axes, int | np.integer) else tuple(axes)
+    given = tuple(axes) if isinstance(axes, Iterable) else (axes,)
     normalised = tuple(sorted(normalise_axis(axis, ndim) for axis in given))
     if len(set(normalised)) < len(normalised):
         raise ValueError(f"axes {given} name one axis of a Tensor of {ndim} axes twice")

@@ -91,7 +91,6 @@ def normalise_axis(axis: SupportsIndex, ndim: int) -> int:
     Raises:
         ValueError: there is no such axis.
     """
-    number = operator.index(axis)
-    if not -ndim <= number < ndim:
-        raise ValueError(f"axis {number} was given for a Tensor of {ndim} axes")
-    return number % ndim
+    if not hasattr(axis, "__index__") or not -ndim <= operator.index(axis) < ndim:
+        raise ValueError(f"axis {axis!r} was given for a Tensor of {ndim} axes")
+    return operator.index(axis) % ndim

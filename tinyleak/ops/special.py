@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tinyleak.backend import Array, error_function
 from tinyleak.ops.choice import max, where
 from tinyleak.ops.elementwise import exp, log, sigmoid, stop_gradient
@@ -87,6 +89,10 @@ def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
 def logsumexp(x: Tensor, axis: int = -1) -> Tensor:
     """Return `log Σ eˣ` along an axis, which is kept with length 1; large `x` do not overflow."""
     # The shift cancels, so holding it constant changes no derivative of any order.
-    shift = stop_gradient(max(x, axis, keepdims=True))
-    shift = where(shift - shift == 0.0, shift, 0.0)  # ±∞ − ∞ would be NaN: it is left in place
-    return log(sum(exp(x - shift), axis, keepdims=True)) + shift
+    largest = stop_gradient(max(x, axis, keepdims=True))
+    # ∞ − ∞ would be NaN: an infinite maximum is taken off as the largest number there is.
+    bound = float(np.finfo(largest.dtype).max)
+    shift = where(largest > bound, bound, where(largest < -bound, -bound, largest))
+    total = sum(exp(x - shift), axis, keepdims=True)
+    with np.errstate(divide="ignore"):  # −∞ alone leaves a sum of 0, whose logarithm is right
+        return log(total) + largest

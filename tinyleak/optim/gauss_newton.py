@@ -155,7 +155,9 @@ class _Descent:
 
         def fit(reason: str | None = None) -> Fit:
             steps = len(values) - 1
-            return Fit(x, values[-1], gradient_norm, self.damping, steps, self.evaluations, reason)
+            return Fit(
+                x.copy(), values[-1], gradient_norm, self.damping, steps, self.evaluations, reason
+            )
 
         if not np.isfinite(values[-1]):
             yield fit("non-finite")
@@ -171,7 +173,7 @@ class _Descent:
                 yield fit("stalled")
                 return
             yield fit()
-            slope = self.residual.slope(x, r)
+            slope = self.residual.slope(x.copy(), r.copy())
             free = self._free(x, slope)
             gradient_norm = float(abs(2 * slope[free]).max()) if len(free) else 0.0
             steepest = gradient_norm if steepest is None else steepest
@@ -187,7 +189,7 @@ class _Descent:
 
     def _value(self, x: Array) -> Array:
         self.evaluations += 1
-        r = self.residual.value(x)
+        r = self.residual.value(x.copy()).copy()
         if r.ndim != 1:
             raise ValueError(f"the residual answered with shape {r.shape}; it must be (m,)")
         return r
@@ -202,7 +204,7 @@ class _Descent:
     ) -> tuple[Array, Array] | None:
         """Raise λ until a step leads lower; return where it leads, and the residual there."""
         xp: Any = array_module(x)
-        gram = self.residual.gram(x)
+        gram = self.residual.gram(x.copy())
         diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
         undamped = diagonal.copy()
         scale = xp.maximum(undamped, FLOOR * undamped.max())

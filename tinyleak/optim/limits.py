@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from itertools import count
-from math import isnan, nan
-from numbers import Real
+from math import inf, nan
 from typing import Any, get_args
 
 import numpy as np
 
 from tinyleak.backend import Array, array_module
-from tinyleak.interop import as_array, whole
+from tinyleak.interop import as_array, number, whole
 from tinyleak.optim.descent import LineSearch, Minimiser, descend
 from tinyleak.optim.line_search import Step
 from tinyleak.optim.pytorch import descend_by_unit_steps
@@ -41,17 +40,15 @@ def own_start(start: Any, axes: int = 1) -> Array:
 
 def require_counts(least: int, **counts: Any) -> None:
     """Refuse what is not a whole number of at least `least`, as `tinyleak.interop.whole` does."""
-    for name, number in counts.items():
-        whole(number, least, f"{name} is {{}}; it must be at least {least}")
+    for name, asked in counts.items():
+        whole(asked, least, f"{name} is {{}}; it must be at least {least}")
 
 
 def require_numbers(goal: Any, **tolerances: Any) -> None:
     """Refuse, with ValueError, a goal that is not a number, and a tolerance below 0."""
     for name, share in tolerances.items():
-        if not (isinstance(share, Real) and float(share) >= 0):
-            raise ValueError(f"{name} is {share}; it must be at least 0")
-    if not isinstance(goal, Real) or isnan(goal):
-        raise ValueError(f"goal is {goal}; give a number")
+        number(share, 0, f"{name} is {{}}; it must be at least 0", inf)
+    number(goal, -inf, "goal is {}; give a number", inf)
 
 
 def make_minimiser(

@@ -6,7 +6,8 @@ library's own calls.
 """
 
 from tinyleak.program.cuda import CapturedProgram, capture
+from tinyleak.program.loading import load_program
 from tinyleak.program.program import Program, trace
 from tinyleak.program.tracing import TraceError
 
-__all__ = ["CapturedProgram", "Program", "TraceError", "capture", "trace"]
+__all__ = ["CapturedProgram", "Program", "TraceError", "capture", "load_program", "trace"]

@@ -21,6 +21,7 @@ from tinyleak.ops.elementwise import largest_exponent
 from tinyleak.ops.indexing import Window, slices
 from tinyleak.ops.reduce import summed_axes
 from tinyleak.ops.window import Pair, windows_of
+from tinyleak.ops.winners import Windows, elements_of_windows, window_buffers
 from tinyleak.program.folding import fold_into
 from tinyleak.program.library import Call, call_into, shares_memory, take_into
 from tinyleak.tensor import Primitive
@@ -197,6 +198,23 @@ def _(xp: Any, x: Array, indices: Array, *, out: Array, axis: int, length: int) 
         partial(out.fill, 0),
         partial(xp.add.at, out, (slice(None),) * axis + (indices,), x),
     ]
+
+
+@kernel("winners")
+def _(xp: Any, x: Array, *, out: Array, down: Windows, across: Windows) -> list[Call]:
+    best, some, wins = window_buffers(xp, x, down, across)
+    found, is_number = out.reshape(some.shape), xp.empty_like(wins)
+    calls: list[Call] = [partial(best.fill, -xp.inf), partial(xp.copyto, found, some)]
+    for inside, values, places in elements_of_windows(xp, x, down, across):
+        calls += [
+            call_into(xp, "less_equal", values, best[inside], out=wins[inside]),
+            call_into(xp, "logical_not", wins[inside], out=wins[inside]),
+            call_into(xp, "equal", best[inside], best[inside], out=is_number[inside]),
+            call_into(xp, "logical_and", wins[inside], is_number[inside], out=wins[inside]),
+            partial(xp.copyto, best[inside], values, where=wins[inside]),
+            partial(xp.copyto, found[inside], places, where=wins[inside]),
+        ]
+    return calls
 
 
 @kernel("unfold")

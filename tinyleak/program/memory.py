@@ -31,6 +31,8 @@ class Instruction(NamedTuple):
     """The buffers that it reads."""
     calls: list[Call]
     """The calls of the array library that do it."""
+    params: dict[str, Any]
+    """The primitive's static parameters."""
 
     def __str__(self) -> str:
         reads = ", ".join(str(array.shape) for array in self.reads)
@@ -138,7 +140,7 @@ def lay_out(
             raw[node], out = raw[heir], place[heir]
         place[node] = out
         calls = prepare(node.primitive, module, reads, out, node.params)
-        instructions.append(Instruction(node.name, out, reads, calls))
+        instructions.append(Instruction(node.name, out, reads, calls, node.params))
         for dead in dying:
             memory.release(raw[dead])
     return instructions, place, memory.total

@@ -14,11 +14,19 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.gradient import topological_order
+from tinyleak.program.export import written
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.library import Call
 from tinyleak.program.memory import Instruction, lay_out
 from tinyleak.program.rewrites import candidates
-from tinyleak.program.tracing import Outputs, Recording, TraceError, record, without_collecting
+from tinyleak.program.tracing import (
+    Outputs,
+    Recording,
+    TraceError,
+    as_example,
+    record,
+    without_collecting,
+)
 from tinyleak.tensor import Tensor
 
 
@@ -52,6 +60,7 @@ class Program:
 
         Raises:
             ValueError: another number of arrays, or another shape or dtype than was traced.
+            TypeError: something else than an array, or a Tensor that is being traced.
             RuntimeError: another thread is in the middle of a call.
         """
         return self.run(self._replay, arrays)
@@ -64,7 +73,7 @@ class Program:
         """Copy the arrays into the input buffers, replay, and return copies of the outputs.
 
         Raises:
-            ValueError, RuntimeError: as when called.
+            ValueError, TypeError, RuntimeError: as when called.
         """
         if not self._running.acquire(blocking=False):
             raise RuntimeError(
@@ -81,7 +90,8 @@ class Program:
     def _load(self, arrays: Sequence[Array]) -> None:
         if len(arrays) != len(self.inputs):
             raise ValueError(f"the program takes {len(self.inputs)} arrays, not {len(arrays)}")
-        for buffer, array in zip(self.inputs, arrays, strict=True):
+        for buffer, given in zip(self.inputs, arrays, strict=True):
+            array = given if type(given) is type(buffer) else as_example(given)
             if array.shape != buffer.shape or array.dtype != buffer.dtype:
                 raise ValueError(
                     f"the program was traced for {buffer.dtype} {buffer.shape} and was given "
@@ -92,8 +102,18 @@ class Program:
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a program cannot be copied or pickled, since its calls refer to its own buffers; "
-            "trace the function again instead"
+            "trace the function again instead, or export it and load the text"
         )
+
+    def export(self) -> str:
+        """Return the program as JSON, which `load_program`, or another language, replays.
+
+        `tinyleak.program.export` describes the format.
+
+        Raises:
+            TypeError: the program lies on a GPU, or a parameter is of a kind that JSON lacks.
+        """
+        return written(self.instructions, self.inputs, self.outputs)
 
     def __str__(self) -> str:
         lines = [f"{count:>6} {what}" for what, count in self.removed.items()]
@@ -118,7 +138,9 @@ def trace(function: Callable[..., Outputs], *examples: Array, check: bool = True
 
     Raises:
         TraceError: the function looked at numbers, kept Tensors, or is not the same every time.
+        TypeError: an example is not an array, or is a Tensor that is being traced.
     """
+    examples = tuple(as_example(example) for example in examples)
     recording = record(function, examples)
     graph, starts, ends, needed = _simplify(recording)
     traced = len(recording.tape)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyleak.backend import Array
+from tinyleak.interop import as_array, called
 from tinyleak.tensor import Primitive, Tensor
 
 Outputs = Tensor | tuple[Tensor, ...]
@@ -125,6 +126,20 @@ def without_collecting() -> Iterator[None]:
             gc.enable()
 
 
+def as_example(given: Any) -> Array:
+    """Return what a program is traced for, or called on, as an array; of a Tensor, its numbers.
+
+    Raises:
+        TypeError: it is not an array of numbers, or a Tensor that is being traced.
+    """
+    if isinstance(given, Traced):
+        raise TraceError(
+            "a program was given a Tensor that is being traced, but it computes with numbers and "
+            "leaves no graph; call the function that it was traced from instead"
+        )
+    return as_array(given.data if isinstance(given, Tensor) else given)
+
+
 def record(function: Callable[..., Outputs], examples: Sequence[Array]) -> Recording:
     """Run `function` on Tensors of the examples and keep every operation on them.
 
@@ -142,7 +157,7 @@ def record(function: Callable[..., Outputs], examples: Sequence[Array]) -> Recor
     for output in outputs:
         if not isinstance(output, Tensor):
             raise TraceError(
-                f"the function being traced returned a {type(output).__name__}; "
+                f"the function being traced returned {called(output)}; "
                 "it must return a Tensor or a tuple of Tensors"
             )
     return Recording(inputs, tape, outputs)

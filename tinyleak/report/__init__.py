@@ -10,7 +10,7 @@ from __future__ import annotations
 from tinyleak.data.files import write_atomically
 from tinyleak.report.canvas import as_png, png_of, save
 from tinyleak.report.figures import curves, emergence, side_by_side
-from tinyleak.report.files import prepare_directory, write_arrays, write_json
+from tinyleak.report.files import prepare_directory, printable, write_arrays, write_json
 from tinyleak.report.player_page import player
 from tinyleak.report.sentences import (
     SentenceSnapshot,
@@ -32,6 +32,7 @@ __all__ = [
     "player",
     "png_of",
     "prepare_directory",
+    "printable",
     "save",
     "sentence_figure",
     "sentence_table",

@@ -1,4 +1,4 @@
-"""The output directory, and files that are either whole or not there."""
+"""The output directory, files that are either whole or not there, and text that only reads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,22 @@ def write_json(path: PathLike, result: Mapping[str, Any]) -> None:
         OSError: the file cannot be written.
     """
     text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    # What a terminal would obey is as good an escape in JSON as it is in Python.
+    plain = "".join(c if _is_plain(c) else json.dumps(c)[1:-1] for c in text)
+    write_atomically(path, lambda file: file.write(plain.encode()))
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which all that does not print, but for line ends, is an escape as `\x1b`.
+
+    A terminal obeys control characters, which a vocabulary or a name may hold.
+    """
+    return "".join(c if _is_plain(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_plain(character: str) -> bool:
+    """Whether a character is a letter, sign, space or line end: not a control, nor half of one."""
+    return character.isprintable() or character == "\n" or category(character) == "Zs"
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,11 @@
-"""One HTML page that plays an attack."""
+"""One HTML page that plays an attack: its moments as numbers, drawn on a canvas when shown."""
 
 from __future__ import annotations
 
+import base64
 import html
-import re
-import tempfile
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,37 +14,38 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.data.files import PathLike
-from tinyleak.report.canvas import PNG_METADATA, drawing, number, pixels, show_image, tile
+from tinyleak.report.canvas import number, on_screen, tile
 from tinyleak.report.page import write_page
 from tinyleak.report.snapshots import Shown, SnapshotLike, choose, prepare
+
+HERE = Path(__file__).parent
 
 TILES = 16
 """Images of a batch that the player shows: a square of 4 by 4."""
 
+PIXEL_BYTES, FEWEST = 130_000, 8
+"""What the frames take together, a byte a number, and how many there are even so: as base64, and
+with the rest, the page then stays below 200 kB."""
+
 BODY = """<h1>{title}</h1>
 <p>{line}</p>
-{controls}"""
+<div id="pictures">{pictures}</div>
+<p id="caption"></p>
+<input id="slider" type="range" min="0" value="0" aria-label="iteration">
+<div>
+<button id="first" aria-label="first">|◄</button>
+<button id="back" aria-label="back">‹</button>
+<button id="play" aria-label="play">►</button>
+<button id="on" aria-label="on">›</button>
+<button id="end" aria-label="last">►|</button>
+</div>
+<canvas id="curves" role="img" aria-label="distance and error against the iteration"></canvas>
+<script type="application/json" id="data">{data}</script>
+<script>
+{script}</script>"""
 
-STYLE = """<style>
-body { margin: 1rem auto; padding: 0 1rem; max-width: 800px; text-align: center;
-       font: 1.1rem/1.5 system-ui, sans-serif; color: #222; background: #fff; }
-h1 { margin: 0; font-size: 1.6rem; }
-p { margin: 0.2rem 0 0.6rem; }
-.animation img { max-width: 100%; }
-input[type=range].anim-slider { width: 90%; }
-.anim-buttons button { width: 2.8rem; height: 2.2rem; font-size: 1rem; }
-.fa { font-style: normal; }
-.fa-minus::before { content: "\\2212"; }
-.fa-plus::before { content: "+"; }
-.fa-play::before { content: "\\25BA"; }
-.fa-play.fa-flip-horizontal::before { content: "\\25C4"; }
-.fa-pause::before { content: "\\275A\\275A"; }
-.fa-step-backward::before { content: "\\2039"; }
-.fa-step-forward::before { content: "\\203A"; }
-.fa-fast-backward::before { content: "|\\25C4"; }
-.fa-fast-forward::before { content: "\\25BA|"; }
-</style>"""
-"""The page's looks. matplotlib's buttons expect an icon font; these rules give them letters."""
+PICTURE = """<figure><canvas id="{name}" width="{width}" height="{height}" role="img"
+aria-label="{title}"></canvas><figcaption>{title}</figcaption></figure>"""
 
 
 def player(
@@ -53,71 +55,101 @@ def player(
     *,
     title: str = "An image out of a gradient",
     count: int = 30,
+    labels: Sequence[object] | Array | None = None,
+    labels_true: Sequence[object] | Array | None = None,
 ) -> None:
     """Write one HTML page that plays `count` iterations, with a slider, and needs nothing else.
 
     Args:
         path: the page to write.
         snapshots: moments of an attack, the start first, with images (N, C, H, W); some that show
-            the emergence are chosen.
+            the emergence are chosen: of large images fewer.
         truth: (N, C, H, W), the client's images, shown beside them.
         title: the page's heading.
         count: iterations shown.
+        labels: (N,), found, in the snapshots' order; written below the reconstruction.
+        labels_true: (N,), the client's; written below the truth.
 
     Raises:
         ValueError: no snapshot; images that cannot be drawn, or that do not fit the truth.
         OSError: the file cannot be written.
     """
-    moments, _, truth = prepare(snapshots, truth)
-    controls = _controls(choose(moments, count), truth)
+    moments, order, truth = prepare(snapshots, truth)
+    images, size = len(order), moments[0].images[0].size
+    shown = max(1, min(images, TILES, PIXEL_BYTES // ((FEWEST + 1) * size)))
+    shape = tile(moments[0].images[:shown]).shape
+    # The truth is one more picture.
+    frames = choose(moments, min(count, max(FEWEST, PIXEL_BYTES // math.prod(shape) - 1)))
     line = "The reconstruction" if truth is None else "Left the truth, right the reconstruction"
     line += " from the shared gradient, iteration by iteration."
-    images = len(moments[0].images)
-    if images > TILES:
-        line += f" The first {TILES} of the batch's {images} images are shown."
-    body = BODY.format(title=html.escape(title), line=html.escape(line), controls=controls)
-    write_page(path, title, STYLE, body)
+    if images > shown:
+        line += f" The first {shown} of the batch's {images} images are shown."
+    names = [] if truth is None else [("truth", _named("truth", labels_true, range(shown)))]
+    names.append(("found", _named("reconstruction", labels, order[:shown])))
+    pictures = [
+        PICTURE.format(name=name, title=html.escape(text), width=shape[2], height=shape[1])
+        for name, text in names
+    ]
+    told = {
+        "shape": shape,
+        "frames": [_bytes(one.images[:shown]) for one in frames],
+        "captions": [_caption(one) for one in frames],
+        "iterations": [one.iteration for one in frames],
+        "truth": None if truth is None else _bytes(truth[:shown]),
+        "curves": _curves(moments),
+        "most": moments[-1].iteration,
+    }
+    parts = {
+        "title": html.escape(title),
+        "line": html.escape(line),
+        "pictures": "\n".join(pictures),
+        # What is between script tags ends at the first that looks like one.
+        "data": json.dumps(told, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        "script": "".join(_read(name) for name in ("drawing.js", "player.js")),
+    }
+    write_page(path, title, f"<style>\n{_read('player.css')}</style>", BODY.format(**parts))
 
 
-def _controls(moments: Sequence[Shown], truth: Array | None) -> str:
-    """The pictures, the slider and the buttons, as matplotlib writes them, made self-contained."""
-    from matplotlib.animation import HTMLWriter
-
-    # Typed as Any: matplotlib's writers have no types.
-    writer: Any = HTMLWriter(fps=6, embed_frames=True, default_mode="once", embed_limit=100)
-    panels = 1 if truth is None else 2
-    _, height, width = tile(moments[0].images[:TILES]).shape
-    with (
-        drawing(3.75 * panels, 3.7 * height / width + 0.85) as figure,
-        tempfile.TemporaryDirectory() as directory,
-    ):
-        all_axes = figure.subplots(1, panels, squeeze=False)[0]
-        if truth is not None:
-            show_image(all_axes[0], tile(truth[:TILES]))
-            all_axes[0].set_title("truth", fontweight="bold")
-        axes = all_axes[-1]
-        picture = show_image(axes, tile(moments[0].images[:TILES]))
-        axes.set(title="iteration 0", xlabel="10⁻¹\n10⁻¹")
-        # Lay out once, with the tallest text: a picture that moves would seem to change.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        draft = Path(directory) / "player.html"  # the writer cannot fill a stream
-        with writer.saving(figure, draft, dpi=100):
-            for one in moments:
-                picture.set_data(pixels(tile(one.images[:TILES])))
-                axes.set(title=f"iteration {one.iteration}", xlabel=_measures(one))
-                writer.grab_frame(metadata=PNG_METADATA)
-        controls = draft.read_text()
-    # matplotlib would have the buttons' icons fetched from the network; STYLE has its own.
-    controls = re.sub(r"<link[^>]*>", "", controls)
-    # It names the elements by a random number, to put several players on a page; here is one.
-    random_name = re.search(r"_anim_img([0-9a-f]{32})", controls)
-    return controls if random_name is None else controls.replace(random_name[1], "_player")
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
-def _measures(moment: Shown) -> str:
-    distance = f"gradient distance {number(moment.distance)}"
+def _named(what: str, labels: Any, order: Any) -> str:
+    """Return what a picture is called, with the labels of its images."""
+    if labels is None:
+        return what
+    several = "labels" if len(order) > 1 else "label"
+    return f"{what}, {several} {' '.join(str(labels[index]) for index in order)}"
+
+
+def _bytes(images: Array) -> str:
+    """Return images (N, C, H, W), laid out in a square, as base64: a byte a number."""
+    levels = np.rint(255 * on_screen(tile(images))).astype(np.uint8)
+    return base64.b64encode(levels.tobytes()).decode()
+
+
+def _curves(moments: Sequence[Shown]) -> list[dict[str, Any]]:
+    """Return the distance, and the mean error, at each moment; null where it is not finite."""
+    told = [("gradient distance", "distance", [one.distance for one in moments])]
+    errors = [float(np.mean(one.mse)) for one in moments if one.mse is not None]
+    if errors:
+        told.append(("MSE" if len(moments[0].images) == 1 else "mean MSE", "error", errors))
+    return [
+        {
+            "name": name,
+            "colour": colour,
+            "points": [
+                [one.iteration, float(value) if math.isfinite(value) else None]
+                for one, value in zip(moments, values, strict=True)
+            ],
+        }
+        for name, colour, values in told
+    ]
+
+
+def _caption(moment: Shown) -> str:
+    text = f"iteration {moment.iteration}: gradient distance {number(moment.distance)}"
     if moment.mse is None:
-        return distance
+        return text
     mean = "MSE" if len(moment.mse) == 1 else "mean MSE"
-    return f"{mean} {number(float(np.mean(moment.mse)))}\n{distance}"
+    return f"{text}, {mean} {number(float(np.mean(moment.mse)))}"

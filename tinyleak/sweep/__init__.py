@@ -6,7 +6,7 @@ from tinyleak.sweep.combinations import grid, parse_numbers, parse_strengths
 from tinyleak.sweep.executors import LocalProcesses, dask_executor
 from tinyleak.sweep.request import Request, run_attack
 from tinyleak.sweep.runner import complete, run_sweep
-from tinyleak.sweep.table import Table, summary
+from tinyleak.sweep.table import Table, files_of_table, summary
 
 __all__ = [
     "LocalProcesses",
@@ -14,6 +14,7 @@ __all__ = [
     "Table",
     "complete",
     "dask_executor",
+    "files_of_table",
     "grid",
     "parse_numbers",
     "parse_strengths",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
 from threading import Thread
 from types import TracebackType
 from typing import ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from tinyleak import __version__
+from tinyleak.interop import whole
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +27,9 @@ BLAS_THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 """What the libraries behind NumPy read, once, when it is imported."""
+
+SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
+"""How a Dask scheduler is reached."""
 
 CONTACT_SECONDS = 10.0
 """How long a scheduler has to answer."""
@@ -49,21 +54,18 @@ class LocalProcesses(Executor):
             ValueError: fewer than one job.
             OSError: a worker does not start.
         """
-        if jobs < 1:
-            raise ValueError(f"{jobs} jobs were asked for; give 1 or more")
-        self._jobs = jobs
+        self._jobs = whole(jobs, 1, "{} jobs were asked for; give 1 or more")
         self._context = get_context("spawn")
         # Nothing is ever sent through this pipe. Its end is what the workers wait for.
         self._end_for_workers, self._own_end = self._context.Pipe(duplex=False)
         self._pool = self._new_pool()
         try:
-            self.submit(os.getpid).result()
+            first = self.submit(os.getpid)
+            workers = active_children()
+            first.result()
         except BrokenExecutor as error:
             self.stop()
-            raise OSError(
-                "a worker process ended while it started; a script that sweeps needs its main "
-                'program under `if __name__ == "__main__"`'
-            ) from error
+            raise OSError(_why([worker.exitcode for worker in workers])) from error
 
     def _new_pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -98,6 +100,20 @@ class LocalProcesses(Executor):
             self.shutdown()
         else:
             self.stop()
+
+
+def _why(exit_codes: Sequence[int | None]) -> str:
+    """Return why no worker starts: ended by Python they have a code of 0 or more."""
+    killed = [-code for code in exit_codes if code is not None and code < 0]
+    if killed:
+        return (
+            f"a worker process was killed by signal {killed[0]} while it started, as the system "
+            "does where memory is short; run fewer jobs, or see what ends them"
+        )
+    return (
+        "a worker process ended while it started; a script that sweeps needs its main program "
+        'under `if __name__ == "__main__"`'
+    )
 
 
 def _prepare_worker(end: Connection) -> None:
@@ -145,7 +161,8 @@ def dask_executor(address: str) -> Iterator[Executor]:
     and fails those that a few workers in a row did not survive.
 
     Raises:
-        ValueError: the package `distributed` is missing, or a worker lacks this tinyleak.
+        ValueError: the package `distributed` is missing, a worker lacks this tinyleak, or the
+            address is none.
         OSError: no scheduler answers, or it has no workers.
     """
     try:
@@ -154,9 +171,10 @@ def dask_executor(address: str) -> Iterator[Executor]:
         raise ValueError(
             "a Dask cluster needs the package distributed; install tinyleak[cluster]"
         ) from error
+    _require_address(address)
     try:
         client = Client(address, timeout=CONTACT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError) as error:
+    except Exception as error:  # whatever answers there
         raise OSError(
             f"no Dask scheduler answers at {address}; start one with `dask scheduler`, "
             "and give the address that it prints"
@@ -179,6 +197,25 @@ def dask_executor(address: str) -> Iterator[Executor]:
                 f"this is {__version__}; install the same on all"
             )
         yield client.get_executor(pure=False)
+
+
+def _require_address(address: str) -> None:
+    """Refuse what is no address, at which a client of Dask would wait for half a minute.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        complete = parts.scheme == "inproc" or None not in (parts.hostname, parts.port)
+        known = complete and parts.scheme in SCHEMES
+    except ValueError:  # a port that is no number
+        known = False
+    if not known:
+        raise ValueError(
+            f"{address!r} was given as the address of a Dask scheduler; give the one that "
+            "`dask scheduler` prints, such as tcp://127.0.0.1:8786"
+        )
 
 
 def _version() -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyleak import __version__
 from tinyleak.attacks import Attacker, Reconstruction, attack
 from tinyleak.backend import Array
 from tinyleak.client import Outcome, Truth, simulate
@@ -75,10 +76,27 @@ class Request:
             "labels": "optimise" if labels is None else given,
             "seed": attacker.seed,
             "restarts": attacker.restarts,
+            "method": attacker.method,
+            "start": attacker.start if isinstance(attacker.start, str) else "given",
             "max_iterations": settings.pop("iterations"),
             **settings,
             "device": attacker.device,
+            "content": self.content,
+            "version": __version__,
         }
+
+    @cached_property
+    def content(self) -> str:
+        """16 hexadecimal digits of the checksum of all arrays: what names cannot tell apart."""
+        attacker, digest = self.attacker, hashlib.sha256()
+        arrays: dict[str, Any] = {"images": self.truth.images, "labels": self.truth.labels}
+        known = {"labels known": attacker.labels, "start": attacker.start}
+        arrays |= {name: part for name, part in known.items() if not isinstance(part, str | None)}
+        for name, array in sorted({**arrays, **(attacker.precision or {})}.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        digest.update("+".join(map(str, attacker.defenses)).encode())
+        return digest.hexdigest()[:16]
 
     @cached_property
     def id(self) -> str:

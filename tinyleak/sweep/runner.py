@@ -15,6 +15,7 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tinyleak.interop import whole
 from tinyleak.sweep.executors import LocalProcesses, dask_executor
 from tinyleak.sweep.request import Request, failure, run_attack
 from tinyleak.sweep.table import Table
@@ -56,11 +57,13 @@ def run_sweep(
         work: what a worker calls.
 
     Raises:
+        ValueError: a window below 1.
         OSError: the table cannot be written, or the executor has dropped attacks.
         BrokenExecutor: the executor takes no more attacks.
         KeyboardInterrupt: the sweep was interrupted. Then, as after any error, what has finished
             is in the table.
     """
+    window = whole(window, 1, "a window of {} attacks was given; give 1 or more")
     sweep = _Sweep(table, executor, work, on_result)
     suspects: list[Request] = []
     sweep.hand_out(requests, window, on_death=suspects.append)

@@ -29,9 +29,10 @@ class Table:
 
     A row is written in one transaction, and is on the disk before `record` returns: SQLite keeps
     its rollback journal until then and syncs both, so that a process killed at any moment leaves
-    whole rows only. A row is keyed by its settings. A grid that differs from the one before adds
-    its own rows and leaves the others, and those that the two share are not run again. What each
-    sweep was asked for is kept too, in the table `sweeps`.
+    whole rows only. A row is keyed by its settings, a checksum of its images and the version that
+    computed it. A grid that differs from the one before adds its own rows and leaves the others,
+    and those that the two share are not run again. What each sweep was asked for is kept too, in
+    the table `sweeps`.
 
     Only one process writes: the one that hands out the attacks.
 
@@ -111,7 +112,7 @@ class Table:
     @property
     def images_path(self) -> Path:
         """The directory of the reconstructions: a file `<id>.npz` for each that is kept."""
-        return self.path.with_name(f"{self.path.name}.images")
+        return files_of_table(self.path)[-1]
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Note that a sweep begins, and what it was asked for, in plain numbers and names."""
@@ -123,11 +124,18 @@ class Table:
                 (started, json.dumps(versions), json.dumps(request)),
             )
 
-    def finished(self, *, with_failed: bool = True) -> set[str]:
-        """Return the ids of the attacks that have a row, or only of those without an error."""
-        condition = "" if with_failed else " WHERE error IS NULL"
+    def finished(self, *, with_failed: bool = True, images: bool = False) -> set[str]:
+        """Return the ids of the attacks that need not be run again.
+
+        Args:
+            with_failed: also those whose row is an error.
+            images: only those, without an error, whose reconstruction is kept.
+        """
         with self._explained():
-            return {row[0] for row in self._database.execute(f"SELECT id FROM attacks{condition}")}
+            rows = list(self._database.execute("SELECT id, error IS NOT NULL FROM attacks"))
+        kept = {path.stem for path in self.images_path.glob("*.npz")} if images else None
+        done = {id for id, failed in rows if not failed and (kept is None or id in kept)}
+        return done | {id for id, failed in rows if failed and with_failed}
 
     def record(self, request: Request, result: Mapping[str, Any]) -> None:
         """Write an attack's row. An existing row stays, unless it is that of a failed attack.
@@ -163,8 +171,11 @@ class Table:
         """Write every row as CSV, the names of the columns first.
 
         Raises:
+            ValueError: it is one of the table's own files.
             OSError: the file cannot be written.
         """
+        if Path(path).resolve() in [own.resolve() for own in files_of_table(self.path)]:
+            raise ValueError(f"{path} is the table itself; choose another file for the CSV")
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
@@ -174,6 +185,11 @@ class Table:
             file.write(text.getvalue().encode())
 
         write_atomically(path, write)
+
+
+def files_of_table(path: Path) -> list[Path]:
+    """Return what a table consists of: its file, SQLite's journal, the directory of its images."""
+    return [path, *(path.with_name(f"{path.name}{more}") for more in ("-journal", ".images"))]
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -78,8 +78,8 @@ class Distance:
         total = sum(float(np.sum(w * gradients[name] ** 2)) for name, w in weights.items())
         if not (0.0 < total < np.inf):
             raise ValueError(
-                "the gradient beside the embedding table's is zero or not finite, so there is "
-                "nothing to match; check what the client shares"
+                "the gradient beside the embedding table's is zero or not finite, or its squares "
+                "are, so there is nothing to match; check what the client shares"
             )
         self._weights = {name: Tensor(weight / total) for name, weight in weights.items()}
         self._programs: dict[int, Callable[..., tuple[Array, ...]]] = {}

@@ -122,7 +122,7 @@ class Search:
             self.enough = margin * self.judge.of_noise(self.noise)
         self.best: Improved | None = None
         self.history: list[Snapshot] = []
-        self.evaluations = 0
+        self._finished = self._under_way = 0
         self._iteration = 0
 
     def consider(self, guesses: list[Guess]) -> None:
@@ -156,6 +156,7 @@ class Search:
             if now < last + EVERY and not state.finished.all():
                 continue
             last, self._iteration = now, before + now
+            self._under_way = relaxation.evaluations
             read = [relaxation.read(row) for row in state.x]
             distances = self.judge.of_guesses(stacked([guess for guess, _ in read]))
             which = int(np.argmin(distances))
@@ -166,7 +167,7 @@ class Search:
                 break
         assert nearest is not None
         self._take(self._improve(*nearest[1:]))
-        self.evaluations += relaxation.evaluations
+        self._finished, self._under_way = self._finished + relaxation.evaluations, 0
 
     def _take(self, improved: Improved) -> None:
         if self.best is None or improved.value < self.best.value:
@@ -200,11 +201,15 @@ class Search:
         if not (guess.answers >= 0).any(axis=-1).all():
             # It adds nothing to the loss, so its words have no part in the gradient.
             alone, reason = False, "any words would do where a sentence hides none"
-        evaluations = self.evaluations + self.judge.evaluations
-        return FoundText(self.client, guess.tokens, self.history, reason, alone, evaluations)
+        return FoundText(self.client, guess.tokens, self.history, reason, alone, self.evaluations)
+
+    @property
+    def evaluations(self) -> int:
+        """How often an objective was evaluated: by the rounds, and to judge sentences."""
+        return self._finished + self._under_way + self.judge.evaluations
 
     def _report(self, guess: Guess, value: float) -> None:
-        snapshot = Snapshot(self._iteration, guess.tokens, value)
+        snapshot = Snapshot(self._iteration, guess.tokens, value, self.evaluations)
         self.history.append(snapshot)
         if self.on_progress is not None:
             self.on_progress(snapshot)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinyleak.backend import Array
-from tinyleak.interop import whole
+from tinyleak.interop import called, whole
 from tinyleak.text.client import TextClient
 from tinyleak.text.dummy_vectors import match
 from tinyleak.text.embedding_rows import rows
@@ -52,7 +52,7 @@ def attack(
         options: the method's own: `match` and `span+match` take `iterations`, `rounds` and
             `restarts`; see there.
 
-    An attack that is interrupted (Ctrl-C) gives back its last snapshot, if it had one.
+    An attack that is interrupted (Ctrl-C) gives back its best snapshot, if it had one.
 
     Raises:
         ValueError: an unknown method, a seed below 0, or as the method does.
@@ -60,7 +60,7 @@ def attack(
     """
     if not isinstance(client, TextClient):
         raise TypeError(
-            f"text.attack was given a {type(client).__name__}; give a TextClient, as "
+            f"text.attack was given {called(client)}; give a TextClient, as "
             "TextClient.from_files or simulate_text makes it"
         )
     if method not in METHODS:
@@ -86,7 +86,11 @@ def attack(
     except KeyboardInterrupt:
         if not seen:
             raise
-        found = FoundText(client, seen[-1].tokens, seen, INTERRUPTED, explained=False)
+        best = min(seen, key=lambda snapshot: snapshot.distance)
+        last = replace(seen[-1], tokens=best.tokens, distance=best.distance)
+        if best.distance < seen[-1].distance:
+            seen.append(last)
+        found = FoundText(client, last.tokens, seen, INTERRUPTED, False, last.evaluations)
     return replace(found, method=method, seconds=time.perf_counter() - began)
 
 

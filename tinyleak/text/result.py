@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from tinyleak.backend import Array
+from tinyleak.interop import called
 from tinyleak.metrics import bag_accuracy, match_sentences, token_accuracy
 from tinyleak.text.client import TextClient
 
@@ -23,11 +24,13 @@ class Snapshot:
         iteration: 0 is the start.
         tokens: (N, T); at a hidden position the word that is read there, and not [MASK].
         distance: what the attack minimises, by then; 0 where nothing is minimised.
+        evaluations: how often an objective had been evaluated.
     """
 
     iteration: int
     tokens: Array = field(repr=False)
     distance: float
+    evaluations: int = 0
 
 
 OnProgress: TypeAlias = Callable[[Snapshot], None]
@@ -193,9 +196,7 @@ def explain(found: FoundText) -> TextOutcome:
 
 def _require_found(found: FoundText) -> None:
     if not isinstance(found, FoundText):
-        raise TypeError(
-            f"a {type(found).__name__} was given to be judged; give what text.attack returned"
-        )
+        raise TypeError(f"{called(found)} was given to be judged; give what text.attack returned")
 
 
 def _quoted(sentences: Sequence[str]) -> str:

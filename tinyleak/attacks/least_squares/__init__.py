@@ -1,6 +1,5 @@
 """Gradient matching as nonlinear least squares."""
 
-from tinyleak.attacks.least_squares.jacobian import Jacobian
 from tinyleak.attacks.least_squares.solver import MOST_ITERATIONS, refine, refine_all, unstarted
 
-__all__ = ["MOST_ITERATIONS", "Jacobian", "refine", "refine_all", "unstarted"]
+__all__ = ["MOST_ITERATIONS", "refine", "refine_all", "unstarted"]

@@ -41,9 +41,9 @@ GAP = 1e3
 """How many times larger than what noise makes the least singular value of the features must be:
 noise then turns the subspace by a thousandth at most."""
 
-DOUBLE_PRECISION = 1e-14
+DOUBLE_PRECISION, ROUNDINGS = 1e-14, 8.0
 """How exact a gradient is at best, relative to its entries' root mean square: float64 rounds to
-1e-16, and what it was computed from more often than once."""
+1e-16, and what it was computed from more often than once; or so many roundings of its dtype."""
 
 WORTH = 2.0
 """Images with more pixels than so many times their features are not solved for alone: it takes
@@ -53,8 +53,9 @@ SAME = 1e-28
 """The squared distance of features, relative to their square, at which an image has them: 1e-14 is
 float64's rounding."""
 
-REACHED = 1e-12
-"""The same, at which it has them as exactly as features inferred from a gradient are known."""
+REACHED, FEATURE_ROUNDINGS = 1e-12, 5e3
+"""The same, at which it has them as exactly as features inferred from a gradient are known: to 1e-6
+of their length, or so many roundings of the gradient's dtype (2,000 were measured)."""
 
 STILL = 0.9
 """The search for one image ends once ten steps leave more than this share of that distance."""
@@ -175,7 +176,8 @@ def read_features(
     """
     if layer.bias_gradient is None or not layer.bias_gradient.any():
         return None
-    found = unmix(layer, labels, rounding=DOUBLE_PRECISION, guess=guess, starts=starts, rng=rng)
+    rounding = max(DOUBLE_PRECISION, ROUNDINGS * layer.roundoff)
+    found = unmix(layer, labels, rounding=rounding, guess=guess, starts=starts, rng=rng)
     if found.misfit > EXPLAINED or not found.error_norms.all():
         return None
     return FeatureSubspace(found.features, np.zeros((0, guess.shape[1])))
@@ -199,7 +201,11 @@ class _Alone:
 
 
 def images_with(
-    model: Model, params: Mapping[str, Array], features: Array, images: Array
+    model: Model,
+    params: Mapping[str, Array],
+    features: Array,
+    images: Array,
+    roundoff: float = 0.0,
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Move each of some images, in [0, 1], to where it has the features that are given.
 
@@ -208,6 +214,7 @@ def images_with(
         params: its weights, by name, float64.
         features: (N, F).
         images: (N, C, H, W), where to begin.
+        roundoff: of the floating point that the gradient was computed in.
 
     Returns:
         The images, (N, C, H, W), and which of them are taken to be determined by their features,
@@ -218,6 +225,7 @@ def images_with(
     if images[0].size > WORTH * features.shape[1]:
         return found, determined
     last = LastLayer(model, params, 1)
+    reached = max(REACHED, (FEATURE_ROUNDINGS * roundoff) ** 2)
     for index, (wanted, image) in enumerate(zip(features, images, strict=True)):
         square = float(wanted @ wanted)
         residual = _Alone(last, wanted, (1, *image.shape))
@@ -231,6 +239,6 @@ def images_with(
             max_iterations=MOST_ALONE,
         )
         free = np.count_nonzero((fit.x > 0.0) & (fit.x < 1.0))
-        if free <= wanted.size and fit.value <= REACHED * square:
+        if free <= wanted.size and fit.value <= reached * square:
             found[index], determined[index] = fit.x.reshape(image.shape), True
     return found, determined

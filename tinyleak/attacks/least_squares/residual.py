@@ -24,6 +24,7 @@ from tinyleak.attacks.least_squares.last_layer import Indices, LastLayer
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array, to_numpy
 from tinyleak.gradient import grad, vjp
+from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.ops import concatenate, reshape, sum
@@ -46,7 +47,7 @@ class GradientResidual:
         targets: (N, K), the labels of those images whose label is fixed.
         unsettled: (M,), the images whose label is not fixed.
         last: the network's last layer; None if its rows of J are computed like all others, because
-            it is not linear, or the entries of its gradient have different weights.
+            it is not linear, the loss is another, or its gradient's entries have different weights.
     """
 
     def __init__(self, matching: Matching, targets: Array, unsettled: Indices) -> None:
@@ -58,7 +59,8 @@ class GradientResidual:
         if matching.precision is not None:
             self._scale *= np.sqrt(_flat(matching.precision, model))
         self.last = None
-        if matching.precision is None and ends_linear(model):
+        own = loss_of(model) is cross_entropy
+        if own and matching.precision is None and ends_linear(model):
             self.last = LastLayer(model, self._params, matching.batch)
         apart = () if self.last is None else (self.last.weight, self.last.bias)
         self._others = [name for name in model.shapes if name not in apart]
@@ -163,7 +165,9 @@ class GradientResidual:
         """The derivative of one image's gradient along each of R directions: (R, P′)."""
         rows = directions.shape[0]
         params, images = self._copies(rows), copies(image, rows)
-        loss = sum(cross_entropy(self.matching.model(params, images), copies(target, rows)))
+        loss = sum(
+            loss_of(self.matching.model)(self.matching.model(params, images), copies(target, rows))
+        )
         (by_images,) = grad(loss, [images])
         others = [params[name] for name in self._others]
         return _side_by_side(vjp({by_images: reshape(directions, images.shape)}, others))

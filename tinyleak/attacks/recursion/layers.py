@@ -21,7 +21,7 @@ class Layer:
     Attributes:
         name: of its weight.
         weight: (O, J), for J inputs to a window.
-        bias: (O,).
+        bias: (O,), zeros where it has none.
         indices: (P, J), which input each of P windows sees; n where it sees the padding.
         inputs: n.
     """
@@ -92,8 +92,13 @@ def layers_of(model: Model, params: Mapping[str, Array]) -> list[Layer]:
     """Return the layers of a LeNet or an MLP, the first one first.
 
     Raises:
-        ValueError: another network.
+        ValueError: another network, or an activation that is not among `INVERSES`.
     """
+    if getattr(model, "activation", None) not in {None, *INVERSES}:
+        raise ValueError(
+            f"{model} was given; layer by layer a network can be inverted whose activation is "
+            f"one of {', '.join(INVERSES)}"
+        )
     weights = {name: to_numpy(array).astype(float) for name, array in params.items()}
     names = [name for name in model.shapes if name.endswith(".weight")]
     windows = _windows(model)
@@ -101,7 +106,7 @@ def layers_of(model: Model, params: Mapping[str, Array]) -> list[Layer]:
         Layer(
             name,
             weights[name].reshape(len(weights[name]), -1),
-            weights[name.removesuffix("weight") + "bias"],
+            weights.get(name.removesuffix("weight") + "bias", np.zeros(len(weights[name]))),
             where,
             inputs,
         )

@@ -20,16 +20,14 @@ from tinyleak.tensor import Tensor
 class LeNet:
     """Three 5×5 convolutions of 12 channels, an activation after each, and one linear layer.
 
-    A 1×28×28 image becomes 588 features and a 3×32×32 one 768. Parameters have the names and
-    layouts of the reference implementation's state dict: `body.0.weight` … `fc.0.bias`.
-
     Attributes:
         image_shape: (C, H, W) of the images.
         classes: how many classes are told apart.
-        activation: "sigmoid" (the paper's), "tanh", "softplus" or "relu".
+        activation: "sigmoid" (the paper's), or another of `tinyleak.nn.ACTIVATIONS`.
         hidden: channels of each convolution: one number for all, or a number for each.
         kernel: height and width of the windows, odd; the padding is half of it, rounded down.
         strides: of each convolution.
+        unbiased: the layers without a bias, such as ("body.0", "fc.0").
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)
@@ -38,6 +36,7 @@ class LeNet:
     hidden: int | tuple[int, ...] = 12
     kernel: int = 5
     strides: tuple[int, ...] = (2, 2, 1)
+    unbiased: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         activation(self.activation)
@@ -54,7 +53,7 @@ class LeNet:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter, by name."""
+        """The shape of each parameter, by name: `body.0.weight` … `fc.0.bias`."""
         inside, *size = self.image_shape
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, (outside, stride) in enumerate(zip(self.channels, self.strides, strict=True)):
@@ -63,7 +62,7 @@ class LeNet:
             inside, size = outside, [-(-length // stride) for length in size]  # rounded up
         shapes["fc.0.weight"] = (self.classes, inside * math.prod(size))
         shapes["fc.0.bias"] = (self.classes,)
-        return shapes
+        return {k: s for k, s in shapes.items() if k.removesuffix(".bias") not in self.unbiased}
 
     def init(self, rng: Generator, scheme: str = "uniform", dtype: str = "float64") -> Parameters:
         """Draw parameters: "uniform" U(−0.5, 0.5) as the paper's code, or PyTorch's "default"."""
@@ -74,6 +73,7 @@ class LeNet:
         squash, images = activation(self.activation), checked_images(x, params["body.0.weight"])
         pad = (self.kernel // 2, self.kernel // 2)
         for layer, stride in enumerate(self.strides):
-            weight, bias = params[f"body.{2 * layer}.weight"], params[f"body.{2 * layer}.bias"]
+            weight, bias = params[f"body.{2 * layer}.weight"], params.get(f"body.{2 * layer}.bias")
             images = squash(convolve(images, weight, bias, (stride, stride), pad))
-        return linear(flatten(channels_first(images)), params["fc.0.weight"], params["fc.0.bias"])
+        features = flatten(channels_first(images))
+        return linear(features, params["fc.0.weight"], params.get("fc.0.bias"))

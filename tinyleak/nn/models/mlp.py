@@ -23,14 +23,16 @@ class MLP:
     Attributes:
         image_shape: (C, H, W) of the images, which are flattened.
         classes: how many classes are told apart.
-        activation: "sigmoid", "tanh", "softplus" or "relu".
+        activation: one of `tinyleak.nn.ACTIVATIONS`.
         widths: the sizes of the hidden layers, one or more.
+        unbiased: the layers without a bias, such as ("0", "2").
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)
     classes: int = 10
     activation: str = "sigmoid"
     widths: tuple[int, ...] = (128, 64)
+    unbiased: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         activation(self.activation)
@@ -47,7 +49,7 @@ class MLP:
         for layer, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
             shapes[f"{2 * layer}.weight"] = (fan_out, fan_in)
             shapes[f"{2 * layer}.bias"] = (fan_out,)
-        return shapes
+        return {k: s for k, s in shapes.items() if k.removesuffix(".bias") not in self.unbiased}
 
     def init(self, rng: Generator, scheme: str = "uniform", dtype: str = "float64") -> Parameters:
         """Draw parameters: "uniform" U(−0.5, 0.5), or PyTorch's "default"."""
@@ -59,6 +61,6 @@ class MLP:
         x = flatten(x)
         last = len(self.widths)
         for layer in range(last + 1):
-            x = linear(x, params[f"{2 * layer}.weight"], params[f"{2 * layer}.bias"])
+            x = linear(x, params[f"{2 * layer}.weight"], params.get(f"{2 * layer}.bias"))
             x = x if layer == last else squash(x)
         return x

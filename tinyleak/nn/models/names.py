@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = Mapping[str, Shape]
+
+MOST_JOINTS = 20
+"""How many points and underlines of a name are looked at."""
 
 ROWS, COLUMN = 40, 44
 """How many rows, and letters of the left column, `side_by_side` shows."""
@@ -64,6 +67,33 @@ def match_names(
             {name: names[old] for name, old in found.items()},
         )
     return {name: names[found[name]] for name in expected}
+
+
+def without_copies(shapes: Shapes) -> dict[str, Shape]:
+    """Return the tensors that are no copies: an average of the weights, an optimiser's state.
+
+    A copy has the shape and the name of another, with something before or after that name, as
+    `ema.fc.weight` and `fc.weight_momentum` beside `fc.weight`.
+    """
+    kept = {}
+    for name, shape in shapes.items():
+        originals = {part for at in _joints(name) for part in (name[at + 1 :], name[:at])}
+        if all(shapes.get(original) != shape for original in originals):
+            kept[name] = shape
+    return kept
+
+
+def among(shapes: Shapes, names: Collection[str]) -> dict[str, Shape]:
+    """Return the tensors that have one of these names, with or without something before it."""
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if name in names or any(name[at + 1 :] in names for at in _joints(name))
+    }
+
+
+def _joints(name: str) -> list[int]:
+    return [found.start() for found in re.finditer(r"[._]", name)][:MOST_JOINTS]
 
 
 def side_by_side(

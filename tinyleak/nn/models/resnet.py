@@ -40,7 +40,7 @@ class ResNet:
     Attributes:
         image_shape: (C, H, W) of the images.
         classes: how many classes are told apart.
-        activation: "sigmoid" (the paper's), "tanh", "softplus" or "relu".
+        activation: "sigmoid" (the paper's), or another of `tinyleak.nn.ACTIVATIONS`.
         width: channels of the first stage, even.
         blocks: n, of each stage: 3 for ResNet-20, 9 for ResNet-56.
         statistics: running means and variances, (channels,) each, by their names in the state dict

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tinyleak.nn.models.lenet import LeNet
 from tinyleak.nn.models.mlp import MLP
-from tinyleak.nn.models.names import Shape, Shapes, mismatch, natural
+from tinyleak.nn.models.names import Shapes, mismatch, natural
 
 MODELS: dict[str, type[LeNet] | type[MLP]] = {"lenet": LeNet, "mlp": MLP}
 
@@ -61,7 +61,8 @@ def model_from_shapes(
         usual = MODELS[kind](image_shape, classes or 10, activation)
         raise mismatch(
             f"the weights are not a {MODELS[kind].__name__}'s for images of {image_shape}: "
-            f"{error}; compare the columns",
+            f"{error}; compare the columns, or give any other network as --model net.pt2, as "
+            "torch.export saves it",
             shapes,
             usual.shapes,
             f"the usual {MODELS[kind].__name__} has",
@@ -71,10 +72,11 @@ def model_from_shapes(
 
 def _mlp(shapes: Shapes, image_shape: tuple[int, int, int], activation: str) -> MLP:
     chain = _chain(shapes, 2, math.prod(image_shape))
-    *widths, classes = [shape[0] for shape in chain]
+    *widths, classes = [shapes[name][0] for name in chain]
     if not widths:
         raise ValueError("it has no hidden layer")
-    return MLP(image_shape, classes, activation, tuple(widths))
+    unbiased = [f"{2 * layer}" for layer in _without_bias(chain, shapes)]
+    return MLP(image_shape, classes, activation, tuple(widths), tuple(unbiased))
 
 
 def _lenet(
@@ -84,22 +86,24 @@ def _lenet(
     strides: tuple[int, ...] | None,
 ) -> LeNet:
     chain = _chain(shapes, 4, image_shape[0])
-    kernels = {length for shape in chain for length in shape[2:]}
+    kernels = {length for name in chain for length in shapes[name][2:]}
     if len(kernels) != 1 or max(kernels) % 2 == 0:
         raise ValueError(
             f"its windows measure {sorted(kernels)}, and all should have one odd height and width"
         )
-    matrices = [shape for shape in shapes.values() if len(shape) == 2]
+    matrices = [name for name, shape in shapes.items() if len(shape) == 2]
     if len(matrices) != 1:
         raise ValueError(f"{len(matrices)} linear layers follow its convolutions, and not one")
-    ((classes, features),) = matrices
-    channels = tuple(shape[0] for shape in chain)
+    classes, features = shapes[matrices[0]]
+    channels = tuple(shapes[name][0] for name in chain)
     if math.prod(channels) < 1 or classes < 1:
         raise ValueError("a layer of it has no outputs")
     hidden = channels[0] if len(set(channels)) == 1 else channels
+    names = [f"body.{2 * layer}" for layer in range(len(chain))] + ["fc.0"]
+    unbiased = tuple(names[layer] for layer in _without_bias([*chain, *matrices], shapes))
 
     def build(candidate: tuple[int, ...]) -> LeNet:
-        return LeNet(image_shape, classes, activation, hidden, max(kernels), candidate)
+        return LeNet(image_shape, classes, activation, hidden, max(kernels), candidate, unbiased)
 
     def fits(candidate: tuple[int, ...]) -> bool:
         return build(candidate).shapes["fc.0.weight"][1] == features
@@ -138,12 +142,23 @@ def _strides(
     )
 
 
-def _chain(shapes: Shapes, axes: int, inputs: int) -> list[Shape]:
+def _without_bias(weights: Sequence[str], shapes: Shapes) -> list[int]:
+    """Return which of these layers have no bias: neither beside the weight, nor of any name."""
+    beside = {name: name.removesuffix("weight") + "bias" for name in shapes}
+    spare = {shape for name, shape in shapes.items() if name not in beside.values()}
+    return [
+        layer
+        for layer, name in enumerate(weights)
+        if beside[name] not in shapes and shapes[name][:1] not in spare
+    ]
+
+
+def _chain(shapes: Shapes, axes: int, inputs: int) -> list[str]:
     """Return the weights with this many axes, each taking what the one before it gives."""
     left = sorted((name for name, shape in shapes.items() if len(shape) == axes), key=natural)
     if not 0 < len(left) <= MOST_LAYERS:
         raise ValueError(f"it has {len(left)} weights of {axes} axes, and not 1 to {MOST_LAYERS}")
-    chain: list[Shape] = []
+    chain: list[str] = []
     while left:
         following = next((name for name in left if shapes[name][1] == inputs), None)
         if following is None:
@@ -151,6 +166,6 @@ def _chain(shapes: Shapes, axes: int, inputs: int) -> list[Shape]:
                 f"after {len(chain)} layers {inputs} numbers go on, and no weight left takes those"
             )
         left.remove(following)
-        chain.append(shapes[following])
+        chain.append(following)
         inputs = shapes[following][0]
     return chain

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyleak.attacks.least_squares import Jacobian
+from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.backend import Array
 
 MOST_DENSE = 3200
@@ -133,17 +133,32 @@ def estimate(jacobian: Jacobian, *, starts: int = STARTS, steps: int = STEPS) ->
     """
     size = jacobian.size
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (starts, size))
-    diagonals, sides = _lanczos(jacobian, signs / np.sqrt(size), min(steps, size))
-    values, shares = [], []
+    found = seen_from(jacobian, signs, steps)
+    every = np.concatenate([values for values, _ in found])
+    shares = np.concatenate([shares for _, shares in found]) / starts
+    order = np.argsort(every)[::-1]
+    return Spectrum(every[order], shares[order], size, complete=False)
+
+
+def seen_from(jacobian: Jacobian, vectors: Array, steps: int = STEPS) -> list[tuple[Array, Array]]:
+    """Return the singular values that vectors see, and the share of each vector along each.
+
+    For a vector b, the sum over these of share · f(value²) is about bᵀ f(JᵀJ) b / ‖b‖².
+
+    Args:
+        jacobian: at one batch.
+        vectors: (R, n), none of them zero.
+        steps: the dimension of each Krylov space, at most n.
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    diagonals, sides = _lanczos(jacobian, vectors / lengths, min(steps, jacobian.size))
+    found = []
     for diagonal, side in zip(diagonals, sides, strict=True):
-        squares, vectors = np.linalg.eigh(
+        squares, directions = np.linalg.eigh(
             np.diag(diagonal) + np.diag(side[:-1], 1) + np.diag(side[:-1], -1)
         )
-        values.append(np.sqrt(np.maximum(squares, 0.0)))
-        shares.append(vectors[0] ** 2 / starts)
-    every = np.concatenate(values)
-    order = np.argsort(every)[::-1]
-    return Spectrum(every[order], np.concatenate(shares)[order], size, complete=False)
+        found.append((np.sqrt(np.maximum(squares, 0.0)), directions[0] ** 2))
+    return found
 
 
 def _lanczos(jacobian: Jacobian, starts: Array, steps: int) -> tuple[Array, Array]:

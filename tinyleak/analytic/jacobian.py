@@ -15,13 +15,13 @@ Lesson: lessons/11_batches.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.gradient import grad, vjp
-from tinyleak.nn.losses import cross_entropy
+from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.model import Model
 from tinyleak.ops import concatenate, reshape, sum
 from tinyleak.program import trace
@@ -41,12 +41,14 @@ class Jacobian:
         params: its weights, by name.
         images: (N, C, H, W), where the derivative is taken; n = N·C·H·W.
         targets: (N, K), rows of probabilities: the labels, which do not move.
+        precision: what JᵀJ weighs each number of the gradient with, by name; None is 1.
     """
 
     model: Model
     params: Mapping[str, Array]
     images: Array
     targets: Array
+    precision: Mapping[str, Array] | None = field(default=None, kw_only=True)
 
     @property
     def size(self) -> int:
@@ -75,8 +77,11 @@ class Jacobian:
         return reshape(found, (rows, self.size))
 
     def gram_times(self, directions: Tensor) -> Tensor:
-        """Return JᵀJ v for each row v of (R, n): (R, n)."""
-        return self.transposed_times(self.times(directions))
+        """Return JᵀJ v, weighed, for each row v of (R, n): (R, n)."""
+        found = self.times(directions)
+        if self.precision is not None:
+            found = {name: part * Tensor(self.precision[name]) for name, part in found.items()}
+        return self.transposed_times(found)
 
     def gram_product(self, rows: int) -> Callable[[Array], Array]:
         """Return what computes JᵀJ v for each row v of (rows, n), again and again: a program."""
@@ -104,7 +109,7 @@ class Jacobian:
         params = {name: copies(self.params[name].astype(float), rows) for name in self.model.shapes}
         images = copies(self.images.astype(float), rows)
         targets = copies(self.targets.astype(float), rows)
-        return params, images, sum(cross_entropy(self.model(params, images), targets))
+        return params, images, sum(loss_of(self.model)(self.model(params, images), targets))
 
     def _of_every_direction(self, function: Callable[[Tensor], Tensor]) -> Array:
         """Apply a function of (R, n) to the n unit vectors, as one program: (n, …)."""

@@ -1,0 +1,286 @@
+"""Fourteen ordinary networks, exported from PyTorch and attacked: agreement, speed, digits.
+
+Each network comes from its `.pt2` file, with its own activation and PyTorch's initial weights, and
+again after 300 steps of training; each client's weights and gradient are in float32, as it saves
+them. Beside each stands PyTorch: gradient matching by `torch.optim.LBFGS` with strong Wolfe line
+search in float64, label known, for as many seconds as tinyleak took, and ten at least.
+
+    python benchmarks/own_networks.py --data-dir mnist --clients 10
+
+writes results/own_networks.txt. What has been computed stays in --results, and is not again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from timing import table
+
+# isort: split
+# What follows imports NumPy, which `timing` has told to keep to one thread.
+import numpy as np
+import torch
+from cells import Cell, Cells, folder_of, mnist
+from ordinary_networks import NETWORKS, build, export, loss_of
+
+from tinyleak import attack, cross_entropy, load_network, one_hot, ops, trace
+from tinyleak.attacks import Attacker, Settings, problem_of
+from tinyleak.client import Client
+from tinyleak.data import Dataset
+from tinyleak.gradient import grad
+from tinyleak.nn.models.exported import Exported
+from tinyleak.tensor import Tensor
+
+STEPS, RATE, BATCH = 300, 0.05, 32
+LEAST_SECONDS, TURNS = 10.0, 7
+RECOVERED = 1e-6
+COLOURS = np.array([0.4, 0.7, 1.0])[:, None, None]
+
+
+def example(name: str, source: Dataset, number: int) -> tuple[np.ndarray, int]:
+    """Return an input in float32 and its label: digits, digits in colour, sensors, or a table."""
+    shape = NETWORKS[name].shape
+    rng = np.random.default_rng(number)
+    if len(shape) == 3:
+        number %= len(source)
+        digit, label = source.images[number], int(source.labels[number])
+        if shape[0] == 3:
+            image = np.zeros(shape)
+            image[:, 2:30, 2:30] = digit * COLOURS
+            digit = np.clip(image + 0.2 * np.linspace(0, 1, 32), 0, 1)
+        return digit.astype(np.float32), label
+    if len(shape) == 2:
+        times = np.arange(shape[1]) / 50
+        waves = [np.sin(2 * np.pi * (1 + c) * times + number) for c in range(shape[0])]
+        return (waves + 0.05 * rng.standard_normal(shape)).astype(np.float32), number % 6
+    return rng.standard_normal(shape).astype(np.float32), number % 2
+
+
+def made(name: str, source: Dataset, trained: bool) -> torch.nn.Module:
+    """Return a network, fresh or after some steps of SGD."""
+    network = build(name)
+    if trained:
+        optimiser = torch.optim.SGD(network.parameters(), RATE)
+        for step in range(STEPS):
+            several = [example(name, source, 1000 + BATCH * step + k) for k in range(BATCH)]
+            x, labels = (np.stack(each) for each in zip(*several, strict=True))
+            optimiser.zero_grad()
+            loss_of(name, network, torch.tensor(x), torch.tensor(labels)).backward()
+            optimiser.step()
+    return network
+
+
+def targets_of(name: str, model: Exported, labels: np.ndarray) -> np.ndarray:
+    """Return the labels as the network's logits stand: side by side for two heads."""
+    if name == "two_heads":
+        return np.concatenate([one_hot(labels, 10), one_hot(labels % 2, 2)], -1)
+    return np.asarray(one_hot(labels, model.classes))
+
+
+def torch_distance(
+    name: str, network: torch.nn.Module, z: torch.Tensor, label: torch.Tensor, wanted: Any
+) -> torch.Tensor:
+    """Return the relative distance between gradients."""
+    loss = loss_of(name, network, z, label)
+    slopes = torch.autograd.grad(loss, list(network.parameters()), create_graph=True)
+    length = sum((g * g).sum() for g in wanted)
+    pairs = zip(slopes, wanted, strict=True)
+    return sum(((a - b) ** 2).sum() for a, b in pairs) / length  # type: ignore[return-value]
+
+
+def agreement(name: str, network: torch.nn.Module, model: Exported) -> float:
+    """Return the largest relative error of gradients of two orders, for 1 and 3 inputs."""
+    network, worst = network.double(), 0.0
+    theirs = dict(network.named_parameters())
+    params = {key: Tensor(p.detach().numpy()) for key, p in theirs.items()}
+    for batch in (1, 3):
+        rng = np.random.default_rng(batch)
+        x, labels = rng.random((batch, *NETWORKS[name].shape)), rng.integers(0, 2, batch)
+        z = torch.tensor(x, requires_grad=True)
+        slopes = torch.autograd.grad(
+            loss_of(name, network, z, torch.tensor(labels)),
+            list(theirs.values()),
+            create_graph=True,
+        )
+        (second,) = torch.autograd.grad(sum((g * g).sum() for g in slopes), z)
+        ours = Tensor(x.reshape(batch, *model.image_shape))
+        loss = cross_entropy(model(params, ours), Tensor(targets_of(name, model, labels)))
+        found = grad(loss, params)
+        total = sum((ops.sum(one * one) for one in found.values()), start=Tensor(0.0))
+        twice = grad(total, ours).numpy().reshape(x.shape)
+        size = max(float(g.abs().max()) for g in slopes)
+        apart = [
+            float(np.abs(found[key].numpy() - g.detach().numpy()).max()) / size
+            for key, g in zip(theirs, slopes, strict=True)
+        ]
+        apart.append(float(np.abs(twice - second.numpy()).max() / np.abs(second.numpy()).max()))
+        worst = max(worst, *apart)
+    return worst
+
+
+def quickest(call: Any) -> float:
+    """Return the fewest seconds of several turns: others on the machine only ever add."""
+    call()
+    seconds = []
+    for _ in range(TURNS):
+        began = time.process_time()
+        count = 0
+        while count == 0 or time.process_time() - began < 0.05:
+            call()
+            count += 1
+        seconds.append((time.process_time() - began) / count)
+    return min(seconds)
+
+
+def paces_of(
+    name: str, network: torch.nn.Module, client: Client, x: np.ndarray, label: int, wanted: Any
+) -> tuple[float, float]:
+    """Return the seconds of one value and gradient of the objective, ours and PyTorch's."""
+    problem = problem_of(client, Attacker(start="noise"))
+    z, target = problem.starts[0], torch.tensor([label])
+    program = trace(problem.matching.value_and_gradient, z, check=False)
+    free = torch.tensor(x[None].astype(float), requires_grad=True)
+
+    def torchs() -> object:
+        return torch.autograd.grad(torch_distance(name, network, free, target, wanted), free)
+
+    return quickest(lambda: program(z)), quickest(torchs)
+
+
+def by_torch(
+    name: str, network: torch.nn.Module, label: int, wanted: Any, seconds: float, seed: int
+) -> np.ndarray:
+    """Return what gradient matching in PyTorch finds in so many seconds."""
+    rng = np.random.default_rng(seed)
+    z = torch.tensor(rng.standard_normal((1, *NETWORKS[name].shape)), requires_grad=True)
+    optimiser = torch.optim.LBFGS([z], line_search_fn="strong_wolfe", tolerance_grad=1e-30)
+    optimiser.param_groups[0].update(tolerance_change=1e-30)
+    target, began = torch.tensor([label]), time.process_time()
+
+    def closure() -> torch.Tensor:
+        distance = torch_distance(name, network, z, target, wanted)
+        (z.grad,) = torch.autograd.grad(distance, z)
+        return distance
+
+    while time.process_time() - began < seconds:
+        before = z.detach().clone()
+        optimiser.step(closure)
+        if torch.equal(before, z.detach()):
+            break
+    return np.asarray(z.detach().numpy()[0])
+
+
+def measure(name: str, trained: bool, source: Dataset, clients: int, seconds: float) -> Cell:
+    """Return all that is measured of one network."""
+    network = made(name, source, trained)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "net.pt2")
+        export(network, NETWORKS[name].shape, path)
+        model = load_network(path)
+    parameters = list(network.parameters())
+    shared = []
+    for number in range(clients):
+        x, label = example(name, source, number)
+        loss = loss_of(name, network, torch.tensor(x[None]), torch.tensor([label]))
+        shared.append((x, label, [g.clone() for g in torch.autograd.grad(loss, parameters)]))
+    agrees = agreement(name, network, model)  # the network is in float64 from here on
+    ours, theirs, spent = [], [], []
+    paces = (0.0, 0.0)
+    for number, (x, label, slopes) in enumerate(shared):
+        wanted = [g.double() for g in slopes]
+        names = [key for key, _ in network.named_parameters()]
+        gradients = {key: g.numpy() for key, g in zip(names, wanted, strict=True)}
+        client = Client.of(model, model.weights, gradients, reduction="mean", dtype="float32")
+        if number == 0:
+            paces = paces_of(name, network, client, x, label, wanted)
+        most = Settings(iterations=max(20, int(seconds / paces[0])))
+        began = time.process_time()
+        try:
+            found = attack(client, start="features", settings=most)
+        except ValueError:  # no linear layer shows its input
+            found = attack(client, start="noise", settings=most)
+        spent.append(time.process_time() - began)
+        ours.append(float(np.mean((found.images.reshape(x.shape) - x) ** 2)))
+        image = by_torch(name, network, label, wanted, max(seconds, spent[-1]), number)
+        theirs.append(float(np.mean((image - x) ** 2)))
+    return {
+        "agreement": np.array(agrees),
+        "paces": np.array(paces),
+        "ours": np.array(ours),
+        "theirs": np.array(theirs),
+        "seconds": np.array(spent),
+        "variance": np.array([np.var(x) for x, _, _ in shared]),
+    }
+
+
+def report(found: dict[tuple[str, bool], Cell]) -> str:
+    """Return the table."""
+    rows = []
+    for (name, trained), cell in found.items():
+        ours, torchs = cell["paces"] * 1e3
+        rows.append(
+            [
+                *(name, "trained" if trained else "fresh", f"{float(cell['agreement']):.0e}"),
+                *(f"{ours:.2f}", f"{torchs:.2f}", f"{torchs / ours:.1f}"),
+                f"{int((cell['ours'] < RECOVERED).sum())} of {cell['ours'].size}",
+                *(f"{np.median(cell['ours']):.0e}", f"{np.median(cell['theirs']):.0e}"),
+                f"{int((cell['ours'] < cell['theirs']).sum())} of {cell['ours'].size}",
+                *(f"{np.median(cell['variance']):.2f}", f"{np.median(cell['seconds']):.1f}"),
+            ]
+        )
+    heads = ["network", "weights", "agreement", "ms", "PyTorch ms", "times", "MSE < 1e-6"]
+    heads += ["median MSE", "PyTorch's", "nearer", "variance", "seconds"]
+    return table(heads, rows)
+
+
+def main() -> int:
+    """Compute what is missing, then write how it came out."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    torch.backends.cuda.enable_flash_sdp(False)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clients", type=int, default=10, help="of each network (10)")
+    parser.add_argument("--seconds", type=float, default=LEAST_SECONDS, help="at least (10)")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--data-dir", type=Path, help="a folder with MNIST")
+    parser.add_argument("--report", action="store_true", help="compute nothing")
+    parser.add_argument("--quick", action="store_true", help="one small network: a smoke test")
+    parser.add_argument("--results", type=Path, help="where cells go (results/own_networks)")
+    options = parser.parse_args()
+    if options.quick:
+        options.networks, options.clients, options.seconds = ["binary"], 1, 0.1
+    source, cells = (
+        mnist(options.data_dir, options.quick),
+        Cells(folder_of(options, "results/own_networks")),
+    )
+    found: dict[tuple[str, bool], Cell] = {}
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        for trained in (False, True):
+            for name in options.networks:
+                key = f"{name} {'trained' if trained else 'fresh'}"
+                how = (name, trained, source, options.clients, options.seconds)
+                cell = (
+                    cells.peek(key)
+                    if options.report
+                    else cells.get(key, lambda how=how: measure(*how))
+                )
+                if cell is not None:
+                    found[name, trained] = cell
+    text = report(found)
+    print(text)
+    if not options.quick:
+        path = Path(__file__).parent / "results" / "own_networks.txt"
+        path.write_text(f"{text}\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Certificates: every record is accepted, and nothing that only resembles one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyleak import Tensor, data, nn
+from tinyleak.analytic import LayerGradient
+from tinyleak.analytic.certificate import Certificates, certify
+from tinyleak.client import Client, LocalSteps, share, simulate
+from tinyleak.client.certificates import certify_images
+from tinyleak.nn.model import parameter_gradients
+from tinyleak.nn.split import split
+
+GLYPHS = data.load("glyphs")
+BATCH, WRONG = 16, 10_000
+CLIENTS = [
+    (act, dtype)
+    for act in ("sigmoid", "tanh", "softplus", "relu")
+    for dtype in ("float64", "float32")
+]
+
+
+def draw(rng: np.random.Generator, count: int):
+    images, labels = GLYPHS.batch(rng.choice(len(GLYPHS.labels), count, replace=False).tolist())
+    return images, np.asarray(labels)
+
+
+def layer_of(client: Client, name: str = "0") -> LayerGradient:
+    weight, bias = client.gradients[f"{name}.weight"], client.gradients[f"{name}.bias"]
+    return LayerGradient(weight, bias, client.batch, float(np.finfo(client.dtype).eps))
+
+
+def ask(client: Client, images: np.ndarray, labels: np.ndarray, **known) -> Certificates:
+    cut = split(client.model, client.params, "0.weight")
+    return certify(layer_of(client), cut, images.reshape(len(images), -1), labels, **known)
+
+
+def wrong_candidates(images: np.ndarray, labels: np.ndarray, others: np.ndarray, rng):
+    """Mixtures of two and of all, other images, wrong labels, noise, near duplicates."""
+    count = WRONG // 6 + 1
+    i = rng.integers(0, len(images), count)
+    j = (i + rng.integers(1, len(images), count)) % len(images)
+    other = others[rng.integers(0, len(others), count)]
+    few = 10.0 ** rng.uniform(-3.0, -0.31, (count, 1, 1, 1))
+    shares = rng.dirichlet(np.ones(len(images)), count)
+    kinds = [
+        ((1 - few) * images[i] + few * images[j], labels[i]),
+        (np.tensordot(shares, images, 1), labels[i]),
+        (other, rng.integers(0, 10, count)),
+        (images[i], (labels[i] + rng.integers(1, 10, count)) % 10),
+        (images[i] + 1e-3 * rng.standard_normal(other.shape), labels[i]),
+        ((1 - few) * images[i] + few * other, labels[i]),
+    ]
+    return (np.concatenate(part) for part in zip(*kinds, strict=True))
+
+
+@pytest.mark.parametrize(("act", "dtype"), CLIENTS)
+def test_none_of_ten_thousand_wrong_candidates_is_accepted_and_no_record_refused(
+    act: str, dtype: str, rng: np.random.Generator
+) -> None:
+    images, labels = draw(rng, 400)
+    client, truth = simulate(
+        nn.MLP((1, 28, 28), 10, act, (100,)),
+        images[:BATCH],
+        labels[:BATCH],
+        seed=7,
+        dtype=dtype,
+        init="default",
+    )
+    found = ask(client, truth.images, truth.labels)
+    assert found.verdicts == (True,) * BATCH
+    assert (found.copies == 1).all()
+    wrong, guesses = wrong_candidates(truth.images, truth.labels, images[BATCH:], rng)
+    assert len(wrong) >= WRONG
+    assert True not in ask(client, wrong, guesses).verdicts
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_record_whose_loss_is_next_to_nothing_is_left_open_rather_than_refused(
+    dtype: str, rng: np.random.Generator
+) -> None:
+    counts = {True: 0, False: 0, None: 0}
+    for seed in range(10):
+        images, labels = draw(rng, 16)
+        client, _ = simulate(
+            nn.MLP((1, 28, 28), 10, "relu", (100,)), images, labels, seed=seed, dtype=dtype
+        )
+        for verdict in ask(client, images, labels).verdicts:
+            counts[verdict] += 1
+    assert counts[False] == 0
+    assert counts[True] >= 120
+
+
+def test_copies_are_counted_and_make_the_batch_complete(rng: np.random.Generator) -> None:
+    images, labels = draw(rng, 7)
+    order = [0, 1, 2, 2, 3, 3, 3, 4]
+    client, _ = simulate(nn.MLP(widths=(60,)), images[order], labels[order], init="default")
+    found = ask(client, images, labels)
+    assert found.copies.tolist() == [1, 1, 2, 3, 1, 0, 0]
+    assert found.verdicts == (*(True,) * 5, False, False)
+    # Until all are found, those missing may be any.
+    assert ask(client, images[3:], labels[3:]).verdicts == (True, True, None, None)
+
+
+def test_noise_is_never_an_excuse_to_accept(rng: np.random.Generator) -> None:
+    images, labels = draw(rng, 8)
+    client, _ = simulate(nn.MLP(widths=(60,)), images, labels, init="default")
+    for deviation in (1e-9, 1e-7, 1e-5):
+        noisy = {
+            n: g + deviation * rng.standard_normal(g.shape) for n, g in client.gradients.items()
+        }
+        client = Client(client.model, client.params, noisy, 8)
+        wrong = np.concatenate(
+            [images * 0.999, 0.999 * images + 0.001 * images[::-1], images[::-1]]
+        )
+        verdicts = ask(client, np.concatenate([images, wrong]), np.tile(labels, 4)).verdicts
+        assert False not in verdicts[:8]
+        assert True not in verdicts[8:24]
+
+
+def test_an_unknown_factor_leaves_the_spaces_to_decide(rng: np.random.Generator) -> None:
+    images, labels = draw(rng, 4)
+    client, _ = simulate(nn.MLP(widths=(60,)), images, labels, init="default")
+    tripled = {name: 3.0 * gradient for name, gradient in client.gradients.items()}
+    client = Client(client.model, client.params, tripled, 4)
+    assert True not in ask(client, images, labels).verdicts
+    assert ask(client, images, labels, factor_known=False).verdicts == (True,) * 4
+    assert True not in ask(client, images[::-1] * 0.99, labels, factor_known=False).verdicts
+
+
+def test_soft_labels_are_taken_as_they_are(rng: np.random.Generator) -> None:
+    images, labels = draw(rng, 3)
+    soft = 0.9 * nn.one_hot(labels, 10) + 0.01
+    model = nn.MLP(widths=(60,))
+    params = model.init(rng, "default")
+    tensors = {name: Tensor(array) for name, array in params.items()}
+    shared = parameter_gradients(model, tensors, Tensor(images), Tensor(soft))
+    client = Client(model, params, {name: g.data for name, g in shared.items()}, 3)
+    assert ask(client, images, soft).verdicts == (True,) * 3
+    assert ask(client, images, labels).verdicts == (False,) * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "why"),
+    [
+        (nn.LeNet(), 6, "its 10 outputs tell 5 records apart at most, and it has 6"),
+        (nn.LeNet((1, 28, 28), 10), 12, "its 10 outputs tell 5 records apart at most"),
+        (nn.MLP((1, 28, 28), 10, "tanh", (12,)), 8, "12 outputs tell 6 records apart at most"),
+    ],
+)
+def test_what_a_layer_cannot_tell_is_said(model, batch: int, why: str, rng) -> None:
+    images, labels = draw(rng, batch)
+    client, _ = simulate(model, images, labels)
+    found = certify_images(client, images, labels)
+    assert found.verdicts == (None,) * batch
+    assert found.why is not None
+    assert why in found.why
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_images_of_a_lenet_are_certified_by_their_features(dtype: str, rng) -> None:
+    images, labels = draw(rng, 30)
+    client, _ = simulate(nn.LeNet(activation="tanh"), images[:4], labels[:4], dtype=dtype)
+    found = certify_images(client, images, labels)
+    assert found.verdicts == (*(True,) * 4, *(False,) * 26)
+    assert repr(found) == "ImageCertificates(4 certified, 26 refused, 0 unknown)"
+    assert repr(found.layers["fc.0.weight"]) == "Certificates(4 of 30 certified, 26 refused)"
+
+
+def test_a_network_that_hardly_sees_its_image_certifies_none(rng) -> None:
+    images, labels = draw(rng, 1)
+    client, _ = simulate(nn.LeNet(), images, labels, dtype="float32", init="default", seed=3)
+    assert client.batch == 1
+    darker = images * (1.0 - 1e-3)
+    assert True not in certify_images(client, darker, labels).verdicts
+
+
+def test_several_local_steps_are_no_gradient(rng) -> None:
+    images, labels = draw(rng, 2)
+    client, _ = simulate(nn.MLP(), images, labels, local=LocalSteps(2, 0.1))
+    found = certify_images(client, images, labels)
+    assert found.verdicts == (None, None)
+    assert found.why == "what several local steps changed is no gradient of one batch"
+
+
+def test_bad_input_is_refused(rng) -> None:
+    images, labels = draw(rng, 2)
+    client, _ = share(nn.MLP(), nn.MLP().init(rng), images, labels)
+    cut = split(client.model, client.params, "0.weight")
+    with pytest.raises(ValueError, match=r"images of shape \(2, 784\) were given; .* needs \(M, 1"):
+        certify_images(client, images.reshape(2, -1), labels)
+    with pytest.raises(ValueError, match=r"inputs of shape \(2, 784\) and labels of shape \(1,\)"):
+        ask(client, images, labels[:1])
+    unknown = LayerGradient(client.gradients["0.weight"], client.gradients["0.bias"])
+    with pytest.raises(ValueError, match="it must be known how many it has"):
+        certify(unknown, cut, images.reshape(2, -1), labels)

@@ -1,0 +1,97 @@
+"""One image by the features that a linear layer shows: ReLU and max pooling do not hide it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from tinyleak import Attacker, attack, nn, share
+from tinyleak.attacks.features_first import features_first, known_label, shown_layer
+from tinyleak.client import Client
+from tinyleak.nn import init
+from tinyleak.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A convolution, an activation, max or average pooling, and two linear layers."""
+
+    channels: int = 48
+    activation: str = "relu"
+    largest: bool = True
+    image_shape: tuple[int, int, int] = (1, 8, 8)
+    classes: int = 4
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        features = self.channels * 16
+        return {
+            **{"conv.weight": (self.channels, 1, 3, 3), "conv.bias": (self.channels,)},
+            **{"hidden.weight": (20, features), "hidden.bias": (20,)},
+            **{"out.weight": (4, 20), "out.bias": (4,)},
+        }
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        squash = nn.activation(self.activation)
+        x = squash(nn.conv2d(x, params["conv.weight"], params["conv.bias"], padding=(1, 1)))
+        x = nn.max_pool2d(x, (2, 2)) if self.largest else nn.avg_pool2d(x, (2, 2))
+        hidden = squash(nn.linear(nn.flatten(x), params["hidden.weight"], params["hidden.bias"]))
+        return nn.linear(hidden, params["out.weight"], params["out.bias"])
+
+
+def client_of(model: Pooled, seed: int = 0, batch: int = 1) -> tuple[Client, np.ndarray]:
+    """A client whose files are in float32, and its images: dark ones, with a bright stroke."""
+    rng = np.random.default_rng(seed)
+    images = np.where(rng.random((batch, 1, 8, 8)) < 0.4, rng.random((batch, 1, 8, 8)), 0.0)
+    params = init.draw(model.shapes, rng, "default", dtype="float32")
+    client, _ = share(model, params, images, rng.integers(0, 4, batch), dtype="float32")
+    return client, images
+
+
+def error(found: np.ndarray | None, images: np.ndarray) -> float:
+    assert found is not None
+    return float(np.mean((found - images) ** 2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_relu_and_max_pooling_do_not_hide_an_image(seed: int) -> None:
+    client, images = client_of(Pooled(), seed)
+    assert error(features_first(client), images) < 1e-10
+    outcome = attack(client)
+    assert error(outcome.images, images) < 1e-10
+
+
+def test_the_label_follows_from_the_image() -> None:
+    client, images = client_of(Pooled())
+    soft = known_label(client, images)
+    assert soft is not None
+    label = attack(client, start=images).labels
+    np.testing.assert_allclose(soft, nn.one_hot(label, 4), atol=1e-5)
+
+
+def test_fewer_features_than_pixels_leave_one_image_within_the_range_of_pixels() -> None:
+    model = Pooled(3, "tanh", largest=False)  # 48 features of 64 pixels
+    client, images = client_of(model)
+    assert features_first(client, enough=True) is None
+    assert error(features_first(client), images) < 1e-8
+    assert error(attack(client, start="features").images, images) < 1e-8
+
+
+def test_the_lowest_of_the_layers_that_show_most_is_used(rng: np.random.Generator) -> None:
+    model = nn.MLP((1, 4, 4), 3, widths=(16, 5))
+    params = model.init(rng)
+    client, truth = share(model, params, rng.random((1, 1, 4, 4)), [1])
+    shown = shown_layer(model, client.params, client.gradients)
+    assert shown is not None and shown.layer == "0.weight"
+    np.testing.assert_allclose(shown.features, truth.images.ravel(), rtol=1e-12)
+    assert error(attack(client, attacker=Attacker()).images, truth.images) < 1e-20
+
+
+def test_several_images_show_no_features() -> None:
+    client, _ = client_of(Pooled(), batch=2)
+    assert features_first(client) is None
+    with pytest.raises(ValueError, match="--start features reads what one image gave"):
+        attack(client, start="features")

@@ -1,0 +1,159 @@
+"""Records, one by one out of one layer's gradient: all of them, exactly, and no others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyleak import data, nn
+from tinyleak.analytic import LayerGradient
+from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.locked import lock
+from tinyleak.analytic.points import without
+from tinyleak.analytic.records import find_records
+from tinyleak.client import Client, simulate
+from tinyleak.nn.split import split
+from tinyleak.tensor import Tensor
+
+GLYPHS = data.load("glyphs")
+MNIST = (1, 28, 28)
+
+
+def batch(rng: np.random.Generator, count: int):
+    images, labels = GLYPHS.batch(rng.choice(len(GLYPHS.labels), count, replace=False).tolist())
+    return images, np.asarray(labels)
+
+
+def search(client: Client, name: str = "0", **settings):
+    params = {name: array.astype(float) for name, array in client.params.items()}
+    layer = LayerGradient(
+        client.gradients[f"{name}.weight"],
+        client.gradients.get(f"{name}.bias"),
+        client.batch,
+        float(np.finfo(client.dtype).eps),
+    )
+    return find_records(layer, split(client.model, params, f"{name}.weight"), **settings)
+
+
+def errors(records, images: np.ndarray) -> np.ndarray:
+    """The mean squared error of each record to the image that it is nearest to."""
+    rows = images.reshape(len(images), -1)
+    return np.array([np.square(rows - h).mean(axis=1).min() for h in records.inputs])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("act", ["sigmoid", "tanh", "softplus", "relu"])
+def test_all_records_of_a_batch_are_found(act: str, dtype: str, rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 12)
+    model = nn.MLP(MNIST, 10, act, (100,))
+    client, _ = simulate(model, images, labels, seed=3, dtype=dtype, init="default")
+    found = search(client, bounds=(0.0, 1.0))
+    assert found.missing == 0
+    assert errors(found, images).max() < (1e-8 if dtype == "float64" else 1e-6)
+    assert sorted(found.labels) == sorted(labels)
+    assert repr(found).startswith("Records(12 of 12, ")
+
+
+def test_repeated_images_and_one_label_are_no_obstacle(rng: np.random.Generator) -> None:
+    images, _ = batch(rng, 6)
+    order = [0, 1, 2, 2, 3, 3, 3, 4, 5]
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (60,)), images[order], [7] * 9, init="default")
+    found = search(client)
+    assert sorted(found.copies) == [1, 1, 1, 1, 2, 3]
+    assert set(found.labels) == {7}
+    assert errors(found, images).max() < 1e-8
+
+
+@pytest.mark.parametrize("act", ["sigmoid", "relu"])
+def test_a_hidden_layer_gives_its_features(act: str, rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 8)
+    model = nn.MLP(MNIST, 10, act, (90, 80))
+    client, _ = simulate(model, images, labels, seed=1, init="default")
+    found = search(client, "2")
+    params = {name: array.astype(float) for name, array in client.params.items()}
+    features = split(model, params, "2.weight").below(Tensor(images)).data
+    assert found.missing == 0
+    assert errors(found, features).max() < 1e-8
+
+
+def test_two_layers_of_relus_are_seen_through(rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 8)
+    client, _ = simulate(nn.MLP(MNIST, 10, "relu", (90, 40)), images, labels, init="default")
+    found = search(client, bounds=(0.0, 1.0))
+    assert found.missing == 0
+    assert errors(found, images).max() < 1e-8
+
+
+def test_under_noise_nothing_false_is_claimed(rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 6)
+    client, _ = simulate(nn.MLP(MNIST, 10, "sigmoid", (60,)), images, labels, init="default")
+    for deviation in (1e-8, 1e-6, 1e-4):
+        noisy = {
+            name: g + deviation * rng.standard_normal(g.shape)
+            for name, g in client.gradients.items()
+        }
+        found = search(Client(client.model, client.params, noisy, 6), bounds=(0.0, 1.0), seconds=2)
+        assert (errors(found, images) < 1e-4).all()
+
+
+def test_what_cannot_be_is_said_beforehand(rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 10)
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (12,)), images, labels)
+    with pytest.raises(ValueError, match="12 outputs tell 6 records apart at most, and it has 10"):
+        search(client)
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (60,)), images, labels)
+    fewer = Client(client.model, client.params, client.gradients, 7)
+    with pytest.raises(ValueError, match="shows 10 records or more, but .* said to have 7; give"):
+        search(fewer)
+
+
+def test_a_search_out_of_time_keeps_what_it_has(rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 12)
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (60,)), images, labels, init="default")
+    found = search(client, seconds=0.0)
+    assert found.missing == 12
+    assert found.inputs.shape == (0, 784)
+
+
+@pytest.mark.parametrize("act", ["sigmoid", "tanh", "softplus", "relu"])
+@pytest.mark.parametrize("widths", [(30,), (30, 20)])
+def test_derivatives_of_delta_are_those_of_differences(act, widths, rng) -> None:
+    model = nn.MLP((1, 4, 4), 5, act, widths)
+    deltas = Deltas(split(model, model.init(rng), "0.weight"))
+    z, target, directions = rng.standard_normal(30), np.eye(5)[2], rng.standard_normal((3, 30))
+    delta, changes = deltas.along(z, target, directions)
+    np.testing.assert_allclose(delta, deltas.of(z[None], target[None])[0], atol=1e-14)
+    for direction, change in zip(directions, changes, strict=True):
+        ends = np.stack([z + 1e-6 * direction, z - 1e-6 * direction])
+        above, below = deltas.of(ends, np.stack([target, target]))
+        np.testing.assert_allclose(change, (above - below) / 2e-6, atol=1e-8)
+    assert deltas.has_kinks is (act == "relu")
+    soft, soft_changes = deltas.along(z, target, directions, 0.3)
+    assert np.allclose(soft, delta, atol=1e-14) is (act != "relu")
+    assert np.isfinite(soft_changes).all()
+
+
+def test_a_delta_is_locked_with_some_wrong_signs_and_not_with_all(rng) -> None:
+    above, signs = rng.standard_normal((300, 5)), rng.random((300, 9)) < 0.5
+    errors_of_logits = rng.standard_normal((5, 9))
+    errors_of_logits -= errors_of_logits.mean(axis=0)
+    U = np.linalg.qr(signs * (above @ errors_of_logits))[0]
+    slopes = signs[:, 4].astype(float)
+    slopes[:20] = 1.0 - slopes[:20]
+    answer = lock(U, slopes, above, np.ones(300), 1e-12)
+    assert answer is not None
+    v, e = answer
+    assert e is not None
+    cosine = e @ errors_of_logits[:, 4] / np.linalg.norm(e) / np.linalg.norm(errors_of_logits[:, 4])
+    assert abs(cosine) == pytest.approx(1.0, abs=1e-9)
+    delta = signs[:, 4] * (above @ errors_of_logits[:, 4])
+    assert abs(v @ (U.T @ delta)) == pytest.approx(np.linalg.norm(delta), rel=1e-9)
+    assert lock(U, (rng.random(300) < 0.5).astype(float), above, np.ones(300), 1e-12) is None
+
+
+def test_a_basis_loses_one_direction_and_stays_orthonormal(rng) -> None:
+    basis = np.linalg.qr(rng.standard_normal((7, 4)))[0].T
+    given = rng.standard_normal(4)
+    left = without(basis, given)
+    np.testing.assert_allclose(left @ left.T, np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(left @ (given @ basis), 0.0, atol=1e-13)

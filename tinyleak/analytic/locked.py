@@ -1,0 +1,194 @@
+"""δ of a record under a ReLU, locked onto the signs of its answers.
+
+Where the layer's answer z is below 0, a ReLU's δ is 0, and elsewhere it is what comes down from the
+next layer: with the slopes m of the ReLUs, 0 or 1 (or a leaky one's), and the next weight W,
+
+    δ = m ∘ Wᵀ e    for a few numbers e, one for each of its outputs.
+
+Of all vectors U v of the column space that is true for a record's own m alone. So if most signs of
+z are right, v and e solve U v = m ∘ Wᵀ e in most rows exactly. They are found as those with the
+least sum of the rows' errors, rather than of their squares, so that rows with a wrong sign do no
+harm (iteratively reweighted least squares). A solution is told from an accident by how many more
+rows hold than there are unknowns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tinyleak.analytic.search import OUTSIDE, PATIENCE, Search
+from tinyleak.backend import Array
+
+SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
+"""How soft the slopes are one after the other, in units of the spread of a layer's answers, and the
+steps with each; from the second on it is tried to lock."""
+
+LEAST_NOISE, NEW = 1e-11, 1e-3
+"""Of δ, relative to its length: what float64 leaves in a product of many factors, and how far one
+must be from the span of all known ones."""
+
+ROUNDS = 14
+"""Reweightings, at most; each halves what counts as no error, from a tenth on."""
+
+LOOSE = 1e-3
+"""Rows that err by less, relative to δ's root mean square, are solved for alone."""
+
+SURPLUS, MOSTLY = 0.02, 0.5
+"""How many rows must hold: more than there are unknowns, by this share of all, and this share of
+all those that were asked."""
+
+
+def lock(
+    U: Array, slopes: Array, above: Array | None, trust: Array, noise: float
+) -> tuple[Array, Array | None] | None:
+    """Find v with U v = δ of one record.
+
+    Args:
+        U: (O, r), orthonormal columns that span all δ.
+        slopes: (O,), m at a point near the record.
+        above: (O, K), Wᵀ; None if more than one layer is above: then only zeros are used.
+        trust: (O,), from 0 to 1, how sure each slope is.
+        noise: how far the entries of U v may be off, relative to their root mean square.
+
+    Returns:
+        v, (r,), of length 1, and e, (K,), up to a factor, or None if only zeros were used; None if
+        no record is told.
+    """
+    if above is None:
+        Q = np.zeros((len(U), 0))
+        M, trust = U[slopes == 0.0], trust[slopes == 0.0]
+    else:
+        # Logits may all rise together, so e adds up to zero: e₀ is what the others lack.
+        Q = above[:, 1:] - above[:, :1]
+        Q = Q / np.linalg.norm(Q)
+        M = np.hstack([U, -slopes[:, None] * Q])
+    rank, unknowns = U.shape[1], M.shape[1]
+    if len(M) < unknowns:
+        return None
+    enough = max(unknowns + SURPLUS * len(U), MOSTLY * len(M))
+
+    def errors(x: Array) -> Array:
+        size = np.linalg.norm(U @ x[:rank]) / np.sqrt(len(U))
+        return np.asarray(np.abs(M @ x) / (size + 1e-300))
+
+    weights, x, tight = trust, np.ones(unknowns), max(1e-7, 10.0 * noise)
+    for step in range(ROUNDS):
+        x = _smallest((M * weights[:, None]).T @ M, x)
+        off = errors(x)
+        if (off < LOOSE).sum() >= enough:
+            x = _smallest(M[off < LOOSE].T @ M[off < LOOSE], x)
+            holds = errors(x) < tight
+            if holds.sum() >= enough:
+                break
+        weights = trust / np.maximum(off, max(noise, 0.1 * 0.5**step))
+        weights /= weights.max()
+    else:
+        return None
+    sizes, axes = np.linalg.svd(M[holds], full_matrices=False)[1:]
+    if not sizes[-1] < 1e3 * max(noise, 1e-13) * sizes[0] < sizes[-2]:
+        return None
+    v, e = axes[-1, :rank], axes[-1, rank:]
+    size = np.linalg.norm(v)
+    return v / size, None if above is None else np.append(-e.sum(), e) / size
+
+
+def _smallest(gram: Array, guess: Array) -> Array:
+    """Return about the eigenvector of the smallest eigenvalue, by inverse iteration."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    ridge = 1e-15 * np.trace(gram)
+    factor = cho_factor(gram + ridge * np.eye(len(gram)), check_finite=False)
+    x = guess
+    for _ in range(3):
+        x = cho_solve(factor, x, check_finite=False)
+        x /= np.linalg.norm(x)
+    return np.asarray(x)
+
+
+class ReluSearch(Search):
+    """The search where a ReLU is above the layer: all δ first, then the records that go with them.
+
+    δ of a record does not determine it under a ReLU, but all δ together do: with the rows of A in
+    the place of vᵢ, G = Σᵢ δᵢ (hᵢ, 1)ᵀ / N gives all (hᵢ, 1) up to their length.
+    """
+
+    def run(self) -> None:
+        """Lock δ after δ, then solve for the records."""
+        space, rank = self.space, len(self.space.S)
+        deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        noise = deviation * math.sqrt(len(space.U)) * float(np.sqrt(np.mean(1.0 / space.S**2)))
+        self.noise = max(LEAST_NOISE, 3.0 * noise)
+        self.steepest = self.deltas.jacobian(np.ones(len(space.U)))
+        again = self.deltas.jacobian(self.rng.uniform(1.0, 2.0, len(space.U)))
+        self.is_last_but_one = bool(np.allclose(self.steepest, again))
+        self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
+        known, misses = np.zeros((0, rank)), 0
+        while len(self.locked) < rank and misses < PATIENCE and self._time_left:
+            label = self._draw_label()
+            answer = self._attempt(label, space.U @ known.T)
+            rest = None if answer is None else answer[0] - known.T @ (known @ answer[0])
+            found = rest is not None and float(np.linalg.norm(rest)) > max(NEW, 1e3 * self.noise)
+            if found:
+                assert answer is not None and rest is not None
+                self.locked.append(answer)
+                known = np.vstack([known, rest / np.linalg.norm(rest)])
+                if len(self.basis) > 1:
+                    self.exclude(answer[0])
+            misses = 0 if found else misses + 1
+            self._note(label, found)
+        self._solve()
+
+    def _attempt(self, label: int, known: Array) -> tuple[Array, Array, int | None] | None:
+        """Search from a random point with ever sharper slopes, and lock where that ends."""
+        points = self.space.points(self.basis)
+        t = points.random(self.rng)
+        outside = 0.0 if self.bounds is None else OUTSIDE
+        for softness in SOFTNESS:
+            how = outside, softness, None, known
+            t = self.descend(points, label, t, 1e-10, SOFT_STEPS, *how)
+            c, _, z = points.at(t)
+            if softness < SOFTNESS[0]:
+                slopes = self._slopes(z)
+                trust = 1.0 - np.exp(-np.abs(z) / (softness * z.std()))
+                above = self.steepest.T if self.is_last_but_one else None
+                answer = lock(self.space.U, slopes, above, trust, self.noise)
+                if answer is not None:
+                    v, e = answer
+                    # Of p − y the label's entry is what all others add up to.
+                    return v, c, None if e is None else int(np.argmax(np.abs(e)))
+        return None
+
+    def _slopes(self, z: Array) -> Array:
+        """Return the slopes of the ReLUs that the answers come to, (O,); of others than 0, 1."""
+        now = self.deltas.jacobian(z)
+        if not self.is_last_but_one:
+            return (now != 0.0).any(axis=0).astype(float)
+        most = np.argmax(np.abs(self.steepest), axis=0), np.arange(len(z))
+        return np.asarray(now[most] / self.steepest[most])
+
+    def _solve(self) -> None:
+        """Find each record by what all δ say: it is at right angles to the others' duals."""
+        if not self.locked:
+            return
+        duals = np.array([v for v, _, _ in self.locked]) / self.space.S
+        apart, rest = np.linalg.pinv(duals).T, np.linalg.svd(duals)[2][len(duals) :]
+        left: list[tuple[Array, int]] = []
+        certified = np.zeros(len(duals), np.bool_)
+        for i, ((v, c, told), row) in enumerate(zip(self.locked, apart, strict=True)):
+            points = self.space.points(np.vstack([rest, row / np.linalg.norm(row)]))
+            for label in range(len(self.targets)) if told is None else [told]:
+                t = self.descend(points, label, points.nearest(c), U=(self.space.U @ v)[:, None])
+                at, h, _ = points.at(t)
+                certified[i] |= self.take(h, label)
+                if certified[i]:
+                    break
+                if told is not None:
+                    left.append((at, label))
+        # Near twins blur each other's δ: where they are, f itself decides.
+        self.basis = np.linalg.svd(duals[certified])[2][certified.sum() :]
+        if left and len(self.basis) < len(self.targets):
+            points = self.space.points(self.basis)
+            for at, label in left:
+                self.take(points.at(self.descend(points, label, points.nearest(at)))[1], label)

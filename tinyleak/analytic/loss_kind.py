@@ -1,0 +1,197 @@
+"""Which loss a client had, by how much it was multiplied, and what its targets were.
+
+For one image the last layer tells exactly (see `one_image`). For a batch the features are mixed, so
+probes stand in for its images (see `scale`); with weights as they are before much training that
+tells which losses make such a gradient with a mean or a sum over the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.one_image import Fit, OneImage, fits_of
+from tinyleak.analytic.residuals import RESIDUALS, sigmoid, softmax
+from tinyleak.analytic.scale import MOST_ERROR, factor_of_batch
+from tinyleak.analytic.shared import ALLOWED
+from tinyleak.backend import Array
+
+EXACTLY_USUAL = 1e-5
+"""A factor so near the mean's or the sum's is that: float32 rounds what it is made of to 1e-7, and
+some of it are small differences of larger numbers."""
+
+TELLING = 0.1
+"""With an error of δ above this share of it nothing is read off: then losses are alike."""
+
+ROUGHLY = 1000.0
+"""A loss with its usual factor that explains δ to so many times the error, three digits fewer, is
+not ruled out in favour of one with a factor that only fits."""
+
+
+@dataclass(frozen=True, eq=False)
+class LossReading:
+    """What is known of a loss; the attributes are those of `Premises`."""
+
+    loss: str | None = "cross-entropy"
+    source: str = "assumed"
+    factor: float | None = None
+    exact: bool = False
+    error: float = 0.0
+    targets: Array | None = None
+    causes: tuple[Cause, ...] = ()
+
+
+def loss_of_one(
+    image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None
+) -> LossReading:
+    """Return the loss of one image.
+
+    Args:
+        image: what its last layer shows.
+        zero_sum: whether the last layer's rows add up to zero.
+        right: whether the layer below shows that the weights are the client's; None if nothing.
+        said: the loss's name, if it was said.
+    """
+    every = [fit for fit in fits_of(image) if said in (None, fit.loss)]
+    fits = [fit for fit in every if fit.holds]
+    error = float(np.linalg.norm(image.delta_error) / np.linalg.norm(image.delta))
+    if right is False:
+        # Nearly any weights have some soft label.
+        fits = [fit for fit in fits if fit.kind != "soft"]
+    if not fits:
+        return _none_fits(image, zero_sum, right, said)
+    # A loss with its usual factor is likelier than another with a strange one, and a hard label
+    # than a soft one, which nearly every δ has.
+    best = min(fits, key=_strangeness)
+    rivals = {fit.loss for fit in fits if _strangeness(fit)[:2] <= _strangeness(best)[:2]}
+    if not _usual(best):
+        rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
+    # δ of two entries, as a certain prediction leaves, is that of many losses with some factor.
+    seen = int(np.sum(np.abs(image.delta) > ALLOWED * image.delta_error))
+    told = seen > 2 or _usual(best) or len(image.delta) == 2
+    told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
+    if not told:
+        loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
+        return LossReading(loss, "said" if said else "assumed")
+    factor = 1.0 if _usual(best) else best.factor
+    if best.loss not in RESIDUALS:
+        cause = Cause("loss", f"the loss is a {best.loss}, times {factor:.4g}", sure=True)
+        return LossReading(None, "read off", causes=(cause,))
+    return LossReading(
+        best.loss,
+        "said" if said else "read off",
+        factor,
+        True,
+        best.error,
+        best.targets[np.newaxis],
+        _causes(best, factor, said),
+    )
+
+
+def _strangeness(fit: Fit) -> tuple[bool, bool, bool]:
+    return fit.kind == "soft", not _usual(fit), fit.loss not in RESIDUALS
+
+
+def _usual(fit: Fit) -> bool:
+    return abs(fit.factor - 1.0) <= EXACTLY_USUAL + fit.error * abs(fit.factor)
+
+
+def _causes(fit: Fit, factor: float, said: str | None) -> tuple[Cause, ...]:
+    causes = []
+    if fit.loss != "cross-entropy" and said is None:
+        text = f"the last layer's δ is that of {fit.loss} of its logits, and not cross-entropy's"
+        causes.append(Cause("loss", text, f"--loss {fit.loss}", sure=True))
+    if fit.kind in ("smoothed", "mixed", "soft"):
+        top = np.sort(fit.targets)[::-1]
+        text = f"the label is soft: {top[0]:.3g}, {top[1]:.3g}, …, {abs(top[-1]):.2g}"
+        causes.append(Cause("soft labels", text, sure=True))
+    if fit.kind == "several":
+        text = f"{int(fit.targets.sum())} of the labels are 1"
+        causes.append(Cause("several labels", text, sure=True))
+    if factor != 1.0:
+        text = (
+            f"the loss or the learning rate is {factor:.6g} times as large as was taken for granted"
+        )
+        causes.append(Cause("factor", text, sure=True))
+    return tuple(causes)
+
+
+def _none_fits(
+    image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None
+) -> LossReading:
+    if said is not None:
+        text = f"no label makes the last layer's δ with {said}"
+        return LossReading(said, "said", causes=(Cause("loss", text, sure=True),))
+    if zero_sum is False:
+        text = "the last layer's rows do not add up to zero, and no label explains them"
+        advice = "--loss mse"
+        return LossReading(None, "assumed", causes=(Cause("loss", text, advice, sure=True),))
+    if right:
+        text = "the weights are the client's, and no label explains its gradient by cross-entropy"
+        return LossReading(None, "assumed", causes=(Cause("loss", text, sure=True),))
+    targets = np.exp(image.logits - image.logits.max())
+    targets = targets / targets.sum() - image.delta
+    text = (
+        f"the targets that cross-entropy needs with these weights, softmax(Wh + b) − δ, go from "
+        f"{targets.min():.2g} to {targets.max():.2g}: it was computed with others"
+    )
+    return LossReading(causes=(Cause("stale weights", text),))
+
+
+def loss_of_batch(
+    by_bias: Array,
+    logits: Array,
+    batch: int,
+    *,
+    noise: float,
+    zero_sum: bool | None,
+    clean: bool,
+    said: str | None,
+) -> LossReading:
+    """Return the loss of a batch, as far as probes tell.
+
+    Args:
+        by_bias: (K,), the gradient with respect to the last layer's bias.
+        logits: (M, K), the network's of probes.
+        batch: N.
+        noise: the variance of the error of each entry.
+        zero_sum: whether the last layer's rows add up to zero; None where noise hides it.
+        clean: whether there is no noise.
+        said: the loss's name, if it was said.
+    """
+    candidates = {
+        "cross-entropy": (np.array([softmax(z) for z in logits]), 1.0, (1.0, float(batch))),
+        "bce": (sigmoid(logits), float(len(by_bias)), (1.0, float(batch * len(by_bias)))),
+        "mse": (logits, 0.5 * len(by_bias), (1.0, float(batch * len(by_bias)))),
+    }
+    names = [said] if said in candidates else list(candidates)
+    if said is None and zero_sum is not None:
+        names = ["cross-entropy"] if zero_sum else ["bce", "mse"]
+    scales = {}
+    for name in names:
+        shown, times, usual = candidates[name]
+        scale = factor_of_batch(by_bias * times, shown, batch, np.sqrt(noise) * times, usual)
+        if scale is not None:
+            scales[name] = scale
+    exact = [name for name, scale in scales.items() if scale.exact]
+    loss = exact[0] if len(exact) == 1 else (names[0] if len(names) == 1 else None)
+    if loss is None and "cross-entropy" in names:
+        loss = "cross-entropy"
+    told = len(exact) == 1 and zero_sum is not None and clean
+    source = "said" if said else ("read off" if told else "assumed")
+    causes = []
+    if loss != "cross-entropy" and said is None:
+        text = "the last layer's rows do not add up to zero, as cross-entropy's do"
+        sure = zero_sum is False and clean
+        advice = f"--loss {loss or 'bce'}"
+        causes.append(Cause("loss", text, advice, sure))
+    found = scales.get(loss or "")
+    if found is not None and not found.exact and found.error < MOST_ERROR:
+        text = f"the loss, or the learning rate, is about {found.factor:.2f} times the usual one"
+        off = min(abs(found.factor / c - 1.0) for c in candidates[loss or ""][2])
+        causes += [Cause("factor", text)] if off > 3 * found.error else []
+    if found is None:
+        return LossReading(loss, source, causes=tuple(causes))
+    return LossReading(loss, source, found.factor, found.exact, found.error, None, tuple(causes))

@@ -1,0 +1,123 @@
+"""How pixels were normalised, where the first linear layer shows the image.
+
+Pixels of eight bits are k / 255. Normalised to (pixel − mean) / std they are still evenly spaced,
+and black is −mean / std. The usual constants are tried; others cannot be told from pixels alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.one_image import look_at_one_image
+from tinyleak.analytic.shared import ALLOWED, Shared
+from tinyleak.backend import Array
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+USUAL: tuple[Normalisation, ...] = (
+    ((0.0,), (1 / 255,)),
+    ((0.5,), (0.5,)),
+    ((0.1307,), (0.3081,)),
+    ((0.13,), (0.31,)),
+    ((0.286,), (0.353,)),
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+    ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201)),
+    ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+)
+"""Mean and standard deviation by channel as code of PyTorch has them: pixels up to 255 (0 and
+1 / 255), halves, MNIST (two ways to write it), Fashion-MNIST, halves in colour, CIFAR-10 (two
+ways), CIFAR-100, ImageNet."""
+
+BLACK = 0.02
+"""The share of black pixels from which on black is taken to be there, and not met by accident."""
+
+
+def outside_unit_range(pixels: Array, error: Array) -> bool:
+    """Return whether an image is not one of pixels in [0, 1], whatever the error."""
+    return bool((pixels < -error).any() or (pixels > 1.0 + error).any())
+
+
+def usual_normalisation(pixels: Array, error: Array) -> Normalisation | None:
+    """Return the mean and standard deviation, by channel, that an image was normalised with.
+
+    Args:
+        pixels: (C, H, W), normalised.
+        error: (C, H, W), how far each may be off.
+
+    Returns:
+        The only usual one for which every pixel is one of 256 levels, else the only one for which
+        all lie between black and white and some are black, else None.
+    """
+    levels, black = [], []
+    for usual in USUAL:
+        if len(usual[0]) not in (1, len(pixels)):
+            continue
+        mean, std = (np.reshape(part, (-1, 1, 1)) for part in usual)
+        seen = np.isfinite(pixels)
+        level = np.where(seen, (pixels * std + mean) * 255.0, 0.0)
+        allowed = np.where(seen, error * std * 255.0, 0.0) + 1e-3
+        if (level < -allowed).any() or (level > 255.0 + allowed).any():
+            continue
+        if (np.abs(level - np.rint(level)) <= allowed).all() and allowed.max() < 0.1:
+            levels.append(usual)
+        if (np.abs(level) <= allowed)[seen].mean() > BLACK:
+            black.append(usual)
+    for found in (levels, black):
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def same_in_all(
+    weight_gradient: Array, bias_gradient: Array, noise: float, rounding: float
+) -> Array:
+    """Return the value of each pixel that every image of a batch has alike, NaN for others: (F,).
+
+    Where x is the same for all images, a column of the weight's gradient is x times the bias's.
+
+    Args:
+        weight_gradient: (O, F), of the first layer.
+        bias_gradient: (O,).
+        noise: the standard deviation of the error of each entry.
+        rounding: half of the last place in which it was computed, relative to a number.
+    """
+    value = (bias_gradient @ weight_gradient) / float(bias_gradient @ bias_gradient)
+    off = np.linalg.norm(weight_gradient - np.outer(bias_gradient, value), axis=0)
+    # A sum over the batch is rounded in proportion to its terms, which may cancel in some rows.
+    allowed = noise * np.sqrt(len(bias_gradient)) * np.hypot(1.0, value)
+    allowed = allowed + ALLOWED * rounding * np.linalg.norm(weight_gradient, axis=0)
+    return np.where(off <= ALLOWED * allowed, value, np.nan)
+
+
+def read_normalisation(
+    shared: Shared, images: int, noise: float
+) -> tuple[Normalisation | None, Cause | None]:
+    """Return how pixels were normalised, if the first layer is fully connected and shows them."""
+    shape = shared.model.image_shape
+    first = shared.layers[0]
+    if first.weight.shape[1] != int(np.prod(shape)) or len(shared.layers) < 2:
+        return None, None
+    by_bias = first.bias_gradient
+    if by_bias is None or not by_bias.any():
+        return None, None
+    if images == 1:
+        image = look_at_one_image(first, noise, shared.computed)
+        pixels, error = image.features, ALLOWED * image.features_error
+    else:
+        deviation = float(np.sqrt(noise + np.mean(np.square(first.deviation))))
+        pixels = same_in_all(first.gradient, by_bias, deviation, shared.computed)
+        length = float(np.linalg.norm(by_bias))
+        error = ALLOWED * np.hypot(1.0, pixels) * (deviation / length + 4.0 * shared.computed)
+    seen = np.isfinite(pixels)
+    if not seen.any() or not outside_unit_range(pixels[seen], error[seen]):
+        return None, None
+    usual = usual_normalisation(pixels.reshape(shape), error.reshape(shape))
+    low, high = float(pixels[seen].min()), float(pixels[seen].max())
+    text = f"the first layer shows pixels from {low:.4g} to {high:.4g}, and not in [0, 1]"
+    advice = ""
+    if usual is not None:
+        advice = "--normalize " + ",".join(f"{number:.6g}" for part in usual for number in part)
+    return usual, Cause("normalisation", text, advice, sure=True)

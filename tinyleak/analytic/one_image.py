@@ -1,0 +1,178 @@
+"""The loss, its factor and the targets of one image, exactly, from the last layer's gradient.
+
+For one image the weight's gradient divided by the bias's is the features h, so the logits
+z = W h + b are known, and δ = ∂L/∂z is the bias's gradient itself. A loss is right if it makes δ of
+z with targets that can be: zeros with a one, or ones in several places for binary cross-entropy.
+Soft targets are right if all of them are probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.analytic.residuals import OTHERS, RESIDUALS, Residual
+from tinyleak.analytic.shared import ALLOWED, Layer
+from tinyleak.backend import Array
+
+OPERATIONS = 4.0
+"""How many times a loss rounds on its way from logits to δ: an exponential, a sum, a quotient and a
+difference."""
+
+
+@dataclass(frozen=True, eq=False)
+class OneImage:
+    """What the last layer shows of one image, each with its standard deviation.
+
+    Attributes:
+        features: (F,), h.
+        delta: (K,), ∂L/∂z.
+        logits: (K,), z.
+        features_error: (F,).
+        delta_error: (K,).
+        logits_error: (K,).
+        computed: half of the last place in which the client computed.
+    """
+
+    features: Array
+    delta: Array
+    logits: Array
+    features_error: Array
+    delta_error: Array
+    logits_error: Array
+    computed: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A loss with the targets that suit it best.
+
+    Attributes:
+        loss: its name.
+        kind: of the targets: "hard", "several", "smoothed", "mixed" or "soft".
+        targets: (K,), y.
+        factor: c.
+        error: how far off c may be, relative to it.
+        misfit: the largest deviation of δ, in those that noise and rounding allow.
+    """
+
+    loss: str
+    kind: str
+    targets: Array
+    factor: float
+    error: float
+    misfit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it explains δ."""
+        return self.misfit <= ALLOWED
+
+
+def look_at_one_image(layer: Layer, noise: float, computed: float) -> OneImage:
+    """Return h, δ and z of the one image behind a last layer's gradient.
+
+    Args:
+        layer: the last one, with a bias whose gradient is not all zero.
+        noise: the variance of what is on each number beside rounding.
+        computed: half of the last place in which the client computed.
+    """
+    delta, bias = layer.bias_gradient, layer.bias
+    assert delta is not None and bias is not None and layer.bias_deviation is not None
+    largest = float(np.abs(delta).max())
+    row = delta / largest  # so that no square underflows
+    share = row / (row @ row) / largest
+    features = share @ layer.gradient
+    delta_error = np.hypot(layer.bias_deviation, np.sqrt(noise))
+    entries = np.square(layer.deviation) + noise
+    variance = np.square(share) @ (entries + np.outer(np.square(delta_error), features**2))
+    features_error = np.hypot(np.sqrt(variance), computed * np.abs(features))
+    # A sum of products in floating point errs in proportion to their sizes.
+    size = np.abs(layer.weight) @ np.abs(features) + np.abs(bias)
+    logits_error = np.hypot(np.sqrt(layer.weight**2 @ features_error**2), computed * size)
+    delta_error = np.hypot(delta_error, computed * np.abs(delta))
+    logits = layer.weight @ features + bias
+    return OneImage(features, delta, logits, features_error, delta_error, logits_error, computed)
+
+
+def fits_of(image: OneImage) -> list[Fit]:
+    """Return every loss with the targets that suit it best; those that hold first, by simplicity.
+
+    Hard targets leave only the factor open; smoothed and mixed ones, of the cross-entropy, one
+    number more. Targets that are soft in any other way are tried with a factor of 1 alone, since
+    with others nearly any δ has some.
+    """
+    found: list[Fit] = []
+    for loss, residual in (RESIDUALS | OTHERS).items():
+        a, b = residual(image.logits)
+        error = _error(image, residual)
+        hard = [(row, "hard") for row in np.eye(len(a))]
+        several = _several(image.delta) if loss == "bce" else []
+        fits = [_fit(image, loss, kind, y, [a - b @ y], error) for y, kind in (*hard, *several)]
+        found.append(min(fits, key=lambda fit: fit.misfit))
+        if loss == "cross-entropy":
+            found += _soft(image, a, error)
+    simple = ["hard", "several", "smoothed", "mixed", "soft"]
+    return sorted(found, key=lambda fit: (not fit.holds, simple.index(fit.kind), fit.misfit))
+
+
+def _several(delta: Array) -> Iterator[tuple[Array, str]]:
+    """Yield ones wherever an output's sign says so: σ is above 0 and below 1, whatever c's sign."""
+    for sign in (1.0, -1.0):
+        targets = np.asarray(sign * delta < 0, float)
+        if targets.sum() != 1:
+            yield targets, "several"
+
+
+def _soft(image: OneImage, p: Array, error: Array) -> list[Fit]:
+    """Return the cross-entropy with smoothed, mixed and any other soft targets."""
+    classes, eye = len(p), np.eye(len(p))
+    loss, found = "cross-entropy", []
+    for label in eye:
+        found.append(_fit(image, loss, "smoothed", label, [p, -label, -np.ones(classes)], error))
+    # Only where an image has a label is δ another multiple of p than elsewhere.
+    usual = np.median(image.delta / np.maximum(p, np.finfo(float).eps))
+    first, second = np.argsort(image.delta - usual * p)[:2]
+    found.append(_fit(image, loss, "mixed", eye[first], [p, -eye[first], -eye[second]], error))
+    kept = [fit for fit in found if fit.misfit < np.inf and (fit.targets > -fit.error).all()]
+    targets = p - image.delta
+    allowed = np.hypot(image.delta_error, error)
+    outside = float((np.maximum(-targets, targets - 1.0) / allowed).max())
+    total = abs(float(targets.sum()) - 1.0) / float(np.linalg.norm(allowed))
+    return [*kept, Fit(loss, "soft", targets, 1.0, 0.0, max(outside, total, 0.0))]
+
+
+def _fit(
+    image: OneImage, loss: str, kind: str, targets: Array, parts: list[Array], error: Array
+) -> Fit:
+    """Fit δ by a combination of parts, the first of which has the loss's factor."""
+    columns = np.stack(parts, axis=1)
+    weights, *_ = np.linalg.lstsq(columns, image.delta, rcond=None)
+    factor = float(weights[0])
+    if factor == 0.0 or not np.isfinite(factor):
+        return Fit(loss, kind, targets, 1.0, np.inf, np.inf)
+    allowed = np.hypot(image.delta_error, abs(factor) * error)
+    misfit = float(np.max(np.abs(image.delta - columns @ weights) / allowed))
+    if len(parts) > 1:
+        targets = -(columns[:, 1:] @ weights[1:]) / factor
+        total = abs(float(targets.sum()) - 1.0)
+        misfit = max(misfit, total * abs(factor) / float(np.linalg.norm(allowed)))
+    length = float(np.linalg.norm(columns[:, 0] * factor))
+    relative = ALLOWED * float(np.linalg.norm(allowed)) / length
+    return Fit(loss, kind, targets, factor, relative, misfit)
+
+
+def _error(image: OneImage, residual: Callable[[Array], Residual]) -> Array:
+    """Return how far a(z) may be off for the error of z and rounding, with c = 1: (K,)."""
+    step = 1e-4  # a difference quotient, good to about eight digits
+    slopes = [
+        (residual(image.logits + step * unit)[0] - residual(image.logits - step * unit)[0])
+        / (2 * step)
+        for unit in np.eye(len(image.logits))
+    ]
+    moved = np.sqrt(np.square(image.logits_error) @ np.square(slopes))
+    a, b = residual(image.logits)
+    rounded = OPERATIONS * image.computed * (np.abs(a) + np.abs(b).max(axis=1))
+    return np.asarray(np.hypot(moved, rounded))

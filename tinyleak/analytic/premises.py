@@ -1,0 +1,259 @@
+"""What is taken for granted of a client's gradient, tested by its structure before any attack.
+
+An attack assumes the cross-entropy, hard labels, one activation, pixels in [0, 1], no weight decay,
+no noise, the right weights and the right number of images. The last layer's gradient, and that of
+the layer below, contradict most of these if they are wrong, and often say what is right instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinyleak.analytic.activation import (
+    ActivationReading,
+    activation_of_batch,
+    activation_of_one,
+)
+from tinyleak.analytic.batch_norm import batch_norm_in_training
+from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.changes import clipping, pruning, written_coarsely
+from tinyleak.analytic.last_layer import layer_names
+from tinyleak.analytic.loss_kind import LossReading, loss_of_batch, loss_of_one
+from tinyleak.analytic.noise import Noise, measure_noise
+from tinyleak.analytic.normalisation import Normalisation, read_normalisation
+from tinyleak.analytic.one_image import OneImage, look_at_one_image
+from tinyleak.analytic.probes import logits_of, smooth_noise
+from tinyleak.analytic.shared import Layer, Shared
+from tinyleak.analytic.update import adaptive_step, several_steps
+from tinyleak.analytic.weight_decay import read_weight_decay, refined
+from tinyleak.analytic.without_bias import look_without_bias
+from tinyleak.backend import Array
+from tinyleak.nn.model import Model
+
+MILD = ("rounding", "factor")
+"""Causes that an attack takes into account by itself: named last."""
+
+USUAL_SIZES = (1e-30, 1e30)
+"""Between these the squares of numbers can be computed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Premises:
+    """What a gradient's structure says of how it came about.
+
+    Attributes:
+        decay: λ, the weight decay within the gradient, to be taken off: g − λθ; 0 if none.
+        decayed: the names of the parameters that have it.
+        loss: "cross-entropy", "bce" or "mse"; None where none of them fits.
+        loss_source: "said", "read off" or "assumed".
+        factor: how many times as large as that loss's mean it is; None where that is not told.
+        factor_exact: whether that is known exactly.
+        factor_error: how far off it may be, as a share of it.
+        targets: (1, K), those of one image, where they are read off.
+        activations: those that the gradient allows, likeliest first; a single one is told.
+        normalisation: mean and standard deviation of the pixels, by channel, where they are told.
+        noise: the variance of each entry's error, rounding included; None where it cannot be
+            measured.
+        rank: how many images the last layer shows; None where it cannot.
+        pruned: the share of entries that pruning made zero.
+        written: the coarsest format whose numbers these are: "float64", "float32", "bfloat16",
+            "float16" or "int8".
+        causes: what contradicts what is taken for granted, likeliest first.
+    """
+
+    decay: float = 0.0
+    decayed: tuple[str, ...] = ()
+    loss: str | None = "cross-entropy"
+    loss_source: str = "assumed"
+    factor: float | None = None
+    factor_exact: bool = False
+    factor_error: float = 0.0
+    targets: Array | None = None
+    activations: tuple[str, ...] = ()
+    normalisation: Normalisation | None = None
+    noise: float | None = None
+    rank: int | None = None
+    pruned: float = 0.0
+    written: str = "float64"
+    causes: tuple[Cause, ...] = ()
+
+    def without_decay(
+        self, params: Mapping[str, Array], gradients: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Return the gradient with the weight decay taken off, by name."""
+        return {
+            name: gradient - self.decay * params[name] if name in self.decayed else gradient
+            for name, gradient in gradients.items()
+        }
+
+
+def read_premises(
+    model: Model,
+    params: Mapping[str, Array],
+    gradients: Mapping[str, Array],
+    batch: int,
+    *,
+    loss: str | None = None,
+    steps: int = 1,
+    update: bool = False,
+    dtype: str = "float64",
+    rounding: Mapping[str, Array] | None = None,
+) -> Premises:
+    """Read what a shared gradient's structure tells about how it came about.
+
+    Args:
+        model: the client's network; its activation is not looked at.
+        params: its weights, by name.
+        gradients: what it shared, by name, not multiplied with anything: the gradient, or the
+            change of the weights over the learning rate. Parameters may be missing.
+        batch: N, how many images it was said to be of.
+        loss: the loss's name, if it was said.
+        steps: how many local steps the change is the sum of.
+        update: whether it is a change of weights, so that optimisers are looked for.
+        dtype: the coarsest in which it was written, as far as that is known.
+        rounding: the variance, by name, that rounding left on it; by default what its numbers say.
+    """
+    shared = Shared.of(model, params, gradients, batch, dtype, rounding)
+    largest = max((float(np.abs(g).max(initial=0.0)) for g in shared.gradients.values()), default=0)
+    plain = Premises(loss=loss or "cross-entropy", written=shared.written)
+    plain = replace(plain, loss_source="said" if loss else "assumed")
+    if largest == 0.0:
+        return plain
+    if not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
+        shared = shared.over(largest)
+    if (cause := adaptive_step(shared.params, shared.gradients, update=update)) is not None:
+        return replace(plain, causes=(cause,))
+    pruned, cause = pruning(shared.gradients, shared.deviation, shared.written, layer_names(model))
+    causes = [
+        cause,
+        clipping(shared.gradients, update=update),
+        written_coarsely(shared.written, shared.gradients),
+    ]
+    found, more = replace(plain, pruned=pruned), [batch_norm_in_training(shared)]
+    untouched = not pruned and not any(c and c.sure and c.name == "clipping" for c in causes)
+    mean = shared.over(steps)
+    if mean.last is not None and untouched:
+        found, several = _look_at_layers(mean, mean.last, found, loss, steps)
+        more += several
+    if found.factor is not None and not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
+        found = replace(found, factor=found.factor * largest)
+    told = [c for c in (*causes, *more) if c is not None]
+    if any(c.name == "clipping" for c in told):
+        told = [c for c in told if c.name != "factor"]
+    told.sort(key=lambda c: (c.name in MILD, not c.sure))
+    return replace(found, causes=tuple(told))
+
+
+def _look_at_layers(
+    shared: Shared, last: Layer, found: Premises, said: str | None, steps: int
+) -> tuple[Premises, list[Cause | None]]:
+    """Take off what is on the gradient beside its images, and then look at these."""
+    decay = read_weight_decay(shared, last)
+    if decay.rate:
+        decay = refined(shared, decay)
+        shared = shared.without_decay(decay.rate, decay.error, biases=decay.biases)
+        last = shared.last or last
+        names = [k for k in shared.gradients if decay.biases or shared.params[k].ndim > 1]
+        found = replace(found, decay=decay.rate, decayed=tuple(names))
+    noise = measure_noise(shared, last, zero_sum=decay.zero_sum)
+    found = replace(found, noise=noise.variance, rank=noise.rank)
+    if steps > 1:
+        # Each step has weights of its own, so that only sums over classes are what they were.
+        return found, [decay.cause, *several_steps(shared, last, decay, steps)]
+    rank, clean = noise.rank, bool(noise.clean)
+    alone = rank in (1, None) if shared.batch == 1 else clean and rank == 1
+    images = 1 if alone else max(shared.batch, rank or 1, 2)
+    causes = [decay.cause, noise.cause, _batch_cause(shared, rank, clean)]
+    if clean or alone:
+        variance = 0.0 if clean else noise.variance or 0.0
+        normalisation, cause = read_normalisation(shared, images, variance)
+        found = replace(found, normalisation=normalisation)
+        causes.append(cause)
+    reading, activation, more = (
+        _one(shared, last, noise, said) if alone else _several(shared, last, noise, images, said)
+    )
+    if reading is not None:
+        found = replace(
+            found,
+            loss=reading.loss,
+            loss_source=reading.source,
+            factor=reading.factor,
+            factor_exact=reading.exact,
+            factor_error=reading.error,
+            targets=reading.targets,
+        )
+    return replace(found, activations=activation.names), [*causes, *more]
+
+
+Readings = tuple[LossReading | None, ActivationReading, list[Cause]]
+
+
+def _one(shared: Shared, last: Layer, noise: Noise, said: str | None) -> Readings:
+    """Read the loss and the activation of one image."""
+    variance = 0.0 if noise.clean else noise.variance or 0.0
+    image: OneImage | None = None
+    if last.bias is None:
+        image = look_without_bias(last, variance, shared.computed)
+    elif last.bias_gradient is not None and last.bias_gradient.any():
+        image = look_at_one_image(last, variance, shared.computed)
+    activation = activation_of_one(shared, image, variance)
+    if image is None:
+        return None, activation, []
+    right = True if activation.held else False if activation.refuted else None
+    reading = loss_of_one(image, noise.zero_sum, right, said)
+    causes = list(reading.causes)
+    if activation.refuted and reading.factor is not None:
+        text = "no activation of the library turns one layer's gradient into that of the next"
+        causes.append(Cause("activation", text))
+    if activation.dropped:
+        text = f"{activation.dropped:.0%} of the features were dropped, the others scaled up"
+        causes.append(Cause("dropout", text, sure=True))
+    return reading, activation, causes
+
+
+def _several(shared: Shared, last: Layer, noise: Noise, images: int, said: str | None) -> Readings:
+    """Read the loss and the activation of a batch, as far as means and probes tell."""
+    by_bias = last.bias_gradient
+    if by_bias is None or not by_bias.any():
+        return None, ActivationReading(), []
+    variance = noise.variance or 0.0
+    activation = activation_of_batch(shared, last, images, 0.0 if noise.clean else variance)
+    reading = loss_of_batch(
+        by_bias,
+        _probe_logits(shared, activation),
+        images,
+        noise=variance,
+        zero_sum=noise.zero_sum,
+        clean=bool(noise.clean),
+        said=said,
+    )
+    causes = list(reading.causes)
+    if activation.maybe_dropped:
+        text = f"{activation.maybe_dropped:.0%} of the features are zero in every image"
+        causes.append(Cause("dropout", text))
+    return reading, activation, causes
+
+
+def _batch_cause(shared: Shared, rank: int | None, clean: bool) -> Cause | None:
+    """Return the cause if the rank is not that of the batch.
+
+    More is a proof. Less may also be several images of one label, which a network that is not
+    trained hardly tells apart; unless there is only one.
+    """
+    more = rank is not None and rank > shared.batch
+    if rank is None or not (more or (clean and rank == 1 < shared.batch)):
+        return None
+    least = "at least " if more else ""
+    text = f"the layers' gradients have the rank of {least}{rank} images; {shared.batch} were said"
+    return Cause("batch size", text, f"--batch {rank}", sure=clean and more)
+
+
+def _probe_logits(shared: Shared, activation: ActivationReading) -> Array:
+    """Return the logits of probes, of the network with the likeliest activation."""
+    model = shared.model
+    if activation.names and hasattr(model, "activation"):
+        model = replace(model, activation=activation.names[0])  # type: ignore[type-var]
+    return logits_of(model, shared.params, smooth_noise(model.image_shape))

@@ -1,0 +1,67 @@
+"""The records of a batch, one by one, out of the gradient of one linear layer.
+
+The gradient of a linear layer is G = Σᵢ δᵢ (hᵢ, 1)ᵀ / N, of rank N = U S Vᵀ. Each record is a point
+(h, 1) = cᵀ V of the row space, and the network above says its δ for each label. Of all points of
+the row space the records are those whose δ lies in the column space:
+
+    f(h) = ‖(I − U Uᵀ) δ(h, y)‖² / ‖δ(h, y)‖² = 0
+
+(see `certificate`). That is N − 1 unknowns for one record, not N images at once, and needs no prior
+on the data, no order and no labels: f is minimised by Gauss and Newton's method from random points
+of the row space, for one label at a time. Where it comes to zero, and the record is certified, the
+others are searched for without it: they lie at right angles to S⁻¹ Uᵀ δ of every known record,
+which takes one dimension from the row space each time.
+
+Under a ReLU f has kinks, and δ exact zeros, which lead to the records another way (see `locked`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyleak.analytic.certificate import why_not
+from tinyleak.analytic.deltas import Deltas, Loss
+from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.locked import ReluSearch
+from tinyleak.analytic.search import Records, Search
+from tinyleak.nn.losses import cross_entropy
+from tinyleak.nn.split import Split
+
+
+def find_records(
+    layer: LayerGradient,
+    cut: Split,
+    *,
+    bounds: tuple[float, float] | None = None,
+    loss: Loss = cross_entropy,
+    rng: np.random.Generator | None = None,
+    seconds: float = 120.0,
+) -> Records:
+    """Find the records of a batch in the gradient of one linear layer.
+
+    Args:
+        layer: the gradient, of the mean loss over its `records`; its `roundoff` is that of the
+            floating point which it was written in, 0 for float64.
+        cut: the network, cut at that layer.
+        bounds: about between which numbers the inputs are, if that is known, as of pixels.
+        loss: the client's.
+        rng: draws where to search.
+        seconds: how long to search, at most; what was found until then is returned.
+
+    Raises:
+        ValueError: the number of records is not known, or is more than the layer can tell apart;
+            or the rank of the gradient shows more of them.
+    """
+    why = why_not(layer, cut)
+    if why is not None:
+        raise ValueError(f"records cannot be told from mixtures by {cut.weight!r}: {why}")
+    if (shown := layer.shown) > (layer.records or 0):
+        raise ValueError(
+            f"the gradient of {cut.weight!r} shows {shown} records or more, but the batch was said "
+            f"to have {layer.records}; give the right batch size"
+        )
+    deltas = Deltas(cut, loss)
+    kind = ReluSearch if deltas.has_kinks else Search
+    search = kind(layer, deltas, bounds, rng or np.random.default_rng(0), seconds)
+    search.run()
+    return search.found()

@@ -1,0 +1,247 @@
+"""The search for records one by one, by Gauss and Newton's method; see `records`."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.analytic.certificate import certify
+from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.points import Points, RowSpace, without
+from tinyleak.backend import Array
+
+PATIENCE = 60
+"""Attempts in a row that may find nothing; where all are found, a record takes 1.1 to 1.6."""
+
+OUTSIDE = 1e-3
+"""What a pixel outside of its range counts for, beside 1 for all of δ: it turns the search."""
+
+CONVERGED = 1e-26
+"""f at which it is zero: float64 rounds δ to 1e-16 of its length, and sums of it to 1e-13."""
+
+NEAR = 1e-7, 1e-9
+"""f at which the range no longer matters, and at which what is known no longer matters."""
+
+BOTTOM = 1e-11
+"""Below this f a step that leaves more than nine tenths of it is the last: the rest is rounding."""
+
+FIRST_DAMPING, SUCCESS, FAILURE, FAILURES = 1e-3, 0.2, 5.0, 8
+"""Of Levenberg and Marquardt's λ, as in `optim.gauss_newton`; no step fails nine times."""
+
+STEPS = 40
+"""Steps of one attempt, at most: one that leads to a record takes 10 to 25."""
+
+CLEAR = 1e-4
+"""What noise may leave unknown of a record, as a share of its length; more is not claimed."""
+
+SAME = 1e-4
+"""Inputs that differ by less, as a share of their length, are one record."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Records:
+    """The records that were found, each certified, in the order in which they were.
+
+    Attributes:
+        inputs: (M, F), what came into the layer; pixels where it is the network's first.
+        labels: (M,) int64.
+        copies: (M,) int64, how often each is in the batch.
+        missing: how many of the batch were not found.
+        attempts: from how many points was searched.
+        seconds: how long it took.
+    """
+
+    inputs: Array
+    labels: Array
+    copies: Array
+    missing: int
+    attempts: int
+    seconds: float
+
+    def __repr__(self) -> str:
+        found = int(self.copies.sum())
+        return f"Records({found} of {found + self.missing}, {self.seconds:.1f} s)"
+
+
+class Search:
+    """What is known of the records so far, and the search for the next."""
+
+    def __init__(
+        self,
+        layer: LayerGradient,
+        deltas: Deltas,
+        bounds: tuple[float, float] | None,
+        rng: np.random.Generator,
+        seconds: float,
+    ) -> None:
+        self.layer, self.deltas, self.bounds, self.rng = layer, deltas, bounds, rng
+        self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
+        self.space = RowSpace.of(layer, deltas.cut)
+        self.basis = np.eye(len(self.space.S))  # of where the other records lie
+        self.targets = np.eye(deltas.cut.model.classes)
+        self.weights = np.ones(len(self.targets))  # how likely a label is worth an attempt
+        self.inputs: list[Array] = []
+        self.labels: list[int] = []
+        self.copies: list[int] = []
+
+    def run(self) -> None:
+        """Search until all records are found, or the patience or the time has run out."""
+        everywhere = self.space.points(np.eye(len(self.space.S)))
+        misses = 0
+        while not self._complete and misses < PATIENCE and self._time_left:
+            label = self._draw_label()
+            points = self.space.points(self.basis)
+            t = points.random(self.rng)
+            if self.bounds is not None:
+                t = self.descend(points, label, t, outside=OUTSIDE, goal=NEAR[0])
+            t = self.descend(points, label, t, goal=NEAR[1])
+            # What is known is not known exactly, so the last steps do without it.
+            t = everywhere.nearest(points.at(t)[0])
+            t = self.descend(everywhere, label, t)
+            c, h, z = everywhere.at(t)
+            found = self._clear(everywhere, label, t) and self.take(h, label)
+            if found and len(self.basis):
+                delta = self.deltas.of(z[None], self.targets[[label]])[0]
+                self.exclude(self.space.U.T @ delta)
+            misses = 0 if found else misses + 1
+            self._note(label, found)
+
+    def found(self) -> Records:
+        """Return what has been found."""
+        shape = (-1, self.layer.weight_gradient.shape[1])
+        copies = np.array(self.copies, dtype=np.int64)
+        missing = (self.layer.records or 0) - int(copies.sum())
+        seconds = time.perf_counter() - self.begun
+        labels = np.array(self.labels, dtype=np.int64)
+        inputs = np.reshape(self.inputs, shape)
+        return Records(inputs, labels, copies, missing, self.attempts, seconds)
+
+    @property
+    def _complete(self) -> bool:
+        return not len(self.basis) or sum(self.copies) >= (self.layer.records or 0)
+
+    @property
+    def _time_left(self) -> bool:
+        return time.perf_counter() - self.begun < self.seconds
+
+    def _draw_label(self) -> int:
+        self.attempts += 1
+        shares = self.weights / self.weights.sum()
+        return int(self.rng.choice(len(shares), p=shares))
+
+    def _note(self, label: int, found: bool) -> None:
+        """Draw a label less often where it was searched for in vain."""
+        self.weights[label] = max(self.weights[label] * 0.5 + (0.5 if found else 0.05), 0.03)
+
+    def _clear(self, points: Points, label: int, t: Array) -> bool:
+        """Return whether what is left of f, as noise, leaves h clear to `CLEAR` of its length."""
+        if not len(t):
+            return True
+        f, gram, _ = self.evaluate(points, label, t)
+        equations = max(len(self.space.U) - len(self.space.S), 1)
+        with np.errstate(all="ignore"):
+            spread = np.trace(np.linalg.pinv(gram, hermitian=True)) * f / equations
+        return bool(spread < CLEAR**2 * (np.square(points.at(t)[1]).sum() + 1.0))
+
+    def take(self, h: Array, label: int) -> bool:
+        """Keep an input with its label if it is certified, and new."""
+        near = [np.linalg.norm(h - other) < SAME * np.linalg.norm(other) for other in self.inputs]
+        if any(near) or not np.isfinite(h).all():
+            return False
+        cut, loss = self.deltas.cut, self.deltas.loss
+        answer = certify(self.layer, cut, h[None], np.array([label]), loss=loss)
+        if not answer.certified[0]:
+            return False
+        self.inputs.append(h)
+        self.labels.append(label)
+        self.copies.append(int(answer.copies[0]))
+        return True
+
+    def exclude(self, b: Array) -> None:
+        """Search no longer where a record is whose δ is U b."""
+        self.basis = without(self.basis, self.basis @ (b / self.space.S))
+
+    def descend(
+        self,
+        points: Points,
+        label: int,
+        t: Array,
+        goal: float = CONVERGED,
+        steps: int = STEPS,
+        outside: float = 0.0,
+        softness: float = 0.0,
+        U: Array | None = None,
+        known: Array | None = None,
+    ) -> Array:
+        """Minimise f from t on, by Levenberg and Marquardt's steps; return where it ends.
+
+        The last four arguments are those of `evaluate`.
+        """
+        how = outside, softness, U, known
+        now, damping = self.evaluate(points, label, t, *how), FIRST_DAMPING
+        for step in range(steps if len(t) else 0):
+            for _ in range(FAILURES):
+                f, gram, slope = now
+                damped = gram + damping * np.diag(np.diag(gram) + np.finfo(float).tiny)
+                try:
+                    move = np.linalg.solve(damped, slope)
+                except np.linalg.LinAlgError:
+                    move = np.zeros_like(t)
+                new = self.evaluate(points, label, t - move, *how)
+                if new[0] < f:
+                    break
+                damping *= FAILURE
+            else:
+                return t
+            t, now, damping = t - move, new, max(damping * SUCCESS, 1e-15)
+            gain = 1.0 - new[0] / f
+            if new[0] < goal or (gain < 1e-6 and step > 5) or (new[0] < BOTTOM and gain < 0.1):
+                break
+        return t
+
+    def evaluate(
+        self,
+        points: Points,
+        label: int,
+        t: Array,
+        outside: float = 0.0,
+        softness: float = 0.0,
+        U: Array | None = None,
+        known: Array | None = None,
+    ) -> tuple[float, Array, Array]:
+        """Return f at t, the Gauss–Newton matrix (n, n) and half the slope (n,).
+
+        Args:
+            points: what t are coordinates of.
+            label: whose δ.
+            t: (n,).
+            outside: what the squared distance of h from its bounds counts for.
+            softness: of a ReLU's slope.
+            U: (O, k), the column space, orthonormal; all of it by default.
+            known: (O, m), known δ, orthonormal: what they explain does not count as δ's length, so
+                that the search looks for something new.
+        """
+        U = self.space.U if U is None else U
+        _, h, z = points.at(t)
+        delta, J = self.deltas.along(z, self.targets[label], points.z, softness)
+        rest, within = delta - U @ (U.T @ delta), J @ U
+        new = delta if known is None else delta - known @ (known.T @ delta)
+        length = float(np.linalg.norm(new)) or math.inf
+        # With r = (I − UUᵀ) δ / ‖new‖ it is ∂r = ((I − UUᵀ) ∂δ − r (new·∂δ) / ‖new‖) / ‖new‖.
+        rest, along = rest / length, J @ new / length
+        f, back = float(rest @ rest), J @ rest
+        slope = back - f * along
+        gram = J @ J.T - within @ within.T - np.outer(along, back) - np.outer(slope, along)
+        gram, slope = gram / length**2, slope / length
+        if outside:
+            assert self.bounds is not None, "there are bounds"
+            excess = h - np.clip(h, *self.bounds)
+            axes = points.h[:, excess != 0.0]
+            f += outside * float(excess @ excess)
+            gram += outside * axes @ axes.T
+            slope += outside * (points.h @ excess)
+        return f, gram, slope

@@ -1,0 +1,175 @@
+"""A shared gradient with what is known of its rounding: what every test of a premise looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from tinyleak.analytic.last_layer import ends_linear, layer_names
+from tinyleak.analytic.number_format import COMPUTED, number_format, rounding_deviation
+from tinyleak.backend import Array
+from tinyleak.nn.model import Model
+
+OPERATIONS = 8.0
+"""How many times a loss and a sum over its classes round: an exponential, a quotient, a difference,
+and the additions."""
+
+ALLOWED = 6.0
+"""How many standard deviations an error may be: normal noise reaches that once in 10⁹ entries."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A fully connected layer.
+
+    Attributes:
+        gradient: (O, F), that of the weight.
+        bias_gradient: (O,), or None.
+        weight: (O, F).
+        bias: (O,), or None.
+        deviation: (O, F), the standard deviation of the gradient's rounding.
+        bias_deviation: (O,).
+    """
+
+    gradient: Array
+    bias_gradient: Array | None
+    weight: Array
+    bias: Array | None
+    deviation: Array
+    bias_deviation: Array | None
+
+    @property
+    def matrix(self) -> Array:
+        """G: the weight's gradient, with the bias's as its last column if there is one."""
+        return _beside(self.gradient, self.bias_gradient)
+
+    @property
+    def own(self) -> Array:
+        """Θ: the weight, with the bias as its last column if there is one."""
+        return _beside(self.weight, self.bias)
+
+    @property
+    def deviations(self) -> Array:
+        """The standard deviation of the rounding of each entry of G."""
+        return _beside(self.deviation, self.bias_deviation)
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What a client shared.
+
+    Attributes:
+        model: its network.
+        params: the weights, by name.
+        gradients: what it shared, by name; parameters may be missing.
+        deviation: the standard deviation of the rounding of each entry, by name.
+        batch: how many images it is said to be of.
+        written: the coarsest format whose numbers the gradient's are.
+        computed: half of the last place in which the client computed, relative to a number.
+    """
+
+    model: Model
+    params: Mapping[str, Array]
+    gradients: Mapping[str, Array]
+    deviation: Mapping[str, Array]
+    batch: int
+    written: str
+    computed: float
+
+    @staticmethod
+    def of(
+        model: Model,
+        params: Mapping[str, Array],
+        gradients: Mapping[str, Array],
+        batch: int,
+        dtype: str,
+        rounding: Mapping[str, Array] | None,
+    ) -> Shared:
+        """Return what was shared; its rounding, where it is not given, is its numbers' own."""
+        weights = {name: np.asarray(params[name], dtype=float) for name in model.shapes}
+        own = {
+            name: np.asarray(gradients[name], dtype=float)
+            for name in model.shapes
+            if name in gradients
+        }
+        written = dtype if rounding is not None else number_format(own, dtype)
+        deviation = {
+            name: rounding_deviation(array, written)
+            if rounding is None
+            else np.sqrt(np.asarray(rounding[name], dtype=float))
+            for name, array in own.items()
+        }
+        double = written == dtype == "float64"
+        computed = COMPUTED["float64" if double else "float32"]
+        return Shared(model, weights, own, deviation, batch, written, computed)
+
+    def over(self, steps: float) -> Shared:
+        """Return the mean of several steps in place of their sum."""
+        gradients = {name: array / steps for name, array in self.gradients.items()}
+        deviation = {name: array / steps for name, array in self.deviation.items()}
+        return replace(self, gradients=gradients, deviation=deviation)
+
+    def without_decay(self, rate: float, error: float, *, biases: bool) -> Shared:
+        """Return what was shared with λθ taken off, and the error of that as rounding."""
+        gradients, deviation = dict(self.gradients), dict(self.deviation)
+        for name, weights in self.params.items():
+            if name in gradients and (biases or weights.ndim > 1):
+                gradients[name] = gradients[name] - rate * weights
+                deviation[name] = np.hypot(deviation[name], error * weights)
+        return replace(self, gradients=gradients, deviation=deviation)
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """The fully connected layers whose gradient was shared, in order."""
+        return [
+            self._layer(weight, bias)
+            for weight, bias in layer_names(self.model)
+            if len(self.model.shapes[weight]) == 2 and weight in self.gradients
+        ]
+
+    @property
+    def last(self) -> Layer | None:
+        """The last layer, if it is fully connected and its gradient was shared."""
+        weight = layer_names(self.model)[-1][0]
+        return self.layers[-1] if ends_linear(self.model) and weight in self.gradients else None
+
+    def _layer(self, weight: str, bias: str | None) -> Layer:
+        bias = bias if bias in self.gradients else None
+        return Layer(
+            self.gradients[weight],
+            None if bias is None else self.gradients[bias],
+            self.params[weight],
+            None if bias is None else self.params[bias],
+            self.deviation[weight],
+            None if bias is None else self.deviation[bias],
+        )
+
+    def rounding_of(self, matrix: Array, deviations: Array | None = None) -> float:
+        """Return the standard deviation that rounding gives an entry of a layer's gradient.
+
+        Beside that of the numbers as they are written it is that of their computation, a sum of
+        products, in proportion to the sum's own size.
+        """
+        size = float(np.mean(np.square(matrix)))
+        written = 0.0 if deviations is None else float(np.mean(np.square(deviations)))
+        return float(np.sqrt(written + self.computed**2 * size))
+
+    def zero_sum_error(self, matrix: Array, deviations: Array) -> float:
+        """Return by how much the sum of a matrix's rows may differ from zero, as a length.
+
+        δ = p − y errs by rounding in proportion to p and y, whose sizes are 1 over the batch, even
+        where the difference is small; taken for known down to a thousandth of those.
+        """
+        columns = np.abs(matrix).max(axis=0)
+        largest = float(columns[-1]) or 1.0
+        near_one = min(1.0 / self.batch, 1e3 * largest)
+        growth = max(1.0, near_one / largest)
+        by_loss = OPERATIONS * self.computed * growth * float(np.linalg.norm(columns))
+        return ALLOWED * float(np.linalg.norm(deviations)) + by_loss
+
+
+def _beside(matrix: Array, column: Array | None) -> Array:
+    return matrix if column is None else np.column_stack([matrix, column])

@@ -1,0 +1,126 @@
+"""How many inputs a layer's gradient adds up, what noise is on it, and what weight decay.
+
+The gradient G of a linear layer, with that of its bias as its last column, has the rank N of its
+inputs (see `layer_gradient`). What is beside that rank is rounding, noise, or weight decay: with
+decay the gradient is G + λΘ, and the layer's own weights Θ = [W | b] have every rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.backend import Array
+
+EDGE = 1.5
+"""How far a singular value stands out from noise, at least: as in `layer_gradient`."""
+
+ROUNDING_EDGE = 6.0
+"""The same where rounding is all the noise. It is uneven, and a sum over a batch is rounded more
+often than once: as measured by tests/test_premises.py, it stands out up to half as far."""
+
+DECOMPOSED = 10.0 * float(np.finfo(float).eps)
+"""Rounding in the decomposition itself, of the largest singular value: as in `layer_gradient`."""
+
+FEWEST = 3
+"""Noise is told from one more input by this many singular values or more: it has them all."""
+
+SIGNIFICANT = 8.0
+"""A coefficient counts as present from so many of its standard errors on. Normal noise reaches that
+once in 10¹⁵ times; what is not quite normal is allowed for."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What a layer's gradient is made of.
+
+    Attributes:
+        rank: how many inputs it shows, or as many as it has room for.
+        room: how many it has room for.
+        noise: the variance of each entry's error; None where the rank leaves none to see.
+        free: how many numbers the noise was measured with.
+        clean: whether rounding explains that error; where all room is taken that is not known, and
+            `clean` is false.
+    """
+
+    rank: int
+    room: int
+    noise: float | None
+    free: int
+    clean: bool
+
+
+def read_spectrum(matrix: Array, deviation: float, batch: int, *, zero_sum: bool) -> Spectrum:
+    """Tell inputs from noise by singular values.
+
+    Args:
+        matrix: (O, F + 1), G.
+        deviation: the standard deviation that rounding alone gives an entry.
+        batch: how many inputs were said to be in it.
+        zero_sum: whether the rows add up to zero but for the error, which costs one rank.
+    """
+    if zero_sum:
+        matrix = _without_mean(matrix)
+    rows, columns = matrix.shape
+    sizes = np.linalg.svd(matrix, compute_uv=False)
+    width, room = np.sqrt(rows) + np.sqrt(columns), len(sizes)
+    edge = max(ROUNDING_EDGE * deviation * width, DECOMPOSED * float(sizes[0]))
+    kept = int(np.sum(sizes > edge))
+    if kept < room:
+        return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
+    for kept in range(1, room - FEWEST + 1):  # noise alone is no gradient
+        noise, free = _tail(sizes, kept, rows, columns)
+        edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
+        if sizes[kept] <= edge:
+            return Spectrum(kept, room, noise, free, clean=False)
+    if batch < room:
+        return Spectrum(room, room, *_tail(sizes, batch, rows, columns), clean=False)
+    return Spectrum(room, room, None, 0, clean=False)
+
+
+def read_decay(matrix: Array, weights: Array, rank: int, start: float = 0.0) -> tuple[float, float]:
+    """Return λ of G + λΘ by the rank of G, and its standard error.
+
+    Beside the `rank` largest singular values G has nothing, so there the shared gradient is λΘ: a
+    regression, repeated with what it says removed until that does not change.
+
+    Args:
+        matrix: (O, F + 1), G + λΘ.
+        weights: (O, F + 1), Θ.
+        rank: of G, below O − 1 and F.
+        start: λ as it is known before.
+    """
+    decay = start
+    for _ in range(200):
+        u, _, v = np.linalg.svd(matrix - decay * weights, full_matrices=False)
+        outside = [_outside(array, u[:, :rank], v[:rank]) for array in (matrix, weights)]
+        square = float(np.sum(outside[1] ** 2))
+        before, decay = decay, float(np.sum(outside[0] * outside[1])) / square
+        if abs(decay - before) <= 1e-12 * abs(decay):
+            break
+    rest = outside[0] - decay * outside[1]
+    free = (len(matrix) - rank) * (matrix.shape[1] - rank)
+    return decay, float(np.sqrt(np.sum(rest**2) / free / square))
+
+
+def _tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:
+    free = (rows - kept) * (columns - kept)
+    return float(np.square(sizes[kept:]).sum()) / free, free
+
+
+def _outside(array: Array, u: Array, v: Array) -> Array:
+    array = array - u @ (u.T @ array)
+    return array - (array @ v.T) @ v
+
+
+def _without_mean(matrix: Array) -> Array:
+    """Return the rows as one fewer, an orthonormal basis of those that add up to zero: (O − 1, …).
+
+    A Householder reflection takes (1, …, 1) to the first axis, which is then left out.
+    """
+    rows = len(matrix)
+    mirror = np.ones(rows)
+    mirror[0] += np.sqrt(rows)
+    reflected = matrix - np.outer(mirror, mirror @ matrix) * (2.0 / (mirror @ mirror))
+    return reflected[1:]

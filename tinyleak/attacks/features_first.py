@@ -1,0 +1,253 @@
+"""An image by its features: what one linear layer was given, and then what image has that.
+
+For one image the gradient of a linear layer z = W h + b is G = δ (h, 1)ᵀ, so that its input is
+known exactly: h = g_bᵀ g_W / (g_b · g_b) (Phong et al. 2018, section 3). So is the gradient with
+respect to it, Wᵀ g_b. The network above the layer then no longer matters, nor does the label: what
+is left is to find the image whose features are h, ‖f(x) − h‖² = 0. That has no second derivatives
+in it, and kinks such as ReLU's do not stop it as they stop gradient matching.
+
+A layer with fewer features than the image has pixels leaves the image open. Two things close it:
+pixels lie in [0, 1], and the gradients of all parameters below the layer, which are those of the
+known function ⟨Wᵀ g_b, f(x)⟩.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.client import Client
+from tinyleak.gradient import grad, topological_order
+from tinyleak.nn.losses import softmax
+from tinyleak.nn.model import Model
+from tinyleak.nn.models.as_trained import network_of
+from tinyleak.ops import add, reshape, sum
+from tinyleak.optim import lbfgs
+from tinyleak.program import trace
+from tinyleak.tensor import Tensor
+
+GREY, CONTRAST = 0.5, 0.1
+"""Mean and standard deviation of the pixels that the search starts from: nearer than N(0, 1)."""
+
+GOALS = {"float64": 1e-26, "float32": 1e-13, "float16": 1e-6}
+"""The squared relative distance at which features agree, by the dtype of what was shared: its
+rounding, squared, and some ten times that."""
+
+ITERATIONS = 3000
+"""At most; the networks of benchmarks/own_networks.py take 200 to 3,000 in float32."""
+
+CLOSE = 1e-8
+"""Features so near are those of the image, as far as they tell; other searches end above 1e-4."""
+
+STARTS, EVALUATIONS = 8, 8000
+"""Where kinks stop a search, another start often passes them: of small networks with max pooling
+one in two searches arrives. No start is made after so many evaluations."""
+
+Objective = Callable[[Array], tuple[float, Array]]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A linear layer whose input the gradient of one image shows.
+
+    Attributes:
+        layer: the name of its weight.
+        features: (F,), what the layer was given.
+        slopes: (F,), the loss's gradient with respect to that.
+        below: the network below the layer, from images (1, C, H, W) to (1, F).
+        lower: the parameters below the layer, by name.
+    """
+
+    layer: str
+    features: Array
+    slopes: Array
+    below: Callable[[Tensor], Tensor | None]
+    lower: Mapping[str, Tensor]
+
+
+class End(NamedTuple):
+    """Where a search ended: the distance, the pixels, and how often it looked."""
+
+    value: float
+    x: Array
+    evaluations: int
+
+
+def shown_layer(
+    model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> Shown | None:
+    """Return the layer that shows most of one image: most features, and the lowest of these."""
+    weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
+    names = [
+        name
+        for name, shape in model.shapes.items()
+        if len(shape) == 2
+        and model.shapes.get(bias_of(name)) == shape[:1]
+        and gradients[bias_of(name)].any()
+    ]
+    for name in sorted(names, key=lambda name: -model.shapes[name][1]):  # a stable order
+        below = partial(input_of, model, weights, name)
+        if below(Tensor(np.zeros((1, *model.image_shape)))) is None:
+            continue
+        by_weight, by_bias = (gradients[one].astype(float) for one in (name, bias_of(name)))
+        by_bias = by_bias / np.abs(by_bias).max()  # it may be too small to be squared
+        size = float(np.abs(gradients[bias_of(name)]).max())
+        features = by_bias @ by_weight / (by_bias @ by_bias) / size
+        slopes = weights[name].numpy().T @ (size * by_bias)
+        return Shown(name, features, slopes, below, _lower(model, weights, below))
+    return None
+
+
+def input_of(
+    model: Model, weights: Mapping[str, Tensor], layer: str, images: Tensor
+) -> Tensor | None:
+    """Return what a linear layer is given, (N, F): found in the graph of the logits.
+
+    None if it is not applied once, to one row for each image.
+    """
+    order = topological_order(model(weights, images))
+    turned = {n for n in order if _is(n, "transpose") and n.inputs[0] is weights[layer]}
+    products = [n for n in order if _is(n, "matmul") and n.inputs[1] in turned]
+    shape = (images.shape[0], weights[layer].shape[1])
+    if len(products) != 1 or products[0].inputs[0].shape != shape:
+        return None
+    return products[0].inputs[0]
+
+
+def _is(node: Tensor, name: str) -> bool:
+    return node.primitive is not None and node.primitive.name == name
+
+
+def bias_of(weight: str) -> str:
+    """Return what the bias beside a weight is called."""
+    return weight.removesuffix("weight") + "bias"
+
+
+def _lower(
+    model: Model, weights: Mapping[str, Tensor], below: Callable[[Tensor], Tensor | None]
+) -> dict[str, Tensor]:
+    """Return the parameters that the features depend on."""
+    features = below(Tensor(np.zeros((1, *model.image_shape))))
+    leaves = set() if features is None else set(topological_order(features))
+    return {name: weight for name, weight in weights.items() if weight in leaves}
+
+
+def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Array | None:
+    """Return the image whose features a layer shows, (1, C, H, W); None if no layer does.
+
+    Whether it is found is not said: it is where gradient matching starts.
+
+    Args:
+        client: of one image and one step; of others nothing is shown.
+        seed: decides the noise that the search starts from.
+        enough: whether to search only where a layer has as many features as the image has pixels.
+    """
+    if client.batch != 1 or client.local is not None:
+        return None
+    model = client.model
+    shown = shown_layer(model, client.params, client.gradients)
+    if shown is None or not np.isfinite(shown.features).all() or not shown.features.any():
+        return None
+    pixels = math.prod(model.image_shape)
+    if enough and len(shown.features) < pixels:
+        return None
+    goal, rng = GOALS[client.dtype], np.random.default_rng(seed)
+    alone, ends = _objective(model, shown, None), [End(math.inf, np.zeros(pixels), 0)]
+    for _ in range(STARTS):
+        start = GREY + CONTRAST * rng.standard_normal(pixels)
+        if len(shown.features) >= pixels:
+            ends.append(_search(alone, start, goal))
+        if _are_images(model) and ends[-1].value > CLOSE:
+            # The bounds say as much as a layer with too few features leaves open.
+            ends.append(_search_in_range(alone, start, goal))
+        if ends[-1].value <= CLOSE or math.fsum(end.evaluations for end in ends) > EVALUATIONS:
+            break
+    best = min(ends, key=lambda end: end.value)
+    if not np.isfinite(best.value):
+        return None
+    if len(shown.features) < pixels:
+        best = _search_in_range(_objective(model, shown, client.gradients), best.x, goal)
+    return best.x.reshape(1, *model.image_shape)
+
+
+def known_label(client: Client, image: Array) -> Array | None:
+    """Return the soft label of a known image, (1, K): y = p − ∂L/∂b at the last layer."""
+    layer = client.last_layer
+    if layer is None or layer.bias_gradient is None:
+        return None
+    params = {name: Tensor(np.asarray(a, dtype=float)) for name, a in client.params.items()}
+    given = softmax(client.model(params, Tensor(image))).numpy() - layer.bias_gradient
+    return np.asarray(given)
+
+
+def _are_images(model: Model) -> bool:
+    """Whether the network takes images, whose pixels lie in [0, 1], and no series or table."""
+    return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
+
+
+def _objective(model: Model, shown: Shown, gradients: Mapping[str, Array] | None) -> Objective:
+    """Return the relative distance between features, and between the gradients below if given."""
+    scale = 1.0 / float(shown.features @ shown.features)
+    features, slopes = Tensor(shown.features[None]), Tensor(shown.slopes[None])
+    wanted = (
+        {} if gradients is None else {name: gradients[name].astype(float) for name in shown.lower}
+    )
+    length = reduce(lambda total, g: total + float(np.sum(g * g)), wanted.values(), 0.0)
+
+    def function(z: Tensor) -> tuple[Tensor, Tensor]:
+        found = shown.below(reshape(z, (1, *model.image_shape)))
+        assert found is not None, "it was found before"
+        difference = found - features
+        parts = [sum(difference * difference) * scale]
+        if length:
+            lower = {name: shown.lower[name] for name in wanted}
+            for name, slope in grad(sum(found * slopes), lower).items():
+                apart = slope - Tensor(wanted[name])
+                parts.append(sum(apart * apart) * (1.0 / length))
+        distance = reduce(add, parts)
+        return distance, grad(distance, z)
+
+    program = trace(function, np.zeros(math.prod(model.image_shape)), check=False)
+
+    def evaluate(z: Array) -> tuple[float, Array]:
+        value, gradient = program(z)
+        return float(value), gradient
+
+    return evaluate
+
+
+def _search(objective: Objective, start: Array, goal: float) -> End:
+    *_, end = lbfgs(objective, start, goal=goal, max_iterations=ITERATIONS)
+    return End(end.value, end.x, end.evaluations)
+
+
+def _search_in_range(objective: Objective, start: Array, goal: float) -> End:
+    """Minimise within [0, 1], by the L-BFGS-B of Byrd, Lu, Nocedal and Zhu (1995)."""
+    from scipy.optimize import minimize
+
+    def stop_when_near(intermediate_result: Any) -> None:
+        if intermediate_result.fun <= goal:
+            raise StopIteration
+
+    end = minimize(
+        objective,
+        np.clip(start, 0.0, 1.0),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0.0, 1.0)] * len(start),
+        callback=stop_when_near,
+        options={
+            "maxcor": 50,
+            "maxiter": ITERATIONS,
+            "maxfun": ITERATIONS,
+            "ftol": 0.0,
+            "gtol": 0.0,
+        },
+    )
+    return End(float(end.fun), end.x, end.nfev)

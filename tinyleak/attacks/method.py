@@ -1,0 +1,84 @@
+"""Which method suits a client, as its gradient shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from tinyleak.analytic.certificate import why_not
+from tinyleak.analytic.labels import infer_labels
+from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.mixture import EXPLAINED, unmix
+from tinyleak.attacks.attacker import Attacker
+from tinyleak.backend import Array
+from tinyleak.client import Client
+from tinyleak.nn.split import Split, linear_layers
+from tinyleak.tensor import Tensor
+
+
+def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
+    """Return an attacker with the method that suits a client, in place of "auto".
+
+    "records" where the first layer tells them apart, "levenberg-marquardt" with the labels that can
+    be trusted where the last layer shows the features of a batch, else "lbfgs". A loss that was
+    read off roughly is known exactly once features are found that make the last layer's gradient.
+    """
+    plain = replace(attacker, method="lbfgs")
+    unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
+    settings = attacker.settings
+    beyond = settings.direction or settings.smoothness or client.local
+    if client.batch == 1 or unsuited or beyond or attacker.restarts > 1:
+        return client, plain
+    first = first_layer(client)
+    if first is not None and client.loss.exact and why_not(*first) is None:
+        return client, replace(attacker, method="records", labels=None)
+    client = _with_exact_loss(client)
+    layer = client.last_layer
+    if not client.loss.exact or layer is None or client.batch >= client.model.classes:
+        return client, plain
+    labels = "trusted" if attacker.labels is None else attacker.labels
+    return client, replace(attacker, method="levenberg-marquardt", labels=labels)
+
+
+def _with_exact_loss(client: Client) -> Client:
+    """Return a client whose loss is a mean or a sum, if the last layer's gradient can be made so.
+
+    Features and labels make K·N numbers of N·(N − 1): a wrong factor leaves a misfit.
+    """
+    if client.loss.exact or client.last_layer is None:
+        return client
+    for factor in (1.0, float(client.batch)):
+        scaled = {n: g * (client.loss.factor / factor) for n, g in client.gradients.items()}
+        guess = replace(client, gradients=scaled, loss=client.loss.exactly(factor, client.batch))
+        if _is_explained(guess):
+            return guess
+    return client
+
+
+def _is_explained(client: Client) -> bool:
+    """Whether some features, with the labels inferred, make the last layer's gradient."""
+    layer = client.last_layer
+    assert layer is not None, "it was asked for"
+    labels: Array = infer_labels(layer).labels
+    rounding = max(1e-14, 8.0 * layer.roundoff)
+    try:
+        return unmix(layer, labels, rounding=rounding).misfit <= EXPLAINED
+    except ValueError:
+        return False
+
+
+def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
+    """Return the gradient of a network's first layer if that is linear, else None."""
+    params = {name: array.astype(float) for name, array in client.params.items()}
+    pixels = prod(client.model.image_shape)
+    image = np.random.default_rng(0).random((1, *client.model.image_shape))
+    for cut in linear_layers(client.model, params)[:1]:
+        inputs = cut.below(Tensor(image)).data
+        if inputs.shape == (1, pixels) and np.array_equal(inputs[0], image.ravel()):
+            bias = None if cut.bias is None else client.gradients[cut.bias]
+            roundoff = float(np.finfo(client.dtype).eps)
+            weight = client.gradients[cut.weight]
+            return LayerGradient(weight, bias, client.batch, roundoff), cut
+    return None

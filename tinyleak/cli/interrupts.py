@@ -1,0 +1,67 @@
+"""Ctrl-C, a terminal that closes, and a process that is told to end: one answer to all three.
+
+The first one raises KeyboardInterrupt, so that an attack ends with the best it has found. From then
+on, and wherever results are written, more of them wait until that is done.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""The last is not known on Windows."""
+
+PATIENCE = 10.0
+"""Seconds after which a signal raises again, in case some library has swallowed the first."""
+
+
+class _Handler:
+    """What is done about a signal."""
+
+    def __init__(self) -> None:
+        self.writing = 0
+        self.quiet_until = 0.0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.writing == 0 and now >= self.quiet_until:
+            self.quiet_until = now + PATIENCE
+            raise KeyboardInterrupt
+
+
+_handler = _Handler()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Take the signals while a command runs."""
+    before: dict[Any, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other is told of any
+        there = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        before = {one: signal.getsignal(one) for one in there}
+    _handler.quiet_until = 0.0
+    # What whoever started the command ignores stays ignored, as a hangup under nohup.
+    taken = {one: h for one, h in before.items() if h not in (signal.SIG_IGN, None)}
+    for one in taken:
+        signal.signal(one, _handler)
+    try:
+        yield
+    finally:
+        for one, handler in taken.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let signals pass while results are judged and written, which takes seconds."""
+    _handler.writing += 1
+    try:
+        yield
+    finally:
+        _handler.writing -= 1

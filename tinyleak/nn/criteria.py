@@ -1,0 +1,54 @@
+"""Losses beside cross-entropy, of logits and targets as PyTorch averages them, and whose is which.
+
+A network that is trained by another loss than cross-entropy has it as its `loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tinyleak.nn.losses import cross_entropy
+from tinyleak.ops import inner, softplus, sum
+from tinyleak.tensor import Tensor
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return `log(1 + eᶻ) − y z`, averaged over batch and classes: each class is a yes or no.
+
+    Args:
+        logits: (…, N, K).
+        targets: (…, N, K), probabilities; they need not add up to 1.
+
+    Returns:
+        (…).
+    """
+    total = sum(softplus(logits), axes=(-2, -1)) - inner(targets, logits, axes=2)
+    return total * (1.0 / (logits.shape[-2] * logits.shape[-1]))
+
+
+def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return `(z − y)²`, averaged over batch and classes.
+
+    Args:
+        logits: (…, N, K).
+        targets: (…, N, K), numbers.
+
+    Returns:
+        (…).
+    """
+    difference = logits - targets
+    return inner(difference, difference, axes=2) * (1.0 / (logits.shape[-2] * logits.shape[-1]))
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross-entropy": cross_entropy,
+    "bce": binary_cross_entropy,
+    "mse": squared_error,
+}
+"""The losses that a client may have, by the name that they have on the command line."""
+
+
+def loss_of(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss by which a network is trained: its own, else cross-entropy."""
+    return getattr(model, "loss", cross_entropy)

@@ -1,0 +1,108 @@
+"""A network together with how a client trains it: its images normalised, its loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyleak.nn.criteria import LOSSES
+from tinyleak.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class AsTrained:
+    """A network that normalises its images before it looks at them, and has a loss of its own.
+
+    It is called with pixels in [0, 1], so whatever an attack finds, draws and measures is in them.
+
+    Attributes:
+        network: the network itself.
+        loss_name: one of `tinyleak.nn.criteria.LOSSES`.
+        mean: what is taken off each channel's pixels: one number, or one for each channel.
+        std: what they are divided by then; 1/255 makes pixels of 0 to 255 of them.
+
+    Raises:
+        ValueError: an unknown loss, or numbers that do not fit the channels or are out of range.
+    """
+
+    network: Any
+    loss_name: str = "cross-entropy"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.loss_name not in LOSSES:
+            raise ValueError(f"loss {self.loss_name!r} is unknown; choose from {', '.join(LOSSES)}")
+        channels = self.network.image_shape[0]
+        lengths = {len(self.mean), len(self.std)} <= {1, channels}
+        finite = all(math.isfinite(number) for number in (*self.mean, *self.std))
+        if not (lengths and finite and min(self.std) > 0):
+            raise ValueError(
+                f"images were said to be normalised by mean {self.mean} and standard deviation "
+                f"{self.std}; give one number each, or one for each of {channels} channels, and "
+                "standard deviations above 0"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        shape: tuple[int, int, int] = self.network.image_shape
+        return shape
+
+    @property
+    def classes(self) -> int:
+        """K, how many classes are told apart."""
+        return int(self.network.classes)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter, by name."""
+        shapes: dict[str, tuple[int, ...]] = self.network.shapes
+        return shapes
+
+    @property
+    def activation(self) -> str | None:
+        """The network's, if it names one."""
+        return getattr(self.network, "activation", None)
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss, of logits and targets."""
+        return LOSSES[self.loss_name]
+
+    @property
+    def normalises(self) -> bool:
+        """Whether pixels are not given to the network as they are."""
+        return {*self.mean, 0.0} != {0.0} or {*self.std, 1.0} != {1.0}
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Return the logits (…, N, K) of images (…, N, C, H, W), pixels in [0, 1]."""
+        if self.normalises:
+            mean, scale = (np.asarray(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
+            x = (x - np.asarray(mean, x.dtype)) * np.asarray(1.0 / scale, x.dtype)
+        logits: Tensor = self.network(params, x)
+        return logits
+
+
+def as_trained(
+    network: Any,
+    loss: str = "cross-entropy",
+    normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> Any:
+    """Return a network with its loss and its images' normalisation; as it is if both are usual.
+
+    Raises:
+        ValueError: as `AsTrained`.
+    """
+    mean, std = normalize or ((0.0,), (1.0,))
+    wrapped = AsTrained(network, loss, mean, std)
+    return wrapped if wrapped.normalises or loss != "cross-entropy" else network
+
+
+def network_of(model: Any) -> Any:
+    """Return a client's network itself, without its loss and normalisation."""
+    return model.network if isinstance(model, AsTrained) else model

@@ -1,0 +1,234 @@
+"""The graph of a network as `torch.export` writes it down: checked, and of a sensible size.
+
+It is JSON: values with names and shapes, and nodes, each an operation on values before it. What is
+said here of a file's schema is that of PyTorch's `torch/_export/serde/schema.py`, version 8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+SCHEMA = 8
+"""The major version of the schema that is read: PyTorch 2.6 to 2.13 write it."""
+
+MOST_NODES, MOST_AXES = 10_000, 8
+"""More than any network has on which an attack could succeed."""
+
+MOST_NUMBERS = 2**27
+"""How many numbers all values together may have for one input: a gigabyte in float64."""
+
+MOST_LETTERS = 100
+"""How many letters of a file's own text a message quotes."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value by its name."""
+
+    name: str
+
+
+Argument: TypeAlias = "Ref | tuple[Any, ...] | str | float | None"
+"""A value, or what was written down: a number, a text, nothing, or several of them."""
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation.
+
+    Attributes:
+        name: the node's own.
+        operation: what PyTorch calls it, such as "conv2d"; the library's name where it is not ATen.
+        in_place: whether it changes its first input.
+        arguments: by name; those left out have PyTorch's defaults.
+        outputs: the names of the values that it computes.
+    """
+
+    name: str
+    operation: str
+    in_place: bool
+    arguments: dict[str, Argument]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network for one input, (1, …), as nodes in order.
+
+    Attributes:
+        nodes: each after those whose values it reads.
+        parameters: the values that are parameters, and what the network calls these.
+        constants: likewise of buffers, and of other arrays that were written down.
+        input: the value that is the input.
+        outputs: the values that the network returns.
+        shapes: of all values.
+    """
+
+    nodes: tuple[Node, ...]
+    parameters: dict[str, str]
+    constants: dict[str, str]
+    input: str
+    outputs: tuple[str, ...]
+    shapes: dict[str, Shape]
+
+
+def parse_graph(program: Any) -> Graph:
+    """Return the graph that is written down as `torch.export` does, as JSON has it.
+
+    Raises:
+        ValueError: another schema, a graph that is none, too large, or with loops or branches.
+    """
+    try:
+        version = program["schema_version"]["major"]
+        if version != SCHEMA:
+            raise ValueError(
+                f"its schema is version {quoted(version)}, and {SCHEMA} is read; export it with "
+                "PyTorch 2.9 to 2.13"
+            )
+        return _graph(program["graph_module"]["graph"], program["graph_module"]["signature"])
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(
+            f"its graph is not what torch.export writes ({type(error).__name__}: "
+            f"{quoted(error)}); export it again"
+        ) from error
+
+
+def _graph(graph: Mapping[str, Any], signature: Mapping[str, Any]) -> Graph:
+    shapes = {str(name): sizes_of(meta) for name, meta in graph["tensor_values"].items()}
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    if len(graph["nodes"]) > MOST_NODES or numbers > MOST_NUMBERS:
+        raise ValueError(
+            f"its graph has {len(graph['nodes']):,} operations on {numbers:,} numbers; "
+            f"{MOST_NODES:,} on {MOST_NUMBERS:,} are worked with at most"
+        )
+    parameters, constants, inputs = _inputs(signature)
+    if len(inputs) != 1:
+        raise ValueError(f"it takes {len(inputs)} inputs; export a network that takes one")
+    known = {*parameters, *constants, *inputs}
+    nodes = []
+    for said in graph["nodes"]:
+        node = _node(said)
+        missing = [ref for ref in refs(tuple(node.arguments.values())) if ref not in known]
+        if missing or not known.isdisjoint(node.outputs):
+            about = f"reads {quoted(missing[0])}" if missing else "computes a value a second time"
+            raise ValueError(f"its node {quoted(node.name)} {about}, out of order")
+        known.update(node.outputs)
+        nodes.append(node)
+    outputs = [
+        spec["user_output"]["arg"]["as_tensor"]["name"]
+        for spec in signature["output_specs"]
+        if "user_output" in spec
+    ]
+    for name in (*known, *outputs):
+        if name not in shapes or name not in known:
+            raise ValueError(f"its value {quoted(name)} is nowhere described")
+    if not outputs:
+        raise ValueError("it returns nothing")
+    return Graph(tuple(nodes), parameters, constants, inputs[0], tuple(outputs), shapes)
+
+
+def _inputs(signature: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Return which values are parameters, which other arrays, by their names, and which inputs."""
+    parameters, constants, inputs = {}, {}, []
+    for spec in signature["input_specs"]:
+        ((kind, said),) = spec.items()
+        if kind == "parameter":
+            parameters[said["arg"]["name"]] = str(said["parameter_name"])
+        elif kind in ("buffer", "tensor_constant"):
+            constants[said["arg"]["name"]] = str(said[f"{kind}_name"])
+        elif kind == "user_input":
+            inputs.append(said["arg"]["as_tensor"]["name"])
+        else:
+            raise ValueError(f"it takes an input of kind {quoted(kind)}, which is not known")
+    return parameters, constants, inputs
+
+
+def sizes_of(meta: Mapping[str, Any]) -> Shape:
+    """Return the shape that is written down of an array.
+
+    Raises:
+        ValueError: it is not one of whole numbers, or of more axes than are sensible.
+    """
+    sizes = [size.get("as_int") for size in meta["sizes"]]
+    if any(size is None for size in sizes):
+        raise ValueError(
+            "a shape in it is not fixed; export it without dynamic shapes, for an input (1, …)"
+        )
+    if len(sizes) > MOST_AXES or not all(type(size) is int and size >= 0 for size in sizes):
+        raise ValueError(f"it has an array of shape {quoted(sizes)}")
+    return tuple(sizes)
+
+
+def _node(said: Mapping[str, Any]) -> Node:
+    name, target = str(said["name"]), str(said["target"])
+    operation = target.removeprefix("torch.ops.aten.")
+    if operation != target:
+        operation = operation.partition(".")[0]
+    arguments = {str(each["name"]): _argument(name, each["arg"]) for each in said["inputs"]}
+    outputs: list[str] = []
+    for out in said["outputs"]:
+        ((kind, about),) = out.items()
+        if kind == "as_tensor":
+            outputs.append(str(about["name"]))
+        elif kind == "as_tensors":
+            outputs += [str(one["name"]) for one in about]
+        else:
+            raise ValueError(f"its node {quoted(name)} computes something other than an array")
+    in_place = operation.endswith("_") and not operation.endswith("__")
+    return Node(name, operation.removesuffix("_"), in_place, arguments, tuple(outputs))
+
+
+def _argument(node: str, said: Mapping[str, Any]) -> Argument:
+    ((kind, value),) = said.items()
+    if kind == "as_none":
+        return None
+    if kind == "as_tensor":
+        return Ref(str(value["name"]))
+    if kind == "as_optional_tensor":
+        return _argument(node, value)
+    if kind in ("as_tensors", "as_optional_tensors"):
+        return tuple(
+            _argument(node, one if "as_none" in one or "as_tensor" in one else {"as_tensor": one})
+            for one in value
+        )
+    if kind == "as_graph":
+        raise ValueError(
+            f"its node {quoted(node)} has a graph of its own, a loop or a branch that depends on "
+            "numbers; export a network that always does the same"
+        )
+    if kind.startswith("as_sym"):
+        raise ValueError(
+            f"its node {quoted(node)} depends on a size or a number that is not fixed; export it "
+            "without dynamic shapes, and a network that always does the same"
+        )
+    if isinstance(value, list):
+        return tuple(_plain(node, one) for one in value)
+    return None if isinstance(value, dict) else _plain(node, value)
+
+
+def _plain(node: str, value: Any) -> str | float:
+    if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63):
+        raise ValueError(f"its node {quoted(node)} has an argument that is not known")
+    return value
+
+
+def refs(arguments: Sequence[Argument]) -> list[str]:
+    """Return the names of the values among arguments."""
+    found = []
+    for argument in arguments:
+        if isinstance(argument, Ref):
+            found.append(argument.name)
+        elif isinstance(argument, tuple):
+            found += refs(argument)
+    return found
+
+
+def quoted(text: object) -> str:
+    """Return what a file says, as it can be printed."""
+    said = str(text)
+    return ascii(said if len(said) <= MOST_LETTERS else f"{said[:MOST_LETTERS]}...")

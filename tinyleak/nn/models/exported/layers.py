@@ -1,0 +1,220 @@
+"""PyTorch's layers by the names that an exported graph has for them, with PyTorch's arguments.
+
+Each takes the values that it reads as `Value`, and returns Tensors. What has no bearing on the
+result (which library computes it, what the running statistics become) is left unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyleak import nn
+from tinyleak.nn.models.exported.values import Value, require_room
+from tinyleak.nn.pooling import resample
+from tinyleak.ops import concatenate, reshape, split
+from tinyleak.tensor import Tensor
+
+Ints: TypeAlias = tuple[int, ...]
+
+
+def pair(numbers: int | Ints, axes: int, fill: int) -> tuple[int, int]:
+    """Return a setting as (down, across): one number stands for both; of a series, across alone."""
+    given = (numbers,) if isinstance(numbers, int) else numbers
+    if len(given) not in (1, axes):
+        raise ValueError(f"{given} was given for {axes} axes")
+    full = given if len(given) == axes else given * axes
+    return (full[0], full[1]) if axes == 2 else (fill, full[0])
+
+
+def as_image(x: Tensor, axes: int) -> Tensor:
+    """Return a series (…, C, T) as an image (…, C, 1, T), and an image as it is."""
+    return x if axes == 2 else reshape(x, (*x.shape[:-1], 1, x.shape[-1]))
+
+
+def as_before(x: Tensor, axes: int) -> Tensor:
+    """Return what was made an image as a series again."""
+    return x if axes == 2 else reshape(x, (*x.shape[:-2], x.shape[-1]))
+
+
+def weights_of(*values: Value | None) -> list[Tensor | None]:
+    """Return parameters as layers take them."""
+    return [None if value is None else value.weight for value in values]
+
+
+# Linear layers, convolutions.
+
+
+def _linear(input: Value, weight: Value, bias: Value | None = None) -> Tensor:
+    w, b = weights_of(weight, bias)
+    assert w is not None
+    return input.each(1, lambda x: nn.linear(x, w, b))
+
+
+def _bilinear(input1: Value, input2: Value, weight: Value, bias: Value | None = None) -> Tensor:
+    (other,) = weights_of(bias)
+    count = input2.shape[-1]
+    both = concatenate([input1.tensor, input2.tensor], -1)
+
+    def apply(rows: Tensor) -> Tensor:
+        x, y = split(rows, (rows.shape[-1] - count, count), -1)
+        return nn.bilinear(x, y, weight.weight, other)
+
+    return Value(both, input1.rank).each(1, apply)
+
+
+def _convolve(
+    axes: int,
+    input: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: int | Ints = 1,
+    padding: int | Ints | str = 0,
+    dilation: int | Ints = 1,
+    groups: int = 1,
+) -> Tensor:
+    w, b = weights_of(weight, bias)
+    assert w is not None
+    w, steps = as_image(w, axes), pair(stride, axes, 1)
+    apart = pair(dilation, axes, 1)
+    require_room(*input.shape[-axes:], *weight.shape[1:])
+    if isinstance(padding, str):
+        widths = [
+            d * (k - 1) if padding == "same" else 0
+            for d, k in zip(apart, w.shape[-2:], strict=True)
+        ]
+        sides: Any = tuple((n // 2, n - n // 2) for n in widths)
+    else:
+        sides = pair(padding, axes, 0)
+    settings = {"stride": steps, "padding": sides, "dilation": apart, "groups": groups}
+
+    def apply(x: Tensor) -> Tensor:
+        return as_before(nn.convolution(as_image(x, axes), w, b, **settings), axes)
+
+    return input.each(axes + 1, apply)
+
+
+def _convolve_transposed(
+    axes: int,
+    input: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: int | Ints = 1,
+    padding: int | Ints = 0,
+    output_padding: int | Ints = 0,
+    groups: int = 1,
+    dilation: int | Ints = 1,
+) -> Tensor:
+    w, b = weights_of(weight, bias)
+    assert w is not None
+    apart = pair(dilation, axes, 1)
+    require_room(*input.shape[-axes:], *weight.shape[1:], *apart)
+    settings = {
+        "stride": pair(stride, axes, 1),
+        "padding": pair(padding, axes, 0),
+        "extra": pair(output_padding, axes, 0),
+        "dilation": apart,
+    }
+
+    def apply(x: Tensor) -> Tensor:
+        image = as_image(x, axes)
+        out = nn.transposed_convolution(image, as_image(w, axes), b, groups=groups, **settings)
+        return as_before(out, axes)
+
+    return input.each(axes + 1, apply)
+
+
+# Pooling.
+
+
+def _pool_largest(
+    axes: int,
+    self: Value,
+    kernel_size: int | Ints,
+    stride: int | Ints = (),
+    padding: int | Ints = 0,
+    dilation: int | Ints = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    kernel = pair(kernel_size, axes, 1)
+    require_room(*self.shape, *kernel)
+    out = nn.max_pool2d(
+        as_image(self.tensor, axes),
+        kernel,
+        stride=pair(stride or kernel_size, axes, 1),
+        padding=pair(padding, axes, 0),
+        dilation=pair(dilation, axes, 1),
+        ceil=ceil_mode,
+    )
+    return as_before(out, axes)
+
+
+def _pool_average(
+    axes: int,
+    self: Value,
+    kernel_size: int | Ints,
+    stride: int | Ints = (),
+    padding: int | Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    if divisor_override is not None:
+        raise ValueError("a divisor of its own is not known here")
+    out = nn.avg_pool2d(
+        as_image(self.tensor, axes),
+        pair(kernel_size, axes, 1),
+        stride=pair(stride or kernel_size, axes, 1),
+        padding=pair(padding, axes, 0),
+        ceil=ceil_mode,
+        count_padding=count_include_pad,
+    )
+    return as_before(out, axes)
+
+
+def _pool_adaptively(axes: int, largest: bool, self: Value, output_size: int | Ints) -> Tensor:
+    image, size = as_image(self.tensor, axes), pair(output_size, axes, 1)
+    if not largest:
+        return as_before(nn.adaptive_avg_pool2d(image, size), axes)
+    if any(n % k for n, k in zip(image.shape[-2:], size, strict=True)):
+        raise ValueError(
+            f"pooling {image.shape[-2:]} to {size}, which is uneven, is not known here"
+        )
+    down, across = (n // k for n, k in zip(image.shape[-2:], size, strict=True))
+    return as_before(nn.max_pool2d(image, (down, across)), axes)
+
+
+def _upsample_nearest2d(
+    input: Value,
+    output_size: Ints | None = None,
+    scale_factors: Any = None,
+    scales_h: float | None = None,
+    scales_w: float | None = None,
+) -> Tensor:
+    sizes = output_size or [
+        int(n * s) for n, s in zip(input.shape[-2:], scale_factors, strict=True)
+    ]
+    places = [np.arange(k) * n // k for n, k in zip(input.shape[-2:], sizes, strict=True)]
+    rows, columns = (np.eye(n)[at] for n, at in zip(input.shape[-2:], places, strict=True))
+    return resample(input.tensor, rows, columns)
+
+
+LAYERS: dict[str, Callable[..., Tensor]] = {
+    "linear": _linear,
+    "bilinear": _bilinear,
+    "upsample_nearest2d": _upsample_nearest2d,
+}
+"""By PyTorch's name."""
+
+for _axes in (1, 2):
+    LAYERS |= {
+        f"conv{_axes}d": partial(_convolve, _axes),
+        f"conv_transpose{_axes}d": partial(_convolve_transposed, _axes),
+        f"max_pool{_axes}d": partial(_pool_largest, _axes),
+        f"avg_pool{_axes}d": partial(_pool_average, _axes),
+        f"adaptive_avg_pool{_axes}d": partial(_pool_adaptively, _axes, False),
+        f"adaptive_max_pool{_axes}d": partial(_pool_adaptively, _axes, True),
+    }

@@ -1,0 +1,198 @@
+"""PyTorch's operations that move numbers and never change them, and constants, by their names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyleak import nn, ops
+from tinyleak.nn.models.exported.values import Value
+from tinyleak.tensor import Tensor
+
+Ints: TypeAlias = tuple[int, ...]
+
+KINDS = {**dict.fromkeys((1, 2, 3, 4, 5), "i"), **dict.fromkeys((7, 8), "f"), 12: "b"}
+"""NumPy's kind of number by PyTorch's number of a dtype, …"""
+
+HALVES = (6, 13)
+"""… and those of 16 bits."""
+
+
+def same(**arguments: Any) -> Tensor:
+    """Return the first input: dropout without its mask, a copy, another dtype."""
+    x: Value = arguments.get("self") or arguments["input"]
+    return x.tensor
+
+
+def _view(self: Value, size: Ints = (), shape: Ints = ()) -> Tensor:
+    full, total = list(size or shape), math.prod(self.shape)
+    if -1 in full:
+        full[full.index(-1)] = total // max(1, -math.prod(full))
+    return self.reshaped(tuple(full))
+
+
+def _flatten(self: Value, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    start, end = self.axis(start_dim), self.axis(end_dim)
+    inside = self.shape[start : end + 1 or None]
+    return self.reshaped(
+        (*self.shape[:start], math.prod(inside), *self.shape[end + 1 or self.rank :])
+    )
+
+
+def _unflatten(self: Value, dim: int, sizes: Ints) -> Tensor:
+    axis = self.axis(dim) + self.rank
+    return _view(self, (*self.shape[:axis], *sizes, *self.shape[axis + 1 :]))
+
+
+def _permute(self: Value, dims: Ints) -> Tensor:
+    return ops.transpose(self.tensor, [self.axis(axis) + self.rank for axis in dims])
+
+
+def _transpose(self: Value, dim0: int = 0, dim1: int = 1) -> Tensor:
+    order = list(range(self.rank))
+    one, other = self.axis(dim0), self.axis(dim1)
+    order[one], order[other] = order[other], order[one]
+    return ops.transpose(self.tensor, order)
+
+
+def _unsqueeze(self: Value, dim: int) -> Tensor:
+    at = self.axis(dim, new=1) + self.rank + 1
+    return self.reshaped((*self.shape[:at], 1, *self.shape[at:]))
+
+
+def _squeeze(self: Value, dim: int | Ints | None = None) -> Tensor:
+    axes = range(self.rank) if dim is None else (dim,) if isinstance(dim, int) else dim
+    gone = {self.axis(axis) + self.rank for axis in axes}
+    kept = [n for axis, n in enumerate(self.shape) if n != 1 or axis not in gone]
+    return self.reshaped(tuple(kept))
+
+
+def part(x: Value, axis: int, key: Any) -> Tensor:
+    """Return what `key` picks along an axis that the graph knows."""
+    return x.tensor[(..., key, *(slice(None),) * (-x.axis(axis) - 1))]
+
+
+def _select(self: Value, dim: int, index: int) -> Tensor:
+    return part(self, dim, index)
+
+
+def _cut(
+    self: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
+    return part(self, dim, slice(start, end, step))
+
+
+def _expand(self: Value, size: Ints, implicit: bool = False) -> Tensor:
+    shape = (*(1,) * (len(size) - self.rank), *self.shape)
+    full = [m if n == -1 else n for n, m in zip(size, shape, strict=True)]
+    return ops.broadcast_to(self.lifted(len(size)), shape=(*self.lead, *full))
+
+
+def _expand_as(self: Value, other: Value) -> Tensor:
+    return _expand(self, other.shape)
+
+
+def _cat(tensors: Sequence[Value], dim: int = 0) -> Tensor:
+    rank, axis = tensors[0].rank, tensors[0].axis(dim)
+    lead = np.broadcast_shapes(*(one.lead for one in tensors))
+    full = [ops.broadcast_to(one.tensor, shape=(*lead, *one.shape)) for one in tensors]
+    if any(one.rank != rank for one in tensors):
+        raise ValueError("arrays of different numbers of axes are to be joined")
+    return ops.concatenate(full, axis)
+
+
+def _stack(tensors: Sequence[Value], dim: int = 0) -> Tensor:
+    return _cat([Value(_unsqueeze(one, dim), one.rank + 1) for one in tensors], dim)
+
+
+def _split(
+    self: Value, split_size: int | Ints = 1, dim: int = 0, split_sizes: Ints = ()
+) -> tuple[Tensor, ...]:
+    axis, sizes = self.axis(dim), split_sizes or split_size
+    if isinstance(sizes, int):
+        length = self.shape[axis]
+        sizes = tuple([min(sizes, length - start) for start in range(0, length, sizes)])
+    return ops.split(self.tensor, sizes, axis)
+
+
+def _chunk(self: Value, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    return _split(self, -(-self.shape[self.axis(dim)] // chunks), dim)
+
+
+def _unbind(self: Value, dim: int = 0) -> tuple[Tensor, ...]:
+    return tuple([_select(self, dim, n) for n in range(self.shape[self.axis(dim)])])
+
+
+def _pad(self: Value, pad: Ints, mode: str = "constant", value: float | None = None) -> Tensor:
+    if mode != "constant" or value or min(pad) < 0:
+        raise ValueError("padding by anything but zeros is not known here")
+    return ops.pad(self.tensor, list(zip(pad[::2], pad[1::2], strict=True))[::-1])
+
+
+def _embedding(weight: Value, indices: Value, **_: Any) -> Tensor:
+    return nn.embedding(weight.weight, indices.tensor)
+
+
+def _convert(self: Value, dtype: int | None = None, **_: Any) -> Tensor:
+    """Return it as another kind of number; floating point is always in the input's dtype."""
+    if dtype in HALVES:
+        raise ValueError("16 bits of floating point inside of a network are not known here")
+    kind, wanted = self.tensor.dtype.kind, KINDS.get(dtype or 0)
+    if wanted is None or wanted == kind:
+        return self.tensor
+    if wanted == "b":
+        return self.tensor != 0
+    if self.tensor.primitive is not None and kind == "f":
+        raise ValueError("numbers that depend on others are to be rounded, which has no gradient")
+    return Tensor(self.tensor._array.astype({"i": "int64", "f": "float64"}[wanted]))
+
+
+def _lower_triangle(self: Value, diagonal: int = 0) -> Tensor:
+    rows, columns = self.shape[-2:]
+    triangle = np.tri(rows, columns, diagonal, dtype=bool)
+    if self.tensor.dtype.kind != "f":
+        return Tensor(self.tensor._array & triangle)
+    return ops.where(Tensor(triangle), self.tensor, 0.0)
+
+
+def filled(number: float) -> Callable[..., Tensor]:
+    """Make an operation that returns an array of one number."""
+
+    def operation(**arguments: Any) -> Tensor:
+        like = arguments.get("self")
+        shape = arguments.get("size")
+        shape = like.shape if shape is None and like is not None else shape
+        return Tensor(np.full(shape or (), float(arguments.get("fill_value", number))))
+
+    return operation
+
+
+def _arange(end: int, start: int = 0, step: int = 1, **_: Any) -> Tensor:
+    return Tensor(np.arange(start, end, step))
+
+
+SHAPES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "clone", "contiguous"), same),
+    **dict.fromkeys(("alias", "detach", "lift_fresh_copy"), same),
+    **{"to": _convert, "_to_copy": _convert, "tril": _lower_triangle, "expand_as": _expand_as},
+    **dict.fromkeys(("view", "reshape", "_unsafe_view"), _view),
+    **dict.fromkeys(("split", "split_with_sizes"), _split),
+    **dict.fromkeys(("transpose", "t"), _transpose),
+    **dict.fromkeys(("cat", "concat"), _cat),
+    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
+    **dict.fromkeys(("zeros", "zeros_like", "new_zeros", "full"), filled(0.0)),
+    **dict.fromkeys(("ones", "ones_like"), filled(1.0)),
+    **{"flatten": _flatten, "unflatten": _unflatten, "permute": _permute, "select": _select},
+    **{"unsqueeze": _unsqueeze, "squeeze": _squeeze, "slice": _cut, "expand": _expand},
+    **{"stack": _stack, "chunk": _chunk, "unbind": _unbind, "arange": _arange},
+    **{"embedding": _embedding, "_assert_tensor_metadata": lambda **_: ()},
+}
+"""By PyTorch's name."""
+
+VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "unsqueeze"}
+VIEWS |= {"squeeze", "select", "slice", "expand", "split", "split_with_sizes", "chunk", "unbind"}
+VIEWS |= {"alias", "detach", "contiguous", "dropout", "to"}
+"""Those whose result may look at the memory of their input."""

@@ -1,0 +1,105 @@
+"""Recurrent layers: one step after another, each from its input and the state before.
+
+Weights are PyTorch's, with the gates in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tinyleak.backend import array_module
+from tinyleak.nn.layers import linear
+from tinyleak.ops import reshape, sigmoid, split, stack, tanh
+from tinyleak.tensor import Tensor
+
+State = tuple[Tensor, ...]
+"""A GRU's is h, an LSTM's h and c, each (…, N, H)."""
+
+Step = Callable[[Tensor, Tensor, State], State]
+"""Takes what a step's input and the last h contribute to the gates, (…, N, k·H) each."""
+
+
+def gru(
+    x: Tensor,
+    by_input: Tensor,
+    by_state: Tensor,
+    input_bias: Tensor | None = None,
+    state_bias: Tensor | None = None,
+    *,
+    start: State | None = None,
+    backwards: bool = False,
+) -> tuple[Tensor, State]:
+    """Run a layer of gated recurrent units over series (Cho et al. 2014).
+
+    Args:
+        x: (…, N, T, F).
+        by_input: (…, 3·H, F), PyTorch's `weight_ih`: reset, update and new gate.
+        by_state: (…, 3·H, H), `weight_hh`.
+        input_bias: (…, 3·H), `bias_ih`.
+        state_bias: (…, 3·H), `bias_hh`.
+        start: the state before the first step; zeros, by default.
+        backwards: whether the last step comes first.
+
+    Returns:
+        h after every step, (…, N, T, H), and the last state.
+    """
+    weights = (by_input, by_state, input_bias, state_bias)
+    return _run(_gru_step, 1, x, weights, start, backwards)
+
+
+def lstm(
+    x: Tensor,
+    by_input: Tensor,
+    by_state: Tensor,
+    input_bias: Tensor | None = None,
+    state_bias: Tensor | None = None,
+    *,
+    start: State | None = None,
+    backwards: bool = False,
+) -> tuple[Tensor, State]:
+    """Run a layer of long short-term memory over series (Hochreiter and Schmidhuber 1997).
+
+    As `gru`, with 4·H in place of 3·H: input, forget, cell and output gate.
+    """
+    weights = (by_input, by_state, input_bias, state_bias)
+    return _run(_lstm_step, 2, x, weights, start, backwards)
+
+
+def _gru_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
+    (h,) = state
+    reset, update, new = split(inputs, (h.shape[-1],) * 3, -1)
+    by_state = split(hidden, (h.shape[-1],) * 3, -1)
+    candidate = tanh(new + sigmoid(reset + by_state[0]) * by_state[2])
+    return (candidate + sigmoid(update + by_state[1]) * (h - candidate),)
+
+
+def _lstm_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
+    h, c = state
+    write, forget, cell, read = split(inputs + hidden, (h.shape[-1],) * 4, -1)
+    c = sigmoid(forget) * c + sigmoid(write) * tanh(cell)
+    return sigmoid(read) * tanh(c), c
+
+
+def _run(
+    step: Step,
+    parts: int,
+    x: Tensor,
+    weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+    start: State | None,
+    backwards: bool,
+) -> tuple[Tensor, State]:
+    by_input, by_state, input_bias, state_bias = weights
+    *leading, batch, steps, features = x.shape
+    # What the inputs contribute does not depend on the state: one product for all steps.
+    lines = linear(reshape(x, (*leading, batch * steps, features)), by_input, input_bias)
+    inputs = reshape(lines, (*lines.shape[:-2], batch, steps, lines.shape[-1]))
+    if start is None:
+        zeros = array_module(x._array).zeros
+        shape = (*lines.shape[:-2], batch, by_state.shape[-1])
+        start = (Tensor(zeros(shape, dtype=x.dtype)),) * parts
+    state, outputs = start, []
+    every = [reshape(one, (*one.shape[:-2], -1)) for one in split(inputs, (1,) * steps, -2)]
+    for one in reversed(every) if backwards else every:
+        state = step(one, linear(state[0], by_state, state_bias), state)
+        outputs.append(state[0])
+    return stack(outputs[::-1] if backwards else outputs, -2), state

@@ -1,0 +1,152 @@
+"""The page: one HTML file that holds programs, weights, digits, and all that shows them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.data import load_glyphs
+from tinyleak.data.files import PathLike, write_atomically
+from tinyleak.nn import train
+from tinyleak.nn.init import Parameters
+from tinyleak.nn.training import Trainable
+from tinyleak.page.programs import client_program, objective_program
+
+HERE, REPORT = Path(__file__).parent, Path(__file__).parents[1] / "report"
+
+ENGINE = (
+    *("arrays", "products", "windows", "primitives", "runtime"),
+    *("lbfgs", "defences", "engine"),
+)
+"""Scripts that run in a worker, in this order: a program's, then the attack's."""
+
+FRONT = ("field", "state", "panels", "app")
+"""Scripts that run in the page alone, after the engine."""
+
+BATCHES = (1, 2, 4)
+"""How many pictures a batch may have: with more, L-BFGS takes minutes."""
+
+READY = 10
+"""Ready digits: one of each."""
+
+TRAINING: dict[str, Any] = {"steps": 400, "optimiser": "adam", "learning_rate": 0.003}
+"""LeNet then reads nine of ten glyphs, from the start that leaks most, in three seconds."""
+
+POLICY = (
+    "default-src 'none'; img-src data:; worker-src blob:; script-src blob: {scripts}; "
+    "style-src {styles}"
+)
+"""What a browser is to allow: what stands in the page itself, and nothing from elsewhere."""
+
+
+def write_page(
+    path: PathLike, model: Trainable, *, init: str = "uniform", batch: int = 2, seed: int = 0
+) -> None:
+    """Write the page in which a drawing is shared as a gradient, and attacked.
+
+    Args:
+        path: the file.
+        model: a network for images (1, 28, 28).
+        init: how its untrained weights are drawn, one of `tinyleak.nn.init.SCHEMES`; it is trained
+            from the uniform ones.
+        batch: how many pictures a batch may have: 1, 2 or 4.
+        seed: decides the weights.
+
+    Raises:
+        ValueError: a network for other images; another batch; an unknown initialisation.
+        OSError: the file cannot be written.
+    """
+    if tuple(model.image_shape) != (1, 28, 28):
+        raise ValueError(
+            f"the page draws images (1, 28, 28), but the network is for {model.image_shape}; give "
+            "one that reads digits"
+        )
+    if batch not in BATCHES:
+        raise ValueError(f"a batch of {batch} was asked for; the page takes 1, 2 or 4 pictures")
+    untrained = model.init(np.random.default_rng([seed, 0]), init)  # type: ignore[call-arg]
+    glyphs = load_glyphs()
+    trained = train(
+        model, glyphs.images, glyphs.labels, seed=seed, progress=False, **TRAINING
+    ).params
+    weights = {"untrained": untrained, "trained": trained}
+    network = f"{type(model).__name__} with {getattr(model, 'activation', 'its own activation')}"
+    content = assembled(data_of(model, weights, glyphs.images[:READY], batch), network)
+    write_atomically(path, lambda file: file.write(content.encode()))
+
+
+def data_of(
+    model: Trainable, weights: Mapping[str, Parameters], digits: Array, batch: int
+) -> dict[str, Any]:
+    """Return what the page's scripts work with, as JSON has it.
+
+    Args:
+        model: the network.
+        weights: its parameters, by the name of the set: "untrained" and "trained".
+        digits: (M, 1, 28, 28), ready to be taken.
+        batch: the largest.
+    """
+    batches = [count for count in BATCHES if count <= batch]
+    return {
+        "layers": [[name, list(shape)] for name, shape in model.shapes.items()],
+        "pixels": int(np.prod(model.image_shape)),
+        "classes": model.classes,
+        "batches": batches,
+        "programs": {count: _programs(model, count) for count in batches},
+        # In float32: all that is to be known of them is what the page itself computes with.
+        "weights": {
+            name: _text(np.concatenate([array.ravel() for array in params.values()]), "<f4")
+            for name, params in weights.items()
+        },
+        "digits": [_text(np.rint(255 * digit), "u1") for digit in digits],
+    }
+
+
+def _programs(model: Trainable, batch: int) -> dict[str, Any]:
+    programs = {
+        "client": client_program(model, batch),
+        "objective": objective_program(model, batch, direction=False),
+        "direction": objective_program(model, batch, direction=True),
+    }
+    return {name: json.loads(program.export()) for name, program in programs.items()}
+
+
+def _text(numbers: Array, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(numbers, dtype).tobytes()).decode()
+
+
+def assembled(data: Mapping[str, Any], network: str) -> str:
+    """Return the page: HTML in which style, scripts and data stand."""
+    parts = {
+        "style": (HERE / "style.css").read_text(encoding="utf-8"),
+        "engine": "\n".join(script(HERE / f"{name}.js") for name in ENGINE),
+        "app": "\n".join(
+            script(path)
+            for path in (REPORT / "drawing.js", *(HERE / f"{name}.js" for name in FRONT))
+        ),
+    }
+    policy = {"scripts": (parts["engine"], parts["app"]), "styles": (parts["style"],)}
+    parts["policy"] = POLICY.format(**{kind: _hashes(texts) for kind, texts in policy.items()})
+    parts["network"] = html.escape(network)
+    # What is between script tags ends at the first that looks like one.
+    parts["data"] = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    page = (HERE / "page.html").read_text(encoding="utf-8")
+    return re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], page)
+
+
+def script(path: Path) -> str:
+    """Return a script as it stands in a page."""
+    return path.read_text(encoding="utf-8").replace('"use strict";\n', "", 1)
+
+
+def _hashes(texts: tuple[str, ...]) -> str:
+    digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
