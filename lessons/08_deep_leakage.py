@@ -296,8 +296,8 @@ assert min(halved, miscounted) > 1, "neither fits the truth"
 # clients it gets harder. Lessons 9 to 13 look at that.
 #
 # The real things are [`tinyleak/attacks/matching.py`](../tinyleak/attacks/matching.py) and
-# [`tinyleak/attacks/dlg.py`](../tinyleak/attacks/dlg.py). To watch it live, on a digit that you draw,
-# save [leak.html](leak.html) and open it in a browser.
+# [`tinyleak/attacks/dlg.py`](../tinyleak/attacks/dlg.py). To watch it live, on a digit that you
+# draw, save [leak.html](leak.html) and open it in a browser.
 #
 # ## Exercise
 #

@@ -223,9 +223,8 @@ def with_contents(page: str, lessons: Sequence[Lesson]) -> str:
 def main(numbers: Sequence[str]) -> int:
     """Build the lessons of these numbers, or all, with the live page, and the contents page."""
     lessons = find_lessons()
-    wanted = {number.zfill(2 + number[-1:].isalpha()) for number in numbers}
-    unknown = wanted - {lesson.number for lesson in lessons}
-    if unknown or len(wanted) != len({*numbers} - {"page"}):
+    wanted = {n.zfill(2 + n[-1:].isalpha()) for n in numbers if n != "page"}
+    if not wanted <= {lesson.number for lesson in lessons}:
         print(f"{' '.join(numbers)}: give the numbers of lessons, as in {COMMAND} 03 08, or page")
         return 2
     if not numbers or "page" in numbers:

@@ -510,6 +510,26 @@ EXERCISES = {
         ],
         "The weaker the direction, the farther the error carries.",
     ),
+    "11b": Exercise(
+        [(200, 300), (7, 300), (200, 50)],
+        lambda outputs, inputs: min(outputs // 2, inputs),
+        [
+            (
+                min,
+                "that many δ are independent, but then there is no dimension "
+                "outside of the column space, and so no equation.",
+            ),
+            (
+                lambda m, d: m // 2,
+                "right by the outputs; but more pictures than inputs span the whole row space.",
+            ),
+            (
+                lambda m, d: min((m + 1) // 2, d),
+                "as many equations as unknowns are not enough: there must be more.",
+            ),
+        ],
+        "m − N equations for N − 1 unknowns.",
+    ),
     "12": Exercise(
         [(GRADIENTS, 0.5), (GRADIENTS, 100.0)],
         clip,

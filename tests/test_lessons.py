@@ -405,6 +405,8 @@ def planted() -> Iterator[tuple[str, object, str]]:
     yield "10", lambda shapes, n: sum(s[0] for s in shapes.values()) // n, "not 10"
     yield "11", lambda J, error: error / np.linalg.norm(J, 2), "the strongest direction"
     yield "11", lambda J, error: error / np.linalg.eigvalsh(J.T @ J)[0], "eigenvalue"
+    yield "11b", min, "no dimension outside"
+    yield "11b", lambda m, d: m // 2, "more pictures than inputs"
     yield "12", lambda gs, bound: {n: scaled(g, bound) for n, g in gs.items()}, "on its own"
     yield "12", lambda gs, bound: {n: np.clip(g, -bound, bound) for n, g in gs.items()}, "cuts"
     yield "12b", lambda g: [v for v, row in enumerate(g) if row.sum() != 0], "adds up to 0"
