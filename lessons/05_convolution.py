@@ -4,7 +4,8 @@
 # *How does a network look at a picture, and who differentiates that?*
 #
 # ← [4. Gradients of gradients](04_gradients_of_gradients.ipynb) · about 35 minutes ·
-# needs lessons 3 and 4 · [6. A network and its loss](06_lenet.ipynb) → · [all lessons](README.md)
+# needs lessons 3 and 4 · [6. A network and its loss](06_lenet.ipynb) → ·
+# [all lessons](README.md)
 #
 # A small window slides over the picture. At each place the same few numbers, the **weights**, are
 # multiplied with what the window shows, and the products are added up. This is called a

@@ -4,7 +4,8 @@
 # *How does one get down a long valley in forty steps instead of fifteen thousand?*
 #
 # ← [6b. Training, and a network that did not see](06b_training.ipynb) · about 40 minutes ·
-# needs lesson 4 · [8. Deep leakage in 20 lines](08_deep_leakage.ipynb) → · [all lessons](README.md)
+# needs lesson 4 · [8. Deep leakage in 20 lines](08_deep_leakage.ipynb) → ·
+# [all lessons](README.md)
 #
 # The attack of the next lesson minimises a function of 794 numbers. Stepping against the gradient
 # would take forever. In this lesson we build the method that the paper uses, L-BFGS. It has two

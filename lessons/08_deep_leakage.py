@@ -5,7 +5,8 @@
 #
 # ← [7. L-BFGS](07_lbfgs.ipynb) · about 30 minutes ·
 # needs lessons 4 and 6, and lesson 7 or trust in a minimiser ·
-# [9. Why it sometimes fails, and what fixed it](09_why_it_fails.ipynb) → · [all lessons](README.md)
+# [9. Why it sometimes fails, and what fixed it](09_why_it_fails.ipynb) → ·
+# [all lessons](README.md)
 #
 # A client has a picture that nobody may see. It computes the gradient of a network's loss, as in
 # lesson 6, and shares that and nothing else. In this lesson we take the gradient and get the

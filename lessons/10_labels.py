@@ -5,8 +5,7 @@
 #
 # ← [9b. What else decides: digits, scale and weights](09b_what_else_decides.ipynb) ·
 # about 35 minutes · needs lessons 6 and 8 ·
-# [11. Batches, and least squares to machine precision](11_batches.ipynb) → ·
-# [all lessons](README.md)
+# [10b. Your own network](10b_your_own_network.ipynb) → · [all lessons](README.md)
 #
 # In lesson 8 the attack moved an image and a label together, for hundreds of steps. In this lesson
 # we read the label off the gradient with one line and no step at all. Then we do the same to a

@@ -3,8 +3,9 @@
 #
 # *Four pictures in one gradient: can they still be told apart, and how exactly?*
 #
-# ← [10. The label was never hidden](10_labels.ipynb) · about 35 minutes · needs lesson 10 ·
-# [12. Defences: what stops it, and what it costs](12_defences.ipynb) → · [all lessons](README.md)
+# ← [10b. Your own network](10b_your_own_network.ipynb) · about 35 minutes · needs lesson 10 ·
+# [11b. A batch is a mixture, and comes apart](11b_a_batch_is_a_mixture.ipynb) → ·
+# [all lessons](README.md)
 #
 # A client rarely shares the gradient of one picture. It takes a batch and shares the mean. So the
 # attacker has as many numbers as before, and several times as many unknown pixels. In this lesson
@@ -335,25 +336,22 @@ expect(
 # becomes of float32's rounding in the weakest direction of eight pictures? Write
 # `amplified(J, error)`, which returns that largest error of the pictures.
 #
-# <details><summary>Solution to the exercise of lesson 10</summary>
-#
-# The LeNet's gradient has 13,426 numbers, and a picture 784. So no gradient can determine more than
-# 17 pictures. Not all of the numbers are news: the ten probabilities add up to 1, so the ten rows
-# of the last layer's gradient add up to 0, and one of them follows from the others. 16 are left.
+# <details><summary>Solution to the exercise of lesson 10b</summary>
 #
 # ```python
-# def most_images(shapes, pixels):
-#     return sum(int(np.prod(shape)) for shape in shapes.values()) // pixels
+# def shows(shapes, pixels):
+#     return [
+#         at
+#         for at, (name, shape) in enumerate(shapes.items())
+#         if name.endswith("weight")
+#         and len(shape) == 2
+#         and shape[1] >= pixels
+#         and name.replace("weight", "bias") in shapes
+#     ]
 #
 #
-# assert most_images(lenet.shapes, 784) == 17
-# row = lenet.shapes["fc.0.weight"][1] + 1
-# assert (13_426 - row) // 784 == 16
+# assert shows(Mine.shapes, 196) == [2]
 # ```
-#
-# It is a limit and no promise: an equation that hardly depends on a pixel counts in full here, and
-# says next to nothing. And it is the limit for pictures about which nothing else is known. A pixel
-# that is held at black needs no equation.
 #
 # </details>
 

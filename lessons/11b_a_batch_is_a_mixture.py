@@ -3,6 +3,10 @@
 #
 # *Eight pictures in one gradient: can each be found alone, and how does one know that it is one?*
 #
+# ← [11. Batches, and least squares to machine precision](11_batches.ipynb) · about 30 minutes ·
+# needs lessons 10 and 11 · [12. Defences: what stops it, and what it costs](12_defences.ipynb) → ·
+# [all lessons](README.md)
+#
 # Lesson 11 solved for all pictures of a batch at once. Here we take them one by one, out of a first
 # layer that is fully connected, and with a certificate: a number that is zero for a picture of the
 # batch, and for no other. With it eight pictures take no time, and nobody has to know a label.
@@ -39,9 +43,10 @@ print("the first layer's gradient:", client.gradients["0.weight"].shape, "and it
 #
 # $$G = \frac{1}{N} ∑_i δ_i (x_i, 1)^T.$$
 #
-# Lesson 13 looks at such a sum from one side, by its rows. Here we use both. The **singular value
-# decomposition** writes $G$ as $U S V^T$. The rows $(x_i, 1)$ span the same space as $V$, and the
-# columns $δ_i$ the same as $U$. Both have $N$ dimensions, so the count of pictures shows, too:
+# Lesson 13 looks at such a sum from one side, by its rows. Here we use both. The [**singular value
+# decomposition**](README.md#svd) writes $G$ as $U S V^T$. The rows $(x_i, 1)$ span the same space
+# as $V$, and the columns $δ_i$ the same as $U$. Both have $N$ dimensions, so the count of pictures
+# shows, too:
 
 
 # %%

@@ -3,8 +3,9 @@
 #
 # *What can a client do to its gradient so that it stays useful and no longer leaks?*
 #
-# ← [11. Batches, and least squares to machine precision](11_batches.ipynb) · about 30 minutes ·
-# needs lesson 8 · [12b. Clipping, and noise with a proof](12b_clipping_and_privacy.ipynb) → ·
+# ← [11b. A batch is a mixture, and comes apart](11b_a_batch_is_a_mixture.ipynb) ·
+# about 30 minutes · needs lesson 8 ·
+# [12b. Clipping, and noise with a proof](12b_clipping_and_privacy.ipynb) → ·
 # [all lessons](README.md)
 #
 # A client is free to change the gradient before it shares it. It can add noise, round it, or leave

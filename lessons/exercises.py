@@ -249,6 +249,15 @@ def nan_is(number: float, answer: Callable, *case: Any) -> Any:
     return None if found is None else number if np.isnan(found) else found
 
 
+def shows(shapes: dict, pixels: int) -> list[int]:
+    return [
+        at
+        for at, (name, shape) in enumerate(shapes.items())
+        if len(shape) == 2 and shape[1] >= pixels and name.replace("weight", "bias") in shapes
+    ]
+
+
+OWN = {"a.weight": (4, 1, 5, 5), "a.bias": (4,), "b.weight": (32, 784), "b.bias": (32,)}
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((2, 1, 28, 28))
 KERNELS = [RNG.standard_normal((12, channels, 5, 5)) / 5 for channels in (1, 12, 12)]
@@ -490,6 +499,25 @@ EXERCISES = {
             ),
         ],
         "It is a limit: more images cannot be determined, fewer need not be.",
+    ),
+    "10b": Exercise(
+        [(OWN, 196), (OWN | {"c.weight": (500, 20)}, 196), (OWN | {"c.weight": (9, 300)}, 196)],
+        shows,
+        [
+            (
+                lambda s, n: [i for i, a in enumerate(s.values()) if len(a) == 2 and a[0] >= n],
+                "a weight has the shape (outputs, inputs): the inputs are what is given away.",
+            ),
+            (
+                lambda s, n: shows({k: a[-2:] for k, a in s.items()}, 5),
+                "a convolution's weight has four axes. It is no fully connected layer.",
+            ),
+            (
+                lambda s, n: [i for i, a in enumerate(s.values()) if len(a) == 2 and a[1] >= n],
+                "without a bias beside the weight there is nothing to divide by.",
+            ),
+        ],
+        "So many equations for so many pixels.",
     ),
     "11": Exercise(
         [(MATRIX, 1.0), (MATRIX, 6e-8)],

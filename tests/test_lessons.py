@@ -403,6 +403,8 @@ def planted() -> Iterator[tuple[str, object, str]]:
     yield "9b", lambda p, width: attacks(0.5, width), "the share p"
     yield "10", lambda shapes, n: -(-sum(np.prod(s) for s in shapes.values()) // n), "round down"
     yield "10", lambda shapes, n: sum(s[0] for s in shapes.values()) // n, "not 10"
+    yield "10b", lambda shapes, n: wide(shapes, n, 0), "(outputs, inputs)"
+    yield "10b", lambda shapes, n: wide(shapes, n, 1), "nothing to divide by"
     yield "11", lambda J, error: error / np.linalg.norm(J, 2), "the strongest direction"
     yield "11", lambda J, error: error / np.linalg.eigvalsh(J.T @ J)[0], "eigenvalue"
     yield "11b", min, "no dimension outside"
@@ -470,6 +472,10 @@ def attacks(p, width):
 
 def range_of(p, n, z=1.959964):
     return 2 * z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+
+
+def wide(shapes, pixels, axis):
+    return [i for i, s in enumerate(shapes.values()) if len(s) == 2 and s[axis] >= pixels]
 
 
 def scaled(g, bound):

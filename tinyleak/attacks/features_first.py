@@ -9,6 +9,8 @@ in it, and kinks such as ReLU's do not stop it as they stop gradient matching.
 A layer with fewer features than the image has pixels leaves the image open. Two things close it:
 pixels lie in [0, 1], and the gradients of all parameters below the layer, which are those of the
 known function ⟨Wᵀ g_b, f(x)⟩.
+
+Lesson: lessons/10b_your_own_network.py
 """
 
 from __future__ import annotations
