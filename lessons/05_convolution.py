@@ -63,10 +63,9 @@ assert upright.shape == (26, 26), "26 places down and 26 across"
 #
 # <details><summary>Answer</summary>
 #
-# The first finds the slanting, nearly upright stroke: blue on its left side and red on its right.
-# The second finds the flat bar on top. Many say "the first finds horizontal strokes, since it looks
-# horizontally". But going from left to right *along* a bar nothing changes, so it sees only the
-# bar's two ends.
+# Both find the slanting stroke, since it lies across both directions. The flat bar on top is found
+# by the second alone. Many say "by the first, since it looks horizontally". But going from left to
+# right *along* a bar nothing changes, so the first sees only the bar's two ends.
 #
 # </details>
 
@@ -76,7 +75,7 @@ signed = {"cmap": "RdBu", "vmin": -3, "vmax": 3}
 picture(axes[0], digit, "the picture", size=12)
 picture(axes[1], upright, "left to right", size=12, **signed)
 picture(axes[2], lying, "top to bottom", size=12, **signed)
-show("A digit 7, and what two kernels find: one its upright stroke, the other its bar.")
+show("A digit 7, and what two kernels find: both its slanting stroke, the second its bar as well.")
 
 # %% [markdown]
 # The first kernel is the right column of the window minus its left column. It answers where the

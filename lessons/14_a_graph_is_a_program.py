@@ -423,9 +423,10 @@ else:
 # ## Exercise
 #
 # Some steps read nothing but constants: the weights are brought into another shape, say. They give
-# the same every time, so they need not be in the program. Write `varying(steps, argument)`,
-# which returns the steps that depend on the argument, in a list. How many of the steps of
-# `objective` do not?
+# the same every time, so they need not be in the program. Write `varying(steps, argument)`, which
+# returns the steps that depend on the argument, in a list. How many of the steps of `objective` do
+# not? (Tensors are compared element by element. To ask whether you have met one, keep those you met
+# in a set, not in a list.)
 #
 # <details><summary>Solution to the exercise of lesson 13</summary>
 #

@@ -145,6 +145,16 @@ def descend(rate: float, one_after_the_other: bool = False, sign: int = 1) -> in
     return steps
 
 
+def descend_blindly(rate: float) -> int:
+    p, steps = np.array([-1.2, 1.0]), 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        while (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2 > 1e-6:
+            x, y = p
+            slope = [-2 * (1 - x) - 400 * x * (y - x**2), 200 * (y - x**2)]
+            p, steps = p - rate * np.array(slope), steps + 1
+    return steps
+
+
 def chain(x: np.ndarray, first: bool = True, second: bool = True) -> tuple[float, np.ndarray]:
     wall, slope = x[1:] - x[:-1] ** 2, np.zeros_like(x)
     if first:
@@ -408,6 +418,11 @@ EXERCISES = {
             ),
             (lambda rate: descend(rate, sign=-1), "it goes up: step *against* the gradient."),
             (lambda rate: descend(rate) - 1, "one too few: count the last step, too."),
+            (
+                descend_blindly,
+                "right at 0.001. At 0.01 the numbers overflow, f becomes NaN, and comparing with "
+                "NaN is false, so the loop ends: look at their size after each step.",
+            ),
         ],
         "15,068 steps at 0.001, and at 0.01 it flies away.",
     ),
@@ -486,6 +501,10 @@ EXERCISES = {
             (
                 lambda shapes, pixels: -(-sum(map(np.prod, shapes.values())) // pixels),
                 "round down: a part of an image's equations does not determine it.",
+            ),
+            (
+                lambda shapes, pixels: sum(map(np.prod, shapes.values())) / pixels,
+                "whole images: round down.",
             ),
             (
                 lambda shapes, pixels: sum(s[0] for s in shapes.values()) // pixels,
