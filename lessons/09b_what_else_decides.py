@@ -189,7 +189,7 @@ expect(
 # %% tags=["thumbnail"]
 images = [by_width[width][0][3].images[0, 0] for width in WIDTHS]
 pictures(images, [f"U(±{width:g})" for width in WIDTHS], size=12)
-show("Five pictures from growing weights: a clear digit from the first three or four, then noise.")
+show("Five pictures from growing weights: a clear digit from the first four, noise from the last.")
 
 # %% [markdown]
 # The larger the weights, the more iterations, and with the largest the digit has not come out when

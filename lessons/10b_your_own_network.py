@@ -106,7 +106,7 @@ expect(stalled >= 5, "most do not come out")
 # $$h = \frac{∑_o (∂L/∂b_o) (∂L/∂W_o)}{∑_o (∂L/∂b_o)^2}.$$
 
 # %%
-client, truth = clients[2]
+client, truth = clients[3]
 by_weight, by_bias = client.gradients["hidden.weight"], client.gradients["hidden.bias"]
 features = by_bias @ by_weight / (by_bias @ by_bias)
 
@@ -146,7 +146,7 @@ expect(error < 1e-20, "the picture, exactly")
 # %% tags=["thumbnail"]
 ours = end.x.reshape(14, 14)
 titles = ["the client's", "by matching gradients", "by its features"]
-pictures([truth.images[0, 0], matched[2].images[0, 0], ours], titles, figsize=(6, 2.4), size=11)
+pictures([truth.images[0, 0], matched[3].images[0, 0], ours], titles, figsize=(6, 2.4), size=11)
 show(
     "Three pictures: the client's digit; noise, by matching; and the digit again, by its features."
 )
