@@ -16,7 +16,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from checks import check, expect
-from plots import pictures, show
+from plots import BLUE, GREEN, ORANGE, pictures, show
 
 from tinyleak import LeNet, Settings, attack, attack_many, data, share
 from tinyleak.defenses import knowledge, parse
@@ -90,7 +90,8 @@ assert all(len(np.unique(g)) <= 255 for g in client(7, "int8")[0].gradients.valu
 #
 # <details><summary>Answer</summary>
 #
-# Two: noise of $10^{-3}$ and of $10^{-2}$. Nearly everybody adds 8 bits ("only 255 different
+# Two, if a black image is the measure: noise of $10^{-3}$, where the eye may still guess the digit,
+# and of $10^{-2}$. Nearly everybody adds 8 bits ("only 255 different
 # values") and 90 % pruning ("only a tenth is left"). But 255 values are plenty for the eye, and a
 # tenth of the entries is still more than there are pixels.
 #
@@ -171,8 +172,9 @@ expect(error_of["prune:0.3"] < 1e-2 < black, "pruning 30 % does not hide the dig
 # %% [markdown]
 # ## An attacker who knows
 #
-# Pruning 90 % leaves a smudge. But look at what the naive attacker does: it takes every zero for a
-# true zero, and bends the image until the gradient is zero there, too. It believes a lie.
+# Pruning 90 % leaves a faint and noisy picture. But look at what the naive attacker does: it takes
+# every zero for a true zero, and bends the image until the gradient is zero there, too. It believes
+# a lie.
 #
 # An entry that was pruned is not zero. It is *unknown*. So leave it out of the distance. Give each
 # entry a weight, its *precision*: 0 where the shared gradient is zero, 1 elsewhere:
@@ -201,7 +203,7 @@ expect(aware_error < 1e-3, "the aware attacker reads it")
 titles = [f"prune:0.9, {who} attacker" for who in ("naive", "aware")]
 pictures([naive["prune:0.9"][0], image], titles, figsize=(4.2, 2.3), size=9)
 show(
-    "From a gradient pruned by 90 %: a smudge for the naive attacker, a clear 7 for the aware one."
+    "From a gradient pruned by 90 %: a faint, noisy 7 to the naive attacker, a clear one to the aware."
 )
 
 # %% [markdown]
@@ -287,9 +289,11 @@ error_of["gaussian:1e-1"] = attack_all(defended("gaussian:1e-1"), iterations=50)
 noise = [defence for defence in PRICED if defence.startswith("gaussian")]
 figure, axes = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
 axes.axvline(undefended, color="0.8", label="no defence")
-axes.plot([price[d] for d in noise], [error_of[d] for d in noise], "o-", label="noise")
-axes.plot(price["prune:0.9"], error_of["prune:0.9"], "s", label="prune:0.9, naive attacker")
-axes.plot(price["prune:0.9"], aware_error, "v", label="prune:0.9, aware attacker")
+axes.plot([price[d] for d in noise], [error_of[d] for d in noise], "o-", color=BLUE, label="noise")
+axes.plot(
+    price["prune:0.9"], error_of["prune:0.9"], "s", color=GREEN, label="prune:0.9, naive attacker"
+)
+axes.plot(price["prune:0.9"], aware_error, "v", color=ORANGE, label="prune:0.9, aware attacker")
 for defence in noise:
     point = (price[defence], error_of[defence])
     axes.annotate(defence, point, xytext=(5, 5), textcoords="offset points", fontsize=9)
