@@ -202,9 +202,7 @@ expect(aware_error < 1e-3, "the aware attacker reads it")
 # %%
 titles = [f"prune:0.9, {who} attacker" for who in ("naive", "aware")]
 pictures([naive["prune:0.9"][0], image], titles, figsize=(4.2, 2.3), size=9)
-show(
-    "From a gradient pruned by 90 %: a faint, noisy 7 to the naive attacker, a clear 7 to the aware."
-)
+show("From a gradient pruned by 90 %: a faint 7 to the naive attacker, a clear one to the other.")
 
 # %% [markdown]
 # Nothing was hidden at all. The remaining 10 % of the entries are still more than a thousand exact
