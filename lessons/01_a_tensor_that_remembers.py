@@ -3,6 +3,9 @@
 #
 # *How can a number know where it came from?*
 #
+# about 20 minutes · needs nothing but NumPy and the chain rule ·
+# [2. Walking backwards](02_walking_backwards.ipynb) → · [all lessons](README.md)
+#
 # Add two numbers in Python and you get a number. Nothing in it says that it is a sum. But a
 # derivative is a question about origins: if I move this input a little, how much does the result
 # move? To answer it, a program must know how the result was made.
@@ -12,8 +15,9 @@
 # gradient back into a picture.
 
 # %%
-import matplotlib.pyplot as plt
 import numpy as np
+from checks import check
+from plots import graph, show
 
 from tinyleak import Tensor, ops
 
@@ -26,7 +30,8 @@ from tinyleak import Tensor, ops
 # - `made_by`: the name of the operation that computed them, or `None` if nobody did;
 # - `inputs`: the objects that the operation read.
 #
-# An object that no operation computed is called a **leaf**. You made it by hand, from data.
+# An object that no operation computed is called a [**leaf**](README.md#leaf). You made it by hand,
+# from data.
 #
 # The inputs are not copied. They are the same objects, with memories of their own. So from a result
 # we can walk back to its inputs, then to theirs, until only leaves are left.
@@ -34,12 +39,13 @@ from tinyleak import Tensor, ops
 
 # %%
 class Node:
-    """An array that remembers how it was made."""
-
     def __init__(self, data, made_by=None, inputs=()):
         self.data = np.asarray(data, dtype=float)
         self.made_by = made_by
         self.inputs = inputs
+
+    def __repr__(self):
+        return f"Node({self.data}" + (f", made by {self.made_by})" if self.made_by else ")")
 
     def __add__(self, other):
         other = as_node(other)
@@ -49,9 +55,21 @@ class Node:
         other = as_node(other)
         return Node(self.data * other.data, "multiply", (self, other))
 
-    __rmul__ = __mul__  # what Python calls for 2 * node
+    def __sub__(self, other):
+        other = as_node(other)
+        return Node(self.data - other.data, "subtract", (self, other))
+
+    def __neg__(self):
+        return Node(-self.data, "negate", (self,))
+
+    def __radd__(self, other):  # what Python calls for 2 + node
+        return as_node(other) + self
+
+    def __rmul__(self, other):  # and for 2 * node
+        return as_node(other) * self
 
 
+# %%
 def as_node(value):
     return value if isinstance(value, Node) else Node(value)
 
@@ -63,7 +81,7 @@ def tanh(x):
 # %% [markdown]
 # That is all. Python calls `__add__` when it meets `a + b`, so we can write formulas as usual. Take
 #
-# $y = \tanh(a · b + b)$
+# $$y = \tanh(a · b + b)$$
 #
 # and let every operation leave its trace:
 
@@ -73,19 +91,41 @@ product = a * b
 total = product + b
 y = tanh(total)
 
-print("y is", y.data, "and was made by", y.made_by)
-print("from", y.inputs[0].data, "which was made by", y.inputs[0].made_by)
+print("y:     ", y)
+print("from:  ", *y.inputs)
+print("from:  ", *y.inputs[0].inputs)
 
-assert y.data == np.tanh(0.5 * -2.0 + -2.0)
-assert y.inputs == (total,)
-assert total.inputs == (product, b)
+assert y.data == np.tanh(0.5 * -2.0 + -2.0), "the numbers are NumPy's"
+assert y.inputs == (total,) and total.inputs == (product, b), "each remembers what it read"
 assert a.made_by is None, "a is a leaf"
+
+# %% [markdown]
+# A number in a formula becomes a leaf, too, and a minus is an operation like any other:
+
+# %%
+z = 2 * a - (-b) + 1
+print(z, "from", *z.inputs)
+
+assert z.data == 2 * 0.5 - 2.0 + 1, "numbers may stand on either side"
+assert [x.made_by for x in z.inputs] == ["subtract", None], "the 1 has become a leaf"
 
 # %% [markdown]
 # ## What it looks like
 #
 # Draw a box for every object, and an arrow from each input to what was made of it. This picture is
-# called the **graph** of the computation. Nobody had to describe it: running the formula built it.
+# called the [**graph**](README.md#graph) of the computation. Nobody had to describe it: running the
+# formula built it.
+#
+# **Predict first.** The formula $\tanh(a · b + b)$ has three letters and three operations. How many
+# boxes does its graph have, and how many arrows?
+#
+# <details><summary>Answer</summary>
+#
+# Five boxes and five arrows. Most people say six boxes, one for each letter that they read and one
+# for each operation. But both letters $b$ are the *same* object, and it is drawn once. What it is
+# used for twice are its arrows.
+#
+# </details>
 
 # %% tags=["thumbnail"]
 boxes = {
@@ -96,22 +136,11 @@ boxes = {
     y: (3, 0.5, f"{y.made_by}\n{y.data:.3f}"),
 }
 arrows = [(x, node) for node in boxes for x in node.inputs]
-assert len(arrows) == 5
+assert len(boxes) == len(arrows) == 5, "five boxes, five arrows"
 assert sum(start is b for start, _ in arrows) == 2, "b is used twice"
 
-figure, ax = plt.subplots(figsize=(8, 2.4), layout="constrained")
-ax.set(xlim=(-0.4, 3.4), ylim=(-0.4, 1.4))
-ax.axis("off")
-outlines = {}
-for node, (across, up, text) in boxes.items():
-    style = {"boxstyle": "round,pad=0.5", "facecolor": "#EAF2F8", "edgecolor": "#0072B2"}
-    label = ax.text(across, up, text, ha="center", va="center", fontsize=13, bbox=style)
-    outlines[node] = label.get_bbox_patch()
-for start, end in arrows:
-    ends = {"patchA": outlines[start], "patchB": outlines[end]}
-    style = {"arrowstyle": "-|>", "color": "#666666", "mutation_scale": 16, **ends}
-    ax.annotate("", xy=boxes[end][:2], xytext=boxes[start][:2], arrowprops=style)
-plt.show()
+graph(boxes)
+show("A graph of five boxes: a and b lead to multiply, that and b again to add, and that to tanh.")
 
 # %% [markdown]
 # Look at `b`. It is used twice, so two arrows leave it. It is still one object. That small fact
@@ -125,6 +154,8 @@ plt.show()
 # %%
 weights = np.array([1.0, 2.0, 3.0])
 x = Node([10.0, 20.0, 30.0])
+if "__array_ufunc__" in vars(Node):
+    del Node.__array_ufunc__  # the cure below, undone, so that this cell can be run again
 
 print("node * array:", (x * weights).data)
 
@@ -149,8 +180,7 @@ Node.__array_ufunc__ = None
 right = weights * x
 print("array * node:", type(right).__name__, right.data, "made by", right.made_by)
 
-assert isinstance(right, Node)
-assert np.array_equal(right.data, [10.0, 40.0, 90.0])
+assert isinstance(right, Node) and np.array_equal(right.data, [10.0, 40.0, 90.0]), "cured"
 
 # %% [markdown]
 # The memory has a second enemy: changing an array after it was used. The node below remembers that
@@ -158,6 +188,7 @@ assert np.array_equal(right.data, [10.0, 40.0, 90.0])
 # tinyleak ever writes into the data of a tensor; it makes a new one.
 
 # %%
+x = Node([10.0, 20.0, 30.0])
 double = x + x
 x.data[0] = 7.0
 
@@ -190,7 +221,8 @@ ta, tb = Tensor(0.5), Tensor(-2.0)
 ty = ops.tanh(ta * tb + tb)
 print(ty)
 
-assert same_memory(y, ty)
+assert same_memory(y, ty), "the same numbers, operations and inputs, all the way back"
+assert same_memory(z, 2 * ta - (-tb) + 1), "with numbers and a minus, too"
 assert ty.inputs[0].inputs[1] is tb, "inputs are kept, not copied"
 
 # %% [markdown]
@@ -200,10 +232,8 @@ assert ty.inputs[0].inputs[1] is tb, "inputs are kept, not copied"
 rng = np.random.default_rng(1)
 p, q = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
 
-assert same_memory(
-    tanh(Node(p) * Node(q) + q),
-    ops.tanh(Tensor(p) * Tensor(q) + q),
-)
+ours, own = tanh(Node(p) * Node(q) + q), ops.tanh(Tensor(p) * Tensor(q) + q)
+assert same_memory(ours, own), "for tables as for numbers"
 
 # %% [markdown]
 # An operation often needs settings that are not inputs: which shape to make, how far to move a
@@ -213,21 +243,28 @@ assert same_memory(
 column_sums = ops.sum_to(Tensor(p), shape=(1, 3))
 print(column_sums.primitive.name, column_sums.params)
 
-assert column_sums.params == {"shape": (1, 3)}
+assert column_sums.params == {"shape": (1, 3)}, "the setting is remembered"
 
 # %% [markdown]
 # Read the real thing now: [`tinyleak/tensor.py`](../tinyleak/tensor.py). `Tensor` is its first
 # class. Most of what it has beyond ours is operators and clear errors.
 #
+# ## What to remember
+#
+# - A derivative is a question about origins. So every result keeps its inputs and its operation.
+# - An object that is used twice is one box with two arrows.
+# - Never write into an array that somebody remembers.
+#
 # ## Exercise
 #
 # Write `count(y)`, which returns how many different objects `y` depends on, itself included. The
-# graph above has 5. Then try it on this, and watch how long it takes:
-#
-# ```python
-# x = Node(1.0)
-# for _ in range(30):
-#     x = x + x
-# ```
-#
-# The answer is 31. If yours takes forever, you have met the question of the next lesson.
+# graph above has 5. Then try it on a node that was doubled thirty times, `x = x + x`. The answer is
+# 31. If yours takes forever, you have met the question of the next lesson.
+
+
+# %%
+def count(y):
+    pass  # yours
+
+
+check(1, count)

@@ -3,6 +3,10 @@
 #
 # *How does the chain rule become a program, and why does the order matter so much?*
 #
+# ← [1. A tensor that remembers](01_a_tensor_that_remembers.ipynb) · about 30 minutes ·
+# needs lesson 1 · [3. Broadcasting and its undoing](03_broadcasting.ipynb) → ·
+# [all lessons](README.md)
+#
 # A tensor remembers how it was made (lesson 1). Now we use that memory. We walk from a result back
 # to its inputs and collect, on the way, how strongly each of them moves the result. That is the
 # whole of automatic differentiation. Most of this lesson is about one question: in which order to
@@ -11,10 +15,12 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+from checks import check
+from plots import BLUE, ORANGE, show, tidy
 
 from tinyleak import Tensor, grad, ops
 from tinyleak.gradient import topological_order
-from tinyleak.tensor import Primitive
+from tinyleak.tensor import primitive
 
 # %% [markdown]
 # ## One step of the chain rule
@@ -23,11 +29,11 @@ from tinyleak.tensor import Primitive
 # middle of it. Suppose we already know $∂y/∂c$: how much $y$ moves when $c$ moves. Call it $g$, for
 # gradient. Then
 #
-# $∂y/∂a = g · b$, and $∂y/∂b = g · a$.
+# $$∂y/∂a = g · b \quad\text{and}\quad ∂y/∂b = g · a.$$
 #
 # For this we need not know what happens between $c$ and $y$. It is all in $g$. So every operation
-# needs just one small **rule**: given $g$, what it read and what it computed, return the gradient
-# with respect to each input.
+# needs just one small [**rule**](README.md#rule): given $g$, what it read and what it computed,
+# return the gradient with respect to each input.
 
 # %%
 RULES = {
@@ -70,7 +76,16 @@ assert np.isclose(found[a], (1 - np.tanh(6.0) ** 2) * 2.0), "right"
 
 # %% [markdown]
 # It works. It passes every test in which each tensor is used once. Now the smallest graph in which
-# one is used twice, twice:
+# one is used twice, twice: $b = a + a$ and $c = b + b$.
+#
+# **Predict first.** So $c = 4a$, and $∂c/∂a = 4$. What will `walk_at_once` say: 4, or 6, or 8?
+#
+# <details><summary>Answer</summary>
+#
+# 6. Most people say 4, since every step of the walk is right by itself, or 8, for twice too many
+# passes. How it comes to 6 is told below.
+#
+# </details>
 
 # %%
 a = Tensor(1.0)
@@ -120,7 +135,7 @@ for depth in depths:
     assert total[first] == 2.0**depth, "right"
 
 print("visits for 12 doublings:", paths[-1], "for", len(topological_order(last)), "tensors")
-assert paths == [2 ** (depth + 1) - 1 for depth in depths]
+assert paths == [2 ** (depth + 1) - 1 for depth in depths], "the number of paths doubles each time"
 
 # %% [markdown]
 # ## The right order
@@ -129,9 +144,9 @@ assert paths == [2 ** (depth + 1) - 1 for depth in depths]
 #
 # **A tensor may pass on its gradient only when everything made from it has done so.**
 #
-# An order that keeps to this is called **topological**. To find one, list every tensor *after* its
-# inputs, and then read the list from the end. In the list, whatever is made of `b` comes after `b`;
-# from the end, it comes before.
+# An order that keeps to this is called [**topological**](README.md#topological-order). To find one,
+# list every tensor *after* its inputs, and then read the list from the end. In the list, whatever
+# is made of `b` comes after `b`; from the end, it comes before.
 #
 # How do we list a tensor after its inputs? We put it on a stack with a note, "list me when you see
 # me again", and put its inputs on top. They will be dealt with before we are back at the note.
@@ -176,16 +191,62 @@ assert gradients(a * b + b, [b]) == [a.data + 1], "two effects, added up"
 
 # %% tags=["thumbnail"]
 tensors = [len(list_inputs_first(doublings(depth)[1])) for depth in depths]
-assert tensors == [depth + 1 for depth in depths]
+assert tensors == [depth + 1 for depth in depths], "one visit a tensor"
 
 figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
-ax.semilogy(depths, paths, "o-", color="#D55E00")
-ax.semilogy(depths, tensors, "o-", color="#0072B2")
-ax.text(12.2, paths[-1], "along every path", color="#D55E00", va="center")
-ax.text(12.2, tensors[-1], "in topological order", color="#0072B2", va="center")
+ax.semilogy(depths, paths, "o-", color=ORANGE)
+ax.semilogy(depths, tensors, "o-", color=BLUE)
+ax.text(12.2, paths[-1], "along every path", color=ORANGE, va="center")
+ax.text(12.2, tensors[-1], "in topological order", color=BLUE, va="center")
 ax.set(xlabel="doublings", ylabel="visits", xlim=(0.5, 15.5), xticks=[2, 4, 6, 8, 10, 12])
-ax.spines[["top", "right"]].set_visible(False)
-plt.show()
+tidy(ax)
+show("Visits for 1 to 12 doublings: along every path 8,191 at the end, in topological order 13.")
+
+# %% [markdown]
+# ## Why backwards?
+#
+# One could walk forwards as well: begin at one input, and carry along how much everything moves
+# when that input does. Its rules are as short. But a walk forwards answers for *one* input, and a
+# walk backwards for all inputs at once, of *one* result. A network has a single loss and many
+# thousand weights. So everybody walks backwards. It is called [**reverse
+# mode**](README.md#reverse-mode), and for the loss of a network
+# [**backpropagation**](README.md#backpropagation). Let us count the rules that each way applies,
+# for a sum of $n$ products:
+
+# %%
+FORWARD = {
+    "add": lambda out, a, b, moved_a, moved_b: moved_a + moved_b,
+    "multiply": lambda out, a, b, moved_a, moved_b: moved_a * b + a * moved_b,
+    "tanh": lambda out, x, moved: (1 - out**2) * moved,
+}
+
+
+# %%
+def forwards(y, x):
+    """∂y/∂x for one x, walking from the inputs to y; and how many rules were applied."""
+    moved, rules = {x: 1.0}, 0
+    for node in list_inputs_first(y):
+        if node.primitive:
+            arrays, moves = [i.data for i in node.inputs], [moved[i] for i in node.inputs]
+            moved[node] = FORWARD[node.primitive.name](node.data, *arrays, *moves)
+            rules += 1
+        elif node is not x:
+            moved[node] = 0.0
+    return moved[y], rules
+
+
+# %%
+for count in (4, 16, 64):
+    inputs = [Tensor(0.1 * number) for number in range(count)]
+    y = Tensor(0.0)
+    for number in range(count):
+        y = y + ops.tanh(inputs[number] * inputs[number - 1])
+    one_by_one = [forwards(y, x) for x in inputs]
+    assert np.allclose([slope for slope, _ in one_by_one], gradients(y, inputs)), "the same numbers"
+    forward_rules = sum(rules for _, rules in one_by_one)
+    backward_rules = sum(node.primitive is not None for node in list_inputs_first(y))
+    print(f"{count:>2} inputs: {forward_rules:>6} rules forwards, {backward_rules:>3} backwards")
+    assert forward_rules == count * backward_rules, "one whole walk for each input"
 
 # %% [markdown]
 # ## Is it right?
@@ -193,10 +254,10 @@ plt.show()
 # We can ask without trusting any of this. Move an input by a little, $h$, in both directions, and
 # see how far the result moves:
 #
-# $∂y/∂x ≈ (y(x + h) - y(x - h)) / 2h$
+# $$∂y/∂x ≈ (y(x + h) - y(x - h)) / 2h$$
 #
-# This is called a **finite difference**. It is slow and never exact, but it knows nothing of our
-# rules, so it cannot share their mistakes.
+# This is called a [**finite difference**](README.md#finite-difference). It is slow and never exact,
+# but it knows nothing of our rules, so it cannot share their mistakes.
 
 
 # %%
@@ -214,7 +275,7 @@ ahead, behind = formula(Tensor(0.7 + h), b), formula(Tensor(0.7 - h), b)
 measured = (float(ahead) - float(behind)) / (2 * h)
 print(f"the graph says {by_a:.9f}, finite differences say {measured:.9f}")
 
-assert abs(by_a - measured) < 1e-8
+assert abs(by_a - measured) < 1e-8, "finite differences agree"
 
 # %% [markdown]
 # ## tinyleak's own
@@ -223,15 +284,16 @@ assert abs(by_a - measured) < 1e-8
 # `tinyleak/ops/`. The walk is the same, and so are the numbers:
 
 # %%
+y = formula(a, b)
 own_a, own_b = grad(y, [a, b])
-assert np.isclose(by_a, own_a.data, rtol=1e-14)
-assert np.isclose(by_b, own_b.data, rtol=1e-14)
+assert np.isclose(by_a, own_a.data, rtol=1e-14), "the same numbers as grad"
+assert np.isclose(by_b, own_b.data, rtol=1e-14), "the same numbers as grad"
 
 rng = np.random.default_rng(2)
 p, q = Tensor(rng.standard_normal((4, 3))), Tensor(rng.standard_normal((4, 3)))
-y = formula(p, q)
-for ours, own in zip(gradients(y, [p, q]), grad(ops.sum(y), [p, q]), strict=True):
-    assert np.allclose(ours, own.data, rtol=1e-14)
+table = formula(p, q)
+for ours, own in zip(gradients(table, [p, q]), grad(ops.sum(table), [p, q]), strict=True):
+    assert np.allclose(ours, own.data, rtol=1e-14), "the same numbers as grad"
 
 # %% [markdown]
 # Its graphs can be as deep as you like:
@@ -241,7 +303,7 @@ first = last = Tensor(1.0)
 for _ in range(20_000):
     last = last + 1.0
 (slope,) = grad(last, [first])
-assert slope.data == 1.0
+assert slope.data == 1.0, "a graph 20,000 deep"
 
 try:
     walk_every_path(last, 1.0, {})
@@ -256,17 +318,18 @@ else:
 
 # %%
 stranger = Tensor([1.0, 2.0])
-assert np.array_equal(grad(slope * a, [stranger])[0].data, [0.0, 0.0])
+assert np.array_equal(grad(slope * a, [stranger])[0].data, [0.0, 0.0]), "zeros, not None"
 
 # %% [markdown]
 # And it walks only along paths that lead to the `xs` you ask for. To see that, we make an operation
-# that has no rule. (In tinyleak `@Primitive` makes an operation of a function on arrays; `xp` is
-# NumPy here.) By `a` we can differentiate past it. By `b` the only way leads through it.
+# that has no rule. (`@primitive()` makes an operation of a function on arrays. Its first argument
+# `xp` is the library of the arrays, here NumPy.) With respect to `a` we can differentiate past it.
+# To `b` the only way leads through it.
 
 
 # %%
-@Primitive
-def floor(xp, x, out=None):
+@primitive()
+def floor(xp, x):
     return xp.floor(x)
 
 
@@ -283,6 +346,12 @@ else:
 # %% [markdown]
 # Now read [`tinyleak/gradient.py`](../tinyleak/gradient.py). You know almost every line of it.
 # One function there is new, `_undo_broadcasting`. It is the next lesson.
+#
+# ## What to remember
+#
+# - An operation needs one rule. What comes before and after it is in $g$.
+# - Pass on only when you have heard from everybody: topological order.
+# - Backwards, because there is one loss and many weights.
 #
 # ## Exercise
 #
@@ -314,3 +383,9 @@ else:
 # It is `len(list_inputs_first(y))` of this lesson, without the care for the order.
 #
 # </details>
+
+# %%
+RULES["subtract"] = lambda g, out, a, b: None  # yours
+RULES["divide"] = lambda g, out, a, b: None  # yours
+
+check(2, RULES)

@@ -3,9 +3,13 @@
 #
 # *A gradient depends on the input, too. How do we differentiate it once more, and what for?*
 #
+# ← [3. Broadcasting and its undoing](03_broadcasting.ipynb) · about 35 minutes ·
+# needs lesson 2, and lesson 3 for the exercise · [5. Convolution](05_convolution.ipynb) → ·
+# [all lessons](README.md)
+#
 # The slope of $x^3$ is $3x^2$. That is again a function of $x$, so it has a slope of its own, $6x$.
-# This is called the **second derivative**, or the derivative of second order. On paper nothing
-# stops us from going on.
+# This is called the [**second derivative**](README.md#second-order), or the derivative of second
+# order. On paper nothing stops us from going on.
 #
 # In a program something does. Lesson 2 walked backwards and returned plain arrays, which carry no
 # graph to differentiate. In this lesson we change that, with hardly any code, and then check the
@@ -17,10 +21,12 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+from checks import check, expect
+from plots import BLUE, GREEN, ORANGE, graph, show, tidy
 
 from tinyleak import Tensor, check_gradients, grad, ops
 from tinyleak.gradient import topological_order
-from tinyleak.tensor import Primitive
+from tinyleak.tensor import primitive
 
 # %% [markdown]
 # ## A graph that builds a graph
@@ -66,9 +72,9 @@ y = x * x * x
 (third,) = gradients(second, [x])
 
 print("x³ at 2 and its derivatives:", *(float(d) for d in (y, first, second, third)))
-assert float(first) == 3 * 2.0**2
-assert float(second) == 6 * 2.0
-assert float(third) == 6
+assert float(first) == 3 * 2.0**2, "3x²"
+assert float(second) == 6 * 2.0, "6x"
+assert float(third) == 6, "6"
 
 # %% [markdown]
 # Second derivatives need no special function: take `gradients` of what `gradients` returned.
@@ -88,8 +94,8 @@ y = ops.tanh(product)
 chain = by_a.inputs[0]  # g · (1 − y²), the gradient with respect to the product
 one_minus = chain.inputs[1]
 square = one_minus.inputs[1]
-assert by_a.inputs == (chain, b) and square.inputs == (y, y)
-assert np.isclose(by_a.data, (1 - np.tanh(1.0) ** 2) * 2.0)
+assert by_a.inputs == (chain, b) and square.inputs == (y, y), "the arrows of the picture"
+assert np.isclose(by_a.data, (1 - np.tanh(1.0) ** 2) * 2.0), "the gradient that one finds on paper"
 
 places = {
     a: (0, 1, "a"),
@@ -101,28 +107,25 @@ places = {
     chain: (4.8, 0, "g · (1 − y²)"),
     by_a: (3.0, 0, "∂y/∂a"),
 }
-figure, ax = plt.subplots(figsize=(8.5, 2.4), layout="constrained")
-ax.set(xlim=(-0.4, 5.5), ylim=(-0.4, 1.4))
-ax.axis("off")
-outlines = {}
-for node, (across, up, text) in places.items():
-    fill, edge = ("#EAF2F8", "#0072B2") if node in (a, b, product, y) else ("#FDEBDD", "#D55E00")
-    style = {"boxstyle": "round,pad=0.4", "facecolor": fill, "edgecolor": edge}
-    label = ax.text(across, up, text, ha="center", va="center", fontsize=12, bbox=style)
-    outlines[node] = label.get_bbox_patch()
-for node in places:
-    for start in dict.fromkeys(node.inputs):
-        if start in places:  # the constants 1 and g are left out
-            ends = {"patchA": outlines[start], "patchB": outlines[node]}
-            style = {"arrowstyle": "-|>", "color": "#666666", "mutation_scale": 15, **ends}
-            ax.annotate("", places[node][:2], places[start][:2], arrowprops=style)
-plt.show()
+built_backwards = {square, one_minus, chain, by_a}
+graph(places, figsize=(8.5, 2.4), orange=built_backwards)  # the constants 1 and g are left out
+show("Two graphs: a and b lead to a·b and tanh, in blue; in orange y·y, 1−y², g·(1−y²) and ∂y/∂a.")
 
 # %% [markdown]
 # ## tinyleak's own
 #
 # tinyleak's `grad` is this walk. So `grad` of `grad` is the second order, and there is no switch to
 # turn on. Let us compare, up to the fourth order, at a hundred points at once.
+#
+# **Predict first.** The graph of the first derivative of $\tanh$ has nine tensors. How does that
+# number grow with the order: does each order add about nine, or multiply?
+#
+# <details><summary>Answer</summary>
+#
+# It about doubles each time. Many people expect that each order adds as much, since each is one
+# more walk. But each walk goes over the graph that the last one left, which is longer every time.
+#
+# </details>
 
 # %%
 points = Tensor(np.linspace(-3, 3, 101))
@@ -131,28 +134,28 @@ curves, sizes = [own.data], []
 for order in range(1, 5):
     (ours,) = gradients(ours, [points])
     (own,) = grad(ops.sum(own), [points])
-    assert np.allclose(ours.data, own.data, rtol=1e-12, atol=1e-12)
+    assert np.allclose(ours.data, own.data, rtol=1e-12, atol=1e-12), "the same numbers as grad"
     curves.append(own.data)
     sizes.append(len(topological_order(own)))
     print(f"order {order}: the graph has {sizes[-1]} tensors")
 
 t = np.tanh(points.data)
-assert np.allclose(curves[1], 1 - t**2)
+assert np.allclose(curves[1], 1 - t**2), "as one finds on paper"
 assert np.allclose(curves[2], -2 * t * (1 - t**2)), "as one finds on paper"
 
 # %% tags=["thumbnail"]
 figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 names = ["tanh", "1st derivative", "2nd", "3rd"]
-colours = ["black", "#0072B2", "#D55E00", "#009E73"]
+colours = ["black", BLUE, ORANGE, GREEN]
 for curve, name, colour in zip(curves[:4], names, colours, strict=True):
     ax.plot(points.data, curve, color=colour, linewidth=2, label=name)
 ax.set(xlabel="x", xlim=(-3, 3))
 ax.legend(frameon=False, loc="lower right")
-ax.spines[["top", "right"]].set_visible(False)
-plt.show()
+tidy(ax)
+show("tanh from -3 to 3 and its first three derivatives, each with more waves than the last.")
 
 growth = np.array(sizes[1:]) / np.array(sizes[:-1])
-assert (growth > 1.8).all() and (growth < 2.2).all()
+assert (growth > 1.8).all() and (growth < 2.2).all(), "each order about doubles the graph"
 
 # %% [markdown]
 # The price is size: each order makes the graph about twice as large. The attack needs order two,
@@ -164,7 +167,7 @@ assert (growth > 1.8).all() and (growth < 2.2).all()
 # inputs that would be a thousand looks. Here is a better way. Move *all* of them at once, by $h$
 # times a random direction $v$. The slope along $v$ can be had in two ways, and they must agree:
 #
-# $⟨∇f(x), v⟩ ≈ (f(x + h v) - f(x - h v)) / 2h$
+# $$⟨∇f(x), v⟩ ≈ (f(x + h v) - f(x - h v)) / 2h$$
 #
 # ($∇f$ is short for all gradients together; $⟨ , ⟩$ is the inner product of lesson 3.) If one entry
 # of the gradient is wrong, the two differ, unless $v$ happens to be perpendicular to the error. A
@@ -198,7 +201,7 @@ def formula(x):
 
 
 x = Tensor(rng.standard_normal(5))
-assert first_wrong_order(gradients, formula, x) is None
+expect(first_wrong_order(gradients, formula, x) is None, "the table of rules is right to order 3")
 check_gradients(formula, [x], order=3)  # tinyleak's own: silent, so it found nothing either
 
 # %% [markdown]
@@ -207,16 +210,22 @@ check_gradients(formula, [x], order=3)  # tinyleak's own: silent, so it found no
 # Suppose someone writes the rule of `tanh` with arrays. It looks harmless. Perhaps it is even
 # faster:
 
+
 # %%
-careful = RULES["tanh"]
+def tanh_rule(g, out, x):  # the right one, as above
+    return (g * (1.0 - out * out),)
+
+
 RULES["tanh"] = lambda g, out, x: (g * Tensor(1.0 - out.data * out.data),)
 
-assert np.allclose(gradients(formula(x), [x])[0].data, grad(ops.sum(formula(x)), [x])[0].data)
+assert np.allclose(gradients(formula(x), [x])[0].data, grad(ops.sum(formula(x)), [x])[0].data), (
+    "the first order notices nothing"
+)
 print("the gradient is right")
 
 wrong = first_wrong_order(gradients, formula, x)
 print("but the derivative of order", wrong, "is not")
-assert wrong == 2
+expect(wrong == 2, "the second order notices")
 
 # %% [markdown]
 # The first order is right to the last digit, so every usual test passes. But the rule has cut an
@@ -227,15 +236,19 @@ assert wrong == 2
 # looks plausible:
 
 # %%
+RULES["tanh"] = lambda g, out, x: (g * Tensor(1.0 - out.data * out.data),)
 (first,) = gradients(formula(x), [x])
 (cut,) = gradients(first, [x])
-RULES["tanh"] = careful
+RULES["tanh"] = tanh_rule
 (first,) = gradients(formula(x), [x])
 (whole,) = gradients(first, [x])
 print("with the cut:", np.round(cut.data, 2))
 print("the truth:   ", np.round(whole.data, 2))
 
-assert not np.allclose(cut.data, whole.data) and np.abs(cut.data).min() > 0.01
+expect(
+    not np.allclose(cut.data, whole.data) and np.abs(cut.data).min() > 0.01,
+    "wrong everywhere, and nowhere zero",
+)
 
 # %% [markdown]
 # An attack that follows such a gradient does not walk straight downhill, and nothing tells it so.
@@ -245,7 +258,7 @@ assert not np.allclose(cut.data, whole.data) and np.abs(cut.data).min() > 0.01
 
 
 # %%
-@Primitive
+@primitive()
 def careless_tanh(xp, x):
     return xp.tanh(x)
 
@@ -261,7 +274,7 @@ try:
 except AssertionError as error:
     message = str(error)
 print(textwrap.fill(message, 80))
-assert "order 2 is wrong" in message
+assert "order 2 is wrong" in message, "tinyleak's check notices as well"
 
 # %% [markdown]
 # ## What it is for
@@ -269,15 +282,26 @@ assert "order 2 is wrong" in message
 # Somebody has a model with three weights $w$ and a bias $b$, and a secret: three numbers $x$. The
 # model should answer $t$. So the loss is
 #
-# $L = (⟨w, x⟩ + b - t)^2$.
+# $$L = (⟨w, x⟩ + b - t)^2.$$
 #
-# To improve the model together with others, they share the gradient of $L$ by $w$ and $b$. Not
-# their $x$, only the gradient.
+# To improve the model together with others, they share the gradient of $L$ with respect to $w$ and
+# $b$. Not their $x$, only the gradient.
 #
-# We know the model. So we can compute, for any guess of $x$, the gradient *it* would give. How far
-# that is from the shared one is a number $D$, the sum of the squared differences. We move the guess
-# against $∂D/∂x$ and make $D$ small. But $D$ contains a gradient. So $∂D/∂x$ is a gradient of a
-# gradient.
+# **Predict first.** Four numbers are shared, and the secret has three. Could one read the secret
+# off with pencil and paper, without minimising anything?
+#
+# <details><summary>Answer</summary>
+#
+# Yes. With $e = 2(⟨w, x⟩ + b - t)$ the gradients are $∂L/∂w = e x$ and $∂L/∂b = e$. Divide one by
+# the other, and there is $x$. Most people look for an equation to solve, and there is none: a layer
+# with a bias gives its input away by a division. Lesson 10 comes back to it, with a picture.
+#
+# </details>
+#
+# But that is a gift of this one layer. Here is the way that works for any model that we know. We
+# can compute, for any guess of $x$, the gradient *it* would give. How far that is from the shared
+# one is a number $D$, the sum of the squared differences. We move the guess against $∂D/∂x$ and
+# make $D$ small. But $D$ contains a gradient. So $∂D/∂x$ is a gradient of a gradient.
 
 # %%
 w, bias, t = Tensor([0.7, -1.2, 0.4]), Tensor(0.3), 1.0
@@ -299,7 +323,9 @@ for step in range(401):
         print(f"step {step:3}: distance {float(distance):.0e}, guess {np.round(guess, 4)}")
     guess = guess - 0.02 * grad(distance, [x])[0].data
 
-assert np.allclose(guess, secret, atol=1e-5), "the secret is out"
+expect(np.allclose(guess, secret, atol=1e-5), "the secret is out")
+by_division = shared[0].data / shared[1].data
+assert np.allclose(by_division, secret), "and by a division at once"
 
 # %% [markdown]
 # The three numbers are out. In lesson 8 there are 784 of them, and they are a picture. What is
@@ -310,12 +336,19 @@ assert np.allclose(guess, secret, atol=1e-5), "the secret is out"
 # [`tinyleak/check.py`](../tinyleak/check.py). The tests put every operation of tinyleak through
 # that check, to order three.
 #
+# ## What to remember
+#
+# - If the rules are written in Tensors, a gradient has a graph, and `grad` of it is second order.
+# - A rule that computes with arrays cuts the graph, and nothing complains.
+# - Check each operation to the order at which you use it, and one more.
+#
 # ## Exercise
 #
 # Let $f$ be a function of $n$ numbers. Its second derivatives form a table $H$ of $n$ rows and $n$
-# columns, called the **Hessian**. Write `hessian_times(f, x, v)`, which returns $H v$ for a
-# direction $v$ without ever building the table: it is the gradient of $⟨∇f(x), v⟩$. Then use the
-# test of lesson 3 to show that $H$ is its own adjoint, $⟨H u, v⟩ = ⟨u, H v⟩$.
+# columns, called the [**Hessian**](README.md#hessian). Write `hessian_times(f, x, v)`, which
+# returns $H v$ for a direction $v$ without ever building the table: it is the gradient of
+# $⟨∇f(x), v⟩$. Then use the test of lesson 3 to show that $H$ is its own adjoint,
+# $⟨H u, v⟩ = ⟨u, H v⟩$.
 #
 # <details><summary>Solution to the exercise of lesson 3</summary>
 #
@@ -336,3 +369,11 @@ assert np.allclose(guess, secret, atol=1e-5), "the secret is out"
 # has a 1 in each column that was read, and a row of zeros for what was left out.
 #
 # </details>
+
+
+# %%
+def hessian_times(f, x, v):
+    pass  # yours
+
+
+check(4, hessian_times)

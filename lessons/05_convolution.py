@@ -3,17 +3,23 @@
 #
 # *How does a network look at a picture, and who differentiates that?*
 #
+# ← [4. Gradients of gradients](04_gradients_of_gradients.ipynb) · about 35 minutes ·
+# needs lessons 3 and 4 · [6. A network and its loss](06_lenet.ipynb) → ·
+# [all lessons](README.md)
+#
 # A small window slides over the picture. At each place the same few numbers, the **weights**, are
 # multiplied with what the window shows, and the products are added up. This is called a
-# **convolution**. In this lesson we write it as a copy and one matrix product. The rule of a copy
-# is known from lesson 3, and that of a matrix product is one line. So the gradient of a
-# convolution, and the gradient of its gradient, come for nothing.
+# [**convolution**](README.md#convolution). In this lesson we write it as a copy and one matrix
+# product. The rule of a copy is known from lesson 3, and that of a matrix product is one line. So
+# the gradient of a convolution, and the gradient of its gradient, come for nothing.
 
 # %%
 import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+from checks import check, expect
+from plots import ORANGE, numbers, picture, show
 
 from tinyleak import Tensor, check_gradients, data, grad, nn, ops
 
@@ -22,8 +28,9 @@ rng = np.random.default_rng(5)
 # %% [markdown]
 # ## A window that slides
 #
-# The weights of the window are called the **kernel**. Let it be 3 × 3 and the picture 28 × 28. Then
-# there are 26 places down and 26 across, so the result is a picture of 26 × 26.
+# The weights of the window are called the [**kernel**](README.md#kernel). Let it be 3 × 3 and the
+# picture 28 × 28. Then there are 26 places down and 26 across, so the result is a picture of 26 ×
+# 26.
 #
 # The pictures in these lessons are digits that tinyleak draws itself, `glyphs`, so that nothing
 # has to be downloaded. A pixel is a number between 0 (black) and 1 (white).
@@ -47,18 +54,28 @@ left_to_right = np.array([[-1.0, 0, 1], [-1, 0, 1], [-1, 0, 1]])
 top_to_bottom = left_to_right.T
 
 upright, lying = slide(digit, left_to_right), slide(digit, top_to_bottom)
-assert digit.shape == (28, 28) and 0 <= digit.min() < digit.max() <= 1
-assert upright.shape == (26, 26)
+assert digit.shape == (28, 28) and 0 <= digit.min() < digit.max() <= 1, "pixels from 0 to 1"
+assert upright.shape == (26, 26), "26 places down and 26 across"
+
+# %% [markdown]
+# **Predict first.** The second kernel is the first one turned by a quarter. Which strokes of a 7
+# will each of them find?
+#
+# <details><summary>Answer</summary>
+#
+# Both find the slanting stroke, since it lies across both directions. The flat bar on top is found
+# by the second alone. Many say "by the first, since it looks horizontally". But going from left to
+# right *along* a bar nothing changes, so the first sees only the bar's two ends.
+#
+# </details>
 
 # %% tags=["thumbnail"]
 figure, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained")
-axes[0].imshow(digit, cmap="gray")
-axes[1].imshow(upright, cmap="RdBu", vmin=-3, vmax=3)
-axes[2].imshow(lying, cmap="RdBu", vmin=-3, vmax=3)
-for ax, title in zip(axes, ["the picture", "left to right", "top to bottom"], strict=True):
-    ax.set_title(title)
-    ax.axis("off")
-plt.show()
+signed = {"cmap": "RdBu", "vmin": -3, "vmax": 3}
+picture(axes[0], digit, "the picture", size=12)
+picture(axes[1], upright, "left to right", size=12, **signed)
+picture(axes[2], lying, "top to bottom", size=12, **signed)
+show("A digit 7, and what two kernels find: both its slanting stroke, the second its bar as well.")
 
 # %% [markdown]
 # The first kernel is the right column of the window minus its left column. It answers where the
@@ -75,37 +92,34 @@ plt.show()
 # Then "multiply with each window and add up" is the product of a matrix and a column.
 
 # %%
-picture = np.arange(1, 17).reshape(4, 4)
-windows = np.stack([picture[i : i + 3, j : j + 3].ravel() for i in range(2) for j in range(2)])
+small = np.arange(1, 17).reshape(4, 4)
+windows = np.stack([small[i : i + 3, j : j + 3].ravel() for i in range(2) for j in range(2)])
 small_kernel = rng.standard_normal((3, 3))
 
-assert np.allclose(windows @ small_kernel.ravel(), slide(picture, small_kernel).ravel())
+assert np.allclose(windows @ small_kernel.ravel(), slide(small, small_kernel).ravel()), (
+    "a window's row times the kernel"
+)
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(8, 2.9), width_ratios=[4, 9], layout="constrained"
 )
-for ax, table, title in (
-    (left, picture, "a picture"),
-    (right, windows, "its four windows, unfolded"),
-):
-    ax.imshow(table, cmap="Blues", vmin=-4, vmax=26)
-    for (row, column), number in np.ndenumerate(table):
-        ax.text(column, row, number, ha="center", va="center", fontsize=12)
-    ax.set_title(title)
-    ax.axis("off")
-left.add_patch(plt.Rectangle((-0.5, -0.5), 3, 3, fill=False, edgecolor="#D55E00", linewidth=3))
-right.add_patch(plt.Rectangle((-0.5, -0.5), 9, 1, fill=False, edgecolor="#D55E00", linewidth=3))
-plt.show()
+numbers(left, small, "a picture", vmin=-4, vmax=26)
+numbers(right, windows, "its four windows, unfolded", vmin=-4, vmax=26)
+left.add_patch(plt.Rectangle((-0.5, -0.5), 3, 3, fill=False, edgecolor=ORANGE, linewidth=3))
+right.add_patch(plt.Rectangle((-0.5, -0.5), 9, 1, fill=False, edgecolor=ORANGE, linewidth=3))
+show("A picture of 4 × 4 numbers, and its four windows of 3 × 3 as rows; one of each is framed.")
 
 # %% [markdown]
 # Now in earnest. A network has more of everything:
 #
-# - a **batch** of N pictures at once;
-# - each with C **channels**, such as red, green and blue, or what the convolution before found. A
-#   window then shows C · k · k numbers;
+# - a [**batch**](README.md#batch) of N pictures at once;
+# - each with C [**channels**](README.md#channel), such as red, green and blue, or what the
+#   convolution before found. A window then shows C · k · k numbers;
 # - O kernels, each with its own question. Each makes one channel of the result;
-# - a **stride** s: the window moves s pixels at a time. With 2 the result has half the size;
-# - **padding** p: a frame of p zeros around the picture, so that windows can begin outside of it.
+# - a [**stride**](README.md#stride) s: the window moves s pixels at a time. With 2 the result has
+#   half the size;
+# - [**padding**](README.md#padding) p: a frame of p zeros around the picture, so that windows can
+#   begin outside of it.
 #
 # With them there are $⌊(H + 2p - k) / s⌋ + 1$ places from top to bottom, where $⌊ ⌋$ means rounded
 # down. We loop over the k · k places *within* the window, and take that pixel of all windows at
@@ -144,10 +158,12 @@ weight = rng.standard_normal((5, 3, 3, 3))
 for stride, padding in [(1, 0), (2, 0), (1, 2), (2, 1), (3, 2)]:
     ours = convolve(x, weight, stride, padding)
     own = nn.conv2d(Tensor(x), Tensor(weight), stride=(stride, stride), padding=(padding, padding))
-    assert np.allclose(ours, own.data)
+    assert np.allclose(ours, own.data), "conv2d gives the same"
     print(f"stride {stride}, padding {padding}: {x.shape} → {ours.shape}")
 
-assert np.allclose(convolve(digit[None, None], left_to_right[None, None], 1, 0)[0, 0], upright)
+assert np.allclose(convolve(digit[None, None], left_to_right[None, None], 1, 0)[0, 0], upright), (
+    "and so it does for the digit"
+)
 
 # %% [markdown]
 # ## The way back
@@ -155,7 +171,7 @@ assert np.allclose(convolve(digit[None, None], left_to_right[None, None], 1, 0)[
 # Walking backwards, we first meet the matrix product $Z = U K$, where $U$ is the unfolded picture
 # and $K$ holds a kernel in each column. Its rule has two more products in it:
 #
-# $∂L/∂U = G K^T$ and $∂L/∂K = U^T G$, where $G = ∂L/∂Z$.
+# $$∂L/∂U = G K^T \quad\text{and}\quad ∂L/∂K = U^T G, \quad\text{where } G = ∂L/∂Z.$$
 #
 # Then we meet `unfold`. It computes nothing, it only copies: each pixel goes to every window that
 # shows it. Lesson 3 told us what to do. **Copying forwards is adding up backwards.** Each window's
@@ -196,7 +212,7 @@ by_x = fold(rows @ weight.reshape(5, -1), x.shape, **settings)
 tx, tw = Tensor(x), Tensor(weight)
 out = nn.conv2d(tx, tw, stride=(2, 2), padding=(1, 1))
 own_x, own_w = grad(out, [tx, tw], Tensor(g))
-assert np.allclose(by_x, own_x.data) and np.allclose(by_weight, own_w.data)
+assert np.allclose(by_x, own_x.data) and np.allclose(by_weight, own_w.data), "grad gives both"
 
 # %% [markdown]
 # The derivative of `fold` is `unfold` again. So second derivatives need no extra code. The check of
@@ -217,16 +233,12 @@ check_gradients(
 # %%
 ones = np.ones((1, 1, 12, 12))
 times = fold(unfold(ones, 5, 2, 2), ones.shape, 5, 2, 2)[0, 0]
-assert set(np.unique(times[2:-2, 2:-2])) == {4, 6, 9}
-assert times.min() > 0
+assert set(np.unique(times[2:-2, 2:-2])) == {4, 6, 9}, "seen four, six or nine times"
+assert times.min() > 0, "none is missed"
 
 figure, ax = plt.subplots(figsize=(4.6, 3.6), layout="constrained")
-ax.imshow(times, cmap="Blues", vmax=14)
-for (row, column), number in np.ndenumerate(times):
-    ax.text(column, row, f"{number:.0f}", ha="center", va="center", fontsize=10)
-ax.set_title("in how many windows each pixel is")
-ax.axis("off")
-plt.show()
+numbers(ax, times, "in how many windows each pixel is", size=10, vmax=14)
+show("12 × 12 pixels and how many windows each is in: inside 4, 6 or 9, less at two borders.")
 
 # %% [markdown]
 # ## Where one gets stuck
@@ -237,8 +249,8 @@ plt.show()
 # %%
 right_one = weight.reshape(5, 27).T
 wrong_one = weight.reshape(27, 5)
-assert right_one.shape == wrong_one.shape
-assert not np.allclose(right_one, wrong_one)
+assert right_one.shape == wrong_one.shape, "both shapes fit"
+assert not np.allclose(right_one, wrong_one), "and the numbers differ"
 
 # %% [markdown]
 # `reshape` does not turn anything. It only cuts the same row of numbers at other places. So the
@@ -259,7 +271,10 @@ print("shapes:", a.shape, "and", b.shape)
 print(f"typical size of a number: {a.data.std():.0f} and {b.data.std():.0f}")
 print(f"typical difference: {(a.data - b.data).std():.0f}")
 
-assert a.shape == b.shape and 0.8 < a.data.std() / b.data.std() < 1.25
+expect(
+    a.shape == b.shape and 0.8 < a.data.std() / b.data.std() < 1.25,
+    "the numbers are as large as before",
+)
 assert (a.data - b.data).std() > 1.1 * a.data.std(), "the difference is larger than the numbers"
 
 # %% [markdown]
@@ -280,8 +295,12 @@ else:
 
 slow = sum(slide(x[0, channel], weight[0, channel]) for channel in range(3))
 rows = unfold(x, 3, 1, 0)[0]
-assert np.allclose((rows @ right_one)[:, 0].reshape(7, 7), slow)
-assert not np.allclose((rows @ wrong_one)[:, 0].reshape(7, 7), slow)
+assert np.allclose((rows @ right_one)[:, 0].reshape(7, 7), slow), (
+    "the loops agree with the transposed kernels"
+)
+assert not np.allclose((rows @ wrong_one)[:, 0].reshape(7, 7), slow), (
+    "and not with the reshaped ones"
+)
 
 # %% [markdown]
 # ## What to remember
@@ -297,9 +316,12 @@ assert not np.allclose((rows @ wrong_one)[:, 0].reshape(7, 7), slow)
 #
 # ## Exercise
 #
-# The network of the next lesson has three convolutions, each with a kernel of 5 × 5, a padding of 2
-# and 12 kernels. Their strides are 2, 2 and 1. A picture of 28 × 28 goes in. How large is it after
-# each of the three? And how many numbers come out at the end?
+# Build the body of the next lesson's network. It has three convolutions, each with 12 kernels of 5
+# × 5 and a padding of 2. Their strides are 2, 2 and 1. After each, every number $x$ becomes
+# $1 / (1 + e^{-x})$, the [**sigmoid**](README.md#sigmoid). Write `body(x, kernels)`, which takes
+# pictures (N, 1, 28, 28) and three arrays of kernels, and returns what comes out as rows. Before
+# you run it: how large is a picture after each of the three, and how many numbers come out at the
+# end?
 #
 # <details><summary>Solution to the exercise of lesson 4</summary>
 #
@@ -321,7 +343,15 @@ assert not np.allclose((rows @ wrong_one)[:, 0].reshape(7, 7), slow)
 # assert np.isclose((hessian_times(f, x, u) * v).sum(), (u * hessian_times(f, x, v)).sum())
 # ```
 #
-# It is its own adjoint because it does not matter by which of two numbers one differentiates first:
-# $∂^2f/∂x_i∂x_j = ∂^2f/∂x_j∂x_i$.
+# It is its own adjoint because it does not matter with respect to which of two numbers one
+# differentiates first: $∂^2f/∂x_i∂x_j = ∂^2f/∂x_j∂x_i$.
 #
 # </details>
+
+
+# %%
+def body(x, kernels):
+    pass  # yours, with `convolve`
+
+
+check(5, body)

@@ -4,31 +4,23 @@
 # *The same attack on a hundred clients: how often does the digit come out, and when it does not,
 # why not?*
 #
+# ← [8. Deep leakage in 20 lines](08_deep_leakage.ipynb) · about 30 minutes · needs lesson 8 ·
+# [9b. What else decides: digits, scale and weights](09b_what_else_decides.ipynb) → ·
+# [all lessons](README.md)
+#
 # In lesson 8 one digit came out of one gradient. One success proves that it can work. It does not
-# say how often. So here we attack a hundred clients, first with the recipe of the paper, and then
-# change one thing at a time: the line search, the precision, the scale, the initial weights.
+# say how often. So here we attack a hundred clients, first with the recipe of the paper, look at
+# what fails, and then change one thing at a time: the line search, the precision, the start.
 
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+from checks import check, expect
+from plots import BLUE, ORANGE, show
 
-from tinyleak import (
-    LeNet,
-    Settings,
-    Tensor,
-    attack,
-    attack_many,
-    data,
-    grad,
-    lbfgs,
-    ops,
-    share,
-    softmax,
-)
-from tinyleak.attacks import starting_point
+from tinyleak import LeNet, Settings, attack_many, data, share
 from tinyleak.metrics import wilson_interval
 from tinyleak.nn.init import draw
-from tinyleak.nn.model import parameter_gradients
 
 DATA, DATA_DIR = "glyphs", None  # or "mnist", and the folder that holds its files
 
@@ -58,6 +50,16 @@ everyone = [make_client(seed) for seed in range(100)]
 # When has an attack succeeded? If the mean squared error of the image is below $10^{-3}$ and the
 # label is right. An error that small you cannot see. The client's `truth`, which no attack sees,
 # judges that.
+#
+# **Predict first.** How many of a hundred digits will come out?
+#
+# <details><summary>Answer</summary>
+#
+# 93 of these hundred. After lesson 8 most people say all: the same attack, the same kind of
+# network. Who has read the paper's title says "nearly none, or they would have said how many".
+# Neither can be known from one success.
+#
+# </details>
 
 
 # %%
@@ -78,16 +80,16 @@ def run_on(some, seeds, settings, restarts=1):
 paper = Settings.paper(iterations=20)
 found, errors, recovered = run(range(100), paper)
 print(f"recovered: {recovered.sum()} of 100")
-assert 85 <= recovered.sum() <= 98
+expect(85 <= recovered.sum() <= 98, "the paper's recipe recovers most, not all")
 
 # %% tags=["thumbnail"]
 figure, axes = plt.subplots(5, 20, figsize=(9, 2.7), layout="constrained")
 for panel, one, good in zip(axes.flat, found, recovered, strict=True):
     panel.imshow(one.images[0, 0], cmap="gray", vmin=0, vmax=1)
     panel.set(xticks=[], yticks=[])
-    panel.spines[:].set(color="0.7" if good else "#D55E00", linewidth=1 if good else 2.5)
+    panel.spines[:].set(color="0.7" if good else ORANGE, linewidth=1 if good else 2.5)
 figure.suptitle("A hundred attacks by the paper's recipe; framed in orange: failures", fontsize=10)
-plt.show()
+show("A hundred small pictures: 93 clear digits, and seven of noise, framed in orange.")
 
 # %% [markdown]
 # A failure is not a blurred digit. It is nothing at all: there is hardly anything in between.
@@ -95,14 +97,14 @@ plt.show()
 # %%
 between = int(((errors > 1e-3) & (errors < 1)).sum())
 print(f"errors above 0.001 and below 1: {between} of 100")
-assert between <= 5
+expect(between <= 5, "hardly anything in between")
 
 # %% [markdown]
 # How sure are we of that count? Another hundred clients would give another. For a count $k$ of $n$
 # there is a formula, Wilson's, for a range that holds the true probability 95 times in 100. With
 # $p = k / n$ and $z = 1.96$ it is
 #
-# $(p + z^2/2n ± z √(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)$.
+# $$\dfrac{p + z^2/2n ± z \sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}.$$
 
 
 # %%
@@ -114,14 +116,16 @@ def wilson(k, n, z=1.959964):
 
 low, high = wilson(recovered.sum(), 100)
 print(f"the true probability of success is likely between {low:.0%} and {high:.0%}")
-assert np.allclose((low, high), wilson_interval(int(recovered.sum()), 100), rtol=1e-6)
+assert np.allclose((low, high), wilson_interval(int(recovered.sum()), 100), rtol=1e-6), (
+    "the package's range"
+)
 assert high - low > 0.1, "a hundred attacks are not many"
 assert wilson(9, 10)[0] < 0.6, "and ten are few"
 
 # %% [markdown]
 # Whoever tells you "it works 90 % of the time" after ten attacks knows next to nothing.
 #
-# ## Look at a failure
+# ## Where one gets stuck: explaining failures that one has not looked at
 #
 # Take the failures apart before you cure them. What do they look like in numbers?
 
@@ -129,16 +133,25 @@ assert wilson(9, 10)[0] < 0.6, "and ten are few"
 failed = np.flatnonzero(~recovered)
 sizes = np.array([np.abs(one.images).max() for one in found])
 print("a recovered image's largest pixel:  ", f"{np.median(sizes[recovered]):.1f}")
-print("a failure's largest pixel (median): ", f"{np.median(sizes[failed]):.0e}")
-assert np.median(sizes[failed]) > 20 * np.median(sizes[recovered])
+for seed in failed:
+    one = found[seed]
+    print(f"client {seed}: largest pixel {sizes[seed]:.0e}, {one.reason} after {one.iterations}")
+gone = np.array([seed for seed in failed if found[seed].reason == "diverged"])
+print(f"{len(gone)} of {len(failed)} failures ran away")
+expect(len(failed) == 7 and len(gone) == 5, "five of seven ran away")
+expect(
+    np.median(sizes[failed]) > 20 * np.median(sizes[recovered]),
+    "a failure's pixels are far too large",
+)
 
 # %% [markdown]
-# The pixels should lie between 0 and 1, and they are far beyond. The attack did not end in a wrong
-# picture. It ran away.
+# The pixels should lie between 0 and 1, and they are beyond. There are two kinds of failure. Two of
+# the seven are still on their way: their pixels have reached some forty, the distance falls by ever
+# less, and the 20 steps are over. The other five did not end in a wrong picture. They ran away.
 #
-# The sigmoid explains why nothing brings it back. Far from zero it is flat: its slope is nearly 0.
-# A dummy image with huge pixels pushes every sigmoid to the flat part. Then the gradient of the
-# distance is nearly zero, and L-BFGS believes that it has arrived.
+# The sigmoid explains why nothing brings those back. Far from zero it is flat: its slope is nearly
+# 0. A dummy image with huge pixels pushes every sigmoid to the flat part. Then the gradient of the
+# distance is nearly zero: no slope leads back, and a minimiser believes that it has arrived.
 
 
 # %%
@@ -148,7 +161,7 @@ def slope_of_sigmoid(x):
 
 
 print("slope of the sigmoid at 0, 10, 30:", *(f"{slope_of_sigmoid(x):.0e}" for x in (0, 10, 30)))
-assert slope_of_sigmoid(30) < 1e-12 * slope_of_sigmoid(0)
+assert slope_of_sigmoid(30) < 1e-12 * slope_of_sigmoid(0), "flat far from zero"
 
 # %% [markdown]
 # ## The line search
@@ -165,7 +178,7 @@ searched, searched_errors, searched_good = run(
 )
 low, high = wilson_interval(int(searched_good.sum()), 100)
 print(f"with a line search: {searched_good.sum()} of 100, likely {low:.0%} to {high:.0%}")
-assert searched_good.sum() >= 98 and low > 0.92
+expect(searched_good.sum() >= 98 and low > 0.92, "the line search cures them")
 
 # %% [markdown]
 # And the precision? Perhaps 7 digits are too few, and the failures come from rounding. That is easy
@@ -175,189 +188,65 @@ assert searched_good.sum() >= 98 and low > 0.92
 # %%
 again, _, cured = run(failed, Settings.paper(iterations=20, dtype="float64"))
 print(f"of {len(failed)} failures, {cured.sum()} are cured by more digits")
-assert cured.sum() <= 0.25 * len(failed)
+expect(cured.sum() <= 0.25 * len(failed), "more digits cure few")
 
 # %% [markdown]
 # So the line search is the cure, and the precision is not. Had we changed both at once, we would
-# not know. Here is the first of the failures, with a line search and without.
+# not know. Here is the first that ran away, with a line search and without.
 
 # %%
-unchecked = np.array(again[0].distances)
-checked = np.array(searched[failed[0]].distances)
-assert (np.diff(unchecked) > 0).any(), "without a line search the distance rises"
+client_shown = gone[0] if len(gone) else 0
+unchecked = np.array(found[client_shown].distances)
+checked = np.array(searched[client_shown].distances)
+expect((np.diff(unchecked) > 0).any(), "without a line search the distance rises")
 assert (np.diff(checked) <= 0).all(), "with it, never"
-assert unchecked[-1] > 0.01 * unchecked[0] and checked[-1] < 1e-6 * checked[0]
+expect(
+    unchecked[-1] > 0.01 * unchecked[0] and checked[-1] < 1e-6 * checked[0],
+    "one ends far up, the other far down",
+)
 
 figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-axes.semilogy(unchecked[:120] / unchecked[0], color="#D55E00", label="without a line search")
-axes.semilogy(checked[:120] / checked[0], color="#0072B2", label="with a line search")
+axes.semilogy(unchecked[:120] / unchecked[0], color=ORANGE, label="without a line search")
+axes.semilogy(checked[:120] / checked[0], color=BLUE, label="with a line search")
 axes.set(xlabel="iteration", ylabel="distance, the start is 1", title="One client, one start")
 axes.legend()
-plt.show()
+show("Without a line search the distance leaps above its start and ends; with one it always falls.")
 
 # %% [markdown]
-# Without it, the distance first rises: that was the leap. After it, the distance creeps, and leads
-# nowhere.
-#
-# ## What the precision does
-#
-# It decides how far down one gets. Ask six attacks for a relative distance of $10^{-20}$, in both
-# precisions. Their networks have smaller weights, PyTorch's default, so that the end is soon
-# reached.
-
-# %%
-small = [make_client(seed, "default") for seed in range(6)]
-ends = {
-    dtype: run_on(small, range(6), Settings(500, dtype=dtype, goal=1e-20))
-    for dtype in ("float32", "float64")
-}
-for dtype, (found_here, errors_here, _) in ends.items():
-    distance = np.median([one.distance for one in found_here])
-    print(f"{dtype}: median squared error {np.median(errors_here):.0e}, distance {distance:.0e}")
-assert all(good.all() for _, _, good in ends.values())
-assert np.median(ends["float64"][1]) < 1e-4 * np.median(ends["float32"][1])
-assert all(one.distance > 1e-15 for one in ends["float32"][0]), "far above the goal"
-assert all(one.distance <= 1e-20 for one in ends["float64"][0]), "at the goal"
+# Without it the distance leaps, again and again, and after one leap too many there is no slope
+# left. With it the distance falls, and goes on falling.
 
 # %% [markdown]
-# In float32 the distance is a sum of squares of differences that are themselves rounded. Near the
-# end these differences are all rounding, and the attack **stagnates**: it moves, and the distance
-# no longer falls. The picture is right to the eye, in both. But when you test your own code, you
-# want to know whether an error of $10^{-6}$ is rounding or a mistake. In float64 you can tell.
-#
-# ## Where one gets stuck
-#
-# Most libraries stop when the gradient of what they minimise is small, say when no entry is above
-# $10^{-5}$. (That is SciPy's default for L-BFGS; PyTorch's is $10^{-7}$.) Small compared to what?
-# Here is an attacker who writes the loop as such a library does. The client's network has a loss
-# that is divided by 1000: somebody took the mean over a thousand things. So its gradient is a
-# thousand times smaller, and so is the dummy's.
-
-
-# %%
-def distance_of(client, loss_scale, divide_by_norm=False):
-    """The objective of lesson 8, for a client whose loss has a factor in front of it."""
-    params = {name: Tensor(array) for name, array in client.params.items()}
-    shared = {name: loss_scale * g for name, g in client.gradients.items()}
-    squared_norm = sum(np.square(g).sum() for g in shared.values()) if divide_by_norm else 1.0
-
-    def objective(z):
-        z = Tensor(z)
-        x, y = ops.reshape(z[:196], (1, 1, 14, 14)), softmax(ops.reshape(z[196:], (1, 10)))
-        mine = parameter_gradients(model, params, x, y)
-        parts = [ops.sum((loss_scale * mine[n] - shared[n]) ** 2) for n in shared]
-        distance = sum(parts) * (1 / squared_norm)
-        return distance.data, grad(distance, [z])[0].data
-
-    return objective
-
-
-START = starting_point(model, 1, seed=0)[0]
-
-
-def minimise(objective, tolerance):
-    """Stop when no entry of the gradient is larger than the tolerance: an absolute one."""
-    for iterate in lbfgs(objective, START, max_iterations=200, goal=1e-12):
-        if iterate.gradient_norm < tolerance:
-            break
-    return iterate, np.square(iterate.x[:196] - truth.images.ravel()).mean()
-
-
-client, truth = everyone[0]
-for scale in (1.0, 1e-3):
-    iterate, error = minimise(distance_of(client, scale), tolerance=1e-5)
-    print(f"loss × {scale:g}: stopped after {iterate.iterations} iterations, error {error:.0e}")
-assert iterate.iterations < 20 and error > 0.1
-
-# %% [markdown]
-# The symptom is an attack that says "converged" at once, with a picture of noise.
-# People then blame the attack. To find it, print the distance at the start, and ask what the
-# tolerance means beside it. The gradient is a thousand times smaller, its square a million times,
-# and $10^{-5}$ is suddenly large.
-#
-# The cure is to divide the distance by the squared norm of the shared gradient. Then it is
-# relative, about 1 at the start, whatever anyone multiplies the loss with. tinyleak does that by
-# default.
-
-# %%
-for scale in (1.0, 1e-3):
-    objective = distance_of(client, scale, divide_by_norm=True)
-    iterate, error = minimise(objective, tolerance=1e-9)
-    print(f"loss × {scale:g}: stopped after {iterate.iterations} iterations, error {error:.0e}")
-    assert error < 1e-3
-
-own = attack(client, settings=Settings(0))
-value, _ = distance_of(client, 1.0, divide_by_norm=True)(START)
-assert np.isclose(value, own.distances[0], rtol=1e-10)
-
-# %% [markdown]
-# ## The initial weights
-#
-# All clients so far drew their weights from U(−0.5, 0.5): any number between the two, equally
-# likely. That is what the paper's code does. What if they are smaller, or larger?
-
-# %%
-WIDTHS = [0.1, 0.25, 0.5, 1.0, 1.5]
-by_width, steps = {}, []
-for width in WIDTHS:
-    some = [make_client(seed, scale=width) for seed in range(4)]
-    by_width[width] = run_on(some, range(4), Settings(450, goal=1e-11))
-    found_here, error, good = by_width[width]
-    steps.append(np.median([one.iterations for one in found_here]))
-    print(
-        f"U(±{width:<4}): {good.sum()} of 4, {steps[-1]:.0f} iterations, "
-        f"median squared error {np.median(error):.0e}"
-    )
-assert all(by_width[width][2].all() for width in (0.1, 0.25, 0.5))
-assert not by_width[1.5][2].any() and (np.diff(steps) > 0).all()
-
-# %%
-figure, axes = plt.subplots(1, 5, figsize=(9, 2.2), layout="constrained")
-for panel, width in zip(axes, WIDTHS, strict=True):
-    panel.imshow(by_width[width][0][3].images[0, 0], cmap="gray", vmin=0, vmax=1)
-    panel.set_title(f"U(±{width:g})")
-    panel.axis("off")
-plt.show()
-
-# %% [markdown]
-# The larger the weights, the more iterations, and with the largest the digit has not come out when
-# the attack must stop. Large weights make large inputs of the sigmoids, and those are flat from the
-# start: here it is the *client's* network that lets little through. No line search helps against
-# that. Small weights keep every sigmoid in its steep middle. The default weights of PyTorch for
-# these layers are small. So a client is not protected by having an ordinary network.
-#
 # ## If it fails: begin again
 #
-# One cure is left that needs no thought at all. The start is random, so draw another. The attacker
+# Another cure needs no thought at all. The start is random, so draw another. The attacker
 # cannot see the client's image, but it does see the distance, and keeps the start that ended
 # nearest. Here are the failures of the paper's recipe, with four starts each instead of one:
 
 # %%
 _, _, restarted = run(failed, paper, restarts=4)
 print(f"of {len(failed)} failures, {restarted.sum()} come out with four starts")
-assert restarted.all()
+expect(restarted.all(), "four starts are enough")
 
 # %% [markdown]
 # ## What to remember
 #
 # - Count. Give a range, not a point. Change one thing at a time, on the same clients.
+# - Take failures apart one by one before you explain them all at once.
 # - Without a line search an attack runs away, and the flat sigmoid does not let it come back.
-# - float32 ends earlier, but it does not fail.
-# - A tolerance without a scale is a guess. Divide the distance by the gradient's squared norm.
-# - Large initial weights make the attack hard; ordinary ones do not.
 #
-# The settings are in [`tinyleak/attacks/settings.py`](../tinyleak/attacks/settings.py), the line
-# search in [`tinyleak/optim/line_search.py`](../tinyleak/optim/line_search.py), and Wilson's range
-# in [`tinyleak/metrics.py`](../tinyleak/metrics.py). A table in
+# The line search is in [`tinyleak/optim/line_search.py`](../tinyleak/optim/line_search.py), and
+# Wilson's range in [`tinyleak/metrics.py`](../tinyleak/metrics.py). A table in
 # [benchmarks](../benchmarks/README.md#how-often-and-how-fast) has the same counts on MNIST digits
 # of full size, by `python benchmarks/success.py`.
 #
 # ## Exercise
 #
-# Four starts cost four times as much. Suppose an attack succeeds with probability 0.9, and each
-# start is as good as any other. How many starts does it take until 99.9 % of the attacks succeed?
-# And is "each start is as good as any other" true here? Run the *failures* once more with ten
-# other starts each (`attack_many` has an argument `seeds`), and see whether 90 % of them succeed.
+# Four starts cost four times as much. Write `starts_needed(p, wanted)`: if an attack succeeds with
+# probability `p`, and each start is as good as any other, how many starts does it take until at
+# least the share `wanted` of the attacks succeeds? And is "each start is as good as any other" true
+# here? Run the *failures* once more with ten other starts each (`attack_many` has an argument
+# `seeds`), and see whether 90 % of them succeed.
 #
 # <details><summary>Solution to the exercise of lesson 8</summary>
 #
@@ -369,10 +258,13 @@ assert restarted.all()
 # ```python
 # from tinyleak import Settings, share
 #
-# x = Tensor(np.array([-2.0, 3.0]))
-# (first,) = grad(ops.sum(ops.relu(x)), [x])
-# (second,) = grad(ops.sum(first), [x])
-# assert first.data.tolist() == [0, 1] and second.data.tolist() == [0, 0]
+# def second(x):
+#     x = Tensor(x)
+#     first = grad(ops.sum(ops.relu(x)), x)
+#     return grad(ops.sum(first), x).data
+#
+#
+# assert second(np.array([-2.0, 3.0])).tolist() == [0, 0]
 #
 # relu = LeNet(activation="relu")
 # client, _ = share(relu, relu.init(np.random.default_rng(0)), truth, label)
@@ -383,3 +275,11 @@ assert restarted.all()
 # What comes out is noise: the distance stops falling long before zero.
 #
 # </details>
+
+
+# %%
+def starts_needed(p, wanted):
+    pass  # yours
+
+
+check(9, starts_needed)

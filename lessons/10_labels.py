@@ -3,6 +3,10 @@
 #
 # *Does the attacker have to search for the label?*
 #
+# ← [9b. What else decides: digits, scale and weights](09b_what_else_decides.ipynb) ·
+# about 35 minutes · needs lessons 6 and 8 ·
+# [10b. Your own network](10b_your_own_network.ipynb) → · [all lessons](README.md)
+#
 # In lesson 8 the attack moved an image and a label together, for hundreds of steps. In this lesson
 # we read the label off the gradient with one line and no step at all. Then we do the same to a
 # whole image, where the network allows it.
@@ -12,6 +16,8 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+from checks import check, expect
+from plots import BLUE, ORANGE, pictures, show
 
 from tinyleak import MLP, LeNet, Tensor, attack, cross_entropy, data, grad, one_hot, share, softmax
 from tinyleak.analytic import LayerGradient, first_layer_input, separate_inputs
@@ -35,30 +41,30 @@ def client(model, seed, indices, scheme="uniform"):
 # The last layer gives one number for each class, the **logits** $z$. Softmax turns them into
 # probabilities $p$. The label, as a row $y$ of zeros with a single one, enters through the loss
 #
-# $L = -∑_k y_k \log p_k = -∑_k y_k z_k + \log ∑_k e^{z_k}$.
+# $$L = -∑_k y_k \log p_k = -∑_k y_k z_k + \log ∑_k e^{z_k}.$$
 #
 # Differentiate with respect to one logit. The first part gives $-y_k$, the second gives $p_k$:
 #
-# $∂L/∂z_k = p_k - y_k$.
+# $$∂L/∂z_k = p_k - y_k.$$
 #
 # A probability lies between 0 and 1. So for every wrong class this is $p_k - 0 > 0$, and for the
-# right one it is $p_k - 1 < 0$. **One entry is negative, and its place is the label.** Let us see
-# whether our `grad` agrees.
+# right one it is $p_k - 1 < 0$. **One entry is negative, and its position is the label.** Let us
+# see whether our `grad` agrees.
 
 # %%
 logits = Tensor(np.random.default_rng(0).standard_normal((1, 10)))
 target = Tensor(one_hot(np.array([7]), 10))
 (by_logits,) = grad(cross_entropy(logits, target), [logits])
 
-assert np.allclose(by_logits.data, softmax(logits).data - target.data)
-assert np.flatnonzero(by_logits.data[0] < 0).tolist() == [7]
+assert np.allclose(by_logits.data, softmax(logits).data - target.data), "p − y"
+assert np.flatnonzero(by_logits.data[0] < 0).tolist() == [7], "one entry is negative, the label's"
 
 # %% [markdown]
 # A client does not share the gradient with respect to the logits, but that with respect to the
 # *parameters*. Now the last layer is $z = W h + b$, where $h$ are the features that the layers
 # before it made. The bias is added to the logits, so $∂z_k/∂b_k = 1$, and
 #
-# $∂L/∂b_k = p_k - y_k$.
+# $$∂L/∂b_k = p_k - y_k.$$
 #
 # The shared bias gradient *is* $p - y$. This is the whole attack:
 
@@ -71,16 +77,18 @@ def bias_rule(gradients):
 lenet = LeNet()
 one, one_truth = client(lenet, 0, [7])
 digit = one_truth.labels[0]
-assert bias_rule(one.gradients) == digit
+assert bias_rule(one.gradients) == digit, "the smallest of ten numbers"
 
 right = 0
 for seed in range(100):
     someone, truth = client(lenet, seed, [seed])
     ours, theirs = bias_rule(someone.gradients), someone.labels
-    assert ours == theirs.labels[0] and theirs.rule == "bias" and theirs.trusted
+    assert ours == theirs.labels[0] and theirs.rule == "bias" and theirs.trusted, (
+        "client.labels says the same"
+    )
     right += ours == truth.labels[0]
 print(f"{right} of 100 labels read off, each by looking for the smallest of ten numbers")
-assert right == 100
+assert right == 100, "every label"
 
 # %% [markdown]
 # `someone.labels` is tinyleak's own answer: not the client's labels, but what its gradient tells of
@@ -89,10 +97,10 @@ assert right == 100
 # %% tags=["thumbnail"]
 figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
 residual = one.gradients["fc.0.bias"]
-axes.bar(range(10), residual, color=["tab:red" if r < 0 else "tab:blue" for r in residual])
+axes.bar(range(10), residual, color=[ORANGE if r < 0 else BLUE for r in residual])
 axes.axhline(0, color="black", linewidth=0.8)
 axes.set(xticks=range(10), xlabel="class k", ylabel="∂L/∂b_k", title="Which digit was it?")
-plt.show()
+show("Ten bars, the last bias's gradient: nine point up, and one, the label's, down.")
 
 # %% [markdown]
 # ## The same with no bias
@@ -100,16 +108,32 @@ plt.show()
 # Some networks have no bias in the last layer. The weights tell as much. Row $k$ of $W$ is
 # multiplied with $h$ to make logit $k$, so its gradient is
 #
-# $∂L/∂W_k = (p_k - y_k) h$.
+# $$∂L/∂W_k = (p_k - y_k) h.$$
 #
 # After a sigmoid all of $h$ is positive. So the row of the label is all negative, every other row
-# is all positive, and the smallest row *sum* is the label. That is the rule of iDLG (Zhao, Mopuri
-# and Bilen 2020), the paper that first noticed this.
+# is all positive, and the smallest row *sum* is the label.
+#
+# And if $h$ is not positive? Compare the rows with each other. Their inner products are
+#
+# $$⟨∂L/∂W_j, ∂L/∂W_k⟩ = (p_j - y_j)(p_k - y_k) ⟨h, h⟩.$$
+#
+# Whatever the signs in $h$, the last factor is positive. So two wrong classes have a positive
+# product, and the label has a product with every other class that is not. That is the rule of iDLG
+# (Zhao, Mopuri and Bilen, *iDLG: Improved Deep Leakage from Gradients*, 2020), the paper that first
+# noticed this.
 
 
 # %%
-def weight_rule(gradients):
+def row_sum_rule(gradients):
     return int(np.argmin(gradients["fc.0.weight"].sum(axis=1)))
+
+
+def idlg_rule(gradients):
+    """The row whose inner products with all other rows are not positive."""
+    rows = gradients["fc.0.weight"]
+    products = rows @ rows.T
+    np.fill_diagonal(products, -np.inf)  # a row with itself does not count
+    return int(np.argmin(products.max(axis=1)))
 
 
 def share_right(rule, model):
@@ -117,49 +141,68 @@ def share_right(rule, model):
     return np.mean([rule(one.gradients) == truth.labels[0] for one, truth in clients])
 
 
-with_sigmoid = share_right(weight_rule, lenet)
-print(f"weight rule, sigmoid: {with_sigmoid:.0%} right")
-assert with_sigmoid == 1
+with_sigmoid = share_right(row_sum_rule, lenet)
+idlg_with_sigmoid = share_right(idlg_rule, lenet)
+print(f"sigmoid: row sum {with_sigmoid:.0%} right, iDLG's rule {idlg_with_sigmoid:.0%}")
+expect(idlg_with_sigmoid == 1, "iDLG's rule finds every label after a sigmoid")
+expect(with_sigmoid == 1, "the row sum finds every label after a sigmoid")
 
 # %% [markdown]
 # ## Where one gets stuck
 #
-# Take the same rule to a network with tanh in place of the sigmoid.
+# Take both rules to a network with tanh in place of the sigmoid, whose values lie between −1 and 1.
+#
+# **Predict first.** How many of a hundred labels will each rule get right?
+#
+# <details><summary>Answer</summary>
+#
+# iDLG's rule all of them, the row sum about half. Those who remember that "tanh breaks the weight
+# rule" expect both to fail. It breaks the row sum alone, because that one needs to know the sign of
+# $h$. And those who expect a tenth, as if it were guessing, forget that a random sum has the right
+# sign half of the time.
+#
+# </details>
 
 # %%
 tanh = LeNet(activation="tanh")
-with_tanh = share_right(weight_rule, tanh)
-print(f"weight rule, tanh: {with_tanh:.0%} right")
-assert 0.3 < with_tanh < 0.8
+with_tanh, idlg_with_tanh = share_right(row_sum_rule, tanh), share_right(idlg_rule, tanh)
+print(f"tanh: row sum {with_tanh:.0%} right, iDLG's rule {idlg_with_tanh:.0%}")
+expect(idlg_with_tanh == 1, "iDLG's rule finds every label with tanh")
+expect(0.3 < with_tanh < 0.8, "with tanh the row sum finds about half")
 
 # %% [markdown]
-# The symptom is nasty: nothing crashes, and about half of the labels are right. Half is too good
-# for guessing among ten classes and too bad for a theorem. That is how a *sign* error looks. And a
-# sign is what the rule relied on: tanh is negative half of the time, so the sum of $h$ can be
-# negative, and then every row changes its sign.
+# The row sum's symptom is nasty: nothing crashes, and about half of the labels are right. Half is
+# too good for guessing among ten classes and too bad for a theorem. That is how a *sign* error
+# looks. And a sign is what the rule relied on: tanh is negative half of the time, so the sum of $h$
+# can be negative, and then every row changes its sign.
 #
 # How would one find it? Look at what the rule assumed, not at what it answered:
 
 # %%
-assert (one.gradients["fc.0.weight"][digit] < 0).all()  # the row is all negative
+assert (one.gradients["fc.0.weight"][digit] < 0).all(), (
+    "after a sigmoid the row is all negative"
+)  # the row is all negative
 row = client(tanh, 0, [7])[0].gradients["fc.0.weight"][digit]
 print(f"with tanh {np.mean(row < 0):.0%} of the row is negative: h has both signs")
-assert 0.2 < np.mean(row < 0) < 0.8
+expect(0.2 < np.mean(row < 0) < 0.8, "with tanh the row has both signs")
 
 with_bias = share_right(bias_rule, tanh)
-assert with_bias == 1  # the bias rule does not care what h is
+assert with_bias == 1, (
+    "the bias rule does not care what h is"
+)  # the bias rule does not care what h is
 
 # %% [markdown]
 # ## A batch: labels without names
 #
 # With $N$ images the client shares the *mean* of their gradients. The bias gradient becomes
-# $mean(p) - mean(y)$, so
+# $\text{mean}(p) - \text{mean}(y)$, so
 #
-# $N · mean(y)_k = N · (mean(p)_k - ∂L/∂b_k)$.
+# $$N · \text{mean}(y)_k = N · (\text{mean}(p)_k - ∂L/∂b_k).$$
 #
-# The left side counts how many images have label $k$. On the right one thing is missing: $mean(p)$,
-# what the network thinks of the client's images. But the attacker has the network. A fresh network
-# thinks nearly the same of every image. So show it noise, and take the answer.
+# The left side counts how many images have label $k$. On the right one thing is missing:
+# $\text{mean}(p)$, what the network thinks of the client's images. But the attacker has the
+# network. A fresh network thinks nearly the same of every image. So show it noise, and take the
+# answer.
 
 
 # %%
@@ -175,7 +218,7 @@ true_counts = np.bincount(truth.labels, minlength=10)
 estimate = counts_rule(lenet, many.params, many.gradients, 8)
 print("true counts:", *true_counts)
 print("estimate:   ", *np.round(estimate, 1))
-assert np.abs(estimate - true_counts).max() < 0.8
+expect(np.abs(estimate - true_counts).max() < 0.8, "near, but a rounding away from wrong")
 
 # %% [markdown]
 # Near, but a rounding away from wrong. The client's `labels` do better. They also use the *weight*
@@ -191,27 +234,29 @@ for batch, truth in batches:
     simple += (rounded == true_counts).all()
     better += (batch.labels.counts == true_counts).all()
 print(f"all counts right: {simple} of 20 by the line above, {better} of 20 by tinyleak's own")
-assert simple < better and better >= 18
+expect(simple < better and better >= 18, "tinyleak's counts are right more often")
 
 # %% [markdown]
 # Two warnings. The counts say *which* labels, not which image has which. And once a network is
 # trained, it thinks very different things of different images. Then what it thinks of noise is no
-# guess at $mean(p)$. Let us see: 200 steps against the gradients that clients share.
+# guess at $\text{mean}(p)$. Let us see: 200 steps against the gradients that clients share.
 
 # %%
-pictures, numbers = digits.batch(range(800))
+images, numbers = digits.batch(range(800))
 fresh = lenet.init(np.random.default_rng(0))
 settings = {"steps": 200, "learning_rate": 0.2, "momentum": 0.0, "dtype": "float64", "seed": 10}
-weights = train(lenet, pictures, numbers, params=fresh, **settings).params
+weights = train(lenet, images, numbers, params=fresh, **settings).params
 
 trained = share(lenet, weights, *digits.batch(chosen[0] + 800))
 for text, (someone, truth) in (("fresh weights", batches[0]), ("trained weights", trained)):
     found = someone.labels
     right = (found.counts == np.bincount(truth.labels, minlength=10)).all()
     print(f"{text}: {'right' if right else 'wrong'}, and trusted: {found.trusted}")
-    assert found.trusted == (text == "fresh weights") and (right or not found.trusted)
+    assert found.trusted == (text == "fresh weights") and (right or not found.trusted), (
+        "it is trusted only where it is right"
+    )
 print(textwrap.fill(f"it says: {found.warning}", 80))
-assert "the label counts are an estimate" in found.warning
+assert "the label counts are an estimate" in found.warning, "it says why"
 
 # %% [markdown]
 # An inference knows when not to be trusted, and says why. It showed its own noise to the network,
@@ -227,22 +272,23 @@ told = attack(one, labels="infer")
 for name, found in (("label optimised", searched), ("label read off", told)):
     error = np.square(found.images - one_truth.images).mean()
     print(f"{name}: {found.evaluations} evaluations, mean squared error {error:.0e}")
-    assert error < 1e-12 and found.labels[0] == digit
-assert told.evaluations < 0.7 * searched.evaluations
+    expect(error < 1e-12 and found.labels[0] == digit, "both arrive")
+expect(told.evaluations < 0.7 * searched.evaluations, "with the label fixed it is faster")
 
 # %% [markdown]
 # Half the work, for one `argmin`.
 #
 # ## The same trick on pixels
 #
-# Nothing above needed the layer to be the *last* one. It only needed it to be **fully connected**:
-# each output is a sum over all inputs, with weights. A network made of such layers alone is called
-# an **MLP**. Its first layer sees the image. With input $x$ and outputs $a = W x + b$, let
-# $δ_o = ∂L/∂a_o$. Then
+# Nothing above needed the layer to be the *last* one. It only needed it to be [**fully
+# connected**](README.md#fully-connected): each output is a sum over all inputs, with weights. A
+# network made of such layers alone is called an **MLP**. Its first layer sees the image. With input
+# $x$ and outputs $a = W x + b$, let $δ_o = ∂L/∂a_o$. Then
 #
-# $∂L/∂b_o = δ_o$ and $∂L/∂W_o = δ_o x$.
+# $$∂L/∂b_o = δ_o \quad\text{and}\quad ∂L/∂W_o = δ_o x.$$
 #
-# Both are shared. Divide one by the other and out comes $x$: the image. No dummy, no L-BFGS.
+# Both are shared. Divide one by the other and out comes $x$: the image. No dummy, no L-BFGS. It is
+# the question of lesson 4's toy, whose three secret numbers came out by a division, too.
 
 # %%
 mlp = MLP()
@@ -252,8 +298,10 @@ print("gradient of the weight", by_weight.shape, "and of the bias", by_bias.shap
 
 best = np.argmax(np.abs(by_bias))  # the largest divisor loses the fewest digits
 divided = by_weight[best] / by_bias[best]
-assert np.allclose(divided, truth.images.ravel(), atol=1e-12)
-assert np.allclose(divided, first_layer_input(LayerGradient(by_weight, by_bias)), atol=1e-12)
+assert np.allclose(divided, truth.images.ravel(), atol=1e-12), "a division"
+assert np.allclose(divided, first_layer_input(LayerGradient(by_weight, by_bias)), atol=1e-12), (
+    "first_layer_input divides, too"
+)
 
 # %% [markdown]
 # And a batch? Then $∂L/∂W_o$ is a sum over the images, and the ratio is a *weighted mean* of them.
@@ -268,18 +316,15 @@ by_weight, by_bias = four.gradients["0.weight"], four.gradients["0.bias"]
 first = LayerGradient(by_weight, by_bias)
 mixture = first_layer_input(first)
 alone = [isolated.x for isolated in separate_inputs(first)]
-assert len(alone) == 4
+expect(len(alone) == 4, "four outputs with one image each")
 for image in truth.images:
-    assert min(np.abs(x - image.ravel()).max() for x in alone) < 1e-10
+    expect(min(np.abs(x - image.ravel()).max() for x in alone) < 1e-10, "every image is there")
 
 panels = [divided, mixture, *alone]
 names = ["one image:\na division", "four images:\nmean ratio", *["four images:\none output"] * 4]
-figure, axes = plt.subplots(1, 6, figsize=(9, 2.2), layout="constrained")
-for panel, name, pixels in zip(axes, names, panels, strict=True):
-    panel.imshow(pixels.reshape(28, 28), cmap="gray")
-    panel.set_title(name, fontsize=9)
-    panel.axis("off")
-plt.show()
+scale = {"vmin": None, "vmax": None}  # each as bright as it is
+pictures([pixels.reshape(28, 28) for pixels in panels], names, size=9, **scale)
+show("One image by a division; the mixture of four; and each of the four by an output of its own.")
 
 # %% [markdown]
 # ## What to remember
@@ -295,26 +340,35 @@ plt.show()
 # ## Exercise
 #
 # Convolutions do not fall to a division, so for a LeNet the attacker must solve for the pixels. How
-# many images could one gradient determine at most? Count the numbers in the LeNet's gradient and
-# the numbers in one image, and divide. (`lenet.shapes` has all you need.) Is that a promise, or
-# only a limit? The next lesson comes close to it.
+# many images could one gradient determine at most? Write `most_images(shapes, pixels)`: count the
+# numbers of a gradient whose arrays have these shapes, and divide. (`lenet.shapes` is such a dict.)
+# Is that a promise, or only a limit? The next lesson comes close to it.
 #
-# <details><summary>Solution to the exercise of lesson 9</summary>
-#
-# With $n$ starts all fail with probability $0.1^n$. That is $0.001$ for $n = 3$, so it takes three.
+# <details><summary>Solution to the exercise of lesson 9b</summary>
 #
 # ```python
-# assert np.isclose(0.1**3, 0.001)
+# def attacks_needed(p, width, z=1.959964):
+#     def wide(n):
+#         return 2 * z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
 #
-# again = np.repeat(failed, 10)
-# _, _, good = run_on([everyone[seed] for seed in again], np.arange(1000, 1000 + len(again)), paper)
-# low, high = wilson_interval(int(good.sum()), len(good))
-# print(f"of {len(good)} other starts {good.sum()} succeed, likely {low:.0%} to {high:.0%}")
-# assert 0.6 < good.mean() < recovered.mean() and high < 0.9
+#     n = 1
+#     while wide(n) > width:
+#         n += 1
+#     return n
+#
+#
+# print(*(attacks_needed(0.9, width) for width in (0.2, 0.1, 0.05)))
+# assert attacks_needed(0.9, 0.1) > 100
 # ```
 #
-# Most of them succeed, so above all it was the start that failed. But fewer than with all clients,
-# and that is more than chance, as the range says. So some clients are harder than others, and for
-# them it takes more than three.
+# Half the width takes about four times the attacks.
 #
 # </details>
+
+
+# %%
+def most_images(shapes, pixels):
+    pass  # yours
+
+
+check(10, most_images)

@@ -3,6 +3,10 @@
 #
 # *A word cannot be moved by a little, as a pixel can. Is a sentence safer than a picture?*
 #
+# ← [12b. Clipping, and noise with a proof](12b_clipping_and_privacy.ipynb) · about 35 minutes ·
+# needs lesson 10 · [14. A graph is a program](14_a_graph_is_a_program.ipynb) → ·
+# [all lessons](README.md)
+#
 # So far the attacker went downhill, from noise to a picture. There is no way downhill from "cat" to
 # "house". In this lesson we read a whole sentence off a gradient, every word of it and each in its
 # place, and not one step is taken. It is linear algebra and a list of words.
@@ -15,6 +19,8 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+from checks import check, expect
+from plots import LIGHT, ORANGE, show, tidy
 
 from tinyleak import Tensor
 from tinyleak.data.text import load_tokenizer
@@ -26,8 +32,8 @@ from tinyleak.text import attack, masked_gradients, share_text
 #
 # A network for text has a list of words, its **vocabulary**. Ours has 500 entries. A frequent word
 # is one entry. A rare word is made of several pieces; `##` says that a piece continues the one
-# before. An entry is called a **token**. So a sentence is a row of numbers from 0 to 499. Two more
-# tokens frame it: `[CLS]` stands at its beginning, `[SEP]` at its end.
+# before. An entry is called a [**token**](README.md#token). So a sentence is a row of numbers from
+# 0 to 499. Two more tokens frame it: `[CLS]` stands at its beginning, `[SEP]` at its end.
 
 # %%
 tokenizer = load_tokenizer()
@@ -35,14 +41,14 @@ SENTENCE = "My sister has a small house near the lake where we go every summer."
 tokens = tokenizer.encode(SENTENCE)
 print(*tokenizer.words(tokens))
 print(tokens)
-assert len(tokenizer) == 500 and len(tokens) == 23
+assert len(tokenizer) == 500 and len(tokens) == 23, "500 tokens, 23 of them in the sentence"
 
 # %% [markdown]
 # Each token $v$ has a vector of 64 numbers, row $v$ of a table $E$. Each position $p$ in a sentence
 # has one too, row $p$ of a table $P$. The first layer sees their sum (and one more vector $S$, the
 # same everywhere), normalised to mean 0 and variance 1:
 #
-# $x = normalise(E_v + P_p + S)$.
+# $$x = \text{normalise}(E_v + P_p + S).$$
 #
 # The network is a BERT. What its layers do does not matter here. We need only this: the first thing
 # that happens to the vectors $x$ is that each is multiplied with the same matrices, called query,
@@ -53,15 +59,17 @@ model = Bert(vocabulary=len(tokenizer))
 params = model.init(np.random.default_rng(0))
 
 
-def first_inputs(words, positions):
-    """What the first layer sees of words at positions, whole numbers that broadcast: (…, 64)."""
+def first_inputs(params, words, positions):
+    """What the first layer sees of words at positions, whole numbers that broadcast: (…, d)."""
     x = params[WORDS][words] + params[POSITIONS][positions] + params[SEGMENTS][0]
     return (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
 
 
 tensors = {name: Tensor(array) for name, array in params.items()}
 own = model.first_input(tensors, model.embed(tensors, tokens[np.newaxis]))
-assert np.allclose(first_inputs(tokens, np.arange(23)), own.data[0])
+assert np.allclose(first_inputs(params, tokens, np.arange(23)), own.data[0]), (
+    "what the package's first layer sees"
+)
 
 # %% [markdown]
 # ## What the client does
@@ -79,7 +87,7 @@ gradients = client.gradients
 hidden = truth.hidden[0]
 read = np.where(hidden, tokenizer.special.mask, tokens)  # what the network was given
 print(*tokenizer.words(read))
-assert hidden.sum() == 3
+expect(hidden.sum() == 3, "three are hidden")
 
 # %% [markdown]
 # ## A gradient is a mixture of its inputs
@@ -88,23 +96,46 @@ assert hidden.sum() == 3
 # times a number. So we divided, and had $x$. Here the same weight $W$ meets 23 inputs, one for each
 # token, and the effects add up:
 #
-# $∂L/∂W = ∑_t δ_t x_t^T$.
+# $$∂L/∂W = ∑_t δ_t x_t^T.$$
 #
 # Now each row is a *mixture* of the 23 vectors, and there is nothing to divide. But a mixture of 23
 # vectors lies in the space that they span: a 23-dimensional subspace of 64 dimensions. The rows of
 # the gradient span that subspace, and contain nothing else.
 #
-# The **singular value decomposition** finds it. It writes a matrix as a sum of as few products of a
-# column and a row as possible, with sizes. The rows are orthogonal to each other, and those with a
-# size that is not zero span the space.
+# **Predict first.** How many of the 23 tokens will come out of such a mixture, and how many in
+# their position?
+#
+# <details><summary>Answer</summary>
+#
+# All that the network read, each in its position. Most people say "perhaps the rare words", since
+# what is mixed seems lost, as colours are. But 64 dimensions have room for 23 vectors side by side.
+# Only when the room is full is anything lost, and the end of this lesson shows that.
+#
+# </details>
+#
+# The [**singular value decomposition**](README.md#svd) finds it. It writes a matrix as a sum of as
+# few products of a column and a row as possible, with sizes. The rows are orthogonal to each other,
+# and those with a size that is not zero span the space.
 
 # %%
 SELF = "bert.encoder.layer.0.attention.self"
-by_weight = [gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
-rows = np.concatenate([g / np.linalg.norm(g) for g in by_weight])
-_, sizes, directions = np.linalg.svd(rows)
+
+
+def spanned(by_weight):
+    """The sizes, and the directions as orthogonal rows, of what these gradients span."""
+    rows = np.concatenate([g / np.linalg.norm(g) for g in by_weight])
+    _, sizes, directions = np.linalg.svd(rows)
+    return sizes, directions
+
+
+def of_first_layer(gradients):
+    return [gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
+
+
+by_weight = of_first_layer(gradients)
+sizes, directions = spanned(by_weight)
 print("the 23rd size:", f"{sizes[22]:.0e}", " the 24th:", f"{sizes[23]:.0e}")
-assert sizes[22] > 1e-5 and sizes[23] < 1e-14
+expect(sizes[22] > 1e-5 and sizes[23] < 1e-14, "23 sizes, and then nothing")
 
 # %% [markdown]
 # ## Try every word
@@ -121,7 +152,7 @@ def sticking_out(x, basis):
     return np.linalg.norm(outside, axis=-1) / np.linalg.norm(x, axis=-1)
 
 
-candidates = first_inputs(np.arange(500), np.arange(23)[:, np.newaxis])
+candidates = first_inputs(params, np.arange(500), np.arange(23)[:, np.newaxis])
 distances = sticking_out(candidates, directions[:23])
 found = distances.argmin(axis=1)
 print(candidates.shape, "→", distances.shape)
@@ -129,18 +160,23 @@ print(*tokenizer.words(found))
 
 assert np.array_equal(found, read), "every token, in its position"
 nearest, second = np.sort(distances, axis=1)[:, :2].T
-assert nearest.max() < 1e-12 and second.min() > 0.3
+expect(
+    nearest.max() < 1e-12 and second.min() > 0.3,
+    "one word has no part outside, all others have much",
+)
 
 # %% tags=["thumbnail"]
 positions = np.arange(23)
 figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
-ax.semilogy(positions, distances, "o", color="#AAAAAA", markersize=2)
-ax.semilogy(positions, nearest, "o", color="#D55E00", markersize=7)
+ax.semilogy(positions, distances, "o", color=LIGHT, markersize=2)
+ax.semilogy(positions, nearest, "o", color=ORANGE, markersize=7)
 for position, word in enumerate(tokenizer.words(found)):
     ax.text(position, 1e-13, word, rotation=90, ha="center", va="bottom", fontsize=11)
 ax.set(xlabel="position in the sentence", ylabel="outside of the space", ylim=(1e-16, 10))
-ax.spines[["top", "right"]].set_visible(False)
-plt.show()
+tidy(ax)
+show(
+    "At each position 499 grey dots near 1, and one word at 1e-15: together they are the sentence."
+)
 
 # %% [markdown]
 # At each position there are 500 dots. Of 499 of them 30 % or more sticks out. Of one nothing does,
@@ -157,7 +193,7 @@ plt.show()
 # %%
 negative = np.flatnonzero(gradients[OUTPUT_BIAS] < 0)
 print("hidden words:", *tokenizer.words(negative))
-assert set(negative) == set(tokens[hidden])
+assert set(negative) == set(tokens[hidden]), "the hidden words have negative gradients"
 
 # %% [markdown]
 # Which of the three stood where? There are six ways to order them. We try all: compute the gradient
@@ -185,7 +221,7 @@ print(tokenizer.decode(sentence))
 print("distances:", *(f"{value:.0e}" for value in off))
 
 assert np.array_equal(sentence, tokens), "token for token"
-assert off[best] < 1e-20 and np.sort(off)[1] > 1e-6
+expect(off[best] < 1e-20 and np.sort(off)[1] > 1e-6, "one order fits, the others do not")
 
 # %% [markdown]
 # ## tinyleak's own
@@ -197,8 +233,8 @@ assert off[best] < 1e-20 and np.sort(off)[1] > 1e-6
 own = attack(client, method="span")
 print(own.sentences[0])
 print(own.reason)
-assert np.array_equal(own.tokens[0], sentence)
-assert truth.judge(own).succeeded
+assert np.array_equal(own.tokens[0], sentence), "the package reads the same"
+assert truth.judge(own).succeeded, "and it is the sentence"
 
 # %% [markdown]
 # ## Where one gets stuck
@@ -208,17 +244,26 @@ assert truth.judge(own).succeeded
 
 # %%
 small = Bert(vocabulary=len(tokenizer), width=16)
-params = small.init(np.random.default_rng(0))
-narrow_client, _ = share_text(
-    small, params, [tokens], tokenizer.special, rng=np.random.default_rng(0)
-)
-by_weight = [narrow_client.gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
-rows = np.concatenate([g / np.linalg.norm(g) for g in by_weight])
-_, _, directions = np.linalg.svd(rows)
-narrow = sticking_out(first_inputs(np.arange(500), np.arange(23)[:, np.newaxis]), directions[:23])
+small_params = small.init(np.random.default_rng(0))
+
+
+def narrow_share(tokens):
+    rng = np.random.default_rng(0)
+    return share_text(small, small_params, [tokens], tokenizer.special, rng=rng)
+
+
+def outside(client, count):
+    """How far outside each word at each of `count` positions is: (count, 500)."""
+    _, directions = spanned(of_first_layer(client.gradients))
+    words = first_inputs(small_params, np.arange(500), np.arange(count)[:, np.newaxis])
+    return sticking_out(words, directions[:count])
+
+
+narrow_client, _ = narrow_share(tokens)
+narrow = outside(narrow_client, 23)
 print(*tokenizer.words(narrow.argmin(axis=1)))
 print(f"right: {(narrow.argmin(axis=1) == read).sum()} of 23")
-assert (narrow.argmin(axis=1) == read).sum() < 5
+expect((narrow.argmin(axis=1) == read).sum() < 5, "hardly any word is right")
 
 # %% [markdown]
 # Nonsense. And the nearest words are *very* near, so one might believe it. The symptom shows when
@@ -226,13 +271,31 @@ assert (narrow.argmin(axis=1) == read).sum() < 5
 
 # %%
 print(f"nearest {narrow.min():.0e}, farthest {narrow.max():.0e}")
-assert narrow.max() < 1e-13
+assert narrow.max() < 1e-13, "every word fits"
 
 # %% [markdown]
-# *Every* word fits. Twenty-three vectors of 16 numbers span all 16 dimensions, and nothing can be
-# outside of that. A test that everybody passes says nothing. So look at the second
-# best, always. And count: there must be fewer tokens than a vector has numbers. That is the limit
-# of this attack, and 768 tokens are a long sentence.
+# *Every* word fits. Twenty-three vectors of 16 numbers span whatever there is, and nothing can be
+# outside of that. A test that everybody passes says nothing. So look at the second best, always.
+#
+# And count. How many tokens are too many? One would say 16, one for each number. But the vectors
+# were normalised: the mean of each is 0, so all of them lie in a space of 15 dimensions, and 15 of
+# them fill it. Here are sentences of 14 and of 15 tokens:
+
+# %%
+whole = {}
+for count in (14, 15):
+    of_this_length = tokenizer.encode(tokenizer.sentences_of_length(count)[0])
+    someone, its_truth = narrow_share(of_this_length)
+    distances_here = outside(someone, count)
+    seen = np.where(its_truth.hidden[0], tokenizer.special.mask, of_this_length)
+    whole[count] = (distances_here.argmin(axis=1) == seen).mean()
+    second_best = np.sort(distances_here)[:, 1].min()
+    print(f"{count} tokens: {whole[count]:.0%} read, second best {second_best:.0e}")
+expect(whole[14] == 1 and whole[15] < 0.5, "14 tokens are read whole, 15 are not")
+
+# %% [markdown]
+# So $d - 2$ tokens are the most that vectors of $d$ numbers give away, and a BERT of the usual size
+# gives away 766. That is a long sentence. (Its own limit is 512.)
 #
 # tinyleak counts:
 
@@ -260,11 +323,12 @@ else:
 #
 # ## Exercise
 #
-# How much noise does it take? Add normal noise to `by_weight` of the wide network, of a standard
-# deviation that is a share of the gradient's typical entry: $10^{-6}$, $10^{-4}$, $10^{-2}$. Count
-# the tokens that are still found in their positions.
+# How much noise does it take? Write `noisy(gradients, share, rng)`, which adds normal noise to each
+# array of a list, of a standard deviation that is a share of that array's typical entry (the root
+# of the mean of its squares). Add such noise to `by_weight`, with shares of $10^{-6}$, $10^{-4}$
+# and $10^{-2}$, and count the tokens that are still found in their positions.
 #
-# <details><summary>Solution to the exercise of lesson 12</summary>
+# <details><summary>Solution to the exercise of lesson 12b</summary>
 #
 # Only rows 2 and 7 have a gradient. The attacker knows which words were in the sentence, though not
 # in which order. Pruning half of the entries prunes zeros, since most are zero already.
@@ -272,17 +336,28 @@ else:
 # ```python
 # from tinyleak import Tensor, grad, ops
 #
+#
+# def words_read(gradient):
+#     return np.flatnonzero(np.abs(gradient).sum(axis=1)).tolist()
+#
+#
 # rng = np.random.default_rng(12)
 # table = Tensor(rng.standard_normal((10, 4)))
 # looked_up = ops.take(table, np.array([2, 7, 7]), axis=-2)
-# (by_table,) = grad(ops.sum(looked_up * looked_up * looked_up), [table])
-# assert np.flatnonzero(np.abs(by_table.data).sum(axis=1)).tolist() == [2, 7]
-#
-# half = prune({"table": by_table.data}, 0.5)["table"]
-# assert np.array_equal(half, by_table.data)
+# by_table = grad(ops.sum(looked_up * looked_up * looked_up), table).data
+# assert words_read(by_table) == [2, 7]
+# assert np.array_equal(parse("prune:0.5")({"table": by_table}, rng)["table"], by_table)
 # ```
 #
 # In a BERT it is less plain. Its table is used once more, as the last layer, and through that every
 # row gets a gradient.
 #
 # </details>
+
+
+# %%
+def noisy(gradients, share, rng):
+    pass  # yours
+
+
+check(13, noisy)

@@ -4,6 +4,10 @@
 # *The attack asks the same question hundreds of times, with other numbers. Why build the answer
 # anew each time?*
 #
+# ← [13. Token for token: text](13_text.ipynb) · about 40 minutes · needs lesson 8 ·
+# [15. The same attack in PyTorch, and your own client](15_pytorch.ipynb) → ·
+# [all lessons](README.md)
+#
 # Each evaluation of the attack makes some 300 tensors, walks them twice, and throws them away. The
 # next evaluation makes the very same ones. Only the numbers in them differ. In this lesson we
 # record the graph once, make it shorter, and play it back. That is why tinyleak's attack is many
@@ -14,8 +18,9 @@ import itertools
 import textwrap
 import time
 
-import matplotlib.pyplot as plt
 import numpy as np
+from checks import check, expect
+from plots import lifetimes, show
 
 from tinyleak import LeNet, Tensor, data, ops, share, trace
 from tinyleak.attacks import Matching, starting_point
@@ -55,14 +60,14 @@ print(len(steps), "steps from", len(tape) - len(steps), "leaves to", len(results
 for tensor in steps[100:106]:
     reads = ", ".join(str(x.shape) for x in tensor.inputs)
     print(f"   {tensor.primitive.name:<10} {tensor.shape!s:<18} ← {reads}")
-assert argument in tape and 200 < len(steps) < 400
+assert argument in tape and 200 < len(steps) < 400, "some 300 steps, one argument"
 
 
 # %% [markdown]
 # ## Make it shorter
 #
 # A backward pass computes some things twice, because each rule looks only at its own operation. The
-# rule of `sigmoid` computes $1 - out$; so does the rule of the rule. Here is how to find out. Two
+# rule of `sigmoid` computes `1 - out`; so does the rule of the rule. Here is how to find out. Two
 # steps are **equal** if they do the same operation, with the same settings, on the same inputs.
 # Then one of them will do. And two constants are equal if their numbers are: there are many ones
 # and twos. We walk along the tape and keep each kind of tensor once.
@@ -87,7 +92,7 @@ def simplify(tape, argument):
 same = simplify(tape, argument)
 kept = [tensor for tensor in steps if same[tensor] is tensor]
 print(f"{len(steps)} steps, {len(kept)} of them different")
-assert len(kept) < len(steps) - 5
+assert len(kept) < len(steps) - 5, "some steps are there twice"
 
 
 # %% [markdown]
@@ -124,8 +129,10 @@ other = rng.standard_normal(z.shape)
 for ours, own, eager in zip(
     small_program(other), program(other), objective(Tensor(other)), strict=True
 ):
-    assert np.allclose(ours, eager.data, rtol=1e-13, atol=0)
-    assert np.allclose(own, eager.data, rtol=1e-9, atol=1e-12)
+    assert np.allclose(ours, eager.data, rtol=1e-13, atol=0), "ours gives what the function gives"
+    assert np.allclose(own, eager.data, rtol=1e-9, atol=1e-12), (
+        "trace gives what the function gives"
+    )
 
 # %% [markdown]
 # Numbers that were not there when we recorded, and the right answer. tinyleak's own is called
@@ -136,7 +143,7 @@ for ours, own, eager in zip(
 for what, count in program.removed.items():
     print(f"{count:>4} {what}")
 print(f"{len(program.instructions):>4} instructions remain")
-assert len(program.instructions) < 0.7 * len(kept)
+assert len(program.instructions) < 0.7 * len(kept), "tinyleak's is shorter still"
 
 # %% [markdown]
 # It records whatever depends on the argument, also what no result needs: that is "dead". Some of
@@ -162,9 +169,8 @@ assert answer is place, "no new array was made"
 # a step writes its result over what it has just read. No two bars in a row overlap, and that is all
 # there is to it.
 
-# %% tags=["thumbnail"]
 
-
+# %%
 def owner(array):
     """The piece of memory that an array lies in."""
     while isinstance(array.base, np.ndarray):
@@ -184,22 +190,16 @@ for now, step in enumerate(program.instructions):
 for output in program.outputs:  # a result is read at the end
     next(bar for bar in reversed(bars) if bar["memory"] is owner(output))["end"] = len(bars)
 
-figure, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
-for bar in bars:
-    colour = "#D55E00" if bar["step"].name == "matmul" else "#0072B2"
-    width = max(bar["end"] - bar["begin"], 0.8)
-    axes.broken_barh([(bar["begin"], width)], (bar["row"] - 0.4, 0.8), color=colour, alpha=0.6)
-axes.set(xlabel="step of the program", ylabel="piece of memory", xlim=(0, len(bars)))
-axes.set_title("Every value's place; matrix products in orange", fontsize=10)
-axes.invert_yaxis()
-plt.show()
+# %% tags=["thumbnail"]
+lifetimes(bars, orange="matmul")
+show("Time runs to the right, a row for each piece of memory; bars in a row follow one another.")
 
 for bar, later in itertools.combinations(bars, 2):
     assert bar["row"] != later["row"] or bar["end"] <= later["begin"], "two values at one place"
 needed = sum(step.out.nbytes for step in program.instructions)
 print(f"{len(bars)} values, {len(rows)} pieces of memory")
 print(f"{needed:,} bytes if each had its own, {program.buffer_bytes:,} bytes as it is")
-assert len(rows) < len(bars) / 2 and program.buffer_bytes < needed / 2
+assert len(rows) < len(bars) / 2 and program.buffer_bytes < needed / 2, "less than half the memory"
 
 
 # %% [markdown]
@@ -221,7 +221,7 @@ def seconds(calls, repeats=15):
 
 
 eager, own = seconds([(objective, Tensor(z)), (program, z)])
-assert own < eager
+expect(own < eager, "playing back is faster than building")
 
 # %% [markdown]
 # So playing back is faster than building. The benchmarks have
@@ -232,6 +232,16 @@ assert own < eager
 #
 # A program does the same steps whatever the numbers are. So what if the function does *not*? Here
 # is one that leaves out negative sums. We record it at a point where the sum is positive.
+#
+# **Predict first.** Its program is then given the numbers 1 and −5. Does it say 0, say −4, or stop
+# with an error?
+#
+# <details><summary>Answer</summary>
+#
+# −4. Most people say 0, because they read the `if` in the function. But the program has never seen
+# the function. It has what the function *did*, once.
+#
+# </details>
 
 
 # %%
@@ -244,7 +254,7 @@ frozen = make_program(positive_part, np.array([1.0, 2.0]))
 elsewhere = np.array([1.0, -5.0])
 (wrong,), (right,) = frozen(elsewhere), positive_part(Tensor(elsewhere))
 print("the program says", wrong, "and the function", abs(right.data))
-assert wrong == -4.0 and right.data == 0.0
+assert wrong == -4.0 and right.data == 0.0, "frozen where it was recorded"
 
 # %% [markdown]
 # The symptom: right where you recorded, wrong elsewhere, and no error. The `if` was decided while
@@ -269,7 +279,9 @@ def positive_part_of_any(x):
     return ops.relu(ops.sum(x))
 
 
-assert trace(positive_part_of_any, np.array([1.0, 2.0]))(elsewhere)[0] == 0.0
+assert trace(positive_part_of_any, np.array([1.0, 2.0]))(elsewhere)[0] == 0.0, (
+    "a choice that is an operation"
+)
 
 # %% [markdown]
 # ## Many attacks, one program
@@ -278,7 +290,7 @@ assert trace(positive_part_of_any, np.array([1.0, 2.0]))(elsewhere)[0] == 0.0
 
 # %%
 many, few = seconds([(np.square, np.ones(1200)), (np.square, np.ones(12))])
-assert many < 10 * few
+expect(many < 10 * few, "a hundred times the work, not a hundred times the time")
 
 # %% [markdown]
 # So let each call do more. Everything in tinyleak accepts further axes in front: with weights of
@@ -301,14 +313,16 @@ sixteen = Matching(model, params, shared, batch=1, scale=np.ones(16))
 dummies = np.tile(z, (16, 1))
 together = trace(sixteen.value_and_gradient, dummies, check=False)
 print(f"steps: {len(program.instructions)} for 1 attack, {len(together.instructions)} for 16")
-assert len(together.instructions) < 1.2 * len(program.instructions)
+assert len(together.instructions) < 1.2 * len(program.instructions), (
+    "as many steps, sixteen times the work"
+)
 
 values, slopes = together(dummies)
 for one, value, slope in zip(clients, values, slopes, strict=True):
     alone = Matching(model, one.params, one.gradients, batch=1, scale=np.ones(()))
     its_value, its_slope = alone.value_and_gradient(Tensor(z))
-    assert np.isclose(value, its_value.data, rtol=1e-10)
-    assert np.allclose(slope, its_slope.data, rtol=1e-8, atol=1e-10)
+    assert np.isclose(value, its_value.data, rtol=1e-10), "each attack's value"
+    assert np.allclose(slope, its_slope.data, rtol=1e-8, atol=1e-10), "and its gradient"
 
 # %% [markdown]
 # Lesson 9 attacked a hundred clients this way.
@@ -331,7 +345,7 @@ eagerly = sum(tensor.primitive.name not in VIEWS for tensor in steps)
 print(f"tensor by tensor:         {eagerly} steps, each of one call or more")
 print(f"the program:              {len(program.instructions)} steps, {len(program.calls)} calls")
 print("the captured program:     1 graph")
-assert len(program.instructions) < eagerly
+assert len(program.instructions) < eagerly, "fewer steps than tensor by tensor"
 
 # %% [markdown]
 # What does sending cost? **We have not measured it: this package was written without a GPU.** But
@@ -363,7 +377,7 @@ print("sending alone, nothing computed yet, in µs for each attack:")
 for attacks in (1, 16):
     one_by_one = f"{least / attacks:3.0f} to {most / attacks:4.0f}"
     print(f"{attacks:>4} at once: one by one {one_by_one}, as a graph {as_graph / attacks:.1f}")
-assert as_graph < least / 100
+assert as_graph < least / 100, "a graph is sent for next to nothing"
 
 # %% [markdown]
 # For one small attack the sending dominates: kernel by kernel it takes as long as the whole
@@ -390,7 +404,7 @@ else:
     there = Matching(model, on_gpu, shared, 1, to_device(np.ones(()), module))
     captured = capture(trace(there.value_and_gradient, to_device(z, module)))
     for found, expected in zip(captured(to_device(other, module)), program(other), strict=True):
-        assert np.allclose(module.asnumpy(found), expected, rtol=1e-8)
+        assert np.allclose(module.asnumpy(found), expected, rtol=1e-8), "the GPU gives the same"
 
 # %% [markdown]
 # ## What to remember
@@ -409,22 +423,25 @@ else:
 # ## Exercise
 #
 # Some steps read nothing but constants: the weights are brought into another shape, say. They give
-# the same every time, so they need not be in the program. Write `varying(steps, argument)`,
-# which returns the steps that depend on the argument. How many of the steps of `objective` do not?
+# the same every time, so they need not be in the program. Write `varying(steps, argument)`, which
+# returns the steps that depend on the argument, in a list. How many of the steps of `objective` do
+# not? (Tensors are compared element by element. To ask whether you have met one, keep those you met
+# in a set, not in a list.)
 #
 # <details><summary>Solution to the exercise of lesson 13</summary>
 #
 # More than one would think. The answer depends on the noise that was drawn, but not by much.
 #
 # ```python
+# def noisy(gradients, share, rng):
+#     sizes = [share * np.sqrt(np.square(g).mean()) for g in gradients]
+#     return [g + rng.normal(0, size, g.shape) for g, size in zip(gradients, sizes)]
+#
+#
 # rng = np.random.default_rng(13)
-# clean = [gradients[f"{SELF}.{part}.weight"] for part in ("query", "key", "value")]
 # right = {}
 # for share in (1e-6, 1e-4, 1e-2, 1e-1, 1.0):
-#     sizes = [share * np.sqrt(np.square(g).mean()) for g in clean]
-#     noisy = [g + rng.normal(0, size, g.shape) for g, size in zip(clean, sizes)]
-#     rows = np.concatenate([g / np.linalg.norm(g) for g in noisy])
-#     _, _, directions = np.linalg.svd(rows)
+#     _, directions = spanned(noisy(by_weight, share, rng))
 #     best = sticking_out(candidates, directions[:23]).argmin(axis=1)
 #     right[share] = (best == read).sum()
 # print(right)
@@ -436,3 +453,11 @@ else:
 # the noise is as large as the gradient, a few are.
 #
 # </details>
+
+
+# %%
+def varying(steps, argument):
+    pass  # yours
+
+
+check(14, varying)

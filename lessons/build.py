@@ -11,7 +11,9 @@ extra `lessons` (`pip install '.[lessons]'`).
 
 from __future__ import annotations
 
+import ast
 import base64
+import html
 import io
 import os
 import re
@@ -30,7 +32,10 @@ CONTENTS = LESSONS / "README.md"
 BEGIN, END = "<!-- contents: written by build.py -->\n", "<!-- end of contents -->\n"
 PAGE = LESSONS / "leak.html"
 THUMBNAIL = "thumbnail"
-THUMBNAIL_SIZE = (240, 160)
+THUMBNAIL_SIZE = (360, 240)
+"""Twice as large as it is shown, for screens with twice as many dots."""
+STRICT = "TINYLEAK_LESSONS_STRICT"
+"""Tells `checks.expect` that a claim which does not hold is an error."""
 LARGEST_NOTEBOOK = 400_000
 COLOURS = 128
 """Of a figure; enough for greys and lines, and half the bytes of all of them."""
@@ -41,8 +46,14 @@ class Lesson(NamedTuple):
 
     path: Path
     number: str
+    """Two digits, and a letter where a lesson was divided: 06b."""
     title: str
     question: str
+
+    @property
+    def name(self) -> str:
+        """Its number as it is read: 6b."""
+        return self.number.lstrip("0")
 
     @property
     def notebook(self) -> Path:
@@ -61,18 +72,19 @@ def find_lessons(directory: Path = LESSONS) -> list[Lesson]:
     Raises:
         ValueError: a script does not begin with its title and its question.
     """
-    return [read_lesson(path) for path in sorted(directory.glob("[0-9][0-9]_*.py"))]
+    return [read_lesson(path) for path in sorted(directory.glob("[0-9][0-9]*_*.py"))]
 
 
 def read_lesson(path: Path) -> Lesson:
     """Read a script's title and question off its first cell, `# N. Title` and `*Question?*`."""
-    number = path.name[:2]
+    number = path.name.split("_")[0]
     first = read_cells(path)[0]
-    found = re.match(r"# (\d+)\. (.+)\n\n\*([^*]+\?)\*", first.source)
-    if first.cell_type != "markdown" or found is None or int(found[1]) != int(number):
+    found = re.match(r"# (\d+[a-z]?)\. (.+)\n\n\*([^*]+\?)\*", first.source)
+    if first.cell_type != "markdown" or found is None or found[1] != number.lstrip("0"):
         raise ValueError(
             f"{path.name} begins with {first.source[:60]!r}; its first cell must be markdown: "
-            f"'# {int(number)}. Title', an empty line, and the question it answers between stars"
+            f"'# {number.lstrip('0')}. Title', an empty line, and the question it answers between "
+            "stars"
         )
     return Lesson(path, number, found[2], " ".join(found[3].split()))
 
@@ -94,7 +106,7 @@ def build(lesson: Lesson) -> bytes:
     notebook = nbformat.v4.new_notebook(cells=read_cells(lesson.path))
     # What a kernel inherits: one thread, so that sums are added up in one order, and no backend
     # of the shell's but the notebook's own.
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", STRICT: "1"})
     os.environ.pop("MPLBACKEND", None)
     client = NotebookClient(
         notebook,
@@ -130,10 +142,14 @@ def normalise(notebook: Any, name: str) -> None:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
                 raise ValueError(f"{name}, cell {index} wrote to stderr: {output.text}")
-            if "metadata" in output:
-                output.metadata = {}
-            if "image/png" in output.get("data", {}):
-                output.data = {"image/png": _without_metadata(output.data["image/png"])}
+            data = output.get("data", {})
+            if "image/png" in data:
+                output.data = {"image/png": _without_metadata(data["image/png"])}
+            if "text/html" in data:
+                output.data = {"text/html": data["text/html"]}
+            if "metadata" in output:  # the size at which a figure is shown, and what it shows
+                said = output.metadata.get("image/png", {})
+                output.metadata = {"image/png": dict(sorted(said.items()))} if said else {}
 
 
 def _without_metadata(png: str) -> str:
@@ -172,12 +188,25 @@ def write_thumbnail(notebook: Any, lesson: Lesson) -> None:
     )
 
 
+def described(lesson: Lesson) -> str:
+    """Return the description of the figure that a lesson's thumbnail is made of."""
+    for cell in read_cells(lesson.path):
+        if THUMBNAIL in cell.metadata.get("tags", ()):
+            for call in ast.walk(ast.parse(cell.source)):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "show":
+                    return str(ast.literal_eval(call.args[0]))
+    return ""
+
+
 def contents(lessons: Sequence[Lesson]) -> str:
     """Return the table of the contents page."""
     lines = ["| | lesson | read | run |", "| --- | --- | --- | --- |"]
     for lesson in lessons:
-        picture = f'<img src="thumbnails/{lesson.number}.png" width="120" alt="">'
-        title = f"**{int(lesson.number)}. {lesson.title}**<br>{lesson.question}"
+        picture = (
+            f'<img src="thumbnails/{lesson.number}.png" width="180" '
+            f'alt="{html.escape(described(lesson), quote=True)}">'
+        )
+        title = f"**{lesson.name}. {lesson.title}**<br>{lesson.question}"
         read = f"[notebook]({lesson.notebook.name})"
         run = f"[script]({lesson.path.name})"
         lines.append(f"| {picture} | {title} | {read} | {run} |")
@@ -194,9 +223,8 @@ def with_contents(page: str, lessons: Sequence[Lesson]) -> str:
 def main(numbers: Sequence[str]) -> int:
     """Build the lessons of these numbers, or all, with the live page, and the contents page."""
     lessons = find_lessons()
-    wanted = {f"{int(number):02}" for number in numbers if number.isdigit()}
-    unknown = wanted - {lesson.number for lesson in lessons}
-    if unknown or len(wanted) != len({*numbers} - {"page"}):
+    wanted = {n.zfill(2 + n[-1:].isalpha()) for n in numbers if n != "page"}
+    if not wanted <= {lesson.number for lesson in lessons}:
         print(f"{' '.join(numbers)}: give the numbers of lessons, as in {COMMAND} 03 08, or page")
         return 2
     if not numbers or "page" in numbers:

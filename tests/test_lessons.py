@@ -14,16 +14,20 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import jupytext
+import numpy as np
 import pytest
 
+from tinyleak import Tensor, grad, nn, ops
+
 DIRECTORY = Path(__file__).resolve().parents[1] / "lessons"
-SCRIPTS = sorted(DIRECTORY.glob("[0-9][0-9]_*.py"))
-SECONDS = 60
+SCRIPTS = sorted(DIRECTORY.glob("[0-9][0-9]*_*.py"))
+SECONDS = 30
 
 # A lesson must work where there is no network, so here there is none. What may take a minute is
 # the processor's time, so that a busy machine does not fail it.
@@ -33,10 +37,12 @@ resource.setrlimit(resource.RLIMIT_CPU, ({SECONDS}, {SECONDS}))
 def refuse(*_, **__):
     raise OSError("a lesson must not use the network")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+sys.path.insert(0, {str(DIRECTORY)!r})
 names = runpy.run_path(sys.argv[1], run_name="__main__")
 for solution in sys.argv[2:]:
     exec(solution, names)
 """
+sys.path.insert(0, str(DIRECTORY))  # where the lessons find `checks` and `plots`
 
 
 def load_builder() -> ModuleType:
@@ -49,19 +55,22 @@ def load_builder() -> ModuleType:
 
 
 builder = load_builder()
+checks, exercises = importlib.import_module("checks"), importlib.import_module("exercises")
 
 
 def run(
-    script: Path, *solutions: str, absent: str = "no such module"
+    script: Path, *solutions: str, absent: str = "no such module", strict: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Run a script, and then the solutions of its exercise, as if they stood at its end.
 
-    The module named `absent` cannot be imported.
+    The module named `absent` cannot be imported. If it is not `strict`, claims may fail.
     """
     code = f"import sys\nsys.modules[{absent!r}] = None\n{WITHOUT_NETWORK}"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, str(script), *solutions],
-        env=os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env=os.environ
+        | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        | ({builder.STRICT: "1"} if strict else {}),
         capture_output=True,
         text=True,
         timeout=10 * SECONDS,
@@ -146,15 +155,16 @@ def is_private(name: str) -> bool:
 
 
 def solutions_of(script: Path) -> list[str]:
-    """The code of the solution of a script's exercise, which is folded in the next lesson."""
-    number = int(script.name[:2])
+    """The code that solves a script's exercise, folded in the next lesson, and its check."""
+    number = builder.read_lesson(script).name
     summary = f"<summary>Solution to the exercise of lesson {number}</summary>"
-    for path in DIRECTORY.glob(f"{number + 1:02}_*.py"):
-        text = "\n".join(cell.source for cell in builder.read_cells(path))
-        assert summary in text, f"{path.name} has no folded solution of lesson {number}"
-        folded = text.split(summary)[1].split("</details>")[0]
-        return re.findall(r"^```python\n(.*?)^```$", folded, re.DOTALL | re.MULTILINE)
-    return []
+    after = SCRIPTS[SCRIPTS.index(script) : SCRIPTS.index(script) + 2]  # the last has its own
+    text = "\n".join(cell.source for cell in builder.read_cells(after[-1]))
+    assert summary in text, f"{after[-1].name} has no folded solution of lesson {number}"
+    folded = text.split(summary)[1].split("</details>")[0]
+    solution = re.findall(r"^```python\n(.*?)^```$", folded, re.DOTALL | re.MULTILINE)
+    (checked,) = re.findall(r"^check\(.+\)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+    return [*solution, f"assert {checked}"]
 
 
 def run_whole(script: Path) -> subprocess.CompletedProcess[str]:
@@ -229,7 +239,7 @@ def test_the_readme_leads_to_each_lesson_and_each_to_its_rooms_which_lead_back()
     root = DIRECTORY.parent
     readme = (root / "README.md").read_text(encoding="utf-8")
     for lesson in builder.find_lessons():
-        number, text = int(lesson.number), lesson.path.read_text(encoding="utf-8")
+        number, text = lesson.name, lesson.path.read_text(encoding="utf-8")
         link = f'[{number}](lessons/{lesson.notebook.name} "{lesson.title}")'
         assert link in readme, f"README.md needs the link {link}"
         rooms = [root / room for room in re.findall(r"\]\(\.\./(tinyleak/[^)]+)\)", text)]
@@ -239,6 +249,275 @@ def test_the_readme_leads_to_each_lesson_and_each_to_its_rooms_which_lead_back()
         taught = [ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for file in files]
         name = f"lessons/{lesson.path.name}"
         assert any(name in (text or "") for text in taught), f"no room of {name} leads back to it"
+
+
+# What every lesson has
+
+
+def each_cell() -> Iterator[tuple[Path, str, str]]:
+    for script in SCRIPTS:
+        for cell in builder.read_cells(script):
+            yield script, cell.cell_type, cell.source
+
+
+def test_no_cell_is_longer_than_30_lines() -> None:
+    lengths = {
+        (script.name, source.splitlines()[0]): len(source.splitlines())
+        for script, kind, source in each_cell()
+        if kind == "code"
+    }
+    assert {cell: length for cell, length in lengths.items() if length > 30} == {}
+
+
+def test_no_assert_is_without_a_message() -> None:
+    for script, kind, source in each_cell():
+        if kind == "code":
+            asserts = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Assert)]
+            silent = [ast.unparse(node) for node in asserts if node.msg is None]
+            assert silent == [], f"{script.name}: say what holds"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_lesson_asks_first_and_says_where_it_stands(script: Path) -> None:
+    text = script.read_text(encoding="utf-8")
+    asked, answered = text.count("**Predict first.**"), text.count("<summary>Answer</summary>")
+    assert asked == answered >= 1
+    assert re.search(r"about \d+ minutes", text)
+    for part in ("one gets stuck", "## What to remember"):
+        assert part in text, part
+    at = SCRIPTS.index(script)
+    first = text.split("\n\n")[0]
+    before = [f"]({path.stem}.ipynb)" for path in SCRIPTS[max(0, at - 1) : at]]
+    after = [f"]({path.stem}.ipynb) →" for path in SCRIPTS[at + 1 : at + 2]]
+    assert all(link in first for link in (*before, *after, "](README.md)"))
+
+
+def test_every_link_leads_somewhere() -> None:
+    words = builder.CONTENTS.read_text(encoding="utf-8")
+    texts = [(script, source) for script, kind, source in each_cell() if kind == "markdown"]
+    for path, text in (*texts, (builder.CONTENTS, words)):
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            file, _, word = target.partition("#")
+            assert (DIRECTORY / file).exists(), f"{path.name} links to {target}"
+            if file == "README.md" and word:
+                assert f'<a id="{word}">' in words, f"{path.name} links to {target}"
+
+
+def test_every_figure_is_described() -> None:
+    for script in SCRIPTS:
+        assert "plt.show()" not in script.read_text(encoding="utf-8")
+        notebook = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))
+        outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", ())]
+        for output in outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output["metadata"]["image/png"]["alt"]) > 30, script.name
+            for page in output.get("data", {}).get("text/html", ()):
+                assert "<img" not in page or 'alt="' in page, script.name
+    pictures = re.findall(r'alt="([^"]*)"', builder.CONTENTS.read_text(encoding="utf-8"))
+    assert len(pictures) == len(SCRIPTS) and all(pictures)
+
+
+TOLD_LATER = {  # a word, and the lesson from which on it may stand without "lesson N" beside it
+    "InverseHessian": 7,
+    "LayerGradient": 10,
+    "Jacobian(": 11,
+    "trace(": 14,
+}
+
+
+def test_no_name_comes_before_its_lesson_without_a_word() -> None:
+    for script, kind, source in each_cell():
+        number = int(script.name[:2])
+        for name, lesson in TOLD_LATER.items():
+            if kind == "code" and name in source and number < lesson:
+                told = f"esson {lesson}" in script.read_text(encoding="utf-8")
+                assert told, f"{script.name} uses {name} without a word on lesson {lesson}"
+
+
+def shifted(script: Path) -> str:
+    """A script with every literal seed another one."""
+    text = script.read_text(encoding="utf-8")
+    return re.sub(r"default_rng\((\d+)\)", lambda seed: f"default_rng({int(seed[1]) + 7})", text)
+
+
+@pytest.mark.parametrize("script", SCRIPTS[:5], ids=lambda path: path.stem)
+def test_a_lesson_survives_other_seeds_and_each_cell_run_twice(
+    script: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / script.name
+    changed.write_text(shifted(script), encoding="utf-8")
+    cells = [cell.source for cell in builder.read_cells(changed) if cell.cell_type == "code"]
+    changed.write_text("\n\n".join(part for cell in cells for part in (cell, cell)), "utf-8")
+    done = run(changed, strict=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+# The exercises
+
+
+def say(lesson: str, answer: object, capsys: pytest.CaptureFixture[str]) -> tuple[bool, str]:
+    right = checks.check(lesson, answer)
+    return right, capsys.readouterr().out
+
+
+def test_every_lesson_has_an_exercise_and_every_exercise_a_lesson() -> None:
+    assert list(exercises.EXERCISES) == [lesson.name for lesson in builder.find_lessons()]
+
+
+@pytest.mark.parametrize("lesson", exercises.EXERCISES)
+def test_an_answer_that_is_not_written_yet(lesson: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = dict.fromkeys(("subtract", "divide"), lambda *_: None)
+    right, said = say(lesson, rule if lesson == "2" else lambda *_: None, capsys)
+    assert not right and "nothing is returned yet" in said
+
+
+def planted() -> Iterator[tuple[str, object, str]]:
+    """Two mistakes for each exercise, as somebody might make them, and what is said of each."""
+    yield "1", lambda y: 1 + sum(count_paths(x) for x in y.inputs), "right for a tree"
+    yield "1", lambda y: len(everything(y)) - 1, "one too few"
+    rules = dict(exercises.RULES)
+    yield "2", rules | {"subtract": lambda g, out, a, b: (g, +g)}, "a - b falls"
+    yield "2", rules | {"divide": lambda g, out, a, b: (g / b, out * g / b)}, "a / b falls"
+    yield "3", lambda g: np.array([g[0], g[0], g[1], g[1], g[2], g[2], g[3]]), "zeros, not copies"
+    yield "3", lambda g: np.stack([g, 0 * g], axis=1).ravel(), "it has 8 elements"
+    yield "4", lambda f, x, v: v * grad(f(x), [x])[0].data, "of first order"
+    yield "4", hessian_first, "weight the gradient with v"
+    yield "5", lambda x, kernels: layers(x, kernels, False), "sigmoids are missing"
+    yield "5", lambda x, kernels: 1 / (1 + np.exp(-layers(x, kernels, False))), "after *each*"
+    yield "6", lambda z, y: (z.argmax(axis=1) == y).sum(), "how many are right"
+    yield "6", lambda z, y: np.mean(np.argmax(z, 0) == y), "each *row*"
+    yield "6b", one_after_the_other, "at the same point"
+    yield "6b", lambda rate: {0.001: 15_067, 0.01: np.inf}[rate], "count the last step"
+    yield "7", lambda x: chain(x, both=False), "stands in two terms"
+    yield "7", lambda x: (chain(x)[0], -chain(x)[1]), "wrong sign"
+    yield "8", lambda x: (x > 0).astype(float), "the first derivative"
+    yield "8", lambda x: x * (x > 0), "relu itself"
+    yield "9", lambda p, wanted: int(np.ceil(np.log(1 - wanted) / np.log(p))), "must *fail*"
+    yield "9", lambda p, wanted: int(np.log(1 - wanted) // np.log(1 - p)), "round up"
+    yield "9b", lambda p, width: attacks(p, 2 * width), "not from the middle"
+    yield "9b", lambda p, width: attacks(0.5, width), "the share p"
+    yield "10", lambda shapes, n: -(-sum(np.prod(s) for s in shapes.values()) // n), "round down"
+    yield "10", lambda shapes, n: sum(s[0] for s in shapes.values()) // n, "not 10"
+    yield "10b", lambda shapes, n: wide(shapes, n, 0), "(outputs, inputs)"
+    yield "10b", lambda shapes, n: wide(shapes, n, 1), "nothing to divide by"
+    yield "11", lambda J, error: error / np.linalg.norm(J, 2), "the strongest direction"
+    yield "11", lambda J, error: error / np.linalg.eigvalsh(J.T @ J)[0], "eigenvalue"
+    yield "11b", min, "no dimension outside"
+    yield "11b", lambda m, d: m // 2, "more pictures than inputs"
+    yield "12", lambda gs, bound: {n: scaled(g, bound) for n, g in gs.items()}, "on its own"
+    yield "12", lambda gs, bound: {n: np.clip(g, -bound, bound) for n, g in gs.items()}, "cuts"
+    yield "12b", lambda g: [v for v, row in enumerate(g) if row.sum() != 0], "adds up to 0"
+    yield "12b", lambda g: [v for v, row in enumerate(g) if (row == 0).all()], "*not* looked up"
+    yield "13", lambda gs, share, rng: with_noise(gs, share**0.5, rng), "noise is too large"
+    yield "13", lambda gs, share, rng: [g + share * rng.normal(size=g.shape) for g in gs], "*each*"
+    yield "14", lambda steps, x: [t for t in steps if x in set(t.inputs)], "whoever reads *them*"
+    yield "14", lambda steps, x: list(steps), "constants alone"
+    yield "15", lambda a, b: np.mean(np.concatenate([(b[n] / a[n]).ravel() for n in a])), "differ"
+    yield "15", lambda a, b: exercises.factor(b, a), "upside down"
+
+
+def count_paths(y):
+    return 1 + sum(count_paths(x) for x in y.inputs)
+
+
+def everything(y):
+    found, new = {y}, [y]
+    while new:
+        new = [x for node in new for x in node.inputs if x not in found]
+        found.update(new)
+    return found
+
+
+def hessian_first(f, x, v):
+    (slopes,) = grad(f(x), [x])
+    return grad(ops.sum(slopes), [x])[0].data * v
+
+
+def layers(x, kernels, squashed):
+    for kernel, stride in zip(kernels, (2, 2, 1), strict=True):
+        x = nn.conv2d(Tensor(x), Tensor(kernel), stride=(stride, stride), padding=(2, 2)).data
+        x = 1 / (1 + np.exp(-x)) if squashed else x
+    return x.reshape(len(x), -1)
+
+
+def one_after_the_other(rate):
+    x, y, steps = -1.2, 1.0, 0
+    while (1 - x) ** 2 + 100 * (y - x**2) ** 2 > 1e-6:
+        x -= rate * (-2 * (1 - x) - 400 * x * (y - x**2))
+        y -= rate * 200 * (y - x**2)
+        steps += 1
+        if abs(x) > 1e6:
+            return np.inf
+    return steps
+
+
+def chain(x, both=True):
+    height, slope = 0.0, np.zeros(len(x))
+    for i in range(len(x) - 1):
+        wall = x[i + 1] - x[i] ** 2
+        height += (1 - x[i]) ** 2 + 100 * wall**2
+        slope[i] += -2 * (1 - x[i]) - 400 * x[i] * wall
+        slope[i + 1] += 200 * wall * both
+    return height, slope
+
+
+def attacks(p, width):
+    return next(n for n in range(1, 10_000) if range_of(p, n) <= width)
+
+
+def range_of(p, n, z=1.959964):
+    return 2 * z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+
+
+def wide(shapes, pixels, axis):
+    return [i for i, s in enumerate(shapes.values()) if len(s) == 2 and s[axis] >= pixels]
+
+
+def scaled(g, bound):
+    return g * min(1, bound / np.sqrt((g * g).sum()))
+
+
+def with_noise(gradients, share, rng):
+    return [g + rng.normal(0, share * np.sqrt((g * g).mean()), g.shape) for g in gradients]
+
+
+@pytest.mark.parametrize(("lesson", "answer", "sentence"), list(planted()))
+def test_a_usual_mistake_is_told_by_name(
+    lesson: str, answer: object, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, said = say(lesson, answer, capsys)
+    assert not right
+    assert sentence in said
+
+
+def test_a_mistake_that_nobody_foresaw_is_told_by_an_example(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    right, said = say("3", lambda g: np.ones(7), capsys)
+    assert not right and "not yet. It gives [1.0, 1.0" in said
+    right, said = say("3", lambda g: g + np.ones(3), capsys)
+    assert not right and "it stops with ValueError" in said
+
+
+def test_two_mistakes_are_planted_for_each_exercise() -> None:
+    counts = Counter(lesson for lesson, _, _ in planted())
+    assert counts == dict.fromkeys(exercises.EXERCISES, 2)
+
+
+def test_an_exercise_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="99 has no exercise; one of 1, 2"):
+        checks.check(99, None)
+
+
+def test_a_claim_that_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(checks.STRICT, raising=False)
+    checks.expect(False, "two is three")
+    assert capsys.readouterr().out == "True for the original seeds, but not now: two is three\n"
+    monkeypatch.setenv(checks.STRICT, "1")
+    with pytest.raises(AssertionError, match="two is three"):
+        checks.expect(np.False_, "two is three")
 
 
 # The builder and the checks themselves

@@ -105,7 +105,7 @@ class TestOneSentence:
     @pytest.mark.parametrize(
         ("method", "message"),
         [
-            ("span", "30 tokens span all 24 numbers of a token's vector"),
+            ("span", "30 tokens span all 23 dimensions that layer norm leaves a vector of 24"),
             ("rows", "30 tokens and 4 hidden ones span all 24 numbers"),
         ],
     )
@@ -116,6 +116,18 @@ class TestOneSentence:
         made, truth = text.share_text(narrow, narrow.init(rng), tokens, TOKENIZER.special, rng=rng)
         with pytest.raises(ValueError, match=message):
             text.attack(made, method)
+
+    @pytest.mark.parametrize("length", [14, 15])
+    def test_layer_norm_leaves_span_one_dimension_less_than_the_width(self, length: int) -> None:
+        narrow = Bert(len(TOKENIZER), width=16)
+        rng = np.random.default_rng(0)
+        tokens = [TOKENIZER.encode(sentences(length, 0)[0])]
+        made, truth = text.share_text(narrow, narrow.init(rng), tokens, TOKENIZER.special, rng=rng)
+        if length == 14:
+            assert truth.judge(text.attack(made, "span")).succeeded
+        else:
+            with pytest.raises(ValueError, match="15 tokens span all 15 dimensions"):
+                text.attack(made, "span")
 
     @pytest.mark.parametrize(
         ("method", "message"),

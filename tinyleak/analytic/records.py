@@ -13,6 +13,8 @@ others are searched for without it: they lie at right angles to S⁻¹ Uᵀ δ o
 which takes one dimension from the row space each time.
 
 Under a ReLU f has kinks, and δ exact zeros, which lead to the records another way (see `locked`).
+
+Lesson: lessons/11b_a_batch_is_a_mixture.py
 """
 
 from __future__ import annotations

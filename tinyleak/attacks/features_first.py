@@ -12,6 +12,8 @@ known function ⟨Wᵀ g_b, f(x)⟩.
 
 A parameter that is added to values of one image, as a transformer's position embedding is, shows
 the loss's gradient with respect to those values instead: it is its own. Below it the same holds.
+
+Lesson: lessons/10b_your_own_network.py
 """
 
 from __future__ import annotations

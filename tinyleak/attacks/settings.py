@@ -1,6 +1,6 @@
 """How an attack is run.
 
-Lesson: lessons/09_why_it_fails.py
+Lesson: lessons/09b_what_else_decides.py
 """
 
 from __future__ import annotations

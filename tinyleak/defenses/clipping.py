@@ -1,4 +1,7 @@
-"""Clipping: a bound on the norm, alone or with noise in proportion to it, as in DP-SGD."""
+"""Clipping: a bound on the norm, alone or with noise in proportion to it, as in DP-SGD.
+
+Lesson: lessons/12b_clipping_and_privacy.py
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 `"uniform"` is the reference implementation's, U(−0.5, 0.5) for weights and biases.
 `"default"` is PyTorch's: U(±1/√fan_in) for both, but 1 and 0 for a normalisation's.
 
-Lesson: lessons/06_lenet.py
+Lesson: lessons/06b_training.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stochastic gradient descent on any loss, with a program replayed at every step.
 
-Lesson: lessons/06_lenet.py
+Lesson: lessons/06b_training.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Training a network to tell images apart, and counting how many it gets right.
 
-Lesson: lessons/06_lenet.py
+Lesson: lessons/06b_training.py
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ the segment added. Each is tried, and the words whose vectors lie in the space w
 Dimitrov, Baader, Müller and Vechev, "DAGER: Exact Gradient Inversion for Large Language Models",
 NeurIPS 2024, arXiv 2405.15586).
 
+Layer norm makes each vector's mean 0, which leaves d − 1 of its d dimensions: T tokens leave a
+choice of words to exclude only while T < d − 1.
+
 For one sentence that names every word in its position. For a batch it names the words at each
 position, and `tinyleak.text.assignment` tells the sentences apart.
 
@@ -51,7 +54,7 @@ def span(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = 
         on_progress: called with what was found.
 
     Raises:
-        ValueError: as many tokens as a token's vector has numbers, or more; a gradient of zeros.
+        ValueError: d − 1 tokens or more, of vectors of d numbers; a gradient of zeros.
     """
     distances, allowed = membership(client, row_space(client))
     if len(client.lengths) == 1:
@@ -70,13 +73,14 @@ def row_space(client: TextClient) -> Subspace:
     """Return the space that the tokens' vectors span, as far as the gradient tells.
 
     Raises:
-        ValueError: as many tokens as a token's vector has numbers, or more; a gradient of zeros.
+        ValueError: d − 1 tokens or more, of vectors of d numbers; a gradient of zeros.
     """
-    width = client.model.width
-    if client.records >= width:
+    dimensions = client.model.width - 1  # layer norm takes the mean off every vector
+    if client.records >= dimensions:
         raise ValueError(
-            f"{client.records} tokens span all {width} numbers of a token's vector, so every word "
-            "lies in their space; give fewer or shorter sentences, or more --width"
+            f"{client.records} tokens span all {dimensions} dimensions that layer norm leaves a "
+            f"vector of {dimensions + 1} numbers, so every word lies in their space; give fewer or "
+            "shorter sentences, or more --width"
         )
     return client.first_layer.row_space
 
