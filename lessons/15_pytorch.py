@@ -229,7 +229,7 @@ if torch:
 for name, path in {"tinyleak": ours, **({"PyTorch": theirs} if torch else {})}.items():
     error = np.square(path[-1][:784] - truth.ravel()).mean()
     print(f"{name}: mean squared error {error:.0e} after {STEPS} steps")
-    assert error < 3e-2, "both find the digit"
+    expect(error < 3e-2, "both find the digit")
 
 # %% [markdown]
 # ## Without PyTorch
@@ -269,9 +269,8 @@ if torch:
     sources["PyTorch"] = ([g.numpy() for g in shared], value.item(), slope.numpy(), theirs)
 for name, numbers in sources.items():
     for what, digits in recorded(*numbers).items():
-        assert np.allclose(
-            digits, RECORDED[what], rtol=1e-7 if what == "middle pixel" else 1e-12
-        ), "the recorded digits"
+        near = 1e-7 if what == "middle pixel" else 1e-12
+        expect(np.allclose(digits, RECORDED[what], rtol=near), "the recorded digits")
     print(f"{name} gives the recorded digits")
 
 # %% [markdown]

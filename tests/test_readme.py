@@ -114,8 +114,10 @@ def test_what_is_linked_to_is_there(name: str) -> None:
         target = path.parent / file if file else path
         assert target.exists(), f"{name} links to {link}"
         if heading:
-            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            text = target.read_text(encoding="utf-8")
+            titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
             found = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            found += re.findall(r'<a id="([^"]+)">', text)
             assert heading in found, f"{name} links to {link}"
 
 
