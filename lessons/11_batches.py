@@ -137,10 +137,10 @@ assert np.allclose(measured, own[:, 300], rtol=1e-5, atol=1e-9), "finite differe
 #
 # Far from the solution the straight line is a bad guess, and a step may be much too long. So we add
 # a [**damping**](README.md#damping) $λ$ to the diagonal of $J^T J$. The larger it is, the shorter
-# the step. After a step that made $D$ smaller by nearly as much as the line promised, trust the line
-# more: $λ$ becomes a tenth. If it was hardly any of that, $λ$ doubles. After one that did not help at
-# all, take it back and try again with ten times the $λ$. This is the method of **Levenberg and
-# Marquardt**.
+# the step. After a step that made $D$ smaller by nearly as much as the line promised, trust the
+# line more: $λ$ becomes a tenth. If it was hardly any of that, $λ$ doubles. After one that did not
+# help at all, take it back and try again with ten times the $λ$. This is the method of **Levenberg
+# and Marquardt**.
 #
 # **Predict first.** L-BFGS takes hundreds of steps for this. How many will this method take from
 # grey pictures to nearly every digit that float64 holds?
