@@ -168,7 +168,9 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
     loss = client.loss if isinstance(client, Client) else None
     known = None
     if isinstance(client, Client):
-        known = knows(client, Fact("those of the last layer", "read off"))
+        told = found.shared is not None and found.shared.labels is not None
+        labels = Fact("those of the last layer", "read off")
+        known = knows(client, labels if told else Fact("those of typical images", "assumed"))
     if directory is not None:
         settings = {
             "weights": readable(args.weights),
