@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,40 @@ def test_what_an_attacker_was_given_is_listed(tmp_path: Path, run: Run) -> None:
         }
         assert {one["source"] for one in known.values()} <= {"said", "read off", "assumed"}
         assert known["batch_size"]["value"] == 1
+
+
+def test_labels_are_advised_only_where_they_can_be_inferred() -> None:
+    """Of a batch the last layer's gradient tells the labels of the cross-entropy alone."""
+    images = np.random.default_rng(0).random((2, 1, 8, 8))
+    for model, options in (
+        (NETWORK, "--labels infer --method lbfgs+levenberg-marquardt"),
+        (AsTrained(NETWORK, "bce"), "--method lbfgs+levenberg-marquardt"),
+    ):
+        client, _ = simulate(model, images, [1, 2])
+        problem = problem_of(client, Attacker(settings=Settings(iterations=2)))
+        found = attack(problem)
+        causes = likely_causes(problem, found, client.explain(found))
+        assert options in [cause.advice for cause in causes]
+    with pytest.raises(ValueError, match="gradient, which is that of bce of a batch"):
+        problem_of(client, Attacker(labels="infer"))
+
+
+def test_soft_labels_are_no_cause_where_labels_are_searched_for() -> None:
+    images = np.random.default_rng(0).random((2, 1, 8, 8))
+    client, _ = simulate(NETWORK, images, [1, 2])
+    client = replace(client, loss=replace(client.loss, exact=False))
+    for labels, named in ((None, False), ([1, 2], True)):
+        problem = problem_of(client, Attacker(labels=labels, settings=Settings(iterations=2)))
+        found = attack(problem)
+        causes = likely_causes(problem, found, client.explain(found))
+        assert ("soft labels" in [cause.name for cause in causes]) == named
+
+
+def test_a_defence_that_was_named_is_not_advised_to_be_applied_again(
+    tmp_path: Path, run: Run
+) -> None:
+    start = ["attack", "--defense", "gaussian:1e-2", "--iterations", 1, "--quiet"]
+    for more, advice in (([], "--aware"), (["--aware"], "")):
+        run(*start, *more, "--out", tmp_path / f"out{advice}")
+        result = json.loads((tmp_path / f"out{advice}" / "result.json").read_text("utf-8"))
+        assert {c["name"]: c["advice"] for c in result["causes"]}["noise"] == advice

@@ -51,23 +51,23 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
         what = "one step" if client.local is None else f"{client.steps} steps"
         text = f"the weights after were taken to be {what} of plain SGD away, with the same batch"
         causes.append(Cause("local steps", text, sure=False))
-    if client.batch > 1 and not client.loss.exact:
+    if client.batch > 1 and not client.loss.exact and problem.matching.targets is not None:
         text = "the labels were taken to be one class each, and mixed or smoothed ones are not"
         causes.append(Cause("soft labels", text, "--labels optimise", sure=False))
     if found.reason in ("out of iterations", "interrupted"):
         text = f"the search had not ended after {found.iterations} iterations"
         more = f"--iterations {max(2000, 4 * settings.iterations)}"
         causes.append(Cause("iterations", text, more))
+    told = client.last_layer is not None or client.premises.targets is not None
+    squares = "--labels infer --method" if told else "--method"
     plain = not (client.local or settings.direction or settings.smoothness)
     solvable = plain and attacker.method == "lbfgs" and attacker.device == "cpu"
     if solvable and getattr(client.model, "activation", None) in KINKED:
         text = "its activation has kinks, at which L-BFGS seldom arrives; least squares may"
-        advice = "--labels infer --method levenberg-marquardt"
-        causes.append(Cause("kinks", text, advice))
+        causes.append(Cause("kinks", text, f"{squares} levenberg-marquardt"))
     elif solvable and client.batch > 1:
         text = f"L-BFGS alone seldom separates {client.batch} images"
-        advice = "--labels infer --method lbfgs+levenberg-marquardt"
-        causes.append(Cause("batch", text, advice))
+        causes.append(Cause("batch", text, f"{squares} lbfgs+levenberg-marquardt"))
     if attacker.restarts < MANY:
         text = "one start is not always enough"
         causes.append(Cause("start", text, f"--restarts {MANY}"))
