@@ -542,3 +542,10 @@ def test_signs_and_pruned_entries_are_not_taken_for_the_gradient() -> None:
             assert "without a defence" not in headline(found)
             if change is np.sign or isinstance(model, LeNet):
                 assert found.verdict == "unknown"
+
+
+def test_a_first_layer_that_sent_nothing_shows_nothing() -> None:
+    model = MLP((1, 8, 8), 10, "tanh", (64, 32))
+    client, _ = simulate(model, np.random.default_rng(0).random((1, 1, 8, 8)), [3])
+    shared = {k: None if g.ndim > 1 else g for k, g in client.gradients.items()}
+    assert audit(Client.of(model, client.params, shared), examples=1).verdict != "shown"

@@ -157,7 +157,8 @@ def _shown(client: Client) -> float | None:
     names, shapes = list(client.model.shapes), client.model.shapes
     pixels = math.prod(client.model.image_shape)
     first, bias = names[0], (names + [names[0]])[1]
-    fits = shapes[first][1:] == (pixels,) and shapes[bias] == shapes[first][:1]
+    sent = {first, bias}.isdisjoint(client.frozen)
+    fits = sent and shapes[first][1:] == (pixels,) and shapes[bias] == shapes[first][:1]
     resized = any(
         cause.name in RESIZED and _is_left(client, cause) for cause in client.premises.causes
     )
