@@ -14,7 +14,7 @@ from command_line import Run
 
 from tinyleak.attacks import Attacker, Settings, attack, problem_of
 from tinyleak.attacks.advice import likely_causes
-from tinyleak.client import LocalSteps, share, simulate
+from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.models.as_trained import AsTrained
@@ -162,3 +162,24 @@ def test_a_defence_that_was_named_is_not_advised_to_be_applied_again(
         run(*start, *more, "--out", tmp_path / f"out{advice}")
         result = json.loads((tmp_path / f"out{advice}" / "result.json").read_text("utf-8"))
         assert {c["name"]: c["advice"] for c in result["causes"]}["noise"] == advice
+
+
+def test_what_is_accounted_for_is_named_last_and_not_advised() -> None:
+    """To say what was read off already would be the same attack once more."""
+    images = np.random.default_rng(0).random((1, 1, 8, 8))
+    usual = ((0.1307,), (0.3081,))
+    for name, model, said in (
+        ("loss", AsTrained(NETWORK, "bce"), {}),
+        ("normalisation", AsTrained(NETWORK, "cross-entropy", *usual), {"normalize": usual}),
+    ):
+        made, _ = simulate(model, images, [3])
+        for known in (said, {"loss": "mse", "normalize": ((0.5,), (0.5,))}):
+            client = Client.of(NETWORK, made.params, made.gradients, **known)
+            attacker = Attacker(start="noise", settings=Settings(iterations=1))
+            problem = problem_of(client, attacker)
+            found = attack(problem)
+            causes = likely_causes(problem, found, client.explain(found))
+            if known is said:
+                assert (causes[-1].name, causes[-1].advice) == (name, "")
+            else:
+                assert causes[0].name == "loss"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Reconstruction
+from tinyleak.client import Client
 from tinyleak.client.facts import listed
 from tinyleak.client.outcome import Outcome
 
@@ -22,7 +25,7 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     """Return why an attack may not have explained the gradient, likeliest first.
 
     What contradicts the assumptions comes first, then what may have stopped the search, unless the
-    gradient is explained exactly.
+    gradient is explained exactly; and last what the attack has taken into account already.
 
     Args:
         problem: who attacked whom.
@@ -33,12 +36,26 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     causes = list(client.premises.causes)
     if outcome.verdict == "exact":
         return causes
-    causes += _of_search(problem, found)
+    taken = [replace(cause, advice="") for cause in causes if _accounted(client, cause)]
+    causes = [cause for cause in causes if not _accounted(client, cause)]
+    causes += [*_of_search(problem, found), *taken]
     allowed, own = client.premises.activations, getattr(client.model, "activation", None)
     if allowed and own not in allowed:
         text = f"the gradient is that of {allowed[0]}, and the network is said to have {own}"
         causes.insert(0, Cause("activation", text, f"--activation {allowed[0]}", sure=False))
     return causes
+
+
+def _accounted(client: Client, cause: Cause) -> bool:
+    """Return whether the client is attacked as being so, so that to say it does nothing."""
+    if cause.name == "loss":
+        return cause.advice == f"--loss {client.loss.kind}"
+    if cause.name == "weight decay":
+        return client.steps == 1 and client.premises.decay != 0.0
+    if cause.name != "normalisation" or not getattr(client.model, "normalises", False):
+        return False
+    model: Any = client.model
+    return client.premises.normalisation in (None, (model.mean, model.std))
 
 
 def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
