@@ -233,6 +233,9 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
         if args.gradients is not None:
             shared = read_like(model, args.gradients, rename, "gradients")
             batch, reduction = known.batch or 1, known.reduction
+            facts = {} if known.batch else {"batch": Fact("1 image", "assumed")}
+            if args.activation is None and isinstance(model, LeNet | MLP):
+                facts["activation"] = Fact(model.activation, "assumed")
             client = Client.of(
                 model,
                 params,
@@ -241,6 +244,7 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
                 reduction=reduction,
                 loss=known.loss,
                 normalize=known.normalize,
+                facts=facts,
             )
             return {"client": client}
     trained = as_trained(model, known.loss or "cross-entropy", known.normalize)
