@@ -146,7 +146,8 @@ def forecast_given(found: Audit) -> float:
 
 def part(source: Dataset, start: int, stop: int) -> Dataset:
     """Return some of the images of a data set."""
-    return replace(source, images=source.images[start:stop], labels=source.labels[start:stop])
+    images, labels = source.images[start:stop], source.labels[start:stop]
+    return Dataset(source.name, images, labels, source.classes)
 
 
 def noisy(client: Client, variance: float, seed: Sequence[int]) -> Client:

@@ -270,7 +270,9 @@ class Client:
             facts["unused"] = Fact(listed(files.unused), "read off", "no parameters of the network")
         if str(files.noted):
             facts["notes"] = Fact(files.noted, "said", "by the notes about the files")
-        return cls.of(
+        if known.model is None:
+            facts["network"] = Fact(type(model).__name__.lower(), "read off", "its weights' shapes")
+        client = cls.of(
             model,
             params,
             shared,
@@ -285,6 +287,15 @@ class Client:
             frozen=frozen,
             facts=facts,
         )
+        if known.batch is None:
+            one = client.premises.rank == 1
+            told = (
+                Fact("1 image", "read off", "the gradient's rank")
+                if one
+                else Fact("1 image", "assumed")
+            )
+            client = replace(client, facts={**client.facts, "batch": told})
+        return client
 
     @property
     def network(self) -> Any:
