@@ -260,3 +260,12 @@ def test_what_an_audit_takes_for_granted_is_not_said(tmp_path: Path, run: Run) -
         assert run(*asked).code == 0
         known = json.loads((out / "audit.json").read_text(encoding="utf-8"))["knows"]
         assert [known[topic]["source"] for topic in ("batch_size", "activation")] == [source] * 2
+
+
+def test_the_network_and_its_activation_are_both_told(tmp_path: Path, run: Run) -> None:
+    client, _ = simulate(LeNet(), np.random.default_rng(0).random((1, 1, 28, 28)), [3])
+    np.savez(tmp_path / "w.npz", **client.params)
+    np.savez(tmp_path / "g.npz", **client.gradients)
+    answer = run("--weights", tmp_path / "w.npz", "--gradients", tmp_path / "g.npz")
+    said = " ".join(answer.out.split())
+    assert "network lenet, read off (its weights' shapes); sigmoid, read off (no other" in said

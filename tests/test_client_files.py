@@ -221,7 +221,7 @@ def test_what_nobody_said_is_not_said(tmp_path: Path) -> None:
     ):
         known = client(tmp_path, **SMALL, **said)
         assert str(known.loss.fact) == expected
-        assert known.facts["batch"].source == "assumed"
+        assert known.facts["batch"].source == "read off"
     assert "batch" not in client(tmp_path, **SMALL, batch=1).facts
 
 

@@ -197,8 +197,9 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
             found.save(directory / "audit.html", subject=subject)
     said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
     if isinstance(client, Client):
-        facts = {"activation": "network"}
-        said |= {facts.get(topic, topic): str(fact) for topic, fact in client.facts.items()}
+        facts = {topic: str(fact) for topic, fact in client.facts.items()}
+        own = [facts.pop(topic) for topic in ("network", "activation") if topic in facts]
+        said |= facts | ({"network": "; ".join(own)} if own else {})
     said |= {"knows": in_one_line(known)} if known else {}
     text = f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
     return text, found.interrupted

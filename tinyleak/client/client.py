@@ -258,8 +258,6 @@ class Client:
             facts["activation"] = activation_fact(
                 model.activation, allowed, steps=1 if steps is None else steps.count
             )
-        if known.batch is None:
-            facts["batch"] = Fact("1 image", "assumed", "--batch says how many")
         if local is not None:
             plain = "of plain SGD, each with the same whole batch, without momentum or decay"
             facts["steps"] = Fact(f"{local.count} {plain}", "assumed")
