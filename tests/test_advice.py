@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from command_line import Run
 
 from tinyleak.attacks import Attacker, Settings, attack, problem_of
 from tinyleak.attacks.advice import likely_causes
-from tinyleak.client import LocalSteps, share, simulate
+from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.defenses import parse
 from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.models.as_trained import AsTrained
@@ -124,3 +125,61 @@ def test_what_an_attacker_was_given_is_listed(tmp_path: Path, run: Run) -> None:
         }
         assert {one["source"] for one in known.values()} <= {"said", "read off", "assumed"}
         assert known["batch_size"]["value"] == 1
+
+
+def test_labels_are_advised_only_where_they_can_be_inferred() -> None:
+    """Of a batch the last layer's gradient tells the labels of the cross-entropy alone."""
+    images = np.random.default_rng(0).random((2, 1, 8, 8))
+    for model, options in (
+        (NETWORK, "--labels infer --method lbfgs+levenberg-marquardt"),
+        (AsTrained(NETWORK, "bce"), "--method lbfgs+levenberg-marquardt"),
+    ):
+        client, _ = simulate(model, images, [1, 2])
+        problem = problem_of(client, Attacker(settings=Settings(iterations=2)))
+        found = attack(problem)
+        causes = likely_causes(problem, found, client.explain(found))
+        assert options in [cause.advice for cause in causes]
+    with pytest.raises(ValueError, match="gradient, which is that of bce of a batch"):
+        problem_of(client, Attacker(labels="infer"))
+
+
+def test_soft_labels_are_no_cause_where_labels_are_searched_for() -> None:
+    images = np.random.default_rng(0).random((2, 1, 8, 8))
+    client, _ = simulate(NETWORK, images, [1, 2])
+    client = replace(client, loss=replace(client.loss, exact=False))
+    for labels, named in ((None, False), ([1, 2], True)):
+        problem = problem_of(client, Attacker(labels=labels, settings=Settings(iterations=2)))
+        found = attack(problem)
+        causes = likely_causes(problem, found, client.explain(found))
+        assert ("soft labels" in [cause.name for cause in causes]) == named
+
+
+def test_a_defence_that_was_named_is_not_advised_to_be_applied_again(
+    tmp_path: Path, run: Run
+) -> None:
+    start = ["attack", "--defense", "gaussian:1e-2", "--iterations", 1, "--quiet"]
+    for more, advice in (([], "--aware"), (["--aware"], "")):
+        run(*start, *more, "--out", tmp_path / f"out{advice}")
+        result = json.loads((tmp_path / f"out{advice}" / "result.json").read_text("utf-8"))
+        assert {c["name"]: c["advice"] for c in result["causes"]}["noise"] == advice
+
+
+def test_what_is_accounted_for_is_named_last_and_not_advised() -> None:
+    """To say what was read off already would be the same attack once more."""
+    images = np.random.default_rng(0).random((1, 1, 8, 8))
+    usual = ((0.1307,), (0.3081,))
+    for name, model, said in (
+        ("loss", AsTrained(NETWORK, "bce"), {}),
+        ("normalisation", AsTrained(NETWORK, "cross-entropy", *usual), {"normalize": usual}),
+    ):
+        made, _ = simulate(model, images, [3])
+        for known in (said, {"loss": "mse", "normalize": ((0.5,), (0.5,))}):
+            client = Client.of(NETWORK, made.params, made.gradients, **known)
+            attacker = Attacker(start="noise", settings=Settings(iterations=1))
+            problem = problem_of(client, attacker)
+            found = attack(problem)
+            causes = likely_causes(problem, found, client.explain(found))
+            if known is said:
+                assert (causes[-1].name, causes[-1].advice) == (name, "")
+            else:
+                assert causes[0].name == "loss"

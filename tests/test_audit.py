@@ -28,7 +28,7 @@ from tinyleak.audit import (
 )
 from tinyleak.audit.preview import best_guesses
 from tinyleak.audit.shared import length
-from tinyleak.audit.words import lines
+from tinyleak.audit.words import headline, lines
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.data import Dataset
 from tinyleak.defenses import parse
@@ -529,3 +529,23 @@ def test_a_client_is_audited_by_its_files(tmp_path: Path, rng: np.random.Generat
     assert found.counting.batch == 2
     assert found.shared is not None
     assert found.shared.labels == [1, 3]
+
+
+def test_signs_and_pruned_entries_are_not_taken_for_the_gradient() -> None:
+    """Signs of δ xᵀ have the rank 1, as the gradient of one image has, but show no image."""
+    for model in (MLP((1, 8, 8), 10, "tanh", (64, 32)), LeNet((1, 8, 8), 10)):
+        images = np.random.default_rng(0).random((1, 1, 8, 8))
+        client, _ = simulate(model, images, [3], init="default")
+        for change in (np.sign, lambda g: np.where(np.abs(g) > np.median(np.abs(g)), g, 0.0)):
+            shared = {name: change(array) for name, array in client.gradients.items()}
+            found = audit(Client.of(model, client.params, shared), examples=1)
+            assert "without a defence" not in headline(found)
+            if change is np.sign or isinstance(model, LeNet):
+                assert found.verdict == "unknown"
+
+
+def test_a_first_layer_that_sent_nothing_shows_nothing() -> None:
+    model = MLP((1, 8, 8), 10, "tanh", (64, 32))
+    client, _ = simulate(model, np.random.default_rng(0).random((1, 1, 8, 8)), [3])
+    shared = {k: None if g.ndim > 1 else g for k, g in client.gradients.items()}
+    assert audit(Client.of(model, client.params, shared), examples=1).verdict != "shown"

@@ -13,8 +13,8 @@ import torch
 from pytorch_client import error, save_step, save_training
 
 from tinyleak.attacks import Settings, attack
-from tinyleak.client import Client, simulate, write_client
-from tinyleak.nn import MLP
+from tinyleak.client import Client, LocalSteps, simulate, write_client
+from tinyleak.nn import MLP, LeNet
 
 cross_entropy = torch.nn.functional.cross_entropy
 SMALL = {"shape": (1, 16, 16)}
@@ -190,6 +190,39 @@ def test_an_activation_is_said_read_off_or_assumed(tmp_path: Path) -> None:
     save_training(tmp_path, 1)
     told = trained(tmp_path, learning_rate=0.1).facts["activation"]
     assert str(told).startswith("tanh, assumed (one of tanh, ")  # a batch mixes what would tell
+
+
+def test_several_steps_only_make_an_activation_likely(tmp_path: Path) -> None:
+    """The mean of their gradients is none, whatever fits it."""
+    images = np.random.default_rng(0).random((1, 1, 8, 8))
+    for activation in ("softplus", "tanh"):
+        for count in (1, 3):
+            model, steps = LeNet((1, 8, 8), 10, activation, hidden=4), LocalSteps(count, 0.1)
+            made, _ = simulate(model, images, [3], local=steps, dtype="float32", init="default")
+            before, after = write_client(tmp_path, made, steps=steps, ending="npz")
+            before.with_suffix(".json").write_text('{"model": "lenet", "shape": "1,8,8"}')
+            told = Client.from_files(before, weights_after=after).facts["activation"]
+            assert told.source == ("read off" if count == 1 else "assumed"), told
+            assert count > 1 or told.value == activation
+
+
+def test_what_nobody_said_is_not_said(tmp_path: Path) -> None:
+    bce = torch.nn.BCEWithLogitsLoss()
+
+    def loss(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return bce(z, torch.nn.functional.one_hot(y, 10).to(z))
+
+    save_step(tmp_path, [3], size=16, loss=loss)
+    for said, expected in (
+        ({}, "bce, as it is, read off (the last layer's gradient)"),
+        ({"loss": "bce"}, "bce (said), as it is, read off (the last layer's gradient)"),
+        ({"reduction": "mean"}, "bce (read off), a mean over the batch, said"),
+        ({"loss": "bce", "reduction": "mean"}, "bce, a mean over the batch, said"),
+    ):
+        known = client(tmp_path, **SMALL, **said)
+        assert str(known.loss.fact) == expected
+        assert known.facts["batch"].source == "read off"
+    assert "batch" not in client(tmp_path, **SMALL, batch=1).facts
 
 
 def test_names_are_settled_by_a_rename(tmp_path: Path) -> None:

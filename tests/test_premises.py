@@ -23,9 +23,10 @@ from premise_cases import (
 )
 
 from tinyleak.analytic import read_premises
-from tinyleak.client import simulate
+from tinyleak.client import Client, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import MLP, LeNet, ResNet
+from tinyleak.nn.models.as_trained import as_trained
 
 EVERY = COMMON | ONE_IMAGE | PIXELS
 NETWORKS = [
@@ -225,3 +226,23 @@ def test_another_network_is_read_as_far_as_it_goes() -> None:
     found = read_premises(model, client.params, client.gradients, 1)
     assert (found.loss, found.loss_source, found.causes) == ("cross-entropy", "read off", ())
     assert len(found.activations) != 1
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e200])
+def test_what_cannot_be_squared_is_told_all_the_same(factor: float) -> None:
+    model = MLP((1, 8, 8), 10, "tanh", (64, 32))
+    made, _ = simulate(model, np.random.default_rng(0).random((1, 1, 8, 8)), [3])
+    shared = {name: factor * gradient for name, gradient in made.gradients.items()}
+    client = Client.of(model, made.params, shared)
+    assert client.loss.factor == pytest.approx(factor)
+    assert client.noise is None
+    shared = {name: g + factor * 1e-2 * made.params[name] for name, g in shared.items()}
+    assert Client.of(model, made.params, shared).premises.decay == pytest.approx(1e-2 * factor)
+
+
+def test_a_network_of_one_output_is_read_like_any_other() -> None:
+    model = MLP((1, 8, 8), 1, "tanh", (64, 32))
+    images = np.random.default_rng(0).random((1, 1, 8, 8))
+    made, _ = simulate(as_trained(model, "bce"), images, [0])
+    client = Client.of(model, made.params, made.gradients)
+    assert (client.loss.kind, client.loss.factor) == ("bce", 1.0)

@@ -186,9 +186,3 @@ def _by_distance(tests: list[list[ActivationFit]]) -> tuple[str, ...]:
         if None not in of_it:
             nearest[name] = max(pair for pair in of_it if pair is not None)
     return tuple(sorted(nearest, key=lambda name: nearest[name]))
-
-
-MOST_NOISE = 1e-3
-"""The largest noise with which anything is inferred, as its root mean square relative to that of
-the gradient; and how far noise may take features out of their range. Rounding to float32 or float16
-is below it."""

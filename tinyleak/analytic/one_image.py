@@ -113,7 +113,7 @@ def fits_of(image: OneImage) -> list[Fit]:
         fits = [_fit(image, loss, kind, y, [a - b @ y], error) for y, kind in (*hard, *several)]
         # Of two classes either label fits, and one of them with a factor below 0.
         found.append(min(fits, key=lambda f: (not f.holds, f.holds and f.factor < 0, f.misfit)))
-        if loss == "cross-entropy":
+        if loss == "cross-entropy" and len(a) > 1:
             found += _soft(image, a, error)
     simple = ["hard", "several", "smoothed", "mixed", "soft"]
     return sorted(found, key=lambda fit: (not fit.holds, simple.index(fit.kind), fit.misfit))

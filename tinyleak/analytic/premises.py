@@ -57,7 +57,7 @@ class Premises:
         activations: those that the gradient allows, likeliest first; a single one is told.
         normalisation: mean and standard deviation of the pixels, by channel, where they are told.
         noise: the variance of each entry's error, rounding included; None where it cannot be
-            measured.
+            measured, or is no number of a usual size.
         rank: how many images the last layer shows; None where it cannot.
         pruned: the share of entries that pruning made zero.
         written: the coarsest format whose numbers these are: "float64", "float32", "bfloat16",
@@ -139,8 +139,9 @@ def read_premises(
     if mean.last is not None and not lost:
         found, several = _look_at_layers(mean, mean.last, found, loss, steps)
         more += several
-    if found.factor is not None and not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
-        found = replace(found, factor=found.factor * largest)
+    if not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
+        factor = None if found.factor is None else found.factor * largest
+        found = replace(found, factor=factor, decay=found.decay * largest, noise=None)
     told = [c for c in (*causes, *more) if c is not None]
     if any(c.name == "clipping" for c in told):
         told = [c for c in told if c.name != "factor"]

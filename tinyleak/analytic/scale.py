@@ -18,10 +18,6 @@ import numpy as np
 
 from tinyleak.backend import Array
 
-CONSISTENT = 1e-3
-"""How far the bias's gradient may be from c · (p − y) of one image, relative to its length.
-Rounding to float32 changes it less, and a second image more."""
-
 LEAST_ERROR = 1e-3
 """No estimate from probes is taken to be better than this share: the client's images differ."""
 

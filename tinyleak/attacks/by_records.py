@@ -38,8 +38,8 @@ def attack_by_records(
     found = first_layer(client)
     if found is None:
         raise ValueError(
-            f"method records needs a network whose first layer is linear; {client.model} has none: "
-            "choose another method"
+            f"method records needs a network whose first layer is linear; {client.network} has "
+            "none: choose another method"
         )
     rng = np.random.default_rng(problem.attacker.seed)
     records = find_records(

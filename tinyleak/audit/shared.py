@@ -29,9 +29,13 @@ noise is then 30 times as large as estimated, or the images are others."""
 
 UNACCOUNTED = (
     *("adam", "decoupled decay", "batch size", "stale weights", "dropout", "batch norm"),
-    *("loss", "clipping", "local steps", "momentum"),
+    *("loss", "clipping", "momentum", "pruning", "rounding"),
 )
 """Causes that nothing here accounts for: the gradient is not of the kind that is forecast."""
+
+RESIZED = ("adam", "decoupled decay", "rounding")
+"""Causes that leave little but signs of the entries. Signs of δ xᵀ have the rank 1 as well, but
+their ratio is no image."""
 
 MOST_WRONG = 1.1 * math.sqrt(2)
 """No image has a larger ‖p − y‖ than √2; noise may add a little. Beyond, the gradient is not that
@@ -139,8 +143,13 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
 
 
 def _is_left(client: Client, cause: Cause) -> bool:
-    """Return whether a cause is not accounted for: another loss that is known is."""
-    return cause.name in UNACCOUNTED and not (cause.name == "loss" and client.premises.loss)
+    """Return whether a cause is not accounted for.
+
+    Another loss that is known is, and rounding that is small, or was measured as noise.
+    """
+    small = "float16" in cause.advice  # or bfloat16
+    known = {"loss": client.premises.loss, "rounding": small or client.noise is not None}
+    return cause.name in UNACCOUNTED and not known.get(cause.name)
 
 
 def _shown(client: Client) -> float | None:
@@ -148,8 +157,12 @@ def _shown(client: Client) -> float | None:
     names, shapes = list(client.model.shapes), client.model.shapes
     pixels = math.prod(client.model.image_shape)
     first, bias = names[0], (names + [names[0]])[1]
-    fits = shapes[first][1:] == (pixels,) and shapes[bias] == shapes[first][:1]
-    if not fits or client.batch > 1 or client.steps > 1:
+    sent = {first, bias}.isdisjoint(client.frozen)
+    fits = sent and shapes[first][1:] == (pixels,) and shapes[bias] == shapes[first][:1]
+    resized = any(
+        cause.name in RESIZED and _is_left(client, cause) for cause in client.premises.causes
+    )
+    if not fits or resized or client.batch > 1 or client.steps > 1:
         return None
     layer = LayerGradient(client.gradients[first], client.gradients[bias], 1)
     if not layer.bias_gradient.any():  # type: ignore[union-attr]  # it has been given

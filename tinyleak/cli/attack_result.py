@@ -6,7 +6,7 @@ One form serves both kinds of client. Where no truth is known, what needs it is 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,16 @@ class Result:
     @property
     def _causes(self) -> list[Cause]:
         """Why it may have failed; what contradicts the assumptions is said in any case."""
-        return likely_causes(self.problem, self.found, self.explained)
+        causes = likely_causes(self.problem, self.found, self.explained)
+        if not self.args.defense:
+            return causes
+        # The defences have been named, and are not to be applied again.
+        left = "" if self.args.aware else "--aware"
+        named = [cause.advice.startswith("--defense") for cause in causes]
+        return [
+            replace(cause, advice=left) if again else cause
+            for cause, again in zip(causes, named, strict=True)
+        ]
 
     @property
     def _knows(self) -> dict[str, Fact]:
@@ -137,7 +146,7 @@ class Result:
         defenses = Fact(", ".join(self.args.defense), "said") if self.args.aware else None
         return knows(self.problem.client, labels, defenses)
 
-    def _certified(self) -> str | None:
+    def _certified(self) -> str:
         """Return for which images a linear layer's gradient vouches."""
         certified = self.explained.certified
         if certified is None or set(certified) == {None}:
@@ -192,8 +201,7 @@ class Result:
         lines["result"] = f"{success}: {after}"
         lines["verdict"] = self.explained.sentence
         lines |= self._explained() if self.outcome.mse is None else self._judged(self.outcome.mse)
-        if (certified := self._certified()) is not None:
-            lines["certified"] = certified
+        lines["certified"] = self._certified()
         lines["cost"] = f"{found.evaluations} evaluations, {found.seconds:.1f} s"
         lines["files"] = written(args.out, FILES, "the result, pictures and a player")
         if not self.outcome.succeeded:

@@ -168,7 +168,9 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
     loss = client.loss if isinstance(client, Client) else None
     known = None
     if isinstance(client, Client):
-        known = knows(client, Fact("those of the last layer", "read off"))
+        told = found.shared is not None and found.shared.labels is not None
+        labels = Fact("those of the last layer", "read off")
+        known = knows(client, labels if told else Fact("those of typical images", "assumed"))
     if directory is not None:
         settings = {
             "weights": readable(args.weights),
@@ -195,8 +197,9 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
             found.save(directory / "audit.html", subject=subject)
     said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
     if isinstance(client, Client):
-        facts = {"activation": "network"}
-        said |= {facts.get(topic, topic): str(fact) for topic, fact in client.facts.items()}
+        facts = {topic: str(fact) for topic, fact in client.facts.items()}
+        own = [facts.pop(topic) for topic in ("network", "activation") if topic in facts]
+        said |= facts | ({"network": "; ".join(own)} if own else {})
     said |= {"knows": in_one_line(known)} if known else {}
     text = f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
     return text, found.interrupted
@@ -231,6 +234,9 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
         if args.gradients is not None:
             shared = read_like(model, args.gradients, rename, "gradients")
             batch, reduction = known.batch or 1, known.reduction
+            facts = {} if known.batch else {"batch": Fact("1 image", "assumed")}
+            if args.activation is None and isinstance(model, LeNet | MLP):
+                facts["activation"] = Fact(model.activation, "assumed")
             client = Client.of(
                 model,
                 params,
@@ -239,6 +245,7 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
                 reduction=reduction,
                 loss=known.loss,
                 normalize=known.normalize,
+                facts=facts,
             )
             return {"client": client}
     trained = as_trained(model, known.loss or "cross-entropy", known.normalize)

@@ -63,7 +63,7 @@ def certify_images(
     images, labels = as_array(images).astype(float), as_array(labels)
     if images.ndim != 4 or images.shape[1:] != client.model.image_shape or len(images) == 0:
         raise ValueError(
-            f"images of shape {images.shape} were given; {client.model} needs (M, "
+            f"images of shape {images.shape} were given; {client.network} needs (M, "
             f"{', '.join(map(str, client.model.image_shape))})"
         )
     unknown = (None,) * len(images)
@@ -98,7 +98,7 @@ def certify_images(
         said_yes |= yes
         said_no |= [verdict is False for verdict in found.verdicts]
     if not layers:
-        return ImageCertificates(unknown, {}, f"{client.model} has no linear layer to be asked")
+        return ImageCertificates(unknown, {}, f"{client.network} has no linear layer to be asked")
     reasons = [found.why for found in layers.values()]
     why = "; ".join(f"{n}: {w}" for n, w in zip(layers, reasons, strict=True) if w)
     return ImageCertificates(

@@ -153,7 +153,7 @@ class Client:
         )
         if reduction is not None:
             kind = read.loss or "cross-entropy"
-            how = said_loss(reduction, client.batch, "", kind, model.classes)
+            how = said_loss(reduction, client.batch, "", kind, model.classes, read.loss_source)
         else:
             how = read_loss(read, client.batch, model.classes, client.steps)
         plain: Mapping[str, Array] = client.gradients
@@ -244,9 +244,20 @@ class Client:
         elif known.activation is None:
             # What the gradient allows does not depend on the activation that the network has.
             sent = {name: gradient for name, gradient in shared.items() if gradient.any()}
-            allowed = read_premises(model, params, sent, known.batch or 1).activations
+            allowed = read_premises(
+                model,
+                params,
+                sent,
+                known.batch or 1,
+                loss=known.loss,
+                update=steps is not None,
+                dtype=files.dtype,
+                rounding=rounding,
+            ).activations
             model = replace(model, activation=allowed[0] if allowed else model.activation)
-            facts["activation"] = activation_fact(model.activation, allowed)
+            facts["activation"] = activation_fact(
+                model.activation, allowed, steps=1 if steps is None else steps.count
+            )
         if local is not None:
             plain = "of plain SGD, each with the same whole batch, without momentum or decay"
             facts["steps"] = Fact(f"{local.count} {plain}", "assumed")
@@ -386,8 +397,10 @@ class Client:
         if self.last_layer is None:
             # Says which layer it is, and what to do.
             LayerGradient.last(self.model, self.params, self.gradients, self.batch)
+            other = self.loss.kind != "cross-entropy"
+            why = f"is that of {self.loss.kind} of a batch" if other else "was not sent"
             raise ValueError(
-                "labels are inferred from the last layer's gradient, which was not sent; give "
+                f"labels are inferred from the last layer's gradient, which {why}; give "
                 "them, or find them with the images (--labels optimise)"
             )
         return infer_labels(self.last_layer)

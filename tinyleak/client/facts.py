@@ -45,12 +45,18 @@ class Fact:
         return f"{self.value}, {self.source}" + (f" ({self.detail})" if self.detail else "")
 
 
-def activation_fact(name: str, allowed: Sequence[str]) -> Fact:
-    """Return what is known of a network's activation, of which a gradient allows some."""
+def activation_fact(name: str, allowed: Sequence[str], *, steps: int = 1) -> Fact:
+    """Return what is known of a network's activation, of which a gradient allows some.
+
+    The mean of several steps is no gradient, so that it only makes one likely.
+    """
+    if not allowed:
+        return Fact(name, "assumed", "the gradient does not tell")
+    if steps > 1:
+        return Fact(name, "assumed", f"the likeliest; {steps} steps do not tell")
     if len(allowed) == 1:
         return Fact(name, "read off", "no other makes such features and gradients")
-    others = f"one of {', '.join(allowed)}" if allowed else "none that is known fits the gradient"
-    return Fact(name, "assumed", others)
+    return Fact(name, "assumed", f"one of {', '.join(allowed)}")
 
 
 def facts_of_exported(model: Exported) -> dict[str, Fact]:

@@ -38,7 +38,12 @@ class Loss:
 
 
 def said_loss(
-    reduction: str, batch: int, detail: str = "", kind: str = "cross-entropy", classes: int = 1
+    reduction: str,
+    batch: int,
+    detail: str = "",
+    kind: str = "cross-entropy",
+    classes: int = 1,
+    source: str = "said",
 ) -> Loss:
     """Return the loss that somebody said the client has.
 
@@ -48,6 +53,7 @@ def said_loss(
         detail: by whom it was said.
         kind: one of `tinyleak.nn.criteria.LOSSES`.
         classes: K.
+        source: how the kind is known, which may be read off where only the reduction was said.
 
     Raises:
         ValueError: it is neither a mean nor a sum.
@@ -56,9 +62,8 @@ def said_loss(
         raise ValueError(f"reduction {reduction!r} was given; choose mean or sum")
     terms = batch if kind == "cross-entropy" else batch * classes
     factor = float(terms) if reduction == "sum" else 1.0
-    return Loss(
-        factor, True, Fact(f"{_named(kind)}a {reduction} over the batch", "said", detail), kind
-    )
+    value = f"{_named(kind, source, 'said')}a {reduction} over the batch"
+    return Loss(factor, True, Fact(value, "said", detail), kind)
 
 
 def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> Loss:
@@ -71,7 +76,8 @@ def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> L
         steps: how many local steps it took: the sum over several does not tell.
     """
     kind = premises.loss or "cross-entropy"
-    named, factor = _named(kind), premises.factor
+    factor, how = premises.factor, premises.loss_source
+    named = _named(kind, how, "assumed")
     if factor is None:
         why = "several steps do not tell" if steps > 1 else "the last layer does not tell"
         return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
@@ -82,6 +88,7 @@ def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> L
             why = f"the last layer tells no more than {factor:.2g} ± {error:.1g} times that"
             return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
         why = "last layer; only the direction is matched"
+        named = _named(kind, how, "read off")
         about = Fact(f"{named}about {factor:.3g} times the mean", "read off", why)
         return Loss(factor, False, about, kind)
     factor = 1.0 if abs(factor - 1.0) <= EXACTLY_ONE else factor
@@ -92,9 +99,14 @@ def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> L
         factor, value = float(terms), "a sum over the batch" if batch > 1 else "a sum"
     else:
         value = f"{factor:.6g} times as large"
-    return Loss(factor, True, Fact(named + value, "read off", "the last layer's gradient"), kind)
+    value = _named(kind, how, "read off") + value
+    return Loss(factor, True, Fact(value, "read off", "the last layer's gradient"), kind)
 
 
-def _named(kind: str) -> str:
-    """Return how a sentence about a loss begins: with its name, where that is not the usual one."""
-    return "" if kind == "cross-entropy" else f"{kind}, "
+def _named(kind: str, how: str, source: str) -> str:
+    """Return how a sentence about a loss begins: with its name, where that is not the usual one.
+
+    How that is known is added where it is not known as the rest of the sentence is.
+    """
+    known = "" if how == source else f" ({how})"
+    return "" if kind == "cross-entropy" else f"{kind}{known}, "

@@ -85,13 +85,14 @@ def share(
         if rng is None:
             raise ValueError("defences draw noise, but no rng was given; give one to share")
         gradients = protect(defenses, gradients, rng)
+    kind = getattr(model, "loss_name", "cross-entropy")
     several = None if local is None or local.count == 1 else local
     client = Client(
         model,
         weights,
         gradients,
         len(images),
-        said_loss("mean", len(images), "the client is simulated"),
+        said_loss("mean", len(images), "the client is simulated", kind, model.classes),
         dtype,
         several,
     )
