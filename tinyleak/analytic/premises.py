@@ -102,6 +102,7 @@ def read_premises(
     update: bool = False,
     dtype: str = "float64",
     rounding: Mapping[str, Array] | None = None,
+    activation: str | None = None,
 ) -> Premises:
     """Read what a shared gradient's structure tells about how it came about.
 
@@ -116,11 +117,13 @@ def read_premises(
         update: whether it is a change of weights, so that optimisers are looked for.
         dtype: the coarsest in which it was written, as far as that is known.
         rounding: the variance, by name, that rounding left on it; by default what its numbers say.
+        activation: the network's, if it is beyond doubt: then it is not read.
     """
     shared = Shared.of(model, params, gradients, batch, dtype, rounding)
     largest = max((float(np.abs(g).max(initial=0.0)) for g in shared.gradients.values()), default=0)
     plain = Premises(loss=loss or "cross-entropy", written=shared.written)
     plain = replace(plain, loss_source="said" if loss else "assumed")
+    plain = replace(plain, activations=(activation,) if activation else ())
     if largest == 0.0:
         return plain
     if not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
@@ -177,7 +180,9 @@ def _look_at_layers(
         found = replace(found, normalisation=normalisation)
         causes.append(cause)
     reading, activation, more = (
-        _one(shared, last, noise, said) if alone else _several(shared, last, noise, images, said)
+        _one(shared, last, noise, said, found.activations)
+        if alone
+        else _several(shared, last, noise, images, said)
     )
     if reading is not None:
         found = replace(
@@ -195,7 +200,9 @@ def _look_at_layers(
 Readings = tuple[LossReading | None, ActivationReading, list[Cause]]
 
 
-def _one(shared: Shared, last: Layer, noise: Noise, said: str | None) -> Readings:
+def _one(
+    shared: Shared, last: Layer, noise: Noise, said: str | None, known: tuple[str, ...]
+) -> Readings:
     """Read the loss and the activation of one image."""
     variance = 0.0 if noise.clean else noise.variance or 0.0
     image: OneImage | None = None
@@ -203,7 +210,9 @@ def _one(shared: Shared, last: Layer, noise: Noise, said: str | None) -> Reading
         image = look_without_bias(last, variance, shared.computed)
     elif last.bias_gradient is not None and last.bias_gradient.any():
         image = look_at_one_image(last, variance, shared.computed)
-    activation = activation_of_one(shared, image, variance)
+    activation = ActivationReading(known, held=True)
+    if not known:
+        activation = activation_of_one(shared, image, variance)
     if image is None:
         return None, activation, []
     right = True if activation.held else False if activation.refuted else None

@@ -353,6 +353,7 @@ class Client:
             loss=self.loss.kind,
             steps=self.steps,
             dtype=self.dtype,
+            activation=getattr(self.network, "activation", None),
         )
 
     @property
