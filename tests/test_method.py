@@ -46,6 +46,16 @@ def test_the_method_is_chosen_by_what_the_gradient_shows(model, count, attacker,
     assert told is None or (told.value, told.source) == (method, "read off")
 
 
+def test_more_records_than_were_said_are_no_reason_to_stop() -> None:
+    client, _ = client_of(MLP, 4, init="default")
+    said = replace(client, batch=2)
+    assert problem_of(said, AUTO).attacker.method == "lbfgs"
+    with pytest.raises(
+        ValueError, match="shows 4 records or more, but the batch was said to have 2"
+    ):
+        attack(said, method="records")
+
+
 def test_several_local_steps_are_matched(rng) -> None:
     client, _ = client_of(MLP, 2, local=LocalSteps(2, 0.1))
     assert problem_of(client, AUTO).attacker.method == "lbfgs"

@@ -43,6 +43,13 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     if allowed and own not in allowed:
         text = f"the gradient is that of {allowed[0]}, and the network is said to have {own}"
         causes.insert(0, Cause("activation", text, f"--activation {allowed[0]}", sure=False))
+    elif len(allowed) > 1 and "activation" in client.facts:
+        text = (
+            f"its activation was taken to be {own}, one of {len(allowed)} that the gradient allows"
+        )
+        other = next(name for name in allowed if name != own)
+        place = min(1, sum(cause.sure for cause in causes))
+        causes.insert(place, Cause("activation", text, f"--activation {other}"))
     return causes
 
 

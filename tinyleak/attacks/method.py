@@ -35,7 +35,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     if alone or unsuited or beyond or attacker.start not in ("noise", "auto"):
         return client, plain
     first = first_layer(client)
-    if first is not None and client.loss.exact and why_not(*first) is None:
+    # More records than were said are no reason to stop: whoever looks on is told of them.
+    tells = first is not None and why_not(*first) is None and first[0].shown <= client.batch
+    if tells and client.loss.exact:
         why = "the first layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     client = _with_exact_loss(client)
