@@ -140,7 +140,7 @@ class Client:
                 "every shared gradient is zero, so nothing can be read from it; check that the "
                 "client's backward pass was run"
             )
-        read = read_premises(
+        read = client.read or read_premises(
             model,
             client.params,
             {name: g for name, g in client.gradients.items() if name not in client.frozen},
@@ -236,6 +236,7 @@ class Client:
                 )
         model = files.model
         facts: dict[str, Fact] = {}
+        read: Premises | None = None
         local = None if steps is None or steps.count == 1 else steps
         if isinstance(model, Exported):
             if (known.batch or 1) == 1 and steps is None:
@@ -244,7 +245,7 @@ class Client:
         elif known.activation is None:
             # What the gradient allows does not depend on the activation that the network has.
             sent = {name: gradient for name, gradient in shared.items() if gradient.any()}
-            allowed = read_premises(
+            read = read_premises(
                 model,
                 params,
                 sent,
@@ -253,7 +254,8 @@ class Client:
                 update=steps is not None,
                 dtype=files.dtype,
                 rounding=rounding,
-            ).activations
+            )
+            allowed = read.activations
             model = replace(model, activation=allowed[0] if allowed else model.activation)
             facts["activation"] = activation_fact(
                 model.activation, allowed, steps=1 if steps is None else steps.count
@@ -284,6 +286,8 @@ class Client:
             dtype=files.dtype,
             frozen=frozen,
             facts=facts,
+            # Of several steps the activations alone are read as if they were one.
+            read=read if local is None else None,
         )
         if known.batch is None:
             one = client.premises.rank == 1
