@@ -18,11 +18,16 @@ from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.shared import ALLOWED, Layer, Shared
+from tinyleak.analytic.slopes import range_of
+from tinyleak.analytic.without_bias import Direction, direction_of
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet
 
 LOW = 2.0
 """Where no mean of a feature is higher, hardly any input is below −5.6, where GELU ends in
 float32."""
+
+FEWEST_SIGNS = 20
+"""So many features of one sign are no accident: a coin does that twice in a million times."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class ActivationReading:
         dropped: the share of features that dropout left out; 0 where it was off.
         maybe_dropped: the share of features that are zero in a batch, where the activation may have
             none such.
+        length: the factor from the features' direction, as `Direction` has it, to the features, if
+            that was told; None if not.
     """
 
     names: tuple[str, ...] = ()
@@ -43,6 +50,7 @@ class ActivationReading:
     refuted: bool = False
     dropped: float = 0.0
     maybe_dropped: float = 0.0
+    length: float | None = None
 
 
 def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> ActivationReading:
@@ -55,22 +63,23 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
     """
     tests = [] if image is None else [_by_slopes(shared, image)]
     for layer, following in zip(shared.layers, shared.layers[1:], strict=False):
-        if len(layer.weight) != following.weight.shape[1]:
+        if len(layer.weight) != following.weight.shape[1] or not _has_bias(layer):
             continue
-        if all(_has_bias(either) for either in (layer, following)):
-            before, after = (
-                look_at_one_image(either, noise, shared.computed) for either in (layer, following)
-            )
-            tests.append(
-                by_values(
-                    before.logits,
-                    before.logits_error,
-                    after.features,
-                    after.features_error,
-                    shared.computed,
-                )
-            )
+        before = look_at_one_image(layer, noise, shared.computed)
+        z, z_error = before.logits, before.logits_error
+        if _has_bias(following):
+            after = look_at_one_image(following, noise, shared.computed)
+            outputs, error, scaled = after.features, after.features_error, False
+        elif following.gradient.any():
+            seen = direction_of(following, noise)
+            outputs, error, scaled = seen.features, seen.features_error, True
+        else:
+            continue
+        tests.append(by_values(z, z_error, outputs, error, shared.computed, scaled=scaled))
     tests = [test for test in tests if test]
+    last = shared.last
+    if not tests and image is None and last is not None and last.gradient.any():
+        return ActivationReading(_by_signs(direction_of(last, noise)))
     if not tests and image is not None:
         in_range = list(by_range(image.features[np.newaxis], image.features_error, 0))
         if not image.features.all():
@@ -88,8 +97,10 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
     if held:
         # Below 6 there is no difference.
         names = tuple(name for name in held if name != "relu6" or "relu" not in held)
-        dropped = max(test[held[0]].dropped for test in holding if held[0] in test)
-        return ActivationReading(names, held=True, dropped=dropped)
+        of_it = [test[held[0]] for test in holding if held[0] in test]
+        dropped = max(fit.dropped for fit in of_it)
+        length = of_it[-1].scale if image is None else None
+        return ActivationReading(names, held=True, dropped=dropped, length=length)
     exact = _is_plain(shared) and noise == 0.0 and shared.written in COMPUTED
     refuted = any(test[0].precise and not any(f.possible for f in test) for test in tests)
     return ActivationReading(_by_distance(tests), refuted=refuted and exact)
@@ -132,6 +143,18 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
     if dead and "relu" in allowed:
         names.sort(key=lambda name: name != "relu")
     return ActivationReading(tuple(names), maybe_dropped=0.0 if "relu" in allowed else dead)
+
+
+def _by_signs(seen: Direction) -> tuple[str, ...]:
+    """Return the activations whose features may have these signs, all of them turned or none."""
+    sure = np.abs(seen.features) > ALLOWED * seen.features_error
+    signs = np.sign(seen.features[sure])
+    if len(np.unique(signs)) > 1:
+        return tuple(name for name in ACTIVATIONS if range_of(name)[0] < 0.0)
+    if len(signs) < FEWEST_SIGNS:
+        return ()
+    names = [name for name in ACTIVATIONS if range_of(name)[0] >= 0.0]
+    return tuple(sorted(names, key=lambda name: name.startswith("relu") == bool(sure.all())))
 
 
 def _is_plain(shared: Shared) -> bool:

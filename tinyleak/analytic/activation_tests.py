@@ -40,6 +40,7 @@ class ActivationFit:
         distance: of all that is compared, relative to its length.
         precise: whether no more than a hundredth was allowed, so that another would not fit.
         dropped: the share of features that dropout left out; 0 where it was off.
+        scale: what the features were multiplied with, where only their direction is known.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ActivationFit:
     distance: float
     precise: bool = True
     dropped: float = 0.0
+    scale: float = 1.0
 
     @property
     def holds(self) -> bool:
@@ -80,7 +82,7 @@ def by_slopes(
     """
     found: list[ActivationFit] = []
     shape = (len(below), -1)
-    kept = features != 0
+    kept = np.abs(features) > ALLOWED * features_error
     for dropped in (0.0, *(DROPPED if not kept.all() else ())):
         scale = 1.0 / (1.0 - dropped)
         h, error = features / scale, features_error / scale
@@ -124,6 +126,8 @@ def by_values(
     outputs: Array,
     outputs_error: Array,
     computed: float,
+    *,
+    scaled: bool = False,
 ) -> list[ActivationFit]:
     """Compare every activation of z with what the next layer had as its input, best first.
 
@@ -133,11 +137,12 @@ def by_values(
         outputs: (F,), h = act(z).
         outputs_error: (F,).
         computed: half of the last place in which the client computed.
+        scaled: whether only the direction of `outputs` is known.
     """
     found = []
     # GELU is z times 1 + erf z, which cancels where z is far below 0.
     rounded = 2.0 * computed * (1.0 + np.abs(inputs))
-    kept = outputs != 0
+    kept = np.abs(outputs) > ALLOWED * outputs_error
     for dropped in (0.0, *(DROPPED if not kept.all() else ())):
         scale = 1.0 / (1.0 - dropped)
         for name, function in ACTIVATIONS.items():
@@ -146,13 +151,16 @@ def by_values(
                 for side in (0.0, 1.0, -1.0)
             )
             off = np.maximum(*(np.abs(value - at) for value in moved))
-            allowed = np.hypot(off, outputs_error) + scale * rounded
-            missing = np.where(kept | (dropped == 0), outputs - at, 0.0)
-            misfit, length = float(np.max(np.abs(missing) / allowed)), np.linalg.norm(outputs)
+            seen = at * (kept | (dropped == 0))
+            times = float(outputs @ seen) / float(outputs @ outputs) if scaled else 1.0
+            allowed = np.hypot(off, times * outputs_error) + scale * rounded
+            missing = np.where(kept | (dropped == 0), times * outputs - at, 0.0)
+            misfit = float(np.max(np.abs(missing) / allowed))
+            length = abs(times) * np.linalg.norm(outputs)
             distance = float(np.linalg.norm(missing) / (length or 1.0))
             precise = bool(np.linalg.norm(allowed) < PRECISE * length)
             possible = misfit <= ALLOWED
-            found.append(ActivationFit(name, misfit, possible, distance, precise, dropped))
+            found.append(ActivationFit(name, misfit, possible, distance, precise, dropped, times))
         if any(fit.holds for fit in found):
             break
     return sorted(found, key=lambda fit: (not fit.holds, fit.distance))

@@ -97,10 +97,12 @@ def clipping(gradients: Mapping[str, Array], *, update: bool) -> Cause | None:
     row = np.abs(np.concatenate([array.ravel() for array in gradients.values()]))
     largest = float(row.max())
     bound = int((row >= largest * (1.0 - 1e-6)).sum())
-    # Saturated features make entries of one layer alike, but not those of two.
-    wide = [array for array in gradients.values() if array.ndim > 1]
-    reached = sum(bool((np.abs(array) >= largest * (1.0 - 1e-6)).any()) for array in wide)
-    if not update and reached > 1 and BOUND <= bound < 0.5 * len(row):
+    # Saturated features make entries of one row alike, or of two classes, but not of more.
+    wide = [array.reshape(len(array), -1) for array in gradients.values() if array.ndim > 1]
+    reached = sum(
+        int((np.abs(table).max(axis=1) >= largest * (1.0 - 1e-6)).sum()) for table in wide
+    )
+    if not update and reached > 2 and BOUND <= bound < 0.5 * len(row):
         return Cause(
             "clipping", f"{bound} entries are as large as the largest, {largest:.3g}", sure=True
         )

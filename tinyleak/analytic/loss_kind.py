@@ -76,11 +76,11 @@ def loss_of_one(
         # Nearly any weights have some soft label.
         fits = [fit for fit in fits if fit.kind in ("hard", "several") or _structured(fit, seen)]
     if not fits:
-        return _none_fits(image, zero_sum, right, said)
+        return _none_fits(image, zero_sum, right, said, [fit for fit in every if fit.holds])
     # A loss with its usual factor is likelier than another with a strange one, and a hard label
     # than a soft one, which nearly every δ has.
     best = min(fits, key=_strangeness)
-    rivals = {fit.loss for fit in fits if _strangeness(fit)[:2] <= _strangeness(best)[:2]}
+    rivals = {fit.loss for fit in fits if _strangeness(fit) <= _strangeness(best)}
     if not _usual(best) or best.kind == "soft":
         rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
     told = (seen > 2 and best.factor > 0) or _usual(best) or len(image.delta) == 2
@@ -138,8 +138,9 @@ def _causes(fit: Fit, factor: float, said: str | None) -> tuple[Cause, ...]:
 
 
 def _none_fits(
-    image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None
+    image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None, soft: list[Fit]
 ) -> LossReading:
+    """Say what no hard label explains; `soft` are the fits that only a soft one has."""
     if said is not None:
         text = f"no label makes the last layer's δ with {said}"
         return LossReading(said, "said", causes=(Cause("loss", text, sure=True),))
@@ -150,13 +151,15 @@ def _none_fits(
     if right:
         text = "the weights are the client's, and no label explains its gradient by cross-entropy"
         return LossReading(None, "assumed", causes=(Cause("loss", text, sure=True),))
-    targets = np.exp(image.logits - image.logits.max())
-    targets = targets / targets.sum() - image.delta
+    targets = softmax(image.logits) - image.delta
     text = (
         f"the targets that cross-entropy needs with these weights, softmax(Wh + b) − δ, go from "
-        f"{targets.min():.2g} to {targets.max():.2g}: it was computed with others"
+        f"{targets.min():.2g} to {targets.max():.2g}"
     )
-    return LossReading(causes=(Cause("stale weights", text),))
+    stale = Cause("stale weights", f"{text}: it was computed with others")
+    if not soft:
+        return LossReading(causes=(stale,))
+    return LossReading(causes=(Cause("soft labels", f"{text}, as of a soft label"), stale))
 
 
 def loss_of_batch(

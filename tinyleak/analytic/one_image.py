@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -105,9 +106,9 @@ def fits_of(image: OneImage) -> list[Fit]:
     with others nearly any δ has some.
     """
     found: list[Fit] = []
-    for loss, residual in (RESIDUALS | OTHERS).items():
-        a, b = residual(image.logits)
-        error = _error(image, residual)
+    for loss, residual in RESIDUALS.items():
+        (a, b), by_logits = residual(image.logits), partial(_without_labels, residual)
+        error = _error(image, by_logits, np.abs(b).max(axis=1))
         hard = [(row, "hard") for row in np.eye(len(a))]
         several = _several(image.delta) if loss == "bce" else []
         fits = [_fit(image, loss, kind, y, [a - b @ y], error) for y, kind in (*hard, *several)]
@@ -115,6 +116,7 @@ def fits_of(image: OneImage) -> list[Fit]:
         found.append(min(fits, key=lambda f: (not f.holds, f.holds and f.factor < 0, f.misfit)))
         if loss == "cross-entropy" and len(a) > 1:
             found += _soft(image, a, error)
+    found += [_recognised(image, loss, delta) for loss, delta in OTHERS.items()]
     simple = ["hard", "several", "smoothed", "mixed", "soft"]
     return sorted(found, key=lambda fit: (not fit.holds, simple.index(fit.kind), fit.misfit))
 
@@ -165,15 +167,26 @@ def _fit(
     return Fit(loss, kind, targets, factor, relative, misfit)
 
 
-def _error(image: OneImage, residual: Callable[[Array], Residual]) -> Array:
-    """Return how far a(z) may be off for the error of z and rounding, with c = 1: (K,)."""
+def _without_labels(residual: Callable[[Array], Residual], z: Array) -> Array:
+    return residual(z)[0]
+
+
+def _recognised(image: OneImage, loss: str, residual: Callable[[Array, int], Array]) -> Fit:
+    """Return the fit of a loss that is only recognised, with the label that comes nearest."""
+    rows = np.array([residual(image.logits, label) for label in range(len(image.logits))])
+    lengths = np.maximum(np.linalg.norm(rows, axis=1), np.finfo(float).tiny)
+    label = int(np.argmax(rows @ image.delta / lengths))
+    error = _error(image, lambda z: residual(z, label), np.abs(rows[label]))
+    return _fit(image, loss, "hard", np.eye(len(rows))[label], [rows[label]], error)
+
+
+def _error(image: OneImage, part: Callable[[Array], Array], labels: Array) -> Array:
+    """Return how far a part of δ may be off for the error of z and rounding, with c = 1: (K,)."""
     step = 1e-4  # a difference quotient, good to about eight digits
     slopes = [
-        (residual(image.logits + step * unit)[0] - residual(image.logits - step * unit)[0])
-        / (2 * step)
+        (part(image.logits + step * unit) - part(image.logits - step * unit)) / (2 * step)
         for unit in np.eye(len(image.logits))
     ]
     moved = np.sqrt(np.square(image.logits_error) @ np.square(slopes))
-    a, b = residual(image.logits)
-    rounded = OPERATIONS * image.computed * (np.abs(a) + np.abs(b).max(axis=1))
+    rounded = OPERATIONS * image.computed * (np.abs(part(image.logits)) + labels)
     return np.asarray(np.hypot(moved, rounded))

@@ -28,9 +28,9 @@ from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.analytic.shared import Layer, Shared
-from tinyleak.analytic.update import adaptive_step, several_steps
+from tinyleak.analytic.update import adaptive_step, adaptive_steps, several_steps
 from tinyleak.analytic.weight_decay import read_weight_decay, refined
-from tinyleak.analytic.without_bias import look_without_bias
+from tinyleak.analytic.without_bias import direction_of, image_of_length, look_without_bias
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 
@@ -39,6 +39,11 @@ MILD = ("rounding", "factor")
 
 USUAL_SIZES = (1e-30, 1e30)
 """Between these the squares of numbers can be computed."""
+
+STALE = (
+    "what lies on a change of weights may be training in between: the weights before are then not "
+    "those that the client started from"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +138,7 @@ def read_premises(
     pruned, cause = pruning(shared.gradients, shared.deviation, shared.written, layer_names(model))
     causes = [
         cause,
+        adaptive_steps(shared.gradients) if update and steps > 1 else None,
         clipping(shared.gradients, update=update),
         written_coarsely(shared.written, shared.gradients),
     ]
@@ -141,6 +147,8 @@ def read_premises(
     mean = shared.over(steps)
     if mean.last is not None and not lost:
         found, several = _look_at_layers(mean, mean.last, found, loss, steps)
+        if update and not found.decay and {"noise", "loss"} & {c.name for c in several if c}:
+            more.append(Cause("stale weights", STALE))
         more += several
     if not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:
         factor = None if found.factor is None else found.factor * largest
@@ -213,8 +221,12 @@ def _one(
     activation = ActivationReading(known, held=True)
     if not known:
         activation = activation_of_one(shared, image, variance)
+    if image is None and activation.length is not None:
+        image = image_of_length(last, activation.length, variance, shared.computed)
     if image is None:
-        return None, activation, []
+        hinge = last.gradient.any() and direction_of(last, variance).is_hinge
+        text = "the last layer's δ is one number for every class but the label, as the hinge loss's"
+        return None, activation, [Cause("loss", text, sure=True)] if hinge else []
     right = True if activation.held else False if activation.refuted else None
     reading = loss_of_one(image, noise.zero_sum, right, said)
     if last.bias is None:

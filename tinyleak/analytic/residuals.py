@@ -1,6 +1,7 @@
 """What a loss makes of logits: δ = ∂L/∂z, of one image, for every loss that clients use.
 
-All are affine in the targets y: δ = c (a(z) − B(z) y), with c = 1 for the mean that PyTorch takes.
+Those that an attack is made with are affine in the targets y: δ = c (a(z) − B(z) y), with c = 1 for
+the mean that PyTorch takes.
 """
 
 from __future__ import annotations
@@ -40,25 +41,45 @@ def mse(z: Array) -> Residual:
     return 2.0 * z / len(z), np.eye(len(z)) * (2.0 / len(z))
 
 
-def softmax_twice(z: Array) -> Residual:
+def softmax_twice(z: Array, label: int) -> Array:
     """The cross-entropy of probabilities that are taken for logits."""
     p = softmax(z)
-    jacobian = np.diag(p) - np.outer(p, p)
-    return jacobian @ softmax(p), jacobian
+    return _through_softmax(p, _less_one(softmax(p), label))
 
 
-def mse_of_probabilities(z: Array) -> Residual:
+def mse_of_probabilities(z: Array, label: int) -> Array:
     """The mean squared error of softmax(z)."""
     p = softmax(z)
-    jacobian = (np.diag(p) - np.outer(p, p)) * (2.0 / len(z))
-    return jacobian @ p, jacobian
+    return _through_softmax(p, _less_one(p, label) * (2.0 / len(z)))
 
 
-def mse_of_sigmoids(z: Array) -> Residual:
+def mse_of_sigmoids(z: Array, label: int) -> Array:
     """The mean squared error of σ(z)."""
     s = sigmoid(z)
-    slope = 2.0 * s * (1.0 - s) / len(z)
-    return slope * s, np.diag(slope)
+    return 2.0 * s * (1.0 - s) * _less_one(s, label) / len(z)
+
+
+def hinge(z: Array, label: int) -> Array:
+    """The multi-class hinge loss, Σ max(0, 1 − z_y + z_j) / K (Crammer and Singer 2001)."""
+    violated = np.where(1.0 - z[label] + z > 0.0, 1.0, 0.0)
+    violated[label] -= violated.sum()
+    return violated / len(z)
+
+
+def focal(z: Array, label: int) -> Array:
+    """The focal loss, −(1 − p_y)² log p_y (Lin et al. 2017, equation 4, with γ = 2)."""
+    p = softmax(z)
+    wrong, log = 1.0 - p[label], np.log(max(p[label], np.finfo(float).tiny))
+    return wrong * (wrong - 2.0 * p[label] * log) * _less_one(p, label)
+
+
+def _less_one(values: Array, label: int) -> Array:
+    return values - np.eye(len(values))[label]
+
+
+def _through_softmax(p: Array, pulled: Array) -> Array:
+    """Return ∂L/∂z of p = softmax(z) for ∂L/∂p."""
+    return np.asarray(p * (pulled - p @ pulled))
 
 
 RESIDUALS: dict[str, Callable[[Array], Residual]] = {
@@ -68,9 +89,11 @@ RESIDUALS: dict[str, Callable[[Array], Residual]] = {
 }
 """The losses that an attack may be made with."""
 
-OTHERS: dict[str, Callable[[Array], Residual]] = {
+OTHERS: dict[str, Callable[[Array, int], Array]] = {
     "cross-entropy of probabilities (softmax applied twice)": softmax_twice,
     "mean squared error of probabilities": mse_of_probabilities,
     "mean squared error of sigmoids": mse_of_sigmoids,
+    "hinge loss": hinge,
+    "focal loss": focal,
 }
-"""Losses that are only recognised."""
+"""Losses that are only recognised: δ of logits and a label."""

@@ -22,15 +22,25 @@ MOST = 0.5
 EXPLAINED = 0.5
 """A decay has to leave less than this of how entries differ from one size."""
 
+SPREAD = 4.0
+"""Tensors whose typical entries are within such a factor of each other were divided by their sizes:
+those of a gradient differ by more, from layer to layer, in all of 16 clients of SGD."""
+
+MOVED = 0.3
+"""And they are at least so many times the rate: each step of Adam or RMSprop is about the rate."""
+
 GROWTH = 1.15
 """Steps of plain SGD on one image make its gradient shorter, so their mean is no larger than the
 first; momentum of 0.9 makes two steps 1.45 times as large."""
+
+CLOSER = 0.1
+"""A soft label that leaves so little of what a hard one leaves unexplained is a likely cause."""
 
 
 def adaptive_step(
     params: Mapping[str, Array], moved: Mapping[str, Array], *, update: bool
 ) -> Cause | None:
-    """Return the cause if the optimiser divides by the sizes of entries.
+    """Return the cause if the optimiser divides by the sizes of entries, in a single step.
 
     Adam's first step is the rate times g / (|g| + ε): all entries are of one size (Kingma and Ba
     2015, algorithm 1). So are those of RMSprop and of signSGD. AdamW adds λθ to that (Loshchilov
@@ -56,7 +66,10 @@ def adaptive_step(
     without = without[without > 0.05 * top]
     size = float(np.median(without))
     alike = float((np.abs(without - size) < ALIKE * size).mean())
-    if alike < MOST:
+    tensors = [np.median(np.abs(array[array != 0])) for array in moved.values() if array.any()]
+    everywhere = float((np.abs(np.array(tensors) - size) < ALIKE * size).mean())
+    # What pruning left of one row may be of one size, and that of other layers is not.
+    if alike < MOST or (not decay and everywhere < MOST):
         return None
     if not update:
         text = f"{alike:.0%} of the entries are of one size, so that little but their signs is left"
@@ -70,6 +83,22 @@ def adaptive_step(
     return Cause(name, text, sure=True)
 
 
+def adaptive_steps(moved: Mapping[str, Array]) -> Cause | None:
+    """Return the cause if every layer's weights moved alike, as in some steps of such an optimiser.
+
+    Args:
+        moved: (weights before − weights after) / rate, by name.
+    """
+    sizes = [np.median(np.abs(a[a != 0])) for a in moved.values() if a.ndim > 1 and a.any()]
+    if len(sizes) < 2 or min(sizes) < MOVED or max(sizes) > SPREAD * min(sizes):
+        return None
+    text = (
+        f"the typical entry of every layer moved alike, {min(sizes):.2g} to {max(sizes):.2g} times "
+        "the learning rate, as in steps of Adam or RMSprop"
+    )
+    return Cause("adam", text)
+
+
 def several_steps(shared: Shared, last: Layer, decay: Decay, steps: int) -> list[Cause]:
     """Return what the mean over several steps still tells."""
     causes = []
@@ -77,9 +106,21 @@ def several_steps(shared: Shared, last: Layer, decay: Decay, steps: int) -> list
         text = "the last layer's rows do not add up to zero, as those of cross-entropy's steps do"
         causes.append(Cause("loss", text, "--loss bce"))
     if shared.batch == 1 and last.bias_gradient is not None and last.bias_gradient.any():
-        image = look_at_one_image(last, 0.0, shared.computed)
-        factor = min(fits_of(image), key=lambda fit: (fit.kind != "hard", fit.misfit)).factor
-        if factor > GROWTH:
-            text = f"the change is {factor:.2f} times what {steps} steps of plain SGD make of it"
+        fits = [
+            fit
+            for fit in fits_of(look_at_one_image(last, 0.0, shared.computed))
+            if fit.loss == "cross-entropy"
+        ]
+        hard = next(fit for fit in fits if fit.kind == "hard")
+        if hard.factor > GROWTH:
+            text = (
+                f"the change is {hard.factor:.2f} times what {steps} steps of plain SGD make of it"
+            )
             causes.append(Cause("momentum", text))
+        for fit in fits:
+            if fit.kind in ("smoothed", "mixed") and fit.misfit < CLOSER * hard.misfit:
+                top = np.sort(fit.targets)[::-1]
+                text = f"soft labels explain it better, such as {top[0]:.2g}, {top[1]:.2g}, …"
+                causes.append(Cause("soft labels", text))
+                break
     return causes

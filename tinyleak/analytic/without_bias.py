@@ -6,7 +6,7 @@ and v. A loss has to make δ of W h with some label, and only one t does: it is 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,54 @@ REFINED = 60
 """How often the interval around the best length is cut by the golden section: to 10⁻¹² of it."""
 
 GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
+
+
+EQUAL = 1e-4
+"""Entries of δ that differ by less than this share, or by their error, are one number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """What δ hᵀ shows of its factors, either of them turned around and stretched.
+
+    Attributes:
+        features: (F,), v, of length 1.
+        delta: (K,), s u.
+        features_error: (F,), a standard deviation.
+        delta_error: (K,).
+    """
+
+    features: Array
+    delta: Array
+    features_error: Array
+    delta_error: Array
+
+    @property
+    def is_hinge(self) -> bool:
+        """Whether δ is one number wherever it is not 0, but at the label, where it is the rest."""
+        sizes = self.delta * -np.sign(self.delta[np.abs(self.delta).argmax()])
+        others = np.delete(sizes, int(sizes.argmin()))
+        error = np.maximum(EQUAL * others.max(), 6.0 * self.delta_error.max())
+        ones = others > error
+        equal = bool((np.abs(others[ones] - others.max()) < error).all())
+        return equal and ones.sum() > 1 and abs(float(sizes.sum())) < len(sizes) * error
+
+
+def direction_of(layer: Layer, noise: float) -> Direction:
+    """Return the directions of h and δ of the one image behind a gradient that is not all zero."""
+    u, sizes, v = np.linalg.svd(layer.gradient, full_matrices=False)
+    error = np.sqrt(np.mean(np.square(layer.deviation)) + noise)
+    return Direction(
+        v[0],
+        u[:, 0] * sizes[0],
+        np.full(v.shape[1], error / sizes[0]),
+        np.full(len(u), error),
+    )
+
+
+def image_of_length(layer: Layer, length: float, noise: float, computed: float) -> OneImage:
+    """Return what a layer shows of one image whose features are so many times its direction."""
+    return _image(layer, direction_of(layer, noise).delta / length, noise, computed)
 
 
 @np.errstate(over="ignore")  # lengths that are far off make numbers that are anything

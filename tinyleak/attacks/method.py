@@ -68,12 +68,31 @@ def _with_exact_loss(client: Client) -> Client:
     """
     if client.loss.exact or client.last_layer is None:
         return client
-    for factor in (1.0, float(client.batch)):
-        scaled = {n: g * (client.loss.factor / factor) for n, g in client.gradients.items()}
-        guess = replace(client, gradients=scaled, loss=client.loss.exactly(factor, client.batch))
-        if _is_explained(guess):
-            return guess
-    return client
+    guesses = (_with_factor(client, factor) for factor in (1.0, float(client.batch)))
+    return next((guess for guess in guesses if _is_explained(guess)), client)
+
+
+def _with_factor(client: Client, factor: float) -> Client:
+    scaled = {n: g * (client.loss.factor / factor) for n, g in client.gradients.items()}
+    return replace(client, gradients=scaled, loss=client.loss.exactly(factor, client.batch))
+
+
+def one_label_each(client: Client) -> bool | None:
+    """Return whether some images with one label each make the last layer's gradient.
+
+    By the cross-entropy, a mean or a sum, and with the labels inferred: unless these are wrong, its
+    labels are soft, its loss is another, or its weights are others where there are no such images.
+
+    Returns:
+        None where the last layer does not tell: of one image or step, as of as many as classes.
+    """
+    layer = client.last_layer
+    if layer is None or layer.bias_gradient is None or client.loss.kind != "cross-entropy":
+        return None
+    if not 1 < client.batch < min(layer.weight.shape) or client.local is not None:
+        return None
+    known = _with_exact_loss(client)
+    return known.loss.exact and _is_explained(known)
 
 
 def _is_explained(client: Client) -> bool:
