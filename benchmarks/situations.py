@@ -408,10 +408,14 @@ def accounted_for(setting: Setting, result: Mapping[str, Any]) -> set[str]:
         names |= {"activation"}
     factor = loss_factor(setting)
     if factor is not None and abs(result["loss_factor"] / factor - 1) < 0.01:
-        names |= {"factor", "reduction", "scale"}
-    loss = str(result.get("knows", {}).get("loss", {}).get("value", "")).lower()
-    if setting.loss in loss:
+        names |= {"factor", "reduction", "scale", "rate", "learning rate"}
+    knows = result.get("knows", {})
+    if setting.loss in str(knows.get("loss", {}).get("value", "")).lower():
         names |= {"loss"}
+    if "weight_decay" in knows and setting.wrong != "weights":
+        names |= {"weight decay"}
+    if knows.get("pixels", {}).get("source", "assumed") != "assumed":
+        names |= {"normalisation", "pixels"}
     return names
 
 

@@ -14,7 +14,8 @@ say is held against the truth. Counted are
   the attack, or the first layer's gradient divided by its bias's, has it;
 - true successes lost: those of another version (--before), which this one does not call success;
 - causes named: of the clients that are not what is assumed, and whose images did not come back,
-  the share of which the first two causes have a right one.
+  the share of which the first two causes have a right one: what is different, or what brings the
+  images back once its advice is followed.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ NAMED = 2
 SEEDS = 5
 """Clients of each situation."""
 
+NOTHING = "nothing can be read from"
+"""How a client is refused whose gradient is zero: there is no cause to name."""
+
 ITERATIONS = 600
 PICTURES = ("emergence", "curves", "save", "player")
 CLEAR = ("hides", "does not determine")
@@ -75,6 +79,8 @@ class Row:
         certified: how many images that are others are certified.
         causes: the names of the causes given.
         right: the names of causes that are right; none if all is as assumed, or accounted for.
+        mended: whether the advice on one of the first causes brought the images back; only tried
+            where none of them is among the right ones.
         clear: whether the audit gave an all-clear.
         shown: the error of what the first layer shows, or None.
         said: the audit's first sentence, or what a refusal said.
@@ -94,6 +100,7 @@ class Row:
     shown: float | None
     said: str
     seconds: float
+    mended: bool = False
 
     @property
     def there(self) -> bool:
@@ -115,11 +122,11 @@ class Row:
     @property
     def named(self) -> bool | None:
         """Whether a right cause was named; None if there is nothing to name."""
-        if not self.right or (self.there and self.called_success):
+        if not self.right or (self.there and self.called_success) or NOTHING in self.said:
             return None
         if self.verdict == "refused":
             return any(name in self.said for name in self.right)
-        return any(name in self.right for name in self.causes[:NAMED])
+        return self.mended or any(name in self.right for name in self.causes[:NAMED])
 
 
 def ask(*arguments: str) -> tuple[int, str, str]:
@@ -153,6 +160,14 @@ def look(name: str, setting: Setting, seed: int, iterations: int, *, audit: bool
             audited, text, complaint = ask("audit", *made.arguments, "--examples", "2")
             sentence = first_sentence(text) if audited == 0 else complaint.strip()
             said, clear = said or sentence, any(word in sentence.split(";")[0] for word in CLEAR)
+        causes = result.get("causes", [])
+        right = sorted(right_causes(setting) - known)
+        mended = bool(right) and mse >= RECOVERED
+        mended = mended and not any(cause["name"] in right for cause in causes[:NAMED])
+        mended = mended and any(
+            _mends(cause["advice"], [*made.arguments, *asked], out, made, setting)
+            for cause in causes[:NAMED]
+        )
     truth = made.images
     shown = None
     if made.shown is not None and truth is not None:
@@ -165,13 +180,22 @@ def look(name: str, setting: Setting, seed: int, iterations: int, *, audit: bool
         mse=mse,
         expected_mse=result.get("expected_mse"),
         certified=wrong,
-        causes=[cause["name"] for cause in result.get("causes", [])],
-        right=sorted(right_causes(setting) - known),
+        causes=[cause["name"] for cause in causes],
+        right=right,
         clear=clear,
         shown=shown,
         said=said,
         seconds=time.process_time() - began,
+        mended=mended,
     )
+
+
+def _mends(advice: str, asked: list[str], out: Path, made: Made, setting: Setting) -> bool:
+    """Whether an attack brings the images back once the advice is followed."""
+    if not advice or ask("attack", *asked, *advice.split(), "--force")[0] == 2:
+        return False
+    found = np.load(out / "reconstruction.npz")["images"]
+    return judged(found, None, made, setting)[0] < RECOVERED
 
 
 def judged(

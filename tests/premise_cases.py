@@ -33,6 +33,7 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "mse": nn.functional.mse_loss,
     "softmax twice": lambda z, y: nn.functional.cross_entropy(z.softmax(-1), y),
     "mse of probabilities": lambda z, y: nn.functional.mse_loss(z.softmax(-1), y),
+    "hinge": lambda z, y: nn.functional.multi_margin_loss(z, y.argmax(-1)),
 }
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -283,6 +284,8 @@ ONE_IMAGE: dict[str, tuple[dict[str, Any], Expected]] = {
     ),
     "softmax twice": ({"loss": "softmax twice"}, Expected("loss", loss=None)),
     "mse of probabilities": ({"loss": "mse of probabilities"}, Expected("loss", loss=None)),
+    "hinge": ({"loss": "hinge"}, Expected("loss", loss=None)),
+    "hinge without bias": ({"loss": "hinge", "bias": False}, Expected("loss", loss=None)),
     "smoothed": ({"labels": "smoothed"}, Expected("soft labels")),
     "mixed": ({"labels": "mixed"}, Expected("soft labels")),
     "distilled": ({"labels": "distilled"}, Expected("soft labels")),

@@ -98,7 +98,7 @@ def infer_labels(layer: LastLayerGradient, *, probes: Array | None = None) -> La
     if layer.batch == 1:
         signed = getattr(layer.model, "activation", None) not in NON_NEGATIVE
         return _one_label(layer.weight_gradient, layer.bias_gradient, signed)
-    certain = _certain(layer)
+    certain = certain_counts(layer)
     if certain.sum() == layer.batch:
         return LabelInference(np.flatnonzero(certain), certain, "signs", None)
     logits = layer.probe_logits if probes is None else logits_of(layer.model, layer.params, probes)
@@ -138,8 +138,8 @@ def _one_label(by_weight: Array, by_bias: Array | None, signed: bool) -> LabelIn
     return LabelInference(np.array([label]), counts, rule, warning)
 
 
-def _certain(layer: LastLayerGradient) -> Array:
-    """Return a 1 for each class that the batch has an image of, by its sign: (K,)."""
+def certain_counts(layer: LastLayerGradient) -> Array:
+    """Return a 1 for each class that a batch has an image of for certain, by its sign: (K,)."""
     certain = np.zeros(layer.model.classes, np.int64)
     if layer.bias_gradient is not None:
         certain[layer.bias_gradient < -SURE_SIGN * math.sqrt(layer.noise or 0.0)] = 1

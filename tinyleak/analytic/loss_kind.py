@@ -80,7 +80,7 @@ def loss_of_one(
     # A loss with its usual factor is likelier than another with a strange one, and a hard label
     # than a soft one, which nearly every δ has.
     best = min(fits, key=_strangeness)
-    rivals = {fit.loss for fit in fits if _strangeness(fit) <= _strangeness(best)}
+    rivals = {fit.loss for fit in fits if _strangeness(fit)[:2] <= _strangeness(best)[:2]}
     if not _usual(best) or best.kind == "soft":
         rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
     told = (seen > 2 and best.factor > 0) or _usual(best) or len(image.delta) == 2

@@ -37,6 +37,10 @@ SLACK = 1e-3
 BLACK = 0.02
 """The share of black pixels from which on black is taken to be there, and not met by accident."""
 
+FAR = 20.0
+"""A mean over a batch weighs images by δ, which has either sign, so it may be a few times as large
+as any of them; this much only where pixels go up to 255."""
+
 
 def outside_unit_range(pixels: Array, error: Array) -> bool:
     """Return whether an image is not one of pixels in [0, 1], whatever the error."""
@@ -117,7 +121,7 @@ def read_normalisation(
         error = ALLOWED * np.hypot(1.0, pixels) * (deviation / length + 4.0 * shared.computed)
     seen = np.isfinite(pixels)
     if not seen.any() or not outside_unit_range(pixels[seen], error[seen]):
-        return None, None
+        return None, _of_means(first.gradient, by_bias) if images > 1 else None
     usual = usual_normalisation(pixels.reshape(shape), error.reshape(shape))
     low, high = float(pixels[seen].min()), float(pixels[seen].max())
     text = f"the first layer shows pixels from {low:.4g} to {high:.4g}, and not in [0, 1]"
@@ -125,3 +129,14 @@ def read_normalisation(
     if usual is not None:
         advice = "--normalize " + ",".join(f"{number:.6g}" for part in usual for number in part)
     return usual, Cause("normalisation", text, advice, sure=True)
+
+
+def _of_means(weight_gradient: Array, bias_gradient: Array) -> Cause | None:
+    """Return the cause if the means of pixels that each row shows are far from [0, 1]."""
+    rows = bias_gradient != 0
+    means = np.abs(weight_gradient[rows]).max(axis=1) / np.abs(bias_gradient[rows])
+    typical = float(np.median(means))
+    if typical < FAR:
+        return None
+    text = f"the first layer shows means of pixels that reach {typical:.3g}, and not 1"
+    return Cause("normalisation", text, "--normalize 0,0.00392157")

@@ -66,13 +66,6 @@ def hinge(z: Array, label: int) -> Array:
     return violated / len(z)
 
 
-def focal(z: Array, label: int) -> Array:
-    """The focal loss, −(1 − p_y)² log p_y (Lin et al. 2017, equation 4, with γ = 2)."""
-    p = softmax(z)
-    wrong, log = 1.0 - p[label], np.log(max(p[label], np.finfo(float).tiny))
-    return wrong * (wrong - 2.0 * p[label] * log) * _less_one(p, label)
-
-
 def _less_one(values: Array, label: int) -> Array:
     return values - np.eye(len(values))[label]
 
@@ -94,6 +87,7 @@ OTHERS: dict[str, Callable[[Array, int], Array]] = {
     "mean squared error of probabilities": mse_of_probabilities,
     "mean squared error of sigmoids": mse_of_sigmoids,
     "hinge loss": hinge,
-    "focal loss": focal,
 }
-"""Losses that are only recognised: δ of logits and a label."""
+"""Losses that are only recognised: δ of logits and a label.
+
+The focal loss is not among them: its δ is a multiple of the cross-entropy's (Lin et al. 2017)."""

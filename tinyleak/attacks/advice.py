@@ -52,11 +52,14 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
             [soft, other, *causes] if LITTLE < factor < 1.0 / LITTLE else [other, *causes, soft]
         )
         sure = 2
-    # What the last layer shows of one image does not depend on the activation.
-    place = min(1, sure) if client.batch > 1 and sure < 2 else len(causes)
-    causes[place:place] = _activation(client)
     known = {cause.name for cause in causes}
-    causes += [cause for cause in _of_search(problem, found) if cause.name not in known]
+    search = [cause for cause in _of_search(problem, found) if cause.name not in known]
+    # What the last layer shows of one image does not depend on the activation, and of several steps
+    # little is shown at all.
+    place = min(1, sure) if client.batch > 1 and sure < 2 else len(causes)
+    place += client.steps > 1
+    causes += search
+    causes[place:place] = _activation(client)
     return [*causes, *(replace(cause, advice="") for cause in taken)]
 
 
@@ -67,7 +70,7 @@ def _activation(client: Client) -> list[Cause]:
     if allowed and own not in allowed:
         text = f"the gradient is that of {allowed[0]}, and the network is said to have {own}"
         return [Cause("activation", text, f"--activation {allowed[0]}")]
-    if fact is None or fact.source != "assumed" or client.steps > 1:
+    if fact is None or fact.source != "assumed":
         return []
     if not allowed:
         text = f"its activation was taken to be {own}, and the gradient does not tell"
@@ -81,6 +84,11 @@ def _accounted(client: Client, cause: Cause) -> bool:
     """Return whether the client is attacked as being so, so that to say it does nothing."""
     if cause.name == "loss":
         return cause.advice == f"--loss {client.loss.kind}"
+    if cause.name == "factor":
+        read = client.premises.factor
+        return (
+            client.loss.exact and read is not None and abs(client.loss.factor - read) < 0.01 * read
+        )
     if cause.name == "weight decay":
         # Noise that is left once it is taken off may be decay as well, of other weights.
         left = any(other.name == "noise" for other in client.premises.causes)
@@ -97,10 +105,15 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     if client.frozen:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))
-    if client.rounding is not None:
+    # Each step adds images of its own to the rank of a layer's gradient.
+    one = client.steps == 1 and client.premises.rank == client.batch
+    if client.rounding is not None and not one:
         what = "one step" if client.local is None else f"{client.steps} steps"
         text = f"the weights after were taken to be {what} of plain SGD away, with the same batch"
         causes.append(Cause("local steps", text, sure=False))
+    if attacker.method == "levenberg-marquardt" and not getattr(client.model, "normalises", False):
+        text = "least squares kept pixels in [0, 1], and the client's may have been normalised"
+        causes.append(Cause("normalisation", text, "--method lbfgs"))
     if client.batch > 1 and not client.loss.exact and problem.matching.targets is not None:
         text = "the labels were taken to be one class each, and mixed or smoothed ones are not"
         causes.append(Cause("soft labels", text, "--labels optimise", sure=False))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations_with_replacement, islice
 from math import prod
 
 import numpy as np
 
 from tinyleak.analytic.certificate import why_not
-from tinyleak.analytic.labels import infer_labels
+from tinyleak.analytic.labels import certain_counts, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.analytic.mixture import EXPLAINED, unmix
 from tinyleak.attacks.attacker import Attacker, Method
@@ -17,6 +18,12 @@ from tinyleak.backend import Array
 from tinyleak.client import Client, Fact
 from tinyleak.nn.split import Split, linear_layers
 from tinyleak.tensor import Tensor
+
+MOST_LABELS = 60
+"""How many sets of labels are tried: all 55 of two unknown ones of ten classes."""
+
+STARTS = 5
+"""How many starts the features of each are searched from. One in two or more succeeds."""
 
 
 def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
@@ -40,13 +47,16 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     if tells and client.loss.exact:
         why = "the first layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
-    client = _with_exact_loss(client)
+    labels = attacker.labels
+    if not client.loss.exact or (labels is None and not client.labels.trusted):
+        client, found = _unmixed(client)
+        labels = labels if found is None else [int(label) for label in found]
     layer = client.last_layer
     if not client.loss.exact or layer is None or not _worth_squares(client, layer):
         return client, plain
-    labels = "trusted" if attacker.labels is None else attacker.labels
     squares: Method = "levenberg-marquardt"
     why = "the last layer shows the features of the batch"
+    labels = "trusted" if labels is None else labels
     return _told(client, squares, why), replace(attacker, method=squares, labels=labels)
 
 
@@ -61,48 +71,66 @@ def _told(client: Client, method: str, why: str) -> Client:
     return replace(client, facts={**client.facts, "method": Fact(method, "read off", why)})
 
 
-def _with_exact_loss(client: Client) -> Client:
-    """Return a client whose loss is a mean or a sum, if the last layer's gradient can be made so.
+def _unmixed(client: Client) -> tuple[Client, Array | None]:
+    """Return a client whose loss is known exactly, and its labels, if features are found for them.
 
-    Features and labels make K·N numbers of N·(N − 1): a wrong factor leaves a misfit.
+    Features and labels make K·N numbers of N·(N − 1): a wrong factor, or wrong labels, leave a
+    misfit. Those of the inference are tried first, and then, unless it is trusted, all others.
     """
-    if client.loss.exact or client.last_layer is None:
-        return client
-    guesses = (_with_factor(client, factor) for factor in (1.0, float(client.batch)))
-    return next((guess for guess in guesses if _is_explained(guess)), client)
+    factors = [client.loss.factor] if client.loss.exact else [1.0, float(client.batch)]
+    for guess in [_with_factor(client, factor) for factor in factors]:
+        for labels in _possible_labels(guess):
+            if _is_explained(guess, labels):
+                return guess, labels
+    return client, None
 
 
 def _with_factor(client: Client, factor: float) -> Client:
+    if client.loss.exact:
+        return client
     scaled = {n: g * (client.loss.factor / factor) for n, g in client.gradients.items()}
     return replace(client, gradients=scaled, loss=client.loss.exactly(factor, client.batch))
+
+
+def _possible_labels(client: Client) -> list[Array]:
+    """Return the labels that a batch may have, likeliest first: MOST_LABELS at most."""
+    layer = client.last_layer
+    if layer is None or layer.bias_gradient is None:
+        return []
+    inferred = infer_labels(layer)
+    if inferred.trusted:
+        return [inferred.labels]
+    certain = np.flatnonzero(certain_counts(layer))
+    likely = np.argsort(layer.bias_gradient)
+    others = combinations_with_replacement(likely, client.batch - len(certain))
+    rest = [np.sort([*certain, *other]) for other in islice(others, MOST_LABELS)]
+    return [inferred.labels, *rest]
 
 
 def one_label_each(client: Client) -> bool | None:
     """Return whether some images with one label each make the last layer's gradient.
 
-    By the cross-entropy, a mean or a sum, and with the labels inferred: unless these are wrong, its
-    labels are soft, its loss is another, or its weights are others where there are no such images.
+    By the cross-entropy, a mean or a sum. If not, its labels are soft, its loss or its factor is
+    another, or there are no such images with these weights.
 
     Returns:
-        None where the last layer does not tell: of one image or step, as of as many as classes.
+        None where the last layer does not tell: of one image or step, or of as many as classes.
     """
     layer = client.last_layer
     if layer is None or layer.bias_gradient is None or client.loss.kind != "cross-entropy":
         return None
     if not 1 < client.batch < min(layer.weight.shape) or client.local is not None:
         return None
-    known = _with_exact_loss(client)
-    return known.loss.exact and _is_explained(known)
+    return _unmixed(client)[1] is not None
 
 
-def _is_explained(client: Client) -> bool:
-    """Whether some features, with the labels inferred, make the last layer's gradient."""
+def _is_explained(client: Client, labels: Array) -> bool:
+    """Whether some features with these labels make the last layer's gradient."""
     layer = client.last_layer
     assert layer is not None, "it was asked for"
-    labels: Array = infer_labels(layer).labels
     rounding = max(1e-14, 8.0 * layer.roundoff)
     try:
-        return unmix(layer, labels, rounding=rounding).misfit <= EXPLAINED
+        return unmix(layer, labels, rounding=rounding, starts=STARTS).misfit <= EXPLAINED
     except ValueError:
         return False
 

@@ -30,6 +30,7 @@ def knows(client: Client, labels: Fact, defenses: Fact | None = None) -> dict[st
         "steps": client.facts.get("steps", Fact(gradient, "said")),
         "pixels": client.facts.get("normalisation", Fact("in [0, 1], as they are", "assumed")),
         "defences": defenses or Fact("none", "assumed"),
+        **{topic: client.facts[topic] for topic in ("weight decay",) if topic in client.facts},
     }
 
 
