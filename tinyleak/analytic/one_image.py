@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from tinyleak.analytic.residuals import OTHERS, RESIDUALS, Residual
+from tinyleak.analytic.residuals import OTHERS, RESIDUALS, Residual, softmax
 from tinyleak.analytic.shared import ALLOWED, Layer
 from tinyleak.backend import Array
 
@@ -176,8 +176,8 @@ def _recognised(image: OneImage, loss: str, residual: Callable[[Array, int], Arr
     rows = np.array([residual(image.logits, label) for label in range(len(image.logits))])
     lengths = np.maximum(np.linalg.norm(rows, axis=1), np.finfo(float).tiny)
     label = int(np.argmax(rows @ image.delta / lengths))
-    # Of a label that is certain δ is a small difference of what others would leave.
-    error = _error(image, lambda z: residual(z, label), np.abs(rows).max(axis=0))
+    # Where a prediction is certain δ is a small difference of probabilities.
+    error = _error(image, lambda z: residual(z, label), softmax(image.logits))
     return _fit(image, loss, "hard", np.eye(len(rows))[label], [rows[label]], error)
 
 
