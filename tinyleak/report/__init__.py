@@ -19,14 +19,12 @@ from tinyleak.report.sentences import (
     write_sentence_table,
 )
 from tinyleak.report.snapshots import SnapshotLike, pixel_range
-from tinyleak.report.strengths import defence_grid, strength_curves
 
 __all__ = [
     "SnapshotLike",
     "SentenceSnapshot",
     "as_png",
     "curves",
-    "defence_grid",
     "emergence",
     "pixel_range",
     "player",
@@ -37,7 +35,6 @@ __all__ = [
     "sentence_figure",
     "sentence_table",
     "side_by_side",
-    "strength_curves",
     "write_arrays",
     "write_atomically",
     "write_json",
