@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from tinyleak.audit import audit_text
-from tinyleak.audit.text_words import text_as_dict, text_lines
 from tinyleak.cli import main
 from tinyleak.data.text import Special
 from tinyleak.defenses import Gaussian
@@ -41,8 +40,8 @@ def test_only_rows_that_were_looked_up_are_named() -> None:
     assert found.parameters == 38
     assert found.named == [2, 5]
     assert found.guessed is None
-    assert "2 of 9 words" in text_lines(found)["expect"]
-    assert "c f" in text_lines(found)["words"]
+    assert "2 of 9 words" in found.lines()["expect"]
+    assert "c f" in found.lines()["words"]
 
 
 def test_a_table_that_is_the_output_layer_too_names_what_was_to_be_guessed(
@@ -56,13 +55,13 @@ def test_a_table_that_is_the_output_layer_too_names_what_was_to_be_guessed(
     assert words.dense
     assert places.touched == list(range(7))
     assert found.named == found.guessed == sorted(truth.tokens[truth.hidden].tolist())
-    assert "7 are touched, as many as" in text_lines(found)["places"]
+    assert "7 are touched, as many as" in found.lines()["places"]
 
 
 def test_the_last_token_of_a_gpt2_leaves_its_position_untouched() -> None:
     table = {"transformer.wte.weight": np.ones((9, 4)), "transformer.wpe.weight": np.zeros((5, 4))}
     table["transformer.wpe.weight"][:3] = 1.0
-    said = text_lines(audit_text({name: np.ones(x.shape) for name, x in table.items()}, table))
+    said = audit_text({name: np.ones(x.shape) for name, x in table.items()}, table).lines()
     assert "3 are touched, one less than the longest sentence has tokens" in said["places"]
 
 
@@ -78,7 +77,7 @@ def test_noise_hides_what_was_to_be_guessed(bert: Any, rng: np.random.Generator)
     found = audit_text(params, client.gradients)
     assert found.guessed is None
     assert found.named == []
-    assert "names no word" in text_lines(found)["expect"]
+    assert "names no word" in found.lines()["expect"]
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -91,10 +90,10 @@ def test_of_a_bert_the_sentence_is_read(whole: bool) -> None:
     assert found.found is not None
     np.testing.assert_array_equal(found.found.tokens, truth.tokens)
     assert found.named == sorted({*truth.tokens[client.words].tolist()})
-    said = text_lines(found)
+    said = found.lines()
     assert "determines the sentence, all 9 tokens" in said["expect"]
     assert said["sentence"].startswith("the old man closed the door . (read off")
-    assert text_as_dict(found)["sentences"] == ["the old man closed the door ."]
+    assert found.as_dict()["sentences"] == ["the old man closed the door ."]
     assert len(repr(found)) < 300
     assert "the old man closed the door ." in found._repr_html_()
 

@@ -14,13 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.audit.measured import LONGEST
-from tinyleak.audit.page import STYLE, text_content, write
 from tinyleak.audit.shared import FLOAT32_ROUNDING
-from tinyleak.audit.text_findings import Table, TextFindings
-from tinyleak.audit.text_words import text_headline
+from tinyleak.audit.text_findings import Table, TextAudit
 from tinyleak.backend import Array
-from tinyleak.data.files import PathLike
 from tinyleak.data.text import Tokenizer
 from tinyleak.interop import called
 from tinyleak.nn.models.checkpoint import language_model
@@ -31,33 +27,6 @@ TABLE = re.compile(r"embed|\bwte\b|\bwpe\b")
 
 MOST_NUMBERS = 2**32
 """How many numbers the candidate words' vectors may have for a sentence to be read: a minute's."""
-
-
-SUBJECT = "a language model"
-"""The line under a page's heading where nothing else is known of the network."""
-
-
-class TextAudit(TextFindings):
-    """What a language model's gradient names, and how that is shown."""
-
-    def save(self, path: PathLike, *, subject: str = SUBJECT) -> None:
-        """Write one HTML page.
-
-        Args:
-            path: the page to write.
-            subject: the line under its heading: which network.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        write(path, text_content(self, subject))
-
-    def __repr__(self) -> str:
-        return f"<TextAudit: {text_headline(self)}>"[:LONGEST]
-
-    def _repr_html_(self) -> str:
-        """Show the page in a notebook."""
-        return STYLE + text_content(self, SUBJECT)
 
 
 def audit_text(

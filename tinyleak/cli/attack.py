@@ -20,8 +20,8 @@ from tinyleak.cli.options import (
     add_recipe_options,
     add_rename_option,
     build_settings,
-    flag,
     given,
+    refuse,
     simulated_client,
 )
 from tinyleak.cli.output import add_output_options, end, output_directory, say
@@ -113,10 +113,6 @@ def run(args: argparse.Namespace) -> int:
 
     A simulated client is judged by the truth; one known by its files by the shared gradient, and
     then success is to explain it so well that the images are expected to be right.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files that cannot be read or written.
     """
     shared = args.gradients or args.weights_after
     if args.weights is None and shared and str(args.model).endswith(SUFFIX):
@@ -143,12 +139,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def meet(args: argparse.Namespace) -> tuple[Truth | None, Problem]:
-    """Return what is to be solved, and the truth, which only a simulated client has.
-
-    Raises:
-        ValueError: options that do not go together, or files that cannot be used.
-        OSError: files that are not there.
-    """
+    """Return what is to be solved, and the truth, which only a simulated client has."""
     settings, defenses = build_settings(args), [parse(text) for text in args.defense]
     truth = None
     if args.weights is None:
@@ -167,35 +158,24 @@ def meet(args: argparse.Namespace) -> tuple[Truth | None, Problem]:
 
 
 def refuse_mixtures(args: argparse.Namespace) -> None:
-    """Refuse options of the one kind of client with the other.
-
-    Raises:
-        ValueError: there are such.
-    """
-    simulated = args.weights is None
+    """Refuse options of the one kind of client with the other."""
     if args.aware and not args.defense:
         raise ValueError(
             "--aware is an attacker who knows the client's defences, but there are none; "
             "give them with --defense, or leave it out"
         )
-    for name in ONLY_FILES if simulated else ONLY_SIMULATED:
-        if getattr(args, name) in (None, []):
-            continue
-        if simulated:
-            raise ValueError(
-                f"{flag(name)} speaks of a client's files, but without --weights the client is "
-                "simulated; give the weights too"
-            )
-        raise ValueError(
-            f"{flag(name)} describes a simulated client, but --weights are a real one's; leave one "
-            "of the two out"
-        )
-    if not simulated and args.labels == "known":
+    if args.weights is None:
+        why = "the client is simulated; give the weights too"
+        refuse(args, ONLY_FILES, "{} speaks of a client's files, but without --weights " + why)
+        return
+    why = "but --weights are a real one's; leave one of the two out"
+    refuse(args, ONLY_SIMULATED, "{} describes a simulated client, " + why)
+    if args.labels == "known":
         raise ValueError(
             "--labels known needs a client whose labels are known, but files hold none; choose "
             "infer or optimise"
         )
-    if not simulated and args.defense and not args.aware:
+    if args.defense and not args.aware:
         raise ValueError(
             "--defense cannot be applied to a gradient that has been shared already; add --aware "
             "if the client applied it and the attacker knows, or leave it out"

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak import __version__, data
+from tinyleak import data
 from tinyleak.audit import VARIANCES, audit
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import describe, lines, meaning, table
-from tinyleak.cli.audit_text import run_text
-from tinyleak.cli.interrupts import undisturbed
+from tinyleak.cli.audit_text import run_text, write_audit
 from tinyleak.cli.options import (
     SCHEMES,
     NetworkNames,
     add_options,
     add_rename_option,
     given,
+    refuse,
 )
 from tinyleak.cli.output import (
     WIDTH,
@@ -43,7 +43,6 @@ from tinyleak.nn.init import draw
 from tinyleak.nn.models.as_trained import as_trained, network_of
 from tinyleak.nn.models.exported import Exported
 from tinyleak.nn.models.shapes import MODELS, kind_of
-from tinyleak.report import write_json
 
 NAME = "audit"
 SUMMARY = "say what to expect of a network's gradient, without attacking it"
@@ -131,12 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, say, write: 0 if that could be done.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files that cannot be read or written.
-    """
+    """Measure, say, write: 0 if that could be done."""
     with output_directory(args, FILES) as directory:
         run = run_text if args.model == TEXT else run_images
         said, interrupted = run(args, directory)
@@ -153,25 +147,32 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
 
     Beside it, whether Ctrl-C came before all was measured.
     """
-    if args.vocabulary is not None:
-        raise ValueError(
-            "--vocabulary names words, which only --model text has; give that, or leave it out"
-        )
+    refuse(
+        args,
+        ["vocabulary"],
+        "{} names words, which only --model text has; give that, or leave it out",
+    )
     audited = _audited(args)
-    client = audited["client"]
-    model: Any = client.model if isinstance(client, Client) else client
+    client = audited["client"] if isinstance(audited["client"], Client) else None
+    model: Any = audited["client"] if client is None else client.model
     images = _typical(args, model.image_shape)
     found = audit(**audited, images=images, variances=args.noise, examples=args.examples or 5)
-    init, seed = args.init or "U", args.seed or 0
-    fresh = args.weights is None
-    subject = describe(found, f"init {init}, seed {seed}" if fresh else f"weights {args.weights}")
-    loss = client.loss if isinstance(client, Client) else None
+    init, seed = (args.init or "U", args.seed or 0) if args.weights is None else (None, None)
+    origin = f"weights {args.weights}" if init is None else f"init {init}, seed {seed}"
+    subject = describe(found, origin)
+    said = {"audited": subject, **lines(found)}
     known = None
-    if isinstance(client, Client):
+    if client is not None:
         told = found.shared is not None and found.shared.labels is not None
         labels = Fact("those of the last layer", "read off")
         known = knows(client, labels if told else Fact("those of typical images", "assumed"))
+        facts = {topic: str(fact) for topic, fact in client.facts.items()}
+        own = [facts.pop(topic) for topic in ("network", "activation") if topic in facts]
+        said |= {"loss": str(client.loss.fact), **facts}
+        said |= {"network": "; ".join(own)} if own else {}
+        said["knows"] = in_one_line(known)
     if directory is not None:
+        loss = None if client is None else client.loss
         settings = {
             "weights": readable(args.weights),
             "gradients": readable(args.gradients),
@@ -179,8 +180,8 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
             "image_shape": model.image_shape,
             "classes": model.classes,
             "activation": model.activation,
-            "init": init if fresh else None,
-            "seed": seed if fresh else None,
+            "init": init,
+            "seed": seed,
             "data": args.data if args.image is None else None,
             "data_dir": readable(args.data_dir),
             "image": None if args.image is None else [readable(path) for path in args.image],
@@ -189,36 +190,18 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
             "noise": args.noise,
             "examples": args.examples or 5,
         }
-        result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
-        if known is not None:
-            result["knows"] = as_data(known)
-        with undisturbed():
-            write_json(directory / "audit.json", result)
-            found.save(directory / "audit.html", subject=subject)
-    said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
-    if isinstance(client, Client):
-        facts = {topic: str(fact) for topic, fact in client.facts.items()}
-        own = [facts.pop(topic) for topic in ("network", "activation") if topic in facts]
-        said |= facts | ({"network": "; ".join(own)} if own else {})
-    said |= {"knows": in_one_line(known)} if known else {}
+        more = {} if known is None else {"knows": as_data(known)}
+        write_audit(directory, found, as_dict(found), subject, settings, **more)
     text = f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
     return text, found.interrupted
 
 
 def _audited(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the client, or the network, its weights and the batch, as `audit` takes them.
-
-    Raises:
-        ValueError: options that do not go together, or files that cannot be used.
-        OSError: files that are not there.
-    """
+    """Return the client, or the network, its weights and the batch, as `audit` takes them."""
     said, rename = Notes(**given(Notes, args)), dict(args.rename)
     if args.weights is not None:
-        if args.init is not None or args.seed is not None:
-            raise ValueError(
-                "--init and --seed say how weights are drawn, but they come from --weights; leave "
-                "one of the two out"
-            )
+        why = "but they come from --weights; leave one of the two out"
+        refuse(args, ["init", "seed"], "{} says how weights are drawn, " + why)
         if args.gradients is not None:
             files = {"weights": args.weights, "gradients": args.gradients, "rename": rename}
             return {"client": Client.from_files(**files, **given(Notes, args))}
@@ -227,27 +210,19 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
     else:
         known = gather_notes(args.gradients).under(said)
         model = _named_network(args)
-        rng = np.random.default_rng([args.seed or 0, 0])
-        params = draw(model.shapes, rng, SCHEMES[args.init or "U"])
         if isinstance(model, Exported) and args.init is None and args.seed is None:
             params = model.weights
+        else:
+            rng = np.random.default_rng([args.seed or 0, 0])
+            params = draw(model.shapes, rng, SCHEMES[args.init or "U"])
         if args.gradients is not None:
-            shared = read_like(model, args.gradients, rename, "gradients")
-            batch, reduction = known.batch or 1, known.reduction
             facts = {} if known.batch else {"batch": Fact("1 image", "assumed")}
             if args.activation is None and isinstance(model, LeNet | MLP):
                 facts["activation"] = Fact(model.activation, "assumed")
-            client = Client.of(
-                model,
-                params,
-                shared,
-                batch=batch,
-                reduction=reduction,
-                loss=known.loss,
-                normalize=known.normalize,
-                facts=facts,
-            )
-            return {"client": client}
+            told = {name: getattr(known, name) for name in ("reduction", "loss", "normalize")}
+            shared = read_like(model, args.gradients, rename, "gradients")
+            batch = known.batch or 1
+            return {"client": Client.of(model, params, shared, batch=batch, facts=facts, **told)}
     trained = as_trained(model, known.loss or "cross-entropy", known.normalize)
     return {"client": trained, "params": params, "batch": known.batch}
 
