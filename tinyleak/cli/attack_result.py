@@ -155,11 +155,7 @@ class Result:
         return f"{yes} of {len(certified)} images by the linear layers' gradients, {no} refused"
 
     def write(self, directory: Path) -> None:
-        """Write all `FILES` into the directory, those that cannot be made from others first.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
+        """Write all `FILES` into the directory, those that cannot be made from others first."""
         found, outcome, truth = self.found, self.outcome, self.outcome.truth
         write_json(directory / "result.json", self.as_dict())
         arrays: dict[str, Any] = {

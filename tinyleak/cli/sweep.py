@@ -108,12 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what the table lacks: 0 if the whole grid is there without an error, else 1.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files or a cluster that cannot be used.
-    """
+    """Run what the table lacks: 0 if the whole grid is there without an error, else 1."""
     for name in ("images", "batch", "seeds"):
         setattr(args, name, [number for numbers in getattr(args, name) for number in numbers])
     outputs = {"--table": files_of_table(args.table)}
@@ -182,7 +177,7 @@ def _plain(args: argparse.Namespace) -> dict[str, Any]:
 def _progress_bar(
     total: int, *, quiet: bool
 ) -> Iterator[Callable[[Request, Mapping[str, Any]], None] | None]:
-    """Give a sweep's `on_result` that moves a bar on the standard error, if it is a terminal."""
+    """Give a sweep's `on_result` that moves a bar; None as `bar_on_terminal` does."""
     counts = {"recovered": 0, "failed": 0}
     with bar_on_terminal(quiet=quiet, total=total, unit="attack") as bar:
 

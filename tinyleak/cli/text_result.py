@@ -93,11 +93,7 @@ class TextReport:
         }
 
     def write(self, directory: Path) -> None:
-        """Write all `FILES` into the directory.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
+        """Write all `FILES` into the directory."""
         write_json(directory / "result.json", self.as_dict())
         outcome, client = self.outcome, self.outcome.found.client
 
@@ -150,14 +146,7 @@ class TextReport:
 
 @contextmanager
 def snapshot_bar(client: TextClient, *, quiet: bool = False) -> Iterator[OnProgress | None]:
-    """Give an attack's `on_progress` that shows the current snapshot on the standard error.
-
-    Nothing is shown where that is not a terminal.
-
-    Args:
-        client: the client, whose vocabulary writes the tokens as words.
-        quiet: show nothing anyway.
-    """
+    """Give an attack's `on_progress` that shows its sentences; None as `bar_on_terminal` does."""
     with bar_on_terminal(quiet=quiet, bar_format="{desc}", leave=False) as bar:
 
         def show(snapshot: Snapshot) -> None:

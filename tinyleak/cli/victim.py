@@ -10,6 +10,7 @@ from tinyleak.cli.options import (
     add_defense_option,
     add_options,
     flag,
+    refuse,
     simulated_client,
 )
 from tinyleak.cli.output import add_output_options, output_directory, say
@@ -60,15 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute and write: 0 if that could be done.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files that cannot be read or written.
-    """
+    """Compute and write: 0 if that could be done."""
     _refuse_mixtures(args)
-    reduction, local = args.reduction or "mean", None
-    steps = None
+    reduction, local, steps = args.reduction or "mean", None, None
     if args.local_steps is not None:
         steps = LocalSteps(args.local_steps, args.learning_rate or RATE)
         # N times the loss moves the weights as N times the rate does.
@@ -94,11 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_mixtures(args: argparse.Namespace) -> None:
-    """Refuse what files could not tell, or what does not go together.
-
-    Raises:
-        ValueError: there is such.
-    """
+    """Refuse what files could not tell, or what does not go together."""
     if args.model not in (None, *MODELS) and not args.model.endswith(SUFFIX):
         raise ValueError(
             f"--model {args.model} cannot be told from files, so its client's could not be "
@@ -109,12 +100,10 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
             "--defense protects a mean over the batch, but --reduction sum was given; leave one of "
             "the two out"
         )
-    if args.local_steps is None and args.learning_rate is not None:
-        raise ValueError(
-            "--learning-rate is of --local-steps, but a gradient is to be shared; give how many "
-            "steps, or leave it out"
-        )
-    if args.local_steps is not None and args.local_steps > MOST_STEPS:
+    if args.local_steps is None:
+        why = "but a gradient is to be shared; give how many steps, or leave it out"
+        refuse(args, ["learning_rate"], "{} is of --local-steps, " + why)
+    elif args.local_steps > MOST_STEPS:
         raise ValueError(
             f"{args.local_steps} local steps were asked for, and {MOST_STEPS} at most can be "
             "attacked; ask for fewer"
