@@ -87,11 +87,7 @@ def _digits(count: int, seed: int) -> Array:
 
 
 def draw_digit(index: int, seed: int = 0) -> Array:
-    """Return image `index`, (28, 28) float64 in [0, 1], white on black; it shows `index % 10`.
-
-    Raises:
-        ValueError: a negative index or seed.
-    """
+    """Return image `index`, (28, 28) float64 in [0, 1], white on black; it shows `index % 10`."""
     if index < 0 or seed < 0:
         raise ValueError(f"index {index} and seed {seed} of a digit must not be negative")
     rng = np.random.default_rng([seed, index])

@@ -50,8 +50,8 @@ class Tokenizer:
     """Turns sentences into tokens and back.
 
     Args:
-        vocabulary: the tokens; each one's index is its number. They are lower case unless
-            one of them has a capital letter.
+        vocabulary: the tokens; each one's index is its number. They are lower case unless one of
+            them has a capital letter.
 
     Raises:
         ValueError: a token of `SPECIAL` is missing, or a token is there twice; or the library
@@ -123,11 +123,7 @@ class Tokenizer:
         return [s for s in read_corpus() if unknown not in self._library.encode(s).ids]
 
     def sentences_of_length(self, length: int) -> list[str]:
-        """Return the sentences of `corpus.txt` that have this many tokens, start and end included.
-
-        Raises:
-            ValueError: there is none.
-        """
+        """Return the sentences of `corpus.txt` of so many tokens; a ValueError if there is none."""
         found = [s for s in self.sentences if len(self.encode(s)) == length]
         if not found:
             raise ValueError(
@@ -139,11 +135,8 @@ class Tokenizer:
 class BytePairs(Tokenizer):
     """Turns the tokens of GPT-2 back into text; to encode a text it would need the merges too.
 
-    Args:
-        numbers: the number of each token, 0 to V − 1, as GPT-2's vocab.json has them.
-
-    Raises:
-        ValueError: other numbers; or the library `tokenizers` is not installed.
+    `numbers` has the number of each token, as GPT-2's vocab.json: others than 0 to V − 1 are a
+    ValueError.
     """
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
@@ -225,11 +218,7 @@ def _shipped(name: str) -> str:
 
 
 def library() -> Any:
-    """Return the module `tokenizers`.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+    """Return the module `tokenizers`; a ValueError if it is not installed."""
     try:
         import tokenizers
     except ImportError as error:

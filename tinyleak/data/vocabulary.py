@@ -19,11 +19,7 @@ LETTERS = string.ascii_lowercase + string.digits
 
 
 def train_vocabulary(sentences: Sequence[str], size: int = SIZE) -> list[str]:
-    """Return a WordPiece vocabulary of `size` tokens, trained on the sentences.
-
-    Raises:
-        ValueError: the library `tokenizers` is not installed.
-    """
+    """Return a WordPiece vocabulary of `size` tokens, trained on the sentences."""
     tokenizers = library()
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
