@@ -57,7 +57,7 @@ def emergence(
     labels_true: Labels = None,
     count: int = 8,
 ) -> Any:
-    """Draw the truth, then the reconstruction at `count` iterations.
+    """Draw the truth, then the reconstruction at `count` iterations: a matplotlib `Figure`.
 
     Images stand below each other, or beside each other if there are more of them than iterations.
 
@@ -68,9 +68,6 @@ def emergence(
         labels: (N,), found, in the snapshots' order; written under the last reconstruction.
         labels_true: (N,), the client's; written under the truth.
         count: reconstructions shown.
-
-    Returns:
-        A matplotlib `Figure`.
 
     Raises:
         ValueError: no snapshot; images that cannot be drawn; a truth or labels that do not fit
@@ -95,7 +92,9 @@ def side_by_side(
     labels_true: Labels = None,
     mse: Array | None = None,
 ) -> Any:
-    """Draw what was found beside the truth, if that is known.
+    """Draw what was found beside the truth, if that is known: a matplotlib `Figure`.
+
+    The truth is left of one image, and above several.
 
     Args:
         images: (N, C, H, W), found.
@@ -103,10 +102,6 @@ def side_by_side(
         labels: (N,), found.
         labels_true: (N,), the client's.
         mse: (N,), the error of each image.
-
-    Returns:
-        A matplotlib `Figure`: truth left and reconstruction right of one image, one above the
-        other of several.
 
     Raises:
         ValueError: images that cannot be drawn; a truth or labels that do not fit them.
@@ -169,18 +164,15 @@ def curves(
     *,
     success_below: float | None = None,
 ) -> Any:
-    """Draw the gradient distance, and the error, against the iteration on a log scale.
+    """Draw the gradient distance, and the error, against the iteration: a matplotlib `Figure`.
 
     A value of exactly zero is drawn a decade below the smallest other; NaN and infinity are gaps.
 
     Args:
         snapshots: moments of an attack, with images (N, C, H, W).
-        truth: (N, C, H, W), the client's images; then there is a line for the mean squared error
-            of each.
+        truth: (N, C, H, W), the client's images; then there is a line for the mean squared error of
+            each.
         success_below: the MSE below which an image counts as recovered, marked by a thin line.
-
-    Returns:
-        A matplotlib `Figure`.
 
     Raises:
         ValueError: no snapshot, or shapes that differ.

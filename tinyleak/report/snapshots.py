@@ -76,11 +76,7 @@ def prepare(
 
 
 def require_images(shape: tuple[int, ...], truth: Array | None = None) -> None:
-    """Refuse a shape that is not of images that can be drawn, and a truth of another shape.
-
-    Raises:
-        ValueError: it is not (N, C, H, W) with C = 1 or 3, or the truth does not fit it.
-    """
+    """Refuse, with ValueError, what is not (N, C, H, W) with C = 1 or 3, or unlike the truth."""
     if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
         raise ValueError(
             f"images of shape {shape} cannot be drawn; give (N, C, H, W) with C = 1 or 3"

@@ -78,14 +78,9 @@ def complete(
     dask: str | None = None,
     on_result: Callable[[Request, Result], None] | None = None,
 ) -> None:
-    """Run the attacks on processes of this machine, or on a Dask cluster; see `run_sweep`.
+    """Run the attacks, at least one, on `jobs` processes of this machine; see `run_sweep`.
 
-    Args:
-        requests: the attacks, at least one.
-        table: where the rows go.
-        jobs: how many processes.
-        dask: the address of a scheduler, instead of processes.
-        on_result: called after each row.
+    With `dask`, the address of a scheduler, they run on that cluster instead.
     """
     if dask is None:
         with LocalProcesses(min(jobs, len(requests))) as processes:

@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -41,11 +40,7 @@ class Table:
     """
 
     def __init__(self, path: str | Path, columns: tuple[str, ...]) -> None:
-        """Open the file, or create it.
-
-        Args:
-            path: the file.
-            columns: the names of `Request.columns`.
+        """Open the file, or create it; `columns` are the names of `Request.columns`.
 
         Raises:
             ValueError: the file holds something else, or columns of another version.
@@ -101,12 +96,7 @@ class Table:
     def __enter__(self) -> Table:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._database.close()
 
     @property
@@ -127,9 +117,8 @@ class Table:
     def finished(self, *, with_failed: bool = True, images: bool = False) -> set[str]:
         """Return the ids of the attacks that need not be run again.
 
-        Args:
-            with_failed: also those whose row is an error.
-            images: only those, without an error, whose reconstruction is kept.
+        Those whose row is an error are among them if `with_failed`; if `images`, only those of the
+        others whose reconstruction is kept.
         """
         with self._explained():
             rows = list(self._database.execute("SELECT id, error IS NOT NULL FROM attacks"))
@@ -180,11 +169,7 @@ class Table:
         writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
         writer.writerows(self.rows())
-
-        def write(file: BinaryIO) -> None:
-            file.write(text.getvalue().encode())
-
-        write_atomically(path, write)
+        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def files_of_table(path: Path) -> list[Path]:
