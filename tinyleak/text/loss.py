@@ -31,9 +31,6 @@ def masked_gradients(
         targets: (…, N, T, V), rows of probabilities at the hidden positions, zeros elsewhere.
         masked: M, how many positions are hidden.
         attention: (N, T), true where there is a token.
-
-    Returns:
-        For each name the gradient, of the parameter's shape.
     """
     losses = masked_loss(model(params, words, attention), targets, masked)
     # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
