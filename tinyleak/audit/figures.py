@@ -91,25 +91,16 @@ def forecast(axes: Any, audit: Measured) -> None:
     _level(axes, audit.prior, f"no gradient at all: {number(audit.prior)}")
     if audit.noise is not None and variances[0] < audit.noise < variances[-1]:
         axes.axvline(audit.noise, color=DISTANCE_COLOUR, linewidth=1.2)
-        axes.annotate(
-            "the given gradient",
-            (audit.noise, 0.02),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            color=DISTANCE_COLOUR,
-        )
+        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        style = {"color": DISTANCE_COLOUR, **where}
+        axes.annotate("the given gradient", (audit.noise, 0.02), xytext=(4, 0), **style)
     axes.grid(color=GRID_COLOUR)
 
 
 def directions(axes: Any, audit: Measured) -> None:
     """Draw the noise at which each direction of the image space drowns, the strongest first."""
-    axes.set(
-        yscale="log",
-        xlabel="directions, strongest first (%)",
-        ylabel="drowns at noise of variance",
-        xlim=(0, 100),
-    )
+    axes.set(yscale="log", xlabel="directions, strongest first (%)", xlim=(0, 100))
+    axes.set_ylabel("drowns at noise of variance")
     for spectrum in audit.spectra:
         up_to = 100 * np.cumsum(spectrum.shares)
         drowning = spectrum.drowning(audit.prior)

@@ -79,28 +79,13 @@ class Measured:
     interrupted: bool = False
 
     def at(self, variance: float) -> Forecast:
-        """Return the forecast at noise of this variance, 0 or more.
-
-        Raises:
-            ValueError: a variance below 0.
-        """
+        """Return the forecast at noise of this variance; below 0 it is a ValueError."""
         errors = forecasts(self.spectra, np.array([variance]), self.prior)[:, 0]
         seen = [one.seen(variance, self.prior) / one.unknowns for one in self.spectra]
-        mean = float(errors.mean())
-        return Forecast(
-            variance,
-            mean,
-            float(errors.min()),
-            float(errors.max()),
-            float(np.mean(seen)),
-            self._verdict(mean),
-        )
-
-    def _verdict(self, error: float) -> str:
-        """Return a word for a mean squared error."""
-        if error < RECOVERED_MSE:
-            return "recovered"
-        return "recognisable" if error < HIDDEN * self.prior else "hidden"
+        mean, low, high = float(errors.mean()), float(errors.min()), float(errors.max())
+        verdict = "recognisable" if mean < HIDDEN * self.prior else "hidden"
+        verdict = "recovered" if mean < RECOVERED_MSE else verdict
+        return Forecast(variance, mean, low, high, float(np.mean(seen)), verdict)
 
     @property
     def contradiction(self) -> Cause | None:

@@ -70,20 +70,14 @@ There is a line for each typical batch.</p>
 
 
 def write(path: PathLike, content: str) -> None:
-    """Write a page around its content.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a page around its content."""
     write_page(path, TITLE, STYLE, content)
 
 
 def content_of(audit: Measured, subject: str | None = None) -> str:
     """Return the body of an audit's page, with its figures inside, as HTML.
 
-    Args:
-        audit: what was measured.
-        subject: the line under the heading; by default the network, and whose images.
+    `subject` is the line under the heading; by default the network, and whose images.
     """
     expected = FORECAST.format(
         table=_table(audit),

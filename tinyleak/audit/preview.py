@@ -17,15 +17,9 @@ def best_guesses(
     """Return the first typical image as the best attacker would see it: (C, H, W) for each noise.
 
     With d the difference between the batch and the mean image, the gradient shows J d plus noise e,
-    and the best guess of d solves (JᵀJ + v/τ²) d̂ = JᵀJ d + Jᵀe: the mean of the posterior.
-
-    Args:
-        audit: its first typical batch is taken.
-        variances: v, of the noise, 0 or more each.
-        seed: decides the noise.
-
-    Returns:
-        None where the spectrum was estimated, since a guess needs the whole of JᵀJ.
+    and the best guess of d solves (JᵀJ + v/τ²) d̂ = JᵀJ d + Jᵀe: the mean of the posterior, for
+    noise of each variance v, 0 or more. None where the spectrum was estimated, since a guess needs
+    all of JᵀJ.
     """
     if not audit.spectra[0].complete:
         return None

@@ -78,8 +78,7 @@ class Saturation:
     Attributes:
         activation: its name.
         units: how many units the layer has for one image.
-        share: the share of them that is saturated, from 0 to 1: their slope is less than `FLAT` of
-            the steepest.
+        share: the share of them that is saturated: their slope is less than `FLAT` of the steepest.
     """
 
     activation: str
@@ -121,38 +120,31 @@ def _activation(model: Model) -> list[Finding]:
     name = getattr(model, "activation", None)
     if name is None:
         return []
-    if name in PIECEWISE_LINEAR:
+    smooth = name not in PIECEWISE_LINEAR
+    text = f"{name} is smooth: the distance between gradients can be followed downhill"
+    if not smooth:
         text = (
             f"{name} is not smooth: its second derivative is zero, so an attack that goes downhill "
             "on the distance between gradients seldom arrives, even where the gradient determines "
             "the image; attacks that solve for the image layer by layer are not hindered"
         )
-        return [Finding("activation", False, text)]
-    text = f"{name} is smooth: the distance between gradients can be followed downhill"
-    return [Finding("activation", True, text)]
+    return [Finding("activation", smooth, text)]
 
 
 def _first_layer(model: Model, batch: int) -> list[Finding]:
-    names = list(model.shapes)
-    shape = model.shapes[names[0]]
-    fully_connected = len(shape) == 2 and shape[1] == math.prod(model.image_shape)
-    if not fully_connected:
+    shape, *others = model.shapes.values()
+    if shape[1:] != (math.prod(model.image_shape),):
         return []
-    has_bias = len(names) > 1 and model.shapes[names[1]] == shape[:1]
-    if not has_bias:
-        text = "the first layer is fully connected: every row of its gradient is a " + (
-            "multiple of the image" if batch == 1 else "mixture of the images"
-        )
+    text = "the first layer is fully connected"
+    if not others or others[0] != shape[:1]:
+        of_it = "multiple of the image" if batch == 1 else "mixture of the images"
+        text += f": every row of its gradient is a {of_it}"
     elif batch == 1:
-        text = (
-            "the first layer is fully connected with a bias: the image is the ratio of their "
-            "gradients, exactly, without any search"
+        text += (
+            " with a bias: the image is the ratio of their gradients, exactly, without any search"
         )
     else:
-        text = (
-            "the first layer is fully connected with a bias: each row of their gradients' ratio "
-            "is a mixture of the images"
-        )
+        text += " with a bias: each row of their gradients' ratio is a mixture of the images"
         if getattr(model, "activation", None) in ("relu", "relu6"):
             text += ", and with relu often one image alone"
     return [Finding("first layer", True, text)]
@@ -180,14 +172,9 @@ def _last_layer(model: Model, batch: int) -> list[Finding]:
 
 
 def saturation(model: Model, params: Mapping[str, Array], images: Array) -> list[Saturation]:
-    """Return how flat each activation is at these images, layer by layer.
+    """Return how flat each activation is at typical images, (N, C, H, W), layer by layer.
 
     The activations are found in the graph of the logits, whatever the network.
-
-    Args:
-        model: the network.
-        params: its weights, by name.
-        images: (N, C, H, W), typical ones.
     """
     weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
     logits = model(weights, Tensor(images))
