@@ -38,17 +38,11 @@ SUBJECT = "a language model"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of embeddings, and the rows of it that a gradient touches.
+    """A table of embeddings, and the rows of it that a gradient touches."""
 
-    Attributes:
-        name: of the parameter.
-        rows: how many there are.
-        touched: their numbers, ascending; None if no gradient was given.
-    """
-
-    name: str
-    rows: int
-    touched: list[int] | None
+    name: str  # of the parameter
+    rows: int  # how many there are
+    touched: list[int] | None  # their numbers, ascending; None if no gradient was given
 
     @property
     def of_positions(self) -> bool:

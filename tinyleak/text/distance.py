@@ -30,15 +30,10 @@ AT_ONCE = 16
 
 
 class Guess(NamedTuple):
-    """Sentences as the attacker supposes them: (N, T), or (B, N, T) for many suppositions.
+    """Sentences as the attacker supposes them: (N, T), or (B, N, T) for many suppositions."""
 
-    Attributes:
-        inputs: what the model reads, [MASK] at hidden positions.
-        answers: the word to be guessed at hidden positions, −1 at all others.
-    """
-
-    inputs: Array
-    answers: Array
+    inputs: Array  # what the model reads, [MASK] at hidden positions
+    answers: Array  # the word to be guessed at hidden positions, −1 at all others
 
     @property
     def tokens(self) -> Array:

@@ -36,20 +36,12 @@ SUCCESSORS = 3
 
 
 class Improved(NamedTuple):
-    """Whole words that no change of one or two improves, or that need none.
+    """Whole words that no change of one or two improves, or that need none."""
 
-    Attributes:
-        guess: (N, T).
-        value: its distance.
-        sure: whether the gradient is the shared one but for rounding or noise, or else no other
-            words come near.
-        alone: whether no other words come near; under strong noise, many may be sure.
-    """
-
-    guess: Guess
-    value: float
-    sure: bool
-    alone: bool
+    guess: Guess  # (N, T)
+    value: float  # its distance
+    sure: bool  # `alone`, or the gradient is the shared one but for rounding or noise
+    alone: bool  # no other words come near; under strong noise, many may be sure
 
 
 def local_search(

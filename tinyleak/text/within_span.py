@@ -64,19 +64,12 @@ def span_match(
 
 
 class Members(NamedTuple):
-    """The result of testing every word for membership.
+    """The result of testing every word for membership."""
 
-    Attributes:
-        allowed: (N, T, V), which words may stand at each position.
-        distances: (T, V) each, how far they are from the space, in one way or another.
-        guesses: the sentences that these would name.
-        sure: whether membership leaves no choice.
-    """
-
-    allowed: Array
-    distances: list[Array]
-    guesses: list[Guess]
-    sure: bool = False
+    allowed: Array  # (N, T, V), which words may stand at each position
+    distances: list[Array]  # (T, V) each, how far they are from the space, in one way or another
+    guesses: list[Guess]  # the sentences that these would name
+    sure: bool = False  # whether membership leaves no choice
 
 
 def _members(client: TextClient, rng: np.random.Generator) -> Members:

@@ -66,15 +66,10 @@ MOST_ALONE = 50
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FeatureSubspace:
-    """Where the features of a batch lie: each image's in an affine subspace of its own.
+    """Where the features of a batch lie: each image's in an affine subspace of its own."""
 
-    Attributes:
-        points: (N, F), a point of each image's subspace.
-        span: (D, F), the directions of all of them, orthonormal; none if the features are known.
-    """
-
-    points: Array
-    span: Array
+    points: Array  # (N, F), a point of each image's subspace
+    span: Array  # (D, F), the directions of all, orthonormal; none if the features are known
 
     @property
     def is_known(self) -> bool:

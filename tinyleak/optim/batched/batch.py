@@ -89,8 +89,12 @@ class Batch:
                 self.x = self.xp.where(movers, self.trial, self.x)
                 self.xp.copyto(self.gradients[:, 2], self.gradients[:, 0], where=movers)
                 self.directions = self.xp.where(movers, self._turn(steps), self.directions)
-            if restarts:
-                self._restart(restarts, [steps[row].scale for row in restarts])
+            if restarts:  # these forget their pairs and go down the gradient, d = −scale·∇f(x)
+                rows = self.xp.asarray(restarts)
+                scales = np.array([steps[row].scale for row in restarts], dtype=self.x.dtype)
+                column = self.xp.asarray(scales[:, None])
+                self.history.forget(restarts, column)
+                self.directions[rows] = -column * self.gradients[rows, 2]
             if ended:
                 self.directions[self.xp.asarray(ended)] = 0
             self.numbers[:, 6] = abs(self.directions).max(axis=1)
@@ -115,13 +119,6 @@ class Batch:
         self.x, self.directions = self.x[index], self.directions[index]
         self.gradients, self.numbers = self.gradients[index], self.numbers[index]
         self.history.keep(indices)
-
-    def _restart(self, restarts: Sequence[int], scales: Sequence[float]) -> None:
-        """Let some problems forget their pairs and go down the gradient, d = −scale·∇f(x)."""
-        rows = self.xp.asarray(restarts)
-        column = self.xp.asarray(np.array(scales, dtype=self.x.dtype)[:, None])
-        self.history.forget(restarts, column)
-        self.directions[rows] = -column * self.gradients[rows, 2]
 
     def _column(self, numbers: Sequence[float]) -> Any:
         """Send one number for each problem to the device, (A, 1); a single one needs no sending."""
