@@ -80,8 +80,7 @@ def attack_many(
 
 
 def run(
-    problems: Sequence[Problem],
-    on_progress: Callable[[Progress], None] | None = None,
+    problems: Sequence[Problem], on_progress: Callable[[Progress], None] | None = None
 ) -> list[Reconstruction]:
     """Minimise all problems, each from all its starts, and return the best end of each.
 

@@ -52,7 +52,7 @@ TEXT = "text"
 
 WEIGHTS = {
     "weights": "its weights, .safetensors or .npz by parameter name, as a state_dict is saved "
-    "(default: freshly initialised)",
+    "(default: freshly initialised)"
 }
 NETWORK = {
     "shape": f"of an image (default: as the notes say, else {','.join(map(str, IMAGE_SHAPE))})",
@@ -71,11 +71,11 @@ INIT = {
 }
 BATCH = {
     "batch": "of how many images the client shares the mean gradient (default: as the notes beside "
-    "the files say, else 1)",
+    "the files say, else 1)"
 }
 GRADIENTS = {
     "gradients": "a shared gradient, .safetensors or .npz by parameter name: how exact it is, "
-    "whose labels it has, and what to expect of it",
+    "whose labels it has, and what to expect of it"
 }
 EXAMPLES = {"examples": "typical batches to measure at, at most (default: 5)"}
 

@@ -18,13 +18,7 @@ from tinyleak.report.canvas import (
     on_log_scale,
     show_image,
 )
-from tinyleak.report.snapshots import (
-    SnapshotLike,
-    choose,
-    prepare,
-    require_images,
-    scaled,
-)
+from tinyleak.report.snapshots import SnapshotLike, choose, prepare, require_images, scaled
 
 MOST_IMAGES = 8
 """Images of a batch that a figure shows: at 1.45 inches each, the width of a slide."""

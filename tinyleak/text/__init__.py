@@ -14,14 +14,7 @@ from tinyleak.text.client import TextClient, known_client, masked_count
 from tinyleak.text.files import read_language_model
 from tinyleak.text.loss import masked_gradients
 from tinyleak.text.methods import DEFAULT, INTERRUPTED, METHODS, attack, keywords_of
-from tinyleak.text.result import (
-    FoundText,
-    OnProgress,
-    Snapshot,
-    TextOutcome,
-    TextTruth,
-    explain,
-)
+from tinyleak.text.result import FoundText, OnProgress, Snapshot, TextOutcome, TextTruth, explain
 from tinyleak.text.simulated import share_text, simulate_text
 from tinyleak.text.training import train
 

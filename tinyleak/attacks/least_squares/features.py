@@ -196,11 +196,7 @@ class _Alone:
 
 
 def images_with(
-    model: Model,
-    params: Mapping[str, Array],
-    features: Array,
-    images: Array,
-    roundoff: float = 0.0,
+    model: Model, params: Mapping[str, Array], features: Array, images: Array, roundoff: float = 0.0
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Move each of some images, in [0, 1], to where it has the features that are given.
 

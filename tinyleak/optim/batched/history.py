@@ -49,11 +49,7 @@ class History:
         self.counts = [0] * problems
 
     def next_directions(
-        self,
-        directions: Array,
-        gradients: Array,
-        lengths: Sequence[float],
-        steps: Sequence[Step],
+        self, directions: Array, gradients: Array, lengths: Sequence[float], steps: Sequence[Step]
     ) -> Array:
         """Add the pairs of the steps just accepted, then return −H·g of all problems, (A, n).
 
