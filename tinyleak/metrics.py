@@ -41,7 +41,7 @@ def psnr(a: Array, b: Array) -> Array:
 
 
 def match_batch(found: Array, truth: Array) -> Array:
-    """Return the order in which the found images fit the true ones best.
+    """Return the order, (N,) int64, in which the found images fit the true ones best.
 
     A gradient is a mean over its batch, so an attack finds the images in any order. Of all
     permutations this one minimises the total MSE: `found[match_batch(found, truth)]` lies beside
@@ -50,9 +50,6 @@ def match_batch(found: Array, truth: Array) -> Array:
     Args:
         found: (N, ...) pixels.
         truth: (N, ...) pixels in [0, 1].
-
-    Returns:
-        (N,) int64, each of 0 to N − 1 once.
 
     Raises:
         ValueError: as `mse` does.
@@ -73,20 +70,10 @@ def matched_mse(found: Array, truth: Array) -> Array:
 
 
 def match_sentences(found: Array, truth: Array, words: Array) -> Array:
-    """Return the order in which the found sentences fit the true ones best: most tokens in place.
+    """Return the order, (N,) int64, in which the found sentences fit the true ones best.
 
-    `found[match_sentences(found, truth, words)]` lies beside `truth`.
-
-    Args:
-        found: (N, T) tokens.
-        truth: (N, T) tokens.
-        words: (N, T), true at the positions that count, by the true sentence.
-
-    Returns:
-        (N,) int64, each of 0 to N − 1 once.
-
-    Raises:
-        ValueError: as `token_accuracy` does.
+    That is with most tokens in place: `found[match_sentences(found, truth, words)]` lies beside
+    `truth`. Arguments and errors as `token_accuracy`, but that `found` is in any order.
     """
     found, truth, words = _token_rows(found, truth, words)
     agreeing = (found[np.newaxis] == truth[:, np.newaxis]) & words[:, np.newaxis]

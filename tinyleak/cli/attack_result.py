@@ -192,8 +192,7 @@ class Result:
         ended = "as near as rounding lets it come" if rounded else found.reason
         after = f"{ended} after {counted(found.iterations, 'iteration')}"
         success = "success" if self.outcome.succeeded else "NO success"
-        if self.outcome.mse is not None:
-            success = self.outcome.sentence
+        success = success if self.outcome.mse is None else self.outcome.sentence
         lines["result"] = f"{success}: {after}"
         lines["verdict"] = self.explained.sentence
         lines |= self._explained() if self.outcome.mse is None else self._judged(self.outcome.mse)
@@ -202,8 +201,9 @@ class Result:
         lines["files"] = written(args.out, FILES, "the result, pictures and a player")
         if not self.outcome.succeeded:
             for cause in self._causes[:MOST_CAUSES]:
-                lines.setdefault("why", "")
-                lines["why"] += "; or " * bool(lines["why"]) + _sentence(cause)
+                tried = f" ({cause.advice})" if cause.advice else ""
+                before = f"{lines['why']}; or " if "why" in lines else ""
+                lines["why"] = f"{before}{cause.text}{tried}"
             advice = next((cause.advice for cause in self._causes if cause.advice), "")
             if advice:
                 lines["try"] = f"the same command with {advice}"
@@ -265,11 +265,6 @@ class Result:
 def listed(labels: Any) -> str:
     """Return labels as text."""
     return " ".join(map(str, labels))
-
-
-def _sentence(cause: Cause) -> str:
-    """Return a likely cause, and what to try."""
-    return cause.text + (f" ({cause.advice})" if cause.advice else "")
 
 
 def _range(values: Array, form: str) -> str:

@@ -1,8 +1,8 @@
 """Sentences, and the tokens that a language model reads them as.
 
 The text is tinyleak's own: `corpus.txt`, a sentence a line. Its WordPiece vocabulary,
-`vocabulary.txt`, was trained on it by the library `tokenizers`; `python -m
-tinyleak.data.vocabulary` makes the same file again. Any vocabulary of BERT's form does as well.
+`vocabulary.txt`, was trained on it by the library `tokenizers`, as tests/test_text.py does again.
+Any vocabulary of BERT's form does as well.
 
 A word that the vocabulary has is one token; any other is several, `bridge` perhaps `bri` `##dge`.
 A sentence begins with the token [CLS] and ends with [SEP] (Devlin et al. 2019, section 3).
@@ -145,7 +145,7 @@ class BytePairs(Tokenizer):
             raise ValueError(f"its {len(numbers)} tokens are not numbered from 0 on, each once")
         self.special = UNKNOWN
         # Its tokens write each byte as a letter: a space is \u0120, for example.
-        self._bytes = library().decoders.ByteLevel()
+        self._bytes = _library().decoders.ByteLevel()
 
     def encode(self, sentence: str, longest: int | None = None) -> Array:
         """Refuse: the vocabulary does not say how a text is split."""
@@ -217,7 +217,7 @@ def _shipped(name: str) -> str:
     return resources.files("tinyleak.data").joinpath(name).read_text(encoding="utf-8")
 
 
-def library() -> Any:
+def _library() -> Any:
     """Return the module `tokenizers`; a ValueError if it is not installed."""
     try:
         import tokenizers
@@ -231,7 +231,7 @@ def library() -> Any:
 
 def _library_tokenizer(numbers: dict[str, int]) -> Any:
     """Return the library's own tokenizer, as BERT splits text."""
-    tokenizers = library()
+    tokenizers = _library()
     capitals = any(t != t.lower() for t in numbers if not t.startswith("["))
     model = tokenizers.models.WordPiece(numbers, unk_token="[UNK]")
     made = tokenizers.Tokenizer(model)

@@ -19,7 +19,7 @@ from tinyleak.ops import inner
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient
-from tinyleak.text.loss import masked_gradients
+from tinyleak.text.simulated import masked_gradients
 from tinyleak.transforms import copies
 
 EXACT = 1e-7
