@@ -29,14 +29,10 @@ class Evaluator:
     The first evaluation of a group of problems traces a program for it, which the later ones
     replay. A batch whose buffers would not fit the processor's cache is evaluated in slices that
     do.
-
-    Attributes:
-        matching: all problems, stacked, or one that all rows share.
-        compiled: whether to replay programs or to run the engine eagerly each time.
     """
 
-    matching: Matching
-    compiled: bool = True
+    matching: Matching  # all problems, stacked, or one that all rows share
+    compiled: bool = True  # whether to replay programs or to run the engine eagerly each time
     _programs: dict[object, Evaluate] = field(default_factory=dict, init=False, repr=False)
     _in_batch: int = field(default=0, init=False, repr=False)
     _slice: int = field(default=1, init=False, repr=False)

@@ -25,23 +25,14 @@ LONGEST = 300
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the best attacker is left with at one strength of noise.
+    """What the best attacker is left with at one strength of noise."""
 
-    Attributes:
-        variance: of the noise on every number of the gradient.
-        mse: the expected mean squared error of a pixel, the mean over the typical batches.
-        lowest: the least over the batches.
-        highest: the greatest over the batches.
-        directions_left: the share of directions that noise does not drown, from 0 to 1.
-        verdict: "recovered", "recognisable" or "hidden".
-    """
-
-    variance: float
-    mse: float
-    lowest: float
-    highest: float
-    directions_left: float
-    verdict: str
+    variance: float  # of the noise on every number of the gradient
+    mse: float  # the expected mean squared error of a pixel, the mean over the typical batches
+    lowest: float  # the least over the batches
+    highest: float  # the greatest over the batches
+    directions_left: float  # the share of directions that noise does not drown, from 0 to 1
+    verdict: str  # "recovered", "recognisable" or "hidden"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -31,19 +31,12 @@ passes on is then weaker by a factor of 20, and with two such layers by 400."""
 
 @dataclass(frozen=True)
 class Counting:
-    """Numbers that are shared beside numbers that are not known.
+    """Numbers that are shared beside numbers that are not known."""
 
-    Attributes:
-        parameters: P, how many numbers the gradient has.
-        independent: how many of them are not determined by the others.
-        pixels: of one image.
-        batch: N.
-    """
-
-    parameters: int
-    independent: int
-    pixels: int
-    batch: int
+    parameters: int  # P, how many numbers the gradient has
+    independent: int  # how many of them are not determined by the others
+    pixels: int  # of one image
+    batch: int  # N
 
     @property
     def unknowns(self) -> int:
@@ -58,32 +51,20 @@ class Counting:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that follows from the structure.
+    """One thing that follows from the structure."""
 
-    Attributes:
-        about: "activation", "frozen", "first layer" or "last layer".
-        leaks: whether it makes an attack easier; otherwise it makes it harder.
-        text: a sentence.
-    """
-
-    about: str
-    leaks: bool
-    text: str
+    about: str  # "activation", "frozen", "first layer" or "last layer"
+    leaks: bool  # whether it makes an attack easier; otherwise it makes it harder
+    text: str  # a sentence
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """How flat one layer's activation is at typical inputs.
+    """How flat one layer's activation is at typical inputs."""
 
-    Attributes:
-        activation: its name.
-        units: how many units the layer has for one image.
-        share: the share of them that is saturated: their slope is less than `FLAT` of the steepest.
-    """
-
-    activation: str
-    units: int
-    share: float
+    activation: str  # its name
+    units: int  # how many units the layer has for one image
+    share: float  # of them that is saturated: their slope is less than `FLAT` of the steepest
 
 
 def count(model: Model, batch: int, frozen: Sequence[str] = ()) -> Counting:

@@ -11,19 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyleak.attacks import Attacker, Problem, Settings, attack, problem_of
+from tinyleak.cli import options
 from tinyleak.cli.attack_result import FILES, Result
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import (
-    add_client_options,
-    add_defense_option,
-    add_options,
-    add_recipe_options,
-    add_rename_option,
-    build_settings,
-    given,
-    refuse,
-    simulated_client,
-)
 from tinyleak.cli.output import add_output_options, end, output_directory, say
 from tinyleak.cli.progress import progress_bar
 from tinyleak.client import Client, Notes, Truth
@@ -88,23 +78,23 @@ LABELS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_client_options(parser)
+    options.add_client_options(parser)
     group = parser.add_argument_group(
         "a client's files, instead of a simulated client",
         "--shape, --classes, --batch, --model and --activation then describe it; what they leave "
         "out is taken from the notes about the files, or as by default",
     )
-    add_options(group, Client.from_files, WEIGHTS)
-    add_rename_option(group)
-    add_options(group, Notes, NOTES)
-    add_recipe_options(parser)
+    options.add_options(group, Client.from_files, WEIGHTS)
+    options.add_rename_option(group)
+    options.add_options(group, Notes, NOTES)
+    options.add_recipe_options(parser)
     group = parser.add_argument_group("what the client does about it, and what the attacker knows")
-    add_defense_option(group)
+    options.add_defense_option(group)
     group.add_argument("--aware", action="store_true", help=AWARE)
     group.add_argument("--labels", choices=("optimise", "infer", "known"), help=LABELS)
-    add_options(group, Settings, SMOOTHNESS)
-    add_options(group, Attacker, START)
-    add_options(parser.add_argument_group("how it is run"), Attacker, RUN)
+    options.add_options(group, Settings, SMOOTHNESS)
+    options.add_options(group, Attacker, START)
+    options.add_options(parser.add_argument_group("how it is run"), Attacker, RUN)
     add_output_options(parser, ", ".join(FILES))
 
 
@@ -140,16 +130,16 @@ def run(args: argparse.Namespace) -> int:
 
 def meet(args: argparse.Namespace) -> tuple[Truth | None, Problem]:
     """Return what is to be solved, and the truth, which only a simulated client has."""
-    settings, defenses = build_settings(args), [parse(text) for text in args.defense]
+    settings, defenses = options.build_settings(args), [parse(text) for text in args.defense]
     truth = None
     if args.weights is None:
-        client, truth = simulated_client(args, dtype=settings.dtype, defenses=defenses)
+        client, truth = options.simulated_client(args, dtype=settings.dtype, defenses=defenses)
     else:
-        files = given(Client.from_files, args) | {"rename": dict(args.rename)}
-        client = Client.from_files(**files, **given(Notes, args))
+        files = options.given(Client.from_files, args) | {"rename": dict(args.rename)}
+        client = Client.from_files(**files, **options.given(Notes, args))
     labels: dict[str | None, Any] = {"optimise": None, "infer": "infer"}
     labels |= {None: "trusted"} if truth is None else {None: None, "known": truth.labels}
-    brought = {**given(Attacker, args), "labels": labels[args.labels], "settings": settings}
+    brought = {**options.given(Attacker, args), "labels": labels[args.labels], "settings": settings}
     if args.aware:
         brought["defenses"] = defenses
     if client.batch > 1 and args.recipe == "default" and args.labels != "optimise":
@@ -166,10 +156,12 @@ def refuse_mixtures(args: argparse.Namespace) -> None:
         )
     if args.weights is None:
         why = "the client is simulated; give the weights too"
-        refuse(args, ONLY_FILES, "{} speaks of a client's files, but without --weights " + why)
+        options.refuse(
+            args, ONLY_FILES, "{} speaks of a client's files, but without --weights " + why
+        )
         return
     why = "but --weights are a real one's; leave one of the two out"
-    refuse(args, ONLY_SIMULATED, "{} describes a simulated client, " + why)
+    options.refuse(args, ONLY_SIMULATED, "{} describes a simulated client, " + why)
     if args.labels == "known":
         raise ValueError(
             "--labels known needs a client whose labels are known, but files hold none; choose "

@@ -28,21 +28,13 @@ FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "playe
 
 @dataclass(frozen=True)
 class Result:
-    """An attack that has ended.
+    """An attack that has ended."""
 
-    Attributes:
-        args: what was asked for.
-        problem: who attacked whom.
-        found: what the attack found.
-        outcome: how close that is: by the truth, if it is known, else as `explained`.
-        explained: what the shared gradient says of it.
-    """
-
-    args: argparse.Namespace
-    problem: Problem
-    found: Reconstruction
-    outcome: Outcome
-    explained: Outcome
+    args: argparse.Namespace  # what was asked for
+    problem: Problem  # who attacked whom
+    found: Reconstruction  # what the attack found
+    outcome: Outcome  # how close that is: by the truth, if it is known, else as `explained`
+    explained: Outcome  # what the shared gradient says of it
 
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json says: the outcome, and all that it takes to get it again."""

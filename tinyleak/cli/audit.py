@@ -14,15 +14,8 @@ from tinyleak import data
 from tinyleak.audit import VARIANCES, audit
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import describe, lines, meaning, table
+from tinyleak.cli import options
 from tinyleak.cli.audit_text import run_text, write_audit
-from tinyleak.cli.options import (
-    SCHEMES,
-    NetworkNames,
-    add_options,
-    add_rename_option,
-    given,
-    refuse,
-)
 from tinyleak.cli.output import (
     WIDTH,
     add_output_options,
@@ -83,19 +76,19 @@ EXAMPLES = {"examples": "typical batches to measure at, at most (default: 5)"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     group: Any = parser.add_argument_group("the network")
-    add_options(group, Client.from_files, WEIGHTS)
+    options.add_options(group, Client.from_files, WEIGHTS)
     group.add_argument(
         "--model",
         type=_model,
-        choices=NetworkNames((*MODELS, TEXT)),
+        choices=options.NetworkNames((*MODELS, TEXT)),
         help="net.pt2: your own, as torch.export.save writes it; text: any language model; tells "
         "the words that its gradient names, and the "
         "sentence of a BERT or GPT-2 "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
-    add_options(group, Notes, NETWORK)
-    add_rename_option(group)
-    add_options(group, simulate, INIT)
+    options.add_options(group, Notes, NETWORK)
+    options.add_rename_option(group)
+    options.add_options(group, simulate, INIT)
     group = parser.add_argument_group("typical images, none of them the client's")
     source = group.add_mutually_exclusive_group()
     source.add_argument(
@@ -114,8 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --model text: its tokens, one a line, so that words are told and not numbers",
     )
     group = parser.add_argument_group("what is asked")
-    add_options(group, Notes, BATCH)
-    add_options(group, Client.from_files, GRADIENTS)
+    options.add_options(group, Notes, BATCH)
+    options.add_options(group, Client.from_files, GRADIENTS)
     group.add_argument(
         "--noise",
         metavar="V",
@@ -125,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="forecast for noise of these variances on the gradient "
         f"(default: {VARIANCES[0]:g} to {VARIANCES[-1]:g})",
     )
-    add_options(group, audit, EXAMPLES)
+    options.add_options(group, audit, EXAMPLES)
     add_output_options(parser, " and ".join(FILES), quiet="print nothing")
 
 
@@ -147,7 +140,7 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
 
     Beside it, whether Ctrl-C came before all was measured.
     """
-    refuse(
+    options.refuse(
         args,
         ["vocabulary"],
         "{} names words, which only --model text has; give that, or leave it out",
@@ -198,13 +191,13 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
 
 def _audited(args: argparse.Namespace) -> dict[str, Any]:
     """Return the client, or the network, its weights and the batch, as `audit` takes them."""
-    said, rename = Notes(**given(Notes, args)), dict(args.rename)
+    said, rename = Notes(**options.given(Notes, args)), dict(args.rename)
     if args.weights is not None:
         why = "but they come from --weights; leave one of the two out"
-        refuse(args, ["init", "seed"], "{} says how weights are drawn, " + why)
+        options.refuse(args, ["init", "seed"], "{} says how weights are drawn, " + why)
         if args.gradients is not None:
             files = {"weights": args.weights, "gradients": args.gradients, "rename": rename}
-            return {"client": Client.from_files(**files, **given(Notes, args))}
+            return {"client": Client.from_files(**files, **options.given(Notes, args))}
         known = gather_notes(args.weights).under(said)
         model, params = read_network(args.weights, known, rename, known.batch or 1)
     else:
@@ -214,7 +207,7 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
             params = model.weights
         else:
             rng = np.random.default_rng([args.seed or 0, 0])
-            params = draw(model.shapes, rng, SCHEMES[args.init or "U"])
+            params = draw(model.shapes, rng, options.SCHEMES[args.init or "U"])
         if args.gradients is not None:
             facts = {} if known.batch else {"batch": Fact("1 image", "assumed")}
             if args.activation is None and isinstance(model, LeNet | MLP):

@@ -8,8 +8,8 @@ from typing import Any
 
 from tinyleak import __version__
 from tinyleak.audit import Audit, TextAudit, audit_text
+from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import refuse
 from tinyleak.cli.output import paragraphs, readable
 from tinyleak.data.tensors import read_tensors
 from tinyleak.data.text import load_tokenizer
@@ -25,7 +25,7 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> tuple[str, boo
 
     Beside it, whether Ctrl-C came before all was measured.
     """
-    refuse(args, OF_IMAGES, "--model text reads no images, but {} was given; leave it out")
+    options.refuse(args, OF_IMAGES, "--model text reads no images, but {} was given; leave it out")
     if args.weights is None:
         raise ValueError("--model text looks at the tables in a network's --weights; give them")
     params = read_tensors(args.weights)

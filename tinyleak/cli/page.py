@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tinyleak.cli.options import SCHEMES, add_options, given, refuse
+from tinyleak.cli import options
 from tinyleak.cli.output import say
 from tinyleak.client import Notes
 from tinyleak.data.networks import SUFFIX, load_network
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     group = parser.add_argument_group("the client's network")
     group.add_argument("--model", metavar="lenet|mlp|net.pt2", default=USUAL, help=MODEL)
-    add_options(group, Notes, {"activation": "(default: sigmoid)"})
-    add_options(group, write_page, INIT)
+    options.add_options(group, Notes, {"activation": "(default: sigmoid)"})
+    options.add_options(group, write_page, INIT)
     text = "how many pictures a batch may have (default: %(default)s)"
     parser.add_argument("--batch", type=int, choices=BATCHES, default=2, help=text)
     group = parser.add_argument_group("what comes out")
@@ -51,14 +51,14 @@ def run(args: argparse.Namespace) -> int:
             f"{args.out} exists already; choose another --out, or replace it with --force"
         )
     model = _network(args)
-    options = given(write_page, args) | {"path": args.out, "model": model}
+    asked = options.given(write_page, args) | {"path": args.out, "model": model}
     if isinstance(model, Exported):
-        options["params"] = model.weights
+        asked["params"] = model.weights
     else:
-        options["init"] = SCHEMES[args.init or "U"]
+        asked["init"] = options.SCHEMES[args.init or "U"]
         if not args.quiet:
             say("training the network on digits, for some seconds …")
-    write_page(**options)
+    write_page(**asked)
     if not args.quiet:
         say(f"open it with a double click, or: python -m webbrowser {args.out.resolve().as_uri()}")
         say("it needs nothing else, and no network: send it, or put it on any web page")
@@ -76,5 +76,5 @@ def _network(args: argparse.Namespace) -> Any:
     why = (
         f"{{}} describes a network of ours, but {args.model} has its own; leave one of the two out"
     )
-    refuse(args, ["activation", "init", "seed"], why)
+    options.refuse(args, ["activation", "init", "seed"], why)
     return load_network(args.model)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 
 from tinyleak import text
+from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import add_defense_option, add_options, whole_number
 from tinyleak.cli.output import add_output_options, end, output_directory
 from tinyleak.cli.text_model import SIZES, read_client, simulate_client
 from tinyleak.cli.text_result import FILES, TextReport, snapshot_bar
@@ -52,18 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     group = parser.add_argument_group("the client's sentences")
     group.add_argument("sentence", metavar="SENTENCE", type=_sentence, nargs="*", help=SENTENCE)
-    add_options(group, Dataset.consecutive, BUILT_IN)
-    add_options(group, text.TextClient.from_files, SHARED)
+    options.add_options(group, Dataset.consecutive, BUILT_IN)
+    options.add_options(group, text.TextClient.from_files, SHARED)
     group = parser.add_argument_group("the client's network, a BERT")
-    add_options(group, Bert, {name: f"(default: {usual})" for name, usual in SIZES.items()})
-    add_options(group, text.TextClient.from_files, NETWORK)
-    group.add_argument("--train", metavar="N", type=whole_number(0), default=0, help=TRAIN)
-    add_options(group, text.simulate_text, DTYPE)
-    add_defense_option(parser.add_argument_group("what the client does about it"))
+    options.add_options(group, Bert, {name: f"(default: {usual})" for name, usual in SIZES.items()})
+    options.add_options(group, text.TextClient.from_files, NETWORK)
+    group.add_argument("--train", metavar="N", type=options.whole_number(0), default=0, help=TRAIN)
+    options.add_options(group, text.simulate_text, DTYPE)
+    options.add_defense_option(parser.add_argument_group("what the client does about it"))
     add = parser.add_argument_group("the attack").add_argument
     add("--attack", choices=text.METHODS, default=text.DEFAULT, help=ATTACK)
-    add("--iterations", metavar="N", type=whole_number(1), help=ITERATIONS)
-    add("--seed", metavar="N", type=whole_number(0), default=0, help=SEED)
+    add("--iterations", metavar="N", type=options.whole_number(1), help=ITERATIONS)
+    add("--seed", metavar="N", type=options.whole_number(0), default=0, help=SEED)
     add_output_options(parser, ", ".join(FILES))
 
 
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     sentences explain the gradient.
     """
     with output_directory(args, FILES) as directory:
-        options = {} if args.iterations is None else {"iterations": args.iterations}
-        if options and "iterations" not in text.keywords_of(args.attack):
+        asked = {} if args.iterations is None else {"iterations": args.iterations}
+        if asked and "iterations" not in text.keywords_of(args.attack):
             raise ValueError(
                 f"--iterations is of an attack that optimises, and {args.attack} does not; leave "
                 "it out"
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             client, truth, origin = simulate_client(args)
         with snapshot_bar(client, quiet=args.quiet) as on_progress:
             found = text.attack(
-                client, args.attack, seed=args.seed, on_progress=on_progress, **options
+                client, args.attack, seed=args.seed, on_progress=on_progress, **asked
             )
         with undisturbed():
             outcome = text.explain(found) if truth is None else truth.judge(found)

@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.cli.options import given, refuse
+from tinyleak.cli import options
 from tinyleak.data.text import Tokenizer, load_tokenizer
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import Bert
@@ -27,17 +27,19 @@ def read_client(args: argparse.Namespace) -> tuple[TextClient, str]:
     )
     if args.sentence:
         raise ValueError(why.format("a sentence"))
-    refuse(args, (name for name in OF_SIMULATED if getattr(args, name)), why)
+    options.refuse(args, (name for name in OF_SIMULATED if getattr(args, name)), why)
     if args.weights is None:
         raise ValueError("--gradients are of a network; give its --weights too")
-    files = given(TextClient.from_files, args)
+    files = options.given(TextClient.from_files, args)
     files["vocabulary"] = load_tokenizer(args.vocabulary)
     return TextClient.from_files(**files), str(args.weights)
 
 
 def simulate_client(args: argparse.Namespace) -> tuple[TextClient, TextTruth, str]:
     """Return the client that was asked for, the truth, and where its weights come from."""
-    refuse(args, ["lengths"], "{} is of a client's files; give its --gradients, or leave it out")
+    options.refuse(
+        args, ["lengths"], "{} is of a client's files; give its --gradients, or leave it out"
+    )
     defenses = [parse(written) for written in args.defense]
     tokenizer = load_tokenizer(args.vocabulary)
     sentences = _sentences(args, tokenizer)

@@ -37,17 +37,11 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class TextReport:
-    """An attack on text that has ended.
+    """An attack on text that has ended."""
 
-    Attributes:
-        args: what was asked for.
-        outcome: what was found, judged.
-        origin: where the weights come from, in a few words.
-    """
-
-    args: argparse.Namespace
-    outcome: TextOutcome
-    origin: str
+    args: argparse.Namespace  # what was asked for
+    outcome: TextOutcome  # what was found, judged
+    origin: str  # where the weights come from, in a few words
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of result.json: the outcome, and all that it takes to reproduce it.

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import (
-    add_client_options,
-    add_defense_option,
-    add_options,
-    flag,
-    refuse,
-    simulated_client,
-)
 from tinyleak.cli.output import add_output_options, output_directory, say
 from tinyleak.client import LocalSteps, Notes, simulate, write_client
 from tinyleak.client.local import MOST_STEPS
@@ -43,11 +36,11 @@ STEPS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_client_options(parser)
+    options.add_client_options(parser)
     group = parser.add_argument_group("what the client does")
-    add_options(group, simulate, SIMULATED)
-    add_options(group, Notes, STEPS)
-    add_defense_option(group)
+    options.add_options(group, simulate, SIMULATED)
+    options.add_options(group, Notes, STEPS)
+    options.add_defense_option(group)
     group = add_output_options(
         parser,
         "weights, gradients (or weights_after), notes about them, and truth.npz, which a client "
@@ -75,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
         assert directory is not None, "--out is required"
         defenses = [parse(text) for text in args.defense]
         dtype = args.dtype or "float32"
-        client, truth = simulated_client(args, dtype=dtype, defenses=defenses, local=local)
+        client, truth = options.simulated_client(args, dtype=dtype, defenses=defenses, local=local)
         written = {"ending": args.format, "reduction": reduction, "steps": steps}
         with undisturbed():
             paths = write_client(directory, client, truth, **written)
     if not args.quiet:
-        asked = " ".join(f"{flag(path.stem)} {path}" for path in paths)
+        asked = " ".join(f"{options.flag(path.stem)} {path}" for path in paths)
         if args.model is not None and args.model.endswith(SUFFIX):
             asked = f"--model {args.model} {asked}"
         say(f"attack it: tinyleak attack {asked}")
@@ -102,7 +95,7 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
         )
     if args.local_steps is None:
         why = "but a gradient is to be shared; give how many steps, or leave it out"
-        refuse(args, ["learning_rate"], "{} is of --local-steps, " + why)
+        options.refuse(args, ["learning_rate"], "{} is of --local-steps, " + why)
     elif args.local_steps > MOST_STEPS:
         raise ValueError(
             f"{args.local_steps} local steps were asked for, and {MOST_STEPS} at most can be "

@@ -40,17 +40,13 @@ class DPSGD(Defense):
 
     Abadi et al. 2016, algorithm 1: each of the N gradients is clipped to the norm C, noise of
     standard deviation σ·C is added to their sum, and the sum is divided by N.
-
-    Attributes:
-        norm: C.
-        noise_multiplier: σ.
     """
 
     name: ClassVar[str] = "dpsgd"
     per_example: ClassVar[bool] = True
     changes_scale: ClassVar[bool] = True
-    norm: float
-    noise_multiplier: float
+    norm: float  # C
+    noise_multiplier: float  # σ
 
     def __post_init__(self) -> None:
         require_positive("norm", self.norm)

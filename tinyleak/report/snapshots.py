@@ -28,18 +28,12 @@ class SnapshotLike(Protocol):
 
 
 class Shown(NamedTuple):
-    """A moment that can be drawn.
+    """A moment that can be drawn."""
 
-    iteration: the optimiser's count.
-    images: (N, C, H, W), C = 1 (grey) or 3 (RGB), black at 0 and white at 1.
-    distance: the distance between the gradients.
-    mse: (N,), the error of each image, or None where the truth is not known.
-    """
-
-    iteration: int
-    images: Array
-    distance: float
-    mse: Array | None
+    iteration: int  # the optimiser's count
+    images: Array  # (N, C, H, W), C = 1 (grey) or 3 (RGB), black at 0 and white at 1
+    distance: float  # between the gradients
+    mse: Array | None  # (N,), the error of each image, or None where the truth is not known
 
 
 def prepare(

@@ -111,7 +111,7 @@ def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> tuple[int, 
     Otherwise ValueError is raised, or TypeError if they are no whole numbers.
     """
     try:
-        lengths = tuple(operator.index(length) for length in lengths)
+        lengths = tuple(map(operator.index, lengths))
     except TypeError as error:
         raise TypeError(
             f"lengths {lengths!r} were given; give a list of whole numbers, one for each sentence"

@@ -80,10 +80,7 @@ class FeatureSubspace:
 class FeatureResidual:
     """The residual of an attack, and below it how far each image's features are from its subspace.
 
-    Attributes:
-        gradient: the difference between gradients; it has a last layer.
-        subspace: where the features lie.
-        weight: what their distance is multiplied with.
+    That distance is multiplied with the `weight`. The `gradient` has a last layer.
     """
 
     def __init__(
