@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Refused, Run
 
 from tinyleak.audit import audit_text
-from tinyleak.cli import main
 from tinyleak.data.text import Special
 from tinyleak.defenses import Gaussian
 from tinyleak.nn.models.bert import POSITIONS, WORDS, Bert
@@ -132,14 +132,14 @@ def test_what_cannot_be_audited(params: Any, gradients: Any, vocabulary: Any, me
         audit_text(params, gradients, vocabulary)
 
 
-def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_the_command_line(tmp_path: Path, run: Run) -> None:
     weights, gradients, words, out = (tmp_path / n for n in ("w.npz", "g.npz", "words", "out"))
     np.savez(weights, **{TABLE: np.ones((9, 4)), "out.bias": np.ones(2)})
     np.savez(gradients, **looked_up(9, [5, 6]))
     words.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n<b>\nriver\nwinter\ncold\n")
-    command = ["audit", "--model", "text", "--weights", str(weights), "--gradients", str(gradients)]
-    assert main([*command, "--vocabulary", str(words), "--out", str(out)]) == 0
-    said = capsys.readouterr().out
+    command = ["audit", "--model", "text", "--weights", weights, "--gradients", gradients]
+    code, said, _ = run(*command, "--vocabulary", words, "--out", out)
+    assert code == 0
     assert re.search(r"^words +embedding.weight, 9 rows: 2 are touched: <b> river;", said, re.M)
     result = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     assert result["named"] == [5, 6]
@@ -158,9 +158,6 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ],
 )
 def test_what_the_command_line_turns_down(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, refused: Refused
 ) -> None:
-    assert main(["audit", *arguments]) == 2
-    answer = capsys.readouterr()
-    assert answer.out == ""
-    assert re.fullmatch(rf"tinyleak: [^\n]*{re.escape(message)}[^\n]*\n", answer.err)
+    assert message in refused("audit", *arguments)

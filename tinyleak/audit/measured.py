@@ -37,37 +37,21 @@ class Forecast:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measured:
-    """The numbers of an audit.
+    """The numbers of an audit."""
 
-    Attributes:
-        model: the network.
-        source: where the typical images come from, in words.
-        counting: numbers shared beside numbers unknown.
-        findings: what follows from the structure.
-        saturations: how flat each activation is at the typical images.
-        images: (M, C, H, W), the typical images that were measured at.
-        jacobians: one for each typical batch.
-        spectra: the singular values of each.
-        prior: τ², the variance of a pixel before anything is shared.
-        rounding: the mean squared error that computing in float32 leaves on a gradient's numbers.
-        variances: of the noise to forecast for.
-        shared: what was read off the client's gradient, if it is known.
-        interrupted: whether Ctrl-C came before all typical batches were measured at.
-    """
-
-    model: Model
-    source: str
-    counting: Counting
-    findings: list[Finding]
-    saturations: list[Saturation]
-    images: Array
-    jacobians: list[Jacobian]
-    spectra: list[Spectrum]
-    prior: float
-    rounding: float
-    variances: tuple[float, ...]
-    shared: Shared | None
-    interrupted: bool = False
+    model: Model  # the network
+    source: str  # where the typical images come from, in words
+    counting: Counting  # numbers shared beside numbers unknown
+    findings: list[Finding]  # what follows from the structure
+    saturations: list[Saturation]  # how flat each activation is at the typical images
+    images: Array  # (M, C, H, W), the typical images that were measured at
+    jacobians: list[Jacobian]  # one for each typical batch
+    spectra: list[Spectrum]  # the singular values of each
+    prior: float  # τ², the variance of a pixel before anything is shared
+    rounding: float  # the mean squared error that float32 leaves on a gradient's numbers
+    variances: tuple[float, ...]  # of the noise to forecast for
+    shared: Shared | None  # what was read off the client's gradient, if it is known
+    interrupted: bool = False  # whether Ctrl-C came before all typical batches were measured at
 
     def at(self, variance: float) -> Forecast:
         """Return the forecast at noise of this variance; below 0 it is a ValueError."""

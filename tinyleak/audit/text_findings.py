@@ -57,26 +57,17 @@ class Table:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TextAudit:
-    """What a language model's gradient names.
+    """What a language model's gradient names."""
 
-    Attributes:
-        parameters: how many numbers are shared.
-        tables: of embeddings, those of words first.
-        guessed: words that were certainly to be guessed, ascending; None if no gradient was given,
-            or it has no bias of an output layer, with an entry for each word, that is free of
-            noise.
-        vocabulary: the words by their numbers, if it is known.
-        found: the sentence that was read, if the network is a BERT or a GPT-2, and the gradient
-            leaves no choice.
-        interrupted: whether Ctrl-C came while it was read.
-    """
-
-    parameters: int
-    tables: list[Table]
+    parameters: int  # how many numbers are shared
+    tables: list[Table]  # of embeddings, those of words first
+    # Words that were certainly to be guessed, ascending; None if no gradient was given, or it has
+    # no bias of an output layer, with an entry for each word, that is free of noise.
     guessed: list[int] | None
-    vocabulary: Sequence[str] | None = None
+    vocabulary: Sequence[str] | None = None  # the words by their numbers, if it is known
+    # What was read, if the network is a BERT or a GPT-2, and the gradient leaves no choice.
     found: FoundText | None = None
-    interrupted: bool = False
+    interrupted: bool = False  # whether Ctrl-C came while it was read
 
     @property
     def named(self) -> list[int]:
