@@ -117,12 +117,8 @@ def fill(
 
 def _preview(audit: Measured) -> str:
     figure = preview_figure(audit)
-    if figure is None:
-        return ""
-    return (
-        "<p>One typical image, and the best guess of it at each variance of the noise.</p>\n"
-        + _inline(figure, "Best guesses of a typical image")
-    )
+    text = "<p>One typical image, and the best guess of it at each variance of the noise.</p>\n"
+    return "" if figure is None else text + _inline(figure, "Best guesses of a typical image")
 
 
 def _table(audit: Measured) -> str:

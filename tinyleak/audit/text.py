@@ -23,7 +23,9 @@ from tinyleak.nn.models.checkpoint import language_model
 from tinyleak.text import INTERRUPTED, FoundText, TextClient, attack, known_client
 
 TABLE = re.compile(r"embed|\bwte\b|\bwpe\b")
-"""How a table of embeddings is named: GPT-2 calls its two wte and wpe."""
+NOT_WORDS = re.compile(r"position|wpe|type|segment")
+"""How a table of embeddings is named, GPT-2 calls its two wte and wpe; and one that is of positions
+or kinds of sentence."""
 
 MOST_NUMBERS = 2**32
 """How many numbers the candidate words' vectors may have for a sentence to be read: a minute's."""
@@ -61,7 +63,10 @@ def audit_text(
     tokenizer = vocabulary if isinstance(vocabulary, Tokenizer) else None
     words = vocabulary.vocabulary if isinstance(vocabulary, Tokenizer) else vocabulary
     shapes = {name: array.shape for name, array in params.items()}
-    names = sorted(_tables(shapes), key=lambda name: (_not_words(name), -shapes[name][0]))
+    # Tables of words come first, and the largest of them is that of the model's vocabulary.
+    names = [name for name, shape in shapes.items() if TABLE.search(name.lower())]
+    names = [name for name in names if len(shapes[name]) == 2 and shapes[name][0] > 1]
+    names.sort(key=lambda name: (NOT_WORDS.search(name.lower()) is not None, -shapes[name][0]))
     if not names:
         raise ValueError(
             "the weights have no table of embeddings: none of two axes whose name holds 'embed', "
@@ -125,20 +130,6 @@ def _read(client: TextClient) -> FoundText | None:
     if found.reason == INTERRUPTED:
         raise KeyboardInterrupt
     return found if found.explained else None
-
-
-def _tables(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Return which are tables of embeddings: so named, of two axes, and more than one row."""
-    return [
-        name
-        for name, shape in shapes.items()
-        if TABLE.search(name.lower()) and len(shape) == 2 and shape[0] > 1
-    ]
-
-
-def _not_words(name: str) -> bool:
-    """Whether a table's name shows that it is of positions or kinds of sentence."""
-    return any(word in name.lower() for word in ("position", "wpe", "type", "segment"))
 
 
 def _touched(name: str, gradients: Mapping[str, Array] | None) -> list[int] | None:

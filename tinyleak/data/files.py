@@ -140,17 +140,13 @@ def download(
                 progressbar=progress_bar,
             )
         except (OSError, ValueError) as error:
-            failures.append(f"{urlsplit(mirror).hostname}: {_reason(error)}")
+            # Network errors are OSErrors here; the one plain ValueError is pooch's comparison.
+            why = getattr(error, "strerror", None) or type(error).__name__
+            why = why if isinstance(error, OSError) else "wrong checksum"
+            failures.append(f"{urlsplit(mirror).hostname}: {why}")
         else:
             return Path(path)
     raise OSError(
         f"{file_name} could not be downloaded ({'; '.join(failures)}); check the network, "
         "or put the file into a folder of yours and name that as data folder"
     )
-
-
-def _reason(error: OSError | ValueError) -> str:
-    # Network errors are OSErrors here; the one plain ValueError is pooch's checksum comparison.
-    if not isinstance(error, OSError):
-        return "wrong checksum"
-    return error.strerror or type(error).__name__

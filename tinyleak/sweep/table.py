@@ -52,26 +52,22 @@ class Table:
         with self._explained():
             self._database = sqlite3.connect(self.path, timeout=PATIENCE)
         try:
-            with self._explained():
-                self._create()
-            self._check_columns()
+            self._create()
         except BaseException:
             self._database.close()
             raise
 
     def _create(self) -> None:
-        self._database.execute("PRAGMA synchronous = FULL")
         names = ", ".join(f'"{name}"' for name in self._columns[1:])
-        with self._database:
-            self._database.execute(
-                f'CREATE TABLE IF NOT EXISTS attacks ("id" TEXT PRIMARY KEY, {names})'
-            )
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS sweeps (started TEXT, versions TEXT, request TEXT)"
-            )
-
-    def _check_columns(self) -> None:
-        found = {row[1] for row in self._database.execute("PRAGMA table_info(attacks)")}
+        execute = self._database.execute
+        with self._explained():
+            execute("PRAGMA synchronous = FULL")
+            with self._database:
+                execute(f'CREATE TABLE IF NOT EXISTS attacks ("id" TEXT PRIMARY KEY, {names})')
+                execute(
+                    "CREATE TABLE IF NOT EXISTS sweeps (started TEXT, versions TEXT, request TEXT)"
+                )
+            found = {row[1] for row in execute("PRAGMA table_info(attacks)")}
         if found != set(self._columns):
             differing = ", ".join(sorted(found ^ set(self._columns)))
             raise ValueError(
