@@ -140,12 +140,7 @@ class History:
     def _grow(self) -> None:
         """Double the room; the arrays stay contiguous."""
         room = self.pairs.shape[1]
-        larger = min(2 * room, self.limit)
-        problems, _, _, n = self.pairs.shape
-        pairs = self.xp.zeros((problems, larger, 2, n), dtype=self.pairs.dtype)
-        inverse = self.xp.zeros((problems, larger, larger), dtype=self.pairs.dtype)
-        gram = self.xp.zeros((problems, larger, larger), dtype=self.pairs.dtype)
-        pairs[:, :room] = self.pairs
-        inverse[:, :room, :room] = self.inverse
-        gram[:, :room, :room] = self.gram
-        self.pairs, self.inverse, self.gram = pairs, inverse, gram
+        more = (0, min(2 * room, self.limit) - room)
+        self.pairs = self.xp.pad(self.pairs, ((0, 0), more, (0, 0), (0, 0)))
+        self.inverse = self.xp.pad(self.inverse, ((0, 0), more, more))
+        self.gram = self.xp.pad(self.gram, ((0, 0), more, more))
