@@ -25,7 +25,8 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> tuple[str, boo
 
     Beside it, whether Ctrl-C came before all was measured.
     """
-    options.refuse(args, OF_IMAGES, "--model text reads no images, but {} was given; leave it out")
+    given = [name for name in OF_IMAGES if getattr(args, name)]
+    options.refuse(args, given, "--model text reads no images, but {} was given; leave it out")
     if args.weights is None:
         raise ValueError("--model text looks at the tables in a network's --weights; give them")
     params = read_tensors(args.weights)
