@@ -23,9 +23,10 @@ from tinyleak.nn.models.checkpoint import language_model
 from tinyleak.text import INTERRUPTED, FoundText, TextClient, attack, known_client
 
 TABLE = re.compile(r"embed|\bwte\b|\bwpe\b")
+"""How a table of embeddings is named: GPT-2 calls its two wte and wpe."""
+
 NOT_WORDS = re.compile(r"position|wpe|type|segment")
-"""How a table of embeddings is named, GPT-2 calls its two wte and wpe; and one that is of positions
-or kinds of sentence."""
+"""How one is named that is of positions or kinds of sentence."""
 
 MOST_NUMBERS = 2**32
 """How many numbers the candidate words' vectors may have for a sentence to be read: a minute's."""

@@ -31,8 +31,8 @@ def typical(
     Args:
         model: the network.
         params: its weights, by name.
-        source: where the images come from: a data set, or an array (M, C, H, W) of pixels in [0,
-            1]; by default the built-in digits.
+        source: where the images come from: a data set, or an array (M, C, H, W) of pixels in
+            [0, 1]; by default the built-in digits.
         labels: (M,), of an array; a data set has its own.
 
     Raises:

@@ -36,6 +36,7 @@ from tinyleak.nn.init import draw
 from tinyleak.nn.models.as_trained import as_trained, network_of
 from tinyleak.nn.models.exported import Exported
 from tinyleak.nn.models.shapes import MODELS, kind_of
+from tinyleak.text import TextClient
 
 NAME = "audit"
 SUMMARY = "say what to expect of a network's gradient, without attacking it"
@@ -61,6 +62,10 @@ NETWORK = {
 INIT = {
     "init": "without --weights: from U(-0.5, 0.5), or as PyTorch does by default (default: U)",
     "seed": "without --weights: decides them (default: 0)",
+}
+WORDS = {
+    "vocabulary": "with --model text: its tokens, one a line, so that words are told and not "
+    "numbers"
 }
 BATCH = {
     "batch": "of how many images the client shares the mean gradient (default: as the notes beside "
@@ -99,13 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--image", metavar="FILE", nargs="+", type=Path, help="image files instead")
     group.add_argument("--data-dir", metavar="DIR", type=Path, help="where the data's files are")
-    group = parser.add_argument_group("words")
-    group.add_argument(
-        "--vocabulary",
-        metavar="FILE",
-        type=Path,
-        help="with --model text: its tokens, one a line, so that words are told and not numbers",
-    )
+    options.add_options(parser.add_argument_group("words"), TextClient.from_files, WORDS)
     group = parser.add_argument_group("what is asked")
     options.add_options(group, Notes, BATCH)
     options.add_options(group, Client.from_files, GRADIENTS)
@@ -140,11 +139,8 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
 
     Beside it, whether Ctrl-C came before all was measured.
     """
-    options.refuse(
-        args,
-        ["vocabulary"],
-        "{} names words, which only --model text has; give that, or leave it out",
-    )
+    why = "{} names words, which only --model text has; give that, or leave it out"
+    options.refuse(args, ["vocabulary"], why)
     audited = _audited(args)
     client = audited["client"] if isinstance(audited["client"], Client) else None
     model: Any = audited["client"] if client is None else client.model

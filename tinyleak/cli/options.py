@@ -101,7 +101,7 @@ def refuse(args: argparse.Namespace, names: Iterable[str], why: str) -> None:
     """Raise ValueError if any option of these names was given; `{}` in `why` stands for them."""
     told = [flag(name) for name in names if getattr(args, name) not in (None, [])]
     if told:
-        raise ValueError(why.format(" and ".join(told)))
+        raise ValueError(why.replace("{}", " and ".join(told)))
 
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:

@@ -30,7 +30,7 @@ def add_output_options(
     required: bool = False,
     quiet: str = "no progress bar and no summary",
 ) -> Any:
-    """Declare --out, a directory that `holds` so much, --force and --quiet; return their group."""
+    """Declare --out, a directory for what it `holds`, --force and --quiet; return the group."""
     group = parser.add_argument_group("what comes out")
     group.add_argument(
         "--out", metavar="DIR", type=Path, required=required, help=f"a new directory for {holds}"

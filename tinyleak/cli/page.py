@@ -73,8 +73,6 @@ def _network(args: argparse.Namespace) -> Any:
         raise ValueError(
             f"--model {args.model} is unknown; choose {', '.join(MODELS)}, or give a file net.pt2"
         )
-    why = (
-        f"{{}} describes a network of ours, but {args.model} has its own; leave one of the two out"
-    )
-    options.refuse(args, ["activation", "init", "seed"], why)
+    why = f"but {args.model} has its own; leave one of the two out"
+    options.refuse(args, ["activation", "init", "seed"], "{} describes a network of ours, " + why)
     return load_network(args.model)

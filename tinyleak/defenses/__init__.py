@@ -8,8 +8,9 @@ and several are applied one after the other:
     known = knowledge(defenses, shared)  # what an `Attacker(defenses=defenses)` uses
 
 Deep Leakage from Gradients (Zhu, Liu, Han 2019), section 5, tries noise, half precision, int8 and
-pruning; clipping with noise is that of DP-SGD (Abadi et al. 2016, algorithm 1). Lesson:
-lessons/12_defences.py
+pruning; clipping with noise is that of DP-SGD (Abadi et al. 2016, algorithm 1).
+
+Lesson: lessons/12_defences.py
 """
 
 from __future__ import annotations

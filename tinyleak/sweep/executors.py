@@ -19,8 +19,9 @@ from tinyleak.interop import whole
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BLAS_THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL")]
-BLAS_THREADS.append("VECLIB_MAXIMUM_THREADS")
+BLAS_THREADS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+)
 """What the libraries behind NumPy read, once, when it is imported."""
 
 SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")

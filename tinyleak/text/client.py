@@ -152,7 +152,10 @@ class TextClient:
 
     @cached_property
     def first_layer(self) -> LayerGradient:
-        """The gradient of the layers that see the tokens' vectors, each scaled to 1; not zeros."""
+        """The gradient of the layers that see the tokens' vectors themselves, each scaled to 1.
+
+        Zeros are a ValueError.
+        """
         return LayerGradient.stacked(self.model.first_layer(self.gradients), self.records)
 
     @cached_property
