@@ -67,21 +67,26 @@ def lbfgs_many(
             each time to half or less.
         starts: (R, n), float32 or float64, of the array module that is to do the work; whole
             numbers become float64. Copied.
+        line_search: see `lbfgs`, as for all that follow.
+        history: pairs to keep for each problem.
+        max_iterations: for each problem.
+        max_evaluations: for each problem.
+        tolerance_gradient: likewise.
+        tolerance_change: likewise.
+        inner_iterations: likewise.
         goal: a value at or below which a problem has converged, one for all or (R,).
 
     Raises:
-        ValueError, TypeError: a setting out of range, or starts or an answer that do not fit.
+        ValueError: a setting out of range, or starts or an answer of the wrong shape.
+        TypeError: starts, or an answer, of the wrong dtype.
     """
     x = own_start(starts, axes=2)
-    goals = np.asarray(goal, dtype=np.float64)
-    if goals.shape not in ((), (len(x),)):
-        raise ValueError(f"goal has shape {goals.shape}; give one number, or {len(x)} of them")
     minimisers = [
         make_minimiser(
             *(x.dtype, enough, line_search, history, max_iterations, max_evaluations),
             *(tolerance_gradient, tolerance_change, inner_iterations),
         )
-        for enough in np.broadcast_to(goals, len(x)).tolist()
+        for enough in _goals(goal, len(x))
     ]
     return _states(objective, Batch(x, history), [_Problem(one) for one in minimisers])
 
@@ -141,3 +146,10 @@ def _state(batch: Batch, problems: list[_Problem]) -> State:
         finished=np.array([problem.reason is not None for problem in problems]),
         reasons=tuple([problem.reason for problem in problems]),
     )
+
+
+def _goals(goal: npt.ArrayLike, problems: int) -> list[float]:
+    goals = np.asarray(goal, dtype=np.float64)
+    if goals.shape not in ((), (problems,)):
+        raise ValueError(f"goal has shape {goals.shape}; give one number, or {problems} of them")
+    return np.broadcast_to(goals, problems).tolist()
