@@ -80,10 +80,13 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
     """Return what is read off a client's gradient, without a search for the images.
 
     Args:
-        client: whose it is; a gradient that is zero everywhere is a ValueError.
+        client: whose it is.
         typical_norm: the mean length of the gradients of typical batches.
         probes: (M, C, H, W), typical images, by which labels are inferred where noise alone would
             leave them open.
+
+    Raises:
+        ValueError: the gradient is zero everywhere.
     """
     steps = 1 if client.local is None else client.local.count
     norm = length(client.gradients) / steps
@@ -95,7 +98,7 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
     sent = [array for name, array in client.gradients.items() if name not in client.frozen]
     numbers = sum(array.size for array in sent)
     noise = None if client.noise is None else client.noise / steps**2
-    labels = warning = error_norms = None
+    labels, warning, error_norms = None, None, None
     if client.premises.targets is not None:
         labels = client.labels.labels.tolist()
     elif client.last_layer is not None:

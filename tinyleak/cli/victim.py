@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
+from tinyleak.cli.options import (
+    add_client_options,
+    add_defense_option,
+    add_options,
+    flag,
+    simulated_client,
+)
 from tinyleak.cli.output import add_output_options, output_directory, say
 from tinyleak.client import LocalSteps, Notes, simulate, write_client
 from tinyleak.client.local import MOST_STEPS
@@ -36,11 +42,11 @@ STEPS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    options.add_client_options(parser)
+    add_client_options(parser)
     group = parser.add_argument_group("what the client does")
-    options.add_options(group, simulate, SIMULATED)
-    options.add_options(group, Notes, STEPS)
-    options.add_defense_option(group)
+    add_options(group, simulate, SIMULATED)
+    add_options(group, Notes, STEPS)
+    add_defense_option(group)
     group = add_output_options(
         parser,
         "weights, gradients (or weights_after), notes about them, and truth.npz, which a client "
@@ -54,9 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute and write: 0 if that could be done."""
+    """Compute and write: 0 if that could be done.
+
+    Raises:
+        ValueError: a request that cannot be met.
+        OSError: files that cannot be read or written.
+    """
     _refuse_mixtures(args)
-    reduction, local, steps = args.reduction or "mean", None, None
+    reduction, local = args.reduction or "mean", None
+    steps = None
     if args.local_steps is not None:
         steps = LocalSteps(args.local_steps, args.learning_rate or RATE)
         # N times the loss moves the weights as N times the rate does.
@@ -68,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
         assert directory is not None, "--out is required"
         defenses = [parse(text) for text in args.defense]
         dtype = args.dtype or "float32"
-        client, truth = options.simulated_client(args, dtype=dtype, defenses=defenses, local=local)
+        client, truth = simulated_client(args, dtype=dtype, defenses=defenses, local=local)
         written = {"ending": args.format, "reduction": reduction, "steps": steps}
         with undisturbed():
             paths = write_client(directory, client, truth, **written)
     if not args.quiet:
-        asked = " ".join(f"{options.flag(path.stem)} {path}" for path in paths)
+        asked = " ".join(f"{flag(path.stem)} {path}" for path in paths)
         if args.model is not None and args.model.endswith(SUFFIX):
             asked = f"--model {args.model} {asked}"
         say(f"attack it: tinyleak attack {asked}")
@@ -82,7 +94,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_mixtures(args: argparse.Namespace) -> None:
-    """Refuse what files could not tell, or what does not go together."""
+    """Refuse what files could not tell, or what does not go together.
+
+    Raises:
+        ValueError: there is such.
+    """
     if args.model not in (None, *MODELS) and not args.model.endswith(SUFFIX):
         raise ValueError(
             f"--model {args.model} cannot be told from files, so its client's could not be "
@@ -93,10 +109,12 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
             "--defense protects a mean over the batch, but --reduction sum was given; leave one of "
             "the two out"
         )
-    if args.local_steps is None:
-        why = "but a gradient is to be shared; give how many steps, or leave it out"
-        options.refuse(args, ["learning_rate"], "{} is of --local-steps, " + why)
-    elif args.local_steps > MOST_STEPS:
+    if args.local_steps is None and args.learning_rate is not None:
+        raise ValueError(
+            "--learning-rate is of --local-steps, but a gradient is to be shared; give how many "
+            "steps, or leave it out"
+        )
+    if args.local_steps is not None and args.local_steps > MOST_STEPS:
         raise ValueError(
             f"{args.local_steps} local steps were asked for, and {MOST_STEPS} at most can be "
             "attacked; ask for fewer"
