@@ -18,8 +18,9 @@ from tinyleak.report import (
     printable,
     save,
     sentence_figure,
+    sentence_table,
+    write_atomically,
     write_json,
-    write_sentence_table,
 )
 from tinyleak.text import OnProgress, Snapshot, TextClient, TextOutcome
 
@@ -100,7 +101,8 @@ class TextReport:
         snapshots = [
             SentenceSnapshot(iteration, as_words(tokens)) for iteration, tokens in last.items()
         ]
-        write_sentence_table(directory / "sentences.txt", snapshots, truth)
+        table = sentence_table(snapshots, truth).encode()
+        write_atomically(directory / "sentences.txt", lambda file: file.write(table))
         shown = [SentenceSnapshot(s.iteration, s.sentences[:MOST_SHOWN]) for s in snapshots]
         shown_truth = None if truth is None else truth[:MOST_SHOWN]
         save(sentence_figure(shown, shown_truth), directory / "sentences.png")

@@ -12,12 +12,7 @@ from tinyleak.report.canvas import as_png, png_of, save
 from tinyleak.report.figures import curves, emergence, side_by_side
 from tinyleak.report.files import prepare_directory, printable, write_arrays, write_json
 from tinyleak.report.player_page import player
-from tinyleak.report.sentences import (
-    SentenceSnapshot,
-    sentence_figure,
-    sentence_table,
-    write_sentence_table,
-)
+from tinyleak.report.sentences import SentenceSnapshot, sentence_figure, sentence_table
 from tinyleak.report.snapshots import SnapshotLike, pixel_range
 
 __all__ = [
@@ -38,5 +33,4 @@ __all__ = [
     "write_arrays",
     "write_atomically",
     "write_json",
-    "write_sentence_table",
 ]

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.report.canvas import DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR, drawing
 
 RIGHT_COLOUR, WRONG_COLOUR = DISTANCE_COLOUR, MSE_COLOUR
@@ -56,14 +55,6 @@ def sentence_table(
             lines.append(f"iteration {snapshot.iteration:>4}  {words_marked}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
-
-
-def write_sentence_table(
-    path: PathLike, snapshots: Sequence[SentenceSnapshot], truth: Sequence[Sequence[str]] | None
-) -> None:
-    """Write `sentence_table` as a text file."""
-    text = sentence_table(snapshots, truth)
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def sentence_figure(
