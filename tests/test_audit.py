@@ -26,7 +26,7 @@ from tinyleak.audit import (
     saturation,
     typical,
 )
-from tinyleak.audit.preview import best_guesses
+from tinyleak.audit.figures import best_guesses
 from tinyleak.audit.shared import length
 from tinyleak.audit.words import headline, lines
 from tinyleak.client import Client, LocalSteps, share, simulate

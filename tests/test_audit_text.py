@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Refused, Run
 
 from tinyleak.audit import audit_text
-from tinyleak.audit.text_words import text_as_dict, text_lines
-from tinyleak.cli import main
 from tinyleak.data.text import Special
 from tinyleak.defenses import Gaussian
 from tinyleak.nn.models.bert import POSITIONS, WORDS, Bert
@@ -41,8 +40,8 @@ def test_only_rows_that_were_looked_up_are_named() -> None:
     assert found.parameters == 38
     assert found.named == [2, 5]
     assert found.guessed is None
-    assert "2 of 9 words" in text_lines(found)["expect"]
-    assert "c f" in text_lines(found)["words"]
+    assert "2 of 9 words" in found.lines()["expect"]
+    assert "c f" in found.lines()["words"]
 
 
 def test_a_table_that_is_the_output_layer_too_names_what_was_to_be_guessed(
@@ -56,13 +55,13 @@ def test_a_table_that_is_the_output_layer_too_names_what_was_to_be_guessed(
     assert words.dense
     assert places.touched == list(range(7))
     assert found.named == found.guessed == sorted(truth.tokens[truth.hidden].tolist())
-    assert "7 are touched, as many as" in text_lines(found)["places"]
+    assert "7 are touched, as many as" in found.lines()["places"]
 
 
 def test_the_last_token_of_a_gpt2_leaves_its_position_untouched() -> None:
     table = {"transformer.wte.weight": np.ones((9, 4)), "transformer.wpe.weight": np.zeros((5, 4))}
     table["transformer.wpe.weight"][:3] = 1.0
-    said = text_lines(audit_text({name: np.ones(x.shape) for name, x in table.items()}, table))
+    said = audit_text({name: np.ones(x.shape) for name, x in table.items()}, table).lines()
     assert "3 are touched, one less than the longest sentence has tokens" in said["places"]
 
 
@@ -78,7 +77,7 @@ def test_noise_hides_what_was_to_be_guessed(bert: Any, rng: np.random.Generator)
     found = audit_text(params, client.gradients)
     assert found.guessed is None
     assert found.named == []
-    assert "names no word" in text_lines(found)["expect"]
+    assert "names no word" in found.lines()["expect"]
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -91,10 +90,10 @@ def test_of_a_bert_the_sentence_is_read(whole: bool) -> None:
     assert found.found is not None
     np.testing.assert_array_equal(found.found.tokens, truth.tokens)
     assert found.named == sorted({*truth.tokens[client.words].tolist()})
-    said = text_lines(found)
+    said = found.lines()
     assert "determines the sentence, all 9 tokens" in said["expect"]
     assert said["sentence"].startswith("the old man closed the door . (read off")
-    assert text_as_dict(found)["sentences"] == ["the old man closed the door ."]
+    assert found.as_dict()["sentences"] == ["the old man closed the door ."]
     assert len(repr(found)) < 300
     assert "the old man closed the door ." in found._repr_html_()
 
@@ -133,14 +132,14 @@ def test_what_cannot_be_audited(params: Any, gradients: Any, vocabulary: Any, me
         audit_text(params, gradients, vocabulary)
 
 
-def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_the_command_line(tmp_path: Path, run: Run) -> None:
     weights, gradients, words, out = (tmp_path / n for n in ("w.npz", "g.npz", "words", "out"))
     np.savez(weights, **{TABLE: np.ones((9, 4)), "out.bias": np.ones(2)})
     np.savez(gradients, **looked_up(9, [5, 6]))
     words.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n<b>\nriver\nwinter\ncold\n")
-    command = ["audit", "--model", "text", "--weights", str(weights), "--gradients", str(gradients)]
-    assert main([*command, "--vocabulary", str(words), "--out", str(out)]) == 0
-    said = capsys.readouterr().out
+    command = ["audit", "--model", "text", "--weights", weights, "--gradients", gradients]
+    code, said, _ = run(*command, "--vocabulary", words, "--out", out)
+    assert code == 0
     assert re.search(r"^words +embedding.weight, 9 rows: 2 are touched: <b> river;", said, re.M)
     result = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     assert result["named"] == [5, 6]
@@ -159,9 +158,6 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ],
 )
 def test_what_the_command_line_turns_down(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, refused: Refused
 ) -> None:
-    assert main(["audit", *arguments]) == 2
-    answer = capsys.readouterr()
-    assert answer.out == ""
-    assert re.fullmatch(rf"tinyleak: [^\n]*{re.escape(message)}[^\n]*\n", answer.err)
+    assert message in refused("audit", *arguments)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import Refused, Run, read_result, refuser, runner
+from command_line import Refused, Run, read_result
 from safetensors.numpy import save_file
 from torch import nn
 
@@ -22,16 +22,6 @@ from tinyleak.client import Client  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SHAPE = (1, 8, 8)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def refused(run: Run) -> Refused:
-    return refuser(run)
 
 
 def network(*, dropout: float = 0.0, training: bool = False) -> nn.Module:

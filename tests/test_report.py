@@ -23,14 +23,12 @@ from tinyleak.attacks import Snapshot
 from tinyleak.report import (
     as_png,
     curves,
-    defence_grid,
     emergence,
     pixel_range,
     player,
     prepare_directory,
     save,
     side_by_side,
-    strength_curves,
     write_arrays,
     write_atomically,
     write_json,
@@ -361,25 +359,11 @@ def draw_curves(path: Path) -> None:
     save(curves(*moments(), success_below=1e-3), path)
 
 
-def draw_defence_grid(path: Path) -> None:
-    save(defence_grid(*defended()), path)
-
-
-def draw_strength_curves(path: Path) -> None:
-    save(strength_curves(*strengths(), title="variance", success_below=1e-3), path)
-
-
 def draw_player(path: Path) -> None:
     player(path, *moments(images=2), count=4)
 
 
-DRAWINGS = [
-    *(draw_emergence, draw_side_by_side, draw_curves, draw_defence_grid, draw_strength_curves),
-    draw_player,
-]
-
-
-@pytest.mark.parametrize("draw", DRAWINGS)
+@pytest.mark.parametrize("draw", [draw_emergence, draw_side_by_side, draw_curves, draw_player])
 def test_drawing_twice_gives_the_same_bytes_and_changes_no_setting(
     tmp_path: Path, draw: Callable[[Path], None]
 ) -> None:
@@ -543,92 +527,6 @@ def test_curves_count_iterations_in_whole_numbers(monkeypatch: pytest.MonkeyPatc
     texts = texts_drawn(monkeypatch)
     as_png(curves(moments(steps=3)[0]))
     assert {text for text in texts if text.replace(".", "").isdigit()} == {"0", "1", "2"}
-
-
-# Defences
-
-
-def defended() -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-    """What comes back at three strengths of one defence and two of another; and the truth."""
-    snapshots, truth = moments()
-    images = [one.images[0] for one in snapshots]
-    gaussian = {"1e-4": images[19], "1e-3": images[9], "1e-2": images[0]}
-    return {"gaussian": gaussian, "prune": {"0.1": images[12], "0.5": images[2]}}, truth[0]
-
-
-def strengths() -> tuple[dict[str, tuple], dict[str, tuple]]:
-    """Distance and MSE of two strengths; the errors are known of every fifth iteration."""
-    iterations = np.arange(51)
-    ends = {"1e-4": 1e-8, "1e-2": 0.1}
-    return (
-        {name: (iterations, np.geomspace(1, end, 51)) for name, end in ends.items()},
-        {name: (iterations[::5], np.geomspace(2, end, 11)) for name, end in ends.items()},
-    )
-
-
-def test_the_grid_has_a_row_for_each_defence_and_an_image_for_each_strength(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = texts_drawn(monkeypatch)
-    images, truth = defended()
-    save(defence_grid(images, truth), tmp_path / "grid.png")
-    for once in ("gaussian", "prune", "1e-4", "1e-3", "1e-2", "0.1", "0.5"):
-        assert once in texts
-    error = number(float(np.mean((images["prune"]["0.5"] - truth) ** 2)))
-    assert f"MSE {error}" in texts
-    with Image.open(tmp_path / "grid.png") as figure:
-        assert figure.size == (1240, 800)
-    save(defence_grid({"int8": {"": truth}}), tmp_path / "alone.png")
-    assert (tmp_path / "alone.png").exists()
-
-
-def test_the_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
-    def grey(value: float) -> np.ndarray:
-        return np.full((1, 4, 4), value)
-
-    rows = {"a": {"1": grey(0.2), "2": grey(0.4)}, "b": {"1": grey(0.6)}}
-    save(defence_grid(rows, grey(0.0)), tmp_path / "grid.png")
-    with Image.open(tmp_path / "grid.png") as figure:
-        pixels_drawn = np.asarray(figure.convert("L"))
-    height, width = pixels_drawn.shape
-    across = [int(80 + (column + 0.5) * (width - 80) / 3) for column in range(3)]
-    found = [[int(pixels_drawn[height * d // 4, x]) for x in across] for d in (1, 3)]
-    np.testing.assert_allclose(found, [[0, 51, 102], [0, 153, 255]], atol=1)
-
-
-def test_a_grid_that_cannot_be_drawn_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no reconstruction to draw; give at least one"):
-        defence_grid({"gaussian": {}})
-    with pytest.raises(ValueError, match=r"shape \(2, 4, 4\) cannot be drawn; give \(C, H, W\) w"):
-        defence_grid({"gaussian": {"1": np.zeros((2, 4, 4))}})
-    with pytest.raises(ValueError, match=r"\(1, 4, 4\) and \(1, 4, 5\) were given; give all, and"):
-        defence_grid({"gaussian": {"1": np.zeros((1, 4, 4))}}, np.zeros((1, 4, 5)))
-
-
-@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
-def test_curves_are_drawn_whatever_the_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = texts_drawn(monkeypatch)
-    distances = {"0.1": ([0, 1, 2], [1.0, 0.0, np.nan]), "0.2": ([7], [0.3])}
-    figure = strength_curves(distances, distances, title="fraction", success_below=1e-3)
-    save(figure, tmp_path / "curves.png")
-    names = {"fraction", "0.1", "0.2", "recovered: MSE < 10⁻³", "gradient distance", "MSE"}
-    assert names <= set(texts)
-    with Image.open(tmp_path / "curves.png") as figure:
-        assert figure.size == (2200, 840)
-
-
-def test_curves_that_do_not_fit_are_refused() -> None:
-    distances, mse = strengths()
-    with pytest.raises(ValueError, match=r"strengths \['1e-4', '1e-2'\] and errors of \['1e-4'\]"):
-        strength_curves(distances, {"1e-4": mse["1e-4"]})
-    with pytest.raises(ValueError, match="give both of the same strengths, at least one"):
-        strength_curves({}, {})
-    with pytest.raises(
-        ValueError, match="MSE of strength 1e-2 has 1 values for 2 iterations; give"
-    ):
-        strength_curves(distances, {**mse, "1e-2": ([0, 1], [1.0])})
 
 
 # The player

@@ -6,15 +6,20 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is downloaded, and nothing is asked for
 
+import string
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as Tokenizers
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.trainers import WordPieceTrainer
 
 from tinyleak import metrics, text
 from tinyleak.data.text import SPECIAL, Tokenizer, load_tokenizer, read_corpus
-from tinyleak.data.vocabulary import train_vocabulary
 from tinyleak.defenses import parse
 from tinyleak.nn.models.bert import WORDS, Bert
 from tinyleak.text import FoundText, Snapshot
@@ -44,8 +49,21 @@ class TestTokenizer:
         ]
         assert TOKENIZER.decode(tokens) == "the bridge is older ."
 
-    def test_the_shipped_vocabulary_is_what_the_command_makes(self) -> None:
-        assert train_vocabulary(read_corpus()) == list(TOKENIZER.vocabulary)
+    def test_the_shipped_vocabulary_is_what_wordpiece_makes_of_the_text(self) -> None:
+        """It merges the pair that is most frequent, again and again, until there are 500 tokens."""
+        tokenizer = Tokenizers(WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = BertPreTokenizer()
+        # Letters are named beforehand: those that the library finds it numbers in a random order,
+        # and equally frequent pairs are merged in the order of their numbers.
+        letters = string.ascii_lowercase + string.digits
+        first = [*SPECIAL, *"!\"'(),-.:;?", *letters, *(f"##{letter}" for letter in letters)]
+        trainer = WordPieceTrainer(
+            vocab_size=500, min_frequency=1, special_tokens=first, show_progress=False
+        )
+        tokenizer.train_from_iterator(read_corpus(), trainer)
+        numbers = tokenizer.get_vocab()
+        assert sorted(numbers, key=numbers.__getitem__) == list(TOKENIZER.vocabulary)
 
     def test_there_are_enough_sentences_of_each_length(self) -> None:
         assert len(read_corpus()) == len(set(read_corpus())) == len(TOKENIZER.sentences)

@@ -5,9 +5,7 @@ Lesson: lessons/09_why_it_fails.py
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -43,7 +41,7 @@ def psnr(a: Array, b: Array) -> Array:
 
 
 def match_batch(found: Array, truth: Array) -> Array:
-    """Return the order in which the found images fit the true ones best.
+    """Return the order, (N,) int64, in which the found images fit the true ones best.
 
     A gradient is a mean over its batch, so an attack finds the images in any order. Of all
     permutations this one minimises the total MSE: `found[match_batch(found, truth)]` lies beside
@@ -52,9 +50,6 @@ def match_batch(found: Array, truth: Array) -> Array:
     Args:
         found: (N, ...) pixels.
         truth: (N, ...) pixels in [0, 1].
-
-    Returns:
-        (N,) int64, each of 0 to N − 1 once.
 
     Raises:
         ValueError: as `mse` does.
@@ -74,38 +69,11 @@ def matched_mse(found: Array, truth: Array) -> Array:
     return mse(found[match_batch(found, truth)], truth)
 
 
-def label_accuracy(found: Array, true: Array) -> float:
-    """Return the fraction of labels, each (N,) int, that are right, position by position.
-
-    Labels of a batch come in the order of its images: permute them with `match_batch` first.
-
-    Raises:
-        ValueError: shapes that differ, or no labels.
-    """
-    found, true = _on_host(found, true)
-    if found.shape != true.shape or found.size == 0:
-        raise ValueError(
-            "label accuracy needs two equal shapes that are not empty, "
-            f"not {found.shape} found and {true.shape} true labels"
-        )
-    return float(np.mean(found == true))
-
-
 def match_sentences(found: Array, truth: Array, words: Array) -> Array:
-    """Return the order in which the found sentences fit the true ones best: most tokens in place.
+    """Return the order, (N,) int64, in which the found sentences fit the true ones best.
 
-    `found[match_sentences(found, truth, words)]` lies beside `truth`.
-
-    Args:
-        found: (N, T) tokens.
-        truth: (N, T) tokens.
-        words: (N, T), true at the positions that count, by the true sentence.
-
-    Returns:
-        (N,) int64, each of 0 to N − 1 once.
-
-    Raises:
-        ValueError: as `token_accuracy` does.
+    That is with most tokens in place: `found[match_sentences(found, truth, words)]` lies beside
+    `truth`. Arguments and errors as `token_accuracy`, but that `found` is in any order.
     """
     found, truth, words = _token_rows(found, truth, words)
     agreeing = (found[np.newaxis] == truth[:, np.newaxis]) & words[:, np.newaxis]
@@ -154,15 +122,10 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
         )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence} is not between 0 and 1; 0.95 is usual")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = successes / trials
-    scale = 1 + z**2 / trials
-    middle = (share + z**2 / (2 * trials)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # At all or none the exact end is 1 or 0, which rounding misses by a bit.
-    low = 0.0 if successes == 0 else middle - half
-    high = 1.0 if successes == trials else middle + half
-    return low, high
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _assign(cost: Array) -> Array:

@@ -6,7 +6,7 @@ R, and the optimiser minimises R problems at once. Least squares goes from one t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from tinyleak.attacks.problem import Problem, problem_of
 from tinyleak.attacks.recorder import Recorder
 from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.settings import GOALS, OUTER_STEP
-from tinyleak.attacks.stacked import Evaluator
+from tinyleak.attacks.stacked import Evaluator, with_arrays
 from tinyleak.backend import Array, device_module, to_device
 from tinyleak.client import Client
 from tinyleak.optim import State, lbfgs_many
@@ -80,17 +80,11 @@ def attack_many(
 
 
 def run(
-    problems: Sequence[Problem],
-    on_progress: Callable[[Progress], None] | None = None,
+    problems: Sequence[Problem], on_progress: Callable[[Progress], None] | None = None
 ) -> list[Reconstruction]:
     """Minimise all problems, each from all its starts, and return the best end of each.
 
-    Args:
-        problems: one for each client, with equally many starts.
-        on_progress: as for `attack_many`.
-
-    Raises:
-        ValueError: they cannot be stacked.
+    There is one for each client, with equally many starts; a ValueError if they cannot be stacked.
     """
     first, restarts = problems[0], len(problems[0].starts)
     if first.attacker.method == "records":
@@ -104,15 +98,12 @@ def run(
     starts = np.concatenate([problem.starts for problem in problems])
     recorders = [Recorder(problem, on_progress) for problem in problems]
     histories: list[list[float]] = [[] for _ in starts]
-    state = None
-    interrupted = None
+    state = interrupted = None
     try:
         for state in _states(problems, evaluator, starts, module):
-            for history, value, iteration in zip(
-                histories, state.values, state.iterations, strict=True
-            ):
-                if len(history) <= iteration:
-                    history.append(float(value))
+            for start, history in enumerate(histories):
+                if len(history) <= state.iterations[start]:
+                    history.append(float(state.values[start]))
             best = _nearest(state.values)
             iterate = state.x[best], float(state.values[best]), int(state.iterations[best])
             if len(problems) == 1:
@@ -128,11 +119,9 @@ def run(
         mine = slice(client * restarts, (client + 1) * restarts)
         best = mine.start + _nearest(state.values[mine])
         recorder.distances = histories[best]
-        evaluations = int(state.evaluations[mine].sum())
+        spent = int(state.iterations[best]), int(state.evaluations[mine].sum())
         reason = state.reasons[best] or interrupted
-        found.append(
-            recorder.conclude(state.x[best], int(state.iterations[best]), evaluations, reason)
-        )
+        found.append(recorder.conclude(state.x[best], *spent, reason))
     return found
 
 
@@ -142,27 +131,12 @@ def stacked(matchings: Sequence[Matching], restarts: int, module: Any) -> Matchi
     The arrays of a single client are common to all its starts, and have no such axis.
     """
 
-    def stack(arrays: Sequence[Array]) -> Array:
+    def stack(arrays: Sequence[Array], axes: int) -> Array:
         alone = len(arrays) == 1
         together = arrays[0] if alone else np.repeat(np.stack(arrays), restarts, axis=0)
         return to_device(together, module)
 
-    def stack_named(all_named: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-        return {name: stack([named[name] for named in all_named]) for name in all_named[0]}
-
-    first = matchings[0]
-    return replace(
-        first,
-        params=stack_named([one.params for one in matchings]),
-        shared=stack_named([one.shared for one in matchings]),
-        scale=stack([one.scale for one in matchings]),
-        targets=None
-        if first.targets is None
-        else stack([one.targets for one in matchings if one.targets is not None]),
-        precision=None
-        if first.precision is None
-        else stack_named([one.precision for one in matchings if one.precision is not None]),
-    )
+    return with_arrays(matchings, stack)
 
 
 def _require_one_program(problems: Sequence[Problem]) -> None:
@@ -205,12 +179,11 @@ def _states(
         ):
             yield state
     if method != "lbfgs":
-        most = min(settings.iterations, MOST_ITERATIONS)
         yield from refine_all(
             evaluator.matching_of,
             [problem.client.last_layer for problem in problems],
             state,
-            max_iterations=most,
+            max_iterations=min(settings.iterations, MOST_ITERATIONS),
             goal=_goal(problems[0]),
         )
 
@@ -218,11 +191,8 @@ def _states(
 def _goal(problem: Problem) -> float:
     """Return the distance at which least squares is satisfied: no less than rounding leaves."""
     goal = problem.settings.near_enough
-    return (
-        goal
-        if problem.settings.goal is not None
-        else max(goal, GOALS.get(problem.client.dtype, goal))
-    )
+    least = GOALS.get(problem.client.dtype, goal) if problem.settings.goal is None else goal
+    return max(goal, least)
 
 
 def _nearest(distances: Array) -> int:

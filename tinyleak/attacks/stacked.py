@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -29,14 +29,10 @@ class Evaluator:
     The first evaluation of a group of problems traces a program for it, which the later ones
     replay. A batch whose buffers would not fit the processor's cache is evaluated in slices that
     do.
-
-    Attributes:
-        matching: all problems, stacked, or one that all rows share.
-        compiled: whether to replay programs or to run the engine eagerly each time.
     """
 
-    matching: Matching
-    compiled: bool = True
+    matching: Matching  # all problems, stacked, or one that all rows share
+    compiled: bool = True  # whether to replay programs or to run the engine eagerly each time
     _programs: dict[object, Evaluate] = field(default_factory=dict, init=False, repr=False)
     _in_batch: int = field(default=0, init=False, repr=False)
     _slice: int = field(default=1, init=False, repr=False)
@@ -62,25 +58,19 @@ class Evaluator:
 
     def pick(self, problems: Indices) -> Matching:
         """Return the objective of the given problems alone."""
-        matching = self.matching
-        return replace(
-            matching,
-            params=self._pick_named(matching.params, problems),
-            shared=self._pick_named(matching.shared, problems),
-            scale=_pick(matching.scale, problems, 0),
-            targets=None if matching.targets is None else _pick(matching.targets, problems, 2),
-            precision=None
-            if matching.precision is None
-            else self._pick_named(matching.precision, problems),
-        )
+
+        def part(arrays: Sequence[Array], axes: int) -> Array:
+            (array,) = arrays
+            if array.ndim == axes:  # common to all problems
+                return array
+            module: Any = array_module(array)
+            return module.take(array, module.asarray(problems), axis=0)
+
+        return with_arrays([self.matching], part)
 
     def matching_of(self, problem: int) -> Matching:
         """Return the objective of one problem."""
         return self.pick(np.array([problem]))
-
-    def _pick_named(self, arrays: Mapping[str, Array], problems: Indices) -> dict[str, Array]:
-        shapes = self.matching.model.shapes
-        return {name: _pick(arrays[name], problems, len(shapes[name])) for name in shapes}
 
     def _program(self, z: Array, problems: Indices) -> Evaluate:
         """Return what evaluates these rows, traced now if it has not been before."""
@@ -111,13 +101,31 @@ class Evaluator:
         return -(-count // -(-count // largest))
 
 
+def with_arrays(
+    matchings: Sequence[Matching], made: Callable[[Sequence[Array], int], Array]
+) -> Matching:
+    """Return the first objective with each array made of those that all have in its place.
+
+    `made` is also told how many axes the array of one problem has.
+    """
+    first, shapes = matchings[0], matchings[0].model.shapes
+
+    def named(field: str) -> dict[str, Array]:
+        parts = [getattr(one, field) for one in matchings]
+        return {name: made([part[name] for part in parts], len(shapes[name])) for name in shapes}
+
+    def array(field: str, axes: int) -> Array:
+        return made([getattr(one, field) for one in matchings], axes)
+
+    return replace(
+        first,
+        params=named("params"),
+        shared=named("shared"),
+        scale=array("scale", 0),
+        targets=None if first.targets is None else array("targets", 2),
+        precision=None if first.precision is None else named("precision"),
+    )
+
+
 def _eagerly(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Evaluate:
     return lambda z: tuple(result.data for result in function(Tensor(z)))
-
-
-def _pick(array: Array, problems: Indices, axes: int) -> Array:
-    """Take the given problems' part of an array that may have a leading axis over problems."""
-    if array.ndim == axes:
-        return array
-    module: Any = array_module(array)
-    return module.take(array, module.asarray(problems), axis=0)

@@ -15,7 +15,8 @@ from tinyleak.audit.forecasting import VARIANCES, Audit, audit
 from tinyleak.audit.measured import Forecast
 from tinyleak.audit.shared import Shared
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
-from tinyleak.audit.text import TextAudit, audit_text
+from tinyleak.audit.text import audit_text
+from tinyleak.audit.text_findings import TextAudit
 from tinyleak.audit.typical_images import pixel_variance, typical
 
 __all__ = [

@@ -1,15 +1,14 @@
-"""Three pictures of an audit: the forecast, the directions, and what can still be seen."""
+"""Three pictures of an audit: the forecast, the directions, and what the eye can still see."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyleak.analytic.jacobian_spectrum import forecasts
 from tinyleak.audit.measured import Measured
-from tinyleak.audit.preview import best_guesses
 from tinyleak.backend import Array
 from tinyleak.client import RECOVERED_MSE
 from tinyleak.report.canvas import (
@@ -20,6 +19,7 @@ from tinyleak.report.canvas import (
     number,
     show_image,
 )
+from tinyleak.tensor import Tensor
 
 POINTS = 121
 """Strengths of noise at which a curve is drawn: six to a power of ten, which looks smooth."""
@@ -69,6 +69,38 @@ def preview_figure(audit: Measured) -> Any | None:
         return figure
 
 
+def best_guesses(
+    audit: Measured, variances: Sequence[float], *, seed: int = 0
+) -> list[Array] | None:
+    """Return the first typical image as the best attacker would see it: (C, H, W) for each noise.
+
+    With d the difference between the batch and the mean image, the gradient shows J d plus noise e,
+    and the best guess of d solves (JᵀJ + v/τ²) d̂ = JᵀJ d + Jᵀe: the mean of the posterior, for
+    noise of each variance v, 0 or more. None where the spectrum was estimated, since a guess needs
+    all of JᵀJ.
+    """
+    if not audit.spectra[0].complete:
+        return None
+    jacobian = audit.jacobians[0]
+    gram = jacobian.gram()
+    mean = audit.images.mean(axis=0 if len(audit.images) > 1 else None)
+    truth = jacobian.images - mean
+    rng = np.random.default_rng(seed)
+    noise = {
+        name: Tensor(rng.standard_normal((1, *shape))) for name, shape in audit.model.shapes.items()
+    }
+    noise_seen = jacobian.transposed_times(noise).data[0]
+    shown = gram @ truth.ravel()
+    guesses = []
+    for variance in variances:
+        seen = shown + np.sqrt(variance) * noise_seen
+        # Without noise the solution of least norm: what J does not see is guessed to be the mean.
+        damped = gram + variance / audit.prior * np.eye(len(gram))
+        found = np.linalg.solve(damped, seen) if variance else np.linalg.pinv(gram) @ seen
+        guesses.append(found.reshape(truth.shape)[0] + mean)
+    return guesses
+
+
 def forecast(axes: Any, audit: Measured) -> None:
     """Draw the error that the best attacker is left with against the noise.
 
@@ -91,25 +123,16 @@ def forecast(axes: Any, audit: Measured) -> None:
     _level(axes, audit.prior, f"no gradient at all: {number(audit.prior)}")
     if audit.noise is not None and variances[0] < audit.noise < variances[-1]:
         axes.axvline(audit.noise, color=DISTANCE_COLOUR, linewidth=1.2)
-        axes.annotate(
-            "the given gradient",
-            (audit.noise, 0.02),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            color=DISTANCE_COLOUR,
-        )
+        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        style = {"color": DISTANCE_COLOUR, **where}
+        axes.annotate("the given gradient", (audit.noise, 0.02), xytext=(4, 0), **style)
     axes.grid(color=GRID_COLOUR)
 
 
 def directions(axes: Any, audit: Measured) -> None:
     """Draw the noise at which each direction of the image space drowns, the strongest first."""
-    axes.set(
-        yscale="log",
-        xlabel="directions, strongest first (%)",
-        ylabel="drowns at noise of variance",
-        xlim=(0, 100),
-    )
+    axes.set(yscale="log", xlabel="directions, strongest first (%)", xlim=(0, 100))
+    axes.set_ylabel("drowns at noise of variance")
     for spectrum in audit.spectra:
         up_to = 100 * np.cumsum(spectrum.shares)
         drowning = spectrum.drowning(audit.prior)

@@ -46,12 +46,7 @@ class Audit(Measured):
     def save(self, path: PathLike, *, subject: str | None = None) -> None:
         """Write one HTML page, with its figures inside.
 
-        Args:
-            path: the page to write.
-            subject: the line under its heading; by default which network, and whose images.
-
-        Raises:
-            OSError: the file cannot be written.
+        `subject` is the line under its heading; by default which network, and whose images.
         """
         write(path, content_of(self, subject))
 

@@ -25,82 +25,42 @@ LONGEST = 300
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the best attacker is left with at one strength of noise.
+    """What the best attacker is left with at one strength of noise."""
 
-    Attributes:
-        variance: of the noise on every number of the gradient.
-        mse: the expected mean squared error of a pixel, the mean over the typical batches.
-        lowest: the least over the batches.
-        highest: the greatest over the batches.
-        directions_left: the share of directions that noise does not drown, from 0 to 1.
-        verdict: "recovered", "recognisable" or "hidden".
-    """
-
-    variance: float
-    mse: float
-    lowest: float
-    highest: float
-    directions_left: float
-    verdict: str
+    variance: float  # of the noise on every number of the gradient
+    mse: float  # the expected mean squared error of a pixel, the mean over the typical batches
+    lowest: float  # the least over the batches
+    highest: float  # the greatest over the batches
+    directions_left: float  # the share of directions that noise does not drown, from 0 to 1
+    verdict: str  # "recovered", "recognisable" or "hidden"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measured:
-    """The numbers of an audit.
+    """The numbers of an audit."""
 
-    Attributes:
-        model: the network.
-        source: where the typical images come from, in words.
-        counting: numbers shared beside numbers unknown.
-        findings: what follows from the structure.
-        saturations: how flat each activation is at the typical images.
-        images: (M, C, H, W), the typical images that were measured at.
-        jacobians: one for each typical batch.
-        spectra: the singular values of each.
-        prior: τ², the variance of a pixel before anything is shared.
-        rounding: the mean squared error that computing in float32 leaves on a gradient's numbers.
-        variances: of the noise to forecast for.
-        shared: what was read off the client's gradient, if it is known.
-        interrupted: whether Ctrl-C came before all typical batches were measured at.
-    """
-
-    model: Model
-    source: str
-    counting: Counting
-    findings: list[Finding]
-    saturations: list[Saturation]
-    images: Array
-    jacobians: list[Jacobian]
-    spectra: list[Spectrum]
-    prior: float
-    rounding: float
-    variances: tuple[float, ...]
-    shared: Shared | None
-    interrupted: bool = False
+    model: Model  # the network
+    source: str  # where the typical images come from, in words
+    counting: Counting  # numbers shared beside numbers unknown
+    findings: list[Finding]  # what follows from the structure
+    saturations: list[Saturation]  # how flat each activation is at the typical images
+    images: Array  # (M, C, H, W), the typical images that were measured at
+    jacobians: list[Jacobian]  # one for each typical batch
+    spectra: list[Spectrum]  # the singular values of each
+    prior: float  # τ², the variance of a pixel before anything is shared
+    rounding: float  # the mean squared error that float32 leaves on a gradient's numbers
+    variances: tuple[float, ...]  # of the noise to forecast for
+    shared: Shared | None  # what was read off the client's gradient, if it is known
+    interrupted: bool = False  # whether Ctrl-C came before all typical batches were measured at
 
     def at(self, variance: float) -> Forecast:
-        """Return the forecast at noise of this variance, 0 or more.
-
-        Raises:
-            ValueError: a variance below 0.
-        """
+        """Return the forecast at noise of this variance; below 0 it is a ValueError."""
         errors = forecasts(self.spectra, np.array([variance]), self.prior)[:, 0]
         seen = [one.seen(variance, self.prior) / one.unknowns for one in self.spectra]
-        mean = float(errors.mean())
-        return Forecast(
-            variance,
-            mean,
-            float(errors.min()),
-            float(errors.max()),
-            float(np.mean(seen)),
-            self._verdict(mean),
-        )
-
-    def _verdict(self, error: float) -> str:
-        """Return a word for a mean squared error."""
-        if error < RECOVERED_MSE:
-            return "recovered"
-        return "recognisable" if error < HIDDEN * self.prior else "hidden"
+        mean, low, high = float(errors.mean()), float(errors.min()), float(errors.max())
+        verdict = "recognisable" if mean < HIDDEN * self.prior else "hidden"
+        verdict = "recovered" if mean < RECOVERED_MSE else verdict
+        return Forecast(variance, mean, low, high, float(np.mean(seen)), verdict)
 
     @property
     def contradiction(self) -> Cause | None:

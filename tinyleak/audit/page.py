@@ -9,8 +9,6 @@ from typing import Any
 
 from tinyleak.audit.figures import directions, forecast, panels, preview_figure
 from tinyleak.audit.measured import Measured
-from tinyleak.audit.text_findings import TextFindings
-from tinyleak.audit.text_words import TEXT_SCOPE, text_lines
 from tinyleak.audit.words import SCOPE, describe, lines, meaning, strength
 from tinyleak.data.files import PathLike
 from tinyleak.report.canvas import as_png, number
@@ -72,25 +70,14 @@ There is a line for each typical batch.</p>
 
 
 def write(path: PathLike, content: str) -> None:
-    """Write a page around its content.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a page around its content."""
     write_page(path, TITLE, STYLE, content)
-
-
-def text_content(audit: TextFindings, subject: str) -> str:
-    """Return the body of the page on a language model's audit, as HTML; see `content_of`."""
-    return _filled(subject, text_lines(audit), "", dict(TEXT_SCOPE))
 
 
 def content_of(audit: Measured, subject: str | None = None) -> str:
     """Return the body of an audit's page, with its figures inside, as HTML.
 
-    Args:
-        audit: what was measured.
-        subject: the line under the heading; by default the network, and whose images.
+    `subject` is the line under the heading; by default the network, and whose images.
     """
     expected = FORECAST.format(
         table=_table(audit),
@@ -100,10 +87,20 @@ def content_of(audit: Measured, subject: str | None = None) -> str:
         spectrum=_inline(panels(audit, directions), "At what noise each direction drowns"),
     )
     subject = describe(audit) if subject is None else subject
-    return _filled(subject, lines(audit), expected, dict(SCOPE))
+    return fill(subject, lines(audit), dict(SCOPE), expected)
 
 
-def _filled(subject: str, said: Mapping[str, str], forecast: str, scope: Mapping[str, str]) -> str:
+def fill(
+    subject: str, said: Mapping[str, str], scope: Mapping[str, str], forecast: str = ""
+) -> str:
+    """Return the body of a page, as HTML.
+
+    Args:
+        subject: the line under the heading.
+        said: the findings as sentences, by topic; "expect" stands above all others.
+        scope: what is taken for granted, likewise.
+        forecast: HTML between the two.
+    """
     from tinyleak import __version__
 
     expect = said["expect"]
@@ -120,12 +117,8 @@ def _filled(subject: str, said: Mapping[str, str], forecast: str, scope: Mapping
 
 def _preview(audit: Measured) -> str:
     figure = preview_figure(audit)
-    if figure is None:
-        return ""
-    return (
-        "<p>One typical image, and the best guess of it at each variance of the noise.</p>\n"
-        + _inline(figure, "Best guesses of a typical image")
-    )
+    text = "<p>One typical image, and the best guess of it at each variance of the noise.</p>\n"
+    return "" if figure is None else text + _inline(figure, "Best guesses of a typical image")
 
 
 def _table(audit: Measured) -> str:

@@ -57,12 +57,8 @@ def rescaled_jacobians(
 ) -> list[Jacobian]:
     """Return Jacobians at typical batches of the client's labels, rescaled to its error norms.
 
-    Args:
-        model: the network.
-        params: its weights, by name.
-        typical: images. Where too few have one of the client's labels, others replace them.
-        shared: what was read off the client's gradient, its labels among it.
-        examples: how many batches, at most.
+    There are `examples` batches at most. Where too few typical images have one of the client's
+    labels, others replace them.
     """
     labels = shared.labels
     assert labels is not None, "the caller has checked"

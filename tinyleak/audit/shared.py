@@ -44,38 +44,26 @@ of the mean loss over the batch that was said."""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shared:
-    """What is read off a client's gradient, or off the mean of its local steps.
+    """What is read off a client's gradient, or off the mean of its local steps."""
 
-    Attributes:
-        norm: its length.
-        typical_norm: the mean length of the gradients of typical batches.
-        zeros: the share of its numbers that are exactly 0.
-        noise: the variance of the noise on each of them, read off the last layer; None if that has
-            no estimate. Rounding and pruning count as noise.
-        exact: whether that is no more than rounding.
-        labels: (N,), read off the last layer, ascending; None if it is not linear.
-        label_warning: why the labels may be wrong, or None.
-        error_norms: (N,), how wrong the network is about each image, ‖p − y‖, in the order of the
-            labels; None if that is not determined.
-        numbers: how many it has.
-        steps: of how many local steps it is the mean.
-        shown_mse: the expected squared error of the pixels of one image that the first layer's
-            gradient shows outright, in its ratio to that of the bias; None if it does not.
-        causes: what contradicts the assumptions, and is not accounted for.
-    """
-
-    norm: float
-    typical_norm: float
-    zeros: float
+    norm: float  # its length
+    typical_norm: float  # the mean length of the gradients of typical batches
+    zeros: float  # the share of its numbers that are exactly 0
+    # The variance of the noise on each of them, read off the last layer; None if that has no
+    # estimate. Rounding and pruning count as noise.
     noise: float | None
-    exact: bool
-    labels: list[int] | None
-    label_warning: str | None
+    exact: bool  # whether that is no more than rounding
+    labels: list[int] | None  # (N,), read off the last layer, ascending; None if it is not linear
+    label_warning: str | None  # why the labels may be wrong, or None
+    # (N,), how wrong the network is about each image, ‖p − y‖, in the order of the labels; None if
+    # that is not determined.
     error_norms: Array | None
-    numbers: int
-    steps: int
+    numbers: int  # how many it has
+    steps: int  # of how many local steps it is the mean
+    # The expected squared error of the pixels of one image that the first layer's gradient shows
+    # outright, in its ratio to that of the bias; None if it does not.
     shown_mse: float | None = None
-    causes: tuple[Cause, ...] = ()
+    causes: tuple[Cause, ...] = ()  # what contradicts the assumptions, and is not accounted for
 
     def __repr__(self) -> str:
         return f"<Shared: {self.numbers} numbers, norm {self.norm:.3g}, noise {self.noise}>"

@@ -31,19 +31,12 @@ passes on is then weaker by a factor of 20, and with two such layers by 400."""
 
 @dataclass(frozen=True)
 class Counting:
-    """Numbers that are shared beside numbers that are not known.
+    """Numbers that are shared beside numbers that are not known."""
 
-    Attributes:
-        parameters: P, how many numbers the gradient has.
-        independent: how many of them are not determined by the others.
-        pixels: of one image.
-        batch: N.
-    """
-
-    parameters: int
-    independent: int
-    pixels: int
-    batch: int
+    parameters: int  # P, how many numbers the gradient has
+    independent: int  # how many of them are not determined by the others
+    pixels: int  # of one image
+    batch: int  # N
 
     @property
     def unknowns(self) -> int:
@@ -58,33 +51,20 @@ class Counting:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that follows from the structure.
+    """One thing that follows from the structure."""
 
-    Attributes:
-        about: "activation", "frozen", "first layer" or "last layer".
-        leaks: whether it makes an attack easier; otherwise it makes it harder.
-        text: a sentence.
-    """
-
-    about: str
-    leaks: bool
-    text: str
+    about: str  # "activation", "frozen", "first layer" or "last layer"
+    leaks: bool  # whether it makes an attack easier; otherwise it makes it harder
+    text: str  # a sentence
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """How flat one layer's activation is at typical inputs.
+    """How flat one layer's activation is at typical inputs."""
 
-    Attributes:
-        activation: its name.
-        units: how many units the layer has for one image.
-        share: the share of them that is saturated, from 0 to 1: their slope is less than `FLAT` of
-            the steepest.
-    """
-
-    activation: str
-    units: int
-    share: float
+    activation: str  # its name
+    units: int  # how many units the layer has for one image
+    share: float  # of them that is saturated: their slope is less than `FLAT` of the steepest
 
 
 def count(model: Model, batch: int, frozen: Sequence[str] = ()) -> Counting:
@@ -121,38 +101,31 @@ def _activation(model: Model) -> list[Finding]:
     name = getattr(model, "activation", None)
     if name is None:
         return []
-    if name in PIECEWISE_LINEAR:
+    smooth = name not in PIECEWISE_LINEAR
+    text = f"{name} is smooth: the distance between gradients can be followed downhill"
+    if not smooth:
         text = (
             f"{name} is not smooth: its second derivative is zero, so an attack that goes downhill "
             "on the distance between gradients seldom arrives, even where the gradient determines "
             "the image; attacks that solve for the image layer by layer are not hindered"
         )
-        return [Finding("activation", False, text)]
-    text = f"{name} is smooth: the distance between gradients can be followed downhill"
-    return [Finding("activation", True, text)]
+    return [Finding("activation", smooth, text)]
 
 
 def _first_layer(model: Model, batch: int) -> list[Finding]:
-    names = list(model.shapes)
-    shape = model.shapes[names[0]]
-    fully_connected = len(shape) == 2 and shape[1] == math.prod(model.image_shape)
-    if not fully_connected:
+    shape, *others = model.shapes.values()
+    if shape[1:] != (math.prod(model.image_shape),):
         return []
-    has_bias = len(names) > 1 and model.shapes[names[1]] == shape[:1]
-    if not has_bias:
-        text = "the first layer is fully connected: every row of its gradient is a " + (
-            "multiple of the image" if batch == 1 else "mixture of the images"
-        )
+    text = "the first layer is fully connected"
+    if not others or others[0] != shape[:1]:
+        of_it = "multiple of the image" if batch == 1 else "mixture of the images"
+        text += f": every row of its gradient is a {of_it}"
     elif batch == 1:
-        text = (
-            "the first layer is fully connected with a bias: the image is the ratio of their "
-            "gradients, exactly, without any search"
+        text += (
+            " with a bias: the image is the ratio of their gradients, exactly, without any search"
         )
     else:
-        text = (
-            "the first layer is fully connected with a bias: each row of their gradients' ratio "
-            "is a mixture of the images"
-        )
+        text += " with a bias: each row of their gradients' ratio is a mixture of the images"
         if getattr(model, "activation", None) in ("relu", "relu6"):
             text += ", and with relu often one image alone"
     return [Finding("first layer", True, text)]
@@ -180,14 +153,9 @@ def _last_layer(model: Model, batch: int) -> list[Finding]:
 
 
 def saturation(model: Model, params: Mapping[str, Array], images: Array) -> list[Saturation]:
-    """Return how flat each activation is at these images, layer by layer.
+    """Return how flat each activation is at typical images, (N, C, H, W), layer by layer.
 
     The activations are found in the graph of the logits, whatever the network.
-
-    Args:
-        model: the network.
-        params: its weights, by name.
-        images: (N, C, H, W), typical ones.
     """
     weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
     logits = model(weights, Tensor(images))

@@ -14,13 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.audit.measured import LONGEST
-from tinyleak.audit.page import STYLE, text_content, write
 from tinyleak.audit.shared import FLOAT32_ROUNDING
-from tinyleak.audit.text_findings import Table, TextFindings
-from tinyleak.audit.text_words import text_headline
+from tinyleak.audit.text_findings import Table, TextAudit
 from tinyleak.backend import Array
-from tinyleak.data.files import PathLike
 from tinyleak.data.text import Tokenizer
 from tinyleak.interop import called
 from tinyleak.nn.models.checkpoint import language_model
@@ -29,35 +25,11 @@ from tinyleak.text import INTERRUPTED, FoundText, TextClient, attack, known_clie
 TABLE = re.compile(r"embed|\bwte\b|\bwpe\b")
 """How a table of embeddings is named: GPT-2 calls its two wte and wpe."""
 
+NOT_WORDS = re.compile(r"position|wpe|type|segment")
+"""How one is named that is of positions or kinds of sentence."""
+
 MOST_NUMBERS = 2**32
 """How many numbers the candidate words' vectors may have for a sentence to be read: a minute's."""
-
-
-SUBJECT = "a language model"
-"""The line under a page's heading where nothing else is known of the network."""
-
-
-class TextAudit(TextFindings):
-    """What a language model's gradient names, and how that is shown."""
-
-    def save(self, path: PathLike, *, subject: str = SUBJECT) -> None:
-        """Write one HTML page.
-
-        Args:
-            path: the page to write.
-            subject: the line under its heading: which network.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        write(path, text_content(self, subject))
-
-    def __repr__(self) -> str:
-        return f"<TextAudit: {text_headline(self)}>"[:LONGEST]
-
-    def _repr_html_(self) -> str:
-        """Show the page in a notebook."""
-        return STYLE + text_content(self, SUBJECT)
 
 
 def audit_text(
@@ -92,7 +64,10 @@ def audit_text(
     tokenizer = vocabulary if isinstance(vocabulary, Tokenizer) else None
     words = vocabulary.vocabulary if isinstance(vocabulary, Tokenizer) else vocabulary
     shapes = {name: array.shape for name, array in params.items()}
-    names = sorted(_tables(shapes), key=lambda name: (_not_words(name), -shapes[name][0]))
+    # Tables of words come first, and the largest of them is that of the model's vocabulary.
+    names = [name for name, shape in shapes.items() if TABLE.search(name.lower())]
+    names = [name for name in names if len(shapes[name]) == 2 and shapes[name][0] > 1]
+    names.sort(key=lambda name: (NOT_WORDS.search(name.lower()) is not None, -shapes[name][0]))
     if not names:
         raise ValueError(
             "the weights have no table of embeddings: none of two axes whose name holds 'embed', "
@@ -156,20 +131,6 @@ def _read(client: TextClient) -> FoundText | None:
     if found.reason == INTERRUPTED:
         raise KeyboardInterrupt
     return found if found.explained else None
-
-
-def _tables(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Return which are tables of embeddings: so named, of two axes, and more than one row."""
-    return [
-        name
-        for name, shape in shapes.items()
-        if TABLE.search(name.lower()) and len(shape) == 2 and shape[0] > 1
-    ]
-
-
-def _not_words(name: str) -> bool:
-    """Whether a table's name shows that it is of positions or kinds of sentence."""
-    return any(word in name.lower() for word in ("position", "wpe", "type", "segment"))
 
 
 def _touched(name: str, gradients: Mapping[str, Array] | None) -> list[int] | None:

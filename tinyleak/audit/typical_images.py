@@ -44,10 +44,9 @@ def typical(
         source = load_glyphs()
     elif not isinstance(source, Dataset):
         images = as_array(source)
-        if labels is None:
-            source = Dataset("images", images, np.zeros(len(images), np.int64), 1)
-        else:
-            source = Dataset("images", images, np.asarray(labels), model.classes)
+        classes = 1 if labels is None else model.classes
+        labels = np.zeros(len(images), np.int64) if labels is None else np.asarray(labels)
+        source = Dataset("images", images, labels, classes)
     if not len(source):
         raise ValueError("0 typical images were given; give at least one")
     low, high = float(source.images.min()), float(source.images.max())

@@ -53,17 +53,11 @@ SCOPE = (
 
 
 def describe(audit: Measured, weights: str = "") -> str:
-    """Return the line on what was audited.
-
-    Args:
-        audit: what was measured.
-        weights: where the network's weights come from, in words.
-    """
+    """Return the line on what was audited; `weights` says where the network's weights come from."""
     model, batch = audit.model, audit.counting.batch
     activation = getattr(model, "activation", None)
-    network = type(network_of(model)).__name__.lower() + (
-        f" with {activation}" if activation else ""
-    )
+    network = type(network_of(model)).__name__.lower()
+    network += f" with {activation}" if activation else ""
     shape = "x".join(map(str, model.image_shape))
     images = "1 image" if batch == 1 else f"{batch} images"
     return (

@@ -9,14 +9,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from tinyleak import __version__
 from tinyleak.cli import attack, audit, info, page, sweep, text, victim
 from tinyleak.cli.interrupts import interruptible, undisturbed
 from tinyleak.cli.output import OutputError, say
 
-SUCCEEDED, FAILED, BAD_REQUEST = 0, 1, 2
+FAILED, BAD_REQUEST = 1, 2
 
 DESCRIPTION = "Deep Leakage from Gradients: recover training data from the gradients it made."
 
@@ -48,8 +48,7 @@ COMMANDS: tuple[Command, ...] = (attack, text, victim, audit, sweep, page, info)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line's arguments, by default `sys.argv[1:]`, and return the exit code.
 
-    Raises:
-        SystemExit: the arguments do not parse, or only --help or --version was asked for.
+    Where they do not parse, or only --help or --version was asked for, SystemExit is raised.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path may hold what a terminal's encoding lacks; that is no reason to fail.
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     """Run the command that was asked for; answer an error with one line."""
     try:
-        code: int = args.run(args)
+        return int(args.run(args))
     except OutputError:
         raise
     except Exception as error:
@@ -86,33 +85,26 @@ def _run(args: argparse.Namespace) -> int:
         said = [f"tinyleak: {_one_line(error)}", *getattr(error, "__notes__", ())]
         say("\n".join(said), error=True)
         return BAD_REQUEST
-    return code
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = _Parser(
-        prog="tinyleak",
-        description=DESCRIPTION,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    common: dict[str, Any] = {
+        "epilog": EXIT_CODES,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+    parser = _Parser(prog="tinyleak", description=DESCRIPTION, **common)
     parser.add_argument("--version", action="version", version=f"tinyleak {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
+        text = f"{command.SUMMARY[0].upper()}{command.SUMMARY[1:]}."
         subparser = commands.add_parser(
-            command.NAME,
-            help=command.SUMMARY,
-            description=f"{command.SUMMARY[0].upper()}{command.SUMMARY[1:]}.",
-            epilog=EXIT_CODES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
+            command.NAME, help=command.SUMMARY, description=text, **common
         )
         command.add_arguments(subparser)
-        subparser.add_argument(
-            "--debug", action="store_true", help="show where an error comes from"
-        )
+        text = "show where an error comes from"
+        subparser.add_argument("--debug", action="store_true", help=text)
         subparser.set_defaults(run=command.run)
     return parser
 

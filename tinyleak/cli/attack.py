@@ -11,19 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyleak.attacks import Attacker, Problem, Settings, attack, problem_of
+from tinyleak.cli import options
 from tinyleak.cli.attack_result import FILES, Result
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import (
-    add_client_options,
-    add_defense_option,
-    add_options,
-    add_recipe_options,
-    add_rename_option,
-    build_settings,
-    flag,
-    given,
-    simulated_client,
-)
 from tinyleak.cli.output import add_output_options, end, output_directory, say
 from tinyleak.cli.progress import progress_bar
 from tinyleak.client import Client, Notes, Truth
@@ -62,7 +52,7 @@ START = {
     "start": "what the first start is: noise as in the paper; features, for one image, what has "
     "the features that a linear layer shows; or recursion, what can be read off the gradient of a "
     "LeNet or MLP layer by layer, which needs --labels infer or known and few images: two of the "
-    "default LeNet (default: features where a layer shows as many as there are pixels, else noise)",
+    "default LeNet (default: features where a layer shows as many as there are pixels, else noise)"
 }
 SMOOTHNESS = {
     "smoothness": "prefer images of little total variation; 3 helps against noise (default: 0, not)"
@@ -88,23 +78,23 @@ LABELS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_client_options(parser)
+    options.add_client_options(parser)
     group = parser.add_argument_group(
         "a client's files, instead of a simulated client",
         "--shape, --classes, --batch, --model and --activation then describe it; what they leave "
         "out is taken from the notes about the files, or as by default",
     )
-    add_options(group, Client.from_files, WEIGHTS)
-    add_rename_option(group)
-    add_options(group, Notes, NOTES)
-    add_recipe_options(parser)
+    options.add_options(group, Client.from_files, WEIGHTS)
+    options.add_rename_option(group)
+    options.add_options(group, Notes, NOTES)
+    options.add_recipe_options(parser)
     group = parser.add_argument_group("what the client does about it, and what the attacker knows")
-    add_defense_option(group)
+    options.add_defense_option(group)
     group.add_argument("--aware", action="store_true", help=AWARE)
     group.add_argument("--labels", choices=("optimise", "infer", "known"), help=LABELS)
-    add_options(group, Settings, SMOOTHNESS)
-    add_options(group, Attacker, START)
-    add_options(parser.add_argument_group("how it is run"), Attacker, RUN)
+    options.add_options(group, Settings, SMOOTHNESS)
+    options.add_options(group, Attacker, START)
+    options.add_options(parser.add_argument_group("how it is run"), Attacker, RUN)
     add_output_options(parser, ", ".join(FILES))
 
 
@@ -113,10 +103,6 @@ def run(args: argparse.Namespace) -> int:
 
     A simulated client is judged by the truth; one known by its files by the shared gradient, and
     then success is to explain it so well that the images are expected to be right.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files that cannot be read or written.
     """
     shared = args.gradients or args.weights_after
     if args.weights is None and shared and str(args.model).endswith(SUFFIX):
@@ -143,22 +129,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def meet(args: argparse.Namespace) -> tuple[Truth | None, Problem]:
-    """Return what is to be solved, and the truth, which only a simulated client has.
-
-    Raises:
-        ValueError: options that do not go together, or files that cannot be used.
-        OSError: files that are not there.
-    """
-    settings, defenses = build_settings(args), [parse(text) for text in args.defense]
+    """Return what is to be solved, and the truth, which only a simulated client has."""
+    settings, defenses = options.build_settings(args), [parse(text) for text in args.defense]
     truth = None
     if args.weights is None:
-        client, truth = simulated_client(args, dtype=settings.dtype, defenses=defenses)
+        client, truth = options.simulated_client(args, dtype=settings.dtype, defenses=defenses)
     else:
-        files = given(Client.from_files, args) | {"rename": dict(args.rename)}
-        client = Client.from_files(**files, **given(Notes, args))
+        files = options.given(Client.from_files, args) | {"rename": dict(args.rename)}
+        client = Client.from_files(**files, **options.given(Notes, args))
     labels: dict[str | None, Any] = {"optimise": None, "infer": "infer"}
     labels |= {None: "trusted"} if truth is None else {None: None, "known": truth.labels}
-    brought = {**given(Attacker, args), "labels": labels[args.labels], "settings": settings}
+    brought = {**options.given(Attacker, args), "labels": labels[args.labels], "settings": settings}
     if args.aware:
         brought["defenses"] = defenses
     if client.batch > 1 and args.recipe == "default" and args.labels != "optimise":
@@ -167,35 +148,26 @@ def meet(args: argparse.Namespace) -> tuple[Truth | None, Problem]:
 
 
 def refuse_mixtures(args: argparse.Namespace) -> None:
-    """Refuse options of the one kind of client with the other.
-
-    Raises:
-        ValueError: there are such.
-    """
-    simulated = args.weights is None
+    """Refuse options of the one kind of client with the other."""
     if args.aware and not args.defense:
         raise ValueError(
             "--aware is an attacker who knows the client's defences, but there are none; "
             "give them with --defense, or leave it out"
         )
-    for name in ONLY_FILES if simulated else ONLY_SIMULATED:
-        if getattr(args, name) in (None, []):
-            continue
-        if simulated:
-            raise ValueError(
-                f"{flag(name)} speaks of a client's files, but without --weights the client is "
-                "simulated; give the weights too"
-            )
-        raise ValueError(
-            f"{flag(name)} describes a simulated client, but --weights are a real one's; leave one "
-            "of the two out"
+    if args.weights is None:
+        why = "the client is simulated; give the weights too"
+        options.refuse(
+            args, ONLY_FILES, "{} speaks of a client's files, but without --weights " + why
         )
-    if not simulated and args.labels == "known":
+        return
+    why = "but --weights are a real one's; leave one of the two out"
+    options.refuse(args, ONLY_SIMULATED, "{} describes a simulated client, " + why)
+    if args.labels == "known":
         raise ValueError(
             "--labels known needs a client whose labels are known, but files hold none; choose "
             "infer or optimise"
         )
-    if not simulated and args.defense and not args.aware:
+    if args.defense and not args.aware:
         raise ValueError(
             "--defense cannot be applied to a gradient that has been shared already; add --aware "
             "if the client applied it and the attacker knows, or leave it out"

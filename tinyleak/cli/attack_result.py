@@ -28,21 +28,13 @@ FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "playe
 
 @dataclass(frozen=True)
 class Result:
-    """An attack that has ended.
+    """An attack that has ended."""
 
-    Attributes:
-        args: what was asked for.
-        problem: who attacked whom.
-        found: what the attack found.
-        outcome: how close that is: by the truth, if it is known, else as `explained`.
-        explained: what the shared gradient says of it.
-    """
-
-    args: argparse.Namespace
-    problem: Problem
-    found: Reconstruction
-    outcome: Outcome
-    explained: Outcome
+    args: argparse.Namespace  # what was asked for
+    problem: Problem  # who attacked whom
+    found: Reconstruction  # what the attack found
+    outcome: Outcome  # how close that is: by the truth, if it is known, else as `explained`
+    explained: Outcome  # what the shared gradient says of it
 
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json says: the outcome, and all that it takes to get it again."""
@@ -155,11 +147,7 @@ class Result:
         return f"{yes} of {len(certified)} images by the linear layers' gradients, {no} refused"
 
     def write(self, directory: Path) -> None:
-        """Write all `FILES` into the directory, those that cannot be made from others first.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
+        """Write all `FILES` into the directory, those that cannot be made from others first."""
         found, outcome, truth = self.found, self.outcome, self.outcome.truth
         write_json(directory / "result.json", self.as_dict())
         arrays: dict[str, Any] = {
@@ -196,8 +184,7 @@ class Result:
         ended = "as near as rounding lets it come" if rounded else found.reason
         after = f"{ended} after {counted(found.iterations, 'iteration')}"
         success = "success" if self.outcome.succeeded else "NO success"
-        if self.outcome.mse is not None:
-            success = self.outcome.sentence
+        success = success if self.outcome.mse is None else self.outcome.sentence
         lines["result"] = f"{success}: {after}"
         lines["verdict"] = self.explained.sentence
         lines |= self._explained() if self.outcome.mse is None else self._judged(self.outcome.mse)
@@ -206,8 +193,9 @@ class Result:
         lines["files"] = written(args.out, FILES, "the result, pictures and a player")
         if not self.outcome.succeeded:
             for cause in self._causes[:MOST_CAUSES]:
-                lines.setdefault("why", "")
-                lines["why"] += "; or " * bool(lines["why"]) + _sentence(cause)
+                tried = f" ({cause.advice})" if cause.advice else ""
+                before = f"{lines['why']}; or " if "why" in lines else ""
+                lines["why"] = f"{before}{cause.text}{tried}"
             advice = next((cause.advice for cause in self._causes if cause.advice), "")
             if advice:
                 lines["try"] = f"the same command with {advice}"
@@ -269,11 +257,6 @@ class Result:
 def listed(labels: Any) -> str:
     """Return labels as text."""
     return " ".join(map(str, labels))
-
-
-def _sentence(cause: Cause) -> str:
-    """Return a likely cause, and what to try."""
-    return cause.text + (f" ({cause.advice})" if cause.advice else "")
 
 
 def _range(values: Array, form: str) -> str:

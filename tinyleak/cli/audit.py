@@ -10,19 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak import __version__, data
+from tinyleak import data
 from tinyleak.audit import VARIANCES, audit
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import describe, lines, meaning, table
-from tinyleak.cli.audit_text import run_text
-from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import (
-    SCHEMES,
-    NetworkNames,
-    add_options,
-    add_rename_option,
-    given,
-)
+from tinyleak.cli import options
+from tinyleak.cli.audit_text import run_text, write_audit
 from tinyleak.cli.output import (
     WIDTH,
     add_output_options,
@@ -43,7 +36,7 @@ from tinyleak.nn.init import draw
 from tinyleak.nn.models.as_trained import as_trained, network_of
 from tinyleak.nn.models.exported import Exported
 from tinyleak.nn.models.shapes import MODELS, kind_of
-from tinyleak.report import write_json
+from tinyleak.text import TextClient
 
 NAME = "audit"
 SUMMARY = "say what to expect of a network's gradient, without attacking it"
@@ -53,7 +46,7 @@ TEXT = "text"
 
 WEIGHTS = {
     "weights": "its weights, .safetensors or .npz by parameter name, as a state_dict is saved "
-    "(default: freshly initialised)",
+    "(default: freshly initialised)"
 }
 NETWORK = {
     "shape": f"of an image (default: as the notes say, else {','.join(map(str, IMAGE_SHAPE))})",
@@ -70,13 +63,17 @@ INIT = {
     "init": "without --weights: from U(-0.5, 0.5), or as PyTorch does by default (default: U)",
     "seed": "without --weights: decides them (default: 0)",
 }
+WORDS = {
+    "vocabulary": "with --model text: its tokens, one a line, so that words are told and not "
+    "numbers"
+}
 BATCH = {
     "batch": "of how many images the client shares the mean gradient (default: as the notes beside "
-    "the files say, else 1)",
+    "the files say, else 1)"
 }
 GRADIENTS = {
     "gradients": "a shared gradient, .safetensors or .npz by parameter name: how exact it is, "
-    "whose labels it has, and what to expect of it",
+    "whose labels it has, and what to expect of it"
 }
 EXAMPLES = {"examples": "typical batches to measure at, at most (default: 5)"}
 
@@ -84,19 +81,19 @@ EXAMPLES = {"examples": "typical batches to measure at, at most (default: 5)"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     group: Any = parser.add_argument_group("the network")
-    add_options(group, Client.from_files, WEIGHTS)
+    options.add_options(group, Client.from_files, WEIGHTS)
     group.add_argument(
         "--model",
         type=_model,
-        choices=NetworkNames((*MODELS, TEXT)),
+        choices=options.NetworkNames((*MODELS, TEXT)),
         help="net.pt2: your own, as torch.export.save writes it; text: any language model; tells "
         "the words that its gradient names, and the "
         "sentence of a BERT or GPT-2 "
         f"(default: as the notes beside the weights say, else {MODEL})",
     )
-    add_options(group, Notes, NETWORK)
-    add_rename_option(group)
-    add_options(group, simulate, INIT)
+    options.add_options(group, Notes, NETWORK)
+    options.add_rename_option(group)
+    options.add_options(group, simulate, INIT)
     group = parser.add_argument_group("typical images, none of them the client's")
     source = group.add_mutually_exclusive_group()
     source.add_argument(
@@ -107,16 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--image", metavar="FILE", nargs="+", type=Path, help="image files instead")
     group.add_argument("--data-dir", metavar="DIR", type=Path, help="where the data's files are")
-    group = parser.add_argument_group("words")
-    group.add_argument(
-        "--vocabulary",
-        metavar="FILE",
-        type=Path,
-        help="with --model text: its tokens, one a line, so that words are told and not numbers",
-    )
+    options.add_options(parser.add_argument_group("words"), TextClient.from_files, WORDS)
     group = parser.add_argument_group("what is asked")
-    add_options(group, Notes, BATCH)
-    add_options(group, Client.from_files, GRADIENTS)
+    options.add_options(group, Notes, BATCH)
+    options.add_options(group, Client.from_files, GRADIENTS)
     group.add_argument(
         "--noise",
         metavar="V",
@@ -126,17 +117,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="forecast for noise of these variances on the gradient "
         f"(default: {VARIANCES[0]:g} to {VARIANCES[-1]:g})",
     )
-    add_options(group, audit, EXAMPLES)
+    options.add_options(group, audit, EXAMPLES)
     add_output_options(parser, " and ".join(FILES), quiet="print nothing")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, say, write: 0 if that could be done.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files that cannot be read or written.
-    """
+    """Measure, say, write: 0 if that could be done."""
     with output_directory(args, FILES) as directory:
         run = run_text if args.model == TEXT else run_images
         said, interrupted = run(args, directory)
@@ -153,25 +139,29 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
 
     Beside it, whether Ctrl-C came before all was measured.
     """
-    if args.vocabulary is not None:
-        raise ValueError(
-            "--vocabulary names words, which only --model text has; give that, or leave it out"
-        )
+    why = "{} names words, which only --model text has; give that, or leave it out"
+    options.refuse(args, ["vocabulary"], why)
     audited = _audited(args)
-    client = audited["client"]
-    model: Any = client.model if isinstance(client, Client) else client
+    client = audited["client"] if isinstance(audited["client"], Client) else None
+    model: Any = audited["client"] if client is None else client.model
     images = _typical(args, model.image_shape)
     found = audit(**audited, images=images, variances=args.noise, examples=args.examples or 5)
-    init, seed = args.init or "U", args.seed or 0
-    fresh = args.weights is None
-    subject = describe(found, f"init {init}, seed {seed}" if fresh else f"weights {args.weights}")
-    loss = client.loss if isinstance(client, Client) else None
+    init, seed = (args.init or "U", args.seed or 0) if args.weights is None else (None, None)
+    origin = f"weights {args.weights}" if init is None else f"init {init}, seed {seed}"
+    subject = describe(found, origin)
+    said = {"audited": subject, **lines(found)}
     known = None
-    if isinstance(client, Client):
+    if client is not None:
         told = found.shared is not None and found.shared.labels is not None
         labels = Fact("those of the last layer", "read off")
         known = knows(client, labels if told else Fact("those of typical images", "assumed"))
+        facts = {topic: str(fact) for topic, fact in client.facts.items()}
+        own = [facts.pop(topic) for topic in ("network", "activation") if topic in facts]
+        said |= {"loss": str(client.loss.fact), **facts}
+        said |= {"network": "; ".join(own)} if own else {}
+        said["knows"] = in_one_line(known)
     if directory is not None:
+        loss = None if client is None else client.loss
         settings = {
             "weights": readable(args.weights),
             "gradients": readable(args.gradients),
@@ -179,8 +169,8 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
             "image_shape": model.image_shape,
             "classes": model.classes,
             "activation": model.activation,
-            "init": init if fresh else None,
-            "seed": seed if fresh else None,
+            "init": init,
+            "seed": seed,
             "data": args.data if args.image is None else None,
             "data_dir": readable(args.data_dir),
             "image": None if args.image is None else [readable(path) for path in args.image],
@@ -189,65 +179,39 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
             "noise": args.noise,
             "examples": args.examples or 5,
         }
-        result = {**as_dict(found), "settings": settings, "versions": {"tinyleak": __version__}}
-        if known is not None:
-            result["knows"] = as_data(known)
-        with undisturbed():
-            write_json(directory / "audit.json", result)
-            found.save(directory / "audit.html", subject=subject)
-    said = {"audited": subject, **lines(found), **({"loss": str(loss.fact)} if loss else {})}
-    if isinstance(client, Client):
-        facts = {topic: str(fact) for topic, fact in client.facts.items()}
-        own = [facts.pop(topic) for topic in ("network", "activation") if topic in facts]
-        said |= facts | ({"network": "; ".join(own)} if own else {})
-    said |= {"knows": in_one_line(known)} if known else {}
+        more = {} if known is None else {"knows": as_data(known)}
+        write_audit(directory, found, as_dict(found), subject, settings, **more)
     text = f"{paragraphs(said)}\n\n{table(found)}\n{textwrap.fill(meaning(found), WIDTH)}"
     return text, found.interrupted
 
 
 def _audited(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the client, or the network, its weights and the batch, as `audit` takes them.
-
-    Raises:
-        ValueError: options that do not go together, or files that cannot be used.
-        OSError: files that are not there.
-    """
-    said, rename = Notes(**given(Notes, args)), dict(args.rename)
+    """Return the client, or the network, its weights and the batch, as `audit` takes them."""
+    said, rename = Notes(**options.given(Notes, args)), dict(args.rename)
     if args.weights is not None:
-        if args.init is not None or args.seed is not None:
-            raise ValueError(
-                "--init and --seed say how weights are drawn, but they come from --weights; leave "
-                "one of the two out"
-            )
+        why = "but they come from --weights; leave one of the two out"
+        options.refuse(args, ["init", "seed"], "{} says how weights are drawn, " + why)
         if args.gradients is not None:
             files = {"weights": args.weights, "gradients": args.gradients, "rename": rename}
-            return {"client": Client.from_files(**files, **given(Notes, args))}
+            return {"client": Client.from_files(**files, **options.given(Notes, args))}
         known = gather_notes(args.weights).under(said)
         model, params = read_network(args.weights, known, rename, known.batch or 1)
     else:
         known = gather_notes(args.gradients).under(said)
         model = _named_network(args)
-        rng = np.random.default_rng([args.seed or 0, 0])
-        params = draw(model.shapes, rng, SCHEMES[args.init or "U"])
         if isinstance(model, Exported) and args.init is None and args.seed is None:
             params = model.weights
+        else:
+            rng = np.random.default_rng([args.seed or 0, 0])
+            params = draw(model.shapes, rng, options.SCHEMES[args.init or "U"])
         if args.gradients is not None:
-            shared = read_like(model, args.gradients, rename, "gradients")
-            batch, reduction = known.batch or 1, known.reduction
             facts = {} if known.batch else {"batch": Fact("1 image", "assumed")}
             if args.activation is None and isinstance(model, LeNet | MLP):
                 facts["activation"] = Fact(model.activation, "assumed")
-            client = Client.of(
-                model,
-                params,
-                shared,
-                batch=batch,
-                reduction=reduction,
-                loss=known.loss,
-                normalize=known.normalize,
-                facts=facts,
-            )
-            return {"client": client}
+            told = {name: getattr(known, name) for name in ("reduction", "loss", "normalize")}
+            shared = read_like(model, args.gradients, rename, "gradients")
+            batch = known.batch or 1
+            return {"client": Client.of(model, params, shared, batch=batch, facts=facts, **told)}
     trained = as_trained(model, known.loss or "cross-entropy", known.normalize)
     return {"client": trained, "params": params, "batch": known.batch}
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyleak import __version__
-from tinyleak.audit import audit_text
-from tinyleak.audit.text_words import text_as_dict, text_lines
+from tinyleak.audit import Audit, TextAudit, audit_text
+from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import flag
 from tinyleak.cli.output import paragraphs, readable
 from tinyleak.data.tensors import read_tensors
 from tinyleak.data.text import load_tokenizer
@@ -25,15 +24,9 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> tuple[str, boo
     """Audit a language model, write the files, and return the summary.
 
     Beside it, whether Ctrl-C came before all was measured.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files that cannot be read or written.
     """
     given = [name for name in OF_IMAGES if getattr(args, name)]
-    if given:
-        options = " and ".join(map(flag, given))
-        raise ValueError(f"--model text reads no images, but {options} was given; leave it out")
+    options.refuse(args, given, "--model text reads no images, but {} was given; leave it out")
     if args.weights is None:
         raise ValueError("--model text looks at the tables in a network's --weights; give them")
     params = read_tensors(args.weights)
@@ -42,16 +35,25 @@ def run_text(args: argparse.Namespace, directory: Path | None) -> tuple[str, boo
     found = audit_text(params, gradients, words, _settings(args.weights))
     subject = f"a language model, weights {args.weights}"
     if directory is not None:
-        settings = {
-            "model": "text",
-            **{n: readable(getattr(args, n)) for n in ("weights", "gradients", "vocabulary")},
-        }
-        versions = {"tinyleak": __version__}
-        result = {**text_as_dict(found), "settings": settings, "versions": versions}
-        with undisturbed():
-            write_json(directory / "audit.json", result)
-            found.save(directory / "audit.html", subject=subject)
-    return paragraphs({"audited": subject, **text_lines(found)}), found.interrupted
+        files = {n: readable(getattr(args, n)) for n in ("weights", "gradients", "vocabulary")}
+        write_audit(directory, found, found.as_dict(), subject, {"model": "text", **files})
+    return paragraphs({"audited": subject, **found.lines()}), found.interrupted
+
+
+def write_audit(
+    directory: Path,
+    found: Audit | TextAudit,
+    result: dict[str, Any],
+    subject: str,
+    settings: dict[str, Any],
+    **more: Any,
+) -> None:
+    """Write audit.json, with the settings and more beside the result, and audit.html."""
+    versions = {"tinyleak": __version__}
+    with undisturbed():
+        told = {**result, "settings": settings, "versions": versions, **more}
+        write_json(directory / "audit.json", told)
+        found.save(directory / "audit.html", subject=subject)
 
 
 def _settings(weights: Path) -> dict[str, Any]:

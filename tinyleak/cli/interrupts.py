@@ -41,13 +41,13 @@ _handler = _Handler()
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Take the signals while a command runs."""
-    before: dict[Any, Any] = {}
+    taken: dict[Any, Any] = {}
     if threading.current_thread() is threading.main_thread():  # no other is told of any
         there = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
         before = {one: signal.getsignal(one) for one in there}
+        # What whoever started the command ignores stays ignored, as a hangup under nohup.
+        taken = {one: h for one, h in before.items() if h not in (signal.SIG_IGN, None)}
     _handler.quiet_until = 0.0
-    # What whoever started the command ignores stays ignored, as a hangup under nohup.
-    taken = {one: h for one, h in before.items() if h not in (signal.SIG_IGN, None)}
     for one in taken:
         signal.signal(one, _handler)
     try:

@@ -6,7 +6,8 @@ An option that is not given is None, and leaves what it fills to its own default
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -52,27 +53,24 @@ CHOICES: dict[str, Collection[str]] = {
 }
 """What may be chosen, by the name of the option, where the type does not say it."""
 
-ONE_OR_MORE = {"batch", "classes", "examples", "history", "local_steps", "restarts"}
+ONE_OR_MORE = {
+    *("batch", "classes", "examples", "heads", "history", "layers", "local_steps", "restarts"),
+    "width",
+}
 """Whole numbers that are not to be 0."""
 
 
-def add_options(
-    group: Any, filled: Callable[..., Any], texts: Mapping[str, str], **choices: Collection[str]
-) -> None:
+def add_options(group: Any, filled: Callable[..., Any], texts: Mapping[str, str]) -> None:
     """Declare `--some-name` for what a dataclass or a function takes as `some_name`.
 
-    Args:
-        group: of a parser.
-        filled: the dataclass or function. The type of a field or argument says how it is parsed.
-        texts: what --help says, by the name of what is asked for.
-        choices: what may be chosen, where that is neither in the type nor in `CHOICES`.
+    The type of a field or argument says how it is parsed, and `texts` what --help says, by name.
     """
     hints = get_type_hints(filled)
     for name, text in texts.items():
         # What is asked for of `int | None` is an int.
         kinds = {hints[name], *get_args(hints[name])}
         literal = next((get_args(one) for one in kinds if get_origin(one) is Literal), None)
-        chosen = choices.get(name) or literal or CHOICES.get(name)
+        chosen = literal or CHOICES.get(name)
         if chosen:
             group.add_argument(flag(name), choices=chosen, help=text)
             continue
@@ -81,7 +79,8 @@ def add_options(
             float: ("X", learning_rate if name == "learning_rate" else float),
             tuple[int, int, int]: ("C,H,W", image_shape),
             tuple[tuple[float, ...], tuple[float, ...]]: ("MEAN,STD", normalisation),
-            Path: ("FILE", Path),
+            **dict.fromkeys((Path, os.PathLike[str]), ("FILE", Path)),
+            Sequence[int]: ("T,...", lengths),
         }
         metavar, parse = next(parsers[one] for one in parsers if one in kinds)
         group.add_argument(flag(name), metavar=metavar, type=parse, help=text)
@@ -96,6 +95,13 @@ def given(filled: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any
 def flag(name: str) -> str:
     """Return an option as it is typed, from the name that its value has."""
     return "--" + name.replace("_", "-")
+
+
+def refuse(args: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Raise ValueError if any option of these names was given; `{}` in `why` stands for them."""
+    told = [flag(name) for name in names if getattr(args, name) not in (None, [])]
+    if told:
+        raise ValueError(why.replace("{}", " and ".join(told)))
 
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -117,6 +123,16 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 image_shape, learning_rate = checked(parse_shape), checked(parse_rate)
 normalisation = checked(parse_normalize)
+
+
+def lengths(text: str) -> list[int]:
+    """Parse the lengths of sentences."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of lengths such as 22,16"
+        ) from None
 
 
 def renaming(text: str) -> tuple[str, str]:
@@ -219,12 +235,7 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
 def network(
     name: str | None, shape: tuple[int, int, int], classes: int, activation: str | None = None
 ) -> Network | Exported:
-    """Return the network of that name, or in that file, for images of this shape.
-
-    Raises:
-        ValueError: a file that cannot be used, or whose network does not fit.
-        OSError: it is not there.
-    """
+    """Return the network of that name, or in that file, if it fits images of this shape."""
     if name is None or name in MODELS:
         return MODELS[name or "lenet"](shape, classes, activation or "sigmoid")
     model = load_network(name)
@@ -243,12 +254,7 @@ def simulated_client(
     defenses: Sequence[Defense],
     local: LocalSteps | None = None,
 ) -> tuple[Client, Truth]:
-    """Return the client that was asked for, made up of data and a fresh network, and its truth.
-
-    Raises:
-        ValueError: options that do not go together, or damaged files.
-        OSError: files that are not there.
-    """
+    """Return the client that was asked for, made up of data and a fresh network, and its truth."""
     dataset = data.choose(args.data, **given(data.choose, args))
     images, labels = dataset.consecutive(**given(Dataset.consecutive, args))
     model = network(args.model, images.shape[1:], dataset.classes, args.activation)

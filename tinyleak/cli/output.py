@@ -30,14 +30,7 @@ def add_output_options(
     required: bool = False,
     quiet: str = "no progress bar and no summary",
 ) -> Any:
-    """Declare --out, --force and --quiet, and return their group.
-
-    Args:
-        parser: the command's.
-        holds: what the directory is for.
-        required: whether the command is of no use without one.
-        quiet: what is left out.
-    """
+    """Declare --out, a directory for what it `holds`, --force and --quiet; return the group."""
     group = parser.add_argument_group("what comes out")
     group.add_argument(
         "--out", metavar="DIR", type=Path, required=required, help=f"a new directory for {holds}"
@@ -60,9 +53,7 @@ def say(text: str, *, error: bool = False, end: str = "\n") -> None:
 
     What a terminal would obey is escaped, since names of files and tokens may hold it. A standard
     error that is not there any more, as of a terminal that was closed, is no reason to fail.
-
-    Raises:
-        OutputError: the disk is full, or the reader has left.
+    OutputError is raised where the disk is full, or the reader has left.
     """
     if error and sys.stderr is None:  # of a program without a console
         return
@@ -78,15 +69,7 @@ def output_directory(args: argparse.Namespace, files: Sequence[str]) -> Iterator
     """Prepare --out before anything is computed, so that nothing is in vain.
 
     Where nothing comes of it, take what was made and is empty away again: the same command, put
-    right, is not to be refused because of it.
-
-    Args:
-        args: the command's.
-        files: what it writes into the directory.
-
-    Raises:
-        ValueError: one of the files is an input.
-        OSError: as `tinyleak.report.prepare_directory`.
+    right, is not to be refused because of it. None of the `files` to be written may be an input.
     """
     if args.out is None:
         yield None
@@ -105,13 +88,8 @@ def output_directory(args: argparse.Namespace, files: Sequence[str]) -> Iterator
 def require_apart(args: argparse.Namespace, outputs: Mapping[str, Iterable[Path]]) -> None:
     """Refuse an output that is an input or another output, by whatever names and links.
 
-    Args:
-        args: the command's; every path among them is an input, and so are the notes beside it,
-            unless it is the option of an output.
-        outputs: files and directories to be written, by the option that asks for them.
-
-    Raises:
-        ValueError: there is such.
+    Every path among `args` is an input, and so are the notes beside it, unless it is the option of
+    an output. `outputs` are the files and directories to be written, by the option that asks.
     """
     taken: dict[Any, str] = {}
     for name, value in vars(args).items():
@@ -177,14 +155,9 @@ def readable(path: Path | None) -> str | None:
 
 def versions(device: str) -> dict[str, str]:
     """Return the versions of all that has a say in the numbers."""
-    versions = {
-        "tinyleak": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-    if device == "cuda":
-        versions["cupy"] = device_module(device).__version__
-    return versions
+    python = platform.python_version()
+    own = {"tinyleak": __version__, "python": python, "numpy": np.__version__}
+    return own | ({"cupy": device_module(device).__version__} if device == "cuda" else {})
 
 
 def end(

@@ -23,12 +23,7 @@ FORMAT = "iteration {n_fmt}/{total_fmt} |{bar}| {desc}, {elapsed}"
 
 @contextmanager
 def bar_on_terminal(*, quiet: bool, **options: Any) -> Iterator[Any]:
-    """Give a tqdm bar on the standard error, or None if that is not a terminal, or if quiet.
-
-    Args:
-        quiet: give none anyway.
-        options: tqdm's.
-    """
+    """Give a tqdm bar on the standard error, or None if that is not a terminal, or if quiet."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
@@ -42,12 +37,9 @@ def bar_on_terminal(*, quiet: bool, **options: Any) -> Iterator[Any]:
 def progress_bar(
     truth: Array | None, settings: Settings, *, quiet: bool = False
 ) -> Iterator[Callable[[Progress], None] | None]:
-    """Give an attack's `on_progress` that draws a bar on the standard error, if it is a terminal.
+    """Give an attack's `on_progress` that draws a bar; None as `bar_on_terminal` does.
 
-    Args:
-        truth: (N, C, H, W), what the attack is to find, if that is known.
-        settings: the attack's.
-        quiet: draw none anyway.
+    It says how far the images are from the truth, (N, C, H, W), if that is known.
     """
     total = settings.most_iterations
     with bar_on_terminal(quiet=quiet, total=total, bar_format=FORMAT, leave=False) as bar:

@@ -12,18 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyleak import data
+from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import (
-    CHOICES,
-    SCHEMES,
-    add_options,
-    add_recipe_options,
-    build_settings,
-    checked,
-    given,
-    network,
-    whole_number,
-)
 from tinyleak.cli.output import require_apart, say
 from tinyleak.cli.progress import bar_on_terminal
 from tinyleak.defenses import FORMS
@@ -51,9 +41,9 @@ NUMBERS = {
 }
 NAMES: dict[str, tuple[Collection[str], str]] = {
     "--attacker": (ATTACKERS, "naive"),
-    "--model": (CHOICES["model"], "lenet"),
+    "--model": (options.CHOICES["model"], "lenet"),
     "--activation": (ACTIVATIONS, "sigmoid"),
-    "--init": (SCHEMES, "U"),
+    "--init": (options.SCHEMES, "U"),
     "--labels": (LABELS, "optimise"),
 }
 """Options that take several values, each with what is taken unless it is given."""
@@ -86,19 +76,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--defense", metavar="D", nargs="+", default=[UNDEFENDED], help=DEFENSES)
     for option, (metavar, least, text) in NUMBERS.items():
-        more: dict[str, Any] = {"type": checked(parse_numbers(least)), "default": [[least]]}
+        more: dict[str, Any] = {"type": options.checked(parse_numbers(least)), "default": [[least]]}
         add(option, metavar=metavar, nargs="+", help=f"{text} (default: {least})", **more)
     for option, (names, default) in NAMES.items():
         more = {"choices": names, "default": [default]}
         add(option, nargs="+", help=f"(default: {default})", **more)
     add("--data", choices=data.NAMES, default="glyphs", help="(default: %(default)s)")
-    add_options(group, data.choose, {"data_dir": "where its files are"})
-    add_recipe_options(parser)
+    options.add_options(group, data.choose, {"data_dir": "where its files are"})
+    options.add_recipe_options(parser)
     group = parser.add_argument_group("how it is run")
-    add_options(group, grid, RUN)
+    options.add_options(group, grid, RUN)
     add = group.add_mutually_exclusive_group().add_argument
     text = "processes of this machine, one thread each (default: %(default)s)"
-    add("--jobs", metavar="J", type=whole_number(1), default=JOBS, help=text)
+    add("--jobs", metavar="J", type=options.whole_number(1), default=JOBS, help=text)
     add("--dask", metavar="ADDRESS", help="run on the Dask cluster with this scheduler instead")
     add = parser.add_argument_group("what comes out").add_argument
     add("--table", metavar="FILE", type=Path, default=Path("sweep.sqlite"), help=TABLE)
@@ -108,12 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what the table lacks: 0 if the whole grid is there without an error, else 1.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files or a cluster that cannot be used.
-    """
+    """Run what the table lacks: 0 if the whole grid is there without an error, else 1."""
     for name in ("images", "batch", "seeds"):
         setattr(args, name, [number for numbers in getattr(args, name) for number in numbers])
     outputs = {"--table": files_of_table(args.table)}
@@ -162,11 +147,13 @@ def _requests(args: argparse.Namespace) -> list[Request]:
         "defenses": [steps for text in args.defense for steps in parse_strengths(text)],
         "attackers": args.attacker,
         "batches": args.batch,
-        "inits": [SCHEMES[name] for name in args.init],
-        "settings": build_settings(args),
+        "inits": [options.SCHEMES[name] for name in args.init],
+        "settings": options.build_settings(args),
     }
-    models = [network(kind, shape, dataset.classes, activation) for kind, activation in kinds]
-    return grid(dataset, models, **given(grid, args), **asked)
+    models = [
+        options.network(kind, shape, dataset.classes, activation) for kind, activation in kinds
+    ]
+    return grid(dataset, models, **options.given(grid, args), **asked)
 
 
 def _plain(args: argparse.Namespace) -> dict[str, Any]:
@@ -182,7 +169,7 @@ def _plain(args: argparse.Namespace) -> dict[str, Any]:
 def _progress_bar(
     total: int, *, quiet: bool
 ) -> Iterator[Callable[[Request, Mapping[str, Any]], None] | None]:
-    """Give a sweep's `on_result` that moves a bar on the standard error, if it is a terminal."""
+    """Give a sweep's `on_result` that moves a bar; None as `bar_on_terminal` does."""
     counts = {"recovered": 0, "failed": 0}
     with bar_on_terminal(quiet=quiet, total=total, unit="attack") as bar:
 

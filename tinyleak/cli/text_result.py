@@ -18,8 +18,9 @@ from tinyleak.report import (
     printable,
     save,
     sentence_figure,
+    sentence_table,
+    write_atomically,
     write_json,
-    write_sentence_table,
 )
 from tinyleak.text import OnProgress, Snapshot, TextClient, TextOutcome
 
@@ -37,17 +38,11 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class TextReport:
-    """An attack on text that has ended.
+    """An attack on text that has ended."""
 
-    Attributes:
-        args: what was asked for.
-        outcome: what was found, judged.
-        origin: where the weights come from, in a few words.
-    """
-
-    args: argparse.Namespace
-    outcome: TextOutcome
-    origin: str
+    args: argparse.Namespace  # what was asked for
+    outcome: TextOutcome  # what was found, judged
+    origin: str  # where the weights come from, in a few words
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of result.json: the outcome, and all that it takes to reproduce it.
@@ -93,11 +88,7 @@ class TextReport:
         }
 
     def write(self, directory: Path) -> None:
-        """Write all `FILES` into the directory.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
+        """Write all `FILES` into the directory."""
         write_json(directory / "result.json", self.as_dict())
         outcome, client = self.outcome, self.outcome.found.client
 
@@ -110,7 +101,8 @@ class TextReport:
         snapshots = [
             SentenceSnapshot(iteration, as_words(tokens)) for iteration, tokens in last.items()
         ]
-        write_sentence_table(directory / "sentences.txt", snapshots, truth)
+        table = sentence_table(snapshots, truth).encode()
+        write_atomically(directory / "sentences.txt", lambda file: file.write(table))
         shown = [SentenceSnapshot(s.iteration, s.sentences[:MOST_SHOWN]) for s in snapshots]
         shown_truth = None if truth is None else truth[:MOST_SHOWN]
         save(sentence_figure(shown, shown_truth), directory / "sentences.png")
@@ -150,14 +142,7 @@ class TextReport:
 
 @contextmanager
 def snapshot_bar(client: TextClient, *, quiet: bool = False) -> Iterator[OnProgress | None]:
-    """Give an attack's `on_progress` that shows the current snapshot on the standard error.
-
-    Nothing is shown where that is not a terminal.
-
-    Args:
-        client: the client, whose vocabulary writes the tokens as words.
-        quiet: show nothing anyway.
-    """
+    """Give an attack's `on_progress` that shows its sentences; None as `bar_on_terminal` does."""
     with bar_on_terminal(quiet=quiet, bar_format="{desc}", leave=False) as bar:
 
         def show(snapshot: Snapshot) -> None:

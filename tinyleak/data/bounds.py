@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 MAX_BYTES = 2**30
 """The largest file that is read: 268 million parameters in float32. GPT-2 with its output layer, as
 a state_dict has it, is of 652 million bytes."""
@@ -13,12 +17,21 @@ MOST_LETTERS = 100
 """How many letters of a file's own text a message quotes."""
 
 
-def require_few(tensors: int) -> None:
-    """Refuse a file that holds more tensors than any network has.
+@contextmanager
+def bounded(path: Path) -> Iterator[None]:
+    """Refuse a file that is not there or too large; name it in ValueErrors about what it holds."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(path)!r} is not there; give the path of a file")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it holds more than the {MAX_BYTES:,} bytes that are read at most")
+        yield
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be used: {error}") from error
 
-    Raises:
-        ValueError: it does.
-    """
+
+def require_few(tensors: int) -> None:
+    """Refuse, with ValueError, a file that holds more tensors than any network has."""
     if tensors > MAX_TENSORS:
         raise ValueError(f"it holds {tensors:,} tensors, and {MAX_TENSORS:,} are read at most")
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyleak.backend import Array
 from tinyleak.data.dataset import Dataset
 from tinyleak.data.files import download, find_file, read_bounded
 
@@ -52,21 +51,15 @@ def load_cifar100(data_dir: str | Path | None = None, split: str = "test") -> Da
         path = download(ARCHIVE, MIRRORS, ARCHIVE_MD5, progress_bar=True)
     else:
         path = find_file(data_dir, [ARCHIVE, name, f"{FOLDER}/{name}"])
-    records = _records(
-        path, _read_content(path, name, MAX_BYTES if split == "train" else MAX_BYTES // 5)
-    )
-    images = records[:, 2:].reshape(-1, *IMAGE_SHAPE) / 255.0
-    return Dataset("cifar100", images, records[:, 1].astype(np.int64), CLASSES)
-
-
-def _records(path: Path, content: bytes) -> Array:
-    """Return the records as (n, 3074) uint8."""
+    content = _read_content(path, name, MAX_BYTES if split == "train" else MAX_BYTES // 5)
     if not content or len(content) % RECORD_BYTES:
         raise ValueError(
             f"{path} is truncated, or not a CIFAR-100 file: {len(content):,} bytes are "
             f"not a whole number of records of {RECORD_BYTES:,} bytes; get the file again"
         )
-    return np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES)
+    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES)
+    images = records[:, 2:].reshape(-1, *IMAGE_SHAPE) / 255.0
+    return Dataset("cifar100", images, records[:, 1].astype(np.int64), CLASSES)
 
 
 class _Bounded(gzip.GzipFile):

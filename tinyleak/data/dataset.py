@@ -111,10 +111,6 @@ class Dataset:
         return self.batch(range(index, last + 1))
 
     def relabelled(self, label: int) -> Dataset:
-        """Return the same images, all of this label.
-
-        Raises:
-            ValueError: it is not in [0, classes).
-        """
+        """Return the same images, all of this label; a ValueError if it is not in [0, classes)."""
         labels = np.full(len(self), label)
         return Dataset(self.name, self.images, labels, self.classes)

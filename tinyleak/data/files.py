@@ -22,13 +22,10 @@ class ByteStream(Protocol):
 
 
 def read_bounded(stream: ByteStream, limit: int) -> bytes:
-    """Return all the stream's bytes, if there are no more than `limit`.
+    """Return all the stream's bytes; a ValueError if there are more than `limit`.
 
-    It is read in pieces, so that memory goes to bytes that are there and not to bytes that a
-    header promises, and a small file that decompresses to a huge one is given up in time.
-
-    Raises:
-        ValueError: the stream holds more than `limit` bytes.
+    It is read in pieces, so that memory goes to bytes that are there and not to bytes that a header
+    promises, and a small file that decompresses to a huge one is given up in time.
     """
     content = bytearray()
     while piece := stream.read(CHUNK_BYTES):
@@ -42,10 +39,8 @@ def write_atomically(path: PathLike, write: Callable[[BinaryIO], object]) -> Non
     """Have `write` fill a file that appears at `path` only once it is whole.
 
     Until then it has no name, or a temporary one in the same directory; if `write` fails or is
-    interrupted, nothing of it is left and whatever was at `path` stays.
-
-    Raises:
-        OSError: the file cannot be written.
+    interrupted, nothing of it is left and whatever was at `path` stays. An OSError says which file
+    cannot be written, and why.
     """
     target = Path(path)
     # Not one of the tempfile module's: those only their owner may read, and so could the result.
@@ -145,17 +140,13 @@ def download(
                 progressbar=progress_bar,
             )
         except (OSError, ValueError) as error:
-            failures.append(f"{urlsplit(mirror).hostname}: {_reason(error)}")
+            # Network errors are OSErrors here; the one plain ValueError is pooch's comparison.
+            why = getattr(error, "strerror", None) or type(error).__name__
+            why = why if isinstance(error, OSError) else "wrong checksum"
+            failures.append(f"{urlsplit(mirror).hostname}: {why}")
         else:
             return Path(path)
     raise OSError(
         f"{file_name} could not be downloaded ({'; '.join(failures)}); check the network, "
         "or put the file into a folder of yours and name that as data folder"
     )
-
-
-def _reason(error: OSError | ValueError) -> str:
-    # Network errors are OSErrors here; the one plain ValueError is pooch's checksum comparison.
-    if not isinstance(error, OSError):
-        return "wrong checksum"
-    return error.strerror or type(error).__name__

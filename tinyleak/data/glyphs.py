@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,9 @@ SUPERSAMPLING = 4
 BLUR_RADIUS = 0.5
 EDGE_GREY = 118
 CONTRAST = 2.2
+# What each grey of the blurred shape becomes.
+_SHARP = np.clip(127.5 + CONTRAST * (np.arange(256) - EDGE_GREY), 0, 255)
+CONTRAST_TABLE: list[int] = _SHARP.astype(int).tolist()
 
 SANS, ROMAN, ITALIC = "DejaVuSans.ttf", "STIXGeneral.ttf", "STIXGeneralItalic.ttf"
 MODERN, ROUND = "cmss10.ttf", "cmtt10.ttf"
@@ -87,11 +90,7 @@ def _digits(count: int, seed: int) -> Array:
 
 
 def draw_digit(index: int, seed: int = 0) -> Array:
-    """Return image `index`, (28, 28) float64 in [0, 1], white on black; it shows `index % 10`.
-
-    Raises:
-        ValueError: a negative index or seed.
-    """
+    """Return image `index`, (28, 28) float64 in [0, 1], white on black; it shows `index % 10`."""
     if index < 0 or seed < 0:
         raise ValueError(f"index {index} and seed {seed} of a digit must not be negative")
     rng = np.random.default_rng([seed, index])
@@ -103,20 +102,15 @@ def draw_digit(index: int, seed: int = 0) -> Array:
 class Outline(NamedTuple):
     """The closed curves around a shape: its outside and its holes, as one list of points.
 
-    Attributes:
-        points: (P, 2), in pixels, y downwards, centred, evenly spaced along each curve.
-        after: (P,) index of the next point on the same curve. Outside and holes run in opposite
-            senses, so that the signed areas of all curves add up to the area of the shape.
-        normals: (P, 2) unit vectors that point out of the shape.
-        ends: where each curve but the last ends in the list; the outside comes first.
-        stroke_width: mean width of the printed stroke, in pixels.
+    Outside and holes run in opposite senses, so that the signed areas of all curves add up to the
+    area of the shape.
     """
 
-    points: Array
-    after: Array
-    normals: Array
-    ends: list[int]
-    stroke_width: float
+    points: Array  # (P, 2), in pixels, y downwards, centred, evenly spaced along each curve
+    after: Array  # (P,) index of the next point on the same curve
+    normals: Array  # (P, 2) unit vectors that point out of the shape
+    ends: list[int]  # where each curve but the last ends in the list; the outside comes first
+    stroke_width: float  # mean width of the printed stroke, in pixels
 
 
 @cache
@@ -144,8 +138,7 @@ def _outline(font: str, character: str) -> Outline:
             for start, curve in zip(starts[:-1], curves, strict=True)
         ]
     )
-    points = np.concatenate(curves)
-    before = np.argsort(after)
+    points, before = np.concatenate(curves), np.argsort(after)
     along = points[after] - points[before]
     normals = np.stack([along[:, 1], -along[:, 0]], axis=1)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -227,12 +220,5 @@ def _fill(outline: Outline, points: Array) -> Array:
     for hole in holes:
         draw.polygon(hole.ravel().tolist(), fill=0)
     blurred = canvas.filter(ImageFilter.GaussianBlur(BLUR_RADIUS * SUPERSAMPLING))
-    sharp = blurred.point(_contrast_table())
+    sharp = blurred.point(CONTRAST_TABLE)
     return np.asarray(sharp.reduce(SUPERSAMPLING)) / 255.0
-
-
-@cache
-def _contrast_table() -> Any:
-    """Return what each grey of the blurred shape becomes."""
-    grey = 127.5 + CONTRAST * (np.arange(256) - EDGE_GREY)
-    return np.clip(grey, 0, 255).astype(int).tolist()

@@ -105,11 +105,7 @@ def _too_large(path: Path, most: int) -> UnfitImageError:
 
 
 def require_bounded(opened: Any, path: Path) -> None:
-    """Refuse by its header what would take too much to decode, or whose range is not known.
-
-    Raises:
-        UnfitImageError: that.
-    """
+    """Refuse by its header what would take too much to decode, or whose range is not known."""
     most = MOST_PIXELS.get(opened.format, 2**24)
     if "progressive" in opened.info:  # all of its numbers are kept until the last pass
         most = 2**24
@@ -204,10 +200,8 @@ def _factor(image: Any, side: int) -> int:
 def load_portrait() -> Dataset:
     """Return one image, (1, 3, 32, 32): Grace Hopper's portrait from matplotlib's sample data.
 
-    It belongs to no classification, so its label is 0 among 10 classes.
-
-    Raises:
-        FileNotFoundError: this installation of matplotlib has no sample data.
+    It belongs to no classification, so its label is 0 among 10 classes. An installation of
+    matplotlib without sample data is a FileNotFoundError.
     """
     from matplotlib.cbook import get_sample_data
 

@@ -87,13 +87,9 @@ def load_mnist(data_dir: str | Path | None = None, split: str = "test") -> Datas
 def read_idx(path: Path, dimensions: int, most: int | None = None) -> Array:
     """Return the values of an IDX file of unsigned bytes, as uint8 of the shape in its header.
 
-    Args:
-        path: the file; it is gzipped exactly if its name ends in `.gz`.
-        dimensions: how many dimensions it must have: 3 for images (n, H, W), 1 for labels (n,).
-        most: how many bytes it may hold, decompressed; `MAX_BYTES` by default.
-
-    Raises:
-        ValueError: the file is empty, truncated, not gzip, too long, or of another magic number.
+    It is gzipped exactly if its name ends in `.gz`, and must have so many `dimensions`: 3 for
+    images (n, H, W), 1 for labels (n,). It may hold `most` bytes, decompressed; `MAX_BYTES` by
+    default. One that is empty, truncated, too long, or of another kind is a ValueError.
     """
     content = _read_content(path, most)
     header_size = 4 + 4 * dimensions

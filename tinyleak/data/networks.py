@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.bounds import MAX_BYTES, damaged, require_few, shown
+from tinyleak.data.bounds import MAX_BYTES, bounded, damaged, require_few, shown
 from tinyleak.data.files import PathLike, read_bounded
 from tinyleak.data.npz import ShortReads, require_bounded
 from tinyleak.nn.models.exported import Exported, parse_graph
@@ -50,16 +50,11 @@ def load_network(path: PathLike) -> Exported:
         OSError: it is not there, or cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} is not there; give the path of a file")
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it holds more than the {MAX_BYTES:,} bytes that are read at most")
-        return _read(path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{str(path)!r} cannot be used: {damaged('.pt2', error)}") from error
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} cannot be used: {error}") from error
+    with bounded(path):
+        try:
+            return _read(path)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise damaged(".pt2", error) from error
 
 
 def _read(path: Path) -> Exported:

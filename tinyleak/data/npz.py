@@ -47,9 +47,7 @@ class ShortReads(io.FileIO):
 def read_npz(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """Return the arrays of floating point in an `.npz` file, and the dtype of each other, by name.
 
-    Raises:
-        ValueError: it is damaged, would become too large, or holds Python objects.
-        OSError: it may not be read.
+    A file that is damaged, would become too large, or holds Python objects is a ValueError.
     """
     try:
         with ShortReads(path) as file, zipfile.ZipFile(file) as archive:
@@ -75,10 +73,9 @@ def read_npz(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
 
 
 def require_bounded(members: list[zipfile.ZipInfo], held: int, library: str, writer: str) -> None:
-    """Refuse an archive that would become too large, or that only odd programs write.
+    """Refuse an archive that would become too large, or that only odd programs write: a ValueError.
 
-    Raises:
-        ValueError: it is one; `writer`, of `library`, is what should have written it.
+    `writer`, of `library`, is what should have written it.
     """
     require_few(len(members))
     total = sum(member.file_size for member in members)

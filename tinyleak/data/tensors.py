@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.bounds import MAX_BYTES, damaged, require_few, shown, wrong_dtype
+from tinyleak.data.bounds import bounded, damaged, require_few, shown, wrong_dtype
 from tinyleak.data.files import PathLike, read_bounded, write_atomically
 from tinyleak.data.npz import read_npz
 
@@ -52,16 +52,10 @@ def read_tensors(path: PathLike) -> dict[str, Array]:
 
 
 def read_with_others(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return what `read_tensors` does, and the dtype of each array that it leaves out, by name.
-
-    Raises:
-        ValueError: as `read_tensors`.
-        OSError: likewise.
-    """
-    path = _existing(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it holds more than the {MAX_BYTES:,} bytes that are read at most")
+    """As `read_tensors`; and return the dtype of each array that is left out, by name."""
+    path = Path(path)
+    _require_format(path)
+    with bounded(path):
         read = _read_safetensors if path.suffix == ".safetensors" else read_npz
         tensors, others = read(path)
         for name, array in tensors.items():
@@ -75,8 +69,6 @@ def read_with_others(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
             raise wrong_dtype(*next(iter(others.items())))
         if not tensors:
             raise ValueError("it holds no tensor")
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} cannot be used: {error}") from error
     return tensors, others
 
 
@@ -91,13 +83,10 @@ def read_notes(path: PathLike) -> dict[str, Any]:
         ValueError: the JSON is damaged, too long, or not an object; or as `read_tensors`.
         OSError: a file cannot be read.
     """
-    path = _existing(path)
-    notes: dict[str, Any] = {}
-    if path.suffix == ".safetensors":
-        try:
-            notes = _safetensors_notes(path)
-        except ValueError as error:
-            raise ValueError(f"{str(path)!r} cannot be used: {error}") from error
+    path = Path(path)
+    _require_format(path)
+    with bounded(path):
+        notes: dict[str, Any] = _safetensors_notes(path) if path.suffix == ".safetensors" else {}
     beside = path.with_suffix(".json")
     if beside.is_file():
         try:
@@ -137,14 +126,6 @@ def write_tensors(
     if notes:
         text = json.dumps(dict(notes), indent=2, ensure_ascii=False) + "\n"
         write_atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
-
-
-def _existing(path: PathLike) -> Path:
-    path = Path(path)
-    _require_format(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} is not there; give the path of a file")
-    return path
 
 
 def _require_format(path: Path) -> None:

@@ -1,8 +1,8 @@
 """Sentences, and the tokens that a language model reads them as.
 
 The text is tinyleak's own: `corpus.txt`, a sentence a line. Its WordPiece vocabulary,
-`vocabulary.txt`, was trained on it by the library `tokenizers`; `python -m
-tinyleak.data.vocabulary` makes the same file again. Any vocabulary of BERT's form does as well.
+`vocabulary.txt`, was trained on it by the library `tokenizers`, as tests/test_text.py does again.
+Any vocabulary of BERT's form does as well.
 
 A word that the vocabulary has is one token; any other is several, `bridge` perhaps `bri` `##dge`.
 A sentence begins with the token [CLS] and ends with [SEP] (Devlin et al. 2019, section 3).
@@ -50,8 +50,8 @@ class Tokenizer:
     """Turns sentences into tokens and back.
 
     Args:
-        vocabulary: the tokens; each one's index is its number. They are lower case unless
-            one of them has a capital letter.
+        vocabulary: the tokens; each one's index is its number. They are lower case unless one of
+            them has a capital letter.
 
     Raises:
         ValueError: a token of `SPECIAL` is missing, or a token is there twice; or the library
@@ -123,11 +123,7 @@ class Tokenizer:
         return [s for s in read_corpus() if unknown not in self._library.encode(s).ids]
 
     def sentences_of_length(self, length: int) -> list[str]:
-        """Return the sentences of `corpus.txt` that have this many tokens, start and end included.
-
-        Raises:
-            ValueError: there is none.
-        """
+        """Return the sentences of `corpus.txt` of so many tokens; a ValueError if there is none."""
         found = [s for s in self.sentences if len(self.encode(s)) == length]
         if not found:
             raise ValueError(
@@ -139,11 +135,8 @@ class Tokenizer:
 class BytePairs(Tokenizer):
     """Turns the tokens of GPT-2 back into text; to encode a text it would need the merges too.
 
-    Args:
-        numbers: the number of each token, 0 to V − 1, as GPT-2's vocab.json has them.
-
-    Raises:
-        ValueError: other numbers; or the library `tokenizers` is not installed.
+    `numbers` has the number of each token, as GPT-2's vocab.json: others than 0 to V − 1 are a
+    ValueError.
     """
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
@@ -152,7 +145,7 @@ class BytePairs(Tokenizer):
             raise ValueError(f"its {len(numbers)} tokens are not numbered from 0 on, each once")
         self.special = UNKNOWN
         # Its tokens write each byte as a letter: a space is \u0120, for example.
-        self._bytes = library().decoders.ByteLevel()
+        self._bytes = _library().decoders.ByteLevel()
 
     def encode(self, sentence: str, longest: int | None = None) -> Array:
         """Refuse: the vocabulary does not say how a text is split."""
@@ -224,12 +217,8 @@ def _shipped(name: str) -> str:
     return resources.files("tinyleak.data").joinpath(name).read_text(encoding="utf-8")
 
 
-def library() -> Any:
-    """Return the module `tokenizers`.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+def _library() -> Any:
+    """Return the module `tokenizers`; a ValueError if it is not installed."""
     try:
         import tokenizers
     except ImportError as error:
@@ -242,7 +231,7 @@ def library() -> Any:
 
 def _library_tokenizer(numbers: dict[str, int]) -> Any:
     """Return the library's own tokenizer, as BERT splits text."""
-    tokenizers = library()
+    tokenizers = _library()
     capitals = any(t != t.lower() for t in numbers if not t.startswith("["))
     model = tokenizers.models.WordPiece(numbers, unk_token="[UNK]")
     made = tokenizers.Tokenizer(model)

@@ -5,8 +5,7 @@ and several are applied one after the other:
 
     defenses = [parse("prune:0.2"), parse("gaussian:1e-3")]
     shared = protect(defenses, gradients, numpy.random.default_rng(0))
-    known = knowledge(defenses, shared)
-    attack(model, params, shared, precision=known.precision, …)
+    known = knowledge(defenses, shared)  # what an `Attacker(defenses=defenses)` uses
 
 Deep Leakage from Gradients (Zhu, Liu, Han 2019), section 5, tries noise, half precision, int8 and
 pruning; clipping with noise is that of DP-SGD (Abadi et al. 2016, algorithm 1).

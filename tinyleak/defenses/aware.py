@@ -21,16 +21,10 @@ the optimiser would hardly move.
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Knowledge:
-    """What an attacker who knows the defences can use.
+    """What an attacker who knows the defences can use."""
 
-    Attributes:
-        precision: what to multiply each entry's squared difference with, or None if by 1.
-        direction: only the direction of the gradient is to be matched; the client may have
-            scaled it.
-    """
-
-    precision: dict[str, Array] | None
-    direction: bool
+    precision: dict[str, Array] | None  # of each squared difference; None if that is 1
+    direction: bool  # match only that: the client may have scaled the gradient
 
     def __repr__(self) -> str:
         weighted = "no precision" if self.precision is None else "a precision for each entry"

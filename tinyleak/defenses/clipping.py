@@ -40,17 +40,13 @@ class DPSGD(Defense):
 
     Abadi et al. 2016, algorithm 1: each of the N gradients is clipped to the norm C, noise of
     standard deviation σ·C is added to their sum, and the sum is divided by N.
-
-    Attributes:
-        norm: C.
-        noise_multiplier: σ.
     """
 
     name: ClassVar[str] = "dpsgd"
     per_example: ClassVar[bool] = True
     changes_scale: ClassVar[bool] = True
-    norm: float
-    noise_multiplier: float
+    norm: float  # C
+    noise_multiplier: float  # σ
 
     def __post_init__(self) -> None:
         require_positive("norm", self.norm)
@@ -61,16 +57,11 @@ class DPSGD(Defense):
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
         """Return the mean with noise, from gradients with a leading axis over N examples."""
-        batch = len(next(iter(gradients.values())))
-        clip = Clip(self.norm)
+        batch, clip = len(next(iter(gradients.values()))), Clip(self.norm)
         examples = [
-            clip({name: gradient[index] for name, gradient in gradients.items()}, rng)
-            for index in range(batch)
+            clip({k: g[index] for k, g in gradients.items()}, rng) for index in range(batch)
         ]
-        mean = {
-            name: np.stack([example[name] for example in examples]).mean(axis=0)
-            for name in gradients
-        }
+        mean = {name: np.mean([one[name] for one in examples], axis=0) for name in gradients}
         deviation = self.noise_multiplier * self.norm / batch
         return add(mean, lambda shape: rng.normal(0, deviation, shape))
 

@@ -37,9 +37,7 @@ class Defense(ABC):
     def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
         """Return how far each shared entry is from the true one: the variance, infinity if unknown.
 
-        Args:
-            shared: what the client shared in the end, by name.
-            batch: N, of how many examples it is the mean.
+        `shared` is what the client shared in the end, by name, the mean over `batch` examples.
         """
         return {name: np.zeros(gradient.shape) for name, gradient in shared.items()}
 
@@ -73,8 +71,7 @@ def protect(
 def as_defenses(defenses: Sequence[Defense]) -> tuple[Defense, ...]:
     """Return defences as they are applied, in order.
 
-    Raises:
-        TypeError: a text or a single defence in place of several, or anything else among them.
+    A text or a single defence in place of several, or anything else among them, is a TypeError.
     """
     several = () if isinstance(defenses, str | Defense) else tuple(defenses)
     if isinstance(defenses, str | Defense) or not all(isinstance(d, Defense) for d in several):
@@ -86,12 +83,7 @@ def as_defenses(defenses: Sequence[Defense]) -> tuple[Defense, ...]:
 
 
 def need_examples(defenses: Sequence[Defense]) -> bool:
-    """Return whether the first defence needs each example's own gradient.
-
-    Raises:
-        ValueError: a later one does.
-        TypeError: as `as_defenses`.
-    """
+    """Return whether the first defence needs each example's own gradient; no later one may."""
     defenses = as_defenses(defenses)
     for defense in defenses[1:]:
         if defense.per_example:
@@ -103,10 +95,6 @@ def need_examples(defenses: Sequence[Defense]) -> bool:
 
 
 def require_positive(what: str, number: float) -> None:
-    """Check a strength.
-
-    Raises:
-        ValueError: it is not positive, or not finite.
-    """
+    """Refuse, with ValueError, a strength that is not positive and finite."""
     if not 0 < number < math.inf:
         raise ValueError(f"the {what} must be positive and finite, not {number}")

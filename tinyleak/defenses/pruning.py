@@ -43,10 +43,8 @@ class PruneGlobal(Prune):
         flat = np.concatenate([gradient.ravel() for gradient in gradients.values()])
         ends = np.cumsum([gradient.size for gradient in gradients.values()])[:-1]
         parts = np.split(_without_smallest(flat, self.fraction), ends)
-        return {
-            name: part.reshape(gradient.shape)
-            for (name, gradient), part in zip(gradients.items(), parts, strict=True)
-        }
+        shaped = zip(gradients.items(), parts, strict=True)
+        return {name: part.reshape(gradient.shape) for (name, gradient), part in shaped}
 
 
 def _without_smallest(gradient: Array, fraction: float) -> Array:

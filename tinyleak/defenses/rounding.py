@@ -16,6 +16,7 @@ class Float16(Defense):
     """Round to IEEE half precision: 11 significant bits; beyond 65,504 it is infinite."""
 
     name: ClassVar[str] = "float16"
+    bits: ClassVar[int] = 11
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
         """Round to nearest, to even where two are as near."""
@@ -23,23 +24,24 @@ class Float16(Defense):
             return {k: g.astype(np.float16).astype(g.dtype) for k, g in gradients.items()}
 
     def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
-        """Return that of a number anywhere in the interval that is rounded to an entry."""
-        return _rounding_variance(shared, bits=11)
+        """Return that of a number rounded to an entry: its last place squared, over 12."""
+        variances = {}
+        for name, gradient in shared.items():
+            last_place = np.ldexp(1.0, np.frexp(gradient)[1] - self.bits)
+            variances[name] = np.where(gradient == 0, 0.0, last_place**2 / 12)
+        return variances
 
 
 @dataclass(frozen=True)
-class BFloat16(Defense):
+class BFloat16(Float16):
     """Round to bfloat16: float32 without its lower 16 bits, 8 significant bits."""
 
     name: ClassVar[str] = "bfloat16"
+    bits: ClassVar[int] = 8
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
         """Round to nearest, to even where two are as near."""
         return {k: round_to_bfloat16(g).astype(g.dtype) for k, g in gradients.items()}
-
-    def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
-        """Return that of a number anywhere in the interval that is rounded to an entry."""
-        return _rounding_variance(shared, bits=8)
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,3 @@ def _range(gradient: Array) -> tuple[float, float]:
     """Return the low end of a tensor's range, which zero is part of, and a 255th of its width."""
     low = float(gradient.min(initial=0.0))
     return low, (float(gradient.max(initial=0.0)) - low) / 255
-
-
-def _rounding_variance(shared: Gradients, bits: int) -> dict[str, Array]:
-    """Return the variance of rounding to so many significant bits: a last place squared / 12."""
-    variances = {}
-    for name, gradient in shared.items():
-        _, exponent = np.frexp(gradient)
-        last_place = np.ldexp(1.0, exponent - bits)
-        variances[name] = np.where(gradient == 0, 0.0, last_place**2 / 12)
-    return variances

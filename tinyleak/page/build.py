@@ -92,15 +92,11 @@ def write_page(
             model, glyphs.images, glyphs.labels, seed=seed, progress=False, **TRAINING
         ).params
         weights = {"untrained": untrained, "trained": trained}
-    content = assembled(data_of(model, weights, glyphs.images[:READY], batch), _called(model))
-    write_atomically(path, lambda file: file.write(content.encode()))
-
-
-def _called(model: Any) -> str:
-    """Return what the page calls a network."""
     name = getattr(model, "name", type(model).__name__)
     activation = getattr(model, "activation", None)
-    return f"{name} with {activation}" if activation else str(name)
+    called = f"{name} with {activation}" if activation else str(name)
+    content = assembled(data_of(model, weights, glyphs.images[:READY], batch), called)
+    write_atomically(path, lambda file: file.write(content.encode()))
 
 
 def data_of(
@@ -108,11 +104,8 @@ def data_of(
 ) -> dict[str, Any]:
     """Return what the page's scripts work with, as JSON has it.
 
-    Args:
-        model: the network.
-        weights: its parameters, by the name of the set: "untrained" and "trained".
-        digits: (M, 1, 28, 28), ready to be taken.
-        batch: the largest.
+    `weights` are the network's, by the name of the set, as "trained"; `digits`, (M, 1, 28, 28), are
+    ready to be taken; `batch` is the largest.
     """
     batches = [count for count in BATCHES if count <= batch]
     return {

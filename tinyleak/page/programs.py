@@ -36,12 +36,8 @@ def objective_program(model: Model, batch: int, *, direction: bool) -> Program:
     """Return the distance that the attack minimises, and its gradient, as in `Matching`.
 
     Its arguments are the dummies z, (n,), the scale, (); then, each in the model's order, the
-    weights, the shared gradients multiplied by the scale, and the precision of their entries.
-
-    Args:
-        model: the network.
-        batch: N, how many images.
-        direction: match the direction of the shared gradient alone.
+    weights, the shared gradients multiplied by the scale, and the precision of their entries. With
+    `direction`, that of the shared gradient alone is matched.
     """
     count = len(model.shapes)
 

@@ -12,21 +12,14 @@ from tinyleak.report.canvas import as_png, png_of, save
 from tinyleak.report.figures import curves, emergence, side_by_side
 from tinyleak.report.files import prepare_directory, printable, write_arrays, write_json
 from tinyleak.report.player_page import player
-from tinyleak.report.sentences import (
-    SentenceSnapshot,
-    sentence_figure,
-    sentence_table,
-    write_sentence_table,
-)
+from tinyleak.report.sentences import SentenceSnapshot, sentence_figure, sentence_table
 from tinyleak.report.snapshots import SnapshotLike, pixel_range
-from tinyleak.report.strengths import defence_grid, strength_curves
 
 __all__ = [
     "SnapshotLike",
     "SentenceSnapshot",
     "as_png",
     "curves",
-    "defence_grid",
     "emergence",
     "pixel_range",
     "player",
@@ -37,9 +30,7 @@ __all__ = [
     "sentence_figure",
     "sentence_table",
     "side_by_side",
-    "strength_curves",
     "write_arrays",
     "write_atomically",
     "write_json",
-    "write_sentence_table",
 ]

@@ -69,11 +69,7 @@ def png_of(plot: Callable[[], Any]) -> bytes | None:
 
 
 def save(figure: Any, path: PathLike) -> None:
-    """Write a figure as a PNG that appears under its name once it is whole.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a figure as a PNG that appears under its name once it is whole."""
     content = as_png(figure)
     write_atomically(path, lambda file: file.write(content))
 

@@ -18,13 +18,7 @@ from tinyleak.report.canvas import (
     on_log_scale,
     show_image,
 )
-from tinyleak.report.snapshots import (
-    SnapshotLike,
-    choose,
-    prepare,
-    require_images,
-    scaled,
-)
+from tinyleak.report.snapshots import SnapshotLike, choose, prepare, require_images, scaled
 
 MOST_IMAGES = 8
 """Images of a batch that a figure shows: at 1.45 inches each, the width of a slide."""
@@ -57,7 +51,7 @@ def emergence(
     labels_true: Labels = None,
     count: int = 8,
 ) -> Any:
-    """Draw the truth, then the reconstruction at `count` iterations.
+    """Draw the truth, then the reconstruction at `count` iterations: a matplotlib `Figure`.
 
     Images stand below each other, or beside each other if there are more of them than iterations.
 
@@ -68,9 +62,6 @@ def emergence(
         labels: (N,), found, in the snapshots' order; written under the last reconstruction.
         labels_true: (N,), the client's; written under the truth.
         count: reconstructions shown.
-
-    Returns:
-        A matplotlib `Figure`.
 
     Raises:
         ValueError: no snapshot; images that cannot be drawn; a truth or labels that do not fit
@@ -95,7 +86,9 @@ def side_by_side(
     labels_true: Labels = None,
     mse: Array | None = None,
 ) -> Any:
-    """Draw what was found beside the truth, if that is known.
+    """Draw what was found beside the truth, if that is known: a matplotlib `Figure`.
+
+    The truth is left of one image, and above several.
 
     Args:
         images: (N, C, H, W), found.
@@ -103,10 +96,6 @@ def side_by_side(
         labels: (N,), found.
         labels_true: (N,), the client's.
         mse: (N,), the error of each image.
-
-    Returns:
-        A matplotlib `Figure`: truth left and reconstruction right of one image, one above the
-        other of several.
 
     Raises:
         ValueError: images that cannot be drawn; a truth or labels that do not fit them.
@@ -169,18 +158,15 @@ def curves(
     *,
     success_below: float | None = None,
 ) -> Any:
-    """Draw the gradient distance, and the error, against the iteration on a log scale.
+    """Draw the gradient distance, and the error, against the iteration: a matplotlib `Figure`.
 
     A value of exactly zero is drawn a decade below the smallest other; NaN and infinity are gaps.
 
     Args:
         snapshots: moments of an attack, with images (N, C, H, W).
-        truth: (N, C, H, W), the client's images; then there is a line for the mean squared error
-            of each.
+        truth: (N, C, H, W), the client's images; then there is a line for the mean squared error of
+            each.
         success_below: the MSE below which an image counts as recovered, marked by a thin line.
-
-    Returns:
-        A matplotlib `Figure`.
 
     Raises:
         ValueError: no snapshot, or shapes that differ.

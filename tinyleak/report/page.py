@@ -22,16 +22,6 @@ PAGE = """<!DOCTYPE html>
 
 
 def write_page(path: PathLike, title: str, style: str, body: str) -> None:
-    """Write a page that appears under its name once it is whole.
-
-    Args:
-        path: the page to write.
-        title: in plain text.
-        style: a `<style>` element.
-        body: HTML.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a page that appears under its name once it is whole; `style` is a `<style>` element."""
     page = PAGE.format(title=html.escape(title), style=style, body=body)
     write_atomically(path, lambda file: file.write(page.encode()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tinyleak.data.files import PathLike, write_atomically
+import numpy as np
+
 from tinyleak.report.canvas import DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR, drawing
 
 RIGHT_COLOUR, WRONG_COLOUR = DISTANCE_COLOUR, MSE_COLOUR
@@ -27,17 +29,12 @@ class SentenceSnapshot(NamedTuple):
 def choose_snapshots(
     snapshots: Sequence[SentenceSnapshot], most: int = MOST_SHOWN
 ) -> list[SentenceSnapshot]:
-    """Return at most so many snapshots, the first and the last among them, evenly spaced.
-
-    Raises:
-        ValueError: no snapshot.
-    """
+    """Return at most so many snapshots, the first and the last among them, evenly spaced."""
     if not snapshots:
         raise ValueError("there is no snapshot to show; give at least one")
-    if len(snapshots) <= most:
-        return list(snapshots)
     last = len(snapshots) - 1
-    return [snapshots[round(i * last / (most - 1))] for i in range(most)]
+    count = min(most, len(snapshots))
+    return [snapshots[round(at)] for at in np.linspace(0, last, count)]
 
 
 def sentence_table(
@@ -45,9 +42,7 @@ def sentence_table(
 ) -> str:
     """Return the sentences at every snapshot as text; words that are wrong stand in <angles>.
 
-    Args:
-        snapshots: at least one, if no truth is known.
-        truth: the words of each sentence; None if it is not known, and then no word is marked.
+    Where the truth, the words of each sentence, is not known, no word is marked.
     """
     blocks = []
     for number in range(len(snapshots[-1].sentences if truth is None else truth)):
@@ -62,40 +57,25 @@ def sentence_table(
     return "\n\n".join(blocks) + "\n"
 
 
-def write_sentence_table(
-    path: PathLike, snapshots: Sequence[SentenceSnapshot], truth: Sequence[Sequence[str]] | None
-) -> None:
-    """Write `sentence_table` as a text file.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    text = sentence_table(snapshots, truth)
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
 def sentence_figure(
     snapshots: Sequence[SentenceSnapshot], truth: Sequence[Sequence[str]] | None = None
 ) -> Any:
     """Draw the sentences at each snapshot below the truth, wrong words in another colour.
 
-    Where no truth is known, the last snapshot takes its place, under the name "found".
-
-    Args:
-        snapshots: at least one; `choose_snapshots` chooses among them.
-        truth: the words of each sentence; None if it is not known.
-
-    Returns:
-        A matplotlib `Figure`.
+    Where no truth is known, the last snapshot takes its place, under the name "found". Of many
+    snapshots `choose_snapshots` chooses some. Return a matplotlib `Figure`.
 
     Raises:
-        ValueError: as `choose_snapshots`.
+        ValueError: no snapshot.
     """
     shown = choose_snapshots(snapshots)
     heading = "truth" if truth is not None else "found"
     truth = shown[-1].sentences if truth is None else truth
     left = LETTER * len("iteration 1000") + GAP
-    columns = [_columns(number, shown, right) for number, right in enumerate(truth)]
+    columns = [
+        _columns([right, *(snapshot.sentences[number] for snapshot in shown)])
+        for number, right in enumerate(truth)
+    ]
     width = left + max(max(ends) for ends in columns) + GAP
     lines = len(truth) * (len(shown) + 2)
     with drawing(width, (lines + 0.5) * LINE) as figure:
@@ -115,20 +95,13 @@ def sentence_figure(
                     colour = (
                         "black" if down == 0 else RIGHT_COLOUR if word == true else WRONG_COLOUR
                     )
-                    axes.text(left + start, top + down, _plain(word), color=colour, size=9)
+                    axes.text(
+                        left + start, top + down, word.replace("$", r"\$"), color=colour, size=9
+                    )
     return figure
 
 
-def _columns(
-    number: int, snapshots: Sequence[SentenceSnapshot], truth: Sequence[str]
-) -> list[float]:
+def _columns(rows: Sequence[Sequence[str]]) -> list[float]:
     """Return where each word of a sentence starts, in inches, and where the last one ends."""
-    starts = [0.0]
-    for column in zip(truth, *(snapshot.sentences[number] for snapshot in snapshots), strict=True):
-        starts.append(starts[-1] + LETTER * max(map(len, column)) + GAP)
-    return starts
-
-
-def _plain(word: str) -> str:
-    """Return a word in which matplotlib sees no formula."""
-    return word.replace("$", r"\$")
+    widths = [LETTER * max(map(len, column)) + GAP for column in zip(*rows, strict=True)]
+    return [0.0, *itertools.accumulate(widths)]

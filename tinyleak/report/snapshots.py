@@ -28,18 +28,12 @@ class SnapshotLike(Protocol):
 
 
 class Shown(NamedTuple):
-    """A moment that can be drawn.
+    """A moment that can be drawn."""
 
-    iteration: the optimiser's count.
-    images: (N, C, H, W), C = 1 (grey) or 3 (RGB), black at 0 and white at 1.
-    distance: the distance between the gradients.
-    mse: (N,), the error of each image, or None where the truth is not known.
-    """
-
-    iteration: int
-    images: Array
-    distance: float
-    mse: Array | None
+    iteration: int  # the optimiser's count
+    images: Array  # (N, C, H, W), C = 1 (grey) or 3 (RGB), black at 0 and white at 1
+    distance: float  # between the gradients
+    mse: Array | None  # (N,), the error of each image, or None where the truth is not known
 
 
 def prepare(
@@ -76,11 +70,7 @@ def prepare(
 
 
 def require_images(shape: tuple[int, ...], truth: Array | None = None) -> None:
-    """Refuse a shape that is not of images that can be drawn, and a truth of another shape.
-
-    Raises:
-        ValueError: it is not (N, C, H, W) with C = 1 or 3, or the truth does not fit it.
-    """
+    """Refuse, with ValueError, what is not (N, C, H, W) with C = 1 or 3, or unlike the truth."""
     if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
         raise ValueError(
             f"images of shape {shape} cannot be drawn; give (N, C, H, W) with C = 1 or 3"

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
 from threading import Thread
-from types import TracebackType
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,10 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BLAS_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
 )
 """What the libraries behind NumPy read, once, when it is imported."""
 
@@ -91,12 +87,7 @@ class LocalProcesses(Executor):
         self._own_end.close()
         self.shutdown(cancel_futures=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
             self.shutdown()
         else:
@@ -204,11 +195,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
 
 
 def _require_address(address: str) -> None:
-    """Refuse what is no address, at which a client of Dask would wait for half a minute.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Refuse what is no address, at which a client of Dask would wait for half a minute."""
     try:
         parts = urlsplit(address if "://" in address else f"tcp://{address}")
         complete = parts.scheme == "inproc" or None not in (parts.hostname, parts.port)

@@ -38,11 +38,8 @@ class Request:
         attacker: who attacks it: aware of the defences, or of the labels, if it has them. Its seed
             decides the client's weights and the noise of its defences, too.
         init: how the weights are drawn, one of `tinyleak.nn.init.SCHEMES`.
-        defenses: what the client does to its gradient, in order, before it shares it.
+        defenses: what the client does to its gradient, in order; a ValueError where they cannot be.
         keep_images: whether the result brings the reconstruction along.
-
-    Raises:
-        ValueError: defences out of order.
     """
 
     data: str

@@ -23,13 +23,8 @@ from tinyleak.sweep.table import Table
 Result: TypeAlias = Mapping[str, Any]
 Work: TypeAlias = Callable[[Request], Result]
 
-
 DASK_WINDOW = 1000
 """Attacks that a cluster is given at a time: enough for its workers, and little to hold."""
-
-
-class WorkerDiedError(RuntimeError):
-    """The process that ran an attack died, twice."""
 
 
 def run_sweep(
@@ -43,16 +38,15 @@ def run_sweep(
 ) -> None:
     """Run the attacks, and write a row for each into the table, in the order in which they end.
 
-    An attack that fails is a row with its error. Where a worker process dies, which breaks all
-    that is under way in its pool, each of those attacks is tried once more at the end, alone: one
-    that kills its worker again is a row with that error, and the innocent ones finish.
+    An attack that fails is a row with its error. Where a worker process dies, which breaks all that
+    is under way in its pool, each of those attacks is tried once more at the end, alone: one that
+    kills its worker again is a row with that error, and the innocent ones finish.
 
     Args:
         requests: the attacks, without those that are in the table already.
         table: where the rows go.
         executor: any; it is left open.
-        window: how many attacks the executor is given at a time, at least as many as it has
-            workers.
+        window: how many attacks it is given at a time, at least as many as it has workers.
         on_result: called after each row.
         work: what a worker calls.
 
@@ -60,8 +54,7 @@ def run_sweep(
         ValueError: a window below 1.
         OSError: the table cannot be written, or the executor has dropped attacks.
         BrokenExecutor: the executor takes no more attacks.
-        KeyboardInterrupt: the sweep was interrupted. Then, as after any error, what has finished
-            is in the table.
+        KeyboardInterrupt: as after any error, what has finished is in the table.
     """
     window = whole(window, 1, "a window of {} attacks was given; give 1 or more")
     sweep = _Sweep(table, executor, work, on_result)
@@ -78,14 +71,9 @@ def complete(
     dask: str | None = None,
     on_result: Callable[[Request, Result], None] | None = None,
 ) -> None:
-    """Run the attacks on processes of this machine, or on a Dask cluster; see `run_sweep`.
+    """Run the attacks, at least one, on `jobs` processes of this machine; see `run_sweep`.
 
-    Args:
-        requests: the attacks, at least one.
-        table: where the rows go.
-        jobs: how many processes.
-        dask: the address of a scheduler, instead of processes.
-        on_result: called after each row.
+    With `dask`, the address of a scheduler, they run on that cluster instead.
     """
     if dask is None:
         with LocalProcesses(min(jobs, len(requests))) as processes:
@@ -146,7 +134,7 @@ class _Sweep:
         self.finish(request, result)
 
     def give_up(self, request: Request) -> None:
-        died = WorkerDiedError("the worker process died, and again when the attack ran alone")
+        died = BrokenExecutor("the worker process died, and again when the attack ran alone")
         self.finish(request, failure(died))
 
     def finish(self, request: Request, result: Result) -> None:

@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -41,11 +40,7 @@ class Table:
     """
 
     def __init__(self, path: str | Path, columns: tuple[str, ...]) -> None:
-        """Open the file, or create it.
-
-        Args:
-            path: the file.
-            columns: the names of `Request.columns`.
+        """Open the file, or create it; `columns` are the names of `Request.columns`.
 
         Raises:
             ValueError: the file holds something else, or columns of another version.
@@ -57,26 +52,22 @@ class Table:
         with self._explained():
             self._database = sqlite3.connect(self.path, timeout=PATIENCE)
         try:
-            with self._explained():
-                self._create()
-            self._check_columns()
+            self._create()
         except BaseException:
             self._database.close()
             raise
 
     def _create(self) -> None:
-        self._database.execute("PRAGMA synchronous = FULL")
         names = ", ".join(f'"{name}"' for name in self._columns[1:])
-        with self._database:
-            self._database.execute(
-                f'CREATE TABLE IF NOT EXISTS attacks ("id" TEXT PRIMARY KEY, {names})'
-            )
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS sweeps (started TEXT, versions TEXT, request TEXT)"
-            )
-
-    def _check_columns(self) -> None:
-        found = {row[1] for row in self._database.execute("PRAGMA table_info(attacks)")}
+        execute = self._database.execute
+        with self._explained():
+            execute("PRAGMA synchronous = FULL")
+            with self._database:
+                execute(f'CREATE TABLE IF NOT EXISTS attacks ("id" TEXT PRIMARY KEY, {names})')
+                execute(
+                    "CREATE TABLE IF NOT EXISTS sweeps (started TEXT, versions TEXT, request TEXT)"
+                )
+            found = {row[1] for row in execute("PRAGMA table_info(attacks)")}
         if found != set(self._columns):
             differing = ", ".join(sorted(found ^ set(self._columns)))
             raise ValueError(
@@ -101,12 +92,7 @@ class Table:
     def __enter__(self) -> Table:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._database.close()
 
     @property
@@ -127,9 +113,8 @@ class Table:
     def finished(self, *, with_failed: bool = True, images: bool = False) -> set[str]:
         """Return the ids of the attacks that need not be run again.
 
-        Args:
-            with_failed: also those whose row is an error.
-            images: only those, without an error, whose reconstruction is kept.
+        Those whose row is an error are among them if `with_failed`; if `images`, only those of the
+        others whose reconstruction is kept.
         """
         with self._explained():
             rows = list(self._database.execute("SELECT id, error IS NOT NULL FROM attacks"))
@@ -180,11 +165,7 @@ class Table:
         writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
         writer.writerows(self.rows())
-
-        def write(file: BinaryIO) -> None:
-            file.write(text.getvalue().encode())
-
-        write_atomically(path, write)
+        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def files_of_table(path: Path) -> list[Path]:

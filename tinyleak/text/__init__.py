@@ -12,17 +12,9 @@ A client that is known by its files has no truth; then the gradient judges what 
 
 from tinyleak.text.client import TextClient, known_client, masked_count
 from tinyleak.text.files import read_language_model
-from tinyleak.text.loss import masked_gradients
 from tinyleak.text.methods import DEFAULT, INTERRUPTED, METHODS, attack, keywords_of
-from tinyleak.text.result import (
-    FoundText,
-    OnProgress,
-    Snapshot,
-    TextOutcome,
-    TextTruth,
-    explain,
-)
-from tinyleak.text.simulated import share_text, simulate_text
+from tinyleak.text.result import FoundText, OnProgress, Snapshot, TextOutcome, TextTruth, explain
+from tinyleak.text.simulated import masked_gradients, share_text, simulate_text
 from tinyleak.text.training import train
 
 __all__ = [

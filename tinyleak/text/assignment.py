@@ -101,10 +101,9 @@ class Assigned(NamedTuple):
 def assign_sentences(
     client: TextClient, distances: Array, allowed: Array, rng: np.random.Generator
 ) -> Assigned:
-    """Make sentences of the words that may stand at each position.
+    """Make sentences of the words that may stand at each position, of a client with a BERT.
 
     Args:
-        client: the client, of a BERT.
         distances: (T, V), how far each word at each position is from being one of them.
         allowed: (T, V), true for the words that may be.
         rng: where random sentences come from.
@@ -149,11 +148,8 @@ def _tried(
 ) -> tuple[Array, Array]:
     """Return sentences (C, T), all different, and the score of each, (C,).
 
-    Args:
-        options: the words that may stand at each position.
-        wanted: how many sentences there are.
-        reader: measures how far sentences are from fitting.
-        rng: where random sentences come from.
+    `options` are the words that may stand at each position, and `wanted` is how many sentences
+    there are.
     """
     hidden = masked_count(len(options))
     if math.prod(len(words) for words in options) <= MOST_TRIED:
@@ -207,10 +203,7 @@ def _random(
 
 
 def _improved(
-    sentences: Array,
-    options: Sequence[list[int]],
-    reader: Reader,
-    rng: np.random.Generator,
+    sentences: Array, options: Sequence[list[int]], reader: Reader, rng: np.random.Generator
 ) -> Array:
     """Return sentences (C, T), each improved at one position after another that is not hidden."""
     hidden, scores, before = sentences == reader.mask, reader.score(sentences), np.inf

@@ -33,7 +33,6 @@ from tinyleak.text.files import (
 MASKED = 0.15
 """The share of a sentence's tokens, without its start and end, that are hidden (BERT's)."""
 
-
 FROZEN = "bert.embeddings."
 """How the names begin of weights that a client may not train, and so has no gradient of."""
 
@@ -155,8 +154,7 @@ class TextClient:
     def first_layer(self) -> LayerGradient:
         """The gradient of the layers that see the tokens' vectors themselves, each scaled to 1.
 
-        Raises:
-            ValueError: it is zero.
+        Zeros are a ValueError.
         """
         return LayerGradient.stacked(self.model.first_layer(self.gradients), self.records)
 

@@ -14,17 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.nn.models.bert import (
-    POSITIONS,
-    SEGMENTS,
-    WORDS,
-    Bert,
-)
+from tinyleak.nn.models.bert import POSITIONS, SEGMENTS, WORDS, Bert
 from tinyleak.ops import inner
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient
-from tinyleak.text.loss import masked_gradients
+from tinyleak.text.simulated import masked_gradients
 from tinyleak.transforms import copies
 
 EXACT = 1e-7
@@ -35,15 +30,10 @@ AT_ONCE = 16
 
 
 class Guess(NamedTuple):
-    """Sentences as the attacker supposes them: (N, T), or (B, N, T) for many suppositions.
+    """Sentences as the attacker supposes them: (N, T), or (B, N, T) for many suppositions."""
 
-    Attributes:
-        inputs: what the model reads, [MASK] at hidden positions.
-        answers: the word to be guessed at hidden positions, −1 at all others.
-    """
-
-    inputs: Array
-    answers: Array
+    inputs: Array  # what the model reads, [MASK] at hidden positions
+    answers: Array  # the word to be guessed at hidden positions, −1 at all others
 
     @property
     def tokens(self) -> Array:
@@ -60,13 +50,9 @@ def stacked(guesses: Sequence[Guess]) -> Guess:
 class Distance:
     """The weighted squared distance from the shared gradient; that of no gradient at all is 1.
 
-    Args:
-        client: the client, of a BERT.
-        weighting_exponent: the weight of an entry is its tensor's mean square to the power of minus
-            this: 1 measures every tensor by its own typical entry, 0 all by the same.
-
-    Raises:
-        ValueError: a network that is not a BERT, or a gradient with nothing to match.
+    The weight of an entry is its tensor's mean square to the power of −`weighting_exponent`: 1
+    measures every tensor by its own typical entry, 0 all by the same. A network that is not a BERT,
+    or a gradient with nothing to match, is a ValueError.
     """
 
     def __init__(self, client: TextClient, weighting_exponent: float = 1.0) -> None:
@@ -91,9 +77,8 @@ class Distance:
     def of(self, words: Tensor, targets: Tensor) -> Tensor:
         """Return the distances (R,) of R guesses, which need not be whole words.
 
-        Args:
-            words: (R, N, T, d) the embeddings that the model reads.
-            targets: (R, N, T, V) probabilities of the answers, zeros where there is none.
+        `words`, (R, N, T, d), are the embeddings that the model reads; `targets`, (R, N, T, V),
+        probabilities of the answers, zeros where there is none.
         """
         client, count = self.client, words.shape[0]
         # A copy of the weights for each guess: the gradients of the copies keep guesses apart.
@@ -101,9 +86,8 @@ class Distance:
             name: copies(array, count) if name in self._weights else Tensor(array)
             for name, array in self.params.items()
         }
-        found = masked_gradients(
-            self.model, params, words, targets, client.masked, client.attention
-        )
+        masked, attention = client.masked, client.attention
+        found = masked_gradients(self.model, params, words, targets, masked, attention)
         total = Tensor(np.zeros(count))
         for name, weight in self._weights.items():
             difference = found[name] - self._gradients[name]
@@ -141,11 +125,7 @@ class Distance:
 
 
 def require_bert(client: TextClient) -> Bert:
-    """Return the client's network, if its gradient can be matched.
-
-    Raises:
-        ValueError: it is not a BERT.
-    """
+    """Return the client's network if its gradient can be matched: a BERT's, or ValueError."""
     if isinstance(client.model, Bert):
         return client.model
     raise ValueError("only a BERT's gradient is matched, not a GPT-2's; attack with span or rows")

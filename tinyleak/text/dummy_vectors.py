@@ -21,13 +21,7 @@ from tinyleak.backend import Array
 from tinyleak.interop import whole
 from tinyleak.optim import lbfgs_many
 from tinyleak.text.client import TextClient
-from tinyleak.text.distance import (
-    EXACT,
-    Distance,
-    Guess,
-    require_bert,
-    stacked,
-)
+from tinyleak.text.distance import EXACT, Distance, Guess, require_bert, stacked
 from tinyleak.text.hidden import named_answers
 from tinyleak.text.improvement import Improved, local_search
 from tinyleak.text.relaxed import Relaxation, any_word
@@ -93,8 +87,6 @@ class Search:
         likely: (T, V) each, how likely words are at each position beforehand, in one way or
             another.
         start: (N, T) tokens to start near.
-
-    Attributes:
         mixed: whether to move mixtures of the allowed words, and not free vectors.
     """
 
@@ -106,13 +98,12 @@ class Search:
         on_progress: OnProgress | None = None,
         likely: Sequence[Array] = (),
         start: Array | None = None,
+        mixed: bool = False,
     ) -> None:
         self.likely, self.start = likely, None if start is None else _as_guess(client, start)
-        self.client, self.allowed, self.mixed = client, allowed, False
-        self.rng = np.random.default_rng(seed)
-        self.on_progress = on_progress
-        self.answers = named_answers(client)
-        self.noise = client.noise
+        self.client, self.allowed, self.mixed = client, allowed, mixed
+        self.rng, self.on_progress = np.random.default_rng(seed), on_progress
+        self.answers, self.noise = named_answers(client), client.noise
         noisy = self.noise > 0.0
         self._schedule = NOISY_EXPONENTS if noisy else EXPONENTS
         self.judge = Distance(client, LIKELIHOOD if noisy else EXPONENTS[0])
@@ -122,8 +113,7 @@ class Search:
             self.enough = margin * self.judge.of_noise(self.noise)
         self.best: Improved | None = None
         self.history: list[Snapshot] = []
-        self._finished = self._under_way = 0
-        self._iteration = 0
+        self._finished = self._under_way = self._iteration = 0
 
     def consider(self, guesses: list[Guess]) -> None:
         """Judge sentences that came from elsewhere, and improve the best of them."""
@@ -142,9 +132,8 @@ class Search:
 
     def round(self, iterations: int, starts: int, exponent: float) -> None:
         """Minimise from some starts, half of them near the best sentences so far; then improve."""
-        relaxation = Relaxation(
-            Distance(self.client, exponent), self.answers, self.allowed, self.mixed
-        )
+        distance = Distance(self.client, exponent)
+        relaxation = Relaxation(distance, self.answers, self.allowed, self.mixed)
         z = relaxation.start(self.rng, starts, self.start)
         if self.best is not None:
             half = (starts + 1) // 2
@@ -193,9 +182,8 @@ class Search:
         self._report(guess, value)
         reason = "out of rounds"
         if value <= self.enough:
-            reason = (
-                "as near as the noise allows" if self.noise > 0.0 else "the gradient is matched"
-            )
+            noisy = self.noise > 0.0
+            reason = "as near as the noise allows" if noisy else "the gradient is matched"
         elif sure:
             reason = "no other word comes near"
         if not (guess.answers >= 0).any(axis=-1).all():
@@ -216,12 +204,7 @@ class Search:
 
 
 def require_counts(iterations: int, rounds: int, restarts: int) -> None:
-    """Check how much an attack is to do.
-
-    Raises:
-        ValueError: a count below 1.
-        TypeError: a count that is not a whole number.
-    """
+    """Refuse what is not a whole number, with TypeError, and a count below 1, with ValueError."""
     asked = {"iterations": iterations, "rounds": rounds, "restarts": restarts}
     for name, count in asked.items():
         whole(count, 1, f"{{}} {name} were asked for; give a whole number of at least 1")

@@ -42,13 +42,8 @@ rounding or noise."""
 def rows(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = None) -> FoundText:
     """Read the sentences off the gradient of the embedding table.
 
-    For one sentence the words are found in their positions; for a batch only which words there
-    are, each once, in an arbitrary order.
-
-    Args:
-        client: the client.
-        seed: decides which rows of a batch are tried.
-        on_progress: called with what was found.
+    For one sentence the words are found in their positions; for a batch only which words there are,
+    each once, in an arbitrary order. The seed decides which rows of a batch are tried.
 
     Raises:
         ValueError: a gradient of zeros; or one sentence with so many tokens, and hidden ones, that

@@ -25,10 +25,8 @@ def read_language_model(
 ) -> tuple[LanguageModel, dict[str, Array], Fact]:
     """Return the network of a checkpoint, its weights, and how many heads it has.
 
-    A config.json beside the file is read too.
-
     Args:
-        weights: a file, or arrays by name.
+        weights: a file, beside which a config.json is read too; or arrays by name.
         heads: attention heads in each layer, if they are known otherwise.
         tokens: how many the vocabulary has, if there is one.
 
@@ -64,11 +62,7 @@ def named_arrays(source: PathLike | Mapping[str, Array]) -> dict[str, Array]:
 
 
 def published_special(model: LanguageModel) -> Special:
-    """Return the special tokens of the published vocabulary of a model's size.
-
-    Raises:
-        ValueError: no published BERT has a vocabulary of that size.
-    """
+    """Return the special tokens of BERT's published vocabulary of a model's size, or ValueError."""
     if model.causal:
         return UNKNOWN
     if model.vocabulary not in PUBLISHED:
@@ -82,12 +76,8 @@ def published_special(model: LanguageModel) -> Special:
 def count_hidden(gradients: Mapping[str, Array], tokens: int, noise: float = 0.0) -> int | None:
     """Return at how many positions a BERT predicts: the rank of its first output layer's gradient.
 
-    None if it cannot be told, since the batch has as many tokens as a vector has numbers.
-
-    Args:
-        gradients: by name.
-        tokens: how many the batch has.
-        noise: the variance of what was added to each entry.
+    None if it cannot be told, since the batch has as many tokens as a vector has numbers. `noise`
+    is the variance of what was added to each entry.
     """
     gradient = gradients[f"{OUTPUT_LAYER}.weight"]
     if tokens >= len(gradient):
@@ -103,9 +93,7 @@ def read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:
     """Return how many tokens the longest sentence has: each position in use has a gradient.
 
     The last token of a GPT-2's sentence has none, since no token follows that it could predict.
-
-    Raises:
-        ValueError: no position has a gradient, or each has one, as under noise.
+    Where no position has a gradient, or each has one, as under noise, ValueError is raised.
     """
     used = np.flatnonzero(gradients[model.position_table].any(axis=1))
     if len(used) == 0 or len(used) == model.positions:
@@ -120,12 +108,10 @@ def read_length(model: LanguageModel, gradients: Mapping[str, Array]) -> int:
 def require_lengths(model: LanguageModel, lengths: Sequence[int]) -> tuple[int, ...]:
     """Return lengths of sentences, if a model takes and an attack reads such sentences.
 
-    Raises:
-        ValueError: it does not.
-        TypeError: they are no whole numbers.
+    Otherwise ValueError is raised, or TypeError if they are no whole numbers.
     """
     try:
-        lengths = tuple(operator.index(length) for length in lengths)
+        lengths = tuple(map(operator.index, lengths))
     except TypeError as error:
         raise TypeError(
             f"lengths {lengths!r} were given; give a list of whole numbers, one for each sentence"

@@ -31,11 +31,8 @@ NUMBERS_AT_ONCE = 2**18
 def exact_params(client: TextClient, *starts: str) -> dict[str, Tensor]:
     """Return the weights in float64, so that no rounding is added to the client's.
 
-    The embedding table is left out: it is large, and what is needed of it is a few rows.
-
-    Args:
-        client: the client.
-        starts: how the names begin of those that are wanted; all are, if none is given.
+    The embedding table is left out: it is large, and what is needed of it is a few rows. Of the
+    others those are returned whose names begin with one of `starts`; all, if none is given.
     """
     return {
         name: Tensor(array.astype(float, copy=False))
@@ -68,12 +65,9 @@ def likeliest_inputs(client: TextClient, distances: Array, *, hide_all: bool = F
     """Return what the model has most likely read of one sentence, (T,).
 
     Of BERT, the start and the end are known, and [MASK] is at no more than M positions: in training
-    some of the words to be predicted are shown, or others in their place.
-
-    Args:
-        client: the client, of one sentence.
-        distances: (T, V), how far each token is from fitting at each position.
-        hide_all: whether [MASK] is at exactly M positions.
+    some of the words to be predicted are shown, or others in their place. With `hide_all` it is at
+    exactly M positions. `distances`, (T, V), are how far each token is from fitting at each
+    position.
     """
     if client.model.causal:
         return np.argmin(distances, axis=1)
@@ -92,10 +86,8 @@ def likeliest_inputs(client: TextClient, distances: Array, *, hide_all: bool = F
 def fill_in(client: TextClient, inputs: Array) -> Array:
     """Return the sentences, (N, T), from what the model has read of them.
 
-    Args:
-        client: the client.
-        inputs: (N, T), of BERT, where the best words are put at hidden positions; of GPT-2
-            (1, T − 1), to which the last token is added.
+    Of BERT, (N, T), the best words are put at hidden positions; of GPT-2, (1, T − 1), the last
+    token is added.
     """
     if client.model.causal:
         return np.append(inputs, [[_last_token(client, inputs)]], axis=1)

@@ -36,20 +36,12 @@ SUCCESSORS = 3
 
 
 class Improved(NamedTuple):
-    """Whole words that no change of one or two improves, or that need none.
+    """Whole words that no change of one or two improves, or that need none."""
 
-    Attributes:
-        guess: (N, T).
-        value: its distance.
-        sure: whether the gradient is the shared one but for rounding or noise, or else no other
-            words come near.
-        alone: whether no other words come near; under strong noise, many may be sure.
-    """
-
-    guess: Guess
-    value: float
-    sure: bool
-    alone: bool
+    guess: Guess  # (N, T)
+    value: float  # its distance
+    sure: bool  # `alone`, or the gradient is the shared one but for rounding or noise
+    alone: bool  # no other words come near; under strong noise, many may be sure
 
 
 def local_search(
@@ -77,7 +69,8 @@ def local_search(
     few: dict[int, list[int]] = {position: [] for position in open_positions.tolist()}
     rest: dict[int, list[int]] = {position: [] for position in few}
     for ranking in rankings:
-        for position, ranked in zip(few, map(_ranked, ranking), strict=True):
+        for position, nearness in zip(few, ranking, strict=True):
+            ranked = [word for word in np.argsort(-nearness).tolist() if nearness[word] > -np.inf]
             few[position] = list(dict.fromkeys([*few[position], *ranked[:NEAREST]]))
             rest[position] = [word for word in ranked if word not in few[position]]
     if sum(map(len, rest.values())) > MOST_TRIED:
@@ -177,9 +170,3 @@ def _changed(guess: Guess, change: Change) -> Guess:
     for position, (word, answer) in change.items():
         inputs.flat[position], answers.flat[position] = word, answer
     return Guess(inputs, answers)
-
-
-def _ranked(nearness: Array) -> list[int]:
-    """Return the allowed words, the nearest first."""
-    order = np.argsort(-nearness)
-    return [int(word) for word in order if nearness[word] > -np.inf]

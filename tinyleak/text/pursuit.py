@@ -30,13 +30,9 @@ TINY = np.finfo(float).tiny
 def subspace_pursuit(client: TextClient, allowed: Array) -> tuple[Array, Array]:
     """Read one sentence word by word, always the word that stands out most from the next best.
 
-    Args:
-        client: the client, of one sentence.
-        allowed: (T, V) which tokens may stand at which position.
-
-    Returns:
-        What the model read, (T,), with its [MASK]s; and how far each token at each position is from
-        the space once those of all other positions are taken out of it, (T, V).
+    `allowed`, (T, V), tells which tokens may stand at which position. Return what the model read,
+    (T,), with its [MASK]s; and how far each token at each position is from the space once those of
+    all other positions are taken out of it, (T, V).
     """
     layer = client.first_layer_as_shared
     rows, variance = layer.matrix, layer.noise or 0.0

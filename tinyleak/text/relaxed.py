@@ -44,15 +44,10 @@ FORBIDDEN = -1e3
 class Relaxation:
     """The distance as a function of z, (R, n), for R starts at once.
 
-    A row of z is the words at the F positions that are open, then for each of the M hidden words
-    the logits of its position among these. A word is its free embedding, d numbers; or, `mixed`,
-    the logits of a mixture of the words that are allowed at that position.
-
-    Args:
-        distance: from the shared gradient.
-        answers: the M hidden words.
-        allowed: (N, T, V) which words may stand at which position.
-        mixed: whether the words are mixtures.
+    A row of z is the words at the F positions that are open, then for each of the M hidden words,
+    the `answers`, the logits of its position among these. A word is its free embedding, d numbers;
+    or, `mixed`, the logits of a mixture of the words that are `allowed`, (N, T, V), at that
+    position.
     """
 
     def __init__(
@@ -155,8 +150,7 @@ class Relaxation:
     def read(self, row: Array) -> tuple[Guess, Array]:
         """Return the sentences that are nearest to a row of z, (n,).
 
-        Returns:
-            The guess; and (F, V) how near each word is at each open position, −∞ if not allowed.
+        Beside them, (F, V), how near each word is at each open position, −∞ if not allowed.
         """
         from scipy.optimize import linear_sum_assignment
 

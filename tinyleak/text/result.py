@@ -164,7 +164,7 @@ class TextTruth:
         return f"TextTruth(tokens of shape {self.tokens.shape}, {int(self.hidden.sum())} hidden)"
 
     def judge(self, found: FoundText) -> TextOutcome:
-        """Compare what an attack found with the truth, in the order that fits best.
+        """Compare what `text.attack` found with the truth, in the order that fits best.
 
         Raises:
             ValueError: sentences of another number or length than the client's.
@@ -185,11 +185,7 @@ class TextTruth:
 
 
 def explain(found: FoundText) -> TextOutcome:
-    """Judge what an attack found by the gradient alone, where no truth is known.
-
-    Raises:
-        TypeError: something else than what `text.attack` found.
-    """
+    """Judge what `text.attack` found by the gradient alone, where no truth is known."""
     _require_found(found)
     return TextOutcome(found, found.tokens, found.history)
 

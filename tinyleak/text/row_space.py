@@ -48,10 +48,7 @@ BEFORE_FIRST_LAYER = ("bert.embeddings.", "transformer.wpe.", "transformer.h.0.l
 def span(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = None) -> FoundText:
     """Read the sentences off the row space of the first layer's gradient.
 
-    Args:
-        client: the client.
-        seed: decides which sentences of a batch are tried, where there are too many.
-        on_progress: called with what was found.
+    The seed decides which sentences of a batch are tried, where there are too many.
 
     Raises:
         ValueError: d − 1 tokens or more, of vectors of d numbers; a gradient of zeros.
@@ -70,11 +67,7 @@ def span(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = 
 
 
 def row_space(client: TextClient) -> Subspace:
-    """Return the space that the tokens' vectors span, as far as the gradient tells.
-
-    Raises:
-        ValueError: d − 1 tokens or more, of vectors of d numbers; a gradient of zeros.
-    """
+    """Return the space that the tokens' vectors span, as far as the gradient tells; as `span`."""
     dimensions = client.model.width - 1  # layer norm takes the mean off every vector
     if client.records >= dimensions:
         raise ValueError(
@@ -119,10 +112,8 @@ def candidates(client: TextClient, words: Array) -> Array:
 def first_inputs(client: TextClient, params: dict[str, Tensor], vectors: Array) -> Array:
     """Return what the first layer would see of W word embeddings at each position: (T, W, d).
 
-    Args:
-        client: the client.
-        params: weights in float64; those named in `BEFORE_FIRST_LAYER` are used.
-        vectors: (W, d), the same at every position, or (T, W, d), each position's own.
+    The embeddings are `vectors`, (W, d), the same at every position, or (T, W, d), each position's
+    own. Of the weights, in float64, those named in `BEFORE_FIRST_LAYER` are used.
     """
     positions = client.shape[1] - client.model.causal
     vectors = np.broadcast_to(vectors, (positions, *vectors.shape[-2:]))

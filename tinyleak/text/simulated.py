@@ -13,12 +13,13 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.data.text import Special, Tokenizer, load_tokenizer
 from tinyleak.defenses import Defense, need_examples, protect
+from tinyleak.gradient import grad
 from tinyleak.nn.fitting import require_fit
-from tinyleak.nn.models.bert import Bert
+from tinyleak.nn.models.bert import Bert, masked_loss
+from tinyleak.ops import sum
 from tinyleak.tensor import Tensor
 from tinyleak.text.client import TextClient, attention, masked_count
 from tinyleak.text.files import require_lengths
-from tinyleak.text.loss import masked_gradients
 from tinyleak.text.result import TextTruth
 
 
@@ -104,10 +105,8 @@ def share_text(
     targets = masked_targets(tokens, hidden, model.vocabulary, dtype)
     weights = {name: np.array(params[name], dtype=dtype) for name in model.shapes}
     inputs = np.where(hidden, special.mask, tokens)
-    by_example = need_examples(defenses)
-    gradients = (_example_gradients if by_example else _gradients)(
-        model, weights, inputs, targets, attention(lengths)
-    )
+    compute = _example_gradients if need_examples(defenses) else _gradients
+    gradients = compute(model, weights, inputs, targets, attention(lengths))
     if defenses:
         if noise is None:
             raise ValueError("defences draw noise, but none was given; give noise to share_text")
@@ -121,35 +120,21 @@ def lay_out(
 ) -> tuple[Array, Array]:
     """Return a batch of sentences as (N, T) tokens, and (N, T), true at the hidden positions.
 
-    Args:
-        sentences: N of them, each (T,) tokens with start and end; shorter ones are padded.
-        special: the tokens that are not words.
-        rng: decides which tokens are hidden.
+    Each sentence is (T,) tokens with start and end; shorter ones are padded.
     """
     tokens = np.full((len(sentences), max(map(len, sentences))), special.pad)
     hidden = np.zeros(tokens.shape, bool)
     for row, sentence in enumerate(sentences):
         tokens[row, : len(sentence)] = sentence
-        hidden[row, choose_hidden(len(sentence), rng)] = True
+        words = len(sentence) - 2
+        hidden[row, 1 + rng.choice(words, masked_count(words + 2), replace=False)] = True
     return tokens, hidden
-
-
-def choose_hidden(length: int, rng: np.random.Generator) -> Array:
-    """Return the positions, in order, that a sentence of `length` tokens hides."""
-    return np.sort(1 + rng.choice(length - 2, masked_count(length), replace=False))
 
 
 def masked_targets(tokens: Array, hidden: Array, vocabulary: int, dtype: str) -> Array:
     """Return (N, T, V) of zeros, but for a one at the token of each hidden position.
 
-    Args:
-        tokens: (N, T) whole numbers.
-        hidden: (N, T), true where one is hidden.
-        vocabulary: V.
-        dtype: of the result.
-
-    Raises:
-        ValueError: a token that the vocabulary does not have.
+    A token that the vocabulary, of V, does not have is a ValueError.
     """
     wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
     if wrong.size:
@@ -160,6 +145,33 @@ def masked_targets(tokens: Array, hidden: Array, vocabulary: int, dtype: str) ->
     targets = np.zeros((*tokens.shape, vocabulary), dtype=dtype)
     targets[(*np.nonzero(hidden), tokens[hidden])] = 1.0
     return targets
+
+
+def masked_gradients(
+    model: Bert,
+    params: Mapping[str, Tensor],
+    words: Tensor,
+    targets: Tensor,
+    masked: int,
+    attention: Array | None = None,
+) -> dict[str, Tensor]:
+    """Return the gradient of the loss with respect to each parameter: what a client shares.
+
+    Where `words` is computed from the embedding table, the table's gradient includes that use of
+    it; where it is free, as an attacker's is, only the table's use as the output layer.
+
+    Args:
+        model: the network.
+        params: its parameters, by name; with leading axes (R, …), R networks.
+        words: (…, N, T, d), the embeddings of what the model reads.
+        targets: (…, N, T, V), rows of probabilities at the hidden positions, zeros elsewhere.
+        masked: M, how many positions are hidden.
+        attention: (N, T), true where there is a token.
+    """
+    losses = masked_loss(model(params, words, attention), targets, masked)
+    # The sum over leading axes has, for each separate copy of the weights, that copy's gradient.
+    gradients = grad(sum(losses), list(params.values()))
+    return dict(zip(params, gradients, strict=True))
 
 
 def _gradients(

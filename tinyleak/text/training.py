@@ -37,9 +37,6 @@ def train(
         steps: how many, of 16 sentences each.
         seed: decides which sentences, and which of their tokens are hidden.
 
-    Returns:
-        The weights, in the dtype given, and the loss at each step.
-
     Raises:
         ValueError: no sentence is short enough; fewer than 1 step.
     """

@@ -45,20 +45,8 @@ def span_match(
 ) -> FoundText:
     """Find the sentences by membership, and where it leaves a choice, by matching the gradient.
 
-    A GPT-2's gradient is not matched: there this is `span`.
-
-    Args:
-        client: the client.
-        seed: decides the starts.
-        start: (N, T) tokens to start near, if the gradient is matched.
-        on_progress: called with a snapshot, every 10 iterations.
-        iterations: of L-BFGS in a round, at most.
-        rounds: how often to begin again, at most.
-        restarts: how many starts a round has, as one batch.
-
-    Raises:
-        ValueError: a gradient of zeros, a start that does not fit, or a count below 1, as for
-            `match`.
+    A GPT-2's gradient is not matched: there this is `span`. Arguments and errors are those of
+    `match`; `start` counts only if the gradient is matched.
     """
     require_counts(iterations, rounds, restarts)
     if client.model.causal:
@@ -68,27 +56,20 @@ def span_match(
         tokens = members.guesses[0].tokens
         return FoundText.at_once(client, tokens, UNAMBIGUOUS, True, on_progress)
     likely = [-distances for distances in members.distances]
-    search = Search(client, members.allowed, seed, on_progress, likely, start)
-    search.mixed = bool(members.allowed[client.words].sum(axis=-1).max() <= MOST_MIXED)
+    mixed = bool(members.allowed[client.words].sum(axis=-1).max() <= MOST_MIXED)
+    search = Search(client, members.allowed, seed, on_progress, likely, start, mixed)
     if members.guesses:
         search.consider(members.guesses)
     return search.rounds(rounds, iterations, restarts)
 
 
 class Members(NamedTuple):
-    """The result of testing every word for membership.
+    """The result of testing every word for membership."""
 
-    Attributes:
-        allowed: (N, T, V), which words may stand at each position.
-        distances: (T, V) each, how far they are from the space, in one way or another.
-        guesses: the sentences that these would name.
-        sure: whether membership leaves no choice.
-    """
-
-    allowed: Array
-    distances: list[Array]
-    guesses: list[Guess]
-    sure: bool = False
+    allowed: Array  # (N, T, V), which words may stand at each position
+    distances: list[Array]  # (T, V) each, how far they are from the space, in one way or another
+    guesses: list[Guess]  # the sentences that these would name
+    sure: bool = False  # whether membership leaves no choice
 
 
 def _members(client: TextClient, rng: np.random.Generator) -> Members:

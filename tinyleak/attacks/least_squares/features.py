@@ -66,15 +66,10 @@ MOST_ALONE = 50
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FeatureSubspace:
-    """Where the features of a batch lie: each image's in an affine subspace of its own.
+    """Where the features of a batch lie: each image's in an affine subspace of its own."""
 
-    Attributes:
-        points: (N, F), a point of each image's subspace.
-        span: (D, F), the directions of all of them, orthonormal; none if the features are known.
-    """
-
-    points: Array
-    span: Array
+    points: Array  # (N, F), a point of each image's subspace
+    span: Array  # (D, F), the directions of all, orthonormal; none if the features are known
 
     @property
     def is_known(self) -> bool:
@@ -85,10 +80,7 @@ class FeatureSubspace:
 class FeatureResidual:
     """The residual of an attack, and below it how far each image's features are from its subspace.
 
-    Attributes:
-        gradient: the difference between gradients; it has a last layer.
-        subspace: where the features lie.
-        weight: what their distance is multiplied with.
+    That distance is multiplied with the `weight`. The `gradient` has a last layer.
     """
 
     def __init__(
@@ -201,11 +193,7 @@ class _Alone:
 
 
 def images_with(
-    model: Model,
-    params: Mapping[str, Array],
-    features: Array,
-    images: Array,
-    roundoff: float = 0.0,
+    model: Model, params: Mapping[str, Array], features: Array, images: Array, roundoff: float = 0.0
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Move each of some images, in [0, 1], to where it has the features that are given.
 

@@ -45,18 +45,12 @@ Indices = npt.NDArray[np.int64]
 class LastLayer:
     """The last layer of a network, and the features of a batch that come into it.
 
-    Attributes:
-        model: the network.
-        params: its weights, by name, float64.
-        batch: N.
-
-    Raises:
-        ValueError: the last layer is not linear.
+    If that layer is not linear it is a ValueError.
     """
 
     model: Model
-    params: Mapping[str, Array]
-    batch: int
+    params: Mapping[str, Array]  # its weights, by name, float64
+    batch: int  # N
     _forward: Program = field(init=False, repr=False)
     _back: Program = field(init=False, repr=False)
     _rows: Program = field(init=False, repr=False)

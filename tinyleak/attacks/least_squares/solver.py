@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,15 +84,14 @@ def refine_all(
 ) -> Iterator[State]:
     """Refine all attacks of a state, one after the other; the restarts of a client until one is in.
 
+    Yield the state after each step of any of them.
+
     Args:
         matching_of: the problem of each.
         layers: the last layer's gradient of each client, if that layer is linear.
         state: where they are; equally many rows in succession are of one client.
         max_iterations: steps at most, for each.
         goal: the distance at which one has converged.
-
-    Yields:
-        The state after each step of any of them.
     """
     restarts = len(state.x) // len(layers)
     for row in range(len(state.x)):
@@ -109,16 +109,14 @@ def refine_all(
 
 def _with(begun: State, row: int, fit: Fit) -> State:
     """Return a state with one attack where its fit is, counting on from where it had begun."""
-    x = as_float64(begun.x).copy()
-    x[row] = fit.x
 
-    def put(array: Array, value: float) -> Array:
+    def put(array: Array, value: Any) -> Array:
         array = array.copy()
         array[row] = value
         return array
 
     return State(
-        x=x,
+        x=put(as_float64(begun.x), fit.x),
         values=put(begun.values, fit.value),
         gradient_norms=put(begun.gradient_norms, fit.gradient_norm),
         iterations=put(begun.iterations, begun.iterations[row] + fit.iterations),

@@ -16,21 +16,13 @@ from tinyleak.nn.models import MLP, LeNet
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Layer:
-    """A convolution, or a fully connected layer, which is one with a single window.
+    """A convolution, or a fully connected layer, which is one with a single window."""
 
-    Attributes:
-        name: of its weight.
-        weight: (O, J), for J inputs to a window.
-        bias: (O,), zeros where it has none.
-        indices: (P, J), which input each of P windows sees; n where it sees the padding.
-        inputs: n.
-    """
-
-    name: str
-    weight: Array
-    bias: Array
-    indices: Array
-    inputs: int
+    name: str  # of its weight
+    weight: Array  # (O, J), for J inputs to a window
+    bias: Array  # (O,), zeros where it has none
+    indices: Array  # (P, J), which input each of P windows sees; n where it sees the padding
+    inputs: int  # n
 
     def forward(self) -> Array:
         """Return the matrix of its linear map, (P, O, n)."""
@@ -42,8 +34,7 @@ class Layer:
     def gradient(self, deltas: Array) -> Any:
         """Return the sparse matrix that maps inputs to the weight's gradient, (O·J, n).
 
-        Args:
-            deltas: (P, O), the gradient with respect to its outputs.
+        It is made of `deltas`, (P, O), the gradient with respect to the layer's outputs.
         """
         from scipy.sparse import coo_array
 
@@ -64,19 +55,12 @@ class Layer:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Inverse:
-    """An activation backwards.
+    """An activation backwards."""
 
-    Attributes:
-        lowest: the greatest lower bound of its outputs.
-        highest: their least upper bound.
-        of: the input that gave an output.
-        slope: the activation's derivative at that input, as a function of the output.
-    """
-
-    lowest: float
-    highest: float
-    of: Callable[[Array], Array]
-    slope: Callable[[Array], Array]
+    lowest: float  # the greatest lower bound of its outputs
+    highest: float  # their least upper bound
+    of: Callable[[Array], Array]  # the input that gave an output
+    slope: Callable[[Array], Array]  # its derivative there, as a function of the output
 
 
 INVERSES = {

@@ -28,29 +28,22 @@ IDLE = Step(length=0.0, reason="idle")
 class Batch:
     """A problems of the R that were begun.
 
-    Attributes:
-        rows: (A,) which of the R problems these are, on the host.
-        x: (A, n) where each problem is. Never written to: a move makes a new array.
-        trial: (A, n) where each problem was evaluated last.
-        directions: (A, n) d.
-        gradients: (A, 3, n) the gradient at `trial`, how much it differs from that at `x`, and
-            that at `x`; one array because all three are multiplied with the same things.
-        lengths: how far along d that was, on the host.
-        numbers: (A, 7) the other fields of each problem's `Evaluation`.
-        history: the pairs from which the directions come.
+    Each is at a row of `x` and was evaluated last at that of `trial`, both (A, n); a move makes a
+    new array. `gradients`, (A, 3, n), are the gradient at `trial`, how much it differs from that at
+    `x`, and that at `x`: one array because all three are multiplied with the same things.
     """
 
     def __init__(self, start: Array, history: int) -> None:
         """Begin at `start`, (R, n), with nothing evaluated and no direction."""
         self.xp: Any = array_module(start)
         problems, n = start.shape
-        self.rows = np.arange(problems)
+        self.rows = np.arange(problems)  # which of the R problems these are, on the host
         self.x = self.trial = self._all = start
-        self.lengths = [0.0] * problems
-        self.directions = self.xp.zeros_like(start)
+        self.lengths = [0.0] * problems  # how far along d `trial` is from `x`, on the host
+        self.directions = self.xp.zeros_like(start)  # d, (A, n)
         self.gradients = self.xp.zeros((problems, 3, n), dtype=start.dtype)
-        self.numbers = self.xp.zeros((problems, 7), dtype=start.dtype)
-        self.history = History(start, history)
+        self.numbers = self.xp.zeros((problems, 7), dtype=start.dtype)  # the rest of `Evaluation`s
+        self.history = History(start, history)  # the pairs from which the directions come
 
     def evaluate(self, objective: ObjectiveOfMany, lengths: list[float]) -> list[Evaluation]:
         """Evaluate the objective once, each problem at x + length·d."""
@@ -89,8 +82,12 @@ class Batch:
                 self.x = self.xp.where(movers, self.trial, self.x)
                 self.xp.copyto(self.gradients[:, 2], self.gradients[:, 0], where=movers)
                 self.directions = self.xp.where(movers, self._turn(steps), self.directions)
-            if restarts:
-                self._restart(restarts, [steps[row].scale for row in restarts])
+            if restarts:  # these forget their pairs and go down the gradient, d = −scale·∇f(x)
+                rows = self.xp.asarray(restarts)
+                scales = np.array([steps[row].scale for row in restarts], dtype=self.x.dtype)
+                column = self.xp.asarray(scales[:, None])
+                self.history.forget(restarts, column)
+                self.directions[rows] = -column * self.gradients[rows, 2]
             if ended:
                 self.directions[self.xp.asarray(ended)] = 0
             self.numbers[:, 6] = abs(self.directions).max(axis=1)
@@ -115,13 +112,6 @@ class Batch:
         self.x, self.directions = self.x[index], self.directions[index]
         self.gradients, self.numbers = self.gradients[index], self.numbers[index]
         self.history.keep(indices)
-
-    def _restart(self, restarts: Sequence[int], scales: Sequence[float]) -> None:
-        """Let some problems forget their pairs and go down the gradient, d = −scale·∇f(x)."""
-        rows = self.xp.asarray(restarts)
-        column = self.xp.asarray(np.array(scales, dtype=self.x.dtype)[:, None])
-        self.history.forget(restarts, column)
-        self.directions[rows] = -column * self.gradients[rows, 2]
 
     def _column(self, numbers: Sequence[float]) -> Any:
         """Send one number for each problem to the device, (A, 1); a single one needs no sending."""

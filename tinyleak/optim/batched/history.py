@@ -26,15 +26,7 @@ _FIRST_ROOM = 8
 
 
 class History:
-    """The pairs of A problems and what follows from them; everything large stays on the device.
-
-    Attributes:
-        pairs: (A, room, 2, n) the scaled s and y of each slot.
-        inverse: (A, room, room) R⁻¹.
-        gram: (A, room, room) YᵀY.
-        scale: (A, 1) γ, which is all there is of H before the first pair.
-        counts: how many pairs each problem was given since it last forgot, on the host.
-    """
+    """The pairs of A problems and what follows from them; everything large stays on the device."""
 
     def __init__(self, start: Array, limit: int) -> None:
         """Begin with no pairs for problems that start at `start`, (A, n); keep at most `limit`."""
@@ -42,18 +34,14 @@ class History:
         self.limit = limit
         problems, n = start.shape
         room = min(limit, _FIRST_ROOM)
-        self.pairs = self.xp.zeros((problems, room, 2, n), dtype=start.dtype)
-        self.inverse = self.xp.zeros((problems, room, room), dtype=start.dtype)
-        self.gram = self.xp.zeros((problems, room, room), dtype=start.dtype)
-        self.scale = self.xp.ones((problems, 1), dtype=start.dtype)
-        self.counts = [0] * problems
+        self.pairs = self.xp.zeros((problems, room, 2, n), dtype=start.dtype)  # scaled s and y
+        self.inverse = self.xp.zeros((problems, room, room), dtype=start.dtype)  # R⁻¹
+        self.gram = self.xp.zeros((problems, room, room), dtype=start.dtype)  # YᵀY
+        self.scale = self.xp.ones((problems, 1), dtype=start.dtype)  # γ: all of H without a pair
+        self.counts = [0] * problems  # pairs that each was given since it last forgot, on the host
 
     def next_directions(
-        self,
-        directions: Array,
-        gradients: Array,
-        lengths: Sequence[float],
-        steps: Sequence[Step],
+        self, directions: Array, gradients: Array, lengths: Sequence[float], steps: Sequence[Step]
     ) -> Array:
         """Add the pairs of the steps just accepted, then return −H·g of all problems, (A, n).
 
@@ -144,12 +132,7 @@ class History:
     def _grow(self) -> None:
         """Double the room; the arrays stay contiguous."""
         room = self.pairs.shape[1]
-        larger = min(2 * room, self.limit)
-        problems, _, _, n = self.pairs.shape
-        pairs = self.xp.zeros((problems, larger, 2, n), dtype=self.pairs.dtype)
-        inverse = self.xp.zeros((problems, larger, larger), dtype=self.pairs.dtype)
-        gram = self.xp.zeros((problems, larger, larger), dtype=self.pairs.dtype)
-        pairs[:, :room] = self.pairs
-        inverse[:, :room, :room] = self.inverse
-        gram[:, :room, :room] = self.gram
-        self.pairs, self.inverse, self.gram = pairs, inverse, gram
+        more = (0, min(2 * room, self.limit) - room)
+        self.pairs = self.xp.pad(self.pairs, ((0, 0), more, (0, 0), (0, 0)))
+        self.inverse = self.xp.pad(self.inverse, ((0, 0), more, more))
+        self.gram = self.xp.pad(self.gram, ((0, 0), more, more))
