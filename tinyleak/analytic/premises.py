@@ -172,7 +172,9 @@ def _look_at_layers(
         names = [k for k in shared.gradients if decay.biases or shared.params[k].ndim > 1]
         found = replace(found, decay=decay.rate, decayed=tuple(names))
     noise = measure_noise(shared, last, zero_sum=decay.zero_sum)
-    found = replace(found, noise=noise.variance, rank=noise.rank)
+    # The rounding of a few levels has a rank of its own.
+    rank = noise.rank if shared.written in COMPUTED else None
+    found = replace(found, noise=noise.variance, rank=rank)
     if steps > 1:
         # Each step has weights of its own, so that only sums over classes are what they were.
         found = replace(found, rank=None)
