@@ -35,7 +35,7 @@ from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 
 MILD = ("rounding", "factor")
-"""Causes that an attack takes into account by itself: named last."""
+"""Causes that an attack takes into account by itself: named after others that are as sure."""
 
 USUAL_SIZES = (1e-30, 1e30)
 """Between these the squares of numbers can be computed."""
@@ -156,7 +156,7 @@ def read_premises(
     told = [c for c in (*causes, *more) if c is not None]
     if any(c.name == "clipping" for c in told):
         told = [c for c in told if c.name != "factor"]
-    told.sort(key=lambda c: (c.name in MILD, not c.sure))
+    told.sort(key=lambda c: (not c.sure, c.name in MILD))
     return replace(found, causes=tuple(told))
 
 
@@ -226,9 +226,7 @@ def _one(
     if image is None and activation.length is not None:
         image = image_of_length(last, activation.length, variance, shared.computed)
     if image is None:
-        hinge = last.gradient.any() and direction_of(last, variance).is_hinge
-        text = "the last layer's δ is one number for every class but the label, as the hinge loss's"
-        return None, activation, [Cause("loss", text, sure=True)] if hinge else []
+        return None, activation, _unexplained(last, noise)
     right = True if activation.held else False if activation.refuted else None
     reading = loss_of_one(image, noise.zero_sum, right, said)
     if last.bias is None:
@@ -241,6 +239,17 @@ def _one(
         text = f"{activation.dropped:.0%} of the features were dropped, the others scaled up"
         causes.append(Cause("dropout", text, sure=True))
     return reading, activation, causes
+
+
+def _unexplained(last: Layer, noise: Noise) -> list[Cause]:
+    """Return why no length of the features may explain a last layer without bias."""
+    if last.bias is not None or not last.gradient.any():
+        return []
+    if direction_of(last, noise.variance or 0.0).is_hinge:
+        text = "the last layer's δ is one number for every class but the label, as the hinge loss's"
+        return [Cause("loss", text, sure=True)]
+    text = "no features make the last layer's gradient by a usual loss and one label"
+    return [Cause("loss", text), Cause("soft labels", text)] if noise.clean else []
 
 
 def _with_usual_factor(reading: LossReading) -> LossReading:

@@ -56,8 +56,9 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     search = [cause for cause in _of_search(problem, found) if cause.name not in known]
     # What the last layer shows of one image does not depend on the activation, and of several steps
     # little is shown at all.
-    place = min(1, sure) if client.batch > 1 and sure < 2 else len(causes)
-    place += client.steps > 1
+    place = len(causes) + (client.steps > 1)
+    if client.batch > 1 and client.steps == 1 and sure < 2:
+        place = min(1, sure)
     causes += search
     causes[place:place] = _activation(client)
     return [*causes, *(replace(cause, advice="") for cause in taken)]
