@@ -274,6 +274,7 @@ COMMON: dict[str, tuple[dict[str, Any], Expected]] = {
     ),
     "steps": ({"optimiser": "sgd", "steps": 3, "rate": 0.01}, Expected()),
     "steps of adam": ({"optimiser": "adam", "steps": 3, "rate": 1e-3}, Expected("adam")),
+    "steps of rmsprop": ({"optimiser": "rmsprop", "steps": 3, "rate": 1e-3}, Expected("adam")),
 }
 """Situations that a batch shows as well as an image, whatever the network."""
 
@@ -296,6 +297,10 @@ ONE_IMAGE: dict[str, tuple[dict[str, Any], Expected]] = {
     "steps of momentum": (
         {"optimiser": "momentum", "steps": 3, "rate": 0.01},
         Expected("momentum"),
+    ),
+    "stale under sgd": (
+        {"optimiser": "sgd", "stale": 0.1},
+        Expected("stale weights", ("noise", "batch size", "loss", "weight decay")),
     ),
     "too large a batch": ({"said_batch": 4}, Expected("batch size")),
     "no bias": ({"bias": False}, Expected()),

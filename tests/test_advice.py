@@ -14,10 +14,14 @@ from command_line import Run
 
 from tinyleak.attacks import Attacker, Settings, attack, problem_of
 from tinyleak.attacks.advice import likely_causes
+from tinyleak.attacks.method import one_label_each
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.defenses import parse
+from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet
+from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.models.as_trained import AsTrained
+from tinyleak.tensor import Tensor
 
 COMMAND = ()
 NETWORK = MLP((1, 8, 8), 10, "tanh", (40, 20))
@@ -183,3 +187,14 @@ def test_what_is_accounted_for_is_named_last_and_not_advised() -> None:
                 assert (causes[-1].name, causes[-1].advice) == (name, "")
             else:
                 assert causes[0].name == "loss"
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_batch_whose_labels_are_soft_has_no_images_with_one_label_each(soft: bool) -> None:
+    model, rng = LeNet((1, 8, 8), 10, "sigmoid", hidden=4), np.random.default_rng(0)
+    params, images = model.init(rng, "default"), Tensor(rng.random((2, 1, 8, 8)))
+    targets = np.eye(10)[[2, 5]] * (0.8 if soft else 1.0) + (0.02 if soft else 0.0)
+    weights = {name: Tensor(array) for name, array in params.items()}
+    loss = cross_entropy(model(weights, images), Tensor(targets))
+    gradients = {name: one.data for name, one in grad(loss, weights).items()}
+    assert one_label_each(Client.of(model, params, gradients, batch=2)) == (not soft)

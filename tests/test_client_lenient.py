@@ -235,3 +235,11 @@ def test_a_network_without_biases_is_attacked(run: Run, tmp_path: Path) -> None:
     assert answer.code == 0, answer.out + answer.err
     found = np.load(tmp_path / "out" / "reconstruction.npz")
     np.testing.assert_allclose(found["images"], pixels, atol=1e-2)
+
+
+def test_what_the_loss_came_to_is_not_which_it_is(files: Path, tmp_path: Path) -> None:
+    """Another tool's log beside the weights has keys that notes have, too."""
+    (tmp_path / "w.json").write_text('{"loss": 0.53, "epoch": 3, "optimizer": {"lr": 0.1}}')
+    assert read(files, tmp_path).loss.kind == "cross-entropy"
+    (tmp_path / "w.json").write_text('{"loss": "mse", "epoch": 3}')
+    assert read(files, tmp_path).loss.kind == "mse"

@@ -9,13 +9,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from premise_cases import (
     ACTIVATIONS,
     COMMON,
+    GLYPHS,
     ONE_IMAGE,
     PIXELS,
     Expected,
+    Net,
     Situation,
+    Stub,
     drawn,
     make,
     named,
@@ -23,6 +27,7 @@ from premise_cases import (
 )
 
 from tinyleak.analytic import read_premises
+from tinyleak.analytic.changes import clipping
 from tinyleak.client import Client, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import MLP, LeNet, ResNet
@@ -246,3 +251,31 @@ def test_a_network_of_one_output_is_read_like_any_other() -> None:
     made, _ = simulate(as_trained(model, "bce"), images, [0])
     client = Client.of(model, made.params, made.gradients)
     assert (client.loss.kind, client.loss.factor) == ("bce", 1.0)
+
+
+def test_without_a_last_bias_the_layer_below_gives_the_features(rng) -> None:
+    """Of features known but for their length, and z of the layer below, only one length fits."""
+    s = Situation("mlp1", labels="mixed")
+    net = Net(s.kind, s.activation)
+    torch.nn.init.zeros_(net.fc.bias)
+    pixels, labels = GLYPHS.batch([3])
+    soft = 0.7 * np.eye(10)[labels] + 0.3 * np.eye(10)[(labels + 2) % 10]
+    torch.nn.functional.cross_entropy(
+        net(torch.tensor(pixels).float()), torch.tensor(soft).float()
+    ).backward()
+    names = {"0.weight": net.body[0].weight, "0.bias": net.body[0].bias, "2.weight": net.fc.weight}
+    params = {name: p.detach().double().numpy() for name, p in names.items()}
+    gradients = {name: p.grad.double().numpy() for name, p in names.items()}
+    model = Stub((1, 28, 28), 10, {name: p.shape for name, p in params.items()})
+    found = read_premises(model, params, gradients, 1, dtype="float32")
+    assert found.activations == ("sigmoid",)
+    np.testing.assert_allclose(found.targets, soft, atol=1e-4)
+    assert [cause.name for cause in found.causes if cause.sure] == ["soft labels"]
+
+
+def test_entries_clipped_within_one_layer_are_told(rng) -> None:
+    weight = np.clip(rng.standard_normal((10, 50)), -1.0, 1.0)
+    one_row = np.where(np.arange(10)[:, None] == 3, 1.0, 0.1 * weight)
+    for array, told in ((weight, True), (one_row, False)):
+        cause = clipping({"fc.weight": array}, update=False)
+        assert (cause is not None and cause.sure) == told

@@ -97,6 +97,8 @@ def gather_notes(*paths: Path | None) -> Notes:
         said = {} if path is None else read_notes(path)
         try:
             told: dict[str, Any] = {key: said[key] for key in PARSERS if key in said}
+            if _is_number(told.get("loss")):
+                del told["loss"]  # another tool's: what the loss came to, and not which it is
             if told.get("model", "").endswith(SUFFIX):
                 raise ValueError("that the network is in another file; name that with --model")
             notes = notes.under(Notes(**told))
@@ -105,6 +107,14 @@ def gather_notes(*paths: Path | None) -> Notes:
                 f"the notes about {str(path)!r} say {error}; put them right"
             ) from error
     return notes
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:
