@@ -295,7 +295,7 @@ def test_an_attack_starts_from_what_it_reads_off_the_gradient(tmp_path: Path) ->
     ("said", "message"),
     [
         ({}, "tell a gradient only together with the learning rate"),
-        ({"learning_rate": 0.1, "local_steps": 6}, "5 at most can be unrolled"),
+        ({"learning_rate": 0.1, "local_steps": 101}, "100 at most can be unrolled"),
         ({"learning_rate": 0.1}, "so nothing can be read from them; check that the client has"),
     ],
 )
@@ -325,6 +325,9 @@ def test_a_gradient_or_weights_after_and_not_both_or_neither(tmp_path: Path) -> 
         ({"shape": (1, 28)}, "write a shape as C,H,W"),
         ({"learning_rate": -0.1}, "a learning rate is a finite number above 0"),
         ({"local_steps": True}, "local_steps 'True'"),
+        ({"momentum": 1}, r"momentum '1': '1' was given; a momentum is a number in \[0, 1\)"),
+        ({"epochs": 0}, "epochs '0': '0' was given; a whole number of 1 or more"),
+        ({"local_batch": "x"}, "local_batch 'x': 'x' was given; a whole number"),
     ],
 )
 def test_what_is_said_is_checked_as_notes_are(said, words):

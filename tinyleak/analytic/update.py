@@ -70,7 +70,7 @@ def adaptive_step(
     return Cause(name, text, sure=True)
 
 
-def several_steps(shared: Shared, last: Layer, decay: Decay, steps: int) -> list[Cause]:
+def several_steps(shared: Shared, last: Layer, decay: Decay, steps: float) -> list[Cause]:
     """Return what the mean over several steps still tells."""
     causes = []
     if not decay.zero_sum and not decay.rate:
@@ -80,6 +80,6 @@ def several_steps(shared: Shared, last: Layer, decay: Decay, steps: int) -> list
         image = look_at_one_image(last, 0.0, shared.computed)
         factor = min(fits_of(image), key=lambda fit: (fit.kind != "hard", fit.misfit)).factor
         if factor > GROWTH:
-            text = f"the change is {factor:.2f} times what {steps} steps of plain SGD make of it"
+            text = f"the change is {factor:.2f} times what {steps:g} steps of plain SGD make of it"
             causes.append(Cause("momentum", text))
     return causes

@@ -52,7 +52,16 @@ CHOICES: dict[str, Collection[str]] = {
 }
 """What may be chosen, by the name of the option, where the type does not say it."""
 
-ONE_OR_MORE = {"batch", "classes", "examples", "history", "local_steps", "restarts"}
+ONE_OR_MORE = {
+    "batch",
+    "classes",
+    "epochs",
+    "examples",
+    "history",
+    "local_batch",
+    "local_steps",
+    "restarts",
+}
 """Whole numbers that are not to be 0."""
 
 
