@@ -28,7 +28,7 @@ from tinyleak.client import RECOVERED_MSE, Client, LocalSteps, Truth, share
 from tinyleak.metrics import matched_mse
 from tinyleak.nn import MLP, LeNet
 
-RATE, SEEDS, ITERATIONS = 0.1, 10, 2000
+RATE, SEEDS, ITERATIONS = 0.1, 10, 1000
 NETWORKS = {"LeNet": LeNet(), "MLP": MLP(widths=(64,))}
 
 
@@ -77,21 +77,16 @@ class Training:
 KINDS = [
     Training("LeNet", 1, 1, 5),
     Training("LeNet", 1, 1, 20, 0.9),
-    Training("LeNet", 2, 2, 2),
     Training("LeNet", 2, 1, 1),
     Training("LeNet", 2, 1, 2),
-    Training("LeNet", 2, 1, 2, 0.9),
     Training("MLP", 1, 1, 20, 0.9),
     Training("MLP", 4, 4, 1),
     Training("MLP", 4, 4, 5),
     Training("MLP", 4, 2, 1),
     Training("MLP", 4, 2, 5),
-    Training("MLP", 4, 2, 5, 0.9),
-    Training("MLP", 4, 1, 1),
-    Training("MLP", 4, 1, 5),
+    Training("MLP", 4, 1, 5, 0.9),
     Training("MLP", 8, 4, 2),
     Training("MLP", 8, 2, 2),
-    Training("MLP", 8, 1, 2),
     Training("MLP", 4, 2, 5, shuffled=True),
     Training("MLP", 4, 2, 1, labels="found with the images"),
 ]
@@ -108,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two kinds, two clients, few steps")
     quick = parser.parse_args().quick
-    kinds, seeds = (KINDS[6:8], 2) if quick else (KINDS, SEEDS)
+    kinds, seeds = (KINDS[4:6], 2) if quick else (KINDS, SEEDS)
     print(environment(), end="\n\n", flush=True)
     rows = []
     for kind in kinds:
