@@ -232,13 +232,15 @@ def table(runs: dict[str, dict[str, Run]], title: str) -> str:
         lines.append(f"{problem:<{width}}" + "".join(f"{cell:>22}" for cell in cells))
     lines.append("")
     common = [found for found in runs.values() if all(run.evaluations for run in found.values())]
+    spent = {n: np.array([found[n].evaluations or 0 for found in common]) for n in solvers}
+    ratios = {n: np.exp(np.log(spent[n] / spent["tinyleak"]).mean()) for n in solvers}
     for name in solvers:
         failures = [problem for problem, found in runs.items() if not found[name].evaluations]
-        typical = median(found[name].evaluations or 0 for found in common)
         total = sum(found[name].seconds for found in runs.values())
         lines.append(
-            f"{name:<12} {len(failures)} failures, median of {typical:g} evaluations over the "
-            f"{len(common)} problems that all solve, {total:.2f} s in all"
+            f"{name:<12} {len(failures)} failures, median of {np.median(spent[name]):g} "
+            f"evaluations over the {len(common)} problems that all solve, {ratios[name]:.2f} times ours "
+            f"(geometric mean), {total:.2f} s in all"
         )
     return "\n".join([*lines, ""])
 
