@@ -239,7 +239,7 @@ def table(runs: dict[str, dict[str, Run]], title: str) -> str:
         total = sum(found[name].seconds for found in runs.values())
         lines.append(
             f"{name:<12} {len(failures)} failures, median of {np.median(spent[name]):g} "
-            f"evaluations over the {len(common)} problems that all solve, {ratios[name]:.2f} times ours "
+            f"evaluations over the {len(common)} that all solve, {ratios[name]:.2f} times ours "
             f"(geometric mean), {total:.2f} s in all"
         )
     return "\n".join([*lines, ""])
