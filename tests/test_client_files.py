@@ -261,10 +261,15 @@ def test_notes_that_cannot_be_are_refused(tmp_path: Path, note: str, message: st
 # Weights before and after
 
 
-@pytest.mark.parametrize(("steps", "reduction"), [(1, "mean"), (1, "sum"), (3, "sum")])
-def test_pytorch_s_own_steps_are_undone(tmp_path: Path, steps: int, reduction: str) -> None:
-    truth = save_training(tmp_path, steps, reduction)
-    said = {"learning_rate": 0.1, "local_steps": steps}
+@pytest.mark.parametrize(
+    ("steps", "reduction", "momentum"),
+    [(1, "mean", 0.0), (1, "sum", 0.0), (3, "sum", 0.0), (4, "mean", 0.9)],
+)
+def test_pytorch_s_own_steps_are_undone(
+    tmp_path: Path, steps: int, reduction: str, momentum: float
+) -> None:
+    truth = save_training(tmp_path, steps, reduction, momentum)
+    said = {"learning_rate": 0.1, "local_steps": steps, "momentum": momentum}
     said |= {"reduction": reduction} if steps > 1 else {}
     known = trained(tmp_path, **said)
     found = attack(known, labels="trusted")
@@ -272,7 +277,7 @@ def test_pytorch_s_own_steps_are_undone(tmp_path: Path, steps: int, reduction: s
     assert error(found, truth) < 1e-4
     if steps == 1:
         assert str(known.loss.fact).startswith(f"a {reduction} over the batch, read off")
-    else:
+    elif not momentum:
         assert str(known.facts["steps"]) == (
             "3 of plain SGD, each with the same whole batch, without momentum or decay, assumed"
         )

@@ -81,5 +81,5 @@ def several_steps(shared: Shared, last: Layer, decay: Decay, steps: float) -> li
         factor = min(fits_of(image), key=lambda fit: (fit.kind != "hard", fit.misfit)).factor
         if factor > GROWTH:
             text = f"the change is {factor:.2f} times what {steps:g} steps of plain SGD make of it"
-            causes.append(Cause("momentum", text))
+            causes.append(Cause("momentum", text, "--momentum 0.9"))
     return causes
