@@ -310,6 +310,20 @@ def test_weights_after_that_say_nothing(tmp_path: Path, said: dict[str, Any], me
         trained(tmp_path, **said)
 
 
+def test_epochs_that_are_said_take_the_place_of_steps_that_are_noted(tmp_path: Path) -> None:
+    save_training(tmp_path, 3)
+    (tmp_path / "after.json").write_text('{"learning_rate": 0.1, "local_steps": 2, "batch": 2}')
+    for said, count in (({}, 2), ({"local_steps": 3}, 3), ({"epochs": 3, "local_batch": 1}, 6)):
+        known = Client.from_files(
+            tmp_path / "before.safetensors",
+            weights_after=tmp_path / "after.safetensors",
+            shape=(1, 10, 10),
+            model="mlp",
+            **said,
+        )
+        assert known.steps == count
+
+
 def test_a_gradient_or_weights_after_and_not_both_or_neither(tmp_path: Path) -> None:
     save_training(tmp_path, 1)
     for given in ({}, {"gradients": tmp_path / "g", "weights_after": tmp_path / "a"}):

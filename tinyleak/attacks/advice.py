@@ -72,8 +72,8 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))
     if client.rounding is not None:
-        what = "one step" if client.local is None else f"{client.steps} steps"
-        text = f"the weights after were taken to be {what} of plain SGD away, with the same batch"
+        steps = "one of plain SGD" if client.local is None else client.local.said
+        text = f"the steps between the weights were taken to be {steps}"
         causes.append(Cause("local steps", text, sure=False))
     if client.batch > 1 and not client.loss.exact and problem.matching.targets is not None:
         text = "the labels were taken to be one class each, and mixed or smoothed ones are not"

@@ -80,7 +80,10 @@ class Notes:
     def under(self, said: Notes) -> Notes:
         """Return these notes with what somebody said instead taking their place."""
         told = {field.name: getattr(said, field.name) for field in fields(said)}
-        return replace(self, **{name: value for name, value in told.items() if value is not None})
+        told = {name: value for name, value in told.items() if value is not None}
+        if {"epochs", "local_steps"} & told.keys():  # the one takes the place of the other, too
+            told = {"epochs": None, "local_steps": None} | told
+        return replace(self, **told)
 
     def __str__(self) -> str:
         told = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -47,7 +47,8 @@ def write_client(
     what, said = "gradients", {"batch": client.batch, "reduction": reduction}
     if steps is not None:
         what, rate = "weights_after", steps.learning_rate
-        said |= {"learning_rate": rate, "local_steps": steps.count, "momentum": steps.momentum}
+        said |= {"learning_rate": rate, "local_steps": steps.count}
+        said |= {"momentum": steps.momentum} if steps.momentum else {}
         said |= {} if steps.batch is None else {"local_batch": steps.batch}
         shared = {name: client.params[name] - rate * shared[name] for name in shared}
     network = {"shape": model.image_shape, "classes": model.classes}
