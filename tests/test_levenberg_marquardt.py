@@ -134,6 +134,17 @@ def test_an_unknown_that_does_nothing_stays() -> None:
     np.testing.assert_allclose(fit.x, [2.0, 7.0], atol=1e-11)
 
 
+def test_a_singular_system_is_damped_until_it_is_none() -> None:
+    """Two unknowns that do the same, with a damping below float32's rounding."""
+
+    def jacobian(x: np.ndarray) -> np.ndarray:
+        return np.array([[2 * (x[0] + x[1])] * 2], x.dtype)
+
+    residual = Dense(lambda x: np.array([(x[0] + x[1]) ** 2]), jacobian)
+    *_, fit = levenberg_marquardt(residual, np.array([1, 2], np.float32), damping=1e-12)
+    assert fit.value < 1e-15
+
+
 def test_it_stops_after_the_iterations_it_was_given() -> None:
     fit = last(ROSENBROCK, [-1.2, 1.0], max_iterations=3)
     assert (fit.iterations, fit.reason) == (3, "out of iterations")
