@@ -255,7 +255,8 @@ def _bound(bound: npt.ArrayLike, start: Array) -> Array:
 
 
 def _square(r: Array) -> float:
-    return float(r @ r)
+    with np.errstate(over="ignore", invalid="ignore"):  # a wild step is drawn back from
+        return float(r @ r)
 
 
 def _slow(values: list[float], tolerance_change: float) -> bool:
