@@ -75,7 +75,7 @@ def test_what_is_said_of_steps_comes_to_their_number() -> None:
     assert of(5, 0.1, epochs=2, local_batch=2, momentum=0.9) == LocalSteps(6, 0.1, 2, 0.9)
     assert of(5, 0.1, epochs=3) == of(5, 0.1, local_steps=3)
     assert of(5, 0.1, local_steps=6, local_batch=2).parts(5)[2:4] == [slice(4, 5), slice(0, 2)]
-    assert of(2, 0.1, epochs=1, local_batch=8).parts(2) == [slice(0, 2)]
+    assert of(2, 0.1, epochs=3, local_batch=8) == LocalSteps(3, 0.1)
     assert of(4, 0.1, epochs=1, local_batch=2, momentum=0.9).said == (
         "2 of SGD, each with a mini-batch of 2, the next in an order that stays, with momentum 0.9 "
         "and no decay"

@@ -252,7 +252,7 @@ def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInferenc
     if labels is None:
         return None, None
     if isinstance(labels, str):
-        if client.local is not None and client.local.batch is not None:
+        if client.local is not None and (client.local.batch or client.batch) < client.batch:
             if labels == "infer":
                 raise ValueError(
                     "--labels infer tells which labels a batch has, and not which mini-batch each "

@@ -97,7 +97,7 @@ class LocalSteps:
             )
         steps = cls(count, learning_rate, local_batch, momentum or 0.0)
         steps.parts(images)
-        return steps
+        return steps if in_epoch > 1 else replace(steps, batch=None)
 
     @property
     def gradients(self) -> float:
@@ -113,10 +113,10 @@ class LocalSteps:
             if self.batch is None
             else f"a mini-batch of {self.batch}, the next in an order that stays"
         )
-        momentum = (
-            f"with momentum {self.momentum:g} and no" if self.momentum else ("without momentum or")
+        without = (
+            f"with momentum {self.momentum:g} and no" if self.momentum else "without momentum or"
         )
-        return f"{self.count} of {kind}, each with {data}, {momentum} decay"
+        return f"{self.count} of {kind}, each with {data}, {without} decay"
 
     def of_loss(self, factor: float) -> LocalSteps:
         """Return the steps by the mean loss that these are by `factor` times as much.
