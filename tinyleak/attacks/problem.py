@@ -252,6 +252,13 @@ def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInferenc
     if labels is None:
         return None, None
     if isinstance(labels, str):
+        if client.local is not None and (client.local.batch or client.batch) < client.batch:
+            if labels == "infer":
+                raise ValueError(
+                    "--labels infer tells which labels a batch has, and not which mini-batch each "
+                    "was in; choose optimise"
+                )
+            return None, None
         if labels == "trusted" and client.targets is None:
             return None, client.labels if client.last_layer is not None else None
         inference = client.labels
