@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyleak.attacks.smoothed import Wanted, past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import depending_on, grad, topological_order
@@ -50,9 +51,9 @@ ITERATIONS = 3000
 CLOSE = 1e-8
 """Features so near are those of the image, as far as they tell; other searches end above 1e-4."""
 
-STARTS, EVALUATIONS = 8, 8000
-"""Where kinks stop a search, another start often passes them: of small networks with max pooling
-one in two searches arrives. No start is made after so many evaluations."""
+EVALUATIONS = 3000
+"""No further start is made after so many. Where kinks stop a search another start often passes
+them: of small networks with max pooling one in two searches arrives."""
 
 Objective = Callable[[Array], tuple[float, Array]]
 
@@ -101,13 +102,47 @@ def shown_layer(
         if below(Tensor(np.zeros((1, *model.image_shape)))) is None:
             continue
         by_weight, by_bias = (gradients[one].astype(float) for one in (name, bias_of(name)))
-        by_bias = by_bias / np.abs(by_bias).max()  # it may be too small to be squared
-        size = float(np.abs(gradients[bias_of(name)]).max())
+        size = float(np.abs(by_bias).max())
+        by_bias = by_bias / size  # it may be too small to be squared
         features = by_bias @ by_weight / (by_bias @ by_bias) / size
-        slopes = weights[name].numpy().T @ (size * by_bias)
-        lower = _lower(model, weights, below)
+        slopes = _slopes(model, weights, gradients, name)
+        lower = {} if slopes is None else _lower(model, weights, below)
+        slopes = np.zeros_like(features) if slopes is None else slopes
         return Shown(name, features[None], slopes[None], below, lower)
     return None
+
+
+def _slopes(
+    model: Model, weights: Mapping[str, Tensor], gradients: Mapping[str, Array], layer: str
+) -> Array | None:
+    """Return the loss's gradient with respect to a layer's input, Σ Wᵀ g_b over all that read it.
+
+    None if something else than linear layers with a bias reads it.
+    """
+    order = topological_order(model(weights, Tensor(np.zeros((1, *model.image_shape)))))
+    turned = {
+        node: name
+        for node in order
+        for name in weights
+        if _is(node, "transpose") and node.inputs[0] is weights[name]
+    }
+    products = {n: turned[n.inputs[1]] for n in order if _is(n, "matmul") and n.inputs[1] in turned}
+    source = next(_unshaped(n.inputs[0]) for n, name in products.items() if name == layer)
+    total = np.zeros(model.shapes[layer][1])
+    for node in order:
+        if _is(node, "reshape") or not any(_unshaped(one) is source for one in node.inputs):
+            continue
+        bias = bias_of(products.get(node, ""))
+        if bias not in gradients:
+            return None
+        total += weights[products[node]].numpy().T @ gradients[bias].astype(float)
+    return total
+
+
+def _unshaped(node: Tensor) -> Tensor:
+    while _is(node, "reshape"):
+        node = node.inputs[0]
+    return node
 
 
 def shown_addition(
@@ -207,22 +242,31 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     if shown.features is None or not (np.isfinite(shown.features).all() and shown.features.any()):
         return None
     goal, rng = GOALS[client.dtype], np.random.default_rng(seed)
-    alone, ends = _objective(model, shown, None), [End(math.inf, np.zeros(pixels), 0)]
-    for _ in range(STARTS):
-        start = GREY + CONTRAST * rng.standard_normal(pixels)
+    alone, joint = (_objective(model, shown, g) for g in (None, client.gradients))
+    images = _are_images(model)
+    lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
+    start = GREY * images + CONTRAST * rng.standard_normal(pixels)
+    ends = [End(math.inf, start, 0)]
+    while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
         if not few:
             ends.append(_search(alone, start, goal))
-        if _are_images(model) and ends[-1].value > CLOSE:
+        if images and ends[-1].value > CLOSE:
             # The bounds say as much as a layer with too few features leaves open.
             ends.append(_search_in_range(alone, start, goal))
-        if ends[-1].value <= CLOSE or math.fsum(end.evaluations for end in ends) > EVALUATIONS:
+        best = min(ends, key=lambda end: end.value)
+        if best.value <= CLOSE or len(ends) == 1:
             break
-    best = min(ends, key=lambda end: end.value)
-    if not np.isfinite(best.value):
-        return None
-    if few:
-        best = _search_in_range(_objective(model, shown, client.gradients), best.x, goal)
-    return best.x.reshape(1, *model.image_shape)
+        start = GREY * images + CONTRAST * rng.standard_normal(pixels)
+    if few and images:
+        best = _search_in_range(joint, best.x, goal)
+    if best.value > CLOSE:
+        shape = (1, *model.image_shape)
+        gradients = {name: client.gradients[name].astype(float) for name in shown.lower}
+        wanted = Wanted(shown.features, shown.slopes, shown.lower, gradients)
+        found = past_kinks(shown.below, wanted, start.reshape(shape), lowest, highest, goal)
+        if found is not None and not found.value > joint(best.x)[0]:
+            best = End(found.value, found.x, 0)
+    return best.x.reshape(1, *model.image_shape) if np.isfinite(best.value) else None
 
 
 def known_label(client: Client, image: Array) -> Array | None:
