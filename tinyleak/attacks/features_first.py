@@ -250,8 +250,9 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
         if not few:
             ends.append(_search(alone, start, goal))
-        if images and ends[-1].value > CLOSE:
-            # The bounds say as much as a layer with too few features leaves open.
+        if images and ends[-1].value > goal:
+            # The bounds say as much as too few features, or a flat valley, leave open.
+            start = ends[-1].x if ends[-1].value <= CLOSE else start
             ends.append(_search_in_range(alone, start, goal))
         best = min(ends, key=lambda end: end.value)
         if best.value <= CLOSE or len(ends) == 1:
