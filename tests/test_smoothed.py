@@ -14,9 +14,9 @@ from tinyleak.attacks.features_first import (
     _objective,
     _search,
     features_first,
-    shown_layer,
 )
-from tinyleak.attacks.smoothed import SHARP, Wanted, _Smoothed, _soft_largest, past_kinks
+from tinyleak.attacks.shown import shown_layer
+from tinyleak.attacks.smoothed import SHARP, _Smoothed, _soft_largest, past_kinks
 from tinyleak.client import Client
 from tinyleak.nn import MLP, init
 from tinyleak.ops import concatenate, largest_of_windows, relu
@@ -60,9 +60,7 @@ def client_of(seed: int) -> tuple[Client, np.ndarray]:
 def found_from(client: Client, start: np.ndarray) -> np.ndarray:
     shown = shown_layer(client.model, client.params, client.gradients)
     assert shown is not None and shown.features is not None
-    gradients = {name: client.gradients[name].astype(float) for name in shown.lower}
-    wanted = Wanted(shown.features, shown.slopes, shown.lower, gradients)
-    found = past_kinks(shown.below, wanted, start, 0.0, 1.0, 1e-13)
+    found = past_kinks(shown, client.gradients, start, 0.0, 1.0, 1e-13)
     assert found is not None
     return found.x.reshape(start.shape)
 
@@ -152,8 +150,7 @@ def test_a_network_without_kinks_is_left_alone(rng: np.random.Generator) -> None
     client, _ = share(model, params, rng.random((1, 1, 3, 3)), [1])
     shown = shown_layer(model, client.params, {**client.gradients, "0.bias": np.zeros(4)})
     assert shown is not None and shown.features is not None
-    wanted = Wanted(shown.features, shown.slopes, {}, {})
-    assert past_kinks(shown.below, wanted, np.zeros((1, 1, 3, 3)), 0.0, 1.0, 0.0) is None
+    assert past_kinks(shown, client.gradients, np.zeros((1, 1, 3, 3)), 0.0, 1.0, 0.0) is None
 
 
 class Quadratic:

@@ -20,16 +20,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyleak.attacks.smoothed import Wanted, past_kinks
+from tinyleak.attacks.shown import Shown, shown_addition, shown_layer, sum_of
+from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
-from tinyleak.gradient import depending_on, grad, topological_order
+from tinyleak.gradient import grad
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import network_of
@@ -58,162 +58,12 @@ them: of small networks with max pooling one in two searches arrives."""
 Objective = Callable[[Array], tuple[float, Array]]
 
 
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """Values within a network of which the gradient of one image shows something.
-
-    Attributes:
-        layer: the name of the parameter that shows it.
-        features: the values themselves; None where only their slopes are shown.
-        slopes: the loss's gradient with respect to them.
-        below: the network below them, from images (1, C, H, W).
-        lower: the parameters below them, by name.
-    """
-
-    layer: str
-    features: Array | None
-    slopes: Array
-    below: Callable[[Tensor], Tensor | None]
-    lower: Mapping[str, Tensor]
-
-
 class End(NamedTuple):
     """Where a search ended: the distance, the pixels, and how often it looked."""
 
     value: float
     x: Array
     evaluations: int
-
-
-def shown_layer(
-    model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array]
-) -> Shown | None:
-    """Return the layer that shows most of one image: most features, and the lowest of these."""
-    weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
-    names = [
-        name
-        for name, shape in model.shapes.items()
-        if len(shape) == 2
-        and model.shapes.get(bias_of(name)) == shape[:1]
-        and gradients[bias_of(name)].any()
-    ]
-    for name in sorted(names, key=lambda name: -model.shapes[name][1]):  # a stable order
-        below = partial(input_of, model, weights, name)
-        if below(Tensor(np.zeros((1, *model.image_shape)))) is None:
-            continue
-        by_weight, by_bias = (gradients[one].astype(float) for one in (name, bias_of(name)))
-        size = float(np.abs(by_bias).max())
-        by_bias = by_bias / size  # it may be too small to be squared
-        features = by_bias @ by_weight / (by_bias @ by_bias) / size
-        slopes = _slopes(model, weights, gradients, name)
-        lower = {} if slopes is None else _lower(model, weights, below)
-        slopes = np.zeros_like(features) if slopes is None else slopes
-        return Shown(name, features[None], slopes[None], below, lower)
-    return None
-
-
-def _slopes(
-    model: Model, weights: Mapping[str, Tensor], gradients: Mapping[str, Array], layer: str
-) -> Array | None:
-    """Return the loss's gradient with respect to a layer's input, Σ Wᵀ g_b over all that read it.
-
-    None if something else than linear layers with a bias reads it.
-    """
-    order = topological_order(model(weights, Tensor(np.zeros((1, *model.image_shape)))))
-    turned = {
-        node: name
-        for node in order
-        for name in weights
-        if _is(node, "transpose") and node.inputs[0] is weights[name]
-    }
-    products = {n: turned[n.inputs[1]] for n in order if _is(n, "matmul") and n.inputs[1] in turned}
-    source = next(_unshaped(n.inputs[0]) for n, name in products.items() if name == layer)
-    total = np.zeros(model.shapes[layer][1])
-    for node in order:
-        if _is(node, "reshape") or not any(_unshaped(one) is source for one in node.inputs):
-            continue
-        bias = bias_of(products.get(node, ""))
-        if bias not in gradients:
-            return None
-        total += weights[products[node]].numpy().T @ gradients[bias].astype(float)
-    return total
-
-
-def _unshaped(node: Tensor) -> Tensor:
-    while _is(node, "reshape"):
-        node = node.inputs[0]
-    return node
-
-
-def shown_addition(
-    model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array]
-) -> Shown | None:
-    """Return the values to which a parameter is added, one number to each, as to positions."""
-    weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
-    for name, shape in model.shapes.items():
-        if len(shape) < 2 or name.endswith("bias") or not gradients[name].any():
-            continue
-        below = partial(added_to, model, weights, name)
-        found = below(Tensor(np.zeros((1, *model.image_shape))))
-        if found is not None:
-            slopes = gradients[name].astype(float).reshape(found.shape)
-            return Shown(name, None, slopes, below, _lower(model, weights, below))
-    return None
-
-
-def added_to(
-    model: Model, weights: Mapping[str, Tensor], name: str, images: Tensor
-) -> Tensor | None:
-    """Return what a parameter is added to, number by number; None if it is to nothing."""
-    order = topological_order(model(weights, images))
-    by_image, found = depending_on([images], order), []
-    for node in order:
-        if _is(node, "add"):
-            for one, other in (node.inputs, node.inputs[::-1]):
-                fits = other in by_image and math.prod(other.shape) == math.prod(one.shape)
-                if fits and _leaf(one) is weights[name]:
-                    found.append(other)
-    return found[0] if len(found) == 1 else None
-
-
-def _leaf(node: Tensor) -> Tensor:
-    while len(node.inputs) == 1:
-        node = node.inputs[0]
-    return node
-
-
-def input_of(
-    model: Model, weights: Mapping[str, Tensor], layer: str, images: Tensor
-) -> Tensor | None:
-    """Return what a linear layer is given, (N, F): found in the graph of the logits.
-
-    None if it is not applied once, to one row for each image.
-    """
-    order = topological_order(model(weights, images))
-    turned = {n for n in order if _is(n, "transpose") and n.inputs[0] is weights[layer]}
-    products = [n for n in order if _is(n, "matmul") and n.inputs[1] in turned]
-    shape = (images.shape[0], weights[layer].shape[1])
-    if len(products) != 1 or products[0].inputs[0].shape != shape:
-        return None
-    return products[0].inputs[0]
-
-
-def _is(node: Tensor, name: str) -> bool:
-    return node.primitive is not None and node.primitive.name == name
-
-
-def bias_of(weight: str) -> str:
-    """Return what the bias beside a weight is called."""
-    return weight.removesuffix("weight") + "bias"
-
-
-def _lower(
-    model: Model, weights: Mapping[str, Tensor], below: Callable[[Tensor], Tensor | None]
-) -> dict[str, Tensor]:
-    """Return the parameters that the features depend on."""
-    features = below(Tensor(np.zeros((1, *model.image_shape))))
-    leaves = set() if features is None else set(topological_order(features))
-    return {name: weight for name, weight in weights.items() if weight in leaves}
 
 
 def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Array | None:
@@ -261,10 +111,8 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     if few and images:
         best = _search_in_range(joint, best.x, goal)
     if best.value > CLOSE:
-        shape = (1, *model.image_shape)
-        gradients = {name: client.gradients[name].astype(float) for name in shown.lower}
-        wanted = Wanted(shown.features, shown.slopes, shown.lower, gradients)
-        found = past_kinks(shown.below, wanted, start.reshape(shape), lowest, highest, goal)
+        image = start.reshape(1, *model.image_shape)
+        found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
         if found is not None and not found.value > joint(best.x)[0]:
             best = End(found.value, found.x, 0)
     return best.x.reshape(1, *model.image_shape) if np.isfinite(best.value) else None
@@ -280,11 +128,6 @@ def known_label(client: Client, image: Array) -> Array | None:
     return np.asarray(given)
 
 
-def sum_of(lower: Mapping[str, Tensor]) -> int:
-    """Return how many numbers parameters have."""
-    return int(np.sum([math.prod(one.shape) for one in lower.values()]))
-
-
 def _are_images(model: Model) -> bool:
     """Whether the network takes images, whose pixels lie in [0, 1], and no series or table."""
     return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
@@ -292,26 +135,12 @@ def _are_images(model: Model) -> bool:
 
 def _objective(model: Model, shown: Shown, gradients: Mapping[str, Array] | None) -> Objective:
     """Return the relative distance between features, and between the gradients below if given."""
-    slopes = Tensor(shown.slopes)
-    wanted = (
-        {} if gradients is None else {name: gradients[name].astype(float) for name in shown.lower}
-    )
-    length = reduce(lambda total, g: total + float(np.sum(g * g)), wanted.values(), 0.0)
 
     def function(z: Tensor) -> tuple[Tensor, Tensor]:
         found = shown.below(reshape(z, (1, *model.image_shape)))
         assert found is not None, "it was found before"
-        parts = []
-        if shown.features is not None:
-            difference = found - Tensor(shown.features)
-            scale = 1.0 / float(np.sum(shown.features**2))
-            parts.append(sum(difference * difference) * scale)
-        if length:
-            lower = {name: shown.lower[name] for name in wanted}
-            for name, slope in grad(sum(found * slopes), lower).items():
-                apart = slope - Tensor(wanted[name])
-                parts.append(sum(apart * apart) * (1.0 / length))
-        distance = reduce(add, parts)
+        parts = shown.differences(found, gradients)
+        distance = reduce(add, [sum(part * part) for part in parts])
         return distance, grad(distance, z)
 
     program = trace(function, np.zeros(math.prod(model.image_shape)), check=False)

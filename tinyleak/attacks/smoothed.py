@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
+from tinyleak.attacks.shown import Below, Shown
 from tinyleak.backend import Array
-from tinyleak.gradient import depending_on, grad, topological_order, vjp
+from tinyleak.gradient import depending_on, topological_order, vjp
 from tinyleak.ops import (
     concatenate,
     exp,
@@ -63,38 +64,20 @@ SHARP = 1e-9
 STEPS, LAST_STEPS = 3, 30
 """Steps of Gauss and Newton in each round, and at the end without smoothing."""
 
-Below = Callable[[Tensor], Tensor | None]
-
-
-class Wanted(NamedTuple):
-    """What a client's image has.
-
-    Attributes:
-        features: what the layer is given, (1, F).
-        slopes: the loss's gradient with respect to them, (1, F).
-        lower: the parameters below, by name.
-        gradients: theirs, by name.
-    """
-
-    features: Array
-    slopes: Array
-    lower: Mapping[str, Tensor]
-    gradients: Mapping[str, Array]
-
 
 def past_kinks(
-    below: Below,
-    wanted: Wanted,
+    shown: Shown,
+    gradients: Mapping[str, Array],
     start: Array,
     lowest: float,
     highest: float,
     goal: float,
 ) -> Reached | None:
-    """Search for the image that has these features and this gradient below them.
+    """Search for the image that has the features that are shown, and the gradient below them.
 
     Args:
-        below: features of images.
-        wanted: what they should be.
+        shown: of what layer, and the network below it.
+        gradients: the client's, by name.
         start: (1, C, H, W).
         lowest: what pixels are at least.
         highest: what they are at most.
@@ -105,22 +88,22 @@ def past_kinks(
         a network without kinks.
     """
     shape = start.shape
-    smoothed = _Smoothed(below, Tensor(start))
+    smoothed, known = _Smoothed(shown.below, Tensor(start)), shown
     if not smoothed.spreads:
         return None
-    known = wanted
-    if smoothed.opens:
-        known = wanted._replace(slopes=wanted.slopes * (wanted.features > 0))
+    if smoothed.opens and shown.features is not None:
+        known = replace(shown, slopes=shown.slopes * (shown.features > 0))
 
     def at_temperature(z: Tensor, temperature: Tensor) -> Tensor:
         images = reshape(z, shape)
         features = smoothed(images, temperature)
-        return _residual(features, smoothed(images, temperature, open_top=True), known)
+        opened = smoothed(images, temperature, open_top=True)
+        return _in_a_row(known.differences(features, gradients, opened))
 
     def exactly(z: Tensor, _: Tensor) -> Tensor:
-        features = below(reshape(z, shape))
+        features = shown.below(reshape(z, shape))
         assert features is not None, "it was found before"
-        return _residual(features, features, wanted)
+        return _in_a_row(shown.differences(features, gradients))
 
     soft, exact = _Traced(at_temperature, start.size), _Traced(exactly, start.size)
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
@@ -140,14 +123,7 @@ def past_kinks(
     return best
 
 
-def _residual(features: Tensor, opened: Tensor, wanted: Wanted) -> Tensor:
-    """Return the relative differences of features, and of the gradient below, side by side."""
-    parts = [(features - Tensor(wanted.features)) * (1.0 / float(np.linalg.norm(wanted.features)))]
-    length = math.sqrt(math.fsum(float(np.sum(g * g)) for g in wanted.gradients.values()))
-    if length:
-        slopes = grad(sum(opened * Tensor(wanted.slopes)), wanted.lower)
-        for name, slope in slopes.items():
-            parts.append((slope - Tensor(wanted.gradients[name])) * (1.0 / length))
+def _in_a_row(parts: list[Tensor]) -> Tensor:
     return concatenate([reshape(part, (-1,)) for part in parts], axis=0)
 
 
