@@ -4,7 +4,8 @@ For one image the gradient of a linear layer z = W h + b is G = δ (h, 1)ᵀ, so
 known exactly: h = g_bᵀ g_W / (g_b · g_b) (Phong et al. 2018, section 3). So is the gradient with
 respect to it, Wᵀ g_b. The network above the layer then no longer matters, nor does the label: what
 is left is to find the image whose features are h, ‖f(x) − h‖² = 0. That has no second derivatives
-in it, and kinks such as ReLU's do not stop it as they stop gradient matching.
+in it, and kinks such as ReLU's do not stop it as they stop gradient matching. Where they do all the
+same, `smoothed` goes on from there.
 
 A layer with fewer features than the image has pixels leaves the image open. Two things close it:
 pixels lie in [0, 1], and the gradients of all parameters below the layer, which are those of the
