@@ -93,8 +93,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     if shown.features is None or not (np.isfinite(shown.features).all() and shown.features.any()):
         return None
     goal, rng = GOALS[client.dtype], np.random.default_rng(seed)
-    alone, joint = (_objective(model, shown, g) for g in (None, client.gradients))
-    images = _are_images(model)
+    alone, images = _objective(model, shown, None), _are_images(model)
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     ends = [End(math.inf, start, 0)]
@@ -109,6 +108,8 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         if best.value <= CLOSE or len(ends) == 1:
             break
         start = GREY * images + CONTRAST * rng.standard_normal(pixels)
+    if few or best.value > CLOSE:
+        joint = _objective(model, shown, client.gradients)
     if few and images:
         best = _search_in_range(joint, best.x, goal)
     if best.value > CLOSE:
