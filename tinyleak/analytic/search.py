@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinyleak.analytic.certificate import certify
 from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.points import Points, RowSpace, without
 from tinyleak.backend import Array
@@ -38,6 +40,9 @@ STEPS = 40
 CLEAR = 1e-4
 """What noise may leave unknown of a record, as a share of its length; more is not claimed."""
 
+GUESSED = 3e-2
+"""How far δ of a guess may be from the column space, relative to its length."""
+
 SAME = 1e-4
 """Inputs that differ by less, as a share of their length, are one record."""
 
@@ -53,6 +58,9 @@ class Records:
         missing: how many of the batch were not found.
         attempts: from how many points was searched.
         seconds: how long it took.
+        guesses: (G, F), what may be some of those that were not found: each is a record as far as
+            noise lets it be told, which is not far enough to certify it.
+        guessed_labels: (G,) int64.
     """
 
     inputs: Array
@@ -61,6 +69,8 @@ class Records:
     missing: int
     attempts: int
     seconds: float
+    guesses: Array
+    guessed_labels: Array
 
     def __repr__(self) -> str:
         found = int(self.copies.sum())
@@ -91,6 +101,39 @@ class Search:
 
     def run(self) -> None:
         """Search until all records are found, or the patience or the time has run out."""
+        self.take_rays()
+        self.search()
+
+    def take_rays(self) -> None:
+        """Take the records that are extreme rays, as long as there are more."""
+        new = True
+        while new and len(self.basis) and self._time_left:
+            known = len(self.inputs)
+            for label, c, spread, _ in self._rays():
+                self.claim(label, c, spread)
+            new = len(self.inputs) > known
+
+    def _rays(self) -> Iterator[tuple[int, Array, float, float]]:
+        """Yield what may be the records left, with the label that suits each best, and its f.
+
+        How far noise may have moved each stands between c and f.
+        """
+        if self.bounds is None or self.bounds[0] < 0.0 or self.space.bias is None:
+            return
+        deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        basis = self.basis
+        found = extreme_rays(basis @ self.space.V, basis * (deviation / self.space.S))
+        everywhere = self.space.points(np.eye(len(self.space.S)))
+        for coordinates, spread in [] if found is None else zip(*found, strict=True):
+            c = coordinates @ basis
+            t = everywhere.nearest(c)
+            with np.errstate(all="ignore"):
+                fs = [self.evaluate(everywhere, k, t)[0] for k in range(len(self.targets))]
+            label = int(np.argmin(fs))
+            yield label, c, float(spread), float(fs[label])
+
+    def search(self) -> None:
+        """Search from random points, where no known record is."""
         everywhere = self.space.points(np.eye(len(self.space.S)))
         misses = 0
         while not self._complete and misses < PATIENCE and self._time_left:
@@ -104,26 +147,57 @@ class Search:
             # What is known is not known exactly, so the last steps do without it.
             t = everywhere.nearest(points.at(t)[0])
             t = self.descend(everywhere, label, t)
-            c, h, z = everywhere.at(t)
-            spread = self._spread(everywhere, label, t)
-            clear = spread < CLEAR * math.sqrt(1.0 + float(h @ h))
-            found = clear and self.take(h, label, spread)
-            if found and len(self.basis):
-                delta = self.deltas.of(z[None], self.targets[[label]])[0]
-                self.exclude(self.space.U.T @ delta)
-                self.columns = without(self.columns, self.columns @ (c / self.space.S))
+            found = self.claim(label, everywhere.at(t)[0], self._spread(everywhere, label, t))
             misses = 0 if found else misses + 1
             self._note(label, found)
+
+    def claim(self, label: int, c: Array, spread: float) -> bool:
+        """Take the record at a point of the row space, and search no longer where it is."""
+        everywhere = self.space.points(np.eye(len(self.space.S)))
+        c, h, z = everywhere.at(everywhere.nearest(c))
+        clear = spread < CLEAR * math.sqrt(1.0 + float(h @ h))
+        found = clear and self.take(h, label, spread)
+        if found and len(self.basis):
+            delta = self.deltas.of(z[None], self.targets[[label]])[0]
+            self.exclude(self.space.U.T @ delta)
+            self.columns = without(self.columns, self.columns @ (c / self.space.S))
+        return found
 
     def found(self) -> Records:
         """Return what has been found."""
         shape = (-1, self.layer.weight_gradient.shape[1])
         copies = np.array(self.copies, dtype=np.int64)
         missing = (self.layer.records or 0) - int(copies.sum())
+        guesses = self._guesses() if missing else []
         seconds = time.perf_counter() - self.begun
-        labels = np.array(self.labels, dtype=np.int64)
-        inputs = np.reshape(self.inputs, shape)
-        return Records(inputs, labels, copies, missing, self.attempts, seconds)
+        return Records(
+            np.reshape(self.inputs, shape),
+            np.array(self.labels, dtype=np.int64),
+            copies,
+            missing,
+            self.attempts,
+            seconds,
+            np.reshape([h for h, _ in guesses], shape),
+            np.array([label for _, label in guesses], dtype=np.int64),
+        )
+
+    def _guesses(self) -> list[tuple[Array, int]]:
+        """Return what is nearly a record, as far as noise lets it be told, with its label."""
+        everywhere, guesses, basis = self.space.points(np.eye(len(self.space.S))), [], self.basis
+        for label, c, _, f in self._rays() if len(basis) > 1 else ():
+            _, h, z = everywhere.at(everywhere.nearest(c))
+            if f < GUESSED**2 and len(basis) > 1:
+                guesses.append((h, label))
+                delta = self.deltas.of(z[None], self.targets[[label]])[0]
+                basis = without(basis, basis @ (self.space.U.T @ delta / self.space.S))
+        if len(basis) == 1 and self.space.bias is not None and len(self.inputs) + len(guesses):
+            self.basis = basis  # the last one is what the others leave
+            h = self.space.points(basis).at(np.zeros(0))[1]
+            t = everywhere.nearest(basis[0] / (basis[0] @ self.space.V[:, -1]))
+            fs = [self.evaluate(everywhere, k, t)[0] for k in range(len(self.targets))]
+            if min(fs) < GUESSED**2:
+                guesses.append((h, int(np.argmin(fs))))
+        return guesses[: (self.layer.records or 0) - sum(self.copies)]
 
     @property
     def _complete(self) -> bool:
