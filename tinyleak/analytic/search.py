@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,8 +40,9 @@ STEPS = 40
 CLEAR = 1e-4
 """What noise may leave unknown of a record, as a share of its length; more is not claimed."""
 
-GUESSED = 3e-2
-"""How far δ of a guess may be from the column space, relative to its length."""
+GUESSED, NEARLY = 3e-2, 1e-2
+"""How far δ of a guess may be from the column space, relative to its length, and inputs that differ
+by less than the second, likewise, are guesses of one record."""
 
 SAME = 1e-4
 """Inputs that differ by less, as a share of their length, are one record."""
@@ -77,6 +78,15 @@ class Records:
         return f"Records({found} of {found + self.missing}, {self.seconds:.1f} s)"
 
 
+class Ray(NamedTuple):
+    """What may be a record: where, (r,), its label, how far noise may have moved it, and its f."""
+
+    c: Array
+    label: int
+    spread: float
+    f: float
+
+
 class Search:
     """What is known of the records so far, and the search for the next."""
 
@@ -109,28 +119,34 @@ class Search:
         new = True
         while new and len(self.basis) and self._time_left:
             known = len(self.inputs)
-            for label, c, spread, _ in self._rays():
-                self.claim(label, c, spread)
+            for ray in self._rays(self.basis):
+                self.claim(ray.label, ray.c, ray.spread)
             new = len(self.inputs) > known
 
-    def _rays(self) -> Iterator[tuple[int, Array, float, float]]:
-        """Yield what may be the records left, with the label that suits each best, and its f.
-
-        How far noise may have moved each stands between c and f.
-        """
+    def _rays(self, basis: Array) -> list[Ray]:
+        """Return the extreme rays within a part of the row space, if inputs are never negative."""
         if self.bounds is None or self.bounds[0] < 0.0 or self.space.bias is None:
-            return
+            return []
         deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
-        basis = self.basis
         found = extreme_rays(basis @ self.space.V, basis * (deviation / self.space.S))
+        pairs = [] if found is None else zip(*found, strict=True)
+        return [self._judged(place @ basis, float(spread)) for place, spread in pairs]
+
+    def _judged(self, c: Array, spread: float) -> Ray:
+        """Return a point of the row space with the label that suits it best."""
         everywhere = self.space.points(np.eye(len(self.space.S)))
-        for coordinates, spread in [] if found is None else zip(*found, strict=True):
-            c = coordinates @ basis
-            t = everywhere.nearest(c)
-            with np.errstate(all="ignore"):
-                fs = [self.evaluate(everywhere, k, t)[0] for k in range(len(self.targets))]
-            label = int(np.argmin(fs))
-            yield label, c, float(spread), float(fs[label])
+        t = everywhere.nearest(c)
+        with np.errstate(all="ignore"):
+            fs = [self.evaluate(everywhere, k, t)[0] for k in range(len(self.targets))]
+        label = int(np.argmin(fs))
+        return Ray(c, label, spread, fs[label])
+
+    def _dual(self, label: int, c: Array) -> Array:
+        """Return S⁻¹ Uᵀ δ of a record, (r,): the other records lie at right angles to it."""
+        everywhere = self.space.points(np.eye(len(self.space.S)))
+        z = everywhere.at(everywhere.nearest(c))[2]
+        delta = self.deltas.of(z[None], self.targets[[label]])[0]
+        return np.asarray(self.space.U.T @ delta / self.space.S)
 
     def search(self) -> None:
         """Search from random points, where no known record is."""
@@ -154,12 +170,11 @@ class Search:
     def claim(self, label: int, c: Array, spread: float) -> bool:
         """Take the record at a point of the row space, and search no longer where it is."""
         everywhere = self.space.points(np.eye(len(self.space.S)))
-        c, h, z = everywhere.at(everywhere.nearest(c))
+        h = everywhere.at(everywhere.nearest(c))[1]
         clear = spread < CLEAR * math.sqrt(1.0 + float(h @ h))
         found = clear and self.take(h, label, spread)
         if found and len(self.basis):
-            delta = self.deltas.of(z[None], self.targets[[label]])[0]
-            self.exclude(self.space.U.T @ delta)
+            self.basis = without(self.basis, self.basis @ self._dual(label, c))
             self.columns = without(self.columns, self.columns @ (c / self.space.S))
         return found
 
@@ -183,20 +198,22 @@ class Search:
 
     def _guesses(self) -> list[tuple[Array, int]]:
         """Return what is nearly a record, as far as noise lets it be told, with its label."""
-        everywhere, guesses, basis = self.space.points(np.eye(len(self.space.S))), [], self.basis
-        for label, c, _, f in self._rays() if len(basis) > 1 else ():
-            _, h, z = everywhere.at(everywhere.nearest(c))
-            if f < GUESSED**2 and len(basis) > 1:
-                guesses.append((h, label))
-                delta = self.deltas.of(z[None], self.targets[[label]])[0]
-                basis = without(basis, basis @ (self.space.U.T @ delta / self.space.S))
-        if len(basis) == 1 and self.space.bias is not None and len(self.inputs) + len(guesses):
-            self.basis = basis  # the last one is what the others leave
-            h = self.space.points(basis).at(np.zeros(0))[1]
-            t = everywhere.nearest(basis[0] / (basis[0] @ self.space.V[:, -1]))
-            fs = [self.evaluate(everywhere, k, t)[0] for k in range(len(self.targets))]
-            if min(fs) < GUESSED**2:
-                guesses.append((h, int(np.argmin(fs))))
+        guesses: list[tuple[Array, int]] = []
+        if self.space.bias is None:
+            return guesses
+        left, everything = self.basis, np.eye(len(self.space.S))
+        known = [np.append(h, 1.0) @ self.space.V.T for h in self.inputs]
+        rays = sorted(self._rays(everything), key=lambda ray: ray.f)
+        for ray in rays:
+            near = [np.linalg.norm(ray.c - c) < NEARLY * np.linalg.norm(c) for c in known]
+            if ray.f < GUESSED**2 and not any(near) and len(left) > 1:
+                known.append(ray.c)
+                guesses.append((ray.c @ self.space.V[:, :-1], ray.label))
+                left = without(left, left @ self._dual(ray.label, ray.c))
+        if len(left) == 1 and known:  # what all others leave is known without a ray
+            last = self._judged(left[0] / (left[0] @ self.space.V[:, -1]), 0.0)
+            if last.f < GUESSED**2:
+                guesses.append((last.c @ self.space.V[:, :-1], last.label))
         return guesses[: (self.layer.records or 0) - sum(self.copies)]
 
     @property

@@ -22,9 +22,10 @@ from tinyleak.tensor import Tensor
 def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     """Return an attacker with the method that suits a client, in place of "auto".
 
-    "records" where the first layer tells them apart, "levenberg-marquardt" with the labels that can
-    be trusted where the last layer shows the features of a batch, else "lbfgs". A loss that was
-    read off roughly is known exactly once features are found that make the last layer's gradient.
+    "records" where the first linear layer tells them apart, "levenberg-marquardt" with the labels
+    that can be trusted where the last layer shows the features of a batch, else "lbfgs". A loss
+    that was read off roughly is known exactly once features are found that make the last layer's
+    gradient.
     """
     plain = replace(attacker, method="lbfgs")
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
@@ -38,7 +39,7 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     # More records than were said are no reason to stop: whoever looks on is told of them.
     tells = first is not None and why_not(*first) is None and first[0].shown <= client.batch
     if tells and client.loss.exact:
-        why = "the first layer shows each image"
+        why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     client = _with_exact_loss(client)
     layer = client.last_layer
@@ -89,16 +90,24 @@ def _is_explained(client: Client) -> bool:
 
 
 def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
-    """Return the gradient of a network's first layer if that is linear, else None."""
+    """Return the gradient of a network's first linear layer, if its inputs tell the image.
+
+    They are the image's pixels, or as many features of it or more. Else, or if the layer sent no
+    gradient, None.
+    """
     params = {name: array.astype(float) for name, array in client.params.items()}
-    pixels = prod(client.model.image_shape)
-    image = np.random.default_rng(0).random((1, *client.model.image_shape))
     for cut in linear_layers(client.model, params)[:1]:
-        inputs = cut.below(Tensor(image)).data
+        wide = client.model.shapes[cut.weight][1] >= prod(client.model.image_shape)
         sent = {cut.weight, cut.bias}.isdisjoint(client.frozen)
-        if sent and inputs.shape == (1, pixels) and np.array_equal(inputs[0], image.ravel()):
+        if sent and (takes_pixels(cut) or (wide and not cut.is_last)):
             bias = None if cut.bias is None else client.gradients[cut.bias]
             roundoff = float(np.finfo(client.dtype).eps)
             weight = client.gradients[cut.weight]
             return LayerGradient(weight, bias, client.batch, roundoff), cut
     return None
+
+
+def takes_pixels(cut: Split) -> bool:
+    """Return whether what comes into a layer is the image itself."""
+    image = np.random.default_rng(0).random((1, *cut.model.image_shape))
+    return np.array_equal(cut.below(Tensor(image)).data, image.reshape(1, -1))
