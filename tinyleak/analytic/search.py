@@ -11,6 +11,7 @@ import numpy as np
 
 from tinyleak.analytic.certificate import certify
 from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.points import Points, RowSpace, without
@@ -22,20 +23,8 @@ PATIENCE = 60
 OUTSIDE = 1e-3
 """What a pixel outside of its range counts for, beside 1 for all of δ: it turns the search."""
 
-CONVERGED = 1e-26
-"""f at which it is zero: float64 rounds δ to 1e-16 of its length, and sums of it to 1e-13."""
-
 NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
-
-BOTTOM = 1e-11
-"""Below this f a step that leaves more than nine tenths of it is the last: the rest is rounding."""
-
-FIRST_DAMPING, SUCCESS, FAILURE, FAILURES = 1e-3, 0.2, 5.0, 8
-"""Of Levenberg and Marquardt's λ, as in `optim.gauss_newton`; no step fails nine times."""
-
-STEPS = 40
-"""Steps of one attempt, at most: one that leads to a record takes 10 to 25."""
 
 CLEAR = 1e-4
 """What noise may leave unknown of a record, as a share of its length; more is not claimed."""
@@ -87,7 +76,7 @@ class Ray(NamedTuple):
     f: float
 
 
-class Search:
+class Search(Descent):
     """What is known of the records so far, and the search for the next."""
 
     def __init__(
@@ -98,12 +87,11 @@ class Search:
         rng: np.random.Generator,
         seconds: float,
     ) -> None:
-        self.layer, self.deltas, self.bounds, self.rng = layer, deltas, bounds, rng
+        super().__init__(RowSpace.of(layer, deltas.cut), deltas, bounds)
+        self.layer, self.rng = layer, rng
         self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
-        self.space = RowSpace.of(layer, deltas.cut)
         self.basis = np.eye(len(self.space.S))  # of where the other records lie
         self.columns = self.basis  # of their δ, in coordinates of U
-        self.targets = np.eye(deltas.cut.model.classes)
         self.weights = np.ones(len(self.targets))  # how likely a label is worth an attempt
         self.inputs: list[Array] = []
         self.labels: list[int] = []
@@ -124,27 +112,34 @@ class Search:
             new = len(self.inputs) > known
 
     def _rays(self, basis: Array) -> list[Ray]:
-        """Return the extreme rays within a part of the row space, if inputs are never negative."""
-        if self.bounds is None or self.bounds[0] < 0.0 or self.space.bias is None:
+        """Return the extreme rays within a part of the row space, where a ReLU is below the layer.
+
+        Pixels are never negative either, but few pixels of an image are black in all others.
+        """
+        bounds, has_bias = self.bounds or (-math.inf, math.inf), self.space.bias is not None
+        if bounds[0] < 0.0 or bounds[1] < math.inf or not has_bias:
             return []
         deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
         found = extreme_rays(basis @ self.space.V, basis * (deviation / self.space.S))
-        pairs = [] if found is None else zip(*found, strict=True)
-        return [self._judged(place @ basis, float(spread)) for place, spread in pairs]
+        return [] if found is None else self._judged(found[0] @ basis, found[1])
 
-    def _judged(self, c: Array, spread: float) -> Ray:
-        """Return a point of the row space with the label that suits it best."""
-        everywhere = self.space.points(np.eye(len(self.space.S)))
-        t = everywhere.nearest(c)
-        with np.errstate(all="ignore"):
-            fs = [self.evaluate(everywhere, k, t)[0] for k in range(len(self.targets))]
-        label = int(np.argmin(fs))
-        return Ray(c, label, spread, fs[label])
+    def _judged(self, c: Array, spreads: Array) -> list[Ray]:
+        """Return points of the row space, (M, r), each with the label that suits it best."""
+        z = c @ self.space.answers + self.space.bias
+        fs = []
+        for target in self.targets:
+            delta = self.deltas.of(z, np.repeat(target[None], len(z), axis=0))
+            rest = delta - delta @ self.space.U @ self.space.U.T
+            fs.append(np.square(rest).sum(axis=1) / (np.square(delta).sum(axis=1) + 1e-300))
+        labels = np.argmin(fs, axis=0)
+        return [
+            Ray(point, int(label), float(spread), float(f))
+            for point, label, spread, f in zip(c, labels, spreads, np.min(fs, axis=0), strict=True)
+        ]
 
     def _dual(self, label: int, c: Array) -> Array:
         """Return S⁻¹ Uᵀ δ of a record, (r,): the other records lie at right angles to it."""
-        everywhere = self.space.points(np.eye(len(self.space.S)))
-        z = everywhere.at(everywhere.nearest(c))[2]
+        z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
         delta = self.deltas.of(z[None], self.targets[[label]])[0]
         return np.asarray(self.space.U.T @ delta / self.space.S)
 
@@ -169,8 +164,7 @@ class Search:
 
     def claim(self, label: int, c: Array, spread: float) -> bool:
         """Take the record at a point of the row space, and search no longer where it is."""
-        everywhere = self.space.points(np.eye(len(self.space.S)))
-        h = everywhere.at(everywhere.nearest(c))[1]
+        h = c @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
         clear = spread < CLEAR * math.sqrt(1.0 + float(h @ h))
         found = clear and self.take(h, label, spread)
         if found and len(self.basis):
@@ -211,7 +205,7 @@ class Search:
                 guesses.append((ray.c @ self.space.V[:, :-1], ray.label))
                 left = without(left, left @ self._dual(ray.label, ray.c))
         if len(left) == 1 and known:  # what all others leave is known without a ray
-            last = self._judged(left[0] / (left[0] @ self.space.V[:, -1]), 0.0)
+            (last,) = self._judged(left / (left @ self.space.V[:, -1]), np.zeros(1))
             if last.f < GUESSED**2:
                 guesses.append((last.c @ self.space.V[:, :-1], last.label))
         return guesses[: (self.layer.records or 0) - sum(self.copies)]
@@ -260,84 +254,3 @@ class Search:
     def exclude(self, b: Array) -> None:
         """Search no longer where a record is whose δ is U b."""
         self.basis = without(self.basis, self.basis @ (b / self.space.S))
-
-    def descend(
-        self,
-        points: Points,
-        label: int,
-        t: Array,
-        goal: float = CONVERGED,
-        steps: int = STEPS,
-        outside: float = 0.0,
-        softness: float = 0.0,
-        U: Array | None = None,
-        known: Array | None = None,
-    ) -> Array:
-        """Minimise f from t on, by Levenberg and Marquardt's steps; return where it ends.
-
-        The last four arguments are those of `evaluate`.
-        """
-        how = outside, softness, U, known
-        now, damping = self.evaluate(points, label, t, *how), FIRST_DAMPING
-        for step in range(steps if len(t) else 0):
-            for _ in range(FAILURES):
-                f, gram, slope = now
-                damped = gram + damping * np.diag(np.diag(gram) + np.finfo(float).tiny)
-                try:
-                    move = np.linalg.solve(damped, slope)
-                except np.linalg.LinAlgError:
-                    move = np.zeros_like(t)
-                new = self.evaluate(points, label, t - move, *how)
-                if new[0] < f:
-                    break
-                damping *= FAILURE
-            else:
-                return t
-            t, now, damping = t - move, new, max(damping * SUCCESS, 1e-15)
-            gain = 1.0 - new[0] / f
-            if new[0] < goal or (gain < 1e-6 and step > 5) or (new[0] < BOTTOM and gain < 0.1):
-                break
-        return t
-
-    def evaluate(
-        self,
-        points: Points,
-        label: int,
-        t: Array,
-        outside: float = 0.0,
-        softness: float = 0.0,
-        U: Array | None = None,
-        known: Array | None = None,
-    ) -> tuple[float, Array, Array]:
-        """Return f at t, the Gauss–Newton matrix (n, n) and half the slope (n,).
-
-        Args:
-            points: what t are coordinates of.
-            label: whose δ.
-            t: (n,).
-            outside: what the squared distance of h from its bounds counts for.
-            softness: of a ReLU's slope.
-            U: (O, k), the column space, orthonormal; all of it by default.
-            known: (O, m), known δ, orthonormal: what they explain does not count as δ's length, so
-                that the search looks for something new.
-        """
-        U = self.space.U if U is None else U
-        _, h, z = points.at(t)
-        delta, J = self.deltas.along(z, self.targets[label], points.z, softness)
-        rest, within = delta - U @ (U.T @ delta), J @ U
-        new = delta if known is None else delta - known @ (known.T @ delta)
-        length = float(np.linalg.norm(new)) or math.inf
-        # With r = (I − UUᵀ) δ / ‖new‖ it is ∂r = ((I − UUᵀ) ∂δ − r (new·∂δ) / ‖new‖) / ‖new‖.
-        rest, along = rest / length, J @ new / length
-        f, back = float(rest @ rest), J @ rest
-        slope = back - f * along
-        gram = J @ J.T - within @ within.T - np.outer(along, back) - np.outer(slope, along)
-        gram, slope = gram / length**2, slope / length
-        if outside:
-            assert self.bounds is not None, "there are bounds"
-            excess = h - np.clip(h, *self.bounds)
-            axes = points.h[:, excess != 0.0]
-            f += outside * float(excess @ excess)
-            gram += outside * axes @ axes.T
-            slope += outside * (points.h @ excess)
-        return f, gram, slope
