@@ -17,6 +17,9 @@ from tinyleak.backend import Array
 LEAST = 1e-3
 """Columns shorter than this, relative to the longest, are left out: noise turns them."""
 
+ALIKE = 3.0
+"""Columns that differ by less, in units of their noise, are taken to be of one ray."""
+
 
 def extreme_rays(V: Array, noise: Array) -> tuple[Array, Array] | None:
     """Return what the extreme rays say of the records.
@@ -49,11 +52,15 @@ def extreme_rays(V: Array, noise: Array) -> tuple[Array, Array] | None:
     if inside.status != 0 or inside.x[-1] <= 0.0:
         return None
     heights = inside.x[:rank] @ columns
+    in_noise = np.linalg.pinv(noise) @ columns / np.sqrt(rank)
     columns, chosen = columns / heights, []
     rest = columns.copy()
     for _ in range(rank):
         farthest = int(np.argmax(np.square(rest).sum(axis=0)))
-        chosen.append(farthest)
+        # Noise makes short columns the farthest; of all that may lie along the ray the longest.
+        apart = np.linalg.norm(in_noise - in_noise[:, [farthest]], axis=0)
+        alike = apart < ALIKE * (1.0 / lengths + 1.0 / lengths[farthest])
+        chosen.append(int(np.argmax(np.where(alike, lengths, 0.0))))
         along = rest[:, farthest] / np.linalg.norm(rest[:, farthest])
         rest -= np.outer(along, along @ rest)
     rays = columns[:, chosen]
