@@ -29,9 +29,9 @@ NEAR = 1e-10, 1e-20
 CLEAR = 1e-4
 """What noise may leave unknown of a record, as a share of its length; more is not claimed."""
 
-GUESSED, NEARLY = 3e-2, 1e-2
-"""How far δ of a guess may be from the column space, relative to its length, and inputs that differ
-by less than the second, likewise, are guesses of one record."""
+GUESSED, LIKELY, NEARLY = 3e-2, 1e-5, 1e-2
+"""How far δ of a guess may be from the column space, relative to its length; how far if it is one
+beyond which is searched for others; and inputs that differ by less, likewise, are one record."""
 
 SAME = 1e-4
 """Inputs that differ by less, as a share of their length, are one record."""
@@ -96,6 +96,7 @@ class Search(Descent):
         self.inputs: list[Array] = []
         self.labels: list[int] = []
         self.copies: list[int] = []
+        self.guesses: list[tuple[Array, int]] = []
 
     def run(self) -> None:
         """Search until all records are found, or the patience or the time has run out."""
@@ -165,8 +166,14 @@ class Search(Descent):
     def claim(self, label: int, c: Array, spread: float) -> bool:
         """Take the record at a point of the row space, and search no longer where it is."""
         h = c @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
-        clear = spread < CLEAR * math.sqrt(1.0 + float(h @ h))
-        found = clear and self.take(h, label, spread)
+        share = spread / math.sqrt(1.0 + float(h @ h))
+        found = share < CLEAR and self.take(h, label, spread)
+        if not found and share < NEARLY and self._is_new(h):
+            z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
+            delta = self.deltas.of(z[None], self.targets[[label]])[0]
+            rest = delta - self.space.U @ (self.space.U.T @ delta)
+            found = bool(np.linalg.norm(rest) < LIKELY * np.linalg.norm(delta))
+            self.guesses += [(h, label)] if found else []
         if found and len(self.basis):
             self.basis = without(self.basis, self.basis @ self._dual(label, c))
             self.columns = without(self.columns, self.columns @ (c / self.space.S))
@@ -192,27 +199,25 @@ class Search(Descent):
 
     def _guesses(self) -> list[tuple[Array, int]]:
         """Return what is nearly a record, as far as noise lets it be told, with its label."""
-        guesses: list[tuple[Array, int]] = []
         if self.space.bias is None:
-            return guesses
-        left, everything = self.basis, np.eye(len(self.space.S))
-        known = [np.append(h, 1.0) @ self.space.V.T for h in self.inputs]
-        rays = sorted(self._rays(everything), key=lambda ray: ray.f)
-        for ray in rays:
-            near = [np.linalg.norm(ray.c - c) < NEARLY * np.linalg.norm(c) for c in known]
-            if ray.f < GUESSED**2 and not any(near) and len(left) > 1:
-                known.append(ray.c)
-                guesses.append((ray.c @ self.space.V[:, :-1], ray.label))
+            return self.guesses
+        left, V = self.basis, self.space.V
+        for ray in sorted(self._rays(np.eye(len(V))), key=lambda ray: ray.f):
+            h = ray.c @ V[:, :-1]
+            if ray.f < GUESSED**2 and self._is_new(h) and len(left) > 1:
+                self.guesses.append((h, ray.label))
                 left = without(left, left @ self._dual(ray.label, ray.c))
-        if len(left) == 1 and known:  # what all others leave is known without a ray
-            (last,) = self._judged(left / (left @ self.space.V[:, -1]), np.zeros(1))
+        if len(left) == 1 and len(left) < len(V):  # what all others leave is known without a ray
+            (last,) = self._judged(left / (left @ V[:, -1]), np.zeros(1))
             if last.f < GUESSED**2:
-                guesses.append((last.c @ self.space.V[:, :-1], last.label))
-        return guesses[: (self.layer.records or 0) - sum(self.copies)]
+                self.guesses.append((last.c @ V[:, :-1], last.label))
+        return self.guesses[: (self.layer.records or 0) - sum(self.copies)]
 
     @property
     def _complete(self) -> bool:
-        return not len(self.basis) or sum(self.copies) >= (self.layer.records or 0)
+        return not len(self.basis) or sum(self.copies) + len(self.guesses) >= (
+            self.layer.records or 0
+        )
 
     @property
     def _time_left(self) -> bool:
@@ -236,6 +241,11 @@ class Search(Descent):
         if not np.isfinite(gram).all():
             return math.inf
         return math.sqrt(abs(float(np.trace(np.linalg.pinv(gram, hermitian=True)))) * f / equations)
+
+    def _is_new(self, h: Array, nearly: float = NEARLY) -> bool:
+        """Whether an input is none of those that are known, nor of the guesses."""
+        known = [*self.inputs, *(other for other, _ in self.guesses)]
+        return all(np.linalg.norm(h - other) > nearly * np.linalg.norm(other) for other in known)
 
     def take(self, h: Array, label: int, spread: float = 0.0) -> bool:
         """Keep an input with its label if it is certified, and new; `spread` as for `certify`."""
