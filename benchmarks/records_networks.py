@@ -75,7 +75,8 @@ def client_of(
         path = Path(folder) / "net.pt2"
         torch.export.save(torch.export.export(network, (torch.zeros(1, 1, 28, 28),)), path)
         model = load_network(path)
-    return Client.of(model, model.weights, gradients, batch=count), Truth(images, labels)
+    client = Client.of(model, model.weights, gradients, batch=count, dtype=dtype)
+    return client, Truth(images, labels)
 
 
 def cell_of(data: Dataset, clients: int, *setting) -> Cell:
