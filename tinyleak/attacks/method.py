@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.labels import infer_labels
-from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.analytic.layer_gradient import ROUNDING, LastLayerGradient, LayerGradient
 from tinyleak.analytic.mixture import EXPLAINED, unmix
 from tinyleak.attacks.attacker import Attacker, Method
 from tinyleak.attacks.least_squares.features import WORTH, read_span
@@ -18,14 +18,17 @@ from tinyleak.client import Client, Fact
 from tinyleak.nn.split import Split, linear_layers
 from tinyleak.tensor import Tensor
 
+MOST_PIXELS = 3200
+"""Of four digits: least squares takes 5 seconds a step for them, and 0.5 GB."""
+
 
 def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     """Return an attacker with the method that suits a client, in place of "auto".
 
-    "records" where the first linear layer tells them apart, "levenberg-marquardt" with the labels
-    that can be trusted where the last layer shows the features of a batch, else "lbfgs". A loss
-    that was read off roughly is known exactly once features are found that make the last layer's
-    gradient.
+    "records" where the first linear layer tells them apart; "levenberg-marquardt", with the labels
+    that can be trusted, where the last layer shows the features of a batch, and after L-BFGS where
+    only rounding hides these from a few images; else "lbfgs". A loss that was read off roughly is
+    known exactly once features are found that make the last layer's gradient.
     """
     plain = replace(attacker, method="lbfgs")
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
@@ -42,19 +45,24 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     client = _with_exact_loss(client)
-    layer = client.last_layer
-    if not client.loss.exact or layer is None or not _worth_squares(client, layer):
+    layer, pixels = client.last_layer, prod(client.model.image_shape)
+    # What has many more pixels than features takes least squares long.
+    if not client.loss.exact or layer is None or pixels > WORTH * layer.weight.shape[1]:
         return client, plain
     labels = "trusted" if attacker.labels is None else attacker.labels
     squares: Method = "levenberg-marquardt"
     why = "the last layer shows the features of the batch"
+    if read_span(layer) is None:
+        if client.batch * pixels > MOST_PIXELS or not _is_only_rounded(layer):
+            return client, plain
+        squares, why = "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
     return _told(client, squares, why), replace(attacker, method=squares, labels=labels)
 
 
-def _worth_squares(client: Client, layer: LastLayerGradient) -> bool:
-    """Whether the features show, and may determine the images: else least squares takes long."""
-    few = prod(client.model.image_shape) <= WORTH * layer.weight.shape[1]
-    return few and read_span(layer) is not None
+def _is_only_rounded(layer: LastLayerGradient) -> bool:
+    """Whether a gradient is as exact as its dtype, without a defence's noise."""
+    size = float(np.sqrt(np.mean(np.square(layer.matrix))))
+    return float(np.sqrt(layer.noise or 0.0)) <= ROUNDING * layer.roundoff * size
 
 
 def _told(client: Client, method: str, why: str) -> Client:
