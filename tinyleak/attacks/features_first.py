@@ -86,14 +86,14 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     if few and added is not None and sum_of(added.lower) >= pixels:
         rng = np.random.default_rng(seed)
         start = GREY + CONTRAST * rng.standard_normal(pixels)
-        best = _search(_objective(model, added, client.gradients), start, GOALS[client.dtype])
+        best = _search(objective_of(model, added, client.gradients), start, GOALS[client.dtype])
         return best.x.reshape(1, *model.image_shape)
     if shown is None or (few and enough):
         return None
     if shown.features is None or not (np.isfinite(shown.features).all() and shown.features.any()):
         return None
     goal, rng = GOALS[client.dtype], np.random.default_rng(seed)
-    alone, images = _objective(model, shown, None), _are_images(model)
+    alone, images = objective_of(model, shown, None), _are_images(model)
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     ends = [End(math.inf, start, 0)]
@@ -103,15 +103,15 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         if images and ends[-1].value > goal:
             # The bounds say as much as too few features, or a flat valley, leave open.
             start = ends[-1].x if ends[-1].value <= CLOSE else start
-            ends.append(_search_in_range(alone, start, goal))
+            ends.append(search_in_range(alone, start, goal))
         best = min(ends, key=lambda end: end.value)
         if best.value <= CLOSE or len(ends) == 1:
             break
         start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     if few or best.value > CLOSE:
-        joint = _objective(model, shown, client.gradients)
+        joint = objective_of(model, shown, client.gradients)
     if few and images:
-        best = _search_in_range(joint, best.x, goal)
+        best = search_in_range(joint, best.x, goal)
     if best.value > CLOSE:
         image = start.reshape(1, *model.image_shape)
         found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
@@ -135,7 +135,7 @@ def _are_images(model: Model) -> bool:
     return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
 
 
-def _objective(model: Model, shown: Shown, gradients: Mapping[str, Array] | None) -> Objective:
+def objective_of(model: Model, shown: Shown, gradients: Mapping[str, Array] | None) -> Objective:
     """Return the relative distance between features, and between the gradients below if given."""
 
     def function(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,7 +159,7 @@ def _search(objective: Objective, start: Array, goal: float) -> End:
     return End(end.value, end.x, end.evaluations)
 
 
-def _search_in_range(objective: Objective, start: Array, goal: float) -> End:
+def search_in_range(objective: Objective, start: Array, goal: float) -> End:
     """Minimise within [0, 1], by the L-BFGS-B of Byrd, Lu, Nocedal and Zhu (1995)."""
     from scipy.optimize import minimize
 

@@ -64,8 +64,8 @@ RUN = {
     "seed": "decides the weights and the noise that the attack starts from (default: 0)",
     "method": "what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which "
     "takes batches to the rounding error, with labels inferred where that can be trusted; the one "
-    "to finish after the other; records, which takes a batch apart where the network's first layer "
-    "is linear; or auto, what suits the client (default: auto for a batch, else lbfgs)",
+    "to finish after the other; records, which takes a batch apart at the network's first linear "
+    "layer; or auto, what suits the client (default: auto for a batch, else lbfgs)",
     "restarts": "starts that are run side by side; the nearest counts (default: 1)",
     "device": "(default: cpu)",
 }
