@@ -11,9 +11,9 @@ from scipy.optimize import least_squares
 
 from tinyleak import nn, share
 from tinyleak.attacks.features_first import (
-    _objective,
     _search,
     features_first,
+    objective_of,
 )
 from tinyleak.attacks.shown import shown_layer
 from tinyleak.attacks.smoothed import SHARP, _Smoothed, _soft_largest, past_kinks
@@ -71,7 +71,7 @@ def test_an_image_is_found_where_the_search_by_features_stalls() -> None:
     assert np.mean((found_from(client, start) - image) ** 2) < 1e-10
     shown = shown_layer(client.model, client.params, client.gradients)
     assert shown is not None
-    stalled = _search(_objective(client.model, shown, None), start.ravel(), 1e-13)
+    stalled = _search(objective_of(client.model, shown, None), start.ravel(), 1e-13)
     assert stalled.value > 1e-3
     reached = features_first(client)
     assert reached is not None and np.mean((reached - image) ** 2) < 1e-10
@@ -81,7 +81,7 @@ def test_the_slopes_of_features_that_two_layers_read_are_of_both() -> None:
     client, image = client_of(0)
     shown = shown_layer(client.model, client.params, client.gradients)
     assert shown is not None
-    assert _objective(client.model, shown, client.gradients)(image.ravel())[0] < 1e-12
+    assert objective_of(client.model, shown, client.gradients)(image.ravel())[0] < 1e-12
 
 
 def test_slopes_that_something_else_adds_to_are_not_used() -> None:
