@@ -147,7 +147,8 @@ def read_premises(
     mean = shared.over(steps)
     if mean.last is not None and not lost:
         found, several = _look_at_layers(mean, mean.last, found, loss, steps)
-        if update and not found.decay and {"noise", "loss"} & {c.name for c in several if c}:
+        names = {cause.name for cause in several if cause}
+        if update and not found.decay and ("noise" in names or ("loss" in names and steps > 1)):
             more.append(Cause("stale weights", STALE))
         more += several
     if not USUAL_SIZES[0] < largest < USUAL_SIZES[1]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tinyleak.analytic.cause import Cause
 from tinyleak.attacks.method import one_label_each
 from tinyleak.attacks.problem import Problem
@@ -23,6 +25,12 @@ MANY = 8
 
 LITTLE = 0.5
 """Labels of 0.9 and 0.1 among ten leave 0.89 of what labels of 1 make, a teacher's about 0.6."""
+
+NEARLY = 0.1
+"""Below this relative distance what was found is mostly the client's."""
+
+BEYOND, MANY_BEYOND = 0.25, 0.1
+"""By how much pixels exceed [0, 1], and what share of them, to be those of another range."""
 
 
 def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> list[Cause]:
@@ -58,10 +66,26 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     # little is shown at all.
     place = len(causes) + (client.steps > 1)
     if client.batch > 1 and client.steps == 1 and sure < 2:
-        place = min(1, sure)
+        place = min(1, sure) + sum(cause.name == "stale weights" for cause in causes[sure:])
     causes += search
     causes[place:place] = _activation(client)
+    near = outcome.distance is not None and outcome.distance < NEARLY and not client.frozen
+    if near and (beyond := _beyond_unit_range(client, found)):
+        causes.insert(sum(cause.sure for cause in causes), beyond)
     return [*causes, *(replace(cause, advice="") for cause in taken)]
+
+
+def _beyond_unit_range(client: Client, found: Reconstruction) -> Cause | None:
+    """Return the cause if what nearly explains the gradient has other pixels than images have."""
+    pixels, known = found.images, client.facts.get("normalisation")
+    share = float(np.mean((pixels < -BEYOND) | (pixels > 1.0 + BEYOND)))
+    if known is not None or share < MANY_BEYOND:
+        return None
+    text = (
+        f"what nearly explains the gradient has pixels from {pixels.min():.2g} to "
+        f"{pixels.max():.2g}, as of normalised images"
+    )
+    return Cause("normalisation", text, "--normalize 0.5,0.5")
 
 
 def _activation(client: Client) -> list[Cause]:
@@ -91,8 +115,8 @@ def _accounted(client: Client, cause: Cause) -> bool:
             client.loss.exact and read is not None and abs(client.loss.factor - read) < 0.01 * read
         )
     if cause.name == "weight decay":
-        # Noise that is left once it is taken off may be decay as well, of other weights.
-        left = any(other.name == "noise" for other in client.premises.causes)
+        # What is left once it is taken off may be decay as well, of other weights.
+        left = any(other.name in ("noise", "batch size") for other in client.premises.causes)
         return client.steps == 1 and client.premises.decay != 0.0 and not left
     if cause.name != "normalisation" or not getattr(client.model, "normalises", False):
         return False
