@@ -193,8 +193,8 @@ def least_squares(problem, x, steps=20, damping=1e-3):
             damping *= 10 * 2**failures
         else:
             break  # nothing leads lower
-        share = (r @ r - new @ new) / (r @ r - np.square(r + J @ s).sum())
-        damping *= 1 / 10 if share > 0.75 else 1 if share > 0.25 else 2
+        fell, promised = r @ r - new @ new, r @ r - np.square(r + J @ s).sum()
+        damping *= 1 / 10 if fell > 0.75 * promised else 1 if fell > 0.25 * promised else 2
         x, r = x + s, new
         points.append(x)
         distances.append(r @ r)
@@ -242,12 +242,11 @@ for ours, theirs in zip(points, own_points[:6], strict=False):
 # %% [markdown]
 # And it is a method of `attack`. Beside what we did, it keeps the pixels between 0 and 1, and finds
 # the labels on the way if they are not known. It also reads the last layer, whose gradient is a
-# mixture of the [**features**](README.md#features) of the four pictures: of the numbers that this
-# layer is given. How it is mixed can be worked out
-# ([`tinyleak/analytic/mixture.py`](../tinyleak/analytic/mixture.py)), so each picture's features
-# are known, and are asked for as well. (In lesson 6's LeNet they are 588. Most of a digit is black,
-# as low as a pixel can be, so they determine it by themselves: eight digits take seconds.) L-BFGS
-# arrives, too, but look at the number of steps.
+# mixture of the features of the four pictures: of the numbers that this layer is given. How it is
+# mixed can be worked out ([`tinyleak/analytic/mixture.py`](../tinyleak/analytic/mixture.py)), so
+# each picture's features are known, and are asked for as well. (In lesson 6's LeNet they are 588.
+# Most of a digit is black, as low as a pixel can be, so they determine it by themselves: eight
+# digits take seconds.) L-BFGS arrives, too, but look at the number of steps.
 
 # %%
 by_lm = attack(client, labels=labels, method="levenberg-marquardt")
