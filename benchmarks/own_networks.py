@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from ordinary_networks import NETWORKS, build, export, loss_of
 
 from tinyleak import attack, cross_entropy, load_network, one_hot, ops, trace
 from tinyleak.attacks import Attacker, Settings, problem_of
+from tinyleak.audit import audit
 from tinyleak.client import Client
 from tinyleak.data import Dataset
 from tinyleak.gradient import grad
@@ -39,6 +42,7 @@ from tinyleak.tensor import Tensor
 
 STEPS, RATE, BATCH = 300, 0.05, 32
 LEAST_SECONDS, TURNS = 10.0, 7
+LIKE_IT = 500  # the first of the digits that the audit is given as typical
 RECOVERED = 1e-6
 COLOURS = np.array([0.4, 0.7, 1.0])[:, None, None]
 
@@ -176,19 +180,43 @@ def by_torch(
     return np.asarray(z.detach().numpy()[0])
 
 
-def measure(name: str, trained: bool, source: Dataset, clients: int, seconds: float) -> Cell:
-    """Return all that is measured of one network."""
-    network = made(name, source, trained)
+def exported(network: torch.nn.Module, name: str) -> Exported:
+    """Return a network as it is read from its file."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "net.pt2")
         export(network, NETWORKS[name].shape, path)
-        model = load_network(path)
-    parameters = list(network.parameters())
-    shared = []
-    for number in range(clients):
-        x, label = example(name, source, number)
-        loss = loss_of(name, network, torch.tensor(x[None]), torch.tensor([label]))
-        shared.append((x, label, [g.clone() for g in torch.autograd.grad(loss, parameters)]))
+        return load_network(path)
+
+
+def gradient_of(
+    name: str, network: torch.nn.Module, source: Dataset, number: int
+) -> tuple[np.ndarray, int, Any]:
+    """Return a client's example, its label, and the gradient that it shares."""
+    x, label = example(name, source, number)
+    loss = loss_of(name, network, torch.tensor(x[None]), torch.tensor([label]))
+    return x, label, torch.autograd.grad(loss, list(network.parameters()))
+
+
+def forecast(name: str, trained: bool, source: Dataset) -> Cell:
+    """Return what the audit expects of the first client, in numbers and in its word."""
+    network = made(name, source, trained)
+    model = exported(network, name)
+    _, _, slopes = gradient_of(name, network, source, 0)
+    names = [key for key, _ in network.named_parameters()]
+    gradients = {key: g.double().numpy() for key, g in zip(names, slopes, strict=True)}
+    client = Client.of(model, model.weights, gradients, reduction="mean", dtype="float32")
+    images = None
+    if len(NETWORKS[name].shape) == 3:
+        images = np.stack([example(name, source, LIKE_IT + k)[0] for k in range(2)]).astype(float)
+    found = audit(client, images=images, examples=1)
+    return {"mse": np.array(found.at(found.rounding).mse), "word": np.array(found.verdict)}
+
+
+def measure(name: str, trained: bool, source: Dataset, clients: int, seconds: float) -> Cell:
+    """Return all that is measured of one network."""
+    network = made(name, source, trained)
+    model = exported(network, name)
+    shared = [gradient_of(name, network, source, number) for number in range(clients)]
     agrees = agreement(name, network, model)  # the network is in float64 from here on
     ours, theirs, spent = [], [], []
     paces = (0.0, 0.0)
@@ -219,11 +247,16 @@ def measure(name: str, trained: bool, source: Dataset, clients: int, seconds: fl
     }
 
 
-def report(found: dict[tuple[str, bool], Cell]) -> str:
-    """Return the table."""
-    rows = []
+def report(found: dict[tuple[str, bool], Cell], expected: dict[tuple[str, bool], Cell]) -> str:
+    """Return the table, and how well the audit orders its rows."""
+    from scipy.stats import spearmanr
+
+    rows, pairs = [], []
     for (name, trained), cell in found.items():
         ours, torchs = cell["paces"] * 1e3
+        said = expected.get((name, trained))
+        if said is not None:
+            pairs.append((float(said["mse"]), float(np.median(cell["ours"]))))
         rows.append(
             [
                 *(name, "trained" if trained else "fresh", f"{float(cell['agreement']):.0e}"),
@@ -232,11 +265,16 @@ def report(found: dict[tuple[str, bool], Cell]) -> str:
                 *(f"{np.median(cell['ours']):.0e}", f"{np.median(cell['theirs']):.0e}"),
                 f"{int((cell['ours'] < cell['theirs']).sum())} of {cell['ours'].size}",
                 *(f"{np.median(cell['variance']):.2f}", f"{np.median(cell['seconds']):.1f}"),
+                *(("-", "-") if said is None else (f"{float(said['mse']):.0e}", str(said["word"]))),
             ]
         )
     heads = ["network", "weights", "agreement", "ms", "PyTorch ms", "times", "MSE < 1e-6"]
-    heads += ["median MSE", "PyTorch's", "nearer", "variance", "seconds"]
-    return table(heads, rows)
+    heads += ["median MSE", "PyTorch's", "nearer", "variance", "seconds", "forecast", "audit"]
+    text = table(heads, rows)
+    if len(pairs) > 2:
+        order = spearmanr(*zip(*pairs, strict=True)).statistic
+        text += f"\n\nRank correlation of forecast and median MSE, {len(pairs)} rows: {order:.2f}"
+    return text
 
 
 def main() -> int:
@@ -262,19 +300,19 @@ def main() -> int:
         Cells(folder_of(options, "results/own_networks")),
     )
     found: dict[tuple[str, bool], Cell] = {}
+    expected: dict[tuple[str, bool], Cell] = {}
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        for trained in (False, True):
-            for name in options.networks:
-                key = f"{name} {'trained' if trained else 'fresh'}"
+        for trained, name in product((False, True), options.networks):
+            key = f"{name} {'trained' if trained else 'fresh'}"
+            if not options.report:
                 how = (name, trained, source, options.clients, options.seconds)
-                cell = (
-                    cells.peek(key)
-                    if options.report
-                    else cells.get(key, lambda how=how: measure(*how))
-                )
+                cells.get(key, partial(measure, *how))
+                cells.get(f"{key} audit", partial(forecast, name, trained, source))
+            for kept, what in ((found, key), (expected, f"{key} audit")):
+                cell = cells.peek(what)
                 if cell is not None:
-                    found[name, trained] = cell
-    text = report(found)
+                    kept[name, trained] = cell
+    text = report(found, expected)
     print(text)
     if not options.quick:
         path = Path(__file__).parent / "results" / "own_networks.txt"

@@ -70,14 +70,16 @@ def save_step(
     return x.numpy()
 
 
-def save_training(folder: Path, steps: int, reduction: str = "mean") -> np.ndarray:
+def save_training(
+    folder: Path, steps: int, reduction: str = "mean", momentum: float = 0.0
+) -> np.ndarray:
     """Take steps of PyTorch's own SGD, save the weights before and after, return the images."""
     torch.manual_seed(3)
     network = torch.nn.Sequential(
         *(torch.nn.Flatten(), torch.nn.Linear(100, 30), torch.nn.Tanh(), torch.nn.Linear(30, 5))
     )
     x, y = torch.rand(2, 1, 10, 10), torch.tensor([1, 4])
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=momentum)
     safetensors.torch.save_file(network.state_dict(), folder / "before.safetensors")
     for _ in range(steps):
         optimiser.zero_grad()

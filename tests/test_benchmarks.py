@@ -108,6 +108,13 @@ def test_quick_growth_prints_its_table(ahead: subprocess.CompletedProcess[str]) 
     assert "Slower than PyTorch at: " in ahead.stdout
 
 
+@pytest.mark.ahead(by=partial(run, "own_networks.py", "--quick"))
+def test_one_s_own_network_comes_back(ahead: subprocess.CompletedProcess[str]) -> None:
+    assert ahead.returncode == 0, ahead.stderr
+    *_, fresh, trained = ahead.stdout.splitlines()
+    assert all("1 of 1" in row and "shown" in row for row in (fresh, trained)), ahead.stdout
+
+
 @pytest.mark.ahead(by=partial(run, "success.py", "--quick"))
 def test_quick_success_prints_both_initialisations(ahead: subprocess.CompletedProcess[str]) -> None:
     assert ahead.returncode == 0, ahead.stderr

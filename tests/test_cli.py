@@ -431,6 +431,7 @@ def test_help_names_every_option_and_its_default(run: Run) -> None:
         "--history --dtype "
         "--method {lbfgs,levenberg-marquardt,lbfgs+levenberg-marquardt,records,auto} "
         "--weights --gradients --rename --weights-after --learning-rate --local-steps "
+        "--epochs --local-batch --momentum "
         "--reduction {mean,sum} --restarts --defense --aware --smoothness "
         "--labels {optimise,infer,known} "
         "--device {cpu,cuda} --out --force --quiet --debug"

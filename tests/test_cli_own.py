@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_a_client_is_simulated_swept_and_audited_with_it(run: Run, tmp_path: Pat
     assert "label      0 (right)" in answer.out
     answer = run("audit", *own, "--image", image, "--examples", 1, "--noise", 0)
     assert answer.code == 0 and "activation  relu is not smooth" in answer.out
+
+
+def test_a_sweep_takes_it_beside_the_built_in_ones(run: Run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    export(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), (1, 28, 28), str(tmp_path / "net.pt2"))
+    grid = ["--model", tmp_path / "net.pt2", "mlp", "--defense", "none", "gaussian:1e-2"]
+    table = ["--table", tmp_path / "t.sqlite", "--csv", tmp_path / "t.csv"]
+    answer = run("sweep", *grid, "--iterations", 20, "--jobs", 1, "--quiet", *table)
+    assert answer.code == 0, answer.err
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert [row["error"] for row in rows] == [""] * 4
+    own = {row["defense"]: float(row["mse"]) for row in rows if row["model"] == "exported"}
+    assert own["none"] < 1e-12 < own["gaussian:0.01"]
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(

@@ -89,7 +89,9 @@ def test_weights_before_and_after_give_the_image_away(run: Run, tmp_path: Path, 
     [
         (["victim"], "the following arguments are required: --out"),
         (["victim", "--out", "o", "--learning-rate", "1"], "--learning-rate is of --local-steps"),
-        (["victim", "--out", "o", "--local-steps", "6"], "6 local steps were asked for, and 5"),
+        (["victim", "--out", "o", "--local-steps", "101"], "101 local steps were given, and 100"),
+        (["victim", "--out", "o", "--momentum", "0.9"], "--momentum is of --local-steps"),
+        (["victim", "--out", "o", "--local-steps", "1", "--epochs", "1"], "give one of the two"),
         (
             ["victim", "--out", "o", "--local-steps", "0"],
             "'0' was given; a whole number of 1 or more",

@@ -261,10 +261,15 @@ def test_notes_that_cannot_be_are_refused(tmp_path: Path, note: str, message: st
 # Weights before and after
 
 
-@pytest.mark.parametrize(("steps", "reduction"), [(1, "mean"), (1, "sum"), (3, "sum")])
-def test_pytorch_s_own_steps_are_undone(tmp_path: Path, steps: int, reduction: str) -> None:
-    truth = save_training(tmp_path, steps, reduction)
-    said = {"learning_rate": 0.1, "local_steps": steps}
+@pytest.mark.parametrize(
+    ("steps", "reduction", "momentum"),
+    [(1, "mean", 0.0), (1, "sum", 0.0), (3, "sum", 0.0), (4, "mean", 0.9)],
+)
+def test_pytorch_s_own_steps_are_undone(
+    tmp_path: Path, steps: int, reduction: str, momentum: float
+) -> None:
+    truth = save_training(tmp_path, steps, reduction, momentum)
+    said = {"learning_rate": 0.1, "local_steps": steps, "momentum": momentum}
     said |= {"reduction": reduction} if steps > 1 else {}
     known = trained(tmp_path, **said)
     found = attack(known, labels="trusted")
@@ -272,7 +277,7 @@ def test_pytorch_s_own_steps_are_undone(tmp_path: Path, steps: int, reduction: s
     assert error(found, truth) < 1e-4
     if steps == 1:
         assert str(known.loss.fact).startswith(f"a {reduction} over the batch, read off")
-    else:
+    elif not momentum:
         assert str(known.facts["steps"]) == (
             "3 of plain SGD, each with the same whole batch, without momentum or decay, assumed"
         )
@@ -295,7 +300,7 @@ def test_an_attack_starts_from_what_it_reads_off_the_gradient(tmp_path: Path) ->
     ("said", "message"),
     [
         ({}, "tell a gradient only together with the learning rate"),
-        ({"learning_rate": 0.1, "local_steps": 6}, "5 at most can be unrolled"),
+        ({"learning_rate": 0.1, "local_steps": 101}, "100 at most can be unrolled"),
         ({"learning_rate": 0.1}, "so nothing can be read from them; check that the client has"),
     ],
 )
@@ -303,6 +308,20 @@ def test_weights_after_that_say_nothing(tmp_path: Path, said: dict[str, Any], me
     save_training(tmp_path, 0)
     with pytest.raises(ValueError, match=message):
         trained(tmp_path, **said)
+
+
+def test_epochs_that_are_said_take_the_place_of_steps_that_are_noted(tmp_path: Path) -> None:
+    save_training(tmp_path, 3)
+    (tmp_path / "after.json").write_text('{"learning_rate": 0.1, "local_steps": 2, "batch": 2}')
+    for said, count in (({}, 2), ({"local_steps": 3}, 3), ({"epochs": 3, "local_batch": 1}, 6)):
+        known = Client.from_files(
+            tmp_path / "before.safetensors",
+            weights_after=tmp_path / "after.safetensors",
+            shape=(1, 10, 10),
+            model="mlp",
+            **said,
+        )
+        assert known.steps == count
 
 
 def test_a_gradient_or_weights_after_and_not_both_or_neither(tmp_path: Path) -> None:
@@ -325,6 +344,9 @@ def test_a_gradient_or_weights_after_and_not_both_or_neither(tmp_path: Path) -> 
         ({"shape": (1, 28)}, "write a shape as C,H,W"),
         ({"learning_rate": -0.1}, "a learning rate is a finite number above 0"),
         ({"local_steps": True}, "local_steps 'True'"),
+        ({"momentum": 1}, r"momentum '1': '1' was given; a momentum is a number in \[0, 1\)"),
+        ({"epochs": 0}, "epochs '0': '0' was given; a whole number of 1 or more"),
+        ({"local_batch": "x"}, "local_batch 'x': 'x' was given; a whole number"),
     ],
 )
 def test_what_is_said_is_checked_as_notes_are(said, words):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tinyleak import Attacker, attack, nn, ops, share
-from tinyleak.attacks.features_first import features_first, known_label, shown_addition, shown_layer
+from tinyleak.attacks.features_first import features_first, known_label
+from tinyleak.attacks.shown import shown_addition, shown_layer
 from tinyleak.client import Client
 from tinyleak.nn import init
 from tinyleak.tensor import Tensor

@@ -46,6 +46,16 @@ def test_the_method_is_chosen_by_what_the_gradient_shows(model, count, attacker,
     assert told is None or (told.value, told.source) == (method, "read off")
 
 
+def test_features_that_rounding_hides_are_matched_first_and_then_squared() -> None:
+    images, labels = GLYPHS.batch([20, 21, 22, 23])
+    client, _ = simulate(LENET, images, [labels[0]] * 4, dtype="float32", init="default")
+    problem = problem_of(client, AUTO)
+    assert problem.attacker.method == "lbfgs+levenberg-marquardt"
+    assert "rounding hides" in problem.client.facts["method"].detail
+    noisy = {n: g + 1e-4 * np.abs(g).max() for n, g in client.gradients.items()}
+    assert problem_of(replace(client, gradients=noisy), AUTO).attacker.method == "lbfgs"
+
+
 def test_more_records_than_were_said_are_no_reason_to_stop() -> None:
     client, _ = client_of(MLP, 4, init="default")
     said = replace(client, batch=2)
@@ -76,7 +86,7 @@ def test_a_batch_is_taken_apart(act: str, dtype: str) -> None:
 
 def test_a_network_whose_first_layer_is_none_is_refused() -> None:
     client, _ = client_of(LENET, 2)
-    with pytest.raises(ValueError, match="records needs a network whose first layer is linear; Le"):
+    with pytest.raises(ValueError, match="network whose first linear layer has .* LeNet"):
         attack(client, method="records")
 
 

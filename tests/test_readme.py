@@ -70,7 +70,7 @@ def test_the_pytorch_lines_in_the_readme_save_what_the_command_below_recovers(
 ) -> None:
     torch = pytest.importorskip("torch")
     save_file = pytest.importorskip("safetensors.torch").save_file
-    (code,) = [block for block in blocks("python") if "torch" in block]
+    (code,) = [block for block in blocks("python") if "torch.nn" in block]
     (attack,) = [one for one in commands() if "w.safetensors" in one and " attack " in one]
     torch.manual_seed(0)
     squash, window = torch.nn.Sigmoid, {"kernel_size": 5, "padding": 2}

@@ -7,18 +7,45 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tinyleak import data, nn
+from tinyleak import attack, data, nn
 from tinyleak.analytic import LayerGradient
 from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.locked import lock
 from tinyleak.analytic.points import without
 from tinyleak.analytic.records import find_records
 from tinyleak.client import Client, simulate
+from tinyleak.nn.activations import relu
 from tinyleak.nn.split import split
 from tinyleak.tensor import Tensor
 
 GLYPHS = data.load("glyphs")
 MNIST = (1, 28, 28)
+
+
+@dataclass(frozen=True)
+class Convolutional:
+    """A convolution, ReLU, max pooling and two linear layers, on parts of digits."""
+
+    image_shape = (1, 14, 14)
+    classes = 10
+    shapes = {  # noqa: RUF012
+        "conv.weight": (16, 1, 5, 5),
+        "conv.bias": (16,),
+        "0.weight": (50, 784),
+        "0.bias": (50,),
+        "1.weight": (10, 50),
+        "1.bias": (10,),
+    }
+
+    def init(self, rng, scheme="uniform", dtype="float64"):
+        return nn.init.draw(self.shapes, rng, scheme, dtype=dtype)
+
+    def __call__(self, params, x):
+        x = relu(nn.conv2d(x, params["conv.weight"], params["conv.bias"], padding=(2, 2)))
+        x = nn.flatten(nn.max_pool2d(x, (2, 2)))
+        x = relu(nn.linear(x, params["0.weight"], params["0.bias"]))
+        return nn.linear(x, params["1.weight"], params["1.bias"])
 
 
 def batch(rng: np.random.Generator, count: int):
@@ -195,3 +222,34 @@ def test_a_basis_loses_one_direction_and_stays_orthonormal(rng) -> None:
     left = without(basis, given)
     np.testing.assert_allclose(left @ left.T, np.eye(3), atol=1e-14)
     np.testing.assert_allclose(left @ (given @ basis), 0.0, atol=1e-13)
+
+
+def test_features_after_a_relu_are_extreme_rays(rng: np.random.Generator) -> None:
+    features = np.maximum(rng.standard_normal((5, 400)), 0.0)
+    mixed = np.linalg.qr(np.column_stack([features, np.ones(5)]).T)[0].T
+    found, spread = extreme_rays(mixed, 1e-6 * np.eye(5))
+    rays = (found @ mixed)[:, :-1]
+    order = np.abs(rays[:, None] - features).max(axis=2).argmin(axis=1)
+    assert sorted(order) == list(range(5))
+    np.testing.assert_allclose(rays, features[order], atol=1e-12)
+    off = []
+    for _ in range(100):
+        noisy = mixed + 1e-6 * rng.standard_normal(mixed.shape)
+        again = extreme_rays(noisy, 1e-6 * np.eye(5))[0]
+        nearest = np.linalg.norm(again[:, None] - found, axis=2).argmin(axis=0)
+        off.append(np.linalg.norm(again[nearest] - found, axis=1))
+    measured = np.sqrt(np.mean(np.square(off), axis=0))
+    assert (measured < 2.0 * spread).all() and (measured > 0.2 * spread).all()
+    assert extreme_rays(np.linalg.qr(rng.standard_normal((41, 5)))[0].T, np.eye(5)) is None
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_batch_of_a_convolutional_network_comes_apart(dtype: str, rng) -> None:
+    images, labels = batch(rng, 4)
+    images = images[:, :, 7:21, 7:21]
+    client, truth = simulate(Convolutional(), images, labels, seed=2, dtype=dtype, init="default")
+    found = attack(client, method="auto")
+    assert found.reason == "converged"
+    outcome = truth.judge(found)
+    assert max(outcome.mse) < (1e-10 if dtype == "float64" else 1e-6)
+    assert sorted(found.labels) == sorted(labels)

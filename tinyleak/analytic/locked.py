@@ -119,7 +119,8 @@ class ReluSearch(Search):
     """
 
     def run(self) -> None:
-        """Lock δ after δ, then solve for the records."""
+        """Take what extreme rays show; lock δ after δ, then solve for the records."""
+        self.take_rays()
         space = self.space
         deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
         noise = deviation * math.sqrt(len(space.U)) * float(np.sqrt(np.mean(1.0 / space.S**2)))
@@ -127,12 +128,13 @@ class ReluSearch(Search):
         self.steepest = self.deltas.jacobian(np.ones(len(space.U)))
         again = self.deltas.jacobian(self.rng.uniform(1.0, 2.0, len(space.U)))
         self.is_last_but_one = bool(np.allclose(self.steepest, again))
-        self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
-        for _ in range(ROUNDS_OF_ALL):
-            self._lock_all()
-            self._solve()
+        self._forget_uncertified()
+        told_by_rays = len(self.inputs) > 0 and self.noise > LOOSE
+        for _ in range(0 if told_by_rays else ROUNDS_OF_ALL):
             if self._complete or not self._time_left:
                 break
+            self._lock_all()
+            self._solve()
 
     def _lock_all(self) -> None:
         """Lock δ after δ, until there are as many as the space has dimensions."""
@@ -211,7 +213,8 @@ class ReluSearch(Search):
 
     def _forget_uncertified(self) -> None:
         """Keep of all δ only those of certified records, as these make them."""
-        self.locked, self.basis = [], np.eye(len(self.space.S))
+        self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
+        self.basis = np.eye(len(self.space.S))
         for h, label in zip(self.inputs, self.labels, strict=True):
             row = h if self.space.bias is None else np.append(h, 1.0)
             c = self.space.V @ row

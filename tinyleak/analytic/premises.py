@@ -103,7 +103,7 @@ def read_premises(
     batch: int,
     *,
     loss: str | None = None,
-    steps: int = 1,
+    steps: float = 1,
     update: bool = False,
     dtype: str = "float64",
     rounding: Mapping[str, Array] | None = None,
@@ -118,7 +118,7 @@ def read_premises(
             change of the weights over the learning rate. Parameters may be missing.
         batch: N, how many images it was said to be of.
         loss: the loss's name, if it was said.
-        steps: how many local steps the change is the sum of.
+        steps: how many steps' worth the change is, if the client took several.
         update: whether it is a change of weights, so that optimisers are looked for.
         dtype: the coarsest in which it was written, as far as that is known.
         rounding: the variance, by name, that rounding left on it; by default what its numbers say.
@@ -161,7 +161,7 @@ def read_premises(
 
 
 def _look_at_layers(
-    shared: Shared, last: Layer, found: Premises, said: str | None, steps: int
+    shared: Shared, last: Layer, found: Premises, said: str | None, steps: float
 ) -> tuple[Premises, list[Cause | None]]:
     """Take off what is on the gradient beside its images, and then look at these."""
     decay = read_weight_decay(shared, last)

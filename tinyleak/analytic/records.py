@@ -13,6 +13,10 @@ others are searched for without it: they lie at right angles to S⁻¹ Uᵀ δ o
 which takes one dimension from the row space each time.
 
 Under a ReLU f has kinks, and δ exact zeros, which lead to the records another way (see `locked`).
+Features that come out of a ReLU have exact zeros themselves, which lead to them a third way, at
+once and without any labels (see `extreme_rays`).
+
+What noise moves too far to be certified, but δ says is a record, is kept apart, as a guess.
 
 Lesson: lessons/11b_a_batch_is_a_mixture.py
 """
@@ -45,10 +49,14 @@ def find_records(
         layer: the gradient, of the mean loss over its `records`; its `roundoff` is that of the
             floating point which it was written in, 0 for float64.
         cut: the network, cut at that layer.
-        bounds: about between which numbers the inputs are, if that is known, as of pixels.
+        bounds: about between which numbers the inputs are, if that is known, as of pixels; from 0
+            to infinity where they come out of a ReLU.
         loss: the client's.
         rng: draws where to search.
         seconds: how long to search, at most; what was found until then is returned.
+
+    Returns:
+        The records that were found and certified, and guesses at others.
 
     Raises:
         ValueError: the number of records is not known, or is more than the layer can tell apart;

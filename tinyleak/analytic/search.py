@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from tinyleak.analytic.certificate import certify
 from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.descent import Descent
+from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.points import Points, RowSpace, without
 from tinyleak.backend import Array
@@ -20,23 +23,15 @@ PATIENCE = 60
 OUTSIDE = 1e-3
 """What a pixel outside of its range counts for, beside 1 for all of δ: it turns the search."""
 
-CONVERGED = 1e-26
-"""f at which it is zero: float64 rounds δ to 1e-16 of its length, and sums of it to 1e-13."""
-
 NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
 
-BOTTOM = 1e-11
-"""Below this f a step that leaves more than nine tenths of it is the last: the rest is rounding."""
-
-FIRST_DAMPING, SUCCESS, FAILURE, FAILURES = 1e-3, 0.2, 5.0, 8
-"""Of Levenberg and Marquardt's λ, as in `optim.gauss_newton`; no step fails nine times."""
-
-STEPS = 40
-"""Steps of one attempt, at most: one that leads to a record takes 10 to 25."""
-
 CLEAR = 1e-4
 """What noise may leave unknown of a record, as a share of its length; more is not claimed."""
+
+GUESSED, LIKELY, NEARLY = 3e-2, 1e-5, 1e-2
+"""How far δ of a guess may be from the column space, relative to its length; how far if it is one
+beyond which is searched for others; and inputs that differ by less, likewise, are one record."""
 
 SAME = 1e-4
 """Inputs that differ by less, as a share of their length, are one record."""
@@ -53,6 +48,9 @@ class Records:
         missing: how many of the batch were not found.
         attempts: from how many points was searched.
         seconds: how long it took.
+        guesses: (G, F), what may be some of those that were not found: each is a record as far as
+            noise lets it be told, which is not far enough to certify it.
+        guessed_labels: (G,) int64.
     """
 
     inputs: Array
@@ -61,13 +59,24 @@ class Records:
     missing: int
     attempts: int
     seconds: float
+    guesses: Array
+    guessed_labels: Array
 
     def __repr__(self) -> str:
         found = int(self.copies.sum())
         return f"Records({found} of {found + self.missing}, {self.seconds:.1f} s)"
 
 
-class Search:
+class Ray(NamedTuple):
+    """What may be a record: where, (r,), its label, how far noise may have moved it, and its f."""
+
+    c: Array
+    label: int
+    spread: float
+    f: float
+
+
+class Search(Descent):
     """What is known of the records so far, and the search for the next."""
 
     def __init__(
@@ -78,19 +87,65 @@ class Search:
         rng: np.random.Generator,
         seconds: float,
     ) -> None:
-        self.layer, self.deltas, self.bounds, self.rng = layer, deltas, bounds, rng
+        super().__init__(RowSpace.of(layer, deltas.cut), deltas, bounds)
+        self.layer, self.rng = layer, rng
         self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
-        self.space = RowSpace.of(layer, deltas.cut)
         self.basis = np.eye(len(self.space.S))  # of where the other records lie
         self.columns = self.basis  # of their δ, in coordinates of U
-        self.targets = np.eye(deltas.cut.model.classes)
         self.weights = np.ones(len(self.targets))  # how likely a label is worth an attempt
         self.inputs: list[Array] = []
         self.labels: list[int] = []
         self.copies: list[int] = []
+        self.guesses: list[tuple[Array, int]] = []
 
     def run(self) -> None:
         """Search until all records are found, or the patience or the time has run out."""
+        self.take_rays()
+        self.search()
+
+    def take_rays(self) -> None:
+        """Take the records that are extreme rays, as long as there are more."""
+        new = True
+        while new and len(self.basis) and self._time_left:
+            known = len(self.inputs)
+            for ray in self._rays(self.basis):
+                self.claim(ray.label, ray.c, ray.spread)
+            new = len(self.inputs) > known
+
+    def _rays(self, basis: Array) -> list[Ray]:
+        """Return the extreme rays within a part of the row space, where a ReLU is below the layer.
+
+        Pixels are never negative either, but few pixels of an image are black in all others.
+        """
+        bounds, has_bias = self.bounds or (-math.inf, math.inf), self.space.bias is not None
+        if bounds[0] < 0.0 or bounds[1] < math.inf or not has_bias:
+            return []
+        deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        found = extreme_rays(basis @ self.space.V, basis * (deviation / self.space.S))
+        return [] if found is None else self._judged(found[0] @ basis, found[1])
+
+    def _judged(self, c: Array, spreads: Array) -> list[Ray]:
+        """Return points of the row space, (M, r), each with the label that suits it best."""
+        z = c @ self.space.answers + self.space.bias
+        fs = []
+        for target in self.targets:
+            delta = self.deltas.of(z, np.repeat(target[None], len(z), axis=0))
+            rest = delta - delta @ self.space.U @ self.space.U.T
+            fs.append(np.square(rest).sum(axis=1) / (np.square(delta).sum(axis=1) + 1e-300))
+        labels = np.argmin(fs, axis=0)
+        return [
+            Ray(point, int(label), float(spread), float(f))
+            for point, label, spread, f in zip(c, labels, spreads, np.min(fs, axis=0), strict=True)
+        ]
+
+    def _dual(self, label: int, c: Array) -> Array:
+        """Return S⁻¹ Uᵀ δ of a record, (r,): the other records lie at right angles to it."""
+        z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
+        delta = self.deltas.of(z[None], self.targets[[label]])[0]
+        return np.asarray(self.space.U.T @ delta / self.space.S)
+
+    def search(self) -> None:
+        """Search from random points, where no known record is."""
         everywhere = self.space.points(np.eye(len(self.space.S)))
         misses = 0
         while not self._complete and misses < PATIENCE and self._time_left:
@@ -104,30 +159,65 @@ class Search:
             # What is known is not known exactly, so the last steps do without it.
             t = everywhere.nearest(points.at(t)[0])
             t = self.descend(everywhere, label, t)
-            c, h, z = everywhere.at(t)
-            spread = self._spread(everywhere, label, t)
-            clear = spread < CLEAR * math.sqrt(1.0 + float(h @ h))
-            found = clear and self.take(h, label, spread)
-            if found and len(self.basis):
-                delta = self.deltas.of(z[None], self.targets[[label]])[0]
-                self.exclude(self.space.U.T @ delta)
-                self.columns = without(self.columns, self.columns @ (c / self.space.S))
+            found = self.claim(label, everywhere.at(t)[0], self._spread(everywhere, label, t))
             misses = 0 if found else misses + 1
             self._note(label, found)
+
+    def claim(self, label: int, c: Array, spread: float) -> bool:
+        """Take the record at a point of the row space, and search no longer where it is."""
+        h = c @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
+        share = spread / math.sqrt(1.0 + float(h @ h))
+        found = share < CLEAR and self.take(h, label, spread)
+        if not found and share < NEARLY and self._is_new(h):
+            z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
+            delta = self.deltas.of(z[None], self.targets[[label]])[0]
+            rest = delta - self.space.U @ (self.space.U.T @ delta)
+            found = bool(np.linalg.norm(rest) < LIKELY * np.linalg.norm(delta))
+            self.guesses += [(h, label)] if found else []
+        if found and len(self.basis):
+            self.basis = without(self.basis, self.basis @ self._dual(label, c))
+            self.columns = without(self.columns, self.columns @ (c / self.space.S))
+        return found
 
     def found(self) -> Records:
         """Return what has been found."""
         shape = (-1, self.layer.weight_gradient.shape[1])
         copies = np.array(self.copies, dtype=np.int64)
         missing = (self.layer.records or 0) - int(copies.sum())
+        guesses = self._guesses() if missing else []
         seconds = time.perf_counter() - self.begun
-        labels = np.array(self.labels, dtype=np.int64)
-        inputs = np.reshape(self.inputs, shape)
-        return Records(inputs, labels, copies, missing, self.attempts, seconds)
+        return Records(
+            np.reshape(self.inputs, shape),
+            np.array(self.labels, dtype=np.int64),
+            copies,
+            missing,
+            self.attempts,
+            seconds,
+            np.reshape([h for h, _ in guesses], shape),
+            np.array([label for _, label in guesses], dtype=np.int64),
+        )
+
+    def _guesses(self) -> list[tuple[Array, int]]:
+        """Return what is nearly a record, as far as noise lets it be told, with its label."""
+        if self.space.bias is None:
+            return self.guesses
+        left, V = self.basis, self.space.V
+        for ray in sorted(self._rays(np.eye(len(V))), key=lambda ray: ray.f):
+            h = ray.c @ V[:, :-1]
+            if ray.f < GUESSED**2 and self._is_new(h) and len(left) > 1:
+                self.guesses.append((h, ray.label))
+                left = without(left, left @ self._dual(ray.label, ray.c))
+        if len(left) == 1 and len(left) < len(V):  # what all others leave is known without a ray
+            (last,) = self._judged(left / (left @ V[:, -1]), np.zeros(1))
+            if last.f < GUESSED**2:
+                self.guesses.append((last.c @ V[:, :-1], last.label))
+        return self.guesses[: (self.layer.records or 0) - sum(self.copies)]
 
     @property
     def _complete(self) -> bool:
-        return not len(self.basis) or sum(self.copies) >= (self.layer.records or 0)
+        return not len(self.basis) or sum(self.copies) + len(self.guesses) >= (
+            self.layer.records or 0
+        )
 
     @property
     def _time_left(self) -> bool:
@@ -152,6 +242,11 @@ class Search:
             return math.inf
         return math.sqrt(abs(float(np.trace(np.linalg.pinv(gram, hermitian=True)))) * f / equations)
 
+    def _is_new(self, h: Array, nearly: float = NEARLY) -> bool:
+        """Whether an input is none of those that are known, nor of the guesses."""
+        known = [*self.inputs, *(other for other, _ in self.guesses)]
+        return all(np.linalg.norm(h - other) > nearly * np.linalg.norm(other) for other in known)
+
     def take(self, h: Array, label: int, spread: float = 0.0) -> bool:
         """Keep an input with its label if it is certified, and new; `spread` as for `certify`."""
         near = [np.linalg.norm(h - other) < SAME * np.linalg.norm(other) for other in self.inputs]
@@ -169,84 +264,3 @@ class Search:
     def exclude(self, b: Array) -> None:
         """Search no longer where a record is whose δ is U b."""
         self.basis = without(self.basis, self.basis @ (b / self.space.S))
-
-    def descend(
-        self,
-        points: Points,
-        label: int,
-        t: Array,
-        goal: float = CONVERGED,
-        steps: int = STEPS,
-        outside: float = 0.0,
-        softness: float = 0.0,
-        U: Array | None = None,
-        known: Array | None = None,
-    ) -> Array:
-        """Minimise f from t on, by Levenberg and Marquardt's steps; return where it ends.
-
-        The last four arguments are those of `evaluate`.
-        """
-        how = outside, softness, U, known
-        now, damping = self.evaluate(points, label, t, *how), FIRST_DAMPING
-        for step in range(steps if len(t) else 0):
-            for _ in range(FAILURES):
-                f, gram, slope = now
-                damped = gram + damping * np.diag(np.diag(gram) + np.finfo(float).tiny)
-                try:
-                    move = np.linalg.solve(damped, slope)
-                except np.linalg.LinAlgError:
-                    move = np.zeros_like(t)
-                new = self.evaluate(points, label, t - move, *how)
-                if new[0] < f:
-                    break
-                damping *= FAILURE
-            else:
-                return t
-            t, now, damping = t - move, new, max(damping * SUCCESS, 1e-15)
-            gain = 1.0 - new[0] / f
-            if new[0] < goal or (gain < 1e-6 and step > 5) or (new[0] < BOTTOM and gain < 0.1):
-                break
-        return t
-
-    def evaluate(
-        self,
-        points: Points,
-        label: int,
-        t: Array,
-        outside: float = 0.0,
-        softness: float = 0.0,
-        U: Array | None = None,
-        known: Array | None = None,
-    ) -> tuple[float, Array, Array]:
-        """Return f at t, the Gauss–Newton matrix (n, n) and half the slope (n,).
-
-        Args:
-            points: what t are coordinates of.
-            label: whose δ.
-            t: (n,).
-            outside: what the squared distance of h from its bounds counts for.
-            softness: of a ReLU's slope.
-            U: (O, k), the column space, orthonormal; all of it by default.
-            known: (O, m), known δ, orthonormal: what they explain does not count as δ's length, so
-                that the search looks for something new.
-        """
-        U = self.space.U if U is None else U
-        _, h, z = points.at(t)
-        delta, J = self.deltas.along(z, self.targets[label], points.z, softness)
-        rest, within = delta - U @ (U.T @ delta), J @ U
-        new = delta if known is None else delta - known @ (known.T @ delta)
-        length = float(np.linalg.norm(new)) or math.inf
-        # With r = (I − UUᵀ) δ / ‖new‖ it is ∂r = ((I − UUᵀ) ∂δ − r (new·∂δ) / ‖new‖) / ‖new‖.
-        rest, along = rest / length, J @ new / length
-        f, back = float(rest @ rest), J @ rest
-        slope = back - f * along
-        gram = J @ J.T - within @ within.T - np.outer(along, back) - np.outer(slope, along)
-        gram, slope = gram / length**2, slope / length
-        if outside:
-            assert self.bounds is not None, "there are bounds"
-            excess = h - np.clip(h, *self.bounds)
-            axes = points.h[:, excess != 0.0]
-            f += outside * float(excess @ excess)
-            gram += outside * axes @ axes.T
-            slope += outside * (points.h @ excess)
-        return f, gram, slope

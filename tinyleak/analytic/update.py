@@ -99,7 +99,7 @@ def adaptive_steps(moved: Mapping[str, Array]) -> Cause | None:
     return Cause("adam", text)
 
 
-def several_steps(shared: Shared, last: Layer, decay: Decay, steps: int) -> list[Cause]:
+def several_steps(shared: Shared, last: Layer, decay: Decay, steps: float) -> list[Cause]:
     """Return what the mean over several steps still tells."""
     causes = []
     if not decay.zero_sum and not decay.rate:
@@ -113,10 +113,8 @@ def several_steps(shared: Shared, last: Layer, decay: Decay, steps: int) -> list
         ]
         hard = next(fit for fit in fits if fit.kind == "hard")
         if hard.factor > GROWTH:
-            text = (
-                f"the change is {hard.factor:.2f} times what {steps} steps of plain SGD make of it"
-            )
-            causes.append(Cause("momentum", text))
+            text = f"the change is {hard.factor:.2f} times what {steps:g} steps of plain SGD make"
+            causes.append(Cause("momentum", text, "--momentum 0.9"))
         for fit in fits:
             if fit.kind in ("smoothed", "mixed") and fit.misfit < CLOSER * hard.misfit:
                 top = np.sort(fit.targets)[::-1]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinyleak.analytic.one_image import Fit, OneImage, fits_of, look_at_one_image
+from tinyleak.analytic.residuals import sigmoid, softmax
 from tinyleak.analytic.shared import Layer
 from tinyleak.backend import Array
 
@@ -111,9 +112,8 @@ def _costs(direction: Array, z: Array) -> Array:
 
     1 − cos² for the cross-entropy, for binary cross-entropy and for the squared error: (3,).
     """
-    powers = np.exp(z - z.max())
     best = []
-    for a in (powers / powers.sum(), 0.5 * (1.0 + np.tanh(0.5 * z)), z):
+    for a in (softmax(z), sigmoid(z), z):
         inner = direction @ a - direction
         squares = a @ a - 2.0 * a + 1.0
         # A label that is certain leaves no δ, and so no direction.

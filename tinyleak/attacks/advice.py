@@ -109,8 +109,8 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     # Each step adds images of its own to the rank of a layer's gradient.
     one = client.steps == 1 and client.premises.rank == client.batch
     if client.rounding is not None and not one:
-        what = "one step" if client.local is None else f"{client.steps} steps"
-        text = f"the weights after were taken to be {what} of plain SGD away, with the same batch"
+        steps = "one of plain SGD" if client.local is None else client.local.said
+        text = f"the steps between the weights were taken to be {steps}"
         causes.append(Cause("local steps", text, sure=False))
     if attacker.method == "levenberg-marquardt" and not getattr(client.model, "normalises", False):
         text = "least squares kept pixels in [0, 1], and the client's may have been normalised"

@@ -54,8 +54,8 @@ class Attacker:
             for their Jacobian with respect to the weights, and batches to the rounding error
             (restarts run one after the other, until one converges); or
             "lbfgs+levenberg-marquardt", the one to finish after the other; "records", where the
-            first layer is linear and shows each image of a batch, with its label; or "auto", the
-            one of these that suits the client.
+            first linear layer shows each image of a batch, or its features, with its label; or
+            "auto", the one of these that suits the client.
         settings: how the search is run; by default what succeeds most.
         device: "cpu" or "cuda".
 

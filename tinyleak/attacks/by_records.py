@@ -1,24 +1,54 @@
 """The attack that takes a batch apart, record by record.
 
 Where the network's first layer is linear, its inputs are the images, and its gradient shows each of
-them (see `tinyleak.analytic.records`): nothing is matched, and what is found is certified.
+them (see `tinyleak.analytic.records`): nothing is matched, and what is found is certified. Where
+layers of another kind come before, as in most networks for images, it shows the features of each,
+and the image is then found alone, by its features.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
+from tinyleak.analytic.deltas import Deltas, Loss
+from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.probes import smooth_noise
 from tinyleak.analytic.records import find_records
-from tinyleak.attacks.method import first_layer
+from tinyleak.attacks.features_first import (
+    CONTRAST,
+    GOALS,
+    GREY,
+    objective_of,
+    search_in_range,
+)
+from tinyleak.attacks.method import first_layer, takes_pixels
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
 from tinyleak.attacks.result import Progress, Reconstruction
+from tinyleak.attacks.shown import Shown
+from tinyleak.backend import Array
+from tinyleak.client import Client
 from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.labels import one_hot
+from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
+
+PATIENCE = 150
+"""Evaluations within which the distance of an image's features halves, or it is not going to."""
+
+MET, STARTS = 1e-5, 4
+"""Squared relative distance at which an image has its features, which may themselves be known to
+three digits only, and how many starts are made until one does: max pooling stops some."""
+
+PROBES = 8
+"""Images of noise by which it is told whether features are never negative."""
 
 SECONDS = 300.0
 """How long to search, at most: 128 records of 784 pixels take 10 to 20 seconds."""
@@ -27,29 +57,40 @@ SECONDS = 300.0
 def attack_by_records(
     problem: Problem, on_progress: Callable[[Progress], None] | None = None
 ) -> Reconstruction:
-    """Find the records of a client's batch in its first layer's gradient.
+    """Find the records of a client's batch in its first linear layer's gradient.
 
-    Images that were not found are grey, with label 0, and come last.
+    Behind those that are certified come what was told less exactly; then, for images of which
+    nothing was found, grey ones with label 0.
 
     Raises:
-        ValueError: the first layer is not linear, or cannot tell so many records apart.
+        ValueError: the first linear layer has fewer inputs than an image has pixels, or cannot
+            tell so many records apart.
     """
     client, recorder = problem.client, Recorder(problem, on_progress)
     found = first_layer(client)
     if found is None:
         raise ValueError(
-            f"method records needs a network whose first layer is linear; {client.network} has "
-            "none: choose another method"
+            "method records needs a network whose first linear layer has as many inputs as an "
+            f"image has pixels; {client.network} has none: choose another method"
         )
+    layer, cut = found
     rng = np.random.default_rng(problem.attacker.seed)
-    records = find_records(
-        *found, bounds=(0.0, 1.0), loss=loss_of(client.model), rng=rng, seconds=SECONDS
-    )
+    direct, probes = takes_pixels(cut), smooth_noise(client.model.image_shape)[:PROBES]
+    never_negative = float(cut.below(Tensor(probes)).data.min()) >= 0.0
+    bounds = (0.0, 1.0) if direct else (0.0, math.inf) if never_negative else None
+    loss = loss_of(client.model)
+    records = find_records(layer, cut, bounds=bounds, loss=loss, rng=rng, seconds=SECONDS)
+    order = np.repeat(np.arange(len(records.copies)), records.copies)
+    inputs = np.concatenate([records.inputs[order], records.guesses])
     images = np.full((client.batch, *client.model.image_shape), 0.5)
     labels = np.zeros(client.batch, np.int64)
-    order = np.repeat(np.arange(len(records.copies)), records.copies)
-    images[: len(order)] = records.inputs[order].reshape(-1, *client.model.image_shape)
-    labels[: len(order)] = records.labels[order]
+    labels[: len(inputs)] = np.concatenate([records.labels[order], records.guessed_labels])
+    for index, h in enumerate(inputs):
+        again = not direct and 0 < index < len(order) and order[index] == order[index - 1]
+        known = images[index - 1] if again else h if direct else image_with(cut, h, client, rng)
+        images[index] = known.reshape(images[index].shape)
+    if not direct and len(records.guesses):
+        labels[: len(inputs)] = labels_of(layer, cut, images[: len(inputs)], loss)
     soft = one_hot(labels, client.model.classes, problem.settings.dtype)
     matching = replace(problem.matching, targets=soft)
     x = images.ravel().astype(problem.settings.dtype)
@@ -57,3 +98,50 @@ def attack_by_records(
     recorder.note(x, float(matching.distances(Tensor(x)).data), 0)
     reason = "stalled" if records.missing else "converged"
     return recorder.conclude(x, records.attempts, records.attempts, reason)
+
+
+def labels_of(layer: LayerGradient, cut: Split, images: Array, loss: Loss) -> Array:
+    """Return the labels, (M,), of images, (M, C, H, W), that are most of a batch.
+
+    With their inputs known, the gradient says each δ; the label is the one that gives the nearest.
+    """
+    h = cut.below(Tensor(images)).data
+    rows = h if layer.bias_gradient is None else np.pad(h, [(0, 0), (0, 1)], constant_values=1.0)
+    shared = (layer.records or len(h)) * layer.matrix @ np.linalg.pinv(rows)
+    z, deltas = cut.outputs(Tensor(h)).data, Deltas(cut, loss)
+    targets = np.eye(cut.model.classes)[:, np.newaxis] + np.zeros((1, len(h), 1))
+    apart = [np.linalg.norm(deltas.of(z, labels) - shared.T, axis=1) for labels in targets]
+    return np.argmin(apart, axis=0)
+
+
+class _SettledError(Exception):
+    """The search goes no further."""
+
+
+def image_with(cut: Split, features: Array, client: Client, rng: np.random.Generator) -> Array:
+    """Return the image that gives a layer these inputs, as near as a search from noise comes.
+
+    Features that are known to some digits only are met no nearer: then it ends where it stays.
+    """
+    shown = Shown(cut.weight, features[None], np.zeros((1, len(features))), cut.below, {})
+    objective = objective_of(client.model, shown, None)
+    best, lowest, halved = np.zeros(0), math.inf, deque[float](maxlen=PATIENCE)
+
+    def watched(x: Array) -> tuple[float, Array]:
+        nonlocal best, lowest
+        value, slope = objective(x)
+        if value < lowest:
+            best, lowest = x.copy(), value
+        if len(halved) == PATIENCE and lowest > 0.5 * halved[0]:
+            raise _SettledError
+        halved.append(lowest)
+        return value, slope
+
+    for _ in range(STARTS):
+        halved.clear()
+        with suppress(_SettledError):
+            start = GREY + CONTRAST * rng.standard_normal(prod(client.model.image_shape))
+            search_in_range(watched, start, GOALS[client.dtype])
+        if lowest < MET:
+            break
+    return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tinyleak.attacks.matching import Matching
 from tinyleak.client.local import LocalSteps
@@ -21,7 +22,7 @@ class ExtendedMatching(Matching):
     """The distance to a client that took local steps, scaled its gradient, or put noise on it.
 
     Attributes:
-        local: the local steps, if the client shared the sum of their gradients.
+        local: the local steps, if the client shared the sum of what they did.
         direction: match the shared gradient's direction, whatever its length.
         smoothness: β; `2β` times the images' total variation is added to the distance that has
             not been made relative.
@@ -42,10 +43,8 @@ class ExtendedMatching(Matching):
         if self.local is None:
             return super().gradients(images, labels)
 
-        def gradient(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return parameter_gradients(self.model, weights, images, labels)
-
-        found, scale = self.local.update(self.copies(images), gradient), as_tensor(self.scale)
+        gradient, scale = partial(parameter_gradients, self.model), as_tensor(self.scale)
+        found = self.local.update(self.copies(images), gradient, images, labels)
         return {
             name: _along(scale, shape) * found[name] for name, shape in self.model.shapes.items()
         }

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.labels import certain_counts, infer_labels
-from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.analytic.layer_gradient import ROUNDING, LastLayerGradient, LayerGradient
 from tinyleak.analytic.mixture import EXPLAINED, unmix
 from tinyleak.attacks.attacker import Attacker, Method
 from tinyleak.attacks.least_squares.features import WORTH, read_span
@@ -25,13 +25,17 @@ MOST_LABELS = 60
 STARTS = 5
 """How many starts the features of each are searched from. One in two or more succeeds."""
 
+MOST_PIXELS = 3200
+"""Of four digits: least squares takes 5 seconds a step for them, and 0.5 GB."""
+
 
 def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     """Return an attacker with the method that suits a client, in place of "auto".
 
-    "records" where the first layer tells them apart, "levenberg-marquardt" with the labels that can
-    be trusted where the last layer shows the features of a batch, else "lbfgs". A loss that was
-    read off roughly is known exactly once features are found that make the last layer's gradient.
+    "records" where the first linear layer tells them apart; "levenberg-marquardt", with the labels
+    that can be trusted, where the last layer shows the features of a batch, and after L-BFGS where
+    only rounding hides these from a few images; else "lbfgs". A loss that was read off roughly is
+    known exactly once features are found that make the last layer's gradient.
     """
     plain = replace(attacker, method="lbfgs")
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
@@ -45,25 +49,30 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     # More records than were said are no reason to stop: whoever looks on is told of them.
     tells = first is not None and why_not(*first) is None and first[0].shown <= client.batch
     if tells and client.loss.exact:
-        why = "the first layer shows each image"
+        why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     labels = attacker.labels
     if not client.loss.exact or (labels is None and not client.labels.trusted):
         client, found = _unmixed(client)
         labels = labels if found is None else [int(label) for label in found]
-    layer = client.last_layer
-    if not client.loss.exact or layer is None or not _worth_squares(client, layer):
+    layer, pixels = client.last_layer, prod(client.model.image_shape)
+    # What has many more pixels than features takes least squares long.
+    if not client.loss.exact or layer is None or pixels > WORTH * layer.weight.shape[1]:
         return client, plain
     squares: Method = "levenberg-marquardt"
     why = "the last layer shows the features of the batch"
     labels = "trusted" if labels is None else labels
+    if read_span(layer) is None:
+        if client.batch * pixels > MOST_PIXELS or not _is_only_rounded(layer):
+            return client, plain
+        squares, why = "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
     return _told(client, squares, why), replace(attacker, method=squares, labels=labels)
 
 
-def _worth_squares(client: Client, layer: LastLayerGradient) -> bool:
-    """Whether the features show, and may determine the images: else least squares takes long."""
-    few = prod(client.model.image_shape) <= WORTH * layer.weight.shape[1]
-    return few and read_span(layer) is not None
+def _is_only_rounded(layer: LastLayerGradient) -> bool:
+    """Whether a gradient is as exact as its dtype, without a defence's noise."""
+    size = float(np.sqrt(np.mean(np.square(layer.matrix))))
+    return float(np.sqrt(layer.noise or 0.0)) <= ROUNDING * layer.roundoff * size
 
 
 def _told(client: Client, method: str, why: str) -> Client:
@@ -136,16 +145,24 @@ def _is_explained(client: Client, labels: Array) -> bool:
 
 
 def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
-    """Return the gradient of a network's first layer if that is linear, else None."""
+    """Return the gradient of a network's first linear layer, if its inputs tell the image.
+
+    They are the image's pixels, or as many features of it or more. Else, or if the layer sent no
+    gradient, None.
+    """
     params = {name: array.astype(float) for name, array in client.params.items()}
-    pixels = prod(client.model.image_shape)
-    image = np.random.default_rng(0).random((1, *client.model.image_shape))
     for cut in linear_layers(client.model, params)[:1]:
-        inputs = cut.below(Tensor(image)).data
+        wide = client.model.shapes[cut.weight][1] >= prod(client.model.image_shape)
         sent = {cut.weight, cut.bias}.isdisjoint(client.frozen)
-        if sent and inputs.shape == (1, pixels) and np.array_equal(inputs[0], image.ravel()):
+        if sent and (takes_pixels(cut) or (wide and not cut.is_last)):
             bias = None if cut.bias is None else client.gradients[cut.bias]
             roundoff = float(np.finfo(client.dtype).eps)
             weight = client.gradients[cut.weight]
             return LayerGradient(weight, bias, client.batch, roundoff), cut
     return None
+
+
+def takes_pixels(cut: Split) -> bool:
+    """Return whether what comes into a layer is the image itself."""
+    image = np.random.default_rng(0).random((1, *cut.model.image_shape))
+    return np.array_equal(cut.below(Tensor(image)).data, image.reshape(1, -1))

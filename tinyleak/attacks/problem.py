@@ -16,7 +16,7 @@ import numpy as np
 from tinyleak.analytic.labels import LabelInference
 from tinyleak.attacks.attacker import SEED, Attacker, Labels, make_attacker
 from tinyleak.attacks.extended import ExtendedMatching
-from tinyleak.attacks.features_first import features_first, known_label
+from tinyleak.attacks.features_first import GOALS, features_first, known_label
 from tinyleak.attacks.matching import Matching
 from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
@@ -148,6 +148,9 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     if images is not None:
         starts[0, : images.size] = images.ravel()
     by_features = isinstance(attacker.start, str) and attacker.start in ("auto", "features")
+    if images is not None and by_features and settings.scale_free and settings.goal is None:
+        # Below the rounding of what was shared a distance tells nothing more of the image.
+        settings = replace(settings, goal=max(settings.near_enough, GOALS[client.dtype]))
     if images is not None and by_features and targets is None:
         soft = known_label(client, images)
         if soft is not None:
@@ -252,6 +255,13 @@ def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInferenc
     if labels is None:
         return None, None
     if isinstance(labels, str):
+        if client.local is not None and (client.local.batch or client.batch) < client.batch:
+            if labels == "infer":
+                raise ValueError(
+                    "--labels infer tells which labels a batch has, and not which mini-batch each "
+                    "was in; choose optimise"
+                )
+            return None, None
         if labels == "trusted" and client.targets is None:
             return None, client.labels if client.last_layer is not None else None
         inference = client.labels

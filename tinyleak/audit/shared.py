@@ -88,8 +88,7 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
     Raises:
         ValueError: the gradient is zero everywhere.
     """
-    steps = 1 if client.local is None else client.local.count
-    norm = length(client.gradients) / steps
+    norm = length(client.gradients) / client.multiple
     if norm == 0:
         raise ValueError(
             "the gradients are zero everywhere, so nothing can be read from them; check that the "
@@ -97,7 +96,7 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
         )
     sent = [array for name, array in client.gradients.items() if name not in client.frozen]
     numbers = sum(array.size for array in sent)
-    noise = None if client.noise is None else client.noise / steps**2
+    noise = None if client.noise is None else client.noise / client.multiple**2
     labels, warning, error_norms = None, None, None
     if client.premises.targets is not None:
         labels = client.labels.labels.tolist()
@@ -124,7 +123,7 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
         label_warning=warning,
         error_norms=error_norms,
         numbers=numbers,
-        steps=steps,
+        steps=client.steps,
         shown_mse=_shown(client),
         causes=tuple(cause for cause in client.premises.causes if _is_left(client, cause)),
     )

@@ -17,7 +17,7 @@ from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.output import add_output_options, end, output_directory, say
 from tinyleak.cli.progress import progress_bar
 from tinyleak.client import Client, Notes, Truth
-from tinyleak.client.local import MOST_STEPS
+from tinyleak.client.local import MOST_STEPS, STEPS
 from tinyleak.data.networks import SUFFIX
 from tinyleak.defenses import parse
 
@@ -27,7 +27,7 @@ SUMMARY = "recover a client's images from the gradient that it shares"
 ONLY_SIMULATED = ("data", "image", "data_dir", "index", "label", "init")
 ONLY_FILES = (
     *("gradients", "rename", "reduction", "loss", "normalize"),
-    *("weights_after", "learning_rate", "local_steps"),
+    *("weights_after", "learning_rate", *STEPS),
 )
 """Options that describe the one kind of client, or the other."""
 
@@ -37,9 +37,12 @@ WEIGHTS = {
     "weights_after": "instead of a gradient: its weights after it has trained with --learning-rate",
 }
 NOTES = {
-    "learning_rate": "of its steps of plain SGD",
-    "local_steps": f"how many they were, {MOST_STEPS} at most, each with the same whole batch "
-    "(default: as the notes say, else 1)",
+    "learning_rate": "of its steps of SGD",
+    "local_steps": f"how many they were, {MOST_STEPS} at most (default: as the notes say, else 1)",
+    "epochs": "instead: how often they went through the batch",
+    "local_batch": "images of the mini-batch of each, in the same order in each epoch (default: as "
+    "the notes say, else all)",
+    "momentum": "of the steps (default: as the notes say, else 0)",
     "reduction": "how the client's loss goes over the batch (default: as the notes say, else told "
     "by the gradient, which also tells a constant factor)",
     "loss": "the client's (default: as the notes say, else read off the gradient where it tells, "
@@ -61,8 +64,8 @@ RUN = {
     "seed": "decides the weights and the noise that the attack starts from (default: 0)",
     "method": "what minimises the distance: L-BFGS as in the paper; Levenberg-Marquardt, which "
     "takes batches to the rounding error, with labels inferred where that can be trusted; the one "
-    "to finish after the other; records, which takes a batch apart where the network's first layer "
-    "is linear; or auto, what suits the client (default: auto for a batch, else lbfgs)",
+    "to finish after the other; records, which takes a batch apart at the network's first linear "
+    "layer; or auto, what suits the client (default: auto for a batch, else lbfgs)",
     "restarts": "starts that are run side by side; the nearest counts (default: 1)",
     "device": "(default: cpu)",
 }

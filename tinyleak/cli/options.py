@@ -54,8 +54,8 @@ CHOICES: dict[str, Collection[str]] = {
 """What may be chosen, by the name of the option, where the type does not say it."""
 
 ONE_OR_MORE = {
-    *("batch", "classes", "examples", "heads", "history", "layers", "local_steps", "restarts"),
-    "width",
+    *("batch", "classes", "epochs", "examples", "heads", "history", "layers", "local_batch"),
+    *("local_steps", "restarts", "width"),
 }
 """Whole numbers that are not to be 0."""
 

@@ -14,7 +14,7 @@ from tinyleak.cli.options import (
 )
 from tinyleak.cli.output import add_output_options, output_directory, say
 from tinyleak.client import LocalSteps, Notes, simulate, write_client
-from tinyleak.client.local import MOST_STEPS
+from tinyleak.client.local import STEPS
 from tinyleak.client.loss import said_loss
 from tinyleak.data.networks import SUFFIX
 from tinyleak.data.tensors import FORMATS
@@ -32,10 +32,13 @@ SIMULATED = {
     "dtype": "in which it computes, and saves (default: float32, as PyTorch)",
 }
 
-STEPS = {
+TRAINING = {
     "reduction": "how its loss goes over the batch (default: mean)",
     "local_steps": "take so many steps of SGD, and share the weights after them instead of a "
     "gradient",
+    "epochs": "the same, said as how often they go through the batch",
+    "local_batch": "images of the mini-batch of each, one after the other (default: all)",
+    "momentum": "of its steps (default: 0)",
     "learning_rate": f"of its steps (default: {RATE})",
 }
 
@@ -45,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_client_options(parser)
     group = parser.add_argument_group("what the client does")
     add_options(group, simulate, SIMULATED)
-    add_options(group, Notes, STEPS)
+    add_options(group, Notes, TRAINING)
     add_defense_option(group)
     group = add_output_options(
         parser,
@@ -69,11 +72,10 @@ def run(args: argparse.Namespace) -> int:
     _refuse_mixtures(args)
     reduction, local = args.reduction or "mean", None
     steps = None
-    if args.local_steps is not None:
-        steps = LocalSteps(args.local_steps, args.learning_rate or RATE)
-        # N times the loss moves the weights as N times the rate does.
-        factor = said_loss(reduction, args.batch or 1).factor
-        local = LocalSteps(steps.count, steps.learning_rate * factor)
+    if args.local_steps is not None or args.epochs is not None:
+        told = {name: getattr(args, name) for name in STEPS}
+        steps = LocalSteps.of(args.batch or 1, args.learning_rate or RATE, **told)
+        local = steps.of_loss(said_loss(reduction, args.batch or 1).factor)
     names = ("weights", "gradients", "weights_after")
     files = [f"{name}.{ending}" for name in names for ending in (args.format, "json")]
     with output_directory(args, [*files, "truth.npz"]) as directory:
@@ -109,13 +111,9 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
             "--defense protects a mean over the batch, but --reduction sum was given; leave one of "
             "the two out"
         )
-    if args.local_steps is None and args.learning_rate is not None:
-        raise ValueError(
-            "--learning-rate is of --local-steps, but a gradient is to be shared; give how many "
-            "steps, or leave it out"
-        )
-    if args.local_steps is not None and args.local_steps > MOST_STEPS:
-        raise ValueError(
-            f"{args.local_steps} local steps were asked for, and {MOST_STEPS} at most can be "
-            "attacked; ask for fewer"
-        )
+    for name in ("learning_rate", "local_batch", "momentum"):
+        if args.local_steps is args.epochs is None and getattr(args, name) is not None:
+            raise ValueError(
+                f"{flag(name)} is of --local-steps, but a gradient is to be shared; give how many "
+                "steps, or leave it out"
+            )

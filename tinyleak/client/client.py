@@ -64,7 +64,7 @@ class Client:
 
     Raises:
         ValueError: weights or gradients that do not fit the network or are not finite; a batch
-            below 1; an unknown dtype.
+            below 1, or of images that its local steps never see; an unknown dtype.
         TypeError: weights or gradients that are not arrays by name; a batch that is not a whole
             number; local steps of another type.
     """
@@ -90,6 +90,8 @@ class Client:
             raise ValueError(f"dtype {self.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
         if not isinstance(self.local, LocalSteps | None):
             raise TypeError(f"local steps {self.local!r} were given; give tinyleak.LocalSteps")
+        if self.local is not None:
+            self.local.parts(batch)
 
     @classmethod
     def of(
@@ -146,7 +148,7 @@ class Client:
             {name: g for name, g in client.gradients.items() if name not in client.frozen},
             client.batch,
             loss=loss,
-            steps=client.steps,
+            steps=client.multiple,
             update=update,
             dtype=client.dtype,
             rounding=client.rounding,
@@ -162,8 +164,7 @@ class Client:
         plain = {name: gradient / how.factor for name, gradient in plain.items()}
         local, rounding = client.local, client.rounding
         if local is not None:
-            # Each step with c times the loss is one with c times the rate.
-            local = replace(local, learning_rate=local.learning_rate * how.factor)
+            local = local.of_loss(how.factor)
         if rounding is not None:
             rounding = {name: variance / how.factor**2 for name, variance in rounding.items()}
         facts = {**client.facts, **facts_of(read, normalize)}
@@ -261,8 +262,7 @@ class Client:
                 model.activation, allowed, steps=1 if steps is None else steps.count
             )
         if local is not None:
-            plain = "of plain SGD, each with the same whole batch, without momentum or decay"
-            facts["steps"] = Fact(f"{local.count} {plain}", "assumed")
+            facts["steps"] = Fact(local.said, "assumed")
         frozen = tuple(name for name, gradient in shared.items() if not gradient.any())
         if frozen:
             facts["frozen"] = Fact(listed(frozen), "read off", "no gradient, so left out")
@@ -309,6 +309,11 @@ class Client:
         """How many steps of SGD the client took."""
         return 1 if self.local is None else self.local.count
 
+    @property
+    def multiple(self) -> float:
+        """How many times one gradient it shared, if that hardly turns from step to step."""
+        return 1.0 if self.local is None else self.local.gradients
+
     @cached_property
     def last_layer(self) -> LastLayerGradient | None:
         """The gradient of the last layer, made once; None if not linear, frozen, or another loss's.
@@ -319,7 +324,7 @@ class Client:
 
     @cached_property
     def _last_layer(self) -> LastLayerGradient | None:
-        mean = {name: gradient / self.steps for name, gradient in self.gradients.items()}
+        mean = {name: gradient / self.multiple for name, gradient in self.gradients.items()}
         try:
             weight, bias = last_layer_names(self.model)
             roundoff = float(np.finfo(self.dtype).eps)
@@ -355,7 +360,7 @@ class Client:
             {name: g for name, g in self.gradients.items() if name not in self.frozen},
             self.batch,
             loss=self.loss.kind,
-            steps=self.steps,
+            steps=self.multiple,
             dtype=self.dtype,
             activation=getattr(self.network, "activation", None),
         )
@@ -365,7 +370,7 @@ class Client:
         """The variance of the noise on each number of `gradients`, if it can be measured."""
         if self.steps > 1:  # each step has weights of its own; only sums over classes stay zero
             layer = self.last_layer
-            return None if layer is None or layer.noise is None else self.steps**2 * layer.noise
+            return None if layer is None or layer.noise is None else self.multiple**2 * layer.noise
         noise = self.premises.noise
         # Read off the gradient as it was shared, its factor included.
         return None if noise is None else noise / (self.loss.factor if self.read else 1.0) ** 2

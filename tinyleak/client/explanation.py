@@ -147,7 +147,7 @@ def expected_mse(
         client.model, client.params, found.images, found.soft_labels, precision=precision
     )
     # Several steps share about as many times one step's gradient.
-    variance, left = variance / client.steps**2, left / client.steps
+    variance, left = variance / client.multiple**2, left / client.multiple
     covectors, start = {}, 0
     for name, shape in client.model.shapes.items():
         size = math.prod(shape)

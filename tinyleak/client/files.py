@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.client.local import MOST_STEPS, LocalSteps
+from tinyleak.client.local import STEPS, LocalSteps
 from tinyleak.client.notes import Notes, gather_notes
 from tinyleak.data.bounds import shown, wrong_dtype
 from tinyleak.data.networks import SUFFIX, load_network
@@ -93,7 +93,8 @@ def read_files(
     if exported and known.model in (None, str(weights)):
         known = replace(known, model=str(weights))
     steps = _steps(weights_after, known, said)
-    images = (known.batch or 1) * (1 if steps is None else steps.count)
+    batch = known.batch or 1
+    images = batch if steps is None else max(batch, steps.count * min(steps.batch or batch, batch))
     path = gradients or weights_after
     assert path is not None, "one of the two is given"
     what = "gradients" if steps is None else "weights after"
@@ -101,6 +102,7 @@ def read_files(
     shared, more_others = read_with_others(path)
     _require_numbers(path, shared, what)
     model, names = _network(tensors, known, rename, images, shared)
+    _require_room(model, images, 1 if steps is None else steps.count)
     for file, left_out, needed in ((weights, others, shared), (path, more_others, names.values())):
         for name in left_out:
             if name in needed:
@@ -256,14 +258,11 @@ def _require_numbers(path: Path, tensors: Mapping[str, Array], what: str) -> Non
 def _steps(weights_after: Path | None, known: Notes, said: Notes) -> LocalSteps | None:
     """Return the steps of SGD that lie between the weights before and after, if those are given."""
     if weights_after is None:
-        for flag, number in (
-            ("--learning-rate", said.learning_rate),
-            ("--local-steps", said.local_steps),
-        ):
-            if number is not None:
+        for name in ("learning_rate", *STEPS):
+            if getattr(said, name) is not None:
                 raise ValueError(
-                    f"{flag} speaks of steps between weights, but --gradients are one "
-                    "step's; leave one of the two out"
+                    f"--{name.replace('_', '-')} speaks of steps between weights, but --gradients "
+                    "are one step's; leave one of the two out"
                 )
         return None
     if known.learning_rate is None:
@@ -271,16 +270,11 @@ def _steps(weights_after: Path | None, known: Notes, said: Notes) -> LocalSteps 
             "weights before and after tell a gradient only together with the learning rate; give "
             "it with --learning-rate"
         )
-    count = known.local_steps or 1
-    if count > MOST_STEPS:
-        raise ValueError(
-            f"{count} local steps were given, and {MOST_STEPS} at most can be unrolled; attack a "
-            "client that takes fewer"
-        )
-    return LocalSteps(count, known.learning_rate)
+    told = {name: getattr(known, name) for name in STEPS}
+    return LocalSteps.of(known.batch or 1, known.learning_rate, **told)
 
 
-def _require_room(model: Model, batch: int) -> None:
+def _require_room(model: Model, batch: int, steps: int = 1) -> None:
     """Refuse what shapes of little size in a file, or of none, multiply to."""
     unknown = batch * math.prod(model.image_shape)
     if unknown > MOST_UNKNOWNS:
@@ -290,11 +284,13 @@ def _require_room(model: Model, batch: int) -> None:
         )
     together = batch if batch == 1 else max(batch, PROBES_AT_ONCE)
     parameters = sum(math.prod(shape) for shape in model.shapes.values())
-    needed = parameters + together * _numbers_of_an_image(model)
+    needed = steps * parameters + together * _numbers_of_an_image(model)
     if needed > MOST_NUMBERS:
+        steps_too = "" if steps == 1 else f" in {steps} steps"
         raise ValueError(
-            f"{together} images of {model.image_shape} make {needed:,} numbers in this network, "
-            f"and {MOST_NUMBERS:,} are worked with at most; check the shape and the batch"
+            f"{together} images of {model.image_shape} make {needed:,} numbers in this network"
+            f"{steps_too}, and {MOST_NUMBERS:,} are worked with at most; check the shape, the "
+            "batch and the steps"
         )
 
 

@@ -38,6 +38,9 @@ class Notes:
         reduction: "mean" or "sum", of the losses of a batch.
         learning_rate: of the client's steps, where weights after them are given.
         local_steps: how many they were.
+        epochs: how many times they went through all images, instead.
+        local_batch: images of the mini-batch of each.
+        momentum: of the steps, in [0, 1).
         loss: one of `tinyleak.nn.criteria.LOSSES`.
         normalize: of images with pixels in [0, 1], means and standard deviations: one number each,
             or one for each channel.
@@ -55,6 +58,9 @@ class Notes:
     reduction: str | None = None
     learning_rate: float | None = None
     local_steps: int | None = None
+    epochs: int | None = None
+    local_batch: int | None = None
+    momentum: float | None = None
     loss: str | None = None
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
@@ -74,7 +80,10 @@ class Notes:
     def under(self, said: Notes) -> Notes:
         """Return these notes with what somebody said instead taking their place."""
         told = {field.name: getattr(said, field.name) for field in fields(said)}
-        return replace(self, **{name: value for name, value in told.items() if value is not None})
+        told = {name: value for name, value in told.items() if value is not None}
+        if {"epochs", "local_steps"} & told.keys():  # the one takes the place of the other, too
+            told = {"epochs": None, "local_steps": None} | told
+        return replace(self, **told)
 
     def __str__(self) -> str:
         told = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -184,6 +193,21 @@ def parse_rate(text: str) -> float:
     return number
 
 
+def parse_momentum(text: str) -> float:
+    """Parse a momentum.
+
+    Raises:
+        ValueError: it is not in [0, 1).
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 1.0
+    if not 0 <= number < 1:
+        raise ValueError(f"{text!r} was given; a momentum is a number in [0, 1)")
+    return number
+
+
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -215,6 +239,9 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "reduction": _one_of(REDUCTIONS),
     "learning_rate": parse_rate,
     "local_steps": parse_whole(1),
+    "epochs": parse_whole(1),
+    "local_batch": parse_whole(1),
+    "momentum": parse_momentum,
     "loss": _one_of(LOSSES),
     "normalize": parse_normalize,
 }

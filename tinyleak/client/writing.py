@@ -48,6 +48,8 @@ def write_client(
     if steps is not None:
         what, rate = "weights_after", steps.learning_rate
         said |= {"learning_rate": rate, "local_steps": steps.count}
+        said |= {"momentum": steps.momentum} if steps.momentum else {}
+        said |= {} if steps.batch is None else {"local_batch": steps.batch}
         shared = {name: client.params[name] - rate * shared[name] for name in shared}
     network = {"shape": model.image_shape, "classes": model.classes}
     if kind_of(model) in MODELS:  # any other is named by whoever reads the files

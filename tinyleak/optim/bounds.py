@@ -44,10 +44,17 @@ def bounded_step(
 
 
 def _solve(matrix: Array, right: Array) -> Array:
-    """Solve a symmetric system: by Cholesky, or by LU if rounding has left it indefinite."""
+    """Solve a symmetric system: by Cholesky, or by LU if rounding has left it indefinite.
+
+    The solution of a singular one is NaN, from which a larger damping leads back.
+    """
+    xp: Any = array_module(matrix)
     if isinstance(matrix, np.ndarray):
         from scipy.linalg import cho_factor, cho_solve
 
         with suppress(np.linalg.LinAlgError):
             return cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
-    return array_module(matrix).linalg.solve(matrix, right)
+    try:
+        return xp.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:  # as NumPy says; CuPy returns what is not finite itself
+        return xp.full_like(right, xp.nan)

@@ -100,7 +100,7 @@ def limited(
     for evaluations in count(1):
         evaluation = yield step
         step = minimiser.send(evaluation)
-        if evaluation.is_finite() and evaluation.value <= goal:
+        if evaluation.value <= goal and evaluation.is_finite():
             step = Step(accept=True, reason="converged")
         spent = evaluations >= max_evaluations or iterations + step.accept >= max_iterations
         if step.reason is None and spent:

@@ -181,6 +181,8 @@ def curves(
         axes = figure.add_subplot(yscale="log", xlabel="iteration")
         axes.margins(x=0.01)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        # As the legend has it; matplotlib's own would load a parser of formulas for it.
+        axes.yaxis.set_major_formatter(lambda value, _: number(value))
         axes.grid(axis="y", color="#E5E5E5")
         axes.spines[["top", "right"]].set_visible(False)
         ends = []

@@ -51,7 +51,7 @@ long, and even with half of the pixels at a bound the features would not determi
 
 SAME = 1e-28
 """The squared distance of features, relative to their square, at which an image has them: 1e-14 is
-float64's rounding."""
+float64's rounding; of a coarser gradient it is that dtype's."""
 
 REACHED, FEATURE_ROUNDINGS = 1e-12, 5e3
 """The same, at which it has them as exactly as features inferred from a gradient are known: to 1e-6
@@ -222,7 +222,7 @@ def images_with(
             image.ravel(),
             lowest=0.0,
             highest=1.0,
-            goal=SAME * square,
+            goal=max(SAME, roundoff**2) * square,
             tolerance_change=STILL,
             max_iterations=MOST_ALONE,
         )

@@ -94,22 +94,27 @@ class GradientResidual:
         by_pixels = self.last.jacobian(self.images(x))
         return np.pad(by_pixels, [(0, len(x) - len(by_pixels)), (0, 0)])
 
-    def gram(self, x: Array, feature_jacobian: Array | None = None) -> Array:
+    def gram(
+        self, x: Array, feature_jacobian: Array | None = None, moving: Indices | None = None
+    ) -> Array:
         """Return JᵀJ, (n, n).
 
         Args:
             x: (n,).
             feature_jacobian: that at x, if it has been computed.
+            moving: (m,), rising, the unknowns that the answer, (m, m), is of; all by default.
         """
         images, labels = self.images(x), self.labels(x)
-        rows = self._rows(images, labels)
+        moving = np.arange(len(x)) if moving is None else moving
+        rows = self._rows(images, labels, moving)
         gram = rows @ rows.T
         del rows  # the largest array of all
         if self.last is not None:
             H = self.feature_jacobian(x) if feature_jacobian is None else feature_jacobian
             owners, by_labels = self._owners(labels)
             weight = self.matching.scale.item() ** 2
-            self.last.add_to(gram, weight, images, labels, owners, H, by_labels)
+            some = owners[moving], H[moving], by_labels[moving]
+            self.last.add_to(gram, weight, images, labels, *some)
         return gram
 
     def images(self, x: Array) -> Array:
@@ -132,21 +137,23 @@ class GradientResidual:
         by_logits = [_by_logits(labels[image]) for image in self.unsettled]
         return owners, np.concatenate([np.zeros((size, classes)), *by_logits])
 
-    def _rows(self, images: Array, labels: Array) -> Array:
-        """Return the columns of J as rows, but for the last layer's share of them: (n, P′)."""
+    def _rows(self, images: Array, labels: Array, moving: Indices) -> Array:
+        """Return columns of J as rows, but for the last layer's share of them: (m, P′)."""
         pixels, classes = images[0].size, labels.shape[1]
-        unknowns = images.size + len(self.unsettled) * classes
-        out = np.empty((unknowns, len(self._scale_of_others)))
-        for image, rows in enumerate(np.split(out[: images.size], len(images))):
-            one = slice(image, image + 1)
-            for start in range(0, pixels, DIRECTIONS):
-                directions = np.eye(DIRECTIONS, pixels, start)
+        out = np.empty((len(moving), len(self._scale_of_others)))
+        for image in range(len(images)):
+            one, here = slice(image, image + 1), np.flatnonzero(moving // pixels == image)
+            for start in range(0, len(here), DIRECTIONS):
+                some = here[start : start + DIRECTIONS]
+                directions = np.zeros((DIRECTIONS, pixels))
+                directions[np.arange(len(some)), moving[some] % pixels] = 1.0
                 (columns,) = self._along(images[one], labels[one], directions)
-                rows[start : start + DIRECTIONS] = columns[: pixels - start]
+                out[some] = columns[: len(some)]
         for index, image in enumerate(self.unsettled):
             first = images.size + index * classes
             (gradients,) = self._by_label(images[image : image + 1])
-            out[first : first + classes] = _by_logits(labels[image]) @ gradients
+            here = np.flatnonzero((moving >= first) & (moving < first + classes))
+            out[here] = _by_logits(labels[image])[moving[here] - first] @ gradients
         out *= self._scale_of_others / len(images)
         return out
 

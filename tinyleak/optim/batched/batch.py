@@ -63,8 +63,7 @@ class Batch:
             magnitudes = abs(new)
             self.numbers[:, 4] = magnitudes.max(axis=1)
             self.numbers[:, 5] = magnitudes.sum(axis=1)
-        found = zip(lengths, to_numpy(self.numbers).tolist(), strict=True)
-        return [Evaluation(length, *numbers) for length, numbers in found]
+        return list(map(Evaluation, lengths, *to_numpy(self.numbers).T.tolist()))
 
     def obey(self, steps: Sequence[Step]) -> None:
         """Move, turn and restart as the problems want."""

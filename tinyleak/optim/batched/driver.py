@@ -14,7 +14,6 @@ from tinyleak.backend import Array
 from tinyleak.optim.batched.batch import IDLE, Batch, ObjectiveOfMany
 from tinyleak.optim.descent import LineSearch, Minimiser
 from tinyleak.optim.limits import make_minimiser, own_start
-from tinyleak.optim.line_search import Evaluation, Step
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -88,64 +87,56 @@ def lbfgs_many(
         )
         for enough in _goals(goal, len(x))
     ]
-    return _states(objective, Batch(x, history), [_Problem(one) for one in minimisers])
+    return _states(objective, Batch(x, history), minimisers)
 
 
-class _Problem:
-    """The host's side of one problem: its minimiser, and what it has come to."""
-
-    def __init__(self, minimiser: Minimiser) -> None:
-        self.minimiser = minimiser
-        self.value = self.gradient_norm = nan
-        self.iterations = -1  # the start is accepted as iterate 0
-        self.evaluations = 0
-        self.reason: str | None = None
-        next(minimiser)
-
-    def respond(self, found: Evaluation) -> Step:
-        """Take in what the last evaluation found; say what is to be done next."""
-        step = self.minimiser.send(found)
-        self.evaluations += 1
-        if step.accept:
-            self.iterations += 1
-            self.value, self.gradient_norm = found.value, found.gradient_norm
-        self.reason = step.reason
-        return step
-
-
-def _states(objective: ObjectiveOfMany, batch: Batch, problems: list[_Problem]) -> Iterator[State]:
+def _states(
+    objective: ObjectiveOfMany, batch: Batch, minimisers: list[Minimiser]
+) -> Iterator[State]:
     """Evaluate, let every problem respond, do as they say; until all are finished."""
-    active = problems
-    lengths = [0.0] * len(active)
+    problems = len(minimisers)
+    values, gradient_norms = np.full((2, problems), nan)
+    iterations = np.full(problems, -1)  # the start is accepted as iterate 0
+    evaluations = np.zeros(problems, int)
+    reasons: list[str | None] = [None] * problems
+    steps = [next(minimiser) for minimiser in minimisers]
+    lengths = [0.0] * problems
     while True:
         found = batch.evaluate(objective, lengths)
+        evaluations[batch.rows] += [step.reason is None for step in steps]
         steps = [
-            IDLE if problem.reason else problem.respond(one)
-            for problem, one in zip(active, found, strict=True)
+            IDLE if step.reason else minimiser.send(one)
+            for step, minimiser, one in zip(steps, minimisers, found, strict=True)
         ]
         batch.obey(steps)
-        if any(step.accept or step.reason not in (None, IDLE.reason) for step in steps):
-            yield _state(batch, problems)
+        moved = [index for index, step in enumerate(steps) if step.accept]
+        ended = [
+            index for index, step in enumerate(steps) if step.reason not in (None, IDLE.reason)
+        ]
+        rows = batch.rows[moved]
+        values[rows] = [found[index].value for index in moved]
+        gradient_norms[rows] = [found[index].gradient_norm for index in moved]
+        iterations[rows] += 1
+        for index in ended:
+            reasons[batch.rows[index]] = steps[index].reason
+        if moved or ended:
+            yield State(
+                x=batch.everyone(),
+                values=values.copy(),
+                gradient_norms=gradient_norms.copy(),
+                iterations=iterations.copy(),
+                evaluations=evaluations.copy(),
+                finished=np.array([reason is not None for reason in reasons]),
+                reasons=tuple(reasons),
+            )
         running = [index for index, step in enumerate(steps) if step.reason is None]
         if not running:
             return
-        lengths = [step.length for step in steps]
-        if 2 * len(running) <= len(active):
+        if 2 * len(running) <= len(steps):
             batch.keep(running)
-            active = [active[index] for index in running]
-            lengths = [lengths[index] for index in running]
-
-
-def _state(batch: Batch, problems: list[_Problem]) -> State:
-    return State(
-        x=batch.everyone(),
-        values=np.array([problem.value for problem in problems]),
-        gradient_norms=np.array([problem.gradient_norm for problem in problems]),
-        iterations=np.array([problem.iterations for problem in problems]),
-        evaluations=np.array([problem.evaluations for problem in problems]),
-        finished=np.array([problem.reason is not None for problem in problems]),
-        reasons=tuple([problem.reason for problem in problems]),
-    )
+            minimisers = [minimisers[index] for index in running]
+            steps = [steps[index] for index in running]
+        lengths = [step.length for step in steps]
 
 
 def _goals(goal: npt.ArrayLike, problems: int) -> list[float]:

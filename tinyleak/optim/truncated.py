@@ -1,0 +1,113 @@
+"""Gauss and Newton's method without a matrix: each step by conjugate gradients, cut short.
+
+`levenberg_marquardt` forms JᵀJ, which costs n² numbers and m·n² operations. Here only products
+with J and Jᵀ are asked for, two for each step of conjugate gradients on
+
+    (JᵀJ + λ) s = −Jᵀr,
+
+which ends early: far from a solution an exact step is worth no more than a rough one (Dembo,
+Eisenstat and Steihaug 1982). Unknowns that the gradient pushes against a bound are held there, and
+a step is cut off at the bounds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tinyleak.backend import Array
+
+FIRST_DAMPING, LEAST_DAMPING = 1e-3, 1e-12
+"""λ at first and at least, for residuals whose length is about 1."""
+
+ROUGH = 0.03
+"""How much of the linear system's residual may be left; at 0.003 the searches took twice as long
+and ended at the same places."""
+
+MOST_FAILURES = 8
+"""Steps that may fail one after the other: λ has grown by 10⁸ by then."""
+
+
+class Products(Protocol):
+    """A residual r(x), (m,), of x, (n,), with products with its Jacobian J = ∂r/∂x."""
+
+    def value(self, x: Array) -> Array:
+        """Return r(x), (m,)."""
+
+    def back(self, x: Array, u: Array) -> Array:
+        """Return Jᵀu, (n,)."""
+
+    def along(self, x: Array, v: Array) -> Array:
+        """Return J v, (m,)."""
+
+
+class Reached(NamedTuple):
+    """Where a search ended, and ‖r‖² there."""
+
+    x: Array
+    value: float
+
+
+def truncated_gauss_newton(
+    residual: Products,
+    start: Array,
+    *,
+    lowest: float = -np.inf,
+    highest: float = np.inf,
+    steps: int = 30,
+    products: int = 100,
+    goal: float = 0.0,
+) -> Reached:
+    """Minimise ‖r(x)‖² within bounds; end where no step leads lower.
+
+    Args:
+        residual: r and products with its Jacobian.
+        start: (n,).
+        lowest: no unknown may be less.
+        highest: no unknown may be more.
+        steps: at most.
+        products: of conjugate gradients, at most, for each of them.
+        goal: a value that is small enough.
+    """
+    x, damping = np.clip(start, lowest, highest), FIRST_DAMPING
+    r = residual.value(x)
+    value = float(r @ r)
+    for _ in range(steps):
+        slope = residual.back(x, r)
+        free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
+        for _ in range(MOST_FAILURES):
+            s = _step(residual, x, -slope * free, free, damping, products)
+            end = np.clip(x + s, lowest, highest)
+            r_end = residual.value(end)
+            value_end = float(r_end @ r_end)
+            if value_end < value:
+                break
+            damping *= 10.0
+        else:
+            break
+        expected = value - float(np.sum((r + residual.along(x, s)) ** 2))
+        share = (value - value_end) / expected if expected > 0 else 1.0
+        factor = 0.1 if share > 0.5 else 1.0 if share > 0.1 else 3.0
+        damping = max(LEAST_DAMPING, factor * damping)
+        x, r, value = end, r_end, value_end
+        if value <= goal:
+            break
+    return Reached(x, value)
+
+
+def _step(
+    residual: Products, x: Array, downhill: Array, free: Array, damping: float, products: int
+) -> Array:
+    """Return about (JᵀJ + λ)⁻¹ downhill, for the unknowns that are free."""
+    s, left, direction = np.zeros_like(x), downhill.copy(), downhill.copy()
+    square = first = float(left @ left)
+    for _ in range(products):
+        if square <= ROUGH**2 * first:
+            break
+        image = residual.back(x, residual.along(x, direction)) * free + damping * direction
+        length = square / float(direction @ image)
+        s, left = s + length * direction, left - length * image
+        square, before = float(left @ left), square
+        direction = left + square / before * direction
+    return s
