@@ -137,11 +137,11 @@ assert np.allclose(measured, own[:, 300], rtol=1e-5, atol=1e-9), "finite differe
 #
 # Far from the solution the straight line is a bad guess, and a step may be much too long. So we add
 # a [**damping**](README.md#damping) $λ$ to the diagonal of $J^T J$. The larger it is, the shorter
-# the step. After a step that made $D$ smaller by a share $ρ$ of what the line promised, multiply $λ$
-# by $1 - (2ρ - 1)^3$, but by no less than a tenth. If the line kept its promise, that is a tenth;
-# if it kept half of it, $λ$ stays; if hardly any, $λ$ doubles. After a step that did not help at
-# all, take it back and try again with twice the $λ$, then with four times that, and so on. This is
-# the method of **Levenberg and Marquardt**.
+# the step. After a step that made $D$ smaller by a share $ρ$ of what the line promised, multiply
+# $λ$ by $1 - (2ρ - 1)^3$, but by no less than a tenth. If the line kept its promise, that is a
+# tenth; if it kept half of it, $λ$ stays; if hardly any, $λ$ doubles. After a step that did not
+# help at all, take it back and try again with twice the $λ$, then with four times that, and so on.
+# This is the method of **Levenberg and Marquardt**.
 #
 # **Predict first.** L-BFGS takes hundreds of steps for this. How many will this method take from
 # grey pictures to nearly every digit that float64 holds?
