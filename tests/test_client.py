@@ -360,3 +360,14 @@ def test_an_image_that_float32_finds_explains_the_gradient():
 def test_what_a_client_shares_can_be_written_by_any_library():
     victim, _ = client(dtype="float32")
     assert all(array.flags.c_contiguous for array in victim.gradients.values())
+
+
+def test_a_gradient_of_float32_arrays_is_taken_for_that():
+    model = LeNet((1, 8, 8), 10, hidden=2)
+    params = {k: v.astype(np.float32) for k, v in model.init(np.random.default_rng(0)).items()}
+    client, _ = share(model, params, np.full((1, 1, 8, 8), 0.4), [3], dtype="float32")
+    gradients = {name: array.astype(np.float32) for name, array in client.gradients.items()}
+    assert Client.of(model, params, gradients).dtype == "float32"
+    assert Client.of(model, params, {k: v.astype(float) for k, v in gradients.items()}).dtype == (
+        "float64"
+    )

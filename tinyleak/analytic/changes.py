@@ -81,7 +81,9 @@ def pruning(
             if weight in gradients and bias is not None and bias in gradients:
                 sizes = np.abs(gradients[weight]).reshape(len(gradients[weight]), -1).max(axis=1)
                 least = max(FAR * float(sizes.max()), float(deviation[bias].max()) / FAR)
-                if (sizes[gradients[bias] == 0] > least).any():
+                # A bias that all logits of an attention have alike has none but for rounding.
+                shown = float(np.abs(gradients[bias]).max()) > NEAR * float(sizes.max())
+                if shown and (sizes[gradients[bias] == 0] > least).any():
                     shares.append(float(np.mean(gradients[bias] == 0)))
     if not shares:
         return 0.0, None

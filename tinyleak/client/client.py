@@ -123,7 +123,8 @@ class Client:
             normalize: means and standard deviations by which the client normalised its images, if
                 that is known; else what the first layer shows, if it is linear.
             update: whether the gradient is the change of the weights over the learning rate.
-            known: other attributes of a client; `local` and `dtype` matter here.
+            known: other attributes of a client; `local` and `dtype` matter here. The dtype is that
+                of the gradient where all of it is float32.
 
         Raises:
             ValueError: weights or gradients that do not fit the network, are not finite, or are
@@ -132,6 +133,9 @@ class Client:
         """
         require_fields(known, cls, "a client")
         if isinstance(gradients, Mapping):
+            sent = [g for g in gradients.values() if g is not None]
+            if all(str(getattr(g, "dtype", "")).endswith("float32") for g in sent):
+                known = {"dtype": "float32", **known}
             frozen = [name for name in model.shapes if gradients.get(name, 0) is None]
             gradients = {**gradients, **{name: np.zeros(model.shapes[name]) for name in frozen}}
             known = {**known, "frozen": (*known.get("frozen", ()), *frozen)}
