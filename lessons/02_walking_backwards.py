@@ -207,9 +207,9 @@ show("Visits for 1 to 12 doublings: along every path 8,191 at the end, in topolo
 #
 # One could walk forwards as well: begin at one input, and carry along how much everything moves
 # when that input does. Its rules are as short. But a walk forwards answers for *one* input, and a
-# walk backwards for all inputs at once, of *one* result. A network has a single loss and many
-# thousand weights. So everybody walks backwards. It is called [**reverse
-# mode**](README.md#reverse-mode), and for the loss of a network
+# walk backwards for all inputs at once, of *one* result. A network has many thousand weights, and
+# one number that says how wrong it is, its [**loss**](README.md#loss). So everybody walks
+# backwards. It is called [**reverse mode**](README.md#reverse-mode), and for the loss of a network
 # [**backpropagation**](README.md#backpropagation). Let us count the rules that each way applies,
 # for a sum of $n$ products:
 
@@ -281,7 +281,8 @@ assert abs(by_a - measured) < 1e-8, "finite differences agree"
 # ## tinyleak's own
 #
 # tinyleak calls it `grad`. The rules are not in a table. Each stands beside its operation, in
-# `tinyleak/ops/`. The walk is the same, and so are the numbers:
+# `tinyleak/ops/`. The walk is the same, and so are the numbers. (Give `grad` a list, and a list
+# comes back, one gradient for each. Give it one tensor, and its gradient comes back alone.)
 
 # %%
 y = formula(a, b)

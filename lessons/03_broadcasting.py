@@ -31,7 +31,9 @@ rng = np.random.default_rng(3)
 # its [**bias**](README.md#bias). We want the bias with which the columns come out right on average.
 # A [**loss**](README.md#loss) says how wrong we are, when `t` would be right:
 #
-# $$L = ∑ (x + b - t)^2, \quad\text{so}\quad ∂L/∂(x + b) = 2(x + b - t).$$
+# $$L = ∑ (x + b - t)^2.$$
+#
+# So the gradient with respect to $x + b$ is $2(x + b - t)$.
 #
 # Lesson 2's rule for `add` is "pass `g` on to both inputs". So the gradient with respect to `b` is
 # that same table, and we step against it. We write the three biases as a table with one line, as

@@ -169,9 +169,9 @@ assert np.allclose(convolve(digit[None, None], left_to_right[None, None], 1, 0)[
 # ## The way back
 #
 # Walking backwards, we first meet the matrix product $Z = U K$, where $U$ is the unfolded picture
-# and $K$ holds a kernel in each column. Its rule has two more products in it:
+# and $K$ holds a kernel in each column. With $G = ∂L/∂Z$ its rule has two more products in it:
 #
-# $$∂L/∂U = G K^T \quad\text{and}\quad ∂L/∂K = U^T G, \quad\text{where } G = ∂L/∂Z.$$
+# $$∂L/∂U = G K^T, \quad ∂L/∂K = U^T G.$$
 #
 # Then we meet `unfold`. It computes nothing, it only copies: each pixel goes to every window that
 # shows it. Lesson 3 told us what to do. **Copying forwards is adding up backwards.** Each window's

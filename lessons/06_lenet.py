@@ -190,8 +190,8 @@ show(
 # $$∂L/∂y_k = -\log p_k.$$
 #
 # Nobody can differentiate with respect to the digit 7, but with respect to the row that stands for
-# it one can. So in lesson 8
-# the attacker can look for the label as it looks for the picture: downhill.
+# it one can. So in lesson 8 the attacker can look for the label as it looks for the picture:
+# downhill.
 
 # %%
 soft = Tensor(np.array([[0, 0.3, 0, 0, 0, 0, 0, 0.7, 0, 0]]))

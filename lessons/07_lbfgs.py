@@ -350,8 +350,8 @@ show("Three walks down a curved valley: many small steps; leaps far off; a short
 
 # %% [markdown]
 # Here is the third walk once more, step by step. Pull the slider, and see it turn with the valley.
-# (On a page that shows notebooks without running anything the slider may be missing. Open the
-# notebook in Jupyter, then.)
+# (If it does not move, run its cell: Jupyter lets a notebook that you only opened move nothing. On
+# a page that shows notebooks without running anything it may be missing.)
 
 # %%
 frames = frames_of(lambda ax, number: valley(ax, points[: number + 1]), len(points))

@@ -115,7 +115,7 @@ pictures(dummies[stages], titles, rows=2 if len(stages) == 8 else 1, figsize=(8,
 show("The dummy picture at eight steps: noise, then shadows, and at the end a clear digit 7.")
 
 # %% [markdown]
-# Every fourth step, for your own hand:
+# Every fourth step, for your own hand (if the slider does not move, run its cell):
 
 # %%
 every = np.arange(0, end + 1, 4)

@@ -111,7 +111,8 @@ def distance_of(client, loss_scale, divide_by_norm=False):
 
 
 # %%
-START = starting_point(model, 1, seed=0)[0]
+SEED = 0
+START = starting_point(model, 1, seed=SEED)[0]
 
 
 def minimise(objective, tolerance):
@@ -145,7 +146,7 @@ for scale in (1.0, 1e-3):
     print(f"loss × {scale:g}: stopped after {iterate.iterations} iterations, error {error:.0e}")
     expect(error < 1e-3, "now it arrives")
 
-own = attack(client, settings=Settings(0))
+own = attack(client, settings=Settings(0), seed=SEED)
 value, _ = distance_of(client, 1.0, divide_by_norm=True)(START)
 assert np.isclose(value, own.distances[0], rtol=1e-10), "the package divides, too"
 

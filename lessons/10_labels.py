@@ -41,7 +41,11 @@ def client(model, seed, indices, scheme="uniform"):
 # The last layer gives one number for each class, the **logits** $z$. Softmax turns them into
 # probabilities $p$. The label, as a row $y$ of zeros with a single one, enters through the loss
 #
-# $$L = -∑_k y_k \log p_k = -∑_k y_k z_k + \log ∑_k e^{z_k}.$$
+# $$L = -∑_k y_k \log p_k,$$
+#
+# which is, with softmax written out,
+#
+# $$L = -∑_k y_k z_k + \log ∑_k e^{z_k}.$$
 #
 # Differentiate with respect to one logit. The first part gives $-y_k$, the second gives $p_k$:
 #
@@ -61,8 +65,9 @@ assert np.flatnonzero(by_logits.data[0] < 0).tolist() == [7], "one entry is nega
 
 # %% [markdown]
 # A client does not share the gradient with respect to the logits, but that with respect to the
-# *parameters*. Now the last layer is $z = W h + b$, where $h$ are the features that the layers
-# before it made. The bias is added to the logits, so $∂z_k/∂b_k = 1$, and
+# *parameters*. Now the last layer is $z = W h + b$, where $h$ are the
+# [**features**](README.md#features) that the layers before it made. The bias is added to the
+# logits, so $∂z_k/∂b_k = 1$, and
 #
 # $$∂L/∂b_k = p_k - y_k.$$
 #
@@ -99,7 +104,7 @@ figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
 residual = one.gradients["fc.0.bias"]
 axes.bar(range(10), residual, color=[ORANGE if r < 0 else BLUE for r in residual])
 axes.axhline(0, color="black", linewidth=0.8)
-axes.set(xticks=range(10), xlabel="class k", ylabel="∂L/∂b_k", title="Which digit was it?")
+axes.set(xticks=range(10), xlabel="class k", ylabel="$∂L/∂b_k$", title="Which digit was it?")
 show("Ten bars, the last bias's gradient: nine point up, and one, the label's, down.")
 
 # %% [markdown]
@@ -113,9 +118,10 @@ show("Ten bars, the last bias's gradient: nine point up, and one, the label's, d
 # After a sigmoid all of $h$ is positive. So the row of the label is all negative, every other row
 # is all positive, and the smallest row *sum* is the label.
 #
-# And if $h$ is not positive? Compare the rows with each other. Their inner products are
+# And if $h$ is not positive? Compare the rows with each other. The inner product of rows $j$ and
+# $k$ is
 #
-# $$⟨∂L/∂W_j, ∂L/∂W_k⟩ = (p_j - y_j)(p_k - y_k) ⟨h, h⟩.$$
+# $$(p_j - y_j)(p_k - y_k) ⟨h, h⟩.$$
 #
 # Whatever the signs in $h$, the last factor is positive. So two wrong classes have a positive
 # product, and the label has a product with every other class that is not. That is the rule of iDLG
@@ -179,17 +185,13 @@ expect(0.3 < with_tanh < 0.8, "with tanh the row sum finds about half")
 # How would one find it? Look at what the rule assumed, not at what it answered:
 
 # %%
-assert (one.gradients["fc.0.weight"][digit] < 0).all(), (
-    "after a sigmoid the row is all negative"
-)  # the row is all negative
+assert (one.gradients["fc.0.weight"][digit] < 0).all(), "after a sigmoid the row is all negative"
 row = client(tanh, 0, [7])[0].gradients["fc.0.weight"][digit]
 print(f"with tanh {np.mean(row < 0):.0%} of the row is negative: h has both signs")
 expect(0.2 < np.mean(row < 0) < 0.8, "with tanh the row has both signs")
 
 with_bias = share_right(bias_rule, tanh)
-assert with_bias == 1, (
-    "the bias rule does not care what h is"
-)  # the bias rule does not care what h is
+assert with_bias == 1, "the bias rule does not care what h is"
 
 # %% [markdown]
 # ## A batch: labels without names
@@ -197,7 +199,7 @@ assert with_bias == 1, (
 # With $N$ images the client shares the *mean* of their gradients. The bias gradient becomes
 # $\text{mean}(p) - \text{mean}(y)$, so
 #
-# $$N · \text{mean}(y)_k = N · (\text{mean}(p)_k - ∂L/∂b_k).$$
+# $$N \text{mean}(y)_k = N (\text{mean}(p)_k - ∂L/∂b_k).$$
 #
 # The left side counts how many images have label $k$. On the right one thing is missing:
 # $\text{mean}(p)$, what the network thinks of the client's images. But the attacker has the

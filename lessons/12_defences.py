@@ -48,24 +48,24 @@ def prune(gradients, fraction):
     return pruned
 
 
+def noise_of(seed):
+    return np.random.default_rng([seed, 2])
+
+
 def client(seed, *defenses, network=model, init="default"):
     """A client with fresh weights and one digit, which defends its gradient; and the truth."""
     images, labels = digits.batch([seed])
     weights = network.init(np.random.default_rng([seed, 0]), init)
-    rng = np.random.default_rng([seed, 2])
-    return share(network, weights, images, labels, defenses=[parse(d) for d in defenses], rng=rng)
+    rules = [parse(d) for d in defenses]
+    return share(network, weights, images, labels, defenses=rules, rng=noise_of(seed))
 
 
+# %%
 clear, clear_truth = client(7)
-noisy = add_noise(clear.gradients, 1e-3, np.random.default_rng([7, 2]))
-pruned = prune(clear.gradients, 0.3)
-for name in clear.gradients:
-    assert np.array_equal(noisy[name], client(7, "gaussian:1e-3")[0].gradients[name]), (
-        "tinyleak's noise is this noise"
-    )
-    assert np.array_equal(pruned[name], client(7, "prune:0.3")[0].gradients[name]), (
-        "tinyleak's pruning is this pruning"
-    )
+ours = add_noise(clear.gradients, 1e-3, noise_of(7)), prune(clear.gradients, 0.3)
+for defence, by_us in zip(("gaussian:1e-3", "prune:0.3"), ours, strict=True):
+    theirs = client(7, defence)[0].gradients
+    assert all(np.array_equal(by_us[name], theirs[name]) for name in theirs), "tinyleak's is this"
 
 # %% [markdown]
 # tinyleak writes a defence as a word and a strength: `gaussian:1e-3`, `prune:0.3`, `float16`,
@@ -246,7 +246,7 @@ expect(leaked.mse[0] < error_of["gaussian:1e-3"] / 10, "it leaks")
 # digits, in batches of 32. *Each* step's gradient is defended before it is used. Then we count how
 # many of 200 other digits the network reads right.
 #
-# `train` is the loop of lesson 6. What it is given as `protect` is done to every gradient.
+# `train` is the loop of lesson 6b. What it is given as `protect` is done to every gradient.
 
 # %%
 pixels, labels = digits.images[:1000], digits.labels[:1000]

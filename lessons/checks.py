@@ -92,7 +92,11 @@ def plain(value: Any) -> np.ndarray:
 
 def brief(value: Any) -> str:
     """Write a value so that it fits on a line."""
-    array = plain(value)
+    try:
+        array = plain(value)
+    except (TypeError, ValueError):  # no numbers at all: a set, a word, a function
+        text = repr(value)
+        return f"{text if len(text) <= 60 else text[:57] + '...'}, a {type(value).__name__}"
     if array.size > 6:
         return f"{array.ravel()[:4].round(4).tolist()} … of shape {array.shape}"
     return str(array.round(6).tolist())

@@ -216,11 +216,13 @@ def noisy(gradients: list, share: float, rng: np.random.Generator) -> list:
 
 def noise_found(answer: Callable, share: float) -> list[float] | None:
     rng = np.random.default_rng(13)
-    gradients = [size * rng.standard_normal((60, 70)) for size in (1e-3, 5.0)]
+    some = np.arange(70) < 40  # the others are zero, and the mean of all is not
+    gradients = [size * some * (1 + rng.standard_normal((60, 70))) for size in (1e-3, 5.0)]
     found = answer(gradients, share, rng)
     if found is None:
         return None
-    return [(new - g).std() / typical(g) for g, new in zip(gradients, found, strict=True)]
+    noise = [(new - g) / typical(g) for g, new in zip(gradients, found, strict=True)]
+    return [part.std() for n in noise for part in (n[:, some], n[:, ~some])]
 
 
 def a_tape() -> tuple[list[Tensor], Tensor]:
@@ -632,6 +634,14 @@ EXERCISES = {
                 lambda gs, share, rng: [g + rng.normal(0, share, g.shape) for g in gs],
                 "the share is "
                 "of the typical entry of *each* array; these have very different sizes.",
+            ),
+            (
+                lambda gs, share, rng: [g + g * rng.normal(0, share, g.shape) for g in gs],
+                "the noise is of one size in the whole array; yours leaves zeros as they are.",
+            ),
+            (
+                lambda gs, share, rng: [g + rng.normal(0, share * g.std(), g.shape) for g in gs],
+                "`std` takes the mean off first; the typical entry is the root of the mean square.",
             ),
         ],
         "Every array has noise in proportion to its entries.",

@@ -31,12 +31,17 @@ if in_notebook():  # twice as many dots, for screens that have them
 
 
 def show(description: str) -> None:
-    """Show the figure; the description stands for it where it cannot be seen."""
+    """Show the figure, and under it what it shows, for those who cannot see it.
+
+    The description stands in the figure's metadata as well, but of the programs that show notebooks
+    few read it there.
+    """
     figure = plt.gcf()
     if in_notebook():
-        from IPython.display import display
+        from IPython.display import HTML, display
 
         display(figure, metadata={"image/png": {"alt": description}})
+        display(HTML(f"<small>{html.escape(description)}</small>"))
     else:
         plt.show()
     plt.close(figure)
