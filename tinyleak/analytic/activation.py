@@ -39,8 +39,8 @@ class ActivationReading:
         held: whether the first one explains all that is seen exactly.
         refuted: whether a test that is exact refutes all of the library.
         dropped: the share of features that dropout left out; 0 where it was off.
-        maybe_dropped: the share of features that are zero in every image of a batch, where that
-            does not tell the activation.
+        maybe_dropped: the share of features that are zero in a batch, where the activation may have
+            none such.
         length: the factor from the features' direction, as `Direction` has it, to the features, if
             that was told; None if not.
     """
@@ -142,7 +142,7 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
     names += others[: max(0, 2 - len(names))]
     if dead and "relu" in allowed:
         names.sort(key=lambda name: name != "relu")
-    return ActivationReading(tuple(names), maybe_dropped=dead)
+    return ActivationReading(tuple(names), maybe_dropped=0.0 if "relu" in allowed else dead)
 
 
 def _by_signs(seen: Direction) -> tuple[str, ...]:
