@@ -211,10 +211,12 @@ def judged(
     largest, far = np.inf, np.full(len(found), np.inf)
     for reading in (found, mean + deviation * found):
         with np.errstate(all="ignore"):
-            apart = np.square(reading[:, None] - made.images).mean(axis=(2, 3, 4)).min(axis=1)
-            far = np.fmin(far, apart)
+            apart = np.square(reading[:, None] - made.images).mean(axis=(2, 3, 4))
+            far = np.fmin(far, apart.min(axis=1))
             if len(found) == len(made.images):
                 largest = np.fmin(largest, matched_mse(reading, made.images).max())
+            else:  # one image said to be two may come back as two of it
+                largest = np.fmin(largest, max(apart.min(axis=1).max(), apart.min(axis=0).max()))
     is_other = [
         one is True and f >= RECOVERED for one, f in zip(certified or (), far, strict=False)
     ]

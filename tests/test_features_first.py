@@ -43,6 +43,32 @@ class Pooled:
         return nn.linear(hidden, params["out.weight"], params["out.bias"])
 
 
+@dataclass(frozen=True)
+class TwoHeads:
+    """Two answers, each with a loss of its own: the labels stand side by side."""
+
+    image_shape: tuple[int, int, int] = (1, 8, 8)
+    classes: int = 7
+    heads: tuple[int, int] = (4, 3)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        layers = {"hidden": (80, 64), "first": (4, 80), "second": (3, 80)}
+        return {
+            f"{layer}.{kind}": shape if kind == "weight" else shape[:1]
+            for layer, shape in layers.items()
+            for kind in ("weight", "bias")
+        }
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        hidden = ops.tanh(nn.linear(nn.flatten(x), params["hidden.weight"], params["hidden.bias"]))
+        ends = [
+            nn.log_softmax(nn.linear(hidden, params[f"{end}.weight"], params[f"{end}.bias"]))
+            for end in ("first", "second")
+        ]
+        return ops.concatenate(ends, -1)
+
+
 def client_of(model: Pooled, seed: int = 0, batch: int = 1) -> tuple[Client, np.ndarray]:
     """A client whose files are in float32, and its images: dark ones, with a bright stroke."""
     rng = np.random.default_rng(seed)
@@ -71,6 +97,23 @@ def test_the_label_follows_from_the_image() -> None:
     assert soft is not None
     label = attack(client, start=images).labels
     np.testing.assert_allclose(soft, nn.one_hot(label, 4), atol=1e-5)
+
+
+def test_several_heads_have_a_label_each(rng: np.random.Generator) -> None:
+    model, image = TwoHeads(), rng.random((1, 1, 8, 8))
+    weights = init.draw(model.shapes, rng, "default")
+    params = {name: Tensor(weight) for name, weight in weights.items()}
+    labels = np.array([[0.0, 0.0, 1.0, 0.0, 0.25, 0.75, 0.0]])
+    slopes = nn.model.parameter_gradients(model, params, Tensor(image), Tensor(labels))
+    shared = {name: slope.data for name, slope in slopes.items()}
+    client = Client.of(model, weights, shared, reduction="mean")
+    assert "summed over 2 heads" in client.loss.fact.value
+    soft = known_label(client, image)
+    assert soft is not None
+    np.testing.assert_allclose(2 * soft, labels, atol=1e-12)
+    found = attack(client)
+    assert error(found.images, image) < 1e-20
+    assert client.explain(found).verdict == "exact"
 
 
 def test_fewer_features_than_pixels_leave_one_image_within_the_range_of_pixels() -> None:

@@ -119,6 +119,23 @@ def test_a_search_that_ended_early_is_expected_to_be_as_far_off_as_it_is() -> No
             assert 0.1 < error / outcome.expected_mse < 10.0, iterations
 
 
+def test_two_copies_of_an_image_may_not_be_told_from_two_images_near_it() -> None:
+    """What is 1e-3 away on either side makes the gradient of two copies, to float32's rounding."""
+    rng, told = np.random.default_rng(0), []
+    image = GLYPHS.images[:1, :, 8:20, 8:20]
+    copies = np.concatenate([image, image])
+    client, _ = simulate(LeNet((1, 12, 12), 10), copies, [0, 0], init="default", dtype="float32")
+    away = rng.standard_normal(image.shape)
+    for size in (0.2, 0.1, 0.05, 0.02):
+        outcome = client.explain(candidate(copies + size * np.concatenate([away, -away]), [0, 0]))
+        if outcome.expected_mse is not None:
+            error = size**2 * float(np.mean(away**2))
+            assert outcome.expected_mse >= 0.99 * min(error, PIXEL_VARIANCE)
+            assert outcome.succeeded == (error < RECOVERED_MSE)
+            told.append(size)
+    assert max(told, default=0.0) >= 0.05, "at 0.05 the error is 2.5e-3, which is no success"
+
+
 def test_an_image_that_hardly_changes_the_gradient_is_not_called_found() -> None:
     """Units that are flat pass nothing on: the gradient is reproduced by many images."""
     model = MLP((1, 6, 6), 4, "sigmoid", (16,))

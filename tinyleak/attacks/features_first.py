@@ -31,9 +31,9 @@ from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import grad
-from tinyleak.nn.losses import softmax
+from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.model import Model
-from tinyleak.nn.models.as_trained import network_of
+from tinyleak.nn.models.as_trained import heads_of, network_of
 from tinyleak.ops import add, reshape, sum
 from tinyleak.optim import lbfgs
 from tinyleak.program import trace
@@ -88,11 +88,20 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         start = GREY + CONTRAST * rng.standard_normal(pixels)
         best = _search(objective_of(model, added, client.gradients), start, GOALS[client.dtype])
         return best.x.reshape(1, *model.image_shape)
-    if shown is None or (few and enough):
+    if shown is None or shown.features is None or (few and enough):
         return None
-    if shown.features is None or not (np.isfinite(shown.features).all() and shown.features.any()):
+    if not (np.isfinite(shown.features).all() and shown.features.any()):
         return None
-    goal, rng = GOALS[client.dtype], np.random.default_rng(seed)
+    if shown.is_of_pixels(model.image_shape):
+        return shown.features.reshape(1, *model.image_shape)
+    best = _best_of_searches(client, shown, few, np.random.default_rng(seed))
+    return best.x.reshape(1, *model.image_shape) if np.isfinite(best.value) else None
+
+
+def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Generator) -> End:
+    """Search for the image that has the features that are shown, fewer than its pixels or not."""
+    model, goal = client.model, GOALS[client.dtype]
+    pixels = math.prod(model.image_shape)
     alone, images = objective_of(model, shown, None), _are_images(model)
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
@@ -117,17 +126,30 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
         if found is not None and not found.value > joint(best.x)[0]:
             best = End(found.value, found.x, 0)
-    return best.x.reshape(1, *model.image_shape) if np.isfinite(best.value) else None
+    return best
 
 
 def known_label(client: Client, image: Array) -> Array | None:
-    """Return the soft label of a known image, (1, K): y = p − ∂L/∂b at the last layer."""
-    layer = client.last_layer
-    if layer is None or layer.bias_gradient is None:
+    """Return the soft label of a known image, (1, K); None where the last layers do not tell.
+
+    The cross-entropy's gradient is linear in the label y: at a last bias Σₖ yₖ ∂(−log pₖ)/∂b. Since
+    that is zero for y = p, one number is missing: labels add up to 1, shared by all heads alike.
+    """
+    model, heads = client.model, heads_of(client.model)
+    biases = [name for name, shape in model.shapes.items() if shape in [(k,) for k in heads]]
+    if client.loss.kind != "cross-entropy" or {*biases} <= {*client.frozen}:
         return None
     params = {name: Tensor(np.asarray(a, dtype=float)) for name, a in client.params.items()}
-    given = softmax(client.model(params, Tensor(image))).numpy() - layer.bias_gradient
-    return np.asarray(given)
+    losses = log_softmax(model(params, Tensor(image))) * -1.0
+    one_each = [
+        grad(sum(losses * Tensor(y)), [params[b] for b in biases]) for y in np.eye(model.classes)
+    ]
+    slopes = np.stack([np.concatenate([g.numpy() for g in gradients]) for gradients in one_each], 1)
+    of_head = np.repeat(np.arange(len(heads)), heads if len(heads) > 1 else model.classes)
+    shares = np.equal.outer(np.arange(len(heads)), of_head)
+    wanted = [*[client.gradients[name] for name in biases], np.full(len(heads), 1 / len(heads))]
+    found, *_ = np.linalg.lstsq(np.vstack([slopes, shares]), np.concatenate(wanted), rcond=None)
+    return np.asarray(found)[None]
 
 
 def _are_images(model: Model) -> bool:

@@ -37,6 +37,12 @@ class Shown:
     below: Below
     lower: Mapping[str, Tensor]
 
+    def is_of_pixels(self, shape: tuple[int, int, int]) -> bool:
+        """Whether the values are the pixels of an image (C, H, W)."""
+        images = np.random.default_rng(0).random((1, *shape))
+        found = self.below(Tensor(images))
+        return found is not None and np.array_equal(found.data, images.reshape(1, -1))
+
     def differences(
         self, features: Tensor, gradients: Mapping[str, Array] | None, onward: Tensor | None = None
     ) -> list[Tensor]:

@@ -31,7 +31,7 @@ from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
-from tinyleak.nn.models.as_trained import as_trained, network_of
+from tinyleak.nn.models.as_trained import as_trained, heads_of, network_of
 from tinyleak.nn.models.exported import Exported, with_masks
 
 DTYPES = ("float64", "float32", "float16")
@@ -162,6 +162,7 @@ class Client:
             how = said_loss(reduction, client.batch, "", kind, model.classes, read.loss_source)
         else:
             how = read_loss(read, client.batch, model.classes, client.steps)
+        how = how.of_heads(len(heads_of(model)))
         plain: Mapping[str, Array] = client.gradients
         if client.steps == 1:
             plain = read.without_decay(client.params, plain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinyleak.analytic.premises import Premises
 from tinyleak.client.facts import Fact
@@ -35,6 +35,16 @@ class Loss:
         """Return the loss once its factor has been told by what was found with it."""
         value = "a mean over the batch" if factor == 1.0 else "a sum over the batch"
         return Loss(factor, True, Fact(value, "read off", f"features of {batch} images fit so"))
+
+    def of_heads(self, heads: int) -> Loss:
+        """Return the sum of such losses of several heads, whose labels add up to 1 over them all.
+
+        With a share of 1 / heads for each head's label, it is so many times their cross-entropy.
+        """
+        if heads == 1:
+            return self
+        fact = replace(self.fact, value=f"{self.fact.value}, summed over {heads} heads")
+        return replace(self, factor=heads * self.factor, fact=fact)
 
 
 def said_loss(

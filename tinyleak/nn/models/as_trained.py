@@ -106,3 +106,11 @@ def as_trained(
 def network_of(model: Any) -> Any:
     """Return a client's network itself, without its loss and normalisation."""
     return model.network if isinstance(model, AsTrained) else model
+
+
+def heads_of(model: Any) -> tuple[int, ...]:
+    """Return how many logits each head of a client's network has; a single one tells two classes.
+
+    Several heads have a loss each, which are added.
+    """
+    return tuple(getattr(network_of(model), "heads", (model.classes,)))
