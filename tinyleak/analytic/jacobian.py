@@ -31,6 +31,18 @@ from tinyleak.transforms import copies
 IMAGES_AT_ONCE = 16
 """About how many images are carried through the network at once, counting every direction's."""
 
+TIE = 1e-6
+"""How far pixels are moved apart: more than rounding, and far less than a grey level."""
+
+
+def without_ties(images: Array) -> Array:
+    """Return images whose pixels are moved by up to `TIE` at random, so that no two are equal.
+
+    On an even ground all of a window are the largest at once, and max pooling passes the gradient
+    back to one of them: taken there, a derivative would not see the others.
+    """
+    return images + TIE * np.random.default_rng(0).random(images.shape)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Jacobian:

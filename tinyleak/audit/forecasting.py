@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.jacobian import Jacobian, without_ties
 from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
@@ -131,7 +131,9 @@ def audit(
         jacobians = rescaled_jacobians(model, weights, known, shared, examples)
     else:
         jacobians = [Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches]
-    jacobians = [replace(jacobian, precision=precision) for jacobian in jacobians]
+    jacobians = [
+        replace(one, images=without_ties(one.images), precision=precision) for one in jacobians
+    ]
     spectra = _measured(jacobians)
     measured = known.images[: batch * len(spectra)]
     return Audit(

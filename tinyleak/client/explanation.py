@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.jacobian import Jacobian, without_ties
 from tinyleak.analytic.jacobian_spectrum import RESOLUTION, Spectrum, seen_from
 from tinyleak.backend import Array
 from tinyleak.client.certificates import certify_images
@@ -149,9 +149,8 @@ def expected_mse(
     """
     if not (np.isfinite(found.images).all() and np.isfinite(variance)):
         return PIXEL_VARIANCE
-    jacobian = Jacobian(
-        client.model, client.params, found.images, found.soft_labels, precision=precision
-    )
+    images = without_ties(found.images)
+    jacobian = Jacobian(client.model, client.params, images, found.soft_labels, precision=precision)
     # Several steps share about as many times one step's gradient.
     variance, left = variance / client.multiple**2, left / client.multiple
     covectors, start = {}, 0
