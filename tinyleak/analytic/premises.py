@@ -217,20 +217,21 @@ def _one(
     """Read the loss and the activation of one image."""
     variance = 0.0 if noise.clean else noise.variance or 0.0
     image: OneImage | None = None
-    if last.bias is None:
-        image = look_without_bias(last, variance, shared.computed)
-    elif last.bias_gradient is not None and last.bias_gradient.any():
+    if last.bias is not None and last.bias_gradient is not None and last.bias_gradient.any():
         image = look_at_one_image(last, variance, shared.computed)
-    activation = ActivationReading(known, held=True)
-    if not known:
-        activation = activation_of_one(shared, image, variance)
+    told = ActivationReading(known, held=True)
+    activation = told if known else activation_of_one(shared, image, variance)
+    usual_factor = False
     if image is None and activation.length is not None:
         image = image_of_length(last, activation.length, variance, shared.computed)
+    elif last.bias is None:
+        image, usual_factor = look_without_bias(last, variance, shared.computed), True
+        activation = told if known else activation_of_one(shared, image, variance)
     if image is None:
         return None, activation, _unexplained(last, noise)
     right = True if activation.held else False if activation.refuted else None
     reading = loss_of_one(image, noise.zero_sum, right, said)
-    if last.bias is None:
+    if usual_factor:
         reading = _with_usual_factor(reading)
     causes = list(reading.causes)
     if activation.refuted and reading.factor is not None:
