@@ -21,7 +21,7 @@ function show(frame) {
   $("slider").value = String(now);
   $("slider").setAttribute("aria-valuetext", told.captions[now]);
   const named = curves.map((curve) => ({ ...curve, colour: colour(curve.colour) }));
-  drawCurves($("curves"), named, told.most, told.level ?? null, told.iterations[now]);
+  drawCurves($("curves"), named, told.most, told.iterations[now]);
 }
 
 function stop() {
