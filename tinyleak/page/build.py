@@ -84,8 +84,8 @@ def write_page(
     last, shape = list(model.shapes.items())[-1]
     if tuple(shape) != (model.classes,):
         raise ValueError(
-            f"the page reads the label off the last layer's bias, but the network's last parameter, "
-            f"{last}, has the shape {tuple(shape)}; give one that ends in a layer with a bias"
+            f"the page reads the label off the last layer's bias, but the last parameter, {last}, "
+            f"has the shape {tuple(shape)}; give a network that ends in a layer with a bias"
         )
     if batch not in BATCHES:
         raise ValueError(f"a batch of {batch} was asked for; the page takes 1, 2 or 4 pictures")
