@@ -209,14 +209,10 @@ $("seed").addEventListener("click", () => {
 });
 addEventListener("hashchange", () => location.reload());
 
-/** Draw again what depends on the window: its width, light or dark, a sheet of paper. */
-function redraw() {
+whenSeenAnew(() => {
   if (shared?.shared) showStrips();
   if (frame) showLatest();
-}
-addEventListener("resize", redraw);
-for (const media of ["print", "(prefers-color-scheme: dark)"])
-  matchMedia(media).addEventListener("change", redraw);
+});
 
 readLink();
 buildControls();

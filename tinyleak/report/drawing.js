@@ -32,6 +32,13 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
+/** Call `redraw` when a canvas is to look otherwise: another width, dark or light, a sheet of paper. */
+function whenSeenAnew(redraw) {
+  addEventListener("resize", redraw);
+  for (const media of ["print", "(prefers-color-scheme: dark)"])
+    matchMedia(media).addEventListener("change", redraw);
+}
+
 /**
  * Draw curves against the iteration, on a log scale.
  *

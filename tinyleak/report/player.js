@@ -68,6 +68,6 @@ addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-addEventListener("resize", () => show(now));
+whenSeenAnew(() => show(now));
 if (told.truth) paint($("truth"), bytes(told.truth), told.shape);
 show(0);
