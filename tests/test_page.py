@@ -92,6 +92,10 @@ def test_a_network_from_pytorch_with_its_weights(run: Run, tmp_path: Path) -> No
         np.testing.assert_allclose(as_array(mine), theirs.grad.ravel(), atol=1e-6)
 
 
+class WithoutBias(MLP):
+    shapes = property(lambda self: dict([*MLP().shapes.items()][:-1]))
+
+
 def test_what_cannot_be_is_refused(refused: Refused, tmp_path: Path) -> None:
     path = tmp_path / "p.html"
     path.write_text("kept")
@@ -108,6 +112,8 @@ def test_what_cannot_be_is_refused(refused: Refused, tmp_path: Path) -> None:
     assert not other.exists()
     with pytest.raises(ValueError, match=r"is for \(3, 32, 32\) and 10; give one that reads"):
         write_page(other, LeNet((3, 32, 32)))
+    with pytest.raises(ValueError, match=r"parameter, 4.weight, has the shape \(10, 64\)"):
+        write_page(other, WithoutBias())
     with pytest.raises(ValueError, match="a batch of 8 was asked for; the page takes 1, 2 or 4"):
         write_page(other, MLP(), batch=8)
     with pytest.raises(ValueError, match="weights"):
@@ -195,6 +201,7 @@ def test_a_drawing_comes_back(page: Page) -> None:
     assert page.js("performance.now()") - began < 30_000, "two seconds, on an idle machine"
     page.keep("attacked")
     page.until(f"{RESULT}.mse < 1e-6")
+    assert page.js("document.getElementById('sentence').textContent").startswith(("What", "Done"))
     assert int(page.js(f"{RESULT}.frames")) > 0.3 * result["iteration"] / 10
     assert page.js("document.querySelectorAll('.bars')[0].getAttribute('aria-label')").startswith(
         "Most probable label: 7, 100"
@@ -244,6 +251,41 @@ def test_defences_change_the_outcome_the_right_way(page: Page) -> None:
     page.until(f"{RESULT}.mse < 3e-2")
     assert page.js("document.querySelectorAll('#outcomes li').length") >= 3
     page.keep("defended")
+
+
+@needs_browser
+def test_nothing_jumps_and_what_is_drawn_follows_the_window(page: Page) -> None:
+    """At this width the strips stand beside the drawing, above the sliders."""
+    say = page.driver.execute_cdp_cmd
+    window = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
+    curves = "[curves.width, curves.toDataURL()]"
+    below = "[curves, prune].map((one) => one.getBoundingClientRect().top + scrollY)"
+    say("Emulation.setDeviceMetricsOverride", {"width": 800, **window})
+    try:
+        page.open("#draw0=4", wait=WORKING)
+        attack(page, "iteration > 5")
+        first = page.js(below)
+        page.until(f"{RESULT}.mse < 1e-3")
+        assert page.js(below) == first
+        page.set("#prune", 90)
+        page.until(f"{RESULT}.iteration < 30")
+        assert page.js(below) == first
+        page.until(f"{RESULT}.iteration > 30")
+        page.find("#pause").click()
+        page.until("document.getElementById('pause').textContent == 'Go on'")
+        wide, light = page.js(curves)
+        dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        say("Emulation.setEmulatedMedia", dark)
+        page.until(f"{curves}[1] != '{light}'")
+        black = page.js(curves)[1]
+        say("Emulation.setEmulatedMedia", {"media": "print", **dark})
+        page.until(f"{curves}[1] != '{black}'")
+        paper = page.js(curves)[0]
+        say("Emulation.setDeviceMetricsOverride", {"width": 400, **window})
+        page.until(f"![{paper}, {wide}].includes({curves}[0])")
+    finally:
+        say("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        say("Emulation.clearDeviceMetricsOverride", {})
 
 
 @needs_browser

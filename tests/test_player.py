@@ -68,5 +68,10 @@ def test_the_last_picture_is_the_truth_and_the_curves_are_drawn(page: Page) -> N
     drawn = "new Set(document.getElementById('curves').getContext('2d')"
     drawn += ".getImageData(0, 0, 300, 200).data).size"
     assert page.js(drawn) > 20
+    settings = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", settings)
+    tops = "[...document.querySelectorAll('figure')].map((one) => one.getBoundingClientRect().top)"
+    assert len(set(page.js(tops))) == 1, "left and right, on a phone as well"
+    assert page.js("document.documentElement.scrollWidth") <= 390
     assert page.complaints() == []
     assert [one for one in page.requests() if not one.startswith(("file:", "about:"))] == []

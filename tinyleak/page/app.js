@@ -53,16 +53,14 @@ function changed() {
     );
     state.labels = slots.map(({ label }) => Number(label.value));
     shared = { images };
-    ask({
-      do: "share",
-      job,
-      images,
-      labels: state.labels,
-      weights: state.weights,
-      defence: defence(),
-      seed: state.seed + 1,
-    });
+    begin("share", { seed: state.seed + 1 }); // the noise is not the attacker's start
   }, 60);
+}
+
+/** Have the client share, or the attacker begin, with all that is set. */
+function begin(what, more) {
+  const { labels, weights } = state;
+  ask({ do: what, job, ...shared, labels, weights, defence: defence(), ...more });
 }
 
 // 3. Attack.
@@ -70,7 +68,7 @@ function changed() {
 function attack() {
   begun = true;
   [trail, frame, setting] = [[], null, described()];
-  const { images, shared: gradients } = shared;
+  const { images } = shared;
   $("found").replaceChildren(
     ...slots.map((_, k) => {
       const found = element(
@@ -91,17 +89,7 @@ function attack() {
   );
   for (const id of ["pause", "step"]) $(id).disabled = false;
   $("start").textContent = "Attack again";
-  ask({
-    do: "attack",
-    job,
-    shared: gradients,
-    images,
-    labels: state.labels,
-    weights: state.weights,
-    defence: defence(),
-    aware: Boolean(state.aware),
-    seed: state.seed,
-  });
+  begin("attack", { aware: Boolean(state.aware), seed: state.seed });
 }
 
 function bars() {
@@ -143,7 +131,8 @@ function showLatest() {
   });
   $("numbers").textContent =
     `iteration ${iterations} · ${state.batch > 1 ? "worst error" : "error"} (MSE) ${brief(worst)} · distance ${brief(distance)}`;
-  say(sentence(worst, reason));
+  const now = sentence(worst, reason); // a screen reader says it whenever it is put there
+  if ($("sentence").textContent !== now) $("sentence").textContent = now;
   const every = Math.ceil(trail.length / 400);
   const points = trail.filter((_, k) => k % every === 0 || k === trail.length - 1);
   drawCurves(
@@ -176,24 +165,17 @@ function showLatest() {
   if (reason) keepOutcome();
 }
 
-let spoken = 0;
-
-/** Say what happens, not more often than a screen reader can. */
-function say(text) {
-  if ($("sentence").textContent === text || (performance.now() - spoken < 700 && frame?.running))
-    return;
-  spoken = performance.now();
-  $("sentence").textContent = text;
-}
-
 function sentence(error, reason) {
   if (error < 1e-6 && reason)
     return "Done: the gradients agree to the last digits, and so do the pictures.";
-  if (error < 1e-3 && reason)
-    return "It stops here, and the picture is out: what was done to the gradient only blurs it.";
   if (reason && setting === NONE)
-    return "A dead end, as some starts lead to: try another start. Lesson 9.";
-  if (reason) return "It stops far from the picture: from this start, the defence holds.";
+    return error < 1e-3
+      ? "It stops here, and the picture is out."
+      : "A dead end, as some starts lead to: try another start. Lesson 9.";
+  if (reason)
+    return error < 1e-3
+      ? "It stops here, and the picture is out: what was done to the gradient only blurs it."
+      : "It stops far from the picture: from this start, the defence holds.";
   if (error > 0.3)
     return "Still noise. The attacker sees only how far two gradients are apart, and walks downhill.";
   if (error > 0.03) return "Something takes shape: as the distance falls, the error falls with it.";
@@ -226,6 +208,11 @@ $("seed").addEventListener("click", () => {
   changed();
 });
 addEventListener("hashchange", () => location.reload());
+
+whenSeenAnew(() => {
+  if (shared?.shared) showStrips();
+  if (frame) showLatest();
+});
 
 readLink();
 buildControls();

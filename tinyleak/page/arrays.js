@@ -4,15 +4,9 @@
 
 /** The strides of an array of this shape that lies in row-major order. */
 function rowMajor(shape) {
-  let step = 1;
-  return shape
-    .map((_, k, all) => {
-      const at = all.length - 1 - k,
-        here = step;
-      step *= all[at];
-      return here;
-    })
-    .reverse();
+  const strides = [];
+  for (let k = shape.length - 1, step = 1; k >= 0; step *= shape[k--]) strides[k] = step;
+  return strides;
 }
 
 /** The array repeated along new axes in front, and along axes of length 1, up to a shape. */

@@ -72,14 +72,20 @@ def write_page(
         seed: decides the weights.
 
     Raises:
-        ValueError: a network for other images or fewer classes; weights that do not fit it;
-            another batch; an unknown initialisation.
+        ValueError: a network for other images or fewer classes, or without that bias; weights that
+            do not fit it; another batch; an unknown initialisation.
         OSError: the file cannot be written.
     """
     if tuple(model.image_shape) != (1, 28, 28) or model.classes < READY:
         raise ValueError(
             f"the page draws images (1, 28, 28) of ten classes, but the network is for "
             f"{model.image_shape} and {model.classes}; give one that reads digits"
+        )
+    last, shape = list(model.shapes.items())[-1]
+    if tuple(shape) != (model.classes,):
+        raise ValueError(
+            f"the page reads the label off the last layer's bias, but the last parameter, {last}, "
+            f"has the shape {tuple(shape)}; give a network that ends in a layer with a bias"
         )
     if batch not in BATCHES:
         raise ValueError(f"a batch of {batch} was asked for; the page takes 1, 2 or 4 pictures")

@@ -29,7 +29,8 @@ class Random {
   }
 }
 
-const biggest = (g) => g.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+/** The Euclidean norm of all gradients together. */
+const norm = (gradients) => Math.sqrt(gradients.reduce((sum, g) => sum + dot(g, g), 0));
 
 /** Round to so many significant bits, to even where two are as near; below 2^least to its multiples. */
 function roundBits(x, bits, least) {
@@ -54,7 +55,7 @@ const ROUNDINGS = {
     }),
   bfloat16: (g) => g.map((x) => roundBits(Math.fround(x), 8, -126)),
   int8(g) {
-    const step = biggest(g) / 127;
+    const step = largest(g) / 127;
     return step ? g.map((x) => toEven(x / step) * step) : g;
   },
 };
@@ -63,10 +64,7 @@ const ROUNDINGS = {
 function protect(gradients, { clip, noise, prune, round }, seed) {
   let shared = gradients;
   if (clip) {
-    const norm = Math.sqrt(
-      shared.reduce((sum, g) => sum + g.reduce((all, x) => all + x * x, 0), 0),
-    );
-    const factor = norm ? Math.min(1, clip / norm) : 1;
+    const factor = Math.min(1, clip / (norm(shared) || clip));
     shared = shared.map((g) => g.map((x) => factor * x));
   }
   if (noise) {
@@ -89,7 +87,7 @@ const LEAST_SHARE = 0.1; // as in defenses/aware.py
 
 /** How far each shared entry may be from the true one: its variance. */
 function variances(g, { noise, prune, round }) {
-  const step = biggest(g) / 127;
+  const step = largest(g) / 127;
   const bits = { float16: 11, bfloat16: 8 }[round];
   return g.map((x) => {
     let variance = noise || 0;

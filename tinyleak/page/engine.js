@@ -43,7 +43,6 @@ class Laboratory {
   /** What it shares, and the digit that the network, the trained one, takes each image for. */
   share({ images, labels, weights, defence, seed }) {
     const gradients = this.gradients(images, labels, weights);
-    const norm = Math.sqrt(gradients.reduce((sum, g) => sum + dot(g, g), 0));
     const guesses = labels.map((label, k) => {
       const one = images.slice(k * this.pixels, (k + 1) * this.pixels);
       const bias = this.gradients(one, [label], Object.keys(this.parameters).at(-1)).at(-1); // p − y
@@ -52,7 +51,7 @@ class Laboratory {
         0,
       );
     });
-    return { shared: protect(gradients, defence, seed), norm, guesses };
+    return { shared: protect(gradients, defence, seed), norm: norm(gradients), guesses };
   }
 
   /** The attack on what was shared: yields iterates with what the page shows of them. */

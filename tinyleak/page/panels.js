@@ -38,7 +38,7 @@ function buildSlots() {
     );
     slot.box = element(
       "figure",
-      { className: "slot" },
+      { className: "slot", ariaLabel: `Drawing ${k + 1}` },
       element("div", { className: "board" }, canvas, pen),
       element("div", { className: "row" }, undo, clear, element("label", {}, "It is a ", label)),
     );
@@ -137,9 +137,7 @@ function showShared(answer) {
     return;
   }
   Object.assign(shared, answer);
-  $("strips").replaceChildren(
-    ...page.layers.map(([name, shape], k) => strip(name, shape, answer.shared[k])),
-  );
+  showStrips();
   const bias = Array.from(answer.shared.at(-1));
   const negative = bias.flatMap((x, d) => (x < 0 ? [d] : []));
   const told = state.batch === 1 && negative.length === 1;
@@ -149,6 +147,12 @@ function showShared(answer) {
       (state.batch > 1 ? "In a batch the labels are mixed." : "Here the defence hides the label.");
   $("share").dataset.norm = String(answer.norm);
   if (begun) attack();
+}
+
+function showStrips() {
+  $("strips").replaceChildren(
+    ...page.layers.map(([name, shape], k) => strip(name, shape, shared.shared[k])),
+  );
 }
 
 /** A layer's gradient as a strip of colour: it is no picture of anything. */
@@ -174,16 +178,14 @@ function strip(name, shape, values) {
   context.putImageData(image, 0, 0);
   canvas.style.height = `${Math.max(rows * 3, 14)}px`;
   const size = `${shape.join("×")}: ${values.length.toLocaleString("en")} numbers`;
-  const zeros = values.filter((x) => x === 0).length;
+  const zeros = Math.round((100 * values.filter((x) => x === 0).length) / values.length);
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `Gradient of ${name}, ${size}, up to ${brief(most)}`);
-  const share = Math.round((100 * zeros) / values.length);
-  const rest = share ? `${size}, ${share} % are zero` : size;
+  canvas.setAttribute("aria-label", `${name}, up to ${brief(most)}, ${zeros} % are zero`);
   const box = element(
     "div",
     { className: "strip" },
     element("b", {}, name),
-    element("span", {}, ` ${rest}`),
+    element("span", {}, ` ${size}`),
     canvas,
   );
   if (name === page.layers.at(-1)[0])

@@ -59,9 +59,7 @@ function matmul(out, left, right) {
   const k = left.shape.at(-1);
   const lead = out.shape.slice(0, -2);
   const stack = (x) =>
-    places({
-      ...broadcast({ ...x, shape: x.shape.slice(0, -2), strides: x.strides.slice(0, -2) }, lead),
-    });
+    places(broadcast({ ...x, shape: x.shape.slice(0, -2), strides: x.strides.slice(0, -2) }, lead));
   const [O, A, B] = [out, left, right].map(stack);
   const [rc, cc] = out.strides.slice(-2);
   const [ra, ca] = left.strides.slice(-2);
@@ -72,29 +70,12 @@ function matmul(out, left, right) {
   const copies = direct
     ? []
     : Array.from(B, (start) => copy(rows, { ...right, start, shape: [k, n], strides: [rb, cb] }));
+  const [data, starts, step] = direct ? [right.data, B, rb] : [rows.data, new Int32Array(B.length), n];
   return () => {
     for (let s = 0; s < O.length; s++) {
-      if (direct)
-        multiplyMatrices(
-          m,
-          k,
-          n,
-          left.data,
-          A[s],
-          ra,
-          ca,
-          right.data,
-          B[s],
-          rb,
-          out.data,
-          O[s],
-          rc,
-          cc,
-        );
-      else {
-        copies[s]();
-        multiplyMatrices(m, k, n, left.data, A[s], ra, ca, rows.data, 0, n, out.data, O[s], rc, cc);
-      }
+      copies[s]?.();
+      const [a, b, c] = [A[s], starts[s], O[s]];
+      multiplyMatrices(m, k, n, left.data, a, ra, ca, data, b, step, out.data, c, rc, cc);
     }
   };
 }

@@ -32,16 +32,22 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
+/** Call `redraw` when a canvas is to look otherwise: another width, dark or light, a sheet of paper. */
+function whenSeenAnew(redraw) {
+  addEventListener("resize", redraw);
+  for (const media of ["print", "(prefers-color-scheme: dark)"])
+    matchMedia(media).addEventListener("change", redraw);
+}
+
 /**
  * Draw curves against the iteration, on a log scale.
  *
  * @param canvas where; it is made as fine as the screen is.
  * @param curves [{ name, colour, points: [[iteration, value], …] }, …]
  * @param most the last iteration of the axis.
- * @param level { value, name } of a thin line across, if there is one.
  * @param now the iteration that is shown, marked by a line, or null.
  */
-function drawCurves(canvas, curves, most, level = null, now = null) {
+function drawCurves(canvas, curves, most, now = null) {
   const ratio = window.devicePixelRatio || 1;
   const wide = canvas.clientWidth;
   const high = canvas.clientHeight;
@@ -53,7 +59,6 @@ function drawCurves(canvas, curves, most, level = null, now = null) {
   const all = curves
     .flatMap(({ points }) => points.map(([, value]) => value))
     .filter((v) => v > 0 && v < Infinity);
-  if (level) all.push(level.value);
   if (!all.length) return;
   const low = Math.floor(Math.log10(Math.min(...all)));
   const top = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...all))));
@@ -63,14 +68,12 @@ function drawCurves(canvas, curves, most, level = null, now = null) {
   const down = (bottom - 10) / (top - low);
   const x = (iteration) => left + iteration * across;
   const y = (value) => 10 + (top - Math.max(low, Math.log10(value))) * down; // zero at the bottom
-  const line = (from, to, style, dash = []) => {
+  const line = (from, to, style) => {
     context.strokeStyle = style;
-    context.setLineDash(dash);
     context.beginPath();
     context.moveTo(...from);
     context.lineTo(...to);
     context.stroke();
-    context.setLineDash([]);
   };
   const write = (text, at, height, style, align) => {
     context.fillStyle = style;
@@ -85,10 +88,6 @@ function drawCurves(canvas, curves, most, level = null, now = null) {
   write("0", left, bottom + 15, colour("quiet"), "center");
   if (most > 0) write(String(most), wide - 12, bottom + 15, colour("quiet"), "right");
   write("iteration", (left + wide) / 2, bottom + 15, colour("quiet"), "center");
-  if (level) {
-    line([left, y(level.value)], [wide - 12, y(level.value)], colour("quiet"), [4, 4]);
-    write(level.name, wide - 14, y(level.value) - 4, colour("quiet"), "right");
-  }
   if (now !== null) line([x(now), 10], [x(now), bottom], colour("quiet"));
   let at = left;
   context.lineWidth = 2;

@@ -21,7 +21,7 @@ function show(frame) {
   $("slider").value = String(now);
   $("slider").setAttribute("aria-valuetext", told.captions[now]);
   const named = curves.map((curve) => ({ ...curve, colour: colour(curve.colour) }));
-  drawCurves($("curves"), named, told.most, told.level ?? null, told.iterations[now]);
+  drawCurves($("curves"), named, told.most, told.iterations[now]);
 }
 
 function stop() {
@@ -68,6 +68,6 @@ addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-addEventListener("resize", () => show(now));
+whenSeenAnew(() => show(now));
 if (told.truth) paint($("truth"), bytes(told.truth), told.shape);
 show(0);
