@@ -26,6 +26,7 @@ from premise_cases import (
     wrong_claims,
 )
 
+from tinyleak import share
 from tinyleak.analytic import read_premises
 from tinyleak.analytic.changes import clipping
 from tinyleak.client import Client, simulate
@@ -138,6 +139,18 @@ def test_the_advice_on_noise_gives_its_kind_and_variance(kind) -> None:
     found = make(Situation("mlp", defenses=(f"{kind}:1e-4",), seed=9)).read()
     assert found.noise == pytest.approx(1e-4, rel=0.05)
     assert found.causes[0].advice.startswith(f"--defense {kind}:")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_a_last_bias_the_layer_below_tells_the_factor(seed) -> None:
+    model = MLP((1, 28, 28), 10, "sigmoid", (64,), unbiased=("2",))
+    params = {n: w.astype("float32") for n, w in model.init(np.random.default_rng(seed)).items()}
+    digit = GLYPHS.images[seed : seed + 1], GLYPHS.labels[seed : seed + 1]
+    client, truth = share(model, params, *digit, dtype="float32")
+    gradients = {n: np.float32(0.3) * g.astype("float32") for n, g in client.gradients.items()}
+    found = read_premises(model, params, gradients, 1, dtype="float32")
+    assert found.factor == pytest.approx(0.3, rel=1e-4)
+    assert found.targets is not None and found.targets.argmax() == truth.labels[0]
 
 
 def test_random_numbers_are_noise_and_tell_nothing_else(rng) -> None:
