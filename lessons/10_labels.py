@@ -254,11 +254,12 @@ for text, (someone, truth) in (("fresh weights", batches[0]), ("trained weights"
     found = someone.labels
     right = (found.counts == np.bincount(truth.labels, minlength=10)).all()
     print(f"{text}: {'right' if right else 'wrong'}, and trusted: {found.trusted}")
-    assert found.trusted == (text == "fresh weights") and (right or not found.trusted), (
-        "it is trusted only where it is right"
+    expect(
+        found.trusted == (text == "fresh weights") and (right or not found.trusted),
+        "it is trusted only where it is right",
     )
 print(textwrap.fill(f"it says: {found.warning}", 80))
-assert "the label counts are an estimate" in found.warning, "it says why"
+expect("the label counts are an estimate" in found.warning, "it says why")
 
 # %% [markdown]
 # `labels` says when it is not to be trusted, and why. It showed its own noise to the network,
