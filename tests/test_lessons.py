@@ -169,7 +169,7 @@ def solutions_of(script: Path) -> list[str]:
     folded = text.split(summary)[1].split("</details>")[0]
     solution = re.findall(r"^```python\n(.*?)^```$", folded, re.DOTALL | re.MULTILINE)
     (checked,) = re.findall(r"^check\(.+\)$", script.read_text(encoding="utf-8"), re.MULTILINE)
-    return [*solution, f"assert {checked}"]
+    return [*solution, checked]
 
 
 def run_whole(script: Path) -> subprocess.CompletedProcess[str]:
@@ -189,6 +189,7 @@ def test_the_script_and_its_solution_run(
     assert "# ## Exercise\n" in script.read_text(encoding="utf-8")
     assert ahead.returncode == 0, ahead.stderr[-3000:]
     assert ahead.stderr == ""
+    assert ": right. " in ahead.stdout.splitlines()[-1]
 
 
 @pytest.mark.ahead(by=run_without_torch)
