@@ -122,8 +122,8 @@ assert [x.made_by for x in z.inputs] == ["subtract", None], "the 1 has become a 
 # <details><summary>Answer</summary>
 #
 # Five boxes and five arrows. Most people say six boxes, one for each letter that they read and one
-# for each operation. But both letters $b$ are the *same* object, and it is drawn once. What it is
-# used for twice are its arrows.
+# for each operation. But both letters $b$ are the *same* object, and it is drawn once. That it is
+# used twice shows in its two arrows.
 #
 # </details>
 
@@ -168,8 +168,8 @@ assert len(wrong) * wrong[0].data.size == 9, "nine numbers instead of three"
 
 # %% [markdown]
 # No error, and nine numbers instead of three. Python asks the left operand first. The left operand
-# is a NumPy array, and NumPy has never heard of `Node`. It takes the node for one thing without
-# elements, and multiplies *each* of its own elements by the whole node.
+# is a NumPy array, and NumPy has never heard of `Node`. It treats the node as a single object
+# without elements, and multiplies *each* of its own elements by the whole node.
 #
 # The symptom is an array of dtype `object`. If you ever see one, ask who did the multiplying. The
 # cure is one line. It tells NumPy to leave such operations to us:

@@ -75,8 +75,8 @@ found = walk_at_once(y, 1.0, {})
 assert np.isclose(found[a], (1 - np.tanh(6.0) ** 2) * 2.0), "right"
 
 # %% [markdown]
-# It works. It passes every test in which each tensor is used once. Now the smallest graph in which
-# one is used twice, twice: $b = a + a$ and $c = b + b$.
+# It works. It passes every test in which each tensor is used once. Now take the smallest graph in
+# which two tensors are each used twice: $b = a + a$ and $c = b + b$.
 #
 # **Predict first.** So $c = 4a$, and $∂c/∂a = 4$. What will `walk_at_once` say: 4, or 6, or 8?
 #
@@ -101,7 +101,7 @@ assert found[a] == 6.0, "wrong: it is 4"
 # The symptom is a gradient that is too large, and only for tensors that are used more than once.
 # Let us follow it. `c` sends 1 to `b` along its first arrow. `b` has 1 now, and passes it on to `a`
 # along both of its arrows: 2. Then `c` sends 1 along its second arrow. `b` has 2 now, and passes on
-# *2*: another 4. But of these 2 the first was passed on before. It went down twice.
+# *2*: another 4. But half of this 2 had been passed on before, so it was counted twice.
 #
 # One cure is to pass on only what just arrived, not the sum. That is right, but slow: it walks
 # along every path from the end to the start. Each doubling below doubles the number of paths.
@@ -198,7 +198,7 @@ ax.semilogy(depths, paths, "o-", color=ORANGE)
 ax.semilogy(depths, tensors, "o-", color=BLUE)
 ax.text(12.2, paths[-1], "along every path", color=ORANGE, va="center")
 ax.text(12.2, tensors[-1], "in topological order", color=BLUE, va="center")
-ax.set(xlabel="doublings", ylabel="visits", xlim=(0.5, 15.5), xticks=[2, 4, 6, 8, 10, 12])
+ax.set(xlabel="doublings", ylabel="visits", xlim=(0.5, 16), xticks=[2, 4, 6, 8, 10, 12])
 tidy(ax)
 show("Visits for 1 to 12 doublings: along every path 8,191 at the end, in topological order 13.")
 
@@ -206,10 +206,11 @@ show("Visits for 1 to 12 doublings: along every path 8,191 at the end, in topolo
 # ## Why backwards?
 #
 # One could walk forwards as well: begin at one input, and carry along how much everything moves
-# when that input does. Its rules are as short. But a walk forwards answers for *one* input, and a
-# walk backwards for all inputs at once, of *one* result. A network has many thousand weights, and
-# one number that says how wrong it is, its [**loss**](README.md#loss). So everybody walks
-# backwards. It is called [**reverse mode**](README.md#reverse-mode), and for the loss of a network
+# when that input does. The rules are as short. But a walk forwards gives the derivatives with
+# respect to *one* input, and a walk backwards those of *one* result with respect to all inputs at
+# once. A network has many thousand weights, and one number that says how wrong it is, its
+# [**loss**](README.md#loss). So everybody walks backwards. It is called [**reverse
+# mode**](README.md#reverse-mode), and for the loss of a network
 # [**backpropagation**](README.md#backpropagation). Let us count the rules that each way applies,
 # for a sum of $n$ products:
 
@@ -314,7 +315,7 @@ else:
     raise AssertionError("it should have given up")
 
 # %% [markdown]
-# Two things `grad` does besides. An input on which `y` does not depend gets a gradient of zeros,
+# `grad` does two more things. An input on which `y` does not depend gets a gradient of zeros,
 # not `None`:
 
 # %%
@@ -324,8 +325,8 @@ assert np.array_equal(grad(slope * a, [stranger])[0].data, [0.0, 0.0]), "zeros, 
 # %% [markdown]
 # And it walks only along paths that lead to the `xs` you ask for. To see that, we make an operation
 # that has no rule. (`@primitive()` makes an operation of a function on arrays. Its first argument
-# `xp` is the library of the arrays, here NumPy.) With respect to `a` we can differentiate past it.
-# To `b` the only way leads through it.
+# `xp` is the library of the arrays, here NumPy.) With respect to `a` we can still differentiate.
+# With respect to `b` we cannot: the only path leads through it.
 
 
 # %%
@@ -350,7 +351,7 @@ else:
 #
 # ## What to remember
 #
-# - An operation needs one rule. What comes before and after it is in $g$.
+# - An operation needs one rule. All that happens between its result and the end is in $g$.
 # - Pass on only when you have heard from everybody: topological order.
 # - Backwards, because there is one loss and many weights.
 #

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 3. Broadcasting and its undoing
 #
-# *NumPy copies a row to every line without being asked. Who brings the gradient back?*
+# *NumPy copies a row down a whole table without being asked. Who brings the gradient back?*
 #
 # ← [2. Walking backwards](02_walking_backwards.ipynb) · about 20 minutes · needs lesson 2 ·
 # [4. Gradients of gradients](04_gradients_of_gradients.ipynb) → · [all lessons](README.md)
 #
-# Add a row of three numbers to a table of four lines. NumPy does not complain that the shapes
-# differ. It adds the row to every line, as if it had been copied four times. This is called
-# [**broadcasting**](README.md#broadcasting), and every network relies on it.
+# Add a row of three numbers to a table of four rows. NumPy does not complain that the shapes
+# differ. It adds the three numbers to each row, as if they had been copied four times. This is
+# called [**broadcasting**](README.md#broadcasting), and every network relies on it.
 #
 # The copying is part of the computation, so it needs its own rule for walking backwards. Forget it,
 # and the gradient has the wrong shape. If you are lucky, that is an error. This lesson is about the
@@ -27,7 +27,7 @@ rng = np.random.default_rng(3)
 # %% [markdown]
 # ## Where one gets stuck
 #
-# Take a table `x` of four lines, three numbers in each. To each column we add one number, called
+# Take a table `x` of four rows, three numbers in each. To each column we add one number, called
 # its [**bias**](README.md#bias). We want the bias with which the columns come out right on average.
 # A [**loss**](README.md#loss) says how wrong we are, when `t` would be right:
 #
@@ -36,16 +36,16 @@ rng = np.random.default_rng(3)
 # So the gradient with respect to $x + b$ is $2(x + b - t)$.
 #
 # Lesson 2's rule for `add` is "pass `g` on to both inputs". So the gradient with respect to `b` is
-# that same table, and we step against it. We write the three biases as a table with one line, as
-# one does.
+# that same table, and we step against it. We write the three biases as a table with one row, as is
+# usual.
 #
 # **Predict first.** Three biases cannot make twelve random numbers come out right. Fifty steps with
 # the rule of lesson 2: an error message, a loss that stops falling, or a loss of nearly zero?
 #
 # <details><summary>Answer</summary>
 #
-# A loss of nearly zero. Most people expect an error, because the shapes differ. But NumPy copies in
-# this line as gladly as in any other, and what comes of it is not three biases any more.
+# A loss of nearly zero. Most people expect an error, because the shapes differ. But NumPy
+# broadcasts in the update as well, and what comes out are no longer three biases.
 #
 # </details>
 
@@ -65,8 +65,8 @@ assert b.shape == (4, 3), "it was (1, 3)"
 
 # %% [markdown]
 # No error, and a wonderful loss. But look at the shape of `b`. In the first step `b - 0.1 *
-# gradient` was broadcast too, and since then every line has had a bias of its own. The model has
-# learnt four lines by heart. It has no bias to add to a fifth.
+# gradient` was broadcast too, and since then every row has had a bias of its own. The model has
+# learnt four rows by heart. It has no bias to add to a fifth.
 #
 # A number that is moved to make the loss smaller, as `b` here, is called a
 # [**parameter**](README.md#parameter). The symptom is a parameter whose shape changed, or a loss
@@ -108,7 +108,7 @@ gradient = 2 * (x + np.zeros((1, 3)) - t)
 print(gradient.shape, "→", sum_to(gradient, (1, 3)).shape)
 
 # %% [markdown]
-# With it the same fifty steps find one bias for all lines. We know what it must be: the average
+# With it the same fifty steps find one bias for all rows. We know what it must be: the average
 # difference in each column.
 
 # %%
@@ -124,7 +124,7 @@ assert np.allclose(b, (t - x).mean(axis=0)), "each column's average difference"
 #
 # Copying is a linear map. That means there is a matrix that does it. Write the numbers of the small
 # array in a column, multiply with the matrix, and you have the numbers of the large one. Here is
-# the matrix for copying a row of three to four lines. It has only zeros and ones.
+# the matrix for copying a row of three to four rows. It has only zeros and ones.
 
 # %% tags=["thumbnail"]
 small, large = (3,), (4, 3)
@@ -138,11 +138,11 @@ assert copy.shape == (12, 3), "12 numbers from 3"
 assert np.array_equal(add_up, copy.T), "adding up is the transposed matrix of copying"
 
 figure, (left, right) = plt.subplots(
-    1, 2, figsize=(8, 3.6), width_ratios=[1, 3], layout="constrained"
+    1, 2, figsize=(7, 3.2), width_ratios=[1, 3], layout="constrained"
 )
 for ax, matrix, name in ((left, copy, "copy"), (right, add_up, "add up")):
     ax.imshow(matrix, cmap="Blues", vmax=1.4)
-    ax.set_title(f"{name}: {matrix.shape[1]} numbers to {matrix.shape[0]}")
+    ax.set_title(f"{name}: {matrix.shape[1]} to {matrix.shape[0]}")
     ax.set_xticks(np.arange(0.5, matrix.shape[1] - 1), [])
     ax.set_yticks(np.arange(0.5, matrix.shape[0] - 1), [])
     ax.tick_params(length=0)
@@ -154,7 +154,7 @@ show("Two tables of squares: copying has 12 rows and 3 columns, adding up the sa
 # no accident. For any linear map $y = A x$ the gradient with respect to $x$ is $A^T g$. Such a
 # partner is called the [**adjoint**](README.md#adjoint) of the map.
 #
-# We never build these matrices, they would be huge. But the transposed matrix has a property that
+# We never build these matrices: they would be huge. But the transposed matrix has a property that
 # we can test without seeing it. Write $⟨u, v⟩$ for the inner product: multiply elementwise and add
 # up everything. Then
 #

@@ -14,7 +14,7 @@
 # In a program something does. Lesson 2 walked backwards and returned plain arrays, which carry no
 # graph to differentiate. In this lesson we change that, with hardly any code, and then check the
 # result to any order. At the end three secret numbers come out of a gradient. That is the attack of
-# lesson 8 in small.
+# lesson 8 in miniature.
 
 # %%
 import textwrap
@@ -59,7 +59,7 @@ def gradients(y, xs):
 
 # %% [markdown]
 # Compare it with lesson 2. The rules now get the tensors themselves, `node.inputs`, where they got
-# their arrays. The sum of what arrives is a sum of tensors. Nothing else has changed.
+# arrays before. The sum of what arrives is a sum of tensors. Nothing else has changed.
 #
 # (`1.0 - out * out` was `1 - out**2`. A rule may only use operations that have a rule, and our
 # table has none for powers.)
@@ -108,7 +108,7 @@ places = {
     by_a: (3.0, 0, "∂y/∂a"),
 }
 built_backwards = {square, one_minus, chain, by_a}
-graph(places, figsize=(8.5, 2.4), orange=built_backwards)  # the constants 1 and g are left out
+graph(places, figsize=(7, 2.4), orange=built_backwards)  # the constants 1 and g are left out
 show("Two graphs: a and b lead to a·b and tanh, in blue; in orange y·y, 1−y², g·(1−y²) and ∂y/∂a.")
 
 # %% [markdown]
@@ -171,7 +171,7 @@ assert (growth > 1.8).all() and (growth < 2.2).all(), "each order about doubles 
 #
 # ($∇f$ is short for all gradients together; $⟨ , ⟩$ is the inner product of lesson 3.) If one entry
 # of the gradient is wrong, the two differ, unless $v$ happens to be perpendicular to the error. A
-# random $v$ never is.
+# random $v$ practically never is.
 #
 # Now the trick. The left side is a number that depends on $x$. So it is a function like $f$, and we
 # can check *its* gradient in the same way. That is the second order of $f$. And so on.
@@ -298,10 +298,10 @@ assert "order 2 is wrong" in message, "tinyleak's check notices as well"
 #
 # </details>
 #
-# But that is a gift of this one layer. Here is the way that works for any model that we know. We
-# can compute, for any guess of $x$, the gradient *it* would give. How far that is from the shared
-# one is a number $D$, the sum of the squared differences. We move the guess against $∂D/∂x$ and
-# make $D$ small. But $D$ contains a gradient. So $∂D/∂x$ is a gradient of a gradient.
+# But only a layer of this kind can be divided like that. Here is the way that works for any model
+# that we know. We can compute, for any guess of $x$, the gradient *it* would give. How far that is
+# from the shared one is a number $D$, the sum of the squared differences. We move the guess against
+# $∂D/∂x$ and make $D$ small. But $D$ contains a gradient. So $∂D/∂x$ is a gradient of a gradient.
 
 # %%
 w, bias, t = Tensor([0.7, -1.2, 0.4]), Tensor(0.3), 1.0

@@ -165,16 +165,16 @@ assert np.isclose(our_cross_entropy(np.zeros((4, 10)), y), np.log(10)), (
 
 # %% tags=["thumbnail"]
 probabilities = np.exp(our_log_softmax(z.data))[3]
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained")
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(7, 2.8), layout="constrained")
 picture(left, pictures[3, 0], f"a {labels[3]}", size=12)
 colours = [ORANGE if digit == labels[3] else BLUE for digit in range(10)]
 middle.bar(range(10), probabilities, color=colours)
-middle.set(xticks=range(10), xlabel="digit", title="what the fresh network thinks")
+middle.set(xticks=range(10), xlabel="digit", title="the fresh network")
 share_of_right = np.linspace(0.005, 1, 200)
 right.plot(share_of_right, -np.log(share_of_right), color=BLUE)
 right.plot(0.1, np.log(10), "o", color=GREY)
 right.text(0.14, np.log(10), "knows nothing", va="center", color=GREY)
-right.set(xlabel="probability of the right digit", title="its loss")
+right.set(xlabel="probability of\nthe right digit", title="its loss")
 tidy(middle, right)
 show(
     "A digit; the ten probabilities of a fresh network as bars; and the loss, minus the logarithm."
@@ -206,7 +206,7 @@ assert np.allclose(by_label.data, -log_softmax(z).data), "the gradient with resp
 # [**federated learning**](README.md#federated-learning) many clients teach one network together.
 # Each keeps its pictures at home and shares only the gradient. tinyleak's `share` plays such a
 # client. It returns what the client shares, and apart from it the truth, which the client keeps. It
-# is what we did, for one batch:
+# computes what we computed above, for one batch:
 
 # %%
 seven, label = digits.batch([7])

@@ -119,7 +119,7 @@ expect(len(wrong) >= 6, "there is a row of errors to show")
 shown = [*wrong[:6], *np.flatnonzero(guesses == labels[800:])[: 12 - len(wrong[:6])]]
 
 # %% tags=["thumbnail"]
-figure, axes = plt.subplots(2, 6, figsize=(8, 3.1), layout="constrained")
+figure, axes = plt.subplots(2, 6, figsize=(7, 2.8), layout="constrained")
 for ax, index in zip(axes.flat, shown, strict=True):
     picture(ax, held_back.data[index, 0], f"{guesses[index]}", size=15)
     right = guesses[index] == labels[800 + index]
@@ -127,8 +127,8 @@ for ax, index in zip(axes.flat, shown, strict=True):
 show("Twelve digits with the network's guess above each: six wrong ones and six right ones.")
 
 # %% [markdown]
-# Above: what it takes for something else, in orange. Below: what it reads right. Some of its errors
-# one can understand.
+# Top row: digits that it misreads, with its guess in orange. Bottom row: digits that it reads
+# right. Some of the errors are easy to understand.
 #
 # ## Where one gets stuck
 #
@@ -142,7 +142,7 @@ show("Twelve digits with the network's guess above each: six wrong ones and six 
 # <details><summary>Answer</summary>
 #
 # Not at all, in 300 steps. Most people say "a little slower", since weights can grow. They can, but
-# only if something tells them where to.
+# only if the gradient says which way.
 #
 # </details>
 

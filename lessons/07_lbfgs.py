@@ -100,7 +100,7 @@ ax.plot([old_x, new_x], np.sinh(np.array([old_x, new_x]) - 0.6), "o", color=BLUE
 ax.plot(guess, 0, "o", color=ORANGE, markersize=8)
 for x, text in ((old_x, "old"), (new_x, "new")):
     ax.text(x - 0.03, np.sinh(x - 0.6) + 0.12, text, ha="right")
-ax.text(guess, -0.55, "next guess", ha="center", color=ORANGE)
+ax.text(guess + 0.08, -0.4, "next guess", color=ORANGE)
 ax.legend(frameon=False)
 tidy(ax)
 show(
@@ -120,7 +120,7 @@ show(
 # last few pairs $(s, y)$ and demand that $H$ explains the newest one: $H y = s$. That is the
 # **secant condition**: with one number it says $H = s / y$, the line in the picture.
 #
-# The formula for that is by Broyden, Fletcher, Goldfarb and Shanno, which makes BFGS. With
+# The formula for that is due to Broyden, Fletcher, Goldfarb and Shanno: BFGS. With
 # $ρ = 1 / ⟨s, y⟩$, the new $H$ is
 #
 # $$(I - ρ s y^T) H (I - ρ y s^T) + ρ s s^T.$$
@@ -311,8 +311,8 @@ expect(
 )
 
 # %% [markdown]
-# With a line search it is cleverer than ours. It guesses from heights and slopes where the lowest
-# point of $φ$ is, where we halve. So its points differ. But every one of its steps passes both
+# tinyleak's line search is cleverer than ours. Where we halve, it guesses from heights and slopes
+# where the lowest point of $φ$ is. So its points differ. But every one of its steps passes both
 # tests, and that we can check from outside. With a step $s = t d$ we have $t φ'(0) = ⟨g, s⟩$.
 
 # %%
@@ -328,7 +328,7 @@ expect(len(own) - 1 < 45 and np.allclose(own[-1], [1, 1]), "tinyleak arrives, to
 # %% tags=["thumbnail"]
 across, up = np.meshgrid(np.linspace(-1.7, 1.5, 300), np.linspace(-0.6, 2.1, 300))
 terrain = (1 - across) ** 2 + 100 * (up - across**2) ** 2
-figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(7, 2.9), sharey=True, layout="constrained")
 walks = [
     (np.array(small_steps)[::500], "against the gradient\na dot for 500 steps"),
     (careless, "L-BFGS, always length 1\na dot for each step"),
@@ -350,7 +350,7 @@ show("Three walks down a curved valley: many small steps; leaps far off; a short
 
 # %% [markdown]
 # Here is the third walk once more, step by step. Pull the slider, and see it turn with the valley.
-# (If it does not move, run its cell: Jupyter lets a notebook that you only opened move nothing. On
+# (If it does not move, run its cell: Jupyter runs no scripts of a notebook that was only opened. On
 # a page that shows notebooks without running anything it may be missing.)
 
 # %%

@@ -31,7 +31,7 @@
 # arXiv 2010.07733), text word for word (DAGER, arXiv 2405.15586; lesson 13), and defences (lesson
 # 12).
 #
-# And what one should know before one is frightened: those who tested such attacks under the
+# One more thing to know before being frightened: those who tested such attacks under the
 # conditions of real systems, with large batches, many local steps and trained networks, found that
 # none of those they tried got through (arXiv 2409.19301). What follows is the paper's setting: one
 # picture, fresh weights, the exact gradient.
@@ -111,11 +111,11 @@ end = len(iterates) - 1
 stages = [*(stage for stage in (0, 20, 40, 60, 80, 100, 140) if stage < end), end]
 dummies = np.array([iterate.x[:784].reshape(28, 28) for iterate in iterates])
 titles = ["noise", *(f"step {stage}" for stage in stages[1:])]
-pictures(dummies[stages], titles, rows=2 if len(stages) == 8 else 1, figsize=(8, 4.4), size=12)
+pictures(dummies[stages], titles, rows=2 if len(stages) == 8 else 1, figsize=(7, 3.9))
 show("The dummy picture at eight steps: noise, then shadows, and at the end a clear digit 7.")
 
 # %% [markdown]
-# Every fourth step, for your own hand (if the slider does not move, run its cell):
+# Every fourth step, to go through by hand (if the slider does not move, run its cell):
 
 # %%
 every = np.arange(0, end + 1, 4)
@@ -152,11 +152,11 @@ distances = [iterate.value for iterate in iterates]
 errors = [np.square(iterate.x[:784] - truth.ravel()).mean() for iterate in iterates]
 beliefs = softmax(Tensor(np.array([iterate.x[784:] for iterate in iterates]))).data
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
 left.semilogy(steps, distances, color=BLUE)
 left.semilogy(steps, errors, color=ORANGE)
-left.text(steps[-1] * 0.45, distances[0] * 0.3, "distance of the gradients", color=BLUE)
-left.text(steps[-1] * 0.45, distances[0] * 0.03, "error of the picture", color=ORANGE)
+left.text(steps[-1] * 0.2, distances[0] * 0.3, "distance of the gradients", color=BLUE)
+left.text(steps[-1] * 0.2, distances[0] * 0.03, "error of the picture", color=ORANGE)
 left.set(xlabel="step")
 for digit, belief in enumerate(beliefs.T):
     right.plot(steps, belief, color=ORANGE if digit == label[0] else LIGHT)
@@ -179,7 +179,7 @@ expect(label_settles < picture_settles, "the label settles first")
 # %% [markdown]
 # ## Why it works
 #
-# The shared gradient is 13,426 numbers. The dummies are 794 unknown ones. So there are almost
+# The shared gradient is 13,426 numbers. The dummies are 794 unknowns. So there are almost
 # seventeen times as many equations as unknowns. The client's picture solves all of them. That
 # another picture solves them, too, would be a strange accident. This is a reason and not a proof.
 # There are networks for which it is wrong, and lesson 9 looks at what can go wrong here.
@@ -232,7 +232,7 @@ print(f"pixels lie between {wrong[-1].x[:784].min():.0f} and {wrong[-1].x[:784].
 expect(np.abs(wrong[-1].x[:784]).max() > 10, "pixels far from black and white")
 expect(wrong[-1].value > max(1, 0.8 * wrong[-50].value), "the distance stays")
 
-figure, axes = plt.subplots(1, 3, figsize=(8, 2.7), width_ratios=[1, 1, 2.2], layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(7, 2.5), width_ratios=[1, 1, 2.2], layout="constrained")
 picture(axes[0], iterates[-1].x[:784].reshape(28, 28), "right weights")
 picture(axes[1], wrong[-1].x[:784].reshape(28, 28), "swapped axes")
 axes[2].semilogy(distances, color=BLUE, label="right weights")
@@ -247,9 +247,9 @@ show("A 7 from the right weights, noise from swapped ones, whose distance stays 
 # its pixels grow. It looks like a failure of the minimiser. One could spend days on line
 # searches and starts.
 #
-# Here is what to do first, before any attack. Make a gradient of a picture that you *do* know, by
-# the same way as the client's, and put that picture in. **At the truth the distance must be zero.**
-# If it is not, there is nothing to be found, and no minimiser will help:
+# Here is what to do first, before any attack. Make a gradient of a picture that you *do* know, in
+# the same way as the client does, and put that picture in. **At the truth the distance must be
+# zero.** If it is not, there is nothing to be found, and no minimiser will help:
 
 
 # %%

@@ -5,7 +5,7 @@
 # why not?*
 #
 # ← [8. Deep leakage in 20 lines](08_deep_leakage.ipynb) · about 30 minutes · needs lesson 8 ·
-# [9b. What else decides: digits, scale and weights](09b_what_else_decides.ipynb) → ·
+# [9b. What else decides: precision, scale and weights](09b_what_else_decides.ipynb) → ·
 # [all lessons](README.md)
 #
 # In lesson 8 one digit came out of one gradient. One success proves that it can work. It does not
@@ -39,7 +39,8 @@ everyone = [make_client(seed) for seed in range(100)]
 
 # %% [markdown]
 # Four pixels become one, their mean, so that a hundred attacks take seconds. Nothing else is
-# smaller. (At full size more of them fail; the README counts those.)
+# smaller. (At full size more of them fail:
+# [benchmarks](../benchmarks/README.md#how-often-and-how-fast) counts those.)
 #
 # ## A hundred times the paper's recipe
 #
@@ -56,7 +57,7 @@ everyone = [make_client(seed) for seed in range(100)]
 # <details><summary>Answer</summary>
 #
 # 93 of these hundred. After lesson 8 most people say all: the same attack, the same kind of
-# network. Who has read the paper's title says "nearly none, or they would have said how many".
+# network. The sceptical say "few, or the paper would have said how many".
 # Neither can be known from one success.
 #
 # </details>
@@ -83,16 +84,16 @@ print(f"recovered: {recovered.sum()} of 100")
 expect(85 <= recovered.sum() <= 98, "the paper's recipe recovers most, not all")
 
 # %% tags=["thumbnail"]
-figure, axes = plt.subplots(5, 20, figsize=(9, 2.7), layout="constrained")
+figure, axes = plt.subplots(5, 20, figsize=(7, 2.2), layout="constrained")
 for panel, one, good in zip(axes.flat, found, recovered, strict=True):
     panel.imshow(one.images[0, 0], cmap="gray", vmin=0, vmax=1)
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set(color="0.7" if good else ORANGE, linewidth=1 if good else 2.5)
-figure.suptitle("A hundred attacks by the paper's recipe; framed in orange: failures", fontsize=10)
+figure.suptitle("A hundred attacks by the paper's recipe; framed in orange: failures", fontsize=11)
 show("A hundred small pictures: 93 clear digits, and seven of noise, framed in orange.")
 
 # %% [markdown]
-# A failure is not a blurred digit. It is nothing at all: there is hardly anything in between.
+# A failure is not a blurred digit but noise. Hardly any attack ends in between.
 
 # %%
 between = int(((errors > 1e-3) & (errors < 1)).sum())
@@ -145,9 +146,10 @@ expect(
 )
 
 # %% [markdown]
-# The pixels should lie between 0 and 1, and they are beyond. There are two kinds of failure. Two of
-# the seven are still on their way: their pixels have reached some forty, the distance falls by ever
-# less, and the 20 steps are over. The other five did not end in a wrong picture. They ran away.
+# The pixels should lie between 0 and 1, and these are far outside. There are two kinds of failure.
+# Two of the seven are still on their way: their pixels have reached some forty, the distance falls
+# by ever less, and the 20 steps are over. The other five did not end in a wrong picture. They ran
+# away.
 #
 # The sigmoid explains why nothing brings those back. Far from zero it is flat: its slope is nearly
 # 0. A dummy image with huge pixels pushes every sigmoid to the flat part. Then the gradient of the
@@ -166,7 +168,7 @@ assert slope_of_sigmoid(30) < 1e-12 * slope_of_sigmoid(0), "flat far from zero"
 # %% [markdown]
 # ## The line search
 #
-# Who pushed it there? L-BFGS guesses a step from a model of the valley (lesson 7). Early on, the
+# What pushed it there? L-BFGS guesses a step from a model of the valley (lesson 7). Early on, the
 # model is bad, and the full step can land anywhere. A **line search** looks before it leaps: it
 # tries the step, and if the distance did not fall enough, it tries a shorter one. With it the
 # distance can never rise. The clients and the starts stay the same, so that nothing else differs.

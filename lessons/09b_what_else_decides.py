@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 9b. What else decides: digits, scale and weights
+# # 9b. What else decides: precision, scale and weights
 #
 # *With a line search the attack arrives. What can still stop it?*
 #

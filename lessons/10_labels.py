@@ -3,7 +3,7 @@
 #
 # *Does the attacker have to search for the label?*
 #
-# ← [9b. What else decides: digits, scale and weights](09b_what_else_decides.ipynb) ·
+# ← [9b. What else decides: precision, scale and weights](09b_what_else_decides.ipynb) ·
 # about 35 minutes · needs lessons 6 and 8 ·
 # [10b. Your own network](10b_your_own_network.ipynb) → · [all lessons](README.md)
 #
@@ -254,14 +254,15 @@ for text, (someone, truth) in (("fresh weights", batches[0]), ("trained weights"
     found = someone.labels
     right = (found.counts == np.bincount(truth.labels, minlength=10)).all()
     print(f"{text}: {'right' if right else 'wrong'}, and trusted: {found.trusted}")
-    assert found.trusted == (text == "fresh weights") and (right or not found.trusted), (
-        "it is trusted only where it is right"
+    expect(
+        found.trusted == (text == "fresh weights") and (right or not found.trusted),
+        "it is trusted only where it is right",
     )
 print(textwrap.fill(f"it says: {found.warning}", 80))
-assert "the label counts are an estimate" in found.warning, "it says why"
+expect("the label counts are an estimate" in found.warning, "it says why")
 
 # %% [markdown]
-# An inference knows when not to be trusted, and says why. It showed its own noise to the network,
+# `labels` says when it is not to be trusted, and why. It showed its own noise to the network,
 # and saw that the answers differ.
 #
 # ## What is the label worth?
@@ -325,7 +326,7 @@ for image in truth.images:
 panels = [divided, mixture, *alone]
 names = ["one image:\na division", "four images:\nmean ratio", *["four images:\none output"] * 4]
 scale = {"vmin": None, "vmax": None}  # each as bright as it is
-pictures([pixels.reshape(28, 28) for pixels in panels], names, size=9, **scale)
+pictures([pixels.reshape(28, 28) for pixels in panels], names, 2, figsize=(6, 4.6), **scale)
 show("One image by a division; the mixture of four; and each of the four by an output of its own.")
 
 # %% [markdown]
@@ -334,7 +335,7 @@ show("One image by a division; the mixture of four; and each of the four by an o
 # - The gradient of cross-entropy with respect to the logits is $p - y$. The last bias shares it as
 #   it is.
 # - A rule that needs a sign must say what gives it that sign.
-# - A fully connected first layer shares its input, divided by nothing worse than a number.
+# - A fully connected first layer shares its input, times a number that its bias shares.
 #
 # The real things are [`tinyleak/analytic/labels.py`](../tinyleak/analytic/labels.py) and
 # [`tinyleak/analytic/first_layer.py`](../tinyleak/analytic/first_layer.py).

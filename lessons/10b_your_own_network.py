@@ -7,10 +7,10 @@
 # [11. Batches, and least squares to machine precision](11_batches.ipynb) → ·
 # [all lessons](README.md)
 #
-# The paper replaced ReLU by a sigmoid and left pooling out. Your network has both, as nearly all
-# have. In this lesson you write one in ten lines. Matching its gradient stalls, for a reason that
-# lesson 8's exercise found. Then one of its layers gives its input away, as in lesson 10, and from
-# there the picture comes back, without a label and without a second derivative.
+# The paper replaced ReLU by a sigmoid and left pooling out. Your network has both, as many have. In
+# this lesson you write one in ten lines. Matching its gradient stalls, for a reason that lesson
+# 8's exercise found. Then one of its layers gives its input away, as in lesson 10, and from there
+# the picture comes back, without a label and without a second derivative.
 
 # %%
 from dataclasses import dataclass
@@ -154,8 +154,8 @@ show(
 # %% [markdown]
 # ## tinyleak's own
 #
-# `attack` does this by itself where a layer has as many features as the image has pixels. It then
-# starts from the picture that has them, and needs no step more:
+# `attack` does this by itself where a layer has at least as many features as the image has pixels.
+# It then starts from the picture that has them, and needs no further step:
 
 # %%
 first = [attack(one) for one, _ in clients]

@@ -228,7 +228,7 @@ show("Four pictures at five steps: grey noise, then shapes, and from step 4 on f
 # Look at the last steps of the list. The error is nearly squared, again and again: $5 · 10^{-5}$,
 # $3 · 10^{-9}$, $2 · 10^{-15}$, $2 · 10^{-23}$. So the number of right digits nearly doubles with
 # each step. That is how it goes when the straight line becomes a better guess the nearer we are.
-# (It would double wholly without the damping, which falls to no less than a tenth in a step.) It
+# (It would double exactly without the damping, which falls to no less than a tenth in a step.) It
 # ends where float64 ends.
 #
 # ## tinyleak's own
@@ -242,13 +242,14 @@ for ours, theirs in zip(points, own_points[:6], strict=False):
     assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-7), "the same points"
 
 # %% [markdown]
-# And it is a method of `attack`. Beside what we did, it keeps the pixels between 0 and 1, and finds
-# the labels on the way if they are not known. It also reads the last layer, whose gradient is a
-# mixture of the features of the four pictures: of the numbers that this layer is given. How it is
+# And it is a method of `attack`. Besides what we did, it keeps the pixels between 0 and 1, and
+# finds the labels on the way if they are not known. It also reads the last layer, whose gradient is
+# a mixture of the features of the four pictures: of the numbers that this layer is given. How it is
 # mixed can be worked out ([`tinyleak/analytic/mixture.py`](../tinyleak/analytic/mixture.py)), so
 # each picture's features are known, and are asked for as well. (In lesson 6's LeNet they are 588.
-# Most of a digit is black, as low as a pixel can be, so they determine it by themselves: eight
-# digits take seconds.) L-BFGS arrives, too, but look at the number of steps.
+# Most of a digit is black, as low as a pixel can be, so they determine it by themselves: by the
+# [benchmarks](../benchmarks/README.md), eight digits come out exactly in less than a minute of one
+# core.) L-BFGS arrives, too, but look at the number of steps.
 
 # %%
 by_lm = attack(client, labels=labels, method="levenberg-marquardt")

@@ -11,7 +11,7 @@
 # layer that is fully connected, and with a certificate: a number that is zero for a picture of the
 # batch, and for no other. With it eight pictures take no time, and nobody has to know a label.
 #
-# (This is a method of this project, not of the paper. Others take such batches apart by other ways:
+# (This is a method of this project, not of the paper. Others take such batches apart in other ways:
 # SPEAR, and arXiv 2609.09659.)
 
 # %%
@@ -45,8 +45,8 @@ print("the first layer's gradient:", client.gradients["0.weight"].shape, "and it
 #
 # Lesson 13 looks at such a sum from one side, by its rows. Here we use both. The [**singular value
 # decomposition**](README.md#svd) writes $G$ as $U S V^T$. The rows $(x_i, 1)$ span the same space
-# as $V$, and the columns $δ_i$ the same as $U$. Both have $N$ dimensions, so the count of pictures
-# shows, too:
+# as the rows of $V^T$, and the columns $δ_i$ the same as those of $U$. Both have $N$ dimensions, so
+# the count of pictures shows, too:
 
 
 # %%
@@ -123,7 +123,7 @@ show(
 # %% [markdown]
 # ## The search
 #
-# Now we look for the zeros of $f$ in the row space. A point there is $(x, 1) = c^T V$ with $N$
+# Now we look for the zeros of $f$ in the row space. A point there is $(x, 1) = c^T V^T$ with $N$
 # numbers $c$. The 1 at the end fixes one of them, so 7 are left, whatever the size of the
 # pictures. L-BFGS (lesson 7) goes downhill from random points, for each label.
 
@@ -164,7 +164,7 @@ expect(sorted(errors.argmin() for errors in nearest) == list(range(N)), "each on
 assert max(errors.min() for errors in nearest) < 1e-6, "and what is found is right"
 
 # %%
-pictures([x.reshape(14, 14) for x in found], [""] * len(found), figsize=(9, 1.3))
+pictures([x.reshape(14, 14) for x in found], [""] * len(found), figsize=(7, 1.1))
 show("Eight digits in the order in which they were found, all clear.")
 
 # %% [markdown]

@@ -91,9 +91,9 @@ assert all(len(np.unique(g)) <= 255 for g in client(7, "int8")[0].gradients.valu
 # <details><summary>Answer</summary>
 #
 # Two, if a black image is the measure: noise of $10^{-3}$, where the eye may still guess the digit,
-# and of $10^{-2}$. Nearly everybody adds 8 bits ("only 255 different
-# values") and 90 % pruning ("only a tenth is left"). But 255 values are plenty for the eye, and a
-# tenth of the entries is still more than there are pixels.
+# and of $10^{-2}$. Nearly everybody adds 8 bits ("only 255 different values") and 90 % pruning
+# ("only a tenth is left"). But 255 values are plenty for the eye, and a tenth of the entries is
+# still more than there are pixels.
 #
 # </details>
 
@@ -125,8 +125,8 @@ for defence, (_, error, right) in naive.items():
 
 # %% tags=["thumbnail"]
 titles = [f"{defence}\n{error:.0e}" for defence, (_, error, _) in naive.items()]
-figure = pictures([image for image, *_ in naive.values()], titles, 2, figsize=(8, 3.9), size=9)
-figure.suptitle("What comes back of a 7, and the median squared error of three digits", fontsize=10)
+figure = pictures([image for image, *_ in naive.values()], titles, 2, figsize=(6, 3.4), size=9)
+figure.suptitle("What comes back of a 7, and the median squared error of three digits", fontsize=11)
 show("A 7 from ten defended gradients: clear at little noise and rounding, gone at noise of 1e-2.")
 
 # %% [markdown]
@@ -294,11 +294,11 @@ axes.plot(
 axes.plot(price["prune:0.9"], aware_error, "v", color=ORANGE, label="prune:0.9, aware attacker")
 for defence in noise:
     point = (price[defence], error_of[defence])
-    axes.annotate(defence, point, xytext=(5, 5), textcoords="offset points", fontsize=9)
+    axes.annotate(defence, point, xytext=(5, 5), textcoords="offset points", fontsize=10)
 axes.set(xlabel="accuracy of the model", ylabel="squared error of the leak", yscale="log")
 axes.set(xlim=(0, 1.2), xticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
 axes.margins(y=0.15)
-axes.legend(fontsize=9)
+axes.legend(fontsize=10)
 show(
     "Accuracy against leak: noise trades one for the other; 90 % pruning leaks all if one knows it."
 )
@@ -313,11 +313,11 @@ show(
 # Why does training bear noise that the attack does not? Because the noise is new at every step, and
 # over 250 steps much of it averages out. The attacker has a single gradient.
 #
-# Do not take the figure home. A larger gradient needs more noise: with weights from U(−0.5, 0.5)
-# and a sigmoid the same variance leaves an error several times smaller. A harder task pays more for
-# the noise. And this attacker is not the best one. One who also knows that images are smooth sees
-# more (`python benchmarks/defenses.py` measures that one, too). So a figure like this says "this
-# attack, on this network", never "safe".
+# Do not carry this figure over to another network. A larger gradient needs more noise: with weights
+# from U(−0.5, 0.5) and a sigmoid the same variance leaves an error several times smaller. A harder
+# task pays more for the noise. And this attacker is not the best one. One who also knows that
+# images are smooth sees more (`python benchmarks/defenses.py` measures that one, too). So a figure
+# like this says "this attack, on this network", never "safe".
 
 # %%
 fresh = {"network": LeNet(), "init": "uniform"}
@@ -339,7 +339,7 @@ expect(there < here / 2, "needs more noise")
 # ## What to remember
 #
 # - A defence is two numbers: what still leaks, and what is still learnt.
-# - Fewer bits are not less information, as long as they are many.
+# - Rounding sends less and hides nothing, as long as enough bits are left.
 # - Judge by an attacker who knows the defence, and by what was really added.
 #
 # The real things are in [`tinyleak/defenses/`](../tinyleak/defenses). In [leak.html](leak.html),

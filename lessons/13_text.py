@@ -108,8 +108,9 @@ expect(hidden.sum() == 3, "three are hidden")
 # <details><summary>Answer</summary>
 #
 # All that the network read, each in its position. Most people say "perhaps the rare words", since
-# what is mixed seems lost, as colours are. But 64 dimensions have room for 23 vectors side by side.
-# Only when the room is full is anything lost, and the end of this lesson shows that.
+# what is mixed seems lost, as colours are. But 64 dimensions hold 23 independent vectors without
+# loss. Only when the vectors fill the space is anything lost, and the end of this lesson shows
+# that.
 #
 # </details>
 #
@@ -167,7 +168,7 @@ expect(
 
 # %% tags=["thumbnail"]
 positions = np.arange(23)
-figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
+figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.semilogy(positions, distances, "o", color=LIGHT, markersize=2)
 ax.semilogy(positions, nearest, "o", color=ORANGE, markersize=7)
 for position, word in enumerate(tokenizer.words(found)):
@@ -179,8 +180,8 @@ show(
 )
 
 # %% [markdown]
-# At each position there are 500 dots. Of 499 of them 30 % or more sticks out. Of one nothing does,
-# but for rounding. Nothing is left uncertain, and nothing was minimised.
+# At each position there are 500 dots. 499 of them have 30 % or more outside of the space. One has
+# nothing outside but rounding. Nothing is left uncertain, and nothing was minimised.
 #
 # This is the idea of DAGER (Petrov, Dimitrov, Baader, Müller and Vechev, NeurIPS 2024).
 #

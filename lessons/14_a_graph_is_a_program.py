@@ -364,8 +364,9 @@ assert len(program.instructions) < eagerly, "fewer steps than tensor by tensor"
 #
 # The next cell multiplies their figures by our counts, at one kernel for each call. So it is no
 # measurement of tinyleak. (Sixteen attacks have as many steps as one, so on a GPU as much is sent
-# for them.) Compare it with a *whole* evaluation by tinyleak on a processor alone. That takes a few
-# hundred µs by the README, and `own` on the machine that runs this.
+# for them as for one.) Compare it with a *whole* evaluation by tinyleak on a processor alone. That
+# takes a few hundred µs by the [benchmarks](../benchmarks/README.md#how-often-and-how-fast), and
+# `own` on the machine that runs this.
 
 # %%
 KERNEL, GRAPH, NODE = (4.0, 6.0), 2.5, 0.001  # µs, from the table

@@ -7,9 +7,9 @@
 # needs lesson 8, and PyTorch for a part of it · [all lessons](README.md)
 #
 # A gradient is a gradient, whoever computes it. In this lesson we write the attack of lesson 8 in
-# PyTorch, line by line beside tinyleak's. We look how many digits agree, and why they stop to.
-# Then we turn to a gradient of your own, and ask what it would give away. It is the last lesson, so
-# it ends with what to read next.
+# PyTorch, line by line beside tinyleak's. We look at how many digits agree, and why they stop
+# agreeing. Then we turn to a gradient of your own, and ask what it would give away. It is the last
+# lesson, so it ends with what to read next.
 #
 # (`pip install torch` for PyTorch. Without it the lesson runs too: its cells that need PyTorch are
 # skipped, and tinyleak is compared with digits that PyTorch gave before.)
@@ -81,14 +81,16 @@ if torch:
 # %% [markdown]
 # ## The attack, line by line
 #
-# | what | tinyleak | PyTorch | lesson |
-# | --- | --- | --- | --- |
-# | an array that remembers | `Tensor(a)` | `torch.tensor(a, requires_grad=True)` | 1 |
-# | a gradient | `grad(y, xs)` | `torch.autograd.grad(y, xs)` | 2 |
-# | ... with a memory of its own | `grad(y, xs)` | the same, with `create_graph=True` | 4 |
-# | a convolution | `nn.conv2d` | `torch.nn.Conv2d` | 5 |
-# | a loss with soft labels | `cross_entropy(z, y)` | `cross_entropy(z, y)` | 6 |
-# | L-BFGS | `for iterate in lbfgs(f, x)` | `torch.optim.LBFGS([x]).step(f)` | 7 |
+# Each line has tinyleak's words first, and PyTorch's after them:
+#
+# - an array that remembers (lesson 1): `Tensor(a)`, and `torch.tensor(a, requires_grad=True)`;
+# - a gradient (2): `grad(y, xs)`, and `torch.autograd.grad(y, xs)`;
+# - a gradient with a memory of its own (4): again `grad(y, xs)`, and the same with
+#   `create_graph=True`;
+# - a convolution (5): `nn.conv2d`, and `torch.nn.Conv2d`;
+# - a loss with soft labels (6): `cross_entropy(z, y)`, and `cross_entropy(z, y)` of
+#   `torch.nn.functional`;
+# - L-BFGS (7): `for iterate in lbfgs(f, x)`, and `torch.optim.LBFGS([x]).step(f)`.
 #
 # Here is the client, and the attacker's distance.
 
@@ -293,10 +295,10 @@ if torch:
         raise AssertionError("it should have failed")
 
 # %% [markdown]
-# The second is silent. Who trains in float16 multiplies the loss by a large number, so that
-# small gradients do not vanish, and divides again later. A gradient taken in between is 1024 times
-# too large. Everything else is right. (tinyleak would notice. So we tell it that the loss is the
-# plain mean, and it believes us.)
+# The second is silent. Training in float16 multiplies the loss by a large number, so that small
+# gradients do not vanish, and the gradient is divided again later. A gradient taken in between is
+# 1024 times too large. Everything else is right. (tinyleak would notice. So we tell it that the
+# loss is the plain mean, and it believes us.)
 
 # %%
 scaled = {name: 1024 * g for name, g in client.gradients.items()}
@@ -309,7 +311,7 @@ assert lost.distance > 0.9 and np.abs(lost.images).max() > 100, "no picture make
 # The symptom: the distance stays near 1 from the beginning (tinyleak divides it by the shared
 # gradient's squared norm), and the pixels grow without end. No picture makes a gradient
 # that long. To find it, put the truth in, as in lesson 8, and divide one gradient by the other.
-# Here the ratio is the same everywhere, and so the mistake has told its name:
+# Here the ratio is the same everywhere, which gives the mistake away:
 
 # %%
 ours, _ = share(model, arrays, truth, label)
@@ -433,7 +435,7 @@ expect(
 #
 # - A gradient is a gradient, whoever computes it.
 # - When two programs differ, ask how far each is from itself.
-# - Put the truth in, and divide one gradient by the other: a mistake tells its name.
+# - Put the truth in, and divide one gradient by the other: a constant ratio names the mistake.
 #
 # ## What to read next
 #

@@ -30,8 +30,10 @@ def expect(holds: Any, claim: str) -> None:
     print(f"True for the original seeds, but not now: {claim}")
 
 
-def check(lesson: int | str, answer: Any) -> bool:
-    """Say whether an answer solves the exercise of a lesson, and if not, what is wrong with it.
+def check(lesson: int | str, answer: Any) -> None:
+    """Print whether an answer solves the exercise of a lesson, and if not, what is wrong with it.
+
+    It returns nothing: the last line of a cell would be shown a second time.
 
     Args:
         lesson: its number, such as 3 or "6b".
@@ -43,31 +45,29 @@ def check(lesson: int | str, answer: Any) -> bool:
     if str(lesson) not in EXERCISES:
         raise ValueError(f"{lesson!r} has no exercise; one of {', '.join(EXERCISES)} is expected")
     exercise = EXERCISES[str(lesson)]
-    wrong, sentence = judge(exercise, answer)
-    print(f"Exercise {lesson}: {sentence}")
-    return not wrong
+    print(f"Exercise {lesson}: {judge(exercise, answer)}")
 
 
-def judge(exercise: Exercise, answer: Any) -> tuple[bool, str]:
-    """Return whether an answer is wrong, and what there is to say about it."""
+def judge(exercise: Exercise, answer: Any) -> str:
+    """Return what there is to say about an answer; of a right one it begins "right. "."""
     found = []
     for case in exercise.cases:
         try:
             found.append(exercise.use(answer, *case))
         except Exception as error:
-            return True, f"it stops with {type(error).__name__}: {error}"
+            return f"it stops with {type(error).__name__}: {error}"
         if found[-1] is None:
-            return True, "nothing is returned yet. Write it, and run this cell again."
+            return "nothing is returned yet. Write it, and run this cell again."
         if not agree(exercise, found[-1], case, exercise.right):
             break
     else:
-        return False, f"right. {exercise.praise}"
+        return f"right. {exercise.praise}"
     tried = list(zip(found, exercise.cases, strict=False))
     for mistake, sentence in exercise.mistakes:
         if all(agree(exercise, value, case, mistake) for value, case in tried):
-            return True, sentence
+            return sentence
     right = exercise.use(exercise.right, *case)
-    return True, f"not yet. It gives {brief(found[-1])}, and {brief(right)} is right."
+    return f"not yet. It gives {brief(found[-1])}, and {brief(right)} is right."
 
 
 def agree(exercise: Exercise, value: Any, case: tuple, other: Any) -> bool:

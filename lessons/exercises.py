@@ -288,8 +288,8 @@ EXERCISES = {
         [
             (
                 count_paths,
-                "right for a tree, wrong where an object is used twice: remember whom "
-                "you have met, in a set.",
+                "right for a tree, wrong where an object is used twice: remember in a "
+                "set what you have met.",
             ),
             (lambda y: count(y) - 1, "one too few: `y` depends on itself, too."),
             (
@@ -316,7 +316,7 @@ EXERCISES = {
             (
                 RULES | {"divide": lambda g, out, a, b: (g / b, -g * a / b)},
                 "divide: the derivative "
-                "of 1 / b is -1 / b², so b stands twice below the line; `out / b` has both.",
+                "of 1 / b is -1 / b², so b is squared in the denominator; `out / b` has both.",
             ),
             (
                 RULES | {"divide": lambda g, out, a, b: (1 / b, -out / b)},
@@ -538,7 +538,7 @@ EXERCISES = {
                 "without a bias beside the weight there is nothing to divide by.",
             ),
         ],
-        "So many equations for so many pixels.",
+        "Each of these gives away at least as many numbers as there are pixels.",
     ),
     "11": Exercise(
         [(MATRIX, 1.0), (MATRIX, 6e-8)],

@@ -7,16 +7,23 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from checks import STRICT
+from matplotlib.text import Text
 
 BLUE, ORANGE, GREEN, GREY, LIGHT = "#0072B2", "#D55E00", "#009E73", "#666666", "#AAAAAA"
 """Colours that the colour-blind tell apart too (Okabe and Ito)."""
 PALE_BLUE, PALE_ORANGE = "#EAF2F8", "#FDEBDD"
+
+PHONE, READABLE = 344, 7
+"""How wide a figure is on a small phone, and how high its letters are at least there, in pixels."""
+plt.rcParams.update({"font.size": 12, "axes.titlesize": "medium"})
 
 
 def in_notebook() -> bool:
@@ -35,8 +42,18 @@ def show(description: str) -> None:
 
     The description stands in the figure's metadata as well, but of the programs that show notebooks
     few read it there.
+
+    Raises:
+        ValueError: when a lesson is tested or built, of letters that nobody can read on a phone.
     """
     figure = plt.gcf()
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
+    smallest = min(sizes, default=np.inf) * PHONE / (72 * figure.get_figwidth())
+    if smallest < READABLE and os.environ.get(STRICT):
+        raise ValueError(
+            f"a letter of this figure has {smallest:.1f} pixels on a phone, of {READABLE} at "
+            "least; make it larger, or the figure narrower"
+        )
     if in_notebook():
         from IPython.display import HTML, display
 
@@ -53,7 +70,7 @@ def tidy(*axes: Any) -> None:
         ax.spines[["top", "right"]].set_visible(False)
 
 
-def picture(ax: Any, pixels: np.ndarray, title: str = "", size: float = 10, **how: Any) -> None:
+def picture(ax: Any, pixels: np.ndarray, title: str = "", size: float = 12, **how: Any) -> None:
     """Draw one picture, black 0 and white 1, without axes."""
     ax.imshow(pixels, **({"cmap": "gray", "vmin": 0, "vmax": 1} | how))
     ax.set_title(title, fontsize=size)
@@ -61,7 +78,7 @@ def picture(ax: Any, pixels: np.ndarray, title: str = "", size: float = 10, **ho
 
 
 def pictures(
-    images: Sequence, titles: Sequence[str], rows: int = 1, figsize: tuple = (9, 2.2), **how: Any
+    images: Sequence, titles: Sequence[str], rows: int = 1, figsize: tuple = (7, 1.9), **how: Any
 ) -> Any:
     """Draw pictures in rows; return the figure."""
     figure, axes = plt.subplots(
@@ -81,7 +98,7 @@ def numbers(ax: Any, table: np.ndarray, title: str = "", size: float = 12, **how
     ax.axis("off")
 
 
-def graph(boxes: dict, figsize: tuple = (8, 2.4), orange: Sequence = ()) -> None:
+def graph(boxes: dict, figsize: tuple = (7, 2.4), orange: Sequence = ()) -> None:
     """Draw tensors as boxes, {tensor: (across, up, text)}, and an arrow from each input."""
     _, ax = plt.subplots(figsize=figsize, layout="constrained")
     across = max(x for x, _, _ in boxes.values())
@@ -103,13 +120,13 @@ def graph(boxes: dict, figsize: tuple = (8, 2.4), orange: Sequence = ()) -> None
 
 def lifetimes(bars: Sequence[dict], orange: str) -> None:
     """Draw when each value of a program is alive, and in which piece of memory."""
-    _, ax = plt.subplots(figsize=(8.5, 4), layout="constrained")
+    _, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
     for bar in bars:
         colour = ORANGE if bar["step"].name == orange else BLUE
         width = max(bar["end"] - bar["begin"], 0.8)
         ax.broken_barh([(bar["begin"], width)], (bar["row"] - 0.4, 0.8), color=colour, alpha=0.6)
     ax.set(xlabel="step of the program", ylabel="piece of memory", xlim=(0, len(bars)))
-    ax.set_title(f"Every value's place; {orange} in orange", fontsize=10)
+    ax.set_title(f"Every value's place; {orange} in orange")
     ax.invert_yaxis()
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 import jupytext
+import matplotlib
 import numpy as np
 import pytest
 
@@ -58,6 +59,8 @@ def load_builder() -> ModuleType:
 
 builder = load_builder()
 checks, exercises = importlib.import_module("checks"), importlib.import_module("exercises")
+with matplotlib.rc_context():  # its letters are for the lessons' figures alone
+    plots = importlib.import_module("plots")
 
 
 def run(
@@ -166,7 +169,7 @@ def solutions_of(script: Path) -> list[str]:
     folded = text.split(summary)[1].split("</details>")[0]
     solution = re.findall(r"^```python\n(.*?)^```$", folded, re.DOTALL | re.MULTILINE)
     (checked,) = re.findall(r"^check\(.+\)$", script.read_text(encoding="utf-8"), re.MULTILINE)
-    return [*solution, f"assert {checked}"]
+    return [*solution, checked]
 
 
 def run_whole(script: Path) -> subprocess.CompletedProcess[str]:
@@ -186,6 +189,7 @@ def test_the_script_and_its_solution_run(
     assert "# ## Exercise\n" in script.read_text(encoding="utf-8")
     assert ahead.returncode == 0, ahead.stderr[-3000:]
     assert ahead.stderr == ""
+    assert ": right. " in ahead.stdout.splitlines()[-1]
 
 
 @pytest.mark.ahead(by=run_without_torch)
@@ -263,12 +267,10 @@ def each_cell() -> Iterator[tuple[Path, str, str]]:
 
 
 def test_no_cell_is_longer_than_30_lines() -> None:
-    lengths = {
-        (script.name, source.splitlines()[0]): len(source.splitlines())
-        for script, kind, source in each_cell()
-        if kind == "code"
-    }
-    assert {cell: length for cell, length in lengths.items() if length > 30} == {}
+    cells = [
+        (script.name, source.splitlines()) for script, kind, source in each_cell() if kind == "code"
+    ]
+    assert [(name, lines[0]) for name, lines in cells if len(lines) > 30] == []
 
 
 def test_no_assert_is_without_a_message() -> None:
@@ -332,6 +334,26 @@ def test_every_figure_is_described() -> None:
     assert len(pictures) == len(SCRIPTS) and all(pictures)
 
 
+def test_no_cell_shows_a_bare_truth_value() -> None:
+    for script in SCRIPTS:
+        notebook = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))
+        for output in (out for cell in notebook["cells"] for out in cell.get("outputs", ())):
+            plain = "".join(output.get("data", {}).get("text/plain", ""))
+            assert plain not in {"True", "False"}, f"{script.name} shows {plain}"
+
+
+def test_a_figure_that_nobody_can_read_on_a_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(checks.STRICT, "1")
+    plots.plt.figure(figsize=(7, 1)).suptitle("as large as the others", fontsize=11)
+    plots.show("A title.")
+    plots.plt.figure(figsize=(9, 1))
+    plots.show("No letters at all.")
+    plots.plt.figure(figsize=(9, 1)).suptitle("too small", fontsize=10)
+    with pytest.raises(ValueError, match="5.3 pixels on a phone, of 7 at least"):
+        plots.show("A title.")
+    plots.plt.close("all")
+
+
 TOLD_LATER = {  # a word, and the lesson from which on it may stand without "lesson N" beside it
     "InverseHessian": 7,
     "LayerGradient": 10,
@@ -376,8 +398,9 @@ def test_a_lesson_survives_other_seeds_and_each_cell_run_twice(
 
 
 def say(lesson: str, answer: object, capsys: pytest.CaptureFixture[str]) -> tuple[bool, str]:
-    right = checks.check(lesson, answer)
-    return right, capsys.readouterr().out
+    checks.check(lesson, answer)
+    said = capsys.readouterr().out
+    return said.startswith(f"Exercise {lesson}: right. "), said
 
 
 def test_every_lesson_has_an_exercise_and_every_exercise_a_lesson() -> None:
