@@ -21,7 +21,7 @@ from tinyleak.client import Client
 from tinyleak.nn import MLP, init
 from tinyleak.ops import concatenate, largest_of_windows, relu
 from tinyleak.ops.winners import Windows
-from tinyleak.optim.truncated import truncated_gauss_newton
+from tinyleak.optim.truncated import truncated_gauss_newton, undamped
 from tinyleak.tensor import Tensor
 
 
@@ -180,3 +180,28 @@ def test_conjugate_gradients_end_where_a_bounded_minimum_is(
     np.testing.assert_allclose(found.value, 2 * expected.cost, rtol=1e-6)
     np.testing.assert_allclose(found.x, expected.x, atol=1e-4)
     assert found.value == pytest.approx(float(np.sum(problem.value(found.x) ** 2)))
+
+
+class Jumping:
+    """r(x) = x − 1 at and above 0.5, and 0.2 (x − 1) below it, where ‖r‖ is less."""
+
+    def value(self, x: np.ndarray) -> np.ndarray:
+        return (x - 1.0) * self.slope(x)
+
+    def back(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return u * self.slope(x)
+
+    def along(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return v * self.slope(x)
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        return np.where(x < 0.5, 0.2, 1.0)
+
+
+def test_full_steps_pass_a_jump_and_the_best_is_kept() -> None:
+    end = undamped(Jumping(), np.array([0.4]), steps=3)
+    np.testing.assert_allclose(end.x, [1.0])
+    assert end.value < 1e-12
+    held = undamped(Jumping(), np.array([0.4]), highest=0.6, steps=3)
+    assert held.value == pytest.approx(0.12**2), "0.6 is nearer to 1, but its residual is larger"
+    np.testing.assert_allclose(held.x, [0.4])
