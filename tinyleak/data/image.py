@@ -22,7 +22,7 @@ FORMATS = (
 )
 """What is read: Pillow would also run other programs, or open images inside of images."""
 
-MOST_PIXELS = {"JPEG": 2**26, "MPO": 2**26, "WEBP": 3 * 2**22, "AVIF": 2**23, "JPEG2000": 2**22}
+MOST_PIXELS = {"JPEG": 2**26, "MPO": 2**26, "WEBP": 3 * 2**22, "AVIF": 2**23, "JPEG2000": 2**21}
 """How many pixels a file of that format may have, 2²⁴ of any other: so that none takes more than
 300 MB, or about a second. A JPEG is reduced while it is decoded; the last two are slow."""
 

@@ -13,10 +13,10 @@ any sum, so problems with different counts need no mask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyleak.backend import Array, array_module
 from tinyleak.optim.line_search import Step
@@ -38,7 +38,9 @@ class History:
         self.inverse = self.xp.zeros((problems, room, room), dtype=start.dtype)  # R⁻¹
         self.gram = self.xp.zeros((problems, room, room), dtype=start.dtype)  # YᵀY
         self.scale = self.xp.ones((problems, 1), dtype=start.dtype)  # γ: all of H without a pair
-        self.counts = [0] * problems  # pairs that each was given since it last forgot, on the host
+        self.counts = np.zeros(
+            problems, int
+        )  # pairs each was given since it last forgot; on the host
 
     def next_directions(
         self, directions: Array, gradients: Array, lengths: Sequence[float], steps: Sequence[Step]
@@ -53,24 +55,33 @@ class History:
             steps: the pair is added if `curvature`, its sᵀy, is positive.
         """
         g, y = gradients[:, 0], gradients[:, 1]
-        rows = [row for row, step in enumerate(steps) if step.curvature > 0]
-        if rows:
+        curvatures = np.array([step.curvature for step in steps])
+        rows = np.flatnonzero(curvatures > 0)
+        if len(rows):
             where, slot, s_scale, y_scale = self._slots(
-                rows, [lengths[row] for row in rows], [steps[row].curvature for row in rows]
+                rows, np.array(lengths)[rows], curvatures[rows]
             )
             y[where] *= y_scale
             self.pairs[where, slot, 0] = directions[where] * s_scale
             self.pairs[where, slot, 1] = y[where]
+            self.inverse[where, slot] = 0
         problems, room, _, n = self.pairs.shape
         stacked = self.pairs.reshape(problems, 2 * room, n)
         # One pass over the pairs serves both g and y: it is memory that this product waits for.
         products = self.xp.matmul(stacked, gradients[:, :2].swapaxes(1, 2))
         products = products.reshape(problems, room, 2, 2)
-        if rows:
-            self._border(where, slot, products[..., 0, 1], products[..., 1, 1])
-        Sg, Yg = products[..., 0, 0], products[..., 1, 0]
+        Sg, Yg, Yy = products[..., 0, 0], products[..., 1, 0], products[..., 1, 1]
+        # The same for R⁻¹, which is still without the column of the new pairs.
+        solved = self.xp.matmul(self.inverse, products[..., 0, :])
+        u = solved[..., 0]
+        if len(rows):
+            solved[where, slot, 1] = -1
+            column = -solved[where, :, 1]
+            self.inverse[where, :, slot] = column
+            u[where] += column * Sg[where, slot, None]
+            self.gram[where, slot] = self.gram[where, :, slot] = Yy[where]
+            self.scale[where, 0] = 1 / Yy[where, slot]
 
-        u = self._product(self.inverse, Sg)
         weights = self.xp.empty((problems, 1, room, 2), dtype=g.dtype)
         inner = u + self.scale * (self._product(self.gram, u) - Yg)
         weights[:, 0, :, 0] = -self.xp.matmul(inner[:, None], self.inverse)[:, 0]
@@ -85,46 +96,37 @@ class History:
         for array in (self.pairs, self.inverse, self.gram):
             array[where] = 0
         self.scale[where] = scales
-        for row in rows:
-            self.counts[row] = 0
+        self.counts[rows] = 0
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep only these problems, in this order."""
         where = self.xp.asarray(rows)
         self.pairs, self.inverse = self.pairs[where], self.inverse[where]
         self.gram, self.scale = self.gram[where], self.scale[where]
-        self.counts = [self.counts[row] for row in rows]
-
-    def _border(self, where: Any, slot: Any, Sy: Array, Yy: Array) -> None:
-        """Let the pairs just written to `slot` take the place of what was there."""
-        self.inverse[where, slot] = 0
-        column = self._product(self.inverse, Sy)[where]
-        self.inverse[where, :, slot] = -column
-        self.inverse[where, slot, slot] = 1
-        self.gram[where, slot] = Yy[where]
-        self.gram[where, :, slot] = Yy[where]
-        self.scale[where, 0] = 1 / self.gram[where, slot, slot]
+        self.counts = self.counts[rows]
 
     def _product(self, matrices: Array, vectors: Array) -> Array:
         return self.xp.matmul(matrices, vectors[:, :, None])[:, :, 0]
 
     def _slots(
-        self, rows: Sequence[int], lengths: Sequence[float], curvatures: Sequence[float]
+        self,
+        rows: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.float64],
+        curvatures: npt.NDArray[np.float64],
     ) -> tuple[Any, Any, Any, Any]:
         """Choose a slot for each new pair; return the problems, the slots, and s and y's factors.
 
         These are arrays on the device, (k,) to index with and (k, 1) to multiply with. A single
         problem gets plain numbers, with which NumPy is several times faster.
         """
-        slots = [self.counts[row] % self.limit for row in rows]
-        for row in rows:
-            self.counts[row] += 1
-        if max(slots) >= self.pairs.shape[1]:
+        slots = self.counts[rows] % self.limit
+        self.counts[rows] += 1
+        if slots.max() >= self.pairs.shape[1]:
             self._grow()
-        y_scales = [1 / sqrt(curvature) for curvature in curvatures]
-        s_scales = [length * scale for length, scale in zip(lengths, y_scales, strict=True)]
+        y_scales = 1 / np.sqrt(curvatures)
+        s_scales = lengths * y_scales
         if len(rows) == 1:
-            return rows[0], slots[0], s_scales[0], y_scales[0]
+            return rows.item(), slots.item(), s_scales.item(), y_scales.item()
         where = self.xp.asarray(np.array([rows, slots]))
         factors = self.xp.asarray(np.array([s_scales, y_scales], dtype=self.pairs.dtype))
         return where[0], where[1], factors[0, :, None], factors[1, :, None]
