@@ -25,6 +25,16 @@ def zeros(*shape: int) -> Tensor:
     return Tensor(np.zeros(shape))
 
 
+@pytest.mark.parametrize("pool", [nn.avg_pool2d, nn.max_pool2d])
+@pytest.mark.parametrize("name", ["kernel", "stride", "padding"])
+def test_a_window_that_is_no_pair_is_answered_with_one_sentence(
+    pool: Callable[..., Tensor], name: str
+) -> None:
+    asked: dict[str, Any] = {"kernel": (2, 2), name: 1}
+    with pytest.raises(ValueError, match=f"the {name} is 1; give two numbers, down and across"):
+        pool(zeros(1, 1, 4, 4), **asked)
+
+
 @pytest.mark.parametrize(
     ("answer", "right"),
     [

@@ -119,6 +119,10 @@ def pooling_windows(
     Raises:
         ValueError: no window fits, or numbers that cannot be.
     """
+    asked = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    for name, pair in asked.items():
+        if not isinstance(pair, Sequence) or len(pair) != 2:
+            raise ValueError(f"the {name} is {pair}; give two numbers, down and across")
     down, across = (d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     window_counts((size[0], size[1]), (down, across), stride, padding)  # for what it raises
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)) or min(dilation) < 1:
