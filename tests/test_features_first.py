@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tinyleak.attacks.features_first import features_first, known_label
 from tinyleak.attacks.shown import shown_addition, shown_layer
 from tinyleak.client import Client
 from tinyleak.nn import init
+from tinyleak.nn.models.as_trained import heads_of
 from tinyleak.tensor import Tensor
 
 
@@ -114,6 +117,15 @@ def test_several_heads_have_a_label_each(rng: np.random.Generator) -> None:
     found = attack(client)
     assert error(found.images, image) < 1e-20
     assert client.explain(found).verdict == "exact"
+
+
+def test_a_number_of_heads_is_of_attention_and_not_of_answers(rng: np.random.Generator) -> None:
+    model = nn.MLP((1, 4, 4), 3, widths=(16,))
+    client, truth = share(model, model.init(rng), rng.random((1, 1, 4, 4)), [1])
+    named = SimpleNamespace(heads=4, classes=3)
+    assert heads_of(named) == heads_of(model) == (3,)
+    frozen = dataclasses.replace(client, frozen=("2.bias",))
+    assert known_label(frozen, truth.images) is None
 
 
 def test_fewer_features_than_pixels_leave_one_image_within_the_range_of_pixels() -> None:

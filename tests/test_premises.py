@@ -153,6 +153,17 @@ def test_without_a_last_bias_the_layer_below_tells_the_factor(seed) -> None:
     assert found.targets is not None and found.targets.argmax() == truth.labels[0]
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "tanh"])
+def test_two_last_layers_without_bias_still_tell_loss_and_label(activation) -> None:
+    model = MLP((1, 8, 8), 10, activation, (48, 32, 24), unbiased=("4", "6"))
+    params = {n: w.astype("float32") for n, w in model.init(np.random.default_rng(1)).items()}
+    image = np.random.default_rng(2).random((1, 1, 8, 8))
+    client, _ = share(model, params, image, [3], dtype="float32")
+    found = read_premises(model, params, client.gradients, 1, dtype="float32")
+    assert (found.loss, found.factor, found.causes) == ("cross-entropy", 1.0, ())
+    assert found.targets is not None and found.targets.argmax() == 3
+
+
 def test_random_numbers_are_noise_and_tell_nothing_else(rng) -> None:
     made = make(Situation("lenet"))
     numbers = {name: rng.standard_normal(g.shape) for name, g in made.gradients.items()}

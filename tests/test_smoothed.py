@@ -199,7 +199,7 @@ class Jumping:
 
 
 def test_full_steps_pass_a_jump_and_the_best_is_kept() -> None:
-    end = undamped(Jumping(), np.array([0.4]), steps=3)
+    end = undamped(Jumping(), np.array([0.4]), steps=1)
     np.testing.assert_allclose(end.x, [1.0])
     assert end.value < 1e-12
     held = undamped(Jumping(), np.array([0.4]), highest=0.6, steps=3)

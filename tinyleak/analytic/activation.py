@@ -62,6 +62,7 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
         noise: the variance of what is on each number beside rounding.
     """
     tests = [] if image is None else [_by_slopes(shared, image)]
+    to_the_end = False
     for layer, following in zip(shared.layers, shared.layers[1:], strict=False):
         if len(layer.weight) != following.weight.shape[1] or not _has_bias(layer):
             continue
@@ -76,6 +77,7 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
         else:
             continue
         tests.append(by_values(z, z_error, outputs, error, shared.computed, scaled=scaled))
+        to_the_end = bool(tests[-1]) and following is shared.layers[-1]
     tests = [test for test in tests if test]
     last = shared.last
     if not tests and image is None and last is not None and last.gradient.any():
@@ -99,7 +101,8 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
         names = tuple(name for name in held if name != "relu6" or "relu" not in held)
         of_it = [test[held[0]] for test in holding if held[0] in test]
         dropped = max(fit.dropped for fit in of_it)
-        length = of_it[-1].scale if image is None else None
+        tells = image is None and to_the_end and held[0] in holding[-1]
+        length = of_it[-1].scale if tells else None
         return ActivationReading(names, held=True, dropped=dropped, length=length)
     exact = _is_plain(shared) and noise == 0.0 and shared.written in COMPUTED
     refuted = any(test[0].precise and not any(f.possible for f in test) for test in tests)

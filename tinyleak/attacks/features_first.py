@@ -136,8 +136,9 @@ def known_label(client: Client, image: Array) -> Array | None:
     that is zero for y = p, one number is missing: labels add up to 1, shared by all heads alike.
     """
     model, heads = client.model, heads_of(client.model)
-    biases = [name for name, shape in model.shapes.items() if shape in [(k,) for k in heads]]
-    if client.loss.kind != "cross-entropy" or {*biases} <= {*client.frozen}:
+    sent = [name for name in model.shapes if name not in client.frozen]
+    biases = [name for name in sent if model.shapes[name] in [(k,) for k in heads]]
+    if client.loss.kind != "cross-entropy" or not biases:
         return None
     params = {name: Tensor(np.asarray(a, dtype=float)) for name, a in client.params.items()}
     losses = log_softmax(model(params, Tensor(image))) * -1.0
@@ -148,8 +149,10 @@ def known_label(client: Client, image: Array) -> Array | None:
     of_head = np.repeat(np.arange(len(heads)), heads if len(heads) > 1 else model.classes)
     shares = np.equal.outer(np.arange(len(heads)), of_head)
     wanted = [*[client.gradients[name] for name in biases], np.full(len(heads), 1 / len(heads))]
-    found, *_ = np.linalg.lstsq(np.vstack([slopes, shares]), np.concatenate(wanted), rcond=None)
-    return np.asarray(found)[None]
+    found, _, rank, _ = np.linalg.lstsq(
+        np.vstack([slopes, shares]), np.concatenate(wanted), rcond=None
+    )
+    return np.asarray(found)[None] if rank == model.classes else None
 
 
 def _are_images(model: Model) -> bool:

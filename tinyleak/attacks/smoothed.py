@@ -53,7 +53,7 @@ network with three convolutions and two heads 10 rounds brought all back, 6 four
 
 JOLT, CYCLES, MANY_PIXELS = 0.05, 3, 1024
 """The standard deviation of the noise on the best image so far from which the cooler temperatures
-are gone through again, and how often; not with so many pixels, where one cycle takes a minute."""
+are gone through again, and how often; not with so many pixels, where one cycle takes minutes."""
 
 CLOSE = 1e-8
 """Where a search with the right pattern ends is below this, one with a wrong pattern above 1e-6."""

@@ -102,9 +102,11 @@ def explain(
         variance = max(noise, min(rounding, shown)) * length / shared.size
         expected = expected_mse(client, found, variance, shared - made, precision)
         one = _as_one(images, labels)
-        again = factor / client.loss.factor * _gradient(client, one, labels)
-        if float(np.sum(weight * (again - shared) ** 2)) / length <= consistent:
-            expected = max(expected, float(mse(one, images).max()))
+        if one is not None:
+            again = factor / client.loss.factor * _gradient(client, one, labels)
+            as_near = max(exact, NOISE_MARGIN * noise, MARGIN * distance)
+            if float(np.sum(weight * (again - shared) ** 2)) / length <= as_near:
+                expected = min(max(expected, float(mse(one, images).max())), PIXEL_VARIANCE)
         sure = distance <= exact and expected < RECOVERED_MSE
         verdict = "exact" if sure else "consistent"
     return Outcome(
@@ -185,18 +187,19 @@ def _sentence(verdict: Verdict, expected: float | None) -> str:
     )
 
 
-def _as_one(images: Array, labels: Array) -> Array:
-    """Return images with their mean in place of the two of one label that are nearest.
+def _as_one(images: Array, labels: Array) -> Array | None:
+    """Return images with their mean in place of the two of one label that are nearest, if any are.
 
     To first order a gradient depends on the sum of two images that are near one another, so that
     two copies of one may come back as two on either side of it.
     """
-    apart = np.stack([mse(images, np.broadcast_to(one, images.shape)) for one in images])
     alike = np.equal.outer(labels.argmax(1), labels.argmax(1)) & ~np.eye(len(images), dtype=bool)
+    if not alike.any():
+        return None
+    apart = np.stack([mse(images, np.broadcast_to(one, images.shape)) for one in images])
     pair = np.unravel_index(np.where(alike, apart, np.inf).argmin(), apart.shape)
     joined = images.copy()
-    if alike.any():
-        joined[[*pair]] = images[[*pair]].mean(axis=0)
+    joined[[*pair]] = images[[*pair]].mean(axis=0)
     return joined
 
 

@@ -113,14 +113,15 @@ def undamped(
     Where r jumps, at kinks of a network below, a search that only goes down ends beside them. Near
     a solution full steps pass them (semismooth Newton, Qi and Sun 1993); far from it they do not.
     """
-    x, best = start, Reached(start, np.inf)
+    x, r = start, residual.value(start)
+    best = Reached(x, float(r @ r))
     for _ in range(steps):
-        r = residual.value(x)
-        best = min(best, Reached(x, float(r @ r)), key=lambda reached: reached.value)
         slope = residual.back(x, r)
         free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
-        s = _step(residual, x, -slope * free, free, UNDAMPED, products)
-        x = np.clip(x + s, lowest, highest)
+        x = x + _step(residual, x, -slope * free, free, UNDAMPED, products)
+        x = np.clip(x, lowest, highest)
+        r = residual.value(x)
+        best = min(best, Reached(x, float(r @ r)), key=lambda reached: reached.value)
     return best
 
 

@@ -113,4 +113,5 @@ def heads_of(model: Any) -> tuple[int, ...]:
 
     Several heads have a loss each, which are added.
     """
-    return tuple(getattr(network_of(model), "heads", (model.classes,)))
+    heads = getattr(network_of(model), "heads", None)  # a number of them is of attention
+    return heads if isinstance(heads, tuple) else (model.classes,)

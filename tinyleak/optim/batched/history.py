@@ -38,9 +38,8 @@ class History:
         self.inverse = self.xp.zeros((problems, room, room), dtype=start.dtype)  # R⁻¹
         self.gram = self.xp.zeros((problems, room, room), dtype=start.dtype)  # YᵀY
         self.scale = self.xp.ones((problems, 1), dtype=start.dtype)  # γ: all of H without a pair
-        self.counts = np.zeros(
-            problems, int
-        )  # pairs each was given since it last forgot; on the host
+        # How many pairs each was given since it last forgot; on the host.
+        self.counts = np.zeros(problems, int)
 
     def next_directions(
         self, directions: Array, gradients: Array, lengths: Sequence[float], steps: Sequence[Step]
