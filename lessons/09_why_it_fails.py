@@ -56,9 +56,9 @@ everyone = [make_client(seed) for seed in range(100)]
 #
 # <details><summary>Answer</summary>
 #
-# 93 of these hundred. After lesson 8 most people say all: the same attack, the same kind of
-# network. The sceptical say "few, or the paper would have said how many".
-# Neither can be known from one success.
+# A little over nine in ten of these hundred; one or two more or fewer with a processor that rounds
+# otherwise. After lesson 8 most people say all: the same attack, the same kind of network. The
+# sceptical say "few, or the paper would have said how many". Neither can be known from one success.
 #
 # </details>
 
@@ -90,7 +90,7 @@ for panel, one, good in zip(axes.flat, found, recovered, strict=True):
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set(color="0.7" if good else ORANGE, linewidth=1 if good else 2.5)
 figure.suptitle("A hundred attacks by the paper's recipe; framed in orange: failures", fontsize=11)
-show("A hundred small pictures: 93 clear digits, and seven of noise, framed in orange.")
+show("A hundred small pictures: most are clear digits, a few are noise, framed in orange.")
 
 # %% [markdown]
 # A failure is not a blurred digit but noise. Hardly any attack ends in between.
@@ -120,7 +120,7 @@ print(f"the true probability of success is likely between {low:.0%} and {high:.0
 assert np.allclose((low, high), wilson_interval(int(recovered.sum()), 100), rtol=1e-6), (
     "the package's range"
 )
-assert high - low > 0.1, "a hundred attacks are not many"
+assert high - low > 0.05, "a hundred attacks are not many"
 assert wilson(9, 10)[0] < 0.6, "and ten are few"
 
 # %% [markdown]
@@ -139,7 +139,7 @@ for seed in failed:
     print(f"client {seed}: largest pixel {sizes[seed]:.0e}, {one.reason} after {one.iterations}")
 gone = np.array([seed for seed in failed if found[seed].reason == "diverged"])
 print(f"{len(gone)} of {len(failed)} failures ran away")
-expect(len(failed) == 7 and len(gone) == 5, "five of seven ran away")
+expect(2 <= len(gone) < len(failed), "some ran away, and some did not")
 expect(
     np.median(sizes[failed]) > 20 * np.median(sizes[recovered]),
     "a failure's pixels are far too large",
@@ -147,9 +147,8 @@ expect(
 
 # %% [markdown]
 # The pixels should lie between 0 and 1, and these are far outside. There are two kinds of failure.
-# Two of the seven are still on their way: their pixels have reached some forty, the distance falls
-# by ever less, and the 20 steps are over. The other five did not end in a wrong picture. They ran
-# away.
+# Some are still on their way: their pixels have reached some fifty, the distance falls by ever less,
+# and the 20 steps are over. The others did not end in a wrong picture. They ran away.
 #
 # The sigmoid explains why nothing brings those back. Far from zero it is flat: its slope is nearly
 # 0. A dummy image with huge pixels pushes every sigmoid to the flat part. Then the gradient of the

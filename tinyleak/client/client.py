@@ -21,8 +21,9 @@ from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
 from tinyleak.client.explanation import explain
-from tinyleak.client.facts import Fact, activation_fact, facts_of, facts_of_exported, listed
+from tinyleak.client.facts import Fact, facts_of
 from tinyleak.client.files import read_files
+from tinyleak.client.from_files import arguments_of
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, read_loss, said_loss
 from tinyleak.client.notes import Notes
@@ -32,7 +33,6 @@ from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, heads_of, network_of
-from tinyleak.nn.models.exported import Exported, with_masks
 
 DTYPES = ("float64", "float32", "float16")
 """What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
@@ -223,86 +223,16 @@ class Client:
             rename or {},
             Notes(**said),
         )
-        known, steps = files.said, files.steps
-        params = {name: array.astype(float) for name, array in files.params.items()}
-        shared = {name: array.astype(float) for name, array in files.given.items()}
-        rounding = None
-        if steps is not None:
-            rate = steps.learning_rate
-            # A step rounds each weight to a multiple of its spacing s, which errs by s² / 12.
-            rounding = {
-                name: steps.count * np.spacing(np.abs(after)).astype(float) ** 2 / (12.0 * rate**2)
-                for name, after in files.given.items()
-            }
-            shared = {name: (params[name] - after) / rate for name, after in shared.items()}
-            if not any(array.any() for array in shared.values()):
-                raise ValueError(
-                    f"the weights in {str(weights_after)!r} are those from before, so nothing can "
-                    "be read from them; check that the client has trained before they were saved"
-                )
-        model = files.model
-        facts: dict[str, Fact] = {}
-        read: Premises | None = None
-        local = None if steps is None or steps.count == 1 else steps
-        if isinstance(model, Exported):
-            if (known.batch or 1) == 1 and steps is None:
-                model = with_masks(model, shared)
-            facts |= facts_of_exported(model)
-        elif known.activation is None:
-            # What the gradient allows does not depend on the activation that the network has.
-            sent = {name: gradient for name, gradient in shared.items() if gradient.any()}
-            read = read_premises(
-                model,
-                params,
-                sent,
-                known.batch or 1,
-                loss=known.loss,
-                update=steps is not None,
-                dtype=files.dtype,
-                rounding=rounding,
-            )
-            allowed = read.activations
-            model = replace(model, activation=allowed[0] if allowed else model.activation)
-            facts["activation"] = activation_fact(
-                model.activation, allowed, steps=1 if steps is None else steps.count
-            )
-        if local is not None:
-            facts["steps"] = Fact(local.said, "assumed")
-        frozen = tuple(name for name, gradient in shared.items() if not gradient.any())
-        if frozen:
-            facts["frozen"] = Fact(listed(frozen), "read off", "no gradient, so left out")
-        if files.unused:
-            facts["unused"] = Fact(listed(files.unused), "read off", "no parameters of the network")
-        if str(files.noted):
-            facts["notes"] = Fact(files.noted, "said", "by the notes about the files")
-        if known.model is None:
-            facts["network"] = Fact(type(model).__name__.lower(), "read off", "its weights' shapes")
-        client = cls.of(
-            model,
-            params,
-            shared,
-            batch=known.batch or 1,
-            reduction=known.reduction,
-            loss=known.loss,
-            normalize=known.normalize,
-            update=steps is not None,
-            local=local,
-            rounding=rounding,
-            dtype=files.dtype,
-            frozen=frozen,
-            facts=facts,
-            # Of several steps the activations alone are read as if they were one.
-            read=read if local is None else None,
+        client = cls.of(**arguments_of(files))
+        if files.said.batch is not None:
+            return client
+        alone = client.premises.rank == 1
+        one = (
+            Fact("1 image", "read off", "the gradient's rank")
+            if alone
+            else Fact("1 image", "assumed")
         )
-        if known.batch is None:
-            one = client.premises.rank == 1
-            told = (
-                Fact("1 image", "read off", "the gradient's rank")
-                if one
-                else Fact("1 image", "assumed")
-            )
-            client = replace(client, facts={**client.facts, "batch": told})
-        return client
+        return replace(client, facts={**client.facts, "batch": one})
 
     @property
     def network(self) -> Any:

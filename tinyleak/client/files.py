@@ -115,6 +115,11 @@ def read_files(
     for name, array in params.items():
         unsent = np.zeros(array.shape, dtype) if steps is None else array
         given[name] = shared[sent[name]] if name in sent else unsent
+    if steps is not None and all(np.array_equal(params[name], given[name]) for name in params):
+        raise ValueError(
+            f"the weights in {str(weights_after)!r} are those from before, so nothing can be read "
+            "from them; check that the client has trained before they were saved"
+        )
     used = {*names.values(), *sent.values()}
     unused = tuple(sorted({*tensors, *others, *shared, *more_others} - used))
     return Files(model, params, given, steps, noted, known, unused)
