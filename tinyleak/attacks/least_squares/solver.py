@@ -39,7 +39,7 @@ from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.losses import softmax
-from tinyleak.optim import Fit, Residual, State, levenberg_marquardt
+from tinyleak.optim import FIRST_DAMPING, Fit, Residual, State, levenberg_marquardt
 from tinyleak.tensor import Tensor
 
 MOST_ITERATIONS = 200
@@ -158,7 +158,7 @@ def refine(
         targets = as_float64(matching.targets).reshape(batch, classes)
     unsettled = np.arange(0 if known else batch)
     favourites: list[Array] = []
-    iterations, evaluations = 0, 0
+    iterations, evaluations, damping = 0, 0, FIRST_DAMPING
     search = _Search(layer)
     subspace = search.span()
     weight: float | None = None
@@ -175,6 +175,7 @@ def refine(
             x,
             lowest=np.where(inside == 1.0, 0.0, -np.inf),
             highest=inside,
+            damping=damping,
             max_iterations=max_iterations - iterations,
             tolerance_change=LEAST_PROGRESS,
             goal=goal if subspace is None else -np.inf,
@@ -224,6 +225,7 @@ def refine(
         unsettled = np.setdiff1d(unsettled, settled)
         iterations += fit.iterations
         evaluations += fit.evaluations
+        damping = fit.damping
 
 
 def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
