@@ -147,7 +147,7 @@ expect(
 
 # %% [markdown]
 # The pixels should lie between 0 and 1, and these are far outside. There are two kinds of failure.
-# Some are still on their way: their pixels have reached some fifty, the distance falls by ever less,
+# Some are still on their way: their pixels have reached some fifty, the distance falls ever less,
 # and the 20 steps are over. The others did not end in a wrong picture. They ran away.
 #
 # The sigmoid explains why nothing brings those back. Far from zero it is flat: its slope is nearly
