@@ -221,17 +221,17 @@ def _one(
         image = look_at_one_image(last, variance, shared.computed)
     told = ActivationReading(known, held=True)
     activation = told if known else activation_of_one(shared, image, variance)
-    usual_factor = False
     if image is None and activation.length is not None:
         image = image_of_length(last, activation.length, variance, shared.computed)
     elif last.bias is None:
-        image, usual_factor = look_without_bias(last, variance, shared.computed), True
-        activation = told if known else activation_of_one(shared, image, variance)
+        image = look_without_bias(last, variance, shared.computed)
+        if image is not None and not known:
+            activation = activation_of_one(shared, image, variance)
     if image is None:
         return None, activation, _unexplained(last, noise)
     right = True if activation.held else False if activation.refuted else None
     reading = loss_of_one(image, noise.zero_sum, right, said)
-    if usual_factor:
+    if last.bias is None and activation.length is None:
         reading = _with_usual_factor(reading)
     causes = list(reading.causes)
     if activation.refuted and reading.factor is not None:

@@ -28,11 +28,11 @@ from tinyleak.attacks.features_first import (
     objective_of,
     search_in_range,
 )
-from tinyleak.attacks.method import first_layer, takes_pixels
+from tinyleak.attacks.method import first_layer
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
 from tinyleak.attacks.result import Progress, Reconstruction
-from tinyleak.attacks.shown import Shown
+from tinyleak.attacks.shown import Shown, takes_pixels
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.nn.criteria import loss_of
@@ -75,7 +75,8 @@ def attack_by_records(
         )
     layer, cut = found
     rng = np.random.default_rng(problem.attacker.seed)
-    direct, probes = takes_pixels(cut), smooth_noise(client.model.image_shape)[:PROBES]
+    shape = client.model.image_shape
+    direct, probes = takes_pixels(cut.below, shape), smooth_noise(shape)[:PROBES]
     never_negative = float(cut.below(Tensor(probes)).data.min()) >= 0.0
     bounds = (0.0, 1.0) if direct else (0.0, math.inf) if never_negative else None
     loss = loss_of(client.model)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyleak.attacks.shown import Shown, shown_addition, shown_layer, sum_of
+from tinyleak.attacks.shown import Shown, shown_addition, shown_layer, sum_of, takes_pixels
 from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
@@ -92,7 +92,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         return None
     if not (np.isfinite(shown.features).all() and shown.features.any()):
         return None
-    if shown.is_of_pixels(model.image_shape):
+    if takes_pixels(shown.below, model.image_shape):
         return shown.features.reshape(1, *model.image_shape)
     best = _best_of_searches(client, shown, few, np.random.default_rng(seed))
     return best.x.reshape(1, *model.image_shape) if np.isfinite(best.value) else None

@@ -14,10 +14,10 @@ from tinyleak.analytic.layer_gradient import ROUNDING, LastLayerGradient, LayerG
 from tinyleak.analytic.mixture import EXPLAINED, unmix
 from tinyleak.attacks.attacker import Attacker, Method
 from tinyleak.attacks.least_squares.features import WORTH, read_span
+from tinyleak.attacks.shown import takes_pixels
 from tinyleak.backend import Array
 from tinyleak.client import Client, Fact
 from tinyleak.nn.split import Split, linear_layers
-from tinyleak.tensor import Tensor
 
 MOST_LABELS = 60
 """How many sets of labels are tried: all 55 of two unknown ones of ten classes."""
@@ -152,17 +152,14 @@ def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
     """
     params = {name: array.astype(float) for name, array in client.params.items()}
     for cut in linear_layers(client.model, params)[:1]:
-        wide = client.model.shapes[cut.weight][1] >= prod(client.model.image_shape)
+        shape = client.model.image_shape
+        wide = client.model.shapes[cut.weight][1] >= prod(shape)
         sent = {cut.weight, cut.bias}.isdisjoint(client.frozen)
-        if sent and (takes_pixels(cut) or (wide and not cut.is_last)):
+        if sent and (
+            takes_pixels(cut.below, shape) or (wide and not cut.is_last)
+        ):
             bias = None if cut.bias is None else client.gradients[cut.bias]
             roundoff = float(np.finfo(client.dtype).eps)
             weight = client.gradients[cut.weight]
             return LayerGradient(weight, bias, client.batch, roundoff), cut
     return None
-
-
-def takes_pixels(cut: Split) -> bool:
-    """Return whether what comes into a layer is the image itself."""
-    image = np.random.default_rng(0).random((1, *cut.model.image_shape))
-    return np.array_equal(cut.below(Tensor(image)).data, image.reshape(1, -1))

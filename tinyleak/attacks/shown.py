@@ -37,12 +37,6 @@ class Shown:
     below: Below
     lower: Mapping[str, Tensor]
 
-    def is_of_pixels(self, shape: tuple[int, int, int]) -> bool:
-        """Whether the values are the pixels of an image (C, H, W)."""
-        images = np.random.default_rng(0).random((1, *shape))
-        found = self.below(Tensor(images))
-        return found is not None and np.array_equal(found.data, images.reshape(1, -1))
-
     def differences(
         self, features: Tensor, gradients: Mapping[str, Array] | None, onward: Tensor | None = None
     ) -> list[Tensor]:
@@ -65,6 +59,13 @@ class Shown:
             for name, slope in grad(sum(along * Tensor(self.slopes)), self.lower).items():
                 parts.append((slope - Tensor(wanted[name])) * (1.0 / length))
         return parts
+
+
+def takes_pixels(below: Below, shape: tuple[int, int, int]) -> bool:
+    """Return whether what comes into a layer is the image (C, H, W) itself."""
+    images = np.random.default_rng(0).random((1, *shape))
+    found = below(Tensor(images))
+    return found is not None and np.array_equal(found.data, images.reshape(1, -1))
 
 
 def shown_layer(

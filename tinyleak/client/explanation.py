@@ -85,7 +85,11 @@ def explain(
     if not client.loss.exact and made.any():
         stretch = float(np.sum(weight * made * shared)) / float(np.sum(weight * made**2))
         made, factor = made * stretch, factor * stretch
-    distance = float(np.sum(weight * (made - shared) ** 2)) / length
+
+    def apart(made: Array) -> float:
+        return float(np.sum(weight * (made - shared) ** 2)) / length
+
+    distance = apart(made)
 
     saved = 0.0 if client.rounding is None else float(np.sum(weight * _row(client.rounding)))
     rounding = client.roundoff**2 + saved / length
@@ -105,7 +109,7 @@ def explain(
         if one is not None:
             again = factor / client.loss.factor * _gradient(client, one, labels)
             as_near = max(exact, NOISE_MARGIN * noise, MARGIN * distance)
-            if float(np.sum(weight * (again - shared) ** 2)) / length <= as_near:
+            if apart(again) <= as_near:
                 expected = min(max(expected, float(mse(one, images).max())), PIXEL_VARIANCE)
         sure = distance <= exact and expected < RECOVERED_MSE
         verdict = "exact" if sure else "consistent"

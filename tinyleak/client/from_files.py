@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,8 @@ def arguments_of(files: Files) -> dict[str, Any]:
     params = {name: array.astype(float) for name, array in files.params.items()}
     shared, rounding = _shared(files, params)
     local = None if steps is None or steps.count == 1 else steps
-    model, read, facts = files.model, None, _facts(files, shared)
+    frozen = tuple(name for name, gradient in shared.items() if not gradient.any())
+    model, read, facts = files.model, None, dict[str, Fact]()
     if isinstance(model, Exported):
         if (known.batch or 1) == 1 and steps is None:
             model = with_masks(model, shared)
@@ -31,7 +32,7 @@ def arguments_of(files: Files) -> dict[str, Any]:
         read = read_premises(
             model,
             params,
-            {name: gradient for name, gradient in shared.items() if gradient.any()},
+            {name: gradient for name, gradient in shared.items() if name not in frozen},
             known.batch or 1,
             loss=known.loss,
             update=steps is not None,
@@ -54,8 +55,8 @@ def arguments_of(files: Files) -> dict[str, Any]:
         "local": local,
         "rounding": rounding,
         "dtype": files.dtype,
-        "frozen": tuple(name for name, gradient in shared.items() if not gradient.any()),
-        "facts": facts,
+        "frozen": frozen,
+        "facts": facts | _facts(files, frozen),
         # Of several steps the activations alone are read as if they were one.
         "read": read if local is None else None,
     }
@@ -77,11 +78,11 @@ def _shared(
     return {name: (params[name] - after) / rate for name, after in given.items()}, rounding
 
 
-def _facts(files: Files, shared: Mapping[str, Array]) -> dict[str, Fact]:
+def _facts(files: Files, frozen: Sequence[str]) -> dict[str, Fact]:
     facts = {}
     if files.steps is not None and files.steps.count > 1:
         facts["steps"] = Fact(files.steps.said, "assumed")
-    if frozen := [name for name, gradient in shared.items() if not gradient.any()]:
+    if frozen:
         facts["frozen"] = Fact(listed(frozen), "read off", "no gradient, so left out")
     if files.unused:
         facts["unused"] = Fact(listed(files.unused), "read off", "no parameters of the network")

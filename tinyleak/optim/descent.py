@@ -38,7 +38,7 @@ def descend(epsilon: float, tolerance_gradient: float, tolerance_change: float) 
     while True:
         here = evaluation
         evaluation = yield step
-        start = Evaluation(0.0, evaluation.start_slope, 0.0, evaluation.start_slope, *here[4:])
+        start = here._replace(step=0.0, slope=evaluation.start_slope)
         noise = NOISE * epsilon * abs(here.value)
         found, evaluation = yield from strong_wolfe(start, evaluation, noise, ceiling)
         if not found:  # Go straight down the gradient or, if that was tried, give up.

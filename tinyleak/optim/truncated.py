@@ -78,7 +78,7 @@ def truncated_gauss_newton(
     value = float(r @ r)
     for _ in range(steps):
         slope = residual.back(x, r)
-        free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
+        free = _free(x, slope, lowest, highest)
         for _ in range(MOST_FAILURES):
             s = _step(residual, x, -slope * free, free, damping, products)
             end = np.clip(x + s, lowest, highest)
@@ -117,12 +117,17 @@ def undamped(
     best = Reached(x, float(r @ r))
     for _ in range(steps):
         slope = residual.back(x, r)
-        free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
+        free = _free(x, slope, lowest, highest)
         x = x + _step(residual, x, -slope * free, free, UNDAMPED, products)
         x = np.clip(x, lowest, highest)
         r = residual.value(x)
         best = min(best, Reached(x, float(r @ r)), key=lambda reached: reached.value)
     return best
+
+
+def _free(x: Array, slope: Array, lowest: float, highest: float) -> Array:
+    """Return which unknowns are not pushed against a bound, (n,)."""
+    return ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
 
 
 def _step(
