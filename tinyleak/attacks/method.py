@@ -155,9 +155,7 @@ def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
         shape = client.model.image_shape
         wide = client.model.shapes[cut.weight][1] >= prod(shape)
         sent = {cut.weight, cut.bias}.isdisjoint(client.frozen)
-        if sent and (
-            takes_pixels(cut.below, shape) or (wide and not cut.is_last)
-        ):
+        if sent and (takes_pixels(cut.below, shape) or (wide and not cut.is_last)):
             bias = None if cut.bias is None else client.gradients[cut.bias]
             roundoff = float(np.finfo(client.dtype).eps)
             weight = client.gradients[cut.weight]
