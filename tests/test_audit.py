@@ -364,20 +364,22 @@ def test_the_forecast_given_a_gradient_is_for_its_images(
     assert all(jacobian.targets.argmax(axis=1).tolist() == labels for jacobian in found.jacobians)
 
 
+@pytest.mark.parametrize("labels_show", [True, False])
 def test_where_error_norms_cannot_be_told_the_gradients_length_counts(
-    rng: np.random.Generator,
+    labels_show: bool, rng: np.random.Generator
 ) -> None:
-    """Of a network of one layer, which has no bias, all of J is as long as the gradient."""
-    model = OneLayer()
-    params = {"weight": 0.1 * rng.standard_normal((5, 12))}
-    images, labels = rng.random((6, 1, 3, 4)), np.arange(6) % 5
-    client, _ = share(model, params, rng.random((1, 1, 3, 4)), [1])
+    """All of J is as long as the gradient: of one layer without a bias, or of no last layer."""
+    model: Any = OneLayer() if labels_show else Pooled()
+    params = {"weight": 0.1 * rng.standard_normal((5, 12))} if labels_show else model.init(rng)
+    images, labels = rng.random((6, *model.image_shape)), np.arange(6) % model.classes
+    client, _ = share(model, params, rng.random((1, *model.image_shape)), [1])
     halved = {name: gradient / 2 for name, gradient in client.gradients.items()}
     whole, half = (
         audit(model, params, images, labels, gradients=one) for one in (client.gradients, halved)
     )
     assert whole.shared is not None
     assert whole.shared.error_norms is None
+    assert (whole.shared.labels is not None) == labels_show
     np.testing.assert_allclose(half.spectra[0].values, whole.spectra[0].values / 2)
 
 

@@ -78,8 +78,8 @@ def audit(
 
     The labels are taken as known, since they can be inferred from a gradient. The audit measures at
     typical images and not the client's, at the first `examples` batches of them. If there is a
-    gradient, the batches have its labels, and their Jacobians are rescaled to the client's images
-    (see `tinyleak.audit.rescaled`).
+    gradient, the batches have its labels if it shows them, and their Jacobians are rescaled to the
+    client's images (see `tinyleak.audit.rescaled`).
 
     Args:
         client: the client; or its network, followed by its weights.
@@ -127,8 +127,8 @@ def audit(
     if isinstance(client, Client):
         shared, frozen = read_shared(client, norm, known.images), client.frozen
         precision = client.weigh()
-    if shared is not None and shared.labels is not None:
-        jacobians = rescaled_jacobians(model, weights, known, shared, examples)
+    if shared is not None:
+        jacobians = rescaled_jacobians(model, weights, known, shared, batch, examples)
     else:
         jacobians = [Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches]
     jacobians = [

@@ -4,12 +4,13 @@ How strongly a gradient depends on an image is about proportional to how wrong t
 it, ‖p − y‖, which in a trained network differs by decades from image to image. The last layer's
 gradient determines it (see `tinyleak.analytic.mixture`). So typical images of the same labels are
 taken, and each one's part of J is multiplied by the ratio of the client's ‖p − y‖ to its own; where
-that is unknown, all of J by the ratio of the gradients' lengths.
+that is unknown, all of J by the ratio of the gradients' lengths. Where the labels are unknown, they
+are those that the network gives the typical images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,25 +54,24 @@ class RescaledJacobian(Jacobian):
 
 
 def rescaled_jacobians(
-    model: Model, params: Mapping[str, Array], typical: Dataset, shared: Shared, examples: int
+    model: Model,
+    params: Mapping[str, Array],
+    typical: Dataset,
+    shared: Shared,
+    batch: int,
+    examples: int,
 ) -> list[Jacobian]:
     """Return Jacobians at typical batches of the client's labels, rescaled to its error norms.
 
     There are `examples` batches at most. Where too few typical images have one of the client's
     labels, others replace them.
     """
-    labels = shared.labels
-    assert labels is not None, "the caller has checked"
-    targets = one_hot(np.asarray(labels), model.classes)
-    candidates = {one: np.argsort(typical.labels != one, kind="stable") for one in set(labels)}
     found: list[Jacobian] = []
-    for example in range(min(examples, len(typical) // len(labels))):
-        # The k-th image of a label differs from batch to batch.
-        chosen = [
-            int(candidates[label][example * len(labels) + labels[:position].count(label)])
-            for position, label in enumerate(labels)
-        ]
-        images, scales = typical.images[chosen], np.ones(len(labels))
+    for example in range(min(examples, len(typical) // batch)):
+        chosen = _chosen(typical.labels, shared.labels, batch, example)
+        labels = typical.labels[chosen] if shared.labels is None else np.asarray(shared.labels)
+        images, targets = typical.images[chosen], one_hot(labels, model.classes)
+        scales = np.ones(batch)
         if shared.error_norms is not None:
             probable = softmax(Tensor(logits_of(model, params, images))).data
             own = np.linalg.norm(probable - targets, axis=1)
@@ -81,3 +81,22 @@ def rescaled_jacobians(
             scales *= shared.signal / max(norm, LEAST_ERROR_NORM)
         found.append(RescaledJacobian(model, params, images, targets, scales))
     return found
+
+
+def _chosen(typical: Array, labels: Sequence[int] | None, batch: int, example: int) -> list[int]:
+    """Return which typical images make up a batch; the k-th of a label differs from batch to batch.
+
+    Args:
+        typical: (M,), the typical images' labels.
+        labels: (N,), the client's; None if they are unknown.
+        batch: N.
+        example: the number of the batch.
+    """
+    first = example * batch
+    if labels is None:
+        return list(range(first, first + batch))
+    candidates = {one: np.argsort(typical != one, kind="stable") for one in set(labels)}
+    return [
+        int(candidates[label][first + list(labels[:position]).count(label)])
+        for position, label in enumerate(labels)
+    ]
