@@ -26,7 +26,8 @@ from tinyleak.cli.output import (
     written,
 )
 from tinyleak.client import Client, Fact, Notes, simulate
-from tinyleak.client.files import ACTIVATION, MODEL, read_like, read_network
+from tinyleak.client.file_network import ACTIVATION, MODEL, read_network
+from tinyleak.client.files import read_like
 from tinyleak.client.knows import as_data, in_one_line, knows
 from tinyleak.client.notes import gather_notes
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset

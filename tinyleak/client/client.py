@@ -17,22 +17,23 @@ import numpy as np
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
-from tinyleak.analytic.premises import Premises, read_premises
+from tinyleak.analytic.premises import Premises
 from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
 from tinyleak.client.explanation import explain
-from tinyleak.client.facts import Fact, facts_of
+from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
 from tinyleak.client.from_files import arguments_of
 from tinyleak.client.local import LocalSteps
-from tinyleak.client.loss import Loss, read_loss, said_loss
+from tinyleak.client.loss import Loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome, require_found
+from tinyleak.client.reading import as_it_tells, premises_of
 from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
-from tinyleak.nn.models.as_trained import as_trained, heads_of, network_of
+from tinyleak.nn.models.as_trained import network_of
 
 DTYPES = ("float64", "float32", "float16")
 """What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
@@ -146,43 +147,8 @@ class Client:
                 "every shared gradient is zero, so nothing can be read from it; check that the "
                 "client's backward pass was run"
             )
-        read = client.read or read_premises(
-            model,
-            client.params,
-            {name: g for name, g in client.gradients.items() if name not in client.frozen},
-            client.batch,
-            loss=loss,
-            steps=client.multiple,
-            update=update,
-            dtype=client.dtype,
-            rounding=client.rounding,
-        )
-        if reduction is not None:
-            kind = read.loss or "cross-entropy"
-            how = said_loss(reduction, client.batch, "", kind, model.classes, read.loss_source)
-        else:
-            how = read_loss(read, client.batch, model.classes, client.steps)
-        how = how.of_heads(len(heads_of(model)))
-        plain: Mapping[str, Array] = client.gradients
-        if client.steps == 1:
-            plain = read.without_decay(client.params, plain)
-        plain = {name: gradient / how.factor for name, gradient in plain.items()}
-        local, rounding = client.local, client.rounding
-        if local is not None:
-            local = local.of_loss(how.factor)
-        if rounding is not None:
-            rounding = {name: variance / how.factor**2 for name, variance in rounding.items()}
-        facts = {**client.facts, **facts_of(read, normalize)}
-        trained = as_trained(model, how.kind, normalize or read.normalisation)
-        return replace(
-            client,
-            model=trained,
-            gradients=plain,
-            loss=how,
-            local=local,
-            rounding=rounding,
-            facts=facts,
-            read=read,
+        return as_it_tells(
+            client, reduction=reduction, loss=loss, normalize=normalize, update=update
         )
 
     @classmethod
@@ -287,18 +253,8 @@ class Client:
     @cached_property
     def premises(self) -> Premises:
         """What the gradient itself says of all that is taken for granted of it."""
-        if self.read is not None:
-            return self.read
-        return read_premises(
-            self.network,
-            self.params,
-            {name: g for name, g in self.gradients.items() if name not in self.frozen},
-            self.batch,
-            loss=self.loss.kind,
-            steps=self.multiple,
-            dtype=self.dtype,
-            activation=getattr(self.network, "activation", None),
-        )
+        known = getattr(self.network, "activation", None)
+        return self.read or premises_of(self, self.network, self.loss.kind, activation=known)
 
     @property
     def noise(self) -> float | None:

@@ -1,0 +1,85 @@
+"""A client as its gradient tells: without the factor of its loss, and without weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tinyleak.analytic.premises import Premises, read_premises
+from tinyleak.backend import Array
+from tinyleak.client.facts import facts_of
+from tinyleak.client.loss import read_loss, said_loss
+from tinyleak.nn.models.as_trained import as_trained, heads_of
+
+
+def premises_of(
+    client: Any,
+    model: Any,
+    loss: str | None,
+    *,
+    update: bool = False,
+    activation: str | None = None,
+) -> Premises:
+    """Return what a client's gradient says of all that is taken for granted of it.
+
+    Args:
+        client: a `tinyleak.client.Client`.
+        model: its network, without its loss and normalisation.
+        loss: the loss's name, if it was said.
+        update: whether the gradient is the change of the weights over the learning rate.
+        activation: the network's, if it is beyond doubt.
+    """
+    return read_premises(
+        model,
+        client.params,
+        {name: g for name, g in client.gradients.items() if name not in client.frozen},
+        client.batch,
+        loss=loss,
+        steps=client.multiple,
+        update=update,
+        dtype=client.dtype,
+        rounding=client.rounding,
+        activation=activation,
+    )
+
+
+def as_it_tells(
+    client: Any,
+    *,
+    reduction: str | None,
+    loss: str | None,
+    normalize: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    update: bool,
+) -> Any:
+    """Return a client whose gradient is that of the mean loss; for the arguments see `Client.of`.
+
+    The loss's factor is divided out of all that it shared, and weight decay is taken off. The
+    network becomes one with that loss, for pixels in [0, 1], where the gradient says so.
+    """
+    model = client.model
+    read = client.read or premises_of(client, model, loss, update=update)
+    if reduction is not None:
+        kind = read.loss or "cross-entropy"
+        how = said_loss(reduction, client.batch, "", kind, model.classes, read.loss_source)
+    else:
+        how = read_loss(read, client.batch, model.classes, client.steps)
+    how = how.of_heads(len(heads_of(model)))
+    plain: Mapping[str, Array] = client.gradients
+    if client.steps == 1:
+        plain = read.without_decay(client.params, plain)
+    local, rounding = client.local, client.rounding
+    if local is not None:
+        local = local.of_loss(how.factor)
+    if rounding is not None:
+        rounding = {name: variance / how.factor**2 for name, variance in rounding.items()}
+    return replace(
+        client,
+        model=as_trained(model, how.kind, normalize or read.normalisation),
+        gradients={name: gradient / how.factor for name, gradient in plain.items()},
+        loss=how,
+        local=local,
+        rounding=rounding,
+        facts={**client.facts, **facts_of(read, normalize)},
+        read=read,
+    )
