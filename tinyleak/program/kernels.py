@@ -114,7 +114,25 @@ def _(xp: Any, x: Array, *, out: Array) -> list[Call]:
 
 @kernel("where")
 def _(xp: Any, mask: Array, a: Array, b: Array, *, out: Array) -> list[Call]:
-    return [partial(xp.copyto, out, b), partial(xp.copyto, out, a, where=mask)]
+    return choose_into(xp, mask, a, b, out=out)
+
+
+def choose_into(xp: Any, mask: Array, a: Array, b: Array, *, out: Array) -> list[Call]:
+    """Return the calls that fill `out` with `a` where the mask is true, else with `b`, or over `b`.
+
+    They are chosen bit by bit, `((a ^ b) & mask) ^ b`, since a branch for each element, which the
+    processor guesses wrong every other time, takes six times as long.
+    """
+    whole = f"i{out.itemsize}"
+    bits = xp.empty_like(mask, dtype=whole)
+    a, b, out = (x.view(whole) for x in (a, b, out))
+    differ = xp.empty_like(out) if shares_memory(xp, b, out) else out
+    return [
+        call_into(xp, "negative", mask.view("i1"), out=bits),  # true is −1: all its bits are set
+        call_into(xp, "bitwise_xor", a, b, out=differ),
+        call_into(xp, "bitwise_and", differ, bits, out=differ),
+        call_into(xp, "bitwise_xor", differ, b, out=out),
+    ]
 
 
 @kernel("floating")
@@ -202,19 +220,31 @@ def _(xp: Any, x: Array, indices: Array, *, out: Array, axis: int, length: int) 
 
 @kernel("winners")
 def _(xp: Any, x: Array, *, out: Array, down: Windows, across: Windows) -> list[Call]:
-    best, some, wins = window_buffers(xp, x, down, across)
-    found, is_number = out.reshape(some.shape), xp.empty_like(wins)
-    calls: list[Call] = [partial(best.fill, -xp.inf), partial(xp.copyto, found, some)]
-    for inside, values, places in elements_of_windows(xp, x, down, across):
+    best, origin, wins = window_buffers(xp, x, down, across)
+    out, values, is_number = out.reshape(best.shape), xp.empty_like(best), xp.empty_like(wins)
+    # Kept as the number of an element in its window, the last that beats all before it; numbers of
+    # one byte are the quickest. Steps lead from where the window begins to each of its elements.
+    size = np.min_scalar_type(down.size * across.size)
+    first, which, number = (xp.empty(best.shape, dtype=size) for _ in range(3))
+    rows = xp.arange(down.size)[:, None] * (down.dilation * x.shape[-2] * x.shape[-1])
+    steps = (rows + xp.arange(across.size) * (across.dilation * x.shape[-1])).ravel()
+    calls: list[Call] = [partial(best.fill, -xp.inf), partial(xp.copyto, which, first)]
+    elements = list(enumerate(elements_of_windows(xp, x, down, across)))
+    for k, (inside, found, places) in elements:
+        value, record, mask = values[inside], best[inside], wins[inside]
         calls += [
-            call_into(xp, "less_equal", values, best[inside], out=wins[inside]),
-            call_into(xp, "logical_not", wins[inside], out=wins[inside]),
-            call_into(xp, "equal", best[inside], best[inside], out=is_number[inside]),
-            call_into(xp, "logical_and", wins[inside], is_number[inside], out=wins[inside]),
-            partial(xp.copyto, best[inside], values, where=wins[inside]),
-            partial(xp.copyto, found[inside], places, where=wins[inside]),
+            partial(xp.copyto, value, found),
+            call_into(xp, "less_equal", value, record, out=mask),
+            call_into(xp, "logical_not", mask, out=mask),  # NaN wins too, and stays
+            call_into(xp, "equal", record, record, out=is_number[inside]),
+            call_into(xp, "logical_and", mask, is_number[inside], out=mask),
+            call_into(xp, "maximum", record, value, out=record),
+            call_into(xp, "multiply", mask, xp.asarray(k, dtype=size), out=number[inside]),
+            call_into(xp, "maximum", which[inside], number[inside], out=which[inside]),
         ]
-    return calls
+    for k, (inside, _, places) in reversed(elements):
+        first[inside], origin[inside] = k, places - steps[k]
+    return [*calls, take_into(xp, steps, which, 0, out), call_into(xp, "add", out, origin, out=out)]
 
 
 @kernel("unfold")

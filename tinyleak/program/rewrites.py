@@ -180,7 +180,7 @@ REWRITES: dict[str, list[Rewrite]] = {
 }
 """For each primitive the simplifications that are tried, in order."""
 
-for _name in UNARY:
+for _name in (*UNARY, "where"):
     if _name != "negate":
         REWRITES[_name] = [move_later]
 for _name in BINARY:
