@@ -16,6 +16,7 @@ from tinyleak.backend import Array, array_module
 from tinyleak.program.columns import contract_in_any_order, order_columns_later
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.moves import MOVES, join_moves, move_later, sum_where_it_lies
+from tinyleak.program.outer import compare_by_vectors
 from tinyleak.program.products import (
     join_products,
     lay_constants_out,
@@ -170,11 +171,12 @@ REWRITES: dict[str, list[Rewrite]] = {
     "sum_to": [_drop_what_changes_nothing],
     "stop_gradient": [_drop_what_changes_nothing],
     "matmul": [
+        compare_by_vectors,
         *(contract_in_any_order, order_columns_later, make_long_rows),
         *(scale_one_column, _join_signs, lay_constants_out),
     ],
     "negate": [_join_signs, move_later],
-    "inner": [sum_where_it_lies],
+    "inner": [sum_where_it_lies, compare_by_vectors],
     "add": [_double, join_products, _join_pads],
     "multiply": [_join_factors],
 }
@@ -197,6 +199,7 @@ LOOKS_FOR: dict[Rewrite, set[str]] = {
     sum_where_it_lies: {*MOVES},
     contract_in_any_order: {"reshape"},
     order_columns_later: {"reshape"},
+    compare_by_vectors: {"subtract", "transpose"},
     make_long_rows: {"transpose"},
     multiply_in_order: {"transpose"},
     _leave_broadcasting_to_the_operation: {"broadcast_to"},
