@@ -39,7 +39,7 @@ def _fold_constants(graph: Graph, node: Node) -> Node | None:
 
 
 def _drop_what_changes_nothing(graph: Graph, node: Node) -> Node | None:
-    """A sum or copy to the shape that it has already, a stopped gradient."""
+    """A sum, copy, crop or padding to the shape that it has already, a stopped gradient."""
     return node.inputs[0] if node.shape == node.inputs[0].shape else None
 
 
@@ -167,9 +167,6 @@ def _is_number(node: Node, value: float) -> bool:
 REWRITES: dict[str, list[Rewrite]] = {
     "reshape": [join_moves],
     "transpose": [join_moves],
-    "broadcast_to": [_drop_what_changes_nothing],
-    "sum_to": [_drop_what_changes_nothing],
-    "stop_gradient": [_drop_what_changes_nothing],
     "matmul": [
         compare_by_vectors,
         *(contract_in_any_order, order_columns_later, make_long_rows),
@@ -182,6 +179,8 @@ REWRITES: dict[str, list[Rewrite]] = {
 }
 """For each primitive the simplifications that are tried, in order."""
 
+for _name in ("broadcast_to", "crop_to", "pad_to", "stop_gradient", "sum_to"):
+    REWRITES[_name] = [_drop_what_changes_nothing]
 for _name in (*UNARY, "where"):
     if _name != "negate":
         REWRITES[_name] = [move_later]
