@@ -23,7 +23,7 @@ from tinyleak.ops.reduce import summed_axes
 from tinyleak.ops.window import Pair, windows_of
 from tinyleak.ops.winners import Windows, elements_of_windows, window_buffers
 from tinyleak.program.folding import fold_into
-from tinyleak.program.library import Call, call_into, shares_memory, take_into
+from tinyleak.program.library import Call, Scratch, call_into, shares_memory, take_into
 from tinyleak.tensor import Primitive
 
 Kernel: TypeAlias = "Callable[..., list[Call]]"
@@ -52,11 +52,22 @@ VIEWS = {"broadcast_to", "crop_to", "reshape", "stop_gradient", "transpose"}
 """Primitives whose result is, where possible, only another view of the first input."""
 
 
+WORKING = {"fold", "where", "winners"}
+"""Primitives whose kernels work in scratch memory, which they are given as `scratch`."""
+
+
 def prepare(
-    primitive: Primitive, xp: Any, arrays: tuple[Array, ...], out: Array, params: dict[str, Any]
+    primitive: Primitive,
+    scratch: Scratch,
+    arrays: tuple[Array, ...],
+    out: Array,
+    params: dict[str, Any],
 ) -> list[Call]:
     """Return the calls that compute the primitive from these very arrays into `out`."""
-    name = primitive.name
+    name, xp = primitive.name, scratch.module
+    scratch.free()
+    if name in WORKING:
+        params = {**params, "scratch": scratch}
     if name in LIBRARY:
         return [call_into(xp, LIBRARY[name], *arrays, out=out)]
     if name in KERNELS:
@@ -113,25 +124,19 @@ def _(xp: Any, x: Array, *, out: Array) -> list[Call]:
 
 
 @kernel("where")
-def _(xp: Any, mask: Array, a: Array, b: Array, *, out: Array) -> list[Call]:
-    return choose_into(xp, mask, a, b, out=out)
-
-
-def choose_into(xp: Any, mask: Array, a: Array, b: Array, *, out: Array) -> list[Call]:
-    """Return the calls that fill `out` with `a` where the mask is true, else with `b`, or over `b`.
-
-    They are chosen bit by bit, `((a ^ b) & mask) ^ b`, since a branch for each element, which the
-    processor guesses wrong every other time, takes six times as long.
-    """
+def _(
+    xp: Any, mask: Array, a: Array, b: Array, *, out: Array, scratch: Scratch
+) -> list[Call]:
+    # Bit by bit, ((a ^ b) & mask) ^ b: a branch for each element, which the processor guesses wrong
+    # every other time, takes six times as long.
     whole = f"i{out.itemsize}"
-    bits = xp.empty_like(mask, dtype=whole)
+    bits = scratch.like(mask, whole)
     a, b, out = (x.view(whole) for x in (a, b, out))
-    differ = xp.empty_like(out) if shares_memory(xp, b, out) else out
     return [
         call_into(xp, "negative", mask.view("i1"), out=bits),  # true is −1: all its bits are set
-        call_into(xp, "bitwise_xor", a, b, out=differ),
-        call_into(xp, "bitwise_and", differ, bits, out=differ),
-        call_into(xp, "bitwise_xor", differ, b, out=out),
+        call_into(xp, "bitwise_xor", a, b, out=out),
+        call_into(xp, "bitwise_and", out, bits, out=out),
+        call_into(xp, "bitwise_xor", out, b, out=out),
     ]
 
 
@@ -219,13 +224,17 @@ def _(xp: Any, x: Array, indices: Array, *, out: Array, axis: int, length: int) 
 
 
 @kernel("winners")
-def _(xp: Any, x: Array, *, out: Array, down: Windows, across: Windows) -> list[Call]:
-    best, origin, wins = window_buffers(xp, x, down, across)
-    out, values, is_number = out.reshape(best.shape), xp.empty_like(best), xp.empty_like(wins)
+def _(
+    xp: Any, x: Array, *, out: Array, down: Windows, across: Windows, scratch: Scratch
+) -> list[Call]:
+    some, origin, _ = window_buffers(xp, x, down, across)
+    out, best, values = out.reshape(some.shape), scratch.like(some), scratch.like(some)
+    wins, is_number = scratch.like(some, bool), scratch.like(some, bool)
     # Kept as the number of an element in its window, the last that beats all before it; numbers of
     # one byte are the quickest. Steps lead from where the window begins to each of its elements.
     size = np.min_scalar_type(down.size * across.size)
-    first, which, number = (xp.empty(best.shape, dtype=size) for _ in range(3))
+    first = xp.empty(best.shape, dtype=size)
+    which, number = scratch.like(first), scratch.like(first)
     rows = xp.arange(down.size)[:, None] * (down.dilation * x.shape[-2] * x.shape[-1])
     steps = (rows + xp.arange(across.size) * (across.dilation * x.shape[-1])).ravel()
     calls: list[Call] = [partial(best.fill, -xp.inf), partial(xp.copyto, which, first)]
