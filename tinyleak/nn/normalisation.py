@@ -86,7 +86,7 @@ def group_norm(
 def _normalised(pixels: Tensor, groups: int, epsilon: float) -> Tensor:
     """Bring pixels (…, P, C), for each group of channels together, to mean 0 and variance 1."""
     centred = pixels - _mean(pixels, groups)
-    return centred / sqrt(_mean(centred * centred, groups) + epsilon)
+    return centred * (_mean(centred**2, groups) + epsilon) ** -0.5
 
 
 def _mean(pixels: Tensor, groups: int) -> Tensor:
