@@ -42,9 +42,7 @@ def pays(x: Tensor, weight: Tensor, sides: Sequence[Pair]) -> bool:
     return min(rows, columns) > 0 and tiles >= LEAST_TILES
 
 
-def convolve_tiles(
-    x: Tensor, weight: Tensor, bias: Tensor | None, sides: Sequence[Pair]
-) -> Tensor:
+def convolve_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, sides: Sequence[Pair]) -> Tensor:
     """Convolve images that have their channels last: (…, N, H, W, C) → (…, N, oH, oW, O).
 
     Args:

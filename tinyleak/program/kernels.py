@@ -21,7 +21,7 @@ from tinyleak.ops.elementwise import largest_exponent
 from tinyleak.ops.indexing import Window, slices
 from tinyleak.ops.reduce import summed_axes
 from tinyleak.ops.window import Pair, windows_of
-from tinyleak.ops.winners import Windows, elements_of_windows, window_buffers
+from tinyleak.ops.winners import Windows, elements_of_windows
 from tinyleak.program.folding import fold_into
 from tinyleak.program.library import Call, Scratch, call_into, shares_memory, take_into
 from tinyleak.tensor import Primitive
@@ -124,9 +124,7 @@ def _(xp: Any, x: Array, *, out: Array) -> list[Call]:
 
 
 @kernel("where")
-def _(
-    xp: Any, mask: Array, a: Array, b: Array, *, out: Array, scratch: Scratch
-) -> list[Call]:
+def _(xp: Any, mask: Array, a: Array, b: Array, *, out: Array, scratch: Scratch) -> list[Call]:
     # Bit by bit, ((a ^ b) & mask) ^ b: a branch for each element, which the processor guesses wrong
     # every other time, takes six times as long.
     whole = f"i{out.itemsize}"
@@ -227,33 +225,25 @@ def _(xp: Any, x: Array, indices: Array, *, out: Array, axis: int, length: int) 
 def _(
     xp: Any, x: Array, *, out: Array, down: Windows, across: Windows, scratch: Scratch
 ) -> list[Call]:
-    some, origin, _ = window_buffers(xp, x, down, across)
-    out, best, values = out.reshape(some.shape), scratch.like(some), scratch.like(some)
-    wins, is_number = scratch.like(some, bool), scratch.like(some, bool)
-    # Kept as the number of an element in its window, the last that beats all before it; numbers of
-    # one byte are the quickest. Steps lead from where the window begins to each of its elements.
-    size = np.min_scalar_type(down.size * across.size)
-    first = xp.empty(best.shape, dtype=size)
-    which, number = scratch.like(first), scratch.like(first)
-    rows = xp.arange(down.size)[:, None] * (down.dilation * x.shape[-2] * x.shape[-1])
-    steps = (rows + xp.arange(across.size) * (across.dilation * x.shape[-1])).ravel()
+    starts, steps, first, slices = elements_of_windows(xp, x.shape, down, across)
+    best, value = (scratch.empty(first.shape, x.dtype) for _ in range(2))
+    wins, is_number = (scratch.empty(first.shape, bool) for _ in range(2))
+    which, number = (scratch.empty(first.shape, first.dtype) for _ in range(2))
     calls: list[Call] = [partial(best.fill, -xp.inf), partial(xp.copyto, which, first)]
-    elements = list(enumerate(elements_of_windows(xp, x, down, across)))
-    for k, (inside, found, places) in elements:
-        value, record, mask = values[inside], best[inside], wins[inside]
+    for k, (inside, here) in enumerate(slices):
+        values, record, mask = value[inside], best[inside], wins[inside]
         calls += [
-            partial(xp.copyto, value, found),
-            call_into(xp, "less_equal", value, record, out=mask),
-            call_into(xp, "logical_not", mask, out=mask),  # NaN wins too, and stays
+            partial(xp.copyto, values, x[here]),
+            call_into(xp, "less_equal", values, record, out=mask),
+            call_into(xp, "logical_not", mask, out=mask),
             call_into(xp, "equal", record, record, out=is_number[inside]),
             call_into(xp, "logical_and", mask, is_number[inside], out=mask),
-            call_into(xp, "maximum", record, value, out=record),
-            call_into(xp, "multiply", mask, xp.asarray(k, dtype=size), out=number[inside]),
+            call_into(xp, "maximum", record, values, out=record),
+            call_into(xp, "multiply", mask, xp.asarray(k, first.dtype), out=number[inside]),
             call_into(xp, "maximum", which[inside], number[inside], out=which[inside]),
         ]
-    for k, (inside, _, places) in reversed(elements):
-        first[inside], origin[inside] = k, places - steps[k]
-    return [*calls, take_into(xp, steps, which, 0, out), call_into(xp, "add", out, origin, out=out)]
+    out = out.reshape(first.shape)
+    return [*calls, take_into(xp, steps, which, 0, out), call_into(xp, "add", out, starts, out=out)]
 
 
 @kernel("unfold")

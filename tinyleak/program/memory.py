@@ -9,8 +9,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Node
 from tinyleak.program.kernels import IN_PLACE, VIEWS, prepare

@@ -74,15 +74,12 @@ def _leave_broadcasting_to_the_operation(graph: Graph, node: Node) -> Node | Non
 
 
 def _join_signs(graph: Graph, node: Node) -> Node | None:
-    """−(−x) = x, x + (−y) = x − y, (−x) + y = y − x, x − (−y) = x + y, (−x) · y = −(x · y), and sums."""
+    """−(−x) = x, x + (−y) = x − y, (−x) + y = y − x, x − (−y) = x + y, (−x) · y = −(x · y)."""
     negated = [x.name == "negate" for x in node.inputs]
     if not any(negated):
         return None
     if node.name == "negate":
         return node.inputs[0].inputs[0]
-    if node.name == "sum_to":
-        positive = graph.add("sum_to", node.inputs[0].inputs, node.array, **node.params)
-        return graph.add("negate", [positive], node.array)
     first, second = (x.inputs[0] if n else x for x, n in zip(node.inputs, negated, strict=True))
     if node.name == "add":
         pair = [node.inputs[0], second] if negated[1] else [second, first]
@@ -184,7 +181,6 @@ REWRITES: dict[str, list[Rewrite]] = {
 
 for _name in ("broadcast_to", "crop_to", "pad_to", "stop_gradient", "sum_to"):
     REWRITES[_name] = [_drop_what_changes_nothing]
-REWRITES["sum_to"].append(_join_signs)
 for _name in (*UNARY, "where"):
     if _name != "negate":
         REWRITES[_name] = [move_later]
