@@ -602,6 +602,10 @@ SIMPLIFIED: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
         (lambda x, y: (-x) @ (-y), [(2, 3), (3, 4)]),
         (lambda x, y: x @ (-y), [(2, 3), (3, 4)]),
     ],
+    "multiply in order": [
+        (lambda x, y, z: ops.transpose(x @ y, (1, 0)) - z, [(4, 3), (3, 2), (2, 4)]),
+        (lambda x, y, z: z / ops.transpose(x @ y, (1, 0)), [(5, 4, 3), (3, 2), (5, 2, 4)]),
+    ],
     "scale one column": [
         (lambda x, y: x @ y, [(3, 1), (1, 4)]),
         (lambda x, y: x @ y, [(5, 9, 1), (1, 4)]),
@@ -675,6 +679,10 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
     ],
     "leave broadcasting to the operation": [
         (lambda x: ops.broadcast_to(x, shape=(2, 3)) * 2.0, [(3,)]),
+    ],
+    "multiply in order": [
+        (lambda x, y, z: ops.transpose(x @ y, (1, 0, 2)) + z, [(2, 3, 4), (4, 4), (3, 2, 4)]),
+        (lambda x, y, z: ops.transpose(x @ y, (1, 0)) - z, [(2, 3), (3, 4), (4, 2)]),
     ],
     "scale one column": [(lambda x, y: x @ y, [(1, 3), (3, 1)])],
     "make long rows": [

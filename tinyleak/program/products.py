@@ -30,11 +30,16 @@ def scale_one_column(graph: Graph, node: Node) -> Node | None:
 def make_long_rows(graph: Graph, node: Node) -> Node | None:
     """xᵀ @ b = (bᵀ @ x)ᵀ, where that has the longer rows: a product is quicker along the memory."""
     left, b = node.inputs
-    turned = left.name == "transpose" and swaps_last_two(left)
-    if not turned or node.shape[-2] <= node.shape[-1]:
+    if not _has_longer_rows_turned(left, node.shape):
         return None
     array = _rows_first(node.array.swapaxes(-1, -2))
     return swapped(graph, graph.add("matmul", [swapped(graph, b), left.inputs[0]], array))
+
+
+def _has_longer_rows_turned(left: Node, shape: tuple[int, ...]) -> bool:
+    """Whether a product of this shape, of `left` and another, is to be made as its transpose."""
+    turned = left.name == "transpose" and swaps_last_two(left)
+    return turned and shape[-2] > shape[-1]
 
 
 def lay_constants_out(graph: Graph, node: Node) -> Node | None:
@@ -80,6 +85,20 @@ def spread(matrices: Array, shape: tuple[int, ...]) -> Array:
     if matrices.shape == shape:
         return matrices
     return array_module(matrices).broadcast_to(matrices, shape)
+
+
+def multiply_in_order(graph: Graph, node: Node) -> Node | None:
+    """(a @ b)ᵀ next to something laid out the other way is better made so: bᵀ @ aᵀ."""
+    if node.primitive is None:
+        return None
+    for position, x in enumerate(node.inputs):
+        if x.name == "transpose" and x.inputs[0].name == "matmul" and swaps_last_two(x):
+            a, b = (swapped(graph, operand) for operand in x.inputs[0].inputs)
+            if not _has_longer_rows_turned(b, x.shape):
+                sources = list(node.inputs)
+                sources[position] = graph.add("matmul", [b, a], _rows_first(x.array))
+                return graph.add(node.primitive, sources, node.array, **node.params)
+    return None
 
 
 def join_products(graph: Graph, node: Node) -> Node | None:

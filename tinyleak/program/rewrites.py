@@ -19,6 +19,7 @@ from tinyleak.program.products import (
     join_products,
     lay_constants_out,
     make_long_rows,
+    multiply_in_order,
     scale_one_column,
 )
 
@@ -119,7 +120,7 @@ for _name in (*UNARY, "where"):
         REWRITES[_name] = [move_later]
 for _name in BINARY:
     first = [_drop_neutral_element, _join_signs] if _name in ARITHMETIC else []
-    last = [_leave_broadcasting_to_the_operation, move_later]
+    last = [_leave_broadcasting_to_the_operation, move_later, multiply_in_order]
     REWRITES[_name] = [*first, *REWRITES.get(_name, []), *last]
 
 LOOKS_FOR: dict[Rewrite, set[str]] = {
@@ -132,6 +133,7 @@ LOOKS_FOR: dict[Rewrite, set[str]] = {
     order_columns_later: {"reshape"},
     compare_by_vectors: {"subtract", "transpose"},
     make_long_rows: {"transpose"},
+    multiply_in_order: {"transpose"},
     _leave_broadcasting_to_the_operation: {"broadcast_to"},
     _join_signs: {"negate"},
     join_products: {"matmul"},
