@@ -46,7 +46,7 @@ def compare_by_vectors(graph: Graph, node: Node) -> Node | None:
             return None
         a, h, _, c, rest, rest_squared = apart
         lengths = _with(graph, "multiply", _square(graph, swapped(graph, a)), _square(graph, h))
-        across = _product(graph, _product(graph, swapped(graph, a), rest), swapped(graph, h))
+        across = _product(graph, swapped(graph, a), _product(graph, rest, swapped(graph, h)))
         total = _with(graph, "add", lengths, _square(graph, c))
         total = _with(graph, "subtract", total, _with(graph, "add", across, across))
         total = _with(graph, "add", total, rest_squared)
@@ -58,9 +58,7 @@ def compare_by_vectors(graph: Graph, node: Node) -> Node | None:
     elif apart := _apart(graph, right):
         a, h, u, c, rest, _ = apart
         pairs = [(_product(graph, left, a), h), (_product(graph, left, u), c)]
-        # For l itself, whose share along u meets no R, by what the square needs too.
-        alike = left is swapped(graph, right.inputs[0].inputs[0])
-        less = _product(graph, swapped(graph, a) if alike else left, rest)
+        less = _product(graph, left, rest)
     elif any(x.name == "transpose" and _apart(graph, x.inputs[0]) for x in node.inputs):
         return swapped(graph, _product(graph, swapped(graph, right), swapped(graph, left)))
     else:
