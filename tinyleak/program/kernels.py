@@ -125,6 +125,8 @@ def _(xp: Any, x: Array, *, out: Array) -> list[Call]:
 
 @kernel("where")
 def _(xp: Any, mask: Array, a: Array, b: Array, *, out: Array, scratch: Scratch) -> list[Call]:
+    if {a.dtype, b.dtype} != {out.dtype}:
+        return [partial(xp.copyto, out, b), partial(xp.copyto, out, a, where=mask)]
     # Bit by bit, ((a ^ b) & mask) ^ b: a branch for each element, which the processor guesses wrong
     # every other time, takes six times as long.
     whole = f"i{out.itemsize}"
