@@ -312,6 +312,15 @@ def test_a_constant_that_is_only_broadcast_stays_so() -> None:
     np.testing.assert_array_equal(read, large)
 
 
+def test_a_choice_is_made_bit_by_bit_or_between_two_dtypes() -> None:
+    x = np.array([1.0, -1.0, np.nan, np.inf, -0.0])
+    program = trace(lambda x: ops.where(x > 0.0, 0.0, x), np.zeros(5))
+    assert program(x)[0].tobytes() == np.array([0.0, -1.0, np.nan, 0.0, -0.0]).tobytes()
+    counts = Tensor(np.arange(5))
+    mixed = trace(lambda x: ops.where(x > 0.0, counts, Tensor(np.full(5, 0.5))), np.zeros(5))
+    np.testing.assert_array_equal(mixed(x)[0], [0.0, 0.5, 0.5, 3.0, 0.5])
+
+
 def test_a_mask_in_a_sum_counts() -> None:
     (count,) = trace(lambda x: ops.sum(x > 0.0), np.zeros(3))(np.array([1.0, -1.0, 2.0]))
     assert (count, count.dtype) == (2, np.float64)
