@@ -6,10 +6,11 @@ it is compared with is an outer product too, or nearly: G = u v + R, where u is 
 
     l h − G = a h + u c − R,    a = l − u (uᵀ l),    c = (uᵀ l) h − v,
 
-whose products need vectors and R, and its square ‖a‖² ‖h‖² + ‖c‖² − 2 aᵀ R hᵀ + ‖R‖². It is never
-written, nor read again, which takes longest where it is larger than the processor's cache. No
-digits are lost to cancellation: a and c become small as `l h` comes near to G, and since u v is as
-near to G as an outer product can be, R is never larger than the difference.
+whose products need vectors and R, and its square ‖a‖² ‖h‖² + ‖c‖² − 2 aᵀ R hᵀ + ‖R‖². So it need
+not be written, nor be read again, which takes longest where the processor's cache does not hold it.
+Its square has the digits that l and h allow, however small it is: a and c become small as `l h`
+comes near to G, and since u v is as near to G as an outer product can be, R is no larger than the
+difference.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _apart(graph: Graph, x: Node) -> Difference | None:
 def _direction(matrix: Array) -> Array:
     """The unit column u for which u uᵀ G is nearest to G, by the power method."""
     xp = array_module(matrix)
-    row = matrix[xp.abs(matrix).max(axis=1).argmax()]
+    row = matrix[int(xp.abs(matrix).max(axis=1).argmax())]
     for _ in range(STEPS):
         column = matrix @ row
         length = xp.sqrt(xp.vdot(column, column))
