@@ -25,8 +25,8 @@ from tinyleak.tensor import Tensor
 
 TILE = 6
 POINTS = (0.0, 1.0, -1.0, -0.5, 2.0)
-"""Where polynomials are evaluated, besides at infinity: of several sets that were tried, the one that
-loses the least digits, as in Barabasz et al. 2020. Results agree with plain ones to 2e-15."""
+"""Where polynomials are evaluated, besides at infinity: of several sets that were tried, the one
+that loses least in digits, as in Barabasz et al. 2020. Results agree with plain ones to 2e-15."""
 
 LEAST_CHANNELS, LEAST_PIXELS = 16, 96
 """Of a result, all images counted: from there on the way to the values and back costs less than it
