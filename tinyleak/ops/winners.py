@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tinyleak.backend import Array
 from tinyleak.ops.gather import _take
 from tinyleak.ops.shape import reshape
 from tinyleak.tensor import Tensor, primitive
+
+Place: TypeAlias = "tuple[Any, ...]"
+"""An index: slices of all axes."""
 
 
 class Windows(NamedTuple):
@@ -41,38 +44,32 @@ class Windows(NamedTuple):
 @primitive(arithmetic=False)
 def winners(xp: Any, x: Array, *, down: Windows, across: Windows) -> Array:
     """The flat position in x, (…, H, W, C), of the first largest element of each window: (n,)."""
-    elements = elements_of_windows(xp, x.shape, down, across)
-    which = elements.first.copy()
+    starts, steps, first, slices = elements_of_windows(xp, x.shape, down, across)
+    which = first.copy()
     best = xp.full(which.shape, -xp.inf, dtype=x.dtype)
-    for number, (inside, here) in enumerate(elements.slices):
+    for number, (inside, here) in enumerate(slices):
         values, record = xp.ascontiguousarray(x[here]), best[inside]
         wins = ~(values <= record) & ~xp.isnan(record)  # NaN wins too, and stays
         xp.maximum(record, values, out=record)
         # A branch for each element would take longer: of all that won, the last has the number.
         xp.maximum(which[inside], wins * which.dtype.type(number), out=which[inside])
-    return (xp.take(elements.steps, which) + elements.starts).reshape(-1)
+    return (xp.take(steps, which) + starts).reshape(-1)
 
 
 winners.rule(lambda g, out, x, *, down, across: (None,))
 
 
-class Elements(NamedTuple):
-    """The elements of windows, numbered row by row: the k-th lies at `starts + steps[k]`."""
-
-    starts: Array
-    """The flat positions at which windows begin, (…, oH, oW, C); some are outside the image."""
-    steps: Array
-    first: Array
-    """The number of each window's first element that is in the image, (…, oH, oW, C)."""
-    slices: list[tuple[tuple[Any, ...], tuple[Any, ...]]]
-    """For each number: which windows have it in the image, and where it lies there."""
-
-
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def elements_of_windows(
     xp: Any, shape: tuple[int, ...], down: Windows, across: Windows
-) -> Elements:
-    """Return where the elements of all windows of images (…, H, W, C) lie."""
+) -> tuple[Array, Array, Array, list[tuple[Place, Place]]]:
+    """Return where the elements of the windows of images (…, H, W, C) lie, numbered row by row.
+
+    Returns:
+        The flat positions at which windows begin, (…, oH, oW, C), some of them outside the image;
+        the steps from there to each element; the number of each window's first element that is in
+        the image; and for each number which windows have it there, and where it lies.
+    """
     *leading, height, width, channels = shape
     number = down.size * across.size
     # The smallest numbers are the quickest to compare and move.
@@ -88,7 +85,7 @@ def elements_of_windows(
     positions, starts = xp.arange(math.prod(shape)).reshape(shape), xp.zeros(first.shape, xp.int64)
     for k, (inside, here) in reversed([*enumerate(slices)]):
         first[inside], starts[inside] = k, positions[here] - steps[k]
-    return Elements(starts, steps, first, slices)
+    return starts, steps, first, slices
 
 
 def largest_of_windows(x: Tensor, down: Windows, across: Windows) -> Tensor:

@@ -15,8 +15,6 @@ difference.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Graph, Node
 from tinyleak.program.products import swapped
@@ -28,24 +26,13 @@ STEPS = 3
 """Of the power method. A gradient of one image needs one; of any other matrix, u is as good."""
 
 
-class Difference(NamedTuple):
-    """`l h − G = a h + u c − R`, as nodes: columns a and u, rows h and c, and R, ‖R‖²."""
-
-    a: Node
-    h: Node
-    u: Node
-    c: Node
-    rest: Node
-    rest_squared: Node
-
-
 def compare_by_vectors(graph: Graph, node: Node) -> Node | None:
     """A product with, or the square of, the difference of an outer product and a constant."""
     left, right = node.inputs
     if node.name == "inner":
         if left is not right or node.params["axes"] != 2 or not (apart := _apart(graph, left)):
             return None
-        a, h, _, c, rest, rest_squared = apart
+        (a, h), (_, c), rest, rest_squared = apart
         lengths = _with(graph, "multiply", _square(graph, swapped(graph, a)), _square(graph, h))
         across = _product(graph, swapped(graph, a), _product(graph, rest, swapped(graph, h)))
         total = _with(graph, "add", lengths, _square(graph, c))
@@ -53,23 +40,22 @@ def compare_by_vectors(graph: Graph, node: Node) -> Node | None:
         total = _with(graph, "add", total, rest_squared)
         return graph.add("reshape", [total], node.array, shape=())
     if apart := _apart(graph, left):
-        a, h, u, c, rest, _ = apart
-        pairs = [(a, _product(graph, h, right)), (u, _product(graph, c, right))]
+        *pairs, rest, _ = apart
+        parts = [_product(graph, column, _product(graph, row, right)) for column, row in pairs]
         less = _product(graph, rest, right)
     elif apart := _apart(graph, right):
-        a, h, u, c, rest, _ = apart
-        pairs = [(_product(graph, left, a), h), (_product(graph, left, u), c)]
+        *pairs, rest, _ = apart
+        parts = [_product(graph, _product(graph, left, column), row) for column, row in pairs]
         less = _product(graph, left, rest)
     elif any(x.name == "transpose" and _apart(graph, x.inputs[0]) for x in node.inputs):
         return swapped(graph, _product(graph, swapped(graph, right), swapped(graph, left)))
     else:
         return None
-    first, second = (_product(graph, *pair) for pair in pairs)
-    return _with(graph, "subtract", _with(graph, "add", first, second), less)
+    return _with(graph, "subtract", _with(graph, "add", *parts), less)
 
 
-def _apart(graph: Graph, x: Node) -> Difference | None:
-    """Take the difference apart, if `x` is one."""
+def _apart(graph: Graph, x: Node) -> tuple[tuple[Node, Node], tuple[Node, Node], Node, Node] | None:
+    """Return (a, h), (u, c), R and ‖R‖², if `x` is such a difference."""
     if x.name != "subtract" or len(x.shape) != 2 or x.array.size < LEAST_ELEMENTS:
         return None
     outer, target = x.inputs
@@ -86,7 +72,7 @@ def _apart(graph: Graph, x: Node) -> Difference | None:
     along = _product(graph, swapped(graph, u), column)
     a = _with(graph, "subtract", column, _with(graph, "multiply", u, along))
     c = _with(graph, "subtract", _with(graph, "multiply", along, row), v)
-    return Difference(a, row, u, c, rest, squared)
+    return (a, row), (u, c), rest, squared
 
 
 def _direction(matrix: Array) -> Array:
