@@ -13,10 +13,12 @@ writes results/own_networks.txt. What has been computed stays in --results, and 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -129,24 +131,27 @@ def agreement(name: str, network: torch.nn.Module, model: Exported) -> float:
     return worst
 
 
-def quickest(call: Any) -> float:
-    """Return the fewest seconds of several turns: others on the machine only ever add."""
-    call()
-    seconds = []
-    for _ in range(TURNS):
-        began = time.process_time()
-        count = 0
+def quickest(*calls: Callable[[], object]) -> list[float]:
+    """Return the fewest seconds of several turns, of each: others on the machine only ever add."""
+    best = [math.inf] * len(calls)
+    for _, (which, call) in product(range(TURNS), enumerate(calls)):
+        call()
+        count, began = 0, time.process_time()
         while count == 0 or time.process_time() - began < 0.05:
             call()
             count += 1
-        seconds.append((time.process_time() - began) / count)
-    return min(seconds)
+        best[which] = min(best[which], (time.process_time() - began) / count)
+    return best
 
 
-def paces_of(
-    name: str, network: torch.nn.Module, client: Client, x: np.ndarray, label: int, wanted: Any
-) -> tuple[float, float]:
-    """Return the seconds of one value and gradient of the objective, ours and PyTorch's."""
+def pace(name: str, trained: bool, source: Dataset) -> Cell:
+    """Return how well a network agrees with PyTorch's, and how long an evaluation takes in both."""
+    network = made(name, source, trained)
+    model = exported(network, name)
+    x, label, slopes = gradient_of(name, network, source, 0)
+    agrees = agreement(name, network, model)  # the network is in float64 from here on
+    wanted = [g.double() for g in slopes]
+    client = client_of(network, model, wanted)
     problem = problem_of(client, Attacker(start="noise"))
     z, target = problem.starts[0], torch.tensor([label])
     program = trace(problem.matching.value_and_gradient, z, check=False)
@@ -155,7 +160,17 @@ def paces_of(
     def torchs() -> object:
         return torch.autograd.grad(torch_distance(name, network, free, target, wanted), free)
 
-    return quickest(lambda: program(z)), quickest(torchs)
+    return {
+        "agreement": np.array(agrees),
+        "paces": np.array(quickest(lambda: program(z), torchs)),
+    }
+
+
+def client_of(network: torch.nn.Module, model: Exported, gradient: Sequence[Any]) -> Client:
+    """Return the client that shared this gradient, in float32."""
+    names = [key for key, _ in network.named_parameters()]
+    gradients = {key: g.double().numpy() for key, g in zip(names, gradient, strict=True)}
+    return Client.of(model, model.weights, gradients, reduction="mean", dtype="float32")
 
 
 def by_torch(
@@ -202,35 +217,30 @@ def forecast(name: str, trained: bool, source: Dataset, clients: int) -> Cell:
     """Return what the audit expects of the first clients, and its word on the first of them."""
     network = made(name, source, trained)
     model, found = exported(network, name), []
-    names = [key for key, _ in network.named_parameters()]
     images = None
     if len(NETWORKS[name].shape) == 3:
         images = np.stack([example(name, source, LIKE_IT + k)[0] for k in range(2)]).astype(float)
     for number in range(min(clients, AUDITED)):
         _, _, slopes = gradient_of(name, network, source, number)
-        gradients = {key: g.double().numpy() for key, g in zip(names, slopes, strict=True)}
-        client = Client.of(model, model.weights, gradients, reduction="mean", dtype="float32")
+        client = client_of(network, model, slopes)
         found.append(audit(client, images=images, examples=1))
     expected = [one.at(one.rounding).mse for one in found]
     return {"mse": np.array(expected), "word": np.array(found[0].verdict)}
 
 
-def measure(name: str, trained: bool, source: Dataset, clients: int, seconds: float) -> Cell:
-    """Return all that is measured of one network."""
+def measure(
+    name: str, trained: bool, source: Dataset, clients: int, seconds: float, each: float
+) -> Cell:
+    """Return what is recovered of one network's clients; an evaluation takes `each` seconds."""
     network = made(name, source, trained)
     model = exported(network, name)
     shared = [gradient_of(name, network, source, number) for number in range(clients)]
-    agrees = agreement(name, network, model)  # the network is in float64 from here on
+    network.double()
     ours, theirs, spent = [], [], []
-    paces = (0.0, 0.0)
+    most = Settings(iterations=max(20, int(seconds / each)))
     for number, (x, label, slopes) in enumerate(shared):
         wanted = [g.double() for g in slopes]
-        names = [key for key, _ in network.named_parameters()]
-        gradients = {key: g.numpy() for key, g in zip(names, wanted, strict=True)}
-        client = Client.of(model, model.weights, gradients, reduction="mean", dtype="float32")
-        if number == 0:
-            paces = paces_of(name, network, client, x, label, wanted)
-        most = Settings(iterations=max(20, int(seconds / paces[0])))
+        client = client_of(network, model, wanted)
         began = time.process_time()
         try:
             found = attack(client, start="features", settings=most)
@@ -241,8 +251,6 @@ def measure(name: str, trained: bool, source: Dataset, clients: int, seconds: fl
         image = by_torch(name, network, label, wanted, max(seconds, spent[-1]), number)
         theirs.append(float(np.mean((image - x) ** 2)))
     return {
-        "agreement": np.array(agrees),
-        "paces": np.array(paces),
         "ours": np.array(ours),
         "theirs": np.array(theirs),
         "seconds": np.array(spent),
@@ -312,13 +320,16 @@ def main() -> int:
         for trained, name in product((False, True), options.networks):
             key = f"{name} {'trained' if trained else 'fresh'}"
             if not options.report:
-                how = (name, trained, source, options.clients, options.seconds)
-                cells.get(key, partial(measure, *how))
-                cells.get(f"{key} audit", partial(forecast, name, trained, source, options.clients))
-            for kept, what in ((found, key), (expected, f"{key} audit")):
-                cell = cells.peek(what)
-                if cell is not None:
-                    kept[name, trained] = cell
+                case = (name, trained, source)
+                paces = cells.get(f"{key} pace", partial(pace, *case))["paces"]
+                how = (options.clients, options.seconds, float(paces[0]))
+                cells.get(key, partial(measure, *case, *how))
+                cells.get(f"{key} audit", partial(forecast, *case, options.clients))
+            told, quick = cells.peek(key), cells.peek(f"{key} pace")
+            if told is not None and quick is not None:
+                found[name, trained] = told | quick
+            if (cell := cells.peek(f"{key} audit")) is not None:
+                expected[name, trained] = cell
     text = report(found, expected)
     print(text)
     if not options.quick:

@@ -147,8 +147,8 @@ assert len(program.instructions) < 0.7 * len(kept), "tinyleak's is shorter still
 
 # %% [markdown]
 # It records whatever depends on the argument, also what no result needs: that is "dead". Some of
-# the others are identities from school: $x · 1 = x$, or $2(3x) = 6x$, or two transpositions in a
-# row. Some only change where numbers lie in memory. Each is a few lines in
+# the others are identities from school: $x · 1 = x$, or $x − (−y) = x + y$, or two transpositions
+# in a row. Some only change where numbers lie in memory. Each is a few lines in
 # [`tinyleak/program/rewrites.py`](../tinyleak/program/rewrites.py).
 #
 # ## A place for everything

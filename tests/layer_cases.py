@@ -104,6 +104,10 @@ LAYERS = [
     convolution_case((1, 2, 5, 4), (4, 1, 2, 3), False, groups=2),
     convolution_case((2, 2, 7, 6), (3, 2, 3, 2), dilation=(2, 3), padding=(2, 1)),
     convolution_case((1, 2, 8, 9), (4, 1, 3, 3), groups=2, dilation=(2, 2), stride=(3, 2)),
+    # By tiles.
+    convolution_case((3, 16, 6, 7), (17, 16, 3, 3), padding=(1, 1)),
+    convolution_case((8, 17, 5, 6), (16, 17, 4, 4), padding=(1, 0)),
+    convolution_case((4, 16, 5, 6), (16, 16, 5, 5), False, padding=(2, 2)),
     Case(
         "convolution",
         lambda x, w: nn.convolution(x, w, padding=((2, 1), (0, 3))),

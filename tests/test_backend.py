@@ -15,6 +15,7 @@ from tinyleak import backend, interop, ops
 from tinyleak.check import check_gradients
 from tinyleak.gradient import grad, topological_order
 from tinyleak.program.kernels import prepare
+from tinyleak.program.library import Scratch
 from tinyleak.tensor import Tensor
 
 HOST = np.arange(6.0).reshape(2, 3)
@@ -321,7 +322,7 @@ def test_a_primitive_on_a_device_into_given_memory(case: Case) -> None:
             continue
         arrays = tuple(x.data for x in node.inputs)
         out = strict_cupy.empty(node.shape, dtype=node.dtype)
-        for call in prepare(node.primitive, strict_cupy, arrays, out, node.params):
+        for call in prepare(node.primitive, Scratch(strict_cupy), arrays, out, node.params):
             call()
         np.testing.assert_allclose(out.get(), node.numpy(), rtol=1e-12, atol=1e-13)
 

@@ -16,8 +16,8 @@ from torch.nn import functional
 from tinyleak import nn, ops
 from tinyleak.check import check_gradients
 from tinyleak.gradient import grad
-from tinyleak.nn import init
-from tinyleak.nn.layers import activation
+from tinyleak.nn import init, tiles
+from tinyleak.nn.layers import activation, channels_last
 from tinyleak.ops.window import window_counts
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
@@ -215,6 +215,35 @@ def test_leading_axes_are_a_loop(case: Case) -> None:
                 total[place if lead else ...] += slope.numpy()
         for found, total in zip(slopes, expected, strict=True):
             assert_close(found.numpy(), total)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_tiles_lose_hardly_a_digit(size: int, rng: np.random.Generator) -> None:
+    x, w = rng.standard_normal((2, 32, 14, 15)), rng.standard_normal((24, 32, size, size))
+    sides = [(1, 2), (0, 2)]
+    image = channels_last(Tensor(x))
+    assert tiles.pays(image, Tensor(w), sides)
+    padded = np.pad(x, [(0, 0), (0, 0), *sides])
+    found = nn.convolution(Tensor(x), Tensor(w), padding=tuple(sides)).numpy()
+    plain = nn.conv2d(Tensor(padded), Tensor(w)).numpy()
+    assert found.shape == plain.shape
+    assert np.abs(found - plain).max() < 5e-15 * np.abs(plain).max()
+
+
+@pytest.mark.parametrize(
+    ("image", "weight"),
+    [
+        ((1, 15, 40, 40), (32, 15, 3, 3)),
+        ((1, 32, 40, 40), (15, 32, 3, 3)),
+        ((1, 32, 11, 11), (32, 32, 3, 3)),
+        ((1, 32, 40, 40), (32, 32, 2, 2)),
+        ((1, 32, 40, 40), (32, 32, 3, 5)),
+        ((1, 32, 40, 40), (32, 32, 7, 7)),
+    ],
+)
+def test_tiles_are_not_for_what_is_small(image: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    x, w = channels_last(Tensor(np.zeros(image))), Tensor(np.zeros(weight))
+    assert not tiles.pays(x, w, [(0, 0), (0, 0)])
 
 
 def test_max_pool_takes_no_padding_and_passes_nan_and_infinity() -> None:

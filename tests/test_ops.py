@@ -21,6 +21,7 @@ from tinyleak.check import check_gradients
 from tinyleak.gradient import grad, topological_order
 from tinyleak.program import trace
 from tinyleak.program.kernels import IN_PLACE, KERNELS, LIBRARY, VIEWS, prepare
+from tinyleak.program.library import Scratch
 from tinyleak.tensor import PRIMITIVES, Tensor
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -148,7 +149,7 @@ def test_prepared_calls_read_their_inputs_anew(case: Case, memory: str) -> None:
     for node in nodes(case):
         out = MEMORY[memory](node)
         arrays = tuple(np.zeros_like(x.data, order="C") for x in node.inputs)
-        calls = prepare(node.primitive, np, arrays, out, node.params)
+        calls = prepare(node.primitive, Scratch(np), arrays, out, node.params)
         for _ in range(2):
             for array, x in zip(arrays, node.inputs, strict=True):
                 np.copyto(array, x.data)
@@ -171,7 +172,7 @@ def test_the_buffer_may_be_an_input_in_place(case: Case) -> None:
             # One copy for each distinct input, as x · x has the same memory twice.
             copies = {x: np.array(x.data) for x in node.inputs}
             arrays = tuple(copies[x] for x in node.inputs)
-            for call in prepare(node.primitive, np, arrays, copies[target], node.params):
+            for call in prepare(node.primitive, Scratch(np), arrays, copies[target], node.params):
                 call()
             np.testing.assert_allclose(
                 copies[target], node.data, rtol=1e-13, err_msg=repr(node.primitive)

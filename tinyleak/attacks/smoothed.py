@@ -35,7 +35,7 @@ from tinyleak.ops import (
     sum,
     take,
 )
-from tinyleak.ops.winners import Windows, elements_of_windows, window_buffers
+from tinyleak.ops.winners import Windows, elements_of_windows
 from tinyleak.optim.truncated import Reached, truncated_gauss_newton, undamped
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
@@ -246,12 +246,11 @@ def _top(features: Tensor) -> Tensor | None:
 
 def _soft_largest(x: Tensor, heat: Tensor, *, down: Windows, across: Windows) -> Tensor:
     """Return the mean of each window of (…, H, W, C), weighted by softmax(x / heat): (n,)."""
-    shape = (*x.shape[:-3], down.number, across.number, x.shape[-1])
-    image, places, inside = np.zeros(x.shape), [], []
-    _, some, _ = window_buffers(np, image, down, across)  # stands for what is outside the image
-    for windows, _, positions in elements_of_windows(np, image, down, across):
-        here, there = some.copy(), np.zeros(shape)
-        here[windows], there[windows] = positions, 1.0
+    starts, steps, first, slices = elements_of_windows(np, x.shape, down, across)
+    places, inside = [], []
+    for step, (windows, _) in zip(steps, slices, strict=True):
+        here, there = starts + steps[first], np.zeros(starts.shape)  # one in the image for others
+        here[windows], there[windows] = starts[windows] + step, 1.0
         places.append(here.ravel())
         inside.append(there.ravel())
     values = reshape(take(reshape(x, (-1,)), np.concatenate(places), axis=0), (len(places), -1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tinyleak.nn import tiles
 from tinyleak.nn.layers import as_row, channels_first, channels_last, convolve
 from tinyleak.ops import concatenate, fold, pad, pad_to, reshape, split, transpose, unfold
 from tinyleak.ops.window import Pair
@@ -54,6 +55,8 @@ def convolution(
     y = channels_last(x)
     if dilation != (1, 1):
         return channels_first(_dilated(y, weight, bias, stride, sides, dilation, groups))
+    if groups == 1 and stride == (1, 1) and tiles.pays(y, weight, sides):
+        return channels_first(tiles.convolve_tiles(y, weight, bias, sides))
     if any(before != after for before, after in sides):
         y, sides = pad(y, [*sides, (0, 0)]), [(0, 0), (0, 0)]
     around = (sides[0][0], sides[1][0])

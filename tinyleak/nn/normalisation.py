@@ -34,13 +34,14 @@ def batch_norm(
     Returns:
         (…, N, C, H, W): `(x − mean) / √(variance + epsilon) · weight + bias`.
     """
+    pixels = _as_rows(x)
     if running_mean is not None:
-        x = x - Tensor(running_mean.reshape(-1, 1, 1))
+        pixels = pixels - Tensor(running_mean)
     if running_var is None:
         weight = weight * (1.0 + epsilon) ** -0.5
     else:
         weight = weight * Tensor((running_var + epsilon) ** -0.5)
-    return x * _as_channels(weight) + _as_channels(bias)
+    return _as_images(pixels * as_row(weight) + as_row(bias), x.shape)
 
 
 def batch_norm_of_batch(
@@ -50,10 +51,8 @@ def batch_norm_of_batch(
 
     The images then depend on one another. Arguments and result are those of `batch_norm`.
     """
-    *leading, batch, channels, height, width = x.shape
-    pixels = reshape(channels_last(x), (*leading, batch * height * width, channels))
-    found = _normalised(pixels, channels, epsilon) * as_row(weight) + as_row(bias)
-    return channels_first(reshape(found, (*found.shape[:-2], batch, height, width, channels)))
+    pixels = _normalised(_as_rows(x), x.shape[-3], epsilon)
+    return _as_images(pixels * as_row(weight) + as_row(bias), x.shape)
 
 
 def group_norm(
@@ -87,7 +86,7 @@ def group_norm(
 def _normalised(pixels: Tensor, groups: int, epsilon: float) -> Tensor:
     """Bring pixels (…, P, C), for each group of channels together, to mean 0 and variance 1."""
     centred = pixels - _mean(pixels, groups)
-    return centred / sqrt(_mean(centred * centred, groups) + epsilon)
+    return centred * (_mean(centred**2, groups) + epsilon) ** -0.5
 
 
 def _mean(pixels: Tensor, groups: int) -> Tensor:
@@ -117,6 +116,14 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float = EPSILON
     return centred / sqrt(variance + epsilon) * as_row(weight) + as_row(bias)
 
 
-def _as_channels(numbers: Tensor) -> Tensor:
-    """(…, C) → (…, 1, C, 1, 1), to be spread over images and pixels."""
-    return reshape(numbers, (*numbers.shape[:-1], 1, numbers.shape[-1], 1, 1))
+def _as_rows(x: Tensor) -> Tensor:
+    """(…, N, C, H, W) → (…, N·H·W, C): a row for each pixel."""
+    *leading, batch, channels, height, width = x.shape
+    return reshape(channels_last(x), (*leading, batch * height * width, channels))
+
+
+def _as_images(pixels: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Undo `_as_rows`; the pixels may have leading axes that the images lacked."""
+    batch, channels, height, width = shape[-4:]
+    images = (*pixels.shape[:-2], batch, height, width, channels)
+    return channels_first(reshape(pixels, images))

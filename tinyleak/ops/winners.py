@@ -7,13 +7,20 @@ for it, since a place outside the image is never looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import math
+from functools import lru_cache
+from itertools import product
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.ops.gather import _take
 from tinyleak.ops.shape import reshape
 from tinyleak.tensor import Tensor, primitive
+
+Place: TypeAlias = "tuple[Any, ...]"
+"""An index: slices of all axes."""
 
 
 class Windows(NamedTuple):
@@ -37,44 +44,48 @@ class Windows(NamedTuple):
 @primitive(arithmetic=False)
 def winners(xp: Any, x: Array, *, down: Windows, across: Windows) -> Array:
     """The flat position in x, (…, H, W, C), of the first largest element of each window: (n,)."""
-    best, found, wins = window_buffers(xp, x, down, across)
-    best.fill(-xp.inf)
-    for inside, values, places in elements_of_windows(xp, x, down, across):
-        xp.logical_not(values <= best[inside], out=wins[inside])  # NaN wins too, and stays
-        xp.logical_and(wins[inside], best[inside] == best[inside], out=wins[inside])
-        xp.copyto(best[inside], values, where=wins[inside])
-        xp.copyto(found[inside], places, where=wins[inside])
-    return found.reshape(-1)
+    starts, steps, first, slices = elements_of_windows(xp, x.shape, down, across)
+    which = first.copy()
+    best = xp.full(which.shape, -xp.inf, dtype=x.dtype)
+    for number, (inside, here) in enumerate(slices):
+        values, record = xp.ascontiguousarray(x[here]), best[inside]
+        wins = ~(values <= record) & ~xp.isnan(record)  # NaN wins too, and stays
+        xp.maximum(record, values, out=record)
+        # A branch for each element would take longer: of all that won, the last has the number.
+        xp.maximum(which[inside], wins * which.dtype.type(number), out=which[inside])
+    return (xp.take(steps, which) + starts).reshape(-1)
 
 
 winners.rule(lambda g, out, x, *, down, across: (None,))
 
 
-def window_buffers(xp: Any, x: Array, down: Windows, across: Windows) -> tuple[Array, Array, Array]:
-    """Return arrays (…, oH, oW, C) for the largest values, their positions, and a mask.
-
-    The positions are of some element of each window, in case that all are −∞.
-    """
-    *leading, height, width, channels = x.shape
-    shape = (*leading, down.number, across.number, channels)
-    found = xp.zeros(shape, dtype=xp.int64)
-    for inside, _, places in elements_of_windows(xp, x, down, across):
-        found[inside] = places
-    return xp.empty(shape, dtype=x.dtype), found, xp.empty(shape, dtype=bool)
-
-
+@lru_cache(maxsize=16)
 def elements_of_windows(
-    xp: Any, x: Array, down: Windows, across: Windows
-) -> Iterator[tuple[tuple[Any, ...], Array, Array]]:
-    """Yield, for each place in a window, which windows have it, its values and positions."""
-    positions = xp.arange(x.size).reshape(x.shape)
-    for row in range(down.size):
-        windows_down, rows = down.overlap(row, x.shape[-3])
-        for column in range(across.size):
-            windows_across, columns = across.overlap(column, x.shape[-2])
-            inside = (..., windows_down, windows_across, slice(None))
-            here = (..., rows, columns, slice(None))
-            yield inside, x[here], positions[here]
+    xp: Any, shape: tuple[int, ...], down: Windows, across: Windows
+) -> tuple[Array, Array, Array, list[tuple[Place, Place]]]:
+    """Return where the elements of the windows of images (…, H, W, C) lie, numbered row by row.
+
+    Returns:
+        The flat positions at which windows begin, (…, oH, oW, C), some of them outside the image;
+        the steps from there to each element; the number of each window's first element that is in
+        the image; and for each number which windows have it there, and where it lies.
+    """
+    *leading, height, width, channels = shape
+    number = down.size * across.size
+    # The smallest numbers are the quickest to compare and move.
+    first = xp.zeros((*leading, down.number, across.number, channels), np.min_scalar_type(number))
+    rows = xp.arange(down.size)[:, None] * (down.dilation * width * channels)
+    steps = (rows + xp.arange(across.size) * (across.dilation * channels)).ravel()
+    slices = []
+    for row, column in product(range(down.size), range(across.size)):
+        windows_down, rows = down.overlap(row, height)
+        windows_across, columns = across.overlap(column, width)
+        inside = (..., windows_down, windows_across, slice(None))
+        slices.append((inside, (..., rows, columns, slice(None))))
+    positions, starts = xp.arange(math.prod(shape)).reshape(shape), xp.zeros(first.shape, xp.int64)
+    for k, (inside, here) in reversed([*enumerate(slices)]):
+        first[inside], starts[inside] = k, positions[here] - steps[k]
+    return starts, steps, first, slices
 
 
 def largest_of_windows(x: Tensor, down: Windows, across: Windows) -> Tensor:

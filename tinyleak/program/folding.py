@@ -13,38 +13,41 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.ops.window import Pair
-from tinyleak.program.library import Call, call_into, shares_memory, take_into
+from tinyleak.program.library import Call, Scratch, call_into, shares_memory, take_into
 
 SCRATCH_BYTES = 2**19
 """How much scratch memory a call may work in on the CPU: half of a usual second-level cache."""
 
 
 def fold_into(
-    xp: Any, x: Array, *, out: Array, size: Pair, stride: Pair, padding: Pair
+    xp: Any, x: Array, *, out: Array, size: Pair, stride: Pair, padding: Pair, scratch: Scratch
 ) -> list[Call]:
     """Return the calls that add the windows of `x` up into the images `out`."""
     rows, columns, high, wide, channels = x.shape[-5:]
     images = out if out.flags.c_contiguous else xp.empty(out.shape, dtype=out.dtype)
     last = [] if images is out else [partial(xp.copyto, out, images)]
     places = _places(xp, (rows, columns), (high, wide), size, stride, padding)
-    count = x.size // max(1, rows * columns * high * wide * channels)
-    windows = x.reshape((count, rows * columns * high * wide, channels))
+    entries = rows * columns * high * wide
+    count = x.size // max(1, entries * channels)
+    windows = x.reshape((count, *x.shape[-5:]))
     flat_images = images.reshape((count, 1, size[0] * size[1] * channels))
     calls: list[Call] = []
     if not shares_memory(xp, windows, x):
         calls.append(partial(xp.copyto, windows.reshape(x.shape), x))
-    each = (windows.shape[1] + places.size) * channels * x.dtype.itemsize
+    each = (entries + places.size) * channels * x.dtype.itemsize
     together = _fitting_count(xp, count, each)
     # One more entry, of zeros, stands for the places that a pixel near the border lacks.
-    flat = xp.zeros((together, windows.shape[1] + 1, channels), dtype=x.dtype)
-    found = xp.empty((together, places.size, channels), dtype=x.dtype)
+    flat = scratch.empty((together, entries + 1, channels), x.dtype)
+    found = scratch.empty((together, places.size, channels), x.dtype)
+    here_windows = flat[:, :-1].reshape((together, *x.shape[-5:]))
     covers = found.reshape((together, -1, flat_images.shape[-1]))
     ones = xp.ones((1, covers.shape[1]), dtype=x.dtype)
+    calls.append(partial(flat[:, -1].fill, 0))
     for start in range(0, count, together):
         part = slice(start, min(start + together, count))
         here = slice(0, part.stop - start)
         calls += [
-            partial(xp.copyto, flat[here, :-1], windows[part]),
+            partial(xp.copyto, here_windows[here], windows[part]),
             take_into(xp, flat[here], places, 1, found[here]),
             call_into(xp, "matmul", ones, covers[here], out=flat_images[part]),
         ]

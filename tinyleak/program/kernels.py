@@ -21,9 +21,9 @@ from tinyleak.ops.elementwise import largest_exponent
 from tinyleak.ops.indexing import Window, slices
 from tinyleak.ops.reduce import summed_axes
 from tinyleak.ops.window import Pair, windows_of
-from tinyleak.ops.winners import Windows, elements_of_windows, window_buffers
+from tinyleak.ops.winners import Windows, elements_of_windows
 from tinyleak.program.folding import fold_into
-from tinyleak.program.library import Call, call_into, shares_memory, take_into
+from tinyleak.program.library import Call, Scratch, call_into, shares_memory, take_into
 from tinyleak.tensor import Primitive
 
 Kernel: TypeAlias = "Callable[..., list[Call]]"
@@ -52,11 +52,22 @@ VIEWS = {"broadcast_to", "crop_to", "reshape", "stop_gradient", "transpose"}
 """Primitives whose result is, where possible, only another view of the first input."""
 
 
+WORKING = {"fold", "where", "winners"}
+"""Primitives whose kernels work in scratch memory, which they are given as `scratch`."""
+
+
 def prepare(
-    primitive: Primitive, xp: Any, arrays: tuple[Array, ...], out: Array, params: dict[str, Any]
+    primitive: Primitive,
+    scratch: Scratch,
+    arrays: tuple[Array, ...],
+    out: Array,
+    params: dict[str, Any],
 ) -> list[Call]:
     """Return the calls that compute the primitive from these very arrays into `out`."""
-    name = primitive.name
+    name, xp = primitive.name, scratch.module
+    scratch.free()
+    if name in WORKING:
+        params = {**params, "scratch": scratch}
     if name in LIBRARY:
         return [call_into(xp, LIBRARY[name], *arrays, out=out)]
     if name in KERNELS:
@@ -113,8 +124,20 @@ def _(xp: Any, x: Array, *, out: Array) -> list[Call]:
 
 
 @kernel("where")
-def _(xp: Any, mask: Array, a: Array, b: Array, *, out: Array) -> list[Call]:
-    return [partial(xp.copyto, out, b), partial(xp.copyto, out, a, where=mask)]
+def _(xp: Any, mask: Array, a: Array, b: Array, *, out: Array, scratch: Scratch) -> list[Call]:
+    if {a.dtype, b.dtype} != {out.dtype}:
+        return [partial(xp.copyto, out, b), partial(xp.copyto, out, a, where=mask)]
+    # Bit by bit, ((a ^ b) & mask) ^ b: a branch for each element, which the processor guesses wrong
+    # every other time, takes six times as long.
+    whole = f"i{out.itemsize}"
+    bits = scratch.like(mask, whole)
+    a, b, out = (x.view(whole) for x in (a, b, out))
+    return [
+        call_into(xp, "negative", mask.view("i1"), out=bits),  # true is −1: all its bits are set
+        call_into(xp, "bitwise_xor", a, b, out=out),
+        call_into(xp, "bitwise_and", out, bits, out=out),
+        call_into(xp, "bitwise_xor", out, b, out=out),
+    ]
 
 
 @kernel("floating")
@@ -201,20 +224,28 @@ def _(xp: Any, x: Array, indices: Array, *, out: Array, axis: int, length: int) 
 
 
 @kernel("winners")
-def _(xp: Any, x: Array, *, out: Array, down: Windows, across: Windows) -> list[Call]:
-    best, some, wins = window_buffers(xp, x, down, across)
-    found, is_number = out.reshape(some.shape), xp.empty_like(wins)
-    calls: list[Call] = [partial(best.fill, -xp.inf), partial(xp.copyto, found, some)]
-    for inside, values, places in elements_of_windows(xp, x, down, across):
+def _(
+    xp: Any, x: Array, *, out: Array, down: Windows, across: Windows, scratch: Scratch
+) -> list[Call]:
+    starts, steps, first, slices = elements_of_windows(xp, x.shape, down, across)
+    best, value = (scratch.empty(first.shape, x.dtype) for _ in range(2))
+    wins, is_number = (scratch.empty(first.shape, bool) for _ in range(2))
+    which, number = (scratch.empty(first.shape, first.dtype) for _ in range(2))
+    calls: list[Call] = [partial(best.fill, -xp.inf), partial(xp.copyto, which, first)]
+    for k, (inside, here) in enumerate(slices):
+        values, record, mask = value[inside], best[inside], wins[inside]
         calls += [
-            call_into(xp, "less_equal", values, best[inside], out=wins[inside]),
-            call_into(xp, "logical_not", wins[inside], out=wins[inside]),
-            call_into(xp, "equal", best[inside], best[inside], out=is_number[inside]),
-            call_into(xp, "logical_and", wins[inside], is_number[inside], out=wins[inside]),
-            partial(xp.copyto, best[inside], values, where=wins[inside]),
-            partial(xp.copyto, found[inside], places, where=wins[inside]),
+            partial(xp.copyto, values, x[here]),
+            call_into(xp, "less_equal", values, record, out=mask),
+            call_into(xp, "logical_not", mask, out=mask),
+            call_into(xp, "equal", record, record, out=is_number[inside]),
+            call_into(xp, "logical_and", mask, is_number[inside], out=mask),
+            call_into(xp, "maximum", record, values, out=record),
+            call_into(xp, "multiply", mask, xp.asarray(k, first.dtype), out=number[inside]),
+            call_into(xp, "maximum", which[inside], number[inside], out=which[inside]),
         ]
-    return calls
+    out = out.reshape(first.shape)
+    return [*calls, take_into(xp, steps, which, 0, out), call_into(xp, "add", out, starts, out=out)]
 
 
 @kernel("unfold")

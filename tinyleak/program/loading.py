@@ -17,7 +17,7 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.program.export import DTYPES, FORMAT, VERSION
 from tinyleak.program.kernels import prepare
-from tinyleak.program.library import empty_bytes
+from tinyleak.program.library import Scratch, empty_bytes
 from tinyleak.program.memory import Instruction
 from tinyleak.program.program import Program
 from tinyleak.tensor import PRIMITIVES, Primitive
@@ -115,6 +115,7 @@ class _Memory:
             for number, one in enumerate(arrays)
         ]
         self.buffer_of = [one[1] for one in arrays]
+        self.scratch = Scratch(np)
 
     def named(self, number: Any, *, changes: bool = False) -> Array:
         """Return the array of that number; one that is to be written to if it `changes`."""
@@ -163,7 +164,7 @@ def _instruction(memory: _Memory, name: str, out: Any, reads: Any, params: Any) 
     kinds = _declared(primitive)
     static = {key: _as_kind(kinds.get(key), _tuples(value)) for key, value in params.items()}
     _require_room(name, arrays, target, static)
-    calls = prepare(primitive, np, arrays, target, static)
+    calls = prepare(primitive, memory.scratch, arrays, target, static)
     return Instruction(name, target, arrays, calls, static)
 
 

@@ -9,12 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tinyleak.backend import Array, array_module
 from tinyleak.program.graph import Node
 from tinyleak.program.kernels import IN_PLACE, VIEWS, prepare
-from tinyleak.program.library import LINE, Call, empty_bytes, shares_memory
+from tinyleak.program.library import LINE, Call, Scratch, empty_bytes, laid_over, shares_memory
 
 BLOCK = 2**14
 """Bytes that small buffers are cut from, which is quicker than asking for each."""
@@ -80,18 +78,6 @@ class Memory:
         self._free[raw.nbytes].append(raw)
 
 
-def laid_over(raw: Array, like: Array) -> Array:
-    """Return an array over raw bytes with the shape, dtype and order of axes of `like`."""
-    if like.flags.c_contiguous:
-        if type(raw) is np.ndarray:
-            return np.ndarray(like.shape, like.dtype, raw)
-        return raw[: like.nbytes].view(like.dtype).reshape(like.shape)
-    order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
-    inverse = sorted(range(like.ndim), key=order.__getitem__)
-    flat = raw[: like.nbytes].view(like.dtype)
-    return flat.reshape([like.shape[axis] for axis in order]).transpose(inverse)
-
-
 def copied(array: Array) -> Array:
     """Return a copy of the same memory layout; axes that are only broadcast stay so."""
     if 0 not in array.strides:
@@ -109,7 +95,7 @@ def lay_out(
         The instructions, where each node's value lies, and the bytes of all buffers.
     """
     module = array_module(*[node.array for node in order[:1]])  # an input: all lie on its device
-    memory = Memory(module)
+    memory, scratch = Memory(module), Scratch(module)
     place: dict[Node, Array] = {}
     raw: dict[Node, Array] = {}
     owner: dict[Node, Node] = {}  # whose memory a node's value lies in: a view's is not its own
@@ -139,7 +125,7 @@ def lay_out(
             dying.remove(heir)
             raw[node], out = raw[heir], place[heir]
         place[node] = out
-        calls = prepare(node.primitive, module, reads, out, node.params)
+        calls = prepare(node.primitive, scratch, reads, out, node.params)
         instructions.append(Instruction(node.name, out, reads, calls, node.params))
         for dead in dying:
             memory.release(raw[dead])

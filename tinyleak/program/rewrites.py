@@ -1,7 +1,7 @@
 """Simplifications of a graph, each a few lines: what a node can be replaced with, or None.
 
 They are tried on every node as it is added, when its inputs are already simple. All are identities
-of arithmetic or of shapes; only the joining of constant factors changes the rounding.
+of arithmetic or of shapes.
 
 Lesson: lessons/14_a_graph_is_a_program.py
 """
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-
-from tinyleak.backend import Array, array_module
+from tinyleak.backend import array_module
 from tinyleak.program.columns import contract_in_any_order, order_columns_later
 from tinyleak.program.graph import Graph, Node, Rewrite
 from tinyleak.program.moves import MOVES, join_moves, move_later, sum_where_it_lies
+from tinyleak.program.outer import compare_by_vectors
 from tinyleak.program.products import (
     join_products,
     lay_constants_out,
@@ -38,7 +37,7 @@ def _fold_constants(graph: Graph, node: Node) -> Node | None:
 
 
 def _drop_what_changes_nothing(graph: Graph, node: Node) -> Node | None:
-    """A sum or copy to the shape that it has already, a stopped gradient."""
+    """A sum, copy, crop or padding to the shape that it has already, a stopped gradient."""
     return node.inputs[0] if node.shape == node.inputs[0].shape else None
 
 
@@ -91,69 +90,6 @@ def _join_signs(graph: Graph, node: Node) -> Node | None:
     return None
 
 
-def _join_factors(graph: Graph, node: Node) -> Node | None:
-    """(x · c) · d = x · (c · d), for constants c and d."""
-    product, factor = _with_constant(node)
-    if product is None or product.name != "multiply":
-        return None
-    x, first = _with_constant(product)
-    if x is None or first is None or factor is None or x.shape != node.shape:
-        return None
-    with np.errstate(all="ignore"):  # what goes over or under the range is not used
-        joined = graph.add("multiply", [first, factor], first.array)
-    if not _is_normal_product(joined.array, first.array, factor.array):
-        return None
-    return graph.add("multiply", [x, joined], node.array)
-
-
-def _is_normal_product(product: Array, first: Array, second: Array) -> bool:
-    """Whether a product of constants has neither overflowed nor lost digits near 0."""
-    xp = array_module(product)
-    size = xp.abs(product)
-    whole = (size >= xp.finfo(product.dtype).tiny) & xp.isfinite(product)
-    return bool((whole | (first == 0) | (second == 0)).all())
-
-
-def _with_constant(product: Node) -> tuple[Node | None, Node | None]:
-    """The operand that varies and the one that is constant, if there is one of each."""
-    a, b = product.inputs
-    if b.constant:
-        return a, b
-    return (b, a) if a.constant else (None, None)
-
-
-def _double(graph: Graph, node: Node) -> Node | None:
-    """x + x = x · 2."""
-    first, second = node.inputs
-    if first is not second:
-        return None
-    two = array_module(first.array).asarray(2, dtype=first.array.dtype)
-    return graph.add("multiply", [first, graph.constant(two)], node.array)
-
-
-def _join_pads(graph: Graph, node: Node) -> Node | None:
-    """Two pieces padded to stand side by side, and added, are joined."""
-    first, second = node.inputs
-    if first.name != "pad_to" or second.name != "pad_to" or first.shape != second.shape:
-        return None
-    windows = zip(first.params["window"], second.params["window"], node.shape, strict=True)
-    joints = []
-    for axis, (a, b, length) in enumerate(windows):
-        if a != b:
-            joints.append(axis)
-            (start, middle, step), (again, stop, other_step) = sorted((a, b))
-            side_by_side = (start, middle, stop) == (0, again, length)
-            if not side_by_side or (step, other_step) != (1, 1):
-                return None
-        elif a != (0, length, 1):
-            return None
-    if len(joints) != 1:
-        return None
-    (axis,) = joints
-    pieces = sorted((first, second), key=lambda x: x.params["window"][axis][0])
-    return graph.add("concatenate", [x.inputs[0] for x in pieces], node.array, axis=axis)
-
-
 def _is_number(node: Node, value: float) -> bool:
     """Whether a node is a constant that has this value everywhere."""
     if not node.constant or node.array.size == 0:
@@ -166,21 +102,20 @@ def _is_number(node: Node, value: float) -> bool:
 REWRITES: dict[str, list[Rewrite]] = {
     "reshape": [join_moves],
     "transpose": [join_moves],
-    "broadcast_to": [_drop_what_changes_nothing],
-    "sum_to": [_drop_what_changes_nothing],
-    "stop_gradient": [_drop_what_changes_nothing],
     "matmul": [
+        compare_by_vectors,
         *(contract_in_any_order, order_columns_later, make_long_rows),
         *(scale_one_column, _join_signs, lay_constants_out),
     ],
     "negate": [_join_signs, move_later],
-    "inner": [sum_where_it_lies],
-    "add": [_double, join_products, _join_pads],
-    "multiply": [_join_factors],
+    "inner": [sum_where_it_lies, compare_by_vectors],
+    "add": [join_products],
 }
 """For each primitive the simplifications that are tried, in order."""
 
-for _name in UNARY:
+for _name in ("broadcast_to", "crop_to", "pad_to", "stop_gradient", "sum_to"):
+    REWRITES[_name] = [_drop_what_changes_nothing]
+for _name in (*UNARY, "where"):
     if _name != "negate":
         REWRITES[_name] = [move_later]
 for _name in BINARY:
@@ -190,19 +125,18 @@ for _name in BINARY:
 
 LOOKS_FOR: dict[Rewrite, set[str]] = {
     _drop_neutral_element: {"constant"},
-    _join_factors: {"constant"},
     lay_constants_out: {"constant"},
     join_moves: {*MOVES},
     move_later: {*MOVES},
     sum_where_it_lies: {*MOVES},
     contract_in_any_order: {"reshape"},
     order_columns_later: {"reshape"},
+    compare_by_vectors: {"subtract", "transpose"},
     make_long_rows: {"transpose"},
     multiply_in_order: {"transpose"},
     _leave_broadcasting_to_the_operation: {"broadcast_to"},
     _join_signs: {"negate"},
     join_products: {"matmul"},
-    _join_pads: {"pad_to"},
 }
 """What a simplification needs to see among the inputs, one of these; the others look at all."""
 
