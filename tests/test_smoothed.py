@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from tinyleak.attacks.features_first import (
     features_first,
     objective_of,
 )
+from tinyleak.attacks.kinks import Kinks
 from tinyleak.attacks.shown import shown_layer
-from tinyleak.attacks.smoothed import SHARP, _Smoothed, _soft_largest, past_kinks
+from tinyleak.attacks.smoothed import POOLING, SHARP, _soft, past_kinks
 from tinyleak.client import Client
 from tinyleak.nn import MLP, init
 from tinyleak.ops import concatenate, largest_of_windows, relu
 from tinyleak.ops.winners import Windows
-from tinyleak.optim.truncated import truncated_gauss_newton, undamped
+from tinyleak.optim.truncated import truncated_gauss_newton
 from tinyleak.tensor import Tensor
 
 
@@ -112,9 +114,9 @@ def test_a_soft_largest_lies_between_the_mean_and_the_largest(
     down, across = windows
     x = Tensor(rng.standard_normal((1, 5, 7, 2)) - 3.0)  # below the zeros of any padding
     largest = largest_of_windows(x, down, across).numpy().ravel()
-    cold = _soft_largest(x, Tensor(np.array(1e-9)), down=down, across=across)
-    np.testing.assert_allclose(cold.numpy(), largest, rtol=1e-12)
-    hot = _soft_largest(x, Tensor(np.array(1e9)), down=down, across=across).numpy()
+    (choices,) = Kinks(lambda x: largest_of_windows(x, *windows)).at(x)
+    cold, hot = (_soft([Tensor(np.array(t / POOLING))], 0, choices).numpy() for t in (1e-9, 1e9))
+    np.testing.assert_allclose(cold, largest, rtol=1e-12)
     image = x.numpy()[0]
     means = [
         image[_inside(down, i, 5)][:, _inside(across, j, 7)].mean(axis=(0, 1))
@@ -133,14 +135,17 @@ def test_a_smoothed_network_becomes_the_network_as_it_cools() -> None:
     client, image = client_of(1)
     shown = shown_layer(client.model, client.params, client.gradients)
     assert shown is not None and shown.features is not None
-    smoothed = _Smoothed(shown.below, Tensor(image))
-    assert len(smoothed.spreads) == 2 and smoothed.opens
-    apart = [
-        np.abs(smoothed(Tensor(image), Tensor(np.array(t))).numpy() - shown.features).max()
-        for t in (1.0, 0.1, SHARP)
-    ]
+    kinks = Kinks(shown.below)
+    assert kinks.opens(Tensor(image))
+    (choices,) = kinks.at(Tensor(image))  # the uppermost ReLU is not among them
+
+    def smoothed(t: float, *, open_top: bool = False) -> np.ndarray:
+        heats = [Tensor(np.array(t * choices.spread))]
+        return kinks.replay(Tensor(image), partial(_soft, heats), open_top=open_top).numpy()
+
+    apart = [np.abs(smoothed(t) - shown.features).max() for t in (1.0, 0.1, SHARP)]
     assert apart[0] > apart[1] > apart[2] and apart[2] < 1e-6
-    opened = smoothed(Tensor(image), Tensor(np.array(SHARP)), open_top=True).numpy()
+    opened = smoothed(SHARP, open_top=True)
     np.testing.assert_allclose(np.maximum(opened, 0.0), shown.features, atol=1e-6)
 
 
@@ -180,28 +185,3 @@ def test_conjugate_gradients_end_where_a_bounded_minimum_is(
     np.testing.assert_allclose(found.value, 2 * expected.cost, rtol=1e-6)
     np.testing.assert_allclose(found.x, expected.x, atol=1e-4)
     assert found.value == pytest.approx(float(np.sum(problem.value(found.x) ** 2)))
-
-
-class Jumping:
-    """r(x) = x − 1 at and above 0.5, and 0.2 (x − 1) below it, where ‖r‖ is less."""
-
-    def value(self, x: np.ndarray) -> np.ndarray:
-        return (x - 1.0) * self.slope(x)
-
-    def back(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return u * self.slope(x)
-
-    def along(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
-        return v * self.slope(x)
-
-    def slope(self, x: np.ndarray) -> np.ndarray:
-        return np.where(x < 0.5, 0.2, 1.0)
-
-
-def test_full_steps_pass_a_jump_and_the_best_is_kept() -> None:
-    end = undamped(Jumping(), np.array([0.4]), steps=1)
-    np.testing.assert_allclose(end.x, [1.0])
-    assert end.value < 1e-12
-    held = undamped(Jumping(), np.array([0.4]), highest=0.6, steps=3)
-    assert held.value == pytest.approx(0.12**2), "0.6 is nearer to 1, but its residual is larger"
-    np.testing.assert_allclose(held.x, [0.4])

@@ -12,17 +12,18 @@ a step is cut off at the bounds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.gradient import vjp
+from tinyleak.program import trace
+from tinyleak.tensor import Tensor
 
 FIRST_DAMPING, LEAST_DAMPING = 1e-3, 1e-12
 """λ at first and at least, for residuals whose length is about 1."""
-
-UNDAMPED = 1e-9
-"""λ of full steps: with 1e-6 one of three that 1e-9 led to the solution went astray."""
 
 ROUGH = 0.03
 """How much of the linear system's residual may be left; at 0.003 the searches took twice as long
@@ -45,6 +46,40 @@ class Products(Protocol):
         """Return J v, (m,)."""
 
 
+class Traced:
+    """A residual r(x, …) of Tensors with products with its Jacobian in x, all three as programs.
+
+    Attributes:
+        held: what it depends on beside x, (n,).
+    """
+
+    def __init__(self, function: Callable[..., Tensor], size: int, *held: Array) -> None:
+        self.held, x = held, np.zeros(size)
+        self._u = np.zeros(function(*map(Tensor, (x, *held))).shape)
+
+        def back(x: Tensor, u: Tensor, *held: Tensor) -> Tensor:
+            return vjp({function(x, *held): u}, [x])[0]
+
+        def along(x: Tensor, v: Tensor, u: Tensor, *held: Tensor) -> Tensor:
+            return vjp({back(x, u, *held): v}, [u])[0]  # linear in u, which does not matter
+
+        self._value = trace(function, x, *held, check=False)
+        self._back = trace(back, x, self._u, *held, check=False)
+        self._along = trace(along, x, x, self._u, *held, check=False)
+
+    def value(self, x: Array) -> Array:
+        """Return r(x), (m,)."""
+        return self._value(x, *self.held)[0]
+
+    def back(self, x: Array, u: Array) -> Array:
+        """Return Jᵀu, (n,)."""
+        return self._back(x, u, *self.held)[0]
+
+    def along(self, x: Array, v: Array) -> Array:
+        """Return J v, (m,)."""
+        return self._along(x, v, self._u, *self.held)[0]
+
+
 class Reached(NamedTuple):
     """Where a search ended, and ‖r‖² there."""
 
@@ -56,8 +91,8 @@ def truncated_gauss_newton(
     residual: Products,
     start: Array,
     *,
-    lowest: float = -np.inf,
-    highest: float = np.inf,
+    lowest: float | Array = -np.inf,
+    highest: float | Array = np.inf,
     steps: int = 30,
     products: int = 100,
     goal: float = 0.0,
@@ -67,8 +102,8 @@ def truncated_gauss_newton(
     Args:
         residual: r and products with its Jacobian.
         start: (n,).
-        lowest: no unknown may be less.
-        highest: no unknown may be more.
+        lowest: no unknown may be less; one number, or one each.
+        highest: no unknown may be more, likewise.
         steps: at most.
         products: of conjugate gradients, at most, for each of them.
         goal: a value that is small enough.
@@ -99,33 +134,7 @@ def truncated_gauss_newton(
     return Reached(x, value)
 
 
-def undamped(
-    residual: Products,
-    start: Array,
-    *,
-    lowest: float = -np.inf,
-    highest: float = np.inf,
-    steps: int = 6,
-    products: int = 100,
-) -> Reached:
-    """Return the best of a few full steps, each taken whether it leads lower or not.
-
-    Where r jumps, at kinks of a network below, a search that only goes down ends beside them. Near
-    a solution full steps pass them (semismooth Newton, Qi and Sun 1993); far from it they do not.
-    """
-    x, r = start, residual.value(start)
-    best = Reached(x, float(r @ r))
-    for _ in range(steps):
-        slope = residual.back(x, r)
-        free = _free(x, slope, lowest, highest)
-        x = x + _step(residual, x, -slope * free, free, UNDAMPED, products)
-        x = np.clip(x, lowest, highest)
-        r = residual.value(x)
-        best = min(best, Reached(x, float(r @ r)), key=lambda reached: reached.value)
-    return best
-
-
-def _free(x: Array, slope: Array, lowest: float, highest: float) -> Array:
+def _free(x: Array, slope: Array, lowest: float | Array, highest: float | Array) -> Array:
     """Return which unknowns are not pushed against a bound, (n,)."""
     return ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
 
