@@ -7,7 +7,10 @@ J = ∂r/∂x, it is ‖r + J s‖² for a step s, and the smallest of that is w
 
 With λ = 0 that is Gauss and Newton's step, which converges quadratically where the residual can
 vanish. A larger λ makes the step shorter and turns it downhill (Levenberg 1944, Marquardt 1963): λ
-falls when a step succeeded and rises when it did not, which is all the line search there is.
+falls when a step succeeded and rises when it did not. It rises as well until the step is no longer
+than a radius within which the linear problem is trusted, at first the length of x itself (Moré
+1978, "The Levenberg–Marquardt algorithm"): from a start that is far away a step that succeeds can
+lead to where no other does. That is all the line search there is.
 
 An iteration costs one JᵀJ, about m·n² operations, and ⅓·n³ for its Cholesky factor: much more than
 one of L-BFGS, but tens of them can replace thousands.
@@ -31,22 +34,25 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyleak.backend import Array, array_module, to_numpy
-from tinyleak.optim.bounds import bounded_step
+from tinyleak.optim.bounds import bounded_step, raised_damping
 from tinyleak.optim.limits import own_start, require_counts, require_numbers
 
-FIRST_DAMPING = 1e-3
-"""The first λ; Marquardt's is 10⁻² (1963, section 3), and it adapts in a few steps."""
 LEAST_DAMPING = 1e-15
 """Below the rounding of JᵀJ in float64 a λ has no effect."""
-SUCCESS, FAILURE = 1 / 10, 2.0
+SUCCESS, FAILURE = 1 / 100, 2.0
 """Factors of λ. After a step that went down by a share ρ of what was expected it is multiplied by
-1 − (2ρ − 1)³, but no less than `SUCCESS`, Marquardt's; after one that did not by `FAILURE`, and
-after the next in a row by twice as much, and so on. (Madsen, Nielsen and Tingleff 2004, "Methods
-for non-linear least squares problems", section 2.2, where the first is 1 / 3.) Moré's thresholds of
-1978 in place of the cubic took 2.5 times as many evaluations on the sets of
-`benchmarks/optimisers.py`."""
+1 − (2ρ − 1)³, but no less than `SUCCESS`; after one that did not by `FAILURE`, and after the next
+in a row by twice as much, and so on. (Madsen, Nielsen and Tingleff 2004, "Methods for non-linear
+least squares problems", section 2.2, where the first is 1 / 3. The radius allows for less.)"""
+POOR, GOOD = 0.25, 0.75
+"""Shares ρ (Moré, section 4): below the first, and after a failure, the radius becomes half of the
+step's length; from the second on twice that."""
+BEYOND = 0.2
+"""How much longer than the radius a step may be (Moré, section 5, takes 0.1 and tries more λ)."""
+MOST_RAISES = 10
+"""Times that λ is raised for the radius, one after the other; one or two are enough as a rule."""
 MOST_FAILURES = 10
-"""Steps that may fail one after the other: by then λ has grown by 10¹⁶."""
+"""Steps that may fail one after the other: by then λ has grown by 10¹⁶, or the radius shrunk."""
 FLOOR = 1e-14
 """The smallest damping of an unknown, as a share of the largest: an unknown on which r does not
 depend stays where it is."""
@@ -98,7 +104,7 @@ def levenberg_marquardt(
     *,
     lowest: npt.ArrayLike = -inf,
     highest: npt.ArrayLike = inf,
-    damping: float = FIRST_DAMPING,
+    damping: float = LEAST_DAMPING,
     max_iterations: int = 100,
     tolerance_gradient: float = 1e-15,
     tolerance_change: float = 1e-10,
@@ -112,7 +118,7 @@ def levenberg_marquardt(
             become float64. Copied.
         lowest: no unknown may be less; one bound for all, or (n,).
         highest: no unknown may be more, likewise.
-        damping: the first λ, above 0.
+        damping: the first λ, above 0; more than that if the radius asks for it.
         max_iterations: steps at most.
         tolerance_gradient: stationary when the largest component of the gradient has fallen to this
             share of the first one.
@@ -136,13 +142,14 @@ def levenberg_marquardt(
 
 
 class _Descent:
-    """One descent: what it minimises, and its λ."""
+    """One descent: what it minimises, its λ and its radius."""
 
     def __init__(self, residual: Residual, lowest: Array, highest: Array, damping: float) -> None:
         self.residual = residual
         self.lowest, self.highest = lowest, highest
         self.damping = damping
         self.scale: Any = 0.0
+        self.radius: float | None = None
         self.evaluations = 0
 
     def run(
@@ -210,41 +217,69 @@ class _Descent:
         """Raise λ until a step leads lower; return where it leads, and the residual there."""
         xp: Any = array_module(x)
         gram = self.residual.gram(x.copy())
-        diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
-        undamped = diagonal.copy()
+        undamped = xp.einsum("ii->i", gram).copy()
         # Never less than it has been, or an unknown that has become weak would run away.
-        scale = xp.maximum(undamped, FLOOR * undamped.max())
-        self.scale = scale = xp.maximum(scale, self.scale)
+        self.scale = xp.maximum(xp.maximum(undamped, FLOOR * undamped.max()), self.scale)
+        if self.radius is None:
+            self.radius = self._length(x) or inf
         moving = [np.arange(len(x))]
         if len(free) < len(x):
             moving.append(free)
         for failures in range(MOST_FAILURES):
-            diagonal[...] = undamped + self.damping * scale
-            ends = [self._end(x, slope, gram, some) for some in moving]
-            squares = [_square(r) for _, r in ends]
+            ends = self._ends(x, slope, gram, undamped, moving)
+            residuals = [self._value(end) for end in ends]
+            squares = [_square(r) for r in residuals]
             lower = [index for index, square in enumerate(squares) if square < value]
             if lower:  # NaN never is
                 best = min(lower, key=squares.__getitem__)
-                s = ends[best][0] - x
-                expected = float(self.damping * (scale * s) @ s - 2 * slope @ s - s @ gram @ s)
+                s = ends[best] - x
+                expected = float(self.damping * (self.scale * s) @ s - 2 * slope @ s - s @ gram @ s)
                 share = min((value - squares[best]) / expected, 1.0) if expected > 0 else 1.0
                 factor = max(SUCCESS, 1.0 - (2.0 * share - 1.0) ** 3)
                 self.damping = max(LEAST_DAMPING, factor * self.damping)
-                return ends[best]
+                if share >= GOOD:
+                    self.radius = max(self.radius, 2.0 * self._length(s))
+                elif share < POOR:
+                    self.radius = 0.5 * min(self.radius, self._length(s))
+                return ends[best], residuals[best]
             self.damping *= FAILURE * 2.0**failures
+            self.radius = 0.5 * min(self.radius, *(self._length(end - x) for end in ends))
         return None
 
-    def _end(
-        self, x: Array, slope: Array, gram: Array, moving: npt.NDArray[np.int64]
-    ) -> tuple[Array, Array]:
-        """Return where a step of these unknowns leads, and the residual there."""
+    def _ends(
+        self,
+        x: Array,
+        slope: Array,
+        gram: Array,
+        undamped: Array,
+        moving: list[npt.NDArray[np.int64]],
+    ) -> list[Array]:
+        """Raise λ until one of the steps is within the radius; return where all of them lead."""
+        xp: Any = array_module(x)
+        assert self.radius is not None
+        diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
+        for _ in range(MOST_RAISES):
+            diagonal[...] = undamped + self.damping * self.scale
+            ends = [self._end(x, slope, gram, some) for some in moving]
+            if min(self._length(end - x) for end in ends) <= (1 + BEYOND) * self.radius:
+                break
+            some = moving[-1]
+            parts = gram[xp.ix_(some, some)], slope[some], self.scale[some]
+            self.damping = raised_damping(*parts, self.radius, self.damping)
+        return ends
+
+    def _end(self, x: Array, slope: Array, gram: Array, moving: npt.NDArray[np.int64]) -> Array:
+        """Return where a step of these unknowns leads."""
         xp: Any = array_module(x)
         low, high = (self.lowest - x)[moving], (self.highest - x)[moving]
         some = gram if len(moving) == len(x) else gram[xp.ix_(moving, moving)]
         end = x.copy()
         end[moving] += bounded_step(some, slope[moving], low, high)
-        end = end.clip(self.lowest, self.highest)  # rounding may have crossed a bound
-        return end, self._value(end)
+        return end.clip(self.lowest, self.highest)  # rounding may have crossed a bound
+
+    def _length(self, s: Array) -> float:
+        """Return the length of a step in units in which all unknowns matter alike."""
+        return float(self.scale @ s**2) ** 0.5
 
 
 def _bound(bound: npt.ArrayLike, start: Array) -> Array:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.attacks.least_squares.features import (
+    FIRST_DAMPING,
     FeatureResidual,
     FeatureSubspace,
     images_with,
@@ -39,7 +40,7 @@ from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.losses import softmax
-from tinyleak.optim import FIRST_DAMPING, Fit, Residual, State, levenberg_marquardt
+from tinyleak.optim import Fit, Residual, State, levenberg_marquardt
 from tinyleak.tensor import Tensor
 
 MOST_ITERATIONS = 200
