@@ -8,9 +8,8 @@ J = ∂r/∂x, it is ‖r + J s‖² for a step s, and the smallest of that is w
 With λ = 0 that is Gauss and Newton's step, which converges quadratically where the residual can
 vanish. A larger λ makes the step shorter and turns it downhill (Levenberg 1944, Marquardt 1963): λ
 falls when a step succeeded and rises when it did not. It rises as well until the step is no longer
-than a radius within which the linear problem is trusted, at first the length of x itself (Moré
-1978, "The Levenberg–Marquardt algorithm"): from a start that is far away a step that succeeds can
-lead to where no other does. That is all the line search there is.
+than a radius, at first the length of x itself (Moré 1978, "The Levenberg–Marquardt algorithm"): a
+long one that succeeds can lead to where no other does. That is all the line search there is.
 
 An iteration costs one JᵀJ, about m·n² operations, and ⅓·n³ for its Cholesky factor: much more than
 one of L-BFGS, but tens of them can replace thousands.
@@ -44,13 +43,13 @@ SUCCESS, FAILURE = 1 / 100, 2.0
 1 − (2ρ − 1)³, but no less than `SUCCESS`; after one that did not by `FAILURE`, and after the next
 in a row by twice as much, and so on. (Madsen, Nielsen and Tingleff 2004, "Methods for non-linear
 least squares problems", section 2.2, where the first is 1 / 3. The radius allows for less.)"""
-POOR, GOOD = 0.25, 0.75
-"""Shares ρ (Moré, section 4): below the first, and after a failure, the radius becomes half of the
-step's length; from the second on twice that."""
+GOOD = 0.75
+"""From this share ρ on (Moré, section 4) the radius becomes twice the step's length, if that is
+more; after a failure half of it."""
 BEYOND = 0.2
 """How much longer than the radius a step may be (Moré, section 5, takes 0.1 and tries more λ)."""
 MOST_RAISES = 10
-"""Times that λ is raised for the radius, one after the other; one or two are enough as a rule."""
+"""Times that λ is raised for the radius, at most; one or two are enough as a rule."""
 MOST_FAILURES = 10
 """Steps that may fail one after the other: by then λ has grown by 10¹⁶, or the radius shrunk."""
 FLOOR = 1e-14
@@ -105,6 +104,7 @@ def levenberg_marquardt(
     lowest: npt.ArrayLike = -inf,
     highest: npt.ArrayLike = inf,
     damping: float = LEAST_DAMPING,
+    radius: float = 1.0,
     max_iterations: int = 100,
     tolerance_gradient: float = 1e-15,
     tolerance_change: float = 1e-10,
@@ -119,6 +119,7 @@ def levenberg_marquardt(
         lowest: no unknown may be less; one bound for all, or (n,).
         highest: no unknown may be more, likewise.
         damping: the first λ, above 0; more than that if the radius asks for it.
+        radius: the first, above 0, in units of the length of x; infinite where bounds are enough.
         max_iterations: steps at most.
         tolerance_gradient: stationary when the largest component of the gradient has fallen to this
             share of the first one.
@@ -133,10 +134,12 @@ def levenberg_marquardt(
     require_numbers(goal, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
     if not 0 < damping < inf:
         raise ValueError(f"damping is {damping}; it must be above 0 and finite")
+    if not radius > 0:
+        raise ValueError(f"radius is {radius}; it must be above 0")
     bounds = [_bound(lowest, x), _bound(highest, x)]
     if not bool((bounds[0] < bounds[1]).all()):
         raise ValueError("a lower bound is not below the upper one; give lowest < highest")
-    return _Descent(residual, bounds[0], bounds[1], damping).run(
+    return _Descent(residual, bounds[0], bounds[1], damping, radius).run(
         x, max_iterations, tolerance_gradient, tolerance_change, goal
     )
 
@@ -144,12 +147,13 @@ def levenberg_marquardt(
 class _Descent:
     """One descent: what it minimises, its λ and its radius."""
 
-    def __init__(self, residual: Residual, lowest: Array, highest: Array, damping: float) -> None:
+    def __init__(
+        self, residual: Residual, lowest: Array, highest: Array, damping: float, radius: float
+    ) -> None:
         self.residual = residual
         self.lowest, self.highest = lowest, highest
-        self.damping = damping
-        self.scale: Any = 0.0
-        self.radius: float | None = None
+        self.damping, self.radius = damping, radius
+        self.scale: Any = None
         self.evaluations = 0
 
     def run(
@@ -217,16 +221,25 @@ class _Descent:
         """Raise λ until a step leads lower; return where it leads, and the residual there."""
         xp: Any = array_module(x)
         gram = self.residual.gram(x.copy())
-        undamped = xp.einsum("ii->i", gram).copy()
+        diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
+        undamped = diagonal.copy()
         # Never less than it has been, or an unknown that has become weak would run away.
-        self.scale = xp.maximum(xp.maximum(undamped, FLOOR * undamped.max()), self.scale)
-        if self.radius is None:
-            self.radius = self._length(x) or inf
+        scale = xp.maximum(undamped, FLOOR * undamped.max())
+        if self.scale is None:
+            self.scale = scale
+            self.radius *= self._length(x) or inf
+        self.scale = xp.maximum(scale, self.scale)
         moving = [np.arange(len(x))]
         if len(free) < len(x):
             moving.append(free)
         for failures in range(MOST_FAILURES):
-            ends = self._ends(x, slope, gram, undamped, moving)
+            for _ in range(MOST_RAISES):
+                diagonal[...] = undamped + self.damping * self.scale
+                ends = [self._end(x, slope, gram, some) for some in moving]
+                if min(self._length(end - x) for end in ends) <= (1 + BEYOND) * self.radius:
+                    break
+                parts = gram[xp.ix_(free, free)], slope[free], self.scale[free]
+                self.damping = raised_damping(*parts, self.radius, self.damping)
             residuals = [self._value(end) for end in ends]
             squares = [_square(r) for r in residuals]
             lower = [index for index, square in enumerate(squares) if square < value]
@@ -239,34 +252,11 @@ class _Descent:
                 self.damping = max(LEAST_DAMPING, factor * self.damping)
                 if share >= GOOD:
                     self.radius = max(self.radius, 2.0 * self._length(s))
-                elif share < POOR:
-                    self.radius = 0.5 * min(self.radius, self._length(s))
                 return ends[best], residuals[best]
             self.damping *= FAILURE * 2.0**failures
-            self.radius = 0.5 * min(self.radius, *(self._length(end - x) for end in ends))
+            if self.radius < inf:
+                self.radius = min(self.radius, *(self._length(end - x) for end in ends)) / 2
         return None
-
-    def _ends(
-        self,
-        x: Array,
-        slope: Array,
-        gram: Array,
-        undamped: Array,
-        moving: list[npt.NDArray[np.int64]],
-    ) -> list[Array]:
-        """Raise λ until one of the steps is within the radius; return where all of them lead."""
-        xp: Any = array_module(x)
-        assert self.radius is not None
-        diagonal = xp.einsum("ii->i", gram)  # a view, through which the damping is put in
-        for _ in range(MOST_RAISES):
-            diagonal[...] = undamped + self.damping * self.scale
-            ends = [self._end(x, slope, gram, some) for some in moving]
-            if min(self._length(end - x) for end in ends) <= (1 + BEYOND) * self.radius:
-                break
-            some = moving[-1]
-            parts = gram[xp.ix_(some, some)], slope[some], self.scale[some]
-            self.damping = raised_damping(*parts, self.radius, self.damping)
-        return ends
 
     def _end(self, x: Array, slope: Array, gram: Array, moving: npt.NDArray[np.int64]) -> Array:
         """Return where a step of these unknowns leads."""

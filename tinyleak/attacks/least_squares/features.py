@@ -226,6 +226,7 @@ def images_with(
             lowest=0.0,
             highest=1.0,
             damping=FIRST_DAMPING,
+            radius=np.inf,
             goal=max(SAME, roundoff**2) * square,
             tolerance_change=STILL,
             max_iterations=MOST_ALONE,

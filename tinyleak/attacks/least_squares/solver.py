@@ -177,6 +177,7 @@ def refine(
             lowest=np.where(inside == 1.0, 0.0, -np.inf),
             highest=inside,
             damping=damping,
+            radius=np.inf,
             max_iterations=max_iterations - iterations,
             tolerance_change=LEAST_PROGRESS,
             goal=goal if subspace is None else -np.inf,
