@@ -80,7 +80,8 @@ class Posterior:
     ) -> tuple[float, np.ndarray]:
         """Return the least value that is found from images on, and the images, (N, C, H, W)."""
         x, before = np.array(start, dtype=float).ravel(), np.inf
-        for fit in levenberg_marquardt(self, x, max_iterations=steps, **bounds):
+        how = {"damping": 1e-3, "radius": np.inf, **bounds}
+        for fit in levenberg_marquardt(self, x, max_iterations=steps, **how):
             if fit.value > before * (1 - ENOUGH) and fit.iterations:
                 break
             before = fit.value

@@ -313,7 +313,8 @@ expect(
 # %% [markdown]
 # tinyleak's line search is cleverer than ours. Where we halve, it guesses from heights and slopes
 # where the lowest point of $φ$ is. So its points differ. But every one of its steps passes both
-# tests, and that we can check from outside. With a step $s = t d$ we have $t φ'(0) = ⟨g, s⟩$.
+# tests, with 0.8 in place of 0.9, and that we can check from outside. With a step $s = t d$ we have
+# $t φ'(0) = ⟨g, s⟩$.
 
 # %%
 iterates = list(lbfgs(objective, START, goal=1e-20))

@@ -897,7 +897,7 @@ def test_the_path_is_the_one_it_has_always_been(many):
         assert found[moves][1] == pytest.approx(value, rel=1e-7)
 
 
-RECORDED = {10: (11, 9.56955479407126), 20: (26, 8.756555948330922), 40: (53, 2.911264128951053)}
+RECORDED = {10: (11, 9.56955479407126), 20: (25, 8.648591816208901), 40: (51, 3.0178252785513444)}
 
 
 def test_every_problem_ends_with_its_reason():

@@ -6,7 +6,6 @@ from tinyleak.optim.batched.driver import State, lbfgs_many
 from tinyleak.optim.bounds import bounded_step
 from tinyleak.optim.descent import LineSearch
 from tinyleak.optim.gauss_newton import (
-    FIRST_DAMPING,
     Fit,
     Residual,
     levenberg_marquardt,
@@ -14,7 +13,6 @@ from tinyleak.optim.gauss_newton import (
 from tinyleak.optim.quasi_newton import Iterate, Objective, lbfgs
 
 __all__ = [
-    "FIRST_DAMPING",
     "Fit",
     "Iterate",
     "LineSearch",

@@ -1,7 +1,8 @@
-"""A step of least squares between bounds, and the linear system that it solves."""
+"""A step of least squares between bounds, and the linear systems that are solved for it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -43,8 +44,37 @@ def bounded_step(
     return step.clip(low, high)
 
 
+def raised_damping(gram: Array, slope: Array, scale: Array, radius: float, damping: float) -> float:
+    """Return a λ nearer to that for which the solution of gram s = −slope is as long as a radius.
+
+    The length of s is √(Σ scale·s²). Its inverse is concave in λ and nearly straight, so that a
+    step of Newton's method towards 1 / radius leads up, and not too far (Moré 1978, section 5).
+
+    Args:
+        gram: (n, n), symmetric, with λ·scale on its diagonal.
+        slope: (n,).
+        scale: (n,), positive.
+        radius: above 0, less than the length.
+        damping: λ as it is.
+
+    Returns:
+        λ, at least twice what it is.
+    """
+    solve = _solver(gram)
+    step = solve(slope)
+    length = float(scale @ step**2) ** 0.5
+    pull = scale * step / length
+    fall = float(pull @ solve(pull))
+    return max(2 * damping, damping + (length / radius - 1) / fall) if fall > 0 else 10 * damping
+
+
 def _solve(matrix: Array, right: Array) -> Array:
-    """Solve a symmetric system: by Cholesky, or by LU if rounding has left it indefinite.
+    """Solve a symmetric system."""
+    return _solver(matrix)(right)
+
+
+def _solver(matrix: Array) -> Callable[[Array], Array]:
+    """Return what solves a symmetric system: by Cholesky, or LU if rounding left it indefinite.
 
     The solution of a singular one is NaN, from which a larger damping leads back.
     """
@@ -53,8 +83,13 @@ def _solve(matrix: Array, right: Array) -> Array:
         from scipy.linalg import cho_factor, cho_solve
 
         with suppress(np.linalg.LinAlgError):
-            return cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
-    try:
-        return xp.linalg.solve(matrix, right)
-    except np.linalg.LinAlgError:  # as NumPy says; CuPy returns what is not finite itself
-        return xp.full_like(right, xp.nan)
+            factor = cho_factor(matrix, check_finite=False)
+            return lambda right: cho_solve(factor, right, check_finite=False)
+
+    def solve(right: Array) -> Array:
+        try:
+            return xp.linalg.solve(matrix, right)
+        except np.linalg.LinAlgError:  # as NumPy says; CuPy returns what is not finite itself
+            return xp.full_like(right, xp.nan)
+
+    return solve

@@ -7,7 +7,9 @@ J = ∂r/∂x, it is ‖r + J s‖² for a step s, and the smallest of that is w
 
 With λ = 0 that is Gauss and Newton's step, which converges quadratically where the residual can
 vanish. A larger λ makes the step shorter and turns it downhill (Levenberg 1944, Marquardt 1963): λ
-falls when a step succeeded and rises when it did not, which is all the line search there is.
+falls when a step succeeded and rises when it did not. It rises as well until the step is no longer
+than a radius, at first the length of x itself (Moré 1978, "The Levenberg–Marquardt algorithm"): a
+long one that succeeds can lead to where no other does. That is all the line search there is.
 
 An iteration costs one JᵀJ, about m·n² operations, and ⅓·n³ for its Cholesky factor: much more than
 one of L-BFGS, but tens of them can replace thousands.
@@ -31,22 +33,25 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyleak.backend import Array, array_module, to_numpy
-from tinyleak.optim.bounds import bounded_step
+from tinyleak.optim.bounds import bounded_step, raised_damping
 from tinyleak.optim.limits import own_start, require_counts, require_numbers
 
-FIRST_DAMPING = 1e-3
-"""The first λ; Marquardt's is 10⁻² (1963, section 3), and it adapts in a few steps."""
 LEAST_DAMPING = 1e-15
 """Below the rounding of JᵀJ in float64 a λ has no effect."""
-SUCCESS, FAILURE = 1 / 10, 2.0
+SUCCESS, FAILURE = 1 / 100, 2.0
 """Factors of λ. After a step that went down by a share ρ of what was expected it is multiplied by
-1 − (2ρ − 1)³, but no less than `SUCCESS`, Marquardt's; after one that did not by `FAILURE`, and
-after the next in a row by twice as much, and so on. (Madsen, Nielsen and Tingleff 2004, "Methods
-for non-linear least squares problems", section 2.2, where the first is 1 / 3.) Moré's thresholds of
-1978 in place of the cubic took 2.5 times as many evaluations on the sets of
-`benchmarks/optimisers.py`."""
+1 − (2ρ − 1)³, but no less than `SUCCESS`; after one that did not by `FAILURE`, and after the next
+in a row by twice as much, and so on. (Madsen, Nielsen and Tingleff 2004, "Methods for non-linear
+least squares problems", section 2.2, where the first is 1 / 3. The radius allows for less.)"""
+GOOD = 0.75
+"""From this share ρ on (Moré, section 4) the radius becomes twice the step's length, if that is
+more; after a failure half of it."""
+BEYOND = 0.2
+"""How much longer than the radius a step may be (Moré, section 5, takes 0.1 and tries more λ)."""
+MOST_RAISES = 10
+"""Times that λ is raised for the radius, at most; one or two are enough as a rule."""
 MOST_FAILURES = 10
-"""Steps that may fail one after the other: by then λ has grown by 10¹⁶."""
+"""Steps that may fail one after the other: by then λ has grown by 10¹⁶, or the radius shrunk."""
 FLOOR = 1e-14
 """The smallest damping of an unknown, as a share of the largest: an unknown on which r does not
 depend stays where it is."""
@@ -98,7 +103,8 @@ def levenberg_marquardt(
     *,
     lowest: npt.ArrayLike = -inf,
     highest: npt.ArrayLike = inf,
-    damping: float = FIRST_DAMPING,
+    damping: float = LEAST_DAMPING,
+    radius: float = 1.0,
     max_iterations: int = 100,
     tolerance_gradient: float = 1e-15,
     tolerance_change: float = 1e-10,
@@ -112,7 +118,8 @@ def levenberg_marquardt(
             become float64. Copied.
         lowest: no unknown may be less; one bound for all, or (n,).
         highest: no unknown may be more, likewise.
-        damping: the first λ, above 0.
+        damping: the first λ, above 0; more than that if the radius asks for it.
+        radius: the first, above 0, in units of the length of x; infinite where bounds are enough.
         max_iterations: steps at most.
         tolerance_gradient: stationary when the largest component of the gradient has fallen to this
             share of the first one.
@@ -127,22 +134,26 @@ def levenberg_marquardt(
     require_numbers(goal, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
     if not 0 < damping < inf:
         raise ValueError(f"damping is {damping}; it must be above 0 and finite")
+    if not radius > 0:
+        raise ValueError(f"radius is {radius}; it must be above 0")
     bounds = [_bound(lowest, x), _bound(highest, x)]
     if not bool((bounds[0] < bounds[1]).all()):
         raise ValueError("a lower bound is not below the upper one; give lowest < highest")
-    return _Descent(residual, bounds[0], bounds[1], damping).run(
+    return _Descent(residual, bounds[0], bounds[1], damping, radius).run(
         x, max_iterations, tolerance_gradient, tolerance_change, goal
     )
 
 
 class _Descent:
-    """One descent: what it minimises, and its λ."""
+    """One descent: what it minimises, its λ and its radius."""
 
-    def __init__(self, residual: Residual, lowest: Array, highest: Array, damping: float) -> None:
+    def __init__(
+        self, residual: Residual, lowest: Array, highest: Array, damping: float, radius: float
+    ) -> None:
         self.residual = residual
         self.lowest, self.highest = lowest, highest
-        self.damping = damping
-        self.scale: Any = 0.0
+        self.damping, self.radius = damping, radius
+        self.scale: Any = None
         self.evaluations = 0
 
     def run(
@@ -214,37 +225,51 @@ class _Descent:
         undamped = diagonal.copy()
         # Never less than it has been, or an unknown that has become weak would run away.
         scale = xp.maximum(undamped, FLOOR * undamped.max())
-        self.scale = scale = xp.maximum(scale, self.scale)
+        if self.scale is None:
+            self.scale = scale
+            self.radius *= self._length(x) or inf
+        self.scale = xp.maximum(scale, self.scale)
         moving = [np.arange(len(x))]
         if len(free) < len(x):
             moving.append(free)
         for failures in range(MOST_FAILURES):
-            diagonal[...] = undamped + self.damping * scale
-            ends = [self._end(x, slope, gram, some) for some in moving]
-            squares = [_square(r) for _, r in ends]
+            for _ in range(MOST_RAISES):
+                diagonal[...] = undamped + self.damping * self.scale
+                ends = [self._end(x, slope, gram, some) for some in moving]
+                if min(self._length(end - x) for end in ends) <= (1 + BEYOND) * self.radius:
+                    break
+                parts = gram[xp.ix_(free, free)], slope[free], self.scale[free]
+                self.damping = raised_damping(*parts, self.radius, self.damping)
+            residuals = [self._value(end) for end in ends]
+            squares = [_square(r) for r in residuals]
             lower = [index for index, square in enumerate(squares) if square < value]
             if lower:  # NaN never is
                 best = min(lower, key=squares.__getitem__)
-                s = ends[best][0] - x
-                expected = float(self.damping * (scale * s) @ s - 2 * slope @ s - s @ gram @ s)
+                s = ends[best] - x
+                expected = float(self.damping * (self.scale * s) @ s - 2 * slope @ s - s @ gram @ s)
                 share = min((value - squares[best]) / expected, 1.0) if expected > 0 else 1.0
                 factor = max(SUCCESS, 1.0 - (2.0 * share - 1.0) ** 3)
                 self.damping = max(LEAST_DAMPING, factor * self.damping)
-                return ends[best]
+                if share >= GOOD:
+                    self.radius = max(self.radius, 2.0 * self._length(s))
+                return ends[best], residuals[best]
             self.damping *= FAILURE * 2.0**failures
+            if self.radius < inf:
+                self.radius = min(self.radius, *(self._length(end - x) for end in ends)) / 2
         return None
 
-    def _end(
-        self, x: Array, slope: Array, gram: Array, moving: npt.NDArray[np.int64]
-    ) -> tuple[Array, Array]:
-        """Return where a step of these unknowns leads, and the residual there."""
+    def _end(self, x: Array, slope: Array, gram: Array, moving: npt.NDArray[np.int64]) -> Array:
+        """Return where a step of these unknowns leads."""
         xp: Any = array_module(x)
         low, high = (self.lowest - x)[moving], (self.highest - x)[moving]
         some = gram if len(moving) == len(x) else gram[xp.ix_(moving, moving)]
         end = x.copy()
         end[moving] += bounded_step(some, slope[moving], low, high)
-        end = end.clip(self.lowest, self.highest)  # rounding may have crossed a bound
-        return end, self._value(end)
+        return end.clip(self.lowest, self.highest)  # rounding may have crossed a bound
+
+    def _length(self, s: Array) -> float:
+        """Return the length of a step in units in which all unknowns matter alike."""
+        return float(self.scale @ s**2) ** 0.5
 
 
 def _bound(bound: npt.ArrayLike, start: Array) -> Array:

@@ -16,7 +16,7 @@ from collections.abc import Generator
 from math import inf, isfinite, sqrt
 from typing import NamedTuple
 
-SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.9  # c₁ and c₂, as Nocedal and Wright advise
+SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.8  # c₁ and c₂; Nocedal and Wright advise 0.9 for c₂
 MOST_TRIALS = 12  # each lengthens or shortens the step up to tenfold: together by 10¹¹
 
 

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.attacks.least_squares.features import (
+    FIRST_DAMPING,
     FeatureResidual,
     FeatureSubspace,
     images_with,
@@ -39,7 +40,7 @@ from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.losses import softmax
-from tinyleak.optim import FIRST_DAMPING, Fit, Residual, State, levenberg_marquardt
+from tinyleak.optim import Fit, Residual, State, levenberg_marquardt
 from tinyleak.tensor import Tensor
 
 MOST_ITERATIONS = 200
@@ -176,6 +177,7 @@ def refine(
             lowest=np.where(inside == 1.0, 0.0, -np.inf),
             highest=inside,
             damping=damping,
+            radius=np.inf,
             max_iterations=max_iterations - iterations,
             tolerance_change=LEAST_PROGRESS,
             goal=goal if subspace is None else -np.inf,
