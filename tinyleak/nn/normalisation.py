@@ -51,8 +51,8 @@ def batch_norm_of_batch(
 
     The images then depend on one another. Arguments and result are those of `batch_norm`.
     """
-    pixels = _normalised(_as_rows(x), x.shape[-3], epsilon)
-    return _as_images(pixels * as_row(weight) + as_row(bias), x.shape)
+    found = _normalised(_as_rows(x), x.shape[-3], as_row(weight), as_row(bias), epsilon)
+    return _as_images(found, x.shape)
 
 
 def group_norm(
@@ -79,14 +79,21 @@ def group_norm(
     if channels % groups:
         raise ValueError(f"group_norm cannot split {channels} channels into {groups} groups")
     pixels = reshape(channels_last(x), (*leading, height * width, channels))
-    found = _normalised(pixels, groups, epsilon) * as_row(as_row(weight)) + as_row(as_row(bias))
+    scale, shift = as_row(as_row(weight)), as_row(as_row(bias))
+    found = _normalised(pixels, groups, scale, shift, epsilon)
     return channels_first(reshape(found, (*found.shape[:-2], height, width, channels)))
 
 
-def _normalised(pixels: Tensor, groups: int, epsilon: float) -> Tensor:
-    """Bring pixels (…, P, C), for each group of channels together, to mean 0 and variance 1."""
+def _normalised(
+    pixels: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float
+) -> Tensor:
+    """Bring pixels (…, P, C), for each group of channels together, to mean 0 and variance 1.
+
+    Then scale and shift them; the scales are multiplied first, since they are few.
+    """
     centred = pixels - _mean(pixels, groups)
-    return centred * (_mean(centred**2, groups) + epsilon) ** -0.5
+    scale = (_mean(centred**2, groups) + epsilon) ** -0.5 * weight
+    return centred * scale + bias
 
 
 def _mean(pixels: Tensor, groups: int) -> Tensor:
