@@ -135,7 +135,12 @@ def unmix(
         raise ValueError("the last layer's gradient is zero, so it shows no image")
     least = rounding * float(np.sqrt(np.mean(layer.matrix**2)))
     noise = max((layer.noise or 0.0) if variance is None else variance, least**2)
-    visible = layer.standing_out(noise, batch)
+    deviations, of_rows = np.full(classes, math.sqrt(noise)), layer
+    if variance is None and layer.is_only_rounded:
+        of_rows = layer.balanced
+        deviations = rounding * _summands(layer, labels)
+        noise = max(of_rows.noise or 0.0, of_rows.rounding)
+    visible = of_rows.standing_out(noise, batch)
     # The more wrong the network is about an image, the more negative is its label's entry.
     seen = np.sort(np.argsort(by_bias[labels], kind="stable")[: max(visible, 1)])
     features, residuals = np.zeros((batch, size)), np.zeros((batch, classes))
@@ -143,7 +148,7 @@ def unmix(
         features[:] = first_layer_input(layer)
         residuals[seen] = batch * by_bias
         return Mixture(features, residuals, 0.0)
-    equations = _Equations(layer, layer.bias, answers[seen], math.sqrt(noise))
+    equations = _Equations(layer, layer.bias, answers[seen], deviations)
     begin = () if guess is None else (equations.unknowns(guess[seen]),)
     away = equations.starts(labels[seen], rng or np.random.default_rng(0))
     found, misfit = equations.solve(islice(chain(begin, away), starts))
@@ -152,19 +157,29 @@ def unmix(
     return Mixture(features, residuals, misfit)
 
 
+def _summands(layer, labels):
+    """Return how large the products are that each row of the gradient adds up, (K,)."""
+    by_bias = np.abs(layer.bias_gradient)
+    lengths = np.sqrt(np.mean(np.square(layer.matrix), axis=1))
+    some = by_bias > 0
+    typical = float(np.median(lengths[some] / by_bias[some]))
+    counts = np.bincount(labels, minlength=len(by_bias))
+    return typical * (by_bias + 2 * counts / layer.batch)
+
+
 class _Equations:
     """The equations for A, whose rows are the constant c₀ plus a combination of the rows `free`."""
 
     def __init__(
-        self, layer: LastLayerGradient, bias: Array, targets: Array, deviation: float
+        self, layer: LastLayerGradient, bias: Array, targets: Array, deviations: Array
     ) -> None:
         self.images, size = len(targets), layer.weight.shape[1]
-        self.axes = layer.decomposition[2][: self.images]
+        self.axes = layer.balanced.decomposition[2][: self.images]
         self.seen = layer.batch * layer.matrix @ self.axes.T
         self.logits = self.axes[:, :size] @ layer.weight.T
         self.bias, self.targets, self.gradient = bias, targets, layer.matrix
-        self.deviation = layer.batch * deviation
-        self.sizes = layer.sizes[: self.images]
+        self.deviation = layer.batch * deviations[:, np.newaxis]
+        self.sizes = layer.balanced.sizes[: self.images]
         ends = self.axes[:, -1]
         self.constant = ends / (ends @ ends)
         self.free = np.linalg.svd(ends[None])[2][1:]
@@ -193,7 +208,7 @@ class _Equations:
         p, by_free = r + self.targets, self.free @ self.logits
         by_p = p[:, None] * (by_free - (p @ by_free.T)[:, :, None])
         by_unknowns = np.einsum("ifk,ij->kjif", by_p, A) + np.einsum("ik,fj->kjif", r, self.free)
-        by_unknowns /= (self.deviation * self.sizes**power)[:, np.newaxis, np.newaxis]
+        by_unknowns /= (self.deviation * self.sizes**power)[:, :, np.newaxis, np.newaxis]
         return by_unknowns.reshape(-1, unknowns.size)
 
     def unknowns(self, features: Array) -> Array:

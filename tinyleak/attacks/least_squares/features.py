@@ -37,7 +37,7 @@ from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 from tinyleak.optim import levenberg_marquardt
 
-GAP = 1e3
+GAP = 1e2
 """How many times larger than what noise makes the least singular value of the features must be:
 noise then turns the subspace by a thousandth at most."""
 
@@ -138,10 +138,11 @@ def read_span(layer: LastLayerGradient) -> FeatureSubspace | None:
     batch, (classes, size) = layer.batch, layer.weight.shape
     if batch >= min(classes, size):
         return None
-    noise = max(layer.noise or 0.0, layer.rounding)
-    if layer.standing_out(GAP**2 * noise) < batch:
+    balanced = layer.balanced
+    noise = max(balanced.noise or 0.0, balanced.rounding)
+    if balanced.standing_out(GAP**2 * noise) < batch:
         return None
-    basis = np.linalg.qr(layer.decomposition[2][:batch, :size].T)[0].T
+    basis = np.linalg.qr(balanced.decomposition[2][:batch, :size].T)[0].T
     return FeatureSubspace(np.zeros((batch, size)), basis)
 
 
