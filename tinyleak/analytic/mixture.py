@@ -54,6 +54,9 @@ LEAST_SHIFT, MOST_SHIFT = -3.0, 0.5
 """Powers of ten between which a start is shifted away from the gradient's rows, in units of how far
 these differ: near them where labels differ, and beyond them where images share one."""
 
+TINY = 1e-18
+"""Singular values of the equations below this share are zero: features of one label may have 1e-12."""
+
 SINGLE_PRECISION = 1e-7
 """How exact a gradient is taken to be, relative to its entries' root mean square: float32 rounds to
 6e-8. A gradient that is more exact is fitted further all the same."""
@@ -69,11 +72,14 @@ class Mixture:
             Where noise hides an image nothing is known of it, and its residual is 0.
         misfit: the mean square of the equations' error, in units of the noise: about 1 if they were
             solved.
+        errors: (N,), how far the features of each are expected to be from the client's; infinite
+            where noise hides an image.
     """
 
     features: Array
     residuals: Array
     misfit: float
+    errors: Array
 
     def __repr__(self) -> str:
         return f"Mixture({len(self.features)} images, misfit={self.misfit:.2g})"
@@ -147,14 +153,16 @@ def unmix(
     if len(seen) == 1:
         features[:] = first_layer_input(layer)
         residuals[seen] = batch * by_bias
-        return Mixture(features, residuals, 0.0)
+        return Mixture(features, residuals, 0.0, np.full(batch, math.sqrt(noise)))
     equations = _Equations(layer, layer.bias, answers[seen], deviations)
     begin = () if guess is None else (equations.unknowns(guess[seen]),)
     away = equations.starts(labels[seen], rng or np.random.default_rng(0))
     found, misfit = equations.solve(islice(chain(begin, away), starts))
     features[seen], residuals[seen] = equations.features(found), equations.residuals(found)
     features[np.setdiff1d(np.arange(batch), seen)] = features[seen].mean(axis=0)
-    return Mixture(features, residuals, misfit)
+    errors = np.full(batch, np.inf)
+    errors[seen] = equations.errors(found, misfit)
+    return Mixture(features, residuals, misfit, errors)
 
 
 def _summands(layer, labels):
@@ -231,6 +239,12 @@ class _Equations:
         while True:
             shift = width * 10.0 ** rng.uniform(LEAST_SHIFT, MOST_SHIFT)
             yield rows[labels] + shift * rng.standard_normal(rows[labels].shape)
+
+    def errors(self, unknowns: Array, misfit: float) -> Array:
+        """Return how far the features are expected to be from the client's, (M,)."""
+        jacobian = self.jacobian(unknowns)
+        variances = misfit * np.square(np.linalg.pinv(jacobian, rcond=TINY)).sum(axis=1)
+        return np.sqrt(variances.reshape(self.images, -1).sum(axis=1))
 
     def solve(self, starts: Iterable[Array]) -> tuple[Array, float]:
         """Return the unknowns that fit best, and the mean square of their misfits."""
