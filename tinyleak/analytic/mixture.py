@@ -25,7 +25,7 @@ from itertools import chain, cycle, islice
 import numpy as np
 
 from tinyleak.analytic.first_layer import first_layer_input
-from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.backend import Array
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.losses import softmax
@@ -55,7 +55,7 @@ LEAST_SHIFT, MOST_SHIFT = -3.0, 0.5
 these differ: near them where labels differ, and beyond them where images share one."""
 
 TINY = 1e-18
-"""Singular values of the equations below this share are zero: features of one label may have 1e-12."""
+"""Singular values of the equations below this share are zero; one label's may be 1e-12."""
 
 SINGLE_PRECISION = 1e-7
 """How exact a gradient is taken to be, relative to its entries' root mean square: float32 rounds to
@@ -141,19 +141,20 @@ def unmix(
         raise ValueError("the last layer's gradient is zero, so it shows no image")
     least = rounding * float(np.sqrt(np.mean(layer.matrix**2)))
     noise = max((layer.noise or 0.0) if variance is None else variance, least**2)
-    deviations, of_rows = np.full(classes, math.sqrt(noise)), layer
+    deviations = np.full(classes, math.sqrt(noise))
+    visible: LayerGradient = layer
     if variance is None and layer.is_only_rounded:
-        of_rows = layer.balanced
-        deviations = rounding * _summands(layer, labels)
-        noise = max(of_rows.noise or 0.0, of_rows.rounding)
-    visible = of_rows.standing_out(noise, batch)
+        deviations, visible = rounding * _sizes(layer, answers), layer.balanced
+        noise = max(visible.noise or 0.0, visible.rounding)
     # The more wrong the network is about an image, the more negative is its label's entry.
-    seen = np.sort(np.argsort(by_bias[labels], kind="stable")[: max(visible, 1)])
+    seen = np.sort(
+        np.argsort(by_bias[labels], kind="stable")[: max(visible.standing_out(noise, batch), 1)]
+    )
     features, residuals = np.zeros((batch, size)), np.zeros((batch, classes))
     if len(seen) == 1:
         features[:] = first_layer_input(layer)
         residuals[seen] = batch * by_bias
-        return Mixture(features, residuals, 0.0, np.full(batch, math.sqrt(noise)))
+        return Mixture(features, residuals, 0.0, np.where(residuals.any(axis=1), 0.0, np.inf))
     equations = _Equations(layer, layer.bias, answers[seen], deviations)
     begin = () if guess is None else (equations.unknowns(guess[seen]),)
     away = equations.starts(labels[seen], rng or np.random.default_rng(0))
@@ -165,14 +166,17 @@ def unmix(
     return Mixture(features, residuals, misfit, errors)
 
 
-def _summands(layer, labels):
-    """Return how large the products are that each row of the gradient adds up, (K,)."""
-    by_bias = np.abs(layer.bias_gradient)
-    lengths = np.sqrt(np.mean(np.square(layer.matrix), axis=1))
-    some = by_bias > 0
-    typical = float(np.median(lengths[some] / by_bias[some]))
-    counts = np.bincount(labels, minlength=len(by_bias))
-    return typical * (by_bias + 2 * counts / layer.batch)
+def _sizes(layer: LastLayerGradient, answers: Array) -> Array:
+    """Return about how large the numbers are that each row of the gradient adds up, (K,).
+
+    They are those of p h, which add up to the row itself, and of y h, which may cancel them.
+    """
+    assert layer.bias_gradient is not None, "checked"
+    by_bias, lengths = np.abs(layer.bias_gradient), np.linalg.norm(layer.matrix, axis=1)
+    features = np.median(lengths[by_bias > 0.0] / by_bias[by_bias > 0.0])
+    return np.asarray(
+        features / math.sqrt(layer.matrix.shape[1]) * (by_bias + 2.0 * answers.mean(axis=0))
+    )
 
 
 class _Equations:
@@ -206,7 +210,7 @@ class _Equations:
         return softmax(Tensor(logits)).data - self.targets
 
     def misfits(self, unknowns: Array, power: float = 0.0) -> Array:
-        """Return the error of each equation, (K·M,), in units of the noise times sizes^power."""
+        """Return the error of each equation, (K·M,), in units of its noise times sizes^power."""
         mixed = self.residuals(unknowns).T @ self.matrix(unknowns)
         return ((mixed - self.seen) / (self.deviation * self.sizes**power)).ravel()
 

@@ -53,9 +53,9 @@ SAME = 1e-28
 """The squared distance of features, relative to their square, at which an image has them: 1e-14 is
 float64's rounding; of a coarser gradient it is that dtype's."""
 
-REACHED, ERRING, FARTHER = 1e-12, 4.0, 10.0
+REACHED, ERRING, FARTHER = 1e-12, 2.0, 10.0
 """The same, at which it has them as exactly as features inferred from a gradient are known: to 1e-6
-of their length, or so many times what they are expected to err by (up to 10 times were measured)."""
+of their length, or so many times what they may err by (the first, squared, ends the search)."""
 
 DARK = 0.1
 """Where the search for one image begins: from there it takes two thirds of the steps that it takes
@@ -227,7 +227,7 @@ def images_with(
                 start,
                 lowest=0.0,
                 highest=1.0,
-                goal=max(SAME * square, ERRING * expected),
+                goal=max(SAME * square, ERRING**2 * expected),
                 tolerance_change=STILL,
                 max_iterations=MOST_ALONE,
             )
