@@ -86,9 +86,10 @@ class Search(Descent):
         bounds: tuple[float, float] | None,
         rng: np.random.Generator,
         seconds: float,
+        factor_known: bool,
     ) -> None:
         super().__init__(RowSpace.of(layer, deltas.cut), deltas, bounds)
-        self.layer, self.rng = layer, rng
+        self.layer, self.rng, self.factor_known = layer, rng, factor_known
         self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
         self.basis = np.eye(len(self.space.S))  # of where the other records lie
         self.columns = self.basis  # of their δ, in coordinates of U
@@ -201,7 +202,10 @@ class Search(Descent):
         """Return what is nearly a record, as far as noise lets it be told, with its label."""
         if self.space.bias is None:
             return self.guesses
-        left, V = self.basis, self.space.V
+        left, V = np.eye(len(self.space.V)), self.space.V
+        known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
+        for h, label in known[: len(left) - 1]:
+            left = without(left, left @ self._dual(label, V @ np.append(h, 1.0)))
         for ray in sorted(self._rays(np.eye(len(V))), key=lambda ray: ray.f):
             h = ray.c @ V[:, :-1]
             if ray.f < GUESSED**2 and self._is_new(h) and len(left) > 1:
@@ -252,8 +256,15 @@ class Search(Descent):
         near = [np.linalg.norm(h - other) < SAME * np.linalg.norm(other) for other in self.inputs]
         if any(near) or not np.isfinite(h).all():
             return False
-        cut, loss = self.deltas.cut, self.deltas.loss
-        answer = certify(self.layer, cut, h[None], np.array([label]), loss=loss, spread=spread)
+        answer = certify(
+            self.layer,
+            self.deltas.cut,
+            h[None],
+            np.array([label]),
+            loss=self.deltas.loss,
+            factor_known=self.factor_known,
+            spread=spread,
+        )
         if not answer.certified[0]:
             return False
         self.inputs.append(h)

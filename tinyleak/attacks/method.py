@@ -47,8 +47,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
         return client, plain
     first = first_layer(client)
     # More records than were said are no reason to stop: whoever looks on is told of them.
-    tells = first is not None and why_not(*first) is None and first[0].shown <= client.batch
-    if tells and client.loss.exact:
+    exact = client.loss.exact
+    tells = first is not None and why_not(*first, factor_known=exact) is None
+    if tells and first is not None and first[0].shown <= client.batch:
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     labels = attacker.labels

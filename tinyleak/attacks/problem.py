@@ -124,7 +124,7 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     if wanted is None and attacker.method == "levenberg-marquardt":
         wanted = "trusted"
     targets, inference = _labels(client, wanted)
-    if squares and not client.loss.exact:
+    if squares and attacker.method != "records" and not client.loss.exact:
         raise ValueError(
             f"method {attacker.method} minimises the distance between two gradients, but the "
             f"client's loss is known only as {client.loss.fact}; say its reduction "
