@@ -206,11 +206,15 @@ class Search(Descent):
         known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
         for h, label in known[: len(left) - 1]:
             left = without(left, left @ self._dual(label, V @ np.append(h, 1.0)))
-        for ray in sorted(self._rays(np.eye(len(V))), key=lambda ray: ray.f):
-            h = ray.c @ V[:, :-1]
-            if ray.f < GUESSED**2 and self._is_new(h) and len(left) > 1:
-                self.guesses.append((h, ray.label))
-                left = without(left, left @ self._dual(ray.label, ray.c))
+        for everywhere in (True, False):
+            best: Ray | None = Ray(left[0], 0, 0.0, 0.0)
+            while best is not None and len(left) > 1:
+                rays = self._rays(np.eye(len(V)) if everywhere else left)
+                likely = [r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1])]
+                best = min(likely, key=lambda ray: ray.f, default=None)
+                if best is not None:
+                    self.guesses.append((best.c @ V[:, :-1], best.label))
+                    left = without(left, left @ self._dual(best.label, best.c))
         if len(left) == 1 and len(left) < len(V):  # what all others leave is known without a ray
             (last,) = self._judged(left / (left @ V[:, -1]), np.zeros(1))
             if last.f < GUESSED**2:
@@ -267,6 +271,10 @@ class Search(Descent):
         )
         if not answer.certified[0]:
             return False
+        # What was guessed before, less exactly, is known now.
+        self.guesses = [
+            g for g in self.guesses if not np.linalg.norm(g[0] - h) < NEARLY * np.linalg.norm(h)
+        ]
         self.inputs.append(h)
         self.labels.append(label)
         self.copies.append(int(answer.copies[0]))

@@ -40,7 +40,7 @@ from tinyleak.nn.labels import one_hot
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 
-PATIENCE = 150
+PATIENCE = 350
 """Evaluations within which the distance of an image's features halves, or it is not going to."""
 
 MET, STARTS = 1e-5, 4
