@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LastLayerGradient
+from tinyleak import data
+from tinyleak.analytic import LastLayerGradient, unmix
 from tinyleak.attacks import Reconstruction, Settings, attack
 from tinyleak.attacks.least_squares import solver
 from tinyleak.attacks.least_squares.features import (
@@ -22,7 +23,7 @@ from tinyleak.attacks.least_squares.last_layer import LastLayer
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
-from tinyleak.client import Client, Truth, share
+from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import MLP, LeNet, one_hot
 
@@ -130,6 +131,22 @@ def test_nothing_is_read_where_the_gradient_does_not_show_it(rng: np.random.Gene
     assert read_span(layer_of(client, gradients=single)) is None, "rounding hides a direction"
     noisy = {n: g + 1e-3 * rng.standard_normal(g.shape) for n, g in client.gradients.items()}
     assert read_span(layer_of(client, gradients=noisy)) is None
+
+
+def test_single_precision_does_not_hide_what_short_rows_show() -> None:
+    """Of eight digits of six labels, some rows of the gradient are a thousandth of others."""
+    images, labels = data.load("glyphs").batch([844, 75, 16, 508, 306, 268, 40, 633])
+    client, _ = simulate(LeNet(), images, labels, init="uniform", dtype="float32", seed=0)
+    layer = layer_of(client)
+    assert layer.sizes[7] < 1e2 * layer.sizes[8], "as the rows are, rounding hides a direction"
+    assert read_span(layer) is not None
+    params = {name: array.astype(float) for name, array in client.params.items()}
+    features = LastLayer(client.model, params, 8).features(images)
+    found = unmix(layer, labels, rounding=1e-6)
+    distances = np.linalg.norm(found.features[:, np.newaxis] - features, axis=2)
+    assert sorted(distances.argmin(axis=1)) == list(range(8))
+    assert (distances.min(axis=1) < 10.0 * found.errors).all()
+    assert (found.errors < 1e-4).all()
 
 
 @pytest.mark.parametrize("scheme", ["default", "uniform"])

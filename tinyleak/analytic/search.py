@@ -206,15 +206,18 @@ class Search(Descent):
         known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
         for h, label in known[: len(left) - 1]:
             left = without(left, left @ self._dual(label, V @ np.append(h, 1.0)))
-        for everywhere in (True, False):
-            best: Ray | None = Ray(left[0], 0, 0.0, 0.0)
-            while best is not None and len(left) > 1:
-                rays = self._rays(np.eye(len(V)) if everywhere else left)
-                likely = [r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1])]
-                best = min(likely, key=lambda ray: ray.f, default=None)
-                if best is not None:
-                    self.guesses.append((best.c @ V[:, :-1], best.label))
-                    left = without(left, left @ self._dual(best.label, best.c))
+        everywhere = True  # where nothing that is known, less exactly, has been taken off
+        while len(left) > 1:
+            rays = self._rays(np.eye(len(V)) if everywhere else left)
+            likely = [r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1])]
+            if likely:
+                best = min(likely, key=lambda ray: ray.f)
+                self.guesses.append((best.c @ V[:, :-1], best.label))
+                left = without(left, left @ self._dual(best.label, best.c))
+            elif everywhere:
+                everywhere = False
+            else:
+                break
         if len(left) == 1 and len(left) < len(V):  # what all others leave is known without a ray
             (last,) = self._judged(left / (left @ V[:, -1]), np.zeros(1))
             if last.f < GUESSED**2:
