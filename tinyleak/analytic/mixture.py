@@ -144,7 +144,7 @@ def unmix(
     deviations = np.full(classes, math.sqrt(noise))
     visible: LayerGradient = layer
     if variance is None and layer.is_only_rounded:
-        deviations, visible = rounding * _sizes(layer, answers), layer.balanced
+        deviations, visible = rounding * _sizes(layer, layer.bias, answers), layer.balanced
         noise = max(visible.noise or 0.0, visible.rounding)
     # The more wrong the network is about an image, the more negative is its label's entry.
     seen = np.sort(
@@ -166,17 +166,17 @@ def unmix(
     return Mixture(features, residuals, misfit, errors)
 
 
-def _sizes(layer: LastLayerGradient, answers: Array) -> Array:
-    """Return about how large the numbers are that each row of the gradient adds up, (K,).
+def _sizes(layer: LastLayerGradient, bias: Array, answers: Array) -> Array:
+    """Return how large the numbers are whose rounding each row of the gradient has, (K,).
 
-    They are those of p h, which add up to the row itself, and of y h, which may cancel them.
+    They are those of p h, as often as the logits are large, whose rounding p = softmax(z) has; and
+    those of y h, which may cancel them.
     """
-    assert layer.bias_gradient is not None, "checked"
-    by_bias, lengths = np.abs(layer.bias_gradient), np.linalg.norm(layer.matrix, axis=1)
-    features = np.median(lengths[by_bias > 0.0] / by_bias[by_bias > 0.0])
-    return np.asarray(
-        features / math.sqrt(layer.matrix.shape[1]) * (by_bias + 2.0 * answers.mean(axis=0))
-    )
+    axis = layer.balanced.decomposition[2][0]
+    features = axis[:-1] / axis[-1]  # of about all images
+    logits = np.abs(layer.weight @ features + bias).max()
+    p, y = np.abs(layer.matrix[:, -1]), answers.mean(axis=0)
+    return np.asarray(np.sqrt(np.mean(features**2)) * (p * (1.0 + logits) + 2.0 * y))
 
 
 class _Equations:
