@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LastLayerGradient
+from tinyleak import data
+from tinyleak.analytic import LastLayerGradient, unmix
 from tinyleak.attacks import Reconstruction, Settings, attack
 from tinyleak.attacks.least_squares import solver
 from tinyleak.attacks.least_squares.features import (
@@ -21,7 +22,8 @@ from tinyleak.attacks.least_squares.features import (
 from tinyleak.attacks.least_squares.last_layer import LastLayer
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.attacks.matching import Matching
-from tinyleak.client import Client, Truth, share
+from tinyleak.backend import Array
+from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import MLP, LeNet, one_hot
 
@@ -85,6 +87,11 @@ def test_the_clients_images_lie_in_the_span_and_others_do_not(rng: np.random.Gen
     assert others > 1e-4
 
 
+def known_to_be(features: Array) -> FeatureSubspace:
+    """Features that are known exactly."""
+    return FeatureSubspace(features, np.zeros((0, features.shape[1])), np.zeros(len(features)))
+
+
 def test_they_are_the_last_layers_inputs(rng: np.random.Generator) -> None:
     model = MLP((1, 3, 4), 5, "tanh", (6,))
     params, images = model.init(rng), rng.random((2, 1, 3, 4))
@@ -101,7 +108,7 @@ def test_they_are_the_last_layers_inputs(rng: np.random.Generator) -> None:
 def test_its_derivatives_are_those_of_differences(known: bool, rng: np.random.Generator) -> None:
     client, truth = simulated([0, 3], 1)
     features = features_of(client, truth)
-    subspace = FeatureSubspace(features, np.zeros((0, features.shape[1]))) if known else None
+    subspace = known_to_be(features) if known else None
     residual = residual_of(client, truth, [1], subspace)
     x = rng.random(2 * 64 + 4)
     some = np.array([0, 2, 63, 64, 99, 127, 129])
@@ -124,6 +131,22 @@ def test_nothing_is_read_where_the_gradient_does_not_show_it(rng: np.random.Gene
     assert read_span(layer_of(client, gradients=single)) is None, "rounding hides a direction"
     noisy = {n: g + 1e-3 * rng.standard_normal(g.shape) for n, g in client.gradients.items()}
     assert read_span(layer_of(client, gradients=noisy)) is None
+
+
+def test_single_precision_does_not_hide_what_short_rows_show() -> None:
+    """Of eight digits of six labels, some rows of the gradient are a thousandth of others."""
+    images, labels = data.load("glyphs").batch([844, 75, 16, 508, 306, 268, 40, 633])
+    client, _ = simulate(LeNet(), images, labels, init="uniform", dtype="float32", seed=0)
+    layer = layer_of(client)
+    assert layer.sizes[7] < 1e2 * layer.sizes[8], "as the rows are, rounding hides a direction"
+    assert read_span(layer) is not None
+    params = {name: array.astype(float) for name, array in client.params.items()}
+    features = LastLayer(client.model, params, 8).features(images)
+    found = unmix(layer, labels, rounding=1e-6)
+    distances = np.linalg.norm(found.features[:, np.newaxis] - features, axis=2)
+    assert sorted(distances.argmin(axis=1)) == list(range(8))
+    assert (distances.min(axis=1) < 10.0 * found.errors).all()
+    assert (found.errors < 1e-4).all()
 
 
 @pytest.mark.parametrize("scheme", ["default", "uniform"])
@@ -202,7 +225,7 @@ def test_an_image_that_is_mostly_black_is_determined_by_its_features(
     images[2] *= 3.0  # pixels from 0 to 3, whose features no image in [0, 1] has
     features = LastLayer(WIDE, params, 3).features(images)
     grey = np.full_like(images, 0.5)
-    found, determined = images_with(WIDE, params, features, grey)
+    found, determined = images_with(WIDE, params, known_to_be(features), grey)
     assert determined.tolist() == [True, False, False]
     assert mse(found[:1], images[:1]).max() < 1e-12
     np.testing.assert_array_equal(found[1:], grey[1:])
@@ -212,7 +235,7 @@ def test_images_much_larger_than_their_features_are_not_tried(rng: np.random.Gen
     """Black ones would be determined, but it would take long to find most that they are not."""
     params, images = SMALL.init(rng), np.zeros((1, *SMALL.image_shape))
     features = LastLayer(SMALL, params, 1).features(images)
-    found, determined = images_with(SMALL, params, features, images + 0.5)
+    found, determined = images_with(SMALL, params, known_to_be(features), images + 0.5)
     assert not determined.any()
     np.testing.assert_array_equal(found, images + 0.5)
 

@@ -85,6 +85,17 @@ def test_all_records_of_a_batch_are_found(act: str, dtype: str, rng: np.random.G
     assert repr(found).startswith("Records(12 of 12, ")
 
 
+def test_records_come_apart_where_the_losss_factor_is_not_known(rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 6)
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (60,)), images, labels, init="default")
+    scaled = {name: 0.75 * gradient for name, gradient in client.gradients.items()}
+    client = Client.of(client.model, client.params, scaled, batch=6)
+    assert search(client).copies.sum() == 0, "three quarters of a record are none"
+    found = search(client, factor_known=False)
+    assert errors(found, images).max() < 1e-8
+    assert found.copies.tolist() == [1] * 6
+
+
 def test_repeated_images_and_one_label_are_no_obstacle(rng: np.random.Generator) -> None:
     images, _ = batch(rng, 6)
     order = [0, 1, 2, 2, 3, 3, 3, 4, 5]

@@ -153,7 +153,8 @@ def certify(
     near = distances <= limits
     excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts] + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
-    copies = np.where(certified, np.maximum(np.rint(np.abs(whole)), 1.0), 0.0).astype(np.int64)
+    counted = np.maximum(np.rint(np.abs(whole)), 1.0) if factor_known else 1.0
+    copies = np.where(certified, counted, 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records
     refused = ~(near | excused).all(axis=0) & np.full(len(inputs), complete and why is None)

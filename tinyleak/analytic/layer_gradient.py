@@ -195,6 +195,26 @@ class LayerGradient:
         deviation = ROUNDING * float(np.finfo(float).eps) * float(self.sizes[0])
         return deviation**2 / self.matrix.size
 
+    @property
+    def is_only_rounded(self) -> bool:
+        """Whether the gradient is as exact as its dtype, without a defence's noise."""
+        typical = float(np.sqrt(np.mean(np.square(self.matrix))))
+        return float(np.sqrt(self.noise or 0.0)) <= ROUNDING * self.roundoff * typical
+
+    @cached_property
+    def balanced(self) -> LayerGradient:
+        """The same gradient with all rows of one length, where rounding is all its noise.
+
+        The inputs span the same row space, and rounding, which is in proportion to each entry, no
+        longer hides what short rows alone show: where probabilities are near 0 and 1, a row may be
+        a thousandth of another.
+        """
+        lengths = np.linalg.norm(self.matrix, axis=1, keepdims=True)
+        if not self.is_only_rounded or not lengths.all():
+            return self
+        G = self.matrix / lengths
+        return LayerGradient(G, None, self.records, self.roundoff)
+
     def standing_out(self, noise: float, most: int | None = None) -> int:
         """Return how many singular values stand out from noise of a variance, of the `most` first.
 

@@ -25,7 +25,7 @@ from itertools import chain, cycle, islice
 import numpy as np
 
 from tinyleak.analytic.first_layer import first_layer_input
-from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.backend import Array
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.losses import softmax
@@ -54,6 +54,9 @@ LEAST_SHIFT, MOST_SHIFT = -3.0, 0.5
 """Powers of ten between which a start is shifted away from the gradient's rows, in units of how far
 these differ: near them where labels differ, and beyond them where images share one."""
 
+TINY = 1e-18
+"""Singular values of the equations below this share are zero; one label's may be 1e-12."""
+
 SINGLE_PRECISION = 1e-7
 """How exact a gradient is taken to be, relative to its entries' root mean square: float32 rounds to
 6e-8. A gradient that is more exact is fitted further all the same."""
@@ -69,11 +72,14 @@ class Mixture:
             Where noise hides an image nothing is known of it, and its residual is 0.
         misfit: the mean square of the equations' error, in units of the noise: about 1 if they were
             solved.
+        errors: (N,), how far the features of each are expected to be from the client's; infinite
+            where noise hides an image.
     """
 
     features: Array
     residuals: Array
     misfit: float
+    errors: Array
 
     def __repr__(self) -> str:
         return f"Mixture({len(self.features)} images, misfit={self.misfit:.2g})"
@@ -135,36 +141,57 @@ def unmix(
         raise ValueError("the last layer's gradient is zero, so it shows no image")
     least = rounding * float(np.sqrt(np.mean(layer.matrix**2)))
     noise = max((layer.noise or 0.0) if variance is None else variance, least**2)
-    visible = layer.standing_out(noise, batch)
+    deviations = np.full(classes, math.sqrt(noise))
+    visible: LayerGradient = layer
+    if variance is None and layer.is_only_rounded:
+        deviations, visible = rounding * _sizes(layer, layer.bias, answers), layer.balanced
+        noise = max(visible.noise or 0.0, visible.rounding)
     # The more wrong the network is about an image, the more negative is its label's entry.
-    seen = np.sort(np.argsort(by_bias[labels], kind="stable")[: max(visible, 1)])
+    seen = np.sort(
+        np.argsort(by_bias[labels], kind="stable")[: max(visible.standing_out(noise, batch), 1)]
+    )
     features, residuals = np.zeros((batch, size)), np.zeros((batch, classes))
     if len(seen) == 1:
         features[:] = first_layer_input(layer)
         residuals[seen] = batch * by_bias
-        return Mixture(features, residuals, 0.0)
-    equations = _Equations(layer, layer.bias, answers[seen], math.sqrt(noise))
+        return Mixture(features, residuals, 0.0, np.where(residuals.any(axis=1), 0.0, np.inf))
+    equations = _Equations(layer, layer.bias, answers[seen], deviations)
     begin = () if guess is None else (equations.unknowns(guess[seen]),)
     away = equations.starts(labels[seen], rng or np.random.default_rng(0))
     found, misfit = equations.solve(islice(chain(begin, away), starts))
     features[seen], residuals[seen] = equations.features(found), equations.residuals(found)
     features[np.setdiff1d(np.arange(batch), seen)] = features[seen].mean(axis=0)
-    return Mixture(features, residuals, misfit)
+    errors = np.full(batch, np.inf)
+    errors[seen] = equations.errors(found, misfit)
+    return Mixture(features, residuals, misfit, errors)
+
+
+def _sizes(layer: LastLayerGradient, bias: Array, answers: Array) -> Array:
+    """Return how large the numbers are whose rounding each row of the gradient has, (K,).
+
+    They are those of p h, as often as the logits are large, whose rounding p = softmax(z) has; and
+    those of y h, which may cancel them.
+    """
+    axis = layer.balanced.decomposition[2][0]
+    features = axis[:-1] / axis[-1]  # of about all images
+    logits = np.abs(layer.weight @ features + bias).max()
+    p, y = np.abs(layer.matrix[:, -1]), answers.mean(axis=0)
+    return np.asarray(np.sqrt(np.mean(features**2)) * (p * (1.0 + logits) + 2.0 * y))
 
 
 class _Equations:
     """The equations for A, whose rows are the constant c₀ plus a combination of the rows `free`."""
 
     def __init__(
-        self, layer: LastLayerGradient, bias: Array, targets: Array, deviation: float
+        self, layer: LastLayerGradient, bias: Array, targets: Array, deviations: Array
     ) -> None:
         self.images, size = len(targets), layer.weight.shape[1]
-        self.axes = layer.decomposition[2][: self.images]
+        self.axes = layer.balanced.decomposition[2][: self.images]
         self.seen = layer.batch * layer.matrix @ self.axes.T
         self.logits = self.axes[:, :size] @ layer.weight.T
         self.bias, self.targets, self.gradient = bias, targets, layer.matrix
-        self.deviation = layer.batch * deviation
-        self.sizes = layer.sizes[: self.images]
+        self.deviation = layer.batch * deviations[:, np.newaxis]
+        self.sizes = layer.balanced.sizes[: self.images]
         ends = self.axes[:, -1]
         self.constant = ends / (ends @ ends)
         self.free = np.linalg.svd(ends[None])[2][1:]
@@ -183,7 +210,7 @@ class _Equations:
         return softmax(Tensor(logits)).data - self.targets
 
     def misfits(self, unknowns: Array, power: float = 0.0) -> Array:
-        """Return the error of each equation, (K·M,), in units of the noise times sizes^power."""
+        """Return the error of each equation, (K·M,), in units of its noise times sizes^power."""
         mixed = self.residuals(unknowns).T @ self.matrix(unknowns)
         return ((mixed - self.seen) / (self.deviation * self.sizes**power)).ravel()
 
@@ -193,7 +220,7 @@ class _Equations:
         p, by_free = r + self.targets, self.free @ self.logits
         by_p = p[:, None] * (by_free - (p @ by_free.T)[:, :, None])
         by_unknowns = np.einsum("ifk,ij->kjif", by_p, A) + np.einsum("ik,fj->kjif", r, self.free)
-        by_unknowns /= (self.deviation * self.sizes**power)[:, np.newaxis, np.newaxis]
+        by_unknowns /= (self.deviation * self.sizes**power)[:, :, np.newaxis, np.newaxis]
         return by_unknowns.reshape(-1, unknowns.size)
 
     def unknowns(self, features: Array) -> Array:
@@ -216,6 +243,12 @@ class _Equations:
         while True:
             shift = width * 10.0 ** rng.uniform(LEAST_SHIFT, MOST_SHIFT)
             yield rows[labels] + shift * rng.standard_normal(rows[labels].shape)
+
+    def errors(self, unknowns: Array, misfit: float) -> Array:
+        """Return how far the features are expected to be from the client's, (M,)."""
+        jacobian = self.jacobian(unknowns)
+        variances = misfit * np.square(np.linalg.pinv(jacobian, rcond=TINY)).sum(axis=1)
+        return np.sqrt(variances.reshape(self.images, -1).sum(axis=1))
 
     def solve(self, starts: Iterable[Array]) -> tuple[Array, float]:
         """Return the unknowns that fit best, and the mean square of their misfits."""

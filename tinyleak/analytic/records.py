@@ -40,6 +40,7 @@ def find_records(
     *,
     bounds: tuple[float, float] | None = None,
     loss: Loss = cross_entropy,
+    factor_known: bool = True,
     rng: np.random.Generator | None = None,
     seconds: float = 120.0,
 ) -> Records:
@@ -52,6 +53,7 @@ def find_records(
         bounds: about between which numbers the inputs are, if that is known, as of pixels; from 0
             to infinity where they come out of a ReLU.
         loss: the client's.
+        factor_known: whether the gradient is that of the mean loss, as for `certify`.
         rng: draws where to search.
         seconds: how long to search, at most; what was found until then is returned.
 
@@ -62,7 +64,7 @@ def find_records(
         ValueError: the number of records is not known, or is more than the layer can tell apart;
             or the rank of the gradient shows more of them.
     """
-    why = why_not(layer, cut)
+    why = why_not(layer, cut, factor_known=factor_known)
     if why is not None:
         raise ValueError(f"records cannot be told from mixtures by {cut.weight!r}: {why}")
     if (shown := layer.shown) > (layer.records or 0):
@@ -72,6 +74,7 @@ def find_records(
         )
     deltas = Deltas(cut, loss)
     kind = ReluSearch if deltas.has_kinks else Search
-    search = kind(layer, deltas, bounds, rng or np.random.default_rng(0), seconds)
+    rng = rng or np.random.default_rng(0)
+    search = kind(layer, deltas, bounds, rng, seconds, factor_known)
     search.run()
     return search.found()

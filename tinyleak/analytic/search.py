@@ -86,9 +86,10 @@ class Search(Descent):
         bounds: tuple[float, float] | None,
         rng: np.random.Generator,
         seconds: float,
+        factor_known: bool,
     ) -> None:
         super().__init__(RowSpace.of(layer, deltas.cut), deltas, bounds)
-        self.layer, self.rng = layer, rng
+        self.layer, self.rng, self.factor_known = layer, rng, factor_known
         self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
         self.basis = np.eye(len(self.space.S))  # of where the other records lie
         self.columns = self.basis  # of their δ, in coordinates of U
@@ -201,12 +202,22 @@ class Search(Descent):
         """Return what is nearly a record, as far as noise lets it be told, with its label."""
         if self.space.bias is None:
             return self.guesses
-        left, V = self.basis, self.space.V
-        for ray in sorted(self._rays(np.eye(len(V))), key=lambda ray: ray.f):
-            h = ray.c @ V[:, :-1]
-            if ray.f < GUESSED**2 and self._is_new(h) and len(left) > 1:
-                self.guesses.append((h, ray.label))
-                left = without(left, left @ self._dual(ray.label, ray.c))
+        left, V = np.eye(len(self.space.V)), self.space.V
+        known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
+        for h, label in known[: len(left) - 1]:
+            left = without(left, left @ self._dual(label, V @ np.append(h, 1.0)))
+        everywhere = True  # where nothing that is known, less exactly, has been taken off
+        while len(left) > 1:
+            rays = self._rays(np.eye(len(V)) if everywhere else left)
+            likely = [r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1])]
+            if likely:
+                best = min(likely, key=lambda ray: ray.f)
+                self.guesses.append((best.c @ V[:, :-1], best.label))
+                left = without(left, left @ self._dual(best.label, best.c))
+            elif everywhere:
+                everywhere = False
+            else:
+                break
         if len(left) == 1 and len(left) < len(V):  # what all others leave is known without a ray
             (last,) = self._judged(left / (left @ V[:, -1]), np.zeros(1))
             if last.f < GUESSED**2:
@@ -252,10 +263,21 @@ class Search(Descent):
         near = [np.linalg.norm(h - other) < SAME * np.linalg.norm(other) for other in self.inputs]
         if any(near) or not np.isfinite(h).all():
             return False
-        cut, loss = self.deltas.cut, self.deltas.loss
-        answer = certify(self.layer, cut, h[None], np.array([label]), loss=loss, spread=spread)
+        answer = certify(
+            self.layer,
+            self.deltas.cut,
+            h[None],
+            np.array([label]),
+            loss=self.deltas.loss,
+            factor_known=self.factor_known,
+            spread=spread,
+        )
         if not answer.certified[0]:
             return False
+        # What was guessed before, less exactly, is known now.
+        self.guesses = [
+            g for g in self.guesses if not np.linalg.norm(g[0] - h) < NEARLY * np.linalg.norm(h)
+        ]
         self.inputs.append(h)
         self.labels.append(label)
         self.copies.append(int(answer.copies[0]))

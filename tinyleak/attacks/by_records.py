@@ -40,7 +40,7 @@ from tinyleak.nn.labels import one_hot
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 
-PATIENCE = 150
+PATIENCE = 350
 """Evaluations within which the distance of an image's features halves, or it is not going to."""
 
 MET, STARTS = 1e-5, 4
@@ -80,7 +80,15 @@ def attack_by_records(
     never_negative = float(cut.below(Tensor(probes)).data.min()) >= 0.0
     bounds = (0.0, 1.0) if direct else (0.0, math.inf) if never_negative else None
     loss = loss_of(client.model)
-    records = find_records(layer, cut, bounds=bounds, loss=loss, rng=rng, seconds=SECONDS)
+    records = find_records(
+        layer,
+        cut,
+        bounds=bounds,
+        loss=loss,
+        factor_known=client.loss.exact,
+        rng=rng,
+        seconds=SECONDS,
+    )
     order = np.repeat(np.arange(len(records.copies)), records.copies)
     inputs = np.concatenate([records.inputs[order], records.guesses])
     images = np.full((client.batch, *client.model.image_shape), 0.5)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.labels import certain_counts, infer_labels
-from tinyleak.analytic.layer_gradient import ROUNDING, LastLayerGradient, LayerGradient
+from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.mixture import EXPLAINED, unmix
 from tinyleak.attacks.attacker import Attacker, Method
 from tinyleak.attacks.least_squares.features import WORTH, read_span
@@ -47,8 +47,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
         return client, plain
     first = first_layer(client)
     # More records than were said are no reason to stop: whoever looks on is told of them.
-    tells = first is not None and why_not(*first) is None and first[0].shown <= client.batch
-    if tells and client.loss.exact:
+    exact = client.loss.exact
+    tells = first is not None and why_not(*first, factor_known=exact) is None
+    if tells and first is not None and first[0].shown <= client.batch:
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     labels = attacker.labels
@@ -63,16 +64,10 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     why = "the last layer shows the features of the batch"
     labels = "trusted" if labels is None else labels
     if read_span(layer) is None:
-        if client.batch * pixels > MOST_PIXELS or not _is_only_rounded(layer):
+        if client.batch * pixels > MOST_PIXELS or not layer.is_only_rounded:
             return client, plain
         squares, why = "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
     return _told(client, squares, why), replace(attacker, method=squares, labels=labels)
-
-
-def _is_only_rounded(layer: LastLayerGradient) -> bool:
-    """Whether a gradient is as exact as its dtype, without a defence's noise."""
-    size = float(np.sqrt(np.mean(np.square(layer.matrix))))
-    return float(np.sqrt(layer.noise or 0.0)) <= ROUNDING * layer.roundoff * size
 
 
 def _told(client: Client, method: str, why: str) -> Client:

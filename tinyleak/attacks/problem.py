@@ -118,7 +118,8 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
 
         client, attacker = chosen(client, attacker)
     settings, precision = apply_knowledge(client, attacker)
-    squares = attacker.method != "lbfgs"
+    # Where records come apart nothing is minimised, and what they are does not follow the factor.
+    squares = attacker.method not in ("lbfgs", "records")
     # Least squares takes hold once labels are settled: what the gradient tells of them is used.
     wanted = attacker.labels
     if wanted is None and attacker.method == "levenberg-marquardt":

@@ -37,7 +37,7 @@ from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 from tinyleak.optim import levenberg_marquardt
 
-GAP = 1e3
+GAP = 1e2
 """How many times larger than what noise makes the least singular value of the features must be:
 noise then turns the subspace by a thousandth at most."""
 
@@ -53,9 +53,13 @@ SAME = 1e-28
 """The squared distance of features, relative to their square, at which an image has them: 1e-14 is
 float64's rounding; of a coarser gradient it is that dtype's."""
 
-REACHED, FEATURE_ROUNDINGS = 1e-12, 5e3
+REACHED, ERRING, FARTHER = 1e-12, 2.0, 10.0
 """The same, at which it has them as exactly as features inferred from a gradient are known: to 1e-6
-of their length, or so many roundings of the gradient's dtype (2,000 were measured)."""
+of their length, or so many times what they may err by (the first, squared, ends the search)."""
+
+DARK = 0.1
+"""Where the search for one image begins: from there it takes two thirds of the steps that it takes
+from noise, on digits. One in nine ends elsewhere, and is begun again from the image so far."""
 
 STILL = 0.9
 """The search for one image ends once ten steps leave more than this share of that distance."""
@@ -73,6 +77,7 @@ class FeatureSubspace:
 
     points: Array  # (N, F), a point of each image's subspace
     span: Array  # (D, F), the directions of all, orthonormal; none if the features are known
+    errors: Array  # (N,), how far features that are known may be from the client's
 
     @property
     def is_known(self) -> bool:
@@ -141,11 +146,12 @@ def read_span(layer: LastLayerGradient) -> FeatureSubspace | None:
     batch, (classes, size) = layer.batch, layer.weight.shape
     if batch >= min(classes, size):
         return None
-    noise = max(layer.noise or 0.0, layer.rounding)
-    if layer.standing_out(GAP**2 * noise) < batch:
+    balanced = layer.balanced
+    noise = max(balanced.noise or 0.0, balanced.rounding)
+    if balanced.standing_out(GAP**2 * noise) < batch:
         return None
-    basis = np.linalg.qr(layer.decomposition[2][:batch, :size].T)[0].T
-    return FeatureSubspace(np.zeros((batch, size)), basis)
+    basis = np.linalg.qr(balanced.decomposition[2][:batch, :size].T)[0].T
+    return FeatureSubspace(np.zeros((batch, size)), basis, np.zeros(batch))
 
 
 def read_features(
@@ -175,7 +181,7 @@ def read_features(
     found = unmix(layer, labels, rounding=rounding, guess=guess, starts=starts, rng=rng)
     if found.misfit > EXPLAINED or not found.error_norms.all():
         return None
-    return FeatureSubspace(found.features, np.zeros((0, guess.shape[1])))
+    return FeatureSubspace(found.features, np.zeros((0, guess.shape[1])), found.errors)
 
 
 class _Alone:
@@ -196,16 +202,15 @@ class _Alone:
 
 
 def images_with(
-    model: Model, params: Mapping[str, Array], features: Array, images: Array, roundoff: float = 0.0
+    model: Model, params: Mapping[str, Array], features: FeatureSubspace, images: Array
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Move each of some images, in [0, 1], to where it has the features that are given.
 
     Args:
         model: the network.
         params: its weights, by name, float64.
-        features: (N, F).
-        images: (N, C, H, W), where to begin.
-        roundoff: of the floating point that the gradient was computed in.
+        features: of N images, known.
+        images: (N, C, H, W), the images so far.
 
     Returns:
         The images, (N, C, H, W), and which of them are taken to be determined by their features,
@@ -213,25 +218,27 @@ def images_with(
         are features. The others stay where they are, as do all that are too large for it.
     """
     found, determined = images.copy(), np.zeros(len(images), np.bool_)
-    if images[0].size > WORTH * features.shape[1]:
+    if images[0].size > WORTH * features.points.shape[1]:
         return found, determined
     last = LastLayer(model, params, 1)
-    reached = max(REACHED, (FEATURE_ROUNDINGS * roundoff) ** 2)
-    for index, (wanted, image) in enumerate(zip(features, images, strict=True)):
-        square = float(wanted @ wanted)
-        residual = _Alone(last, wanted, (1, *image.shape))
-        *_, fit = levenberg_marquardt(
-            residual,
-            image.ravel(),
-            lowest=0.0,
-            highest=1.0,
-            damping=FIRST_DAMPING,
-            radius=np.inf,
-            goal=max(SAME, roundoff**2) * square,
-            tolerance_change=STILL,
-            max_iterations=MOST_ALONE,
-        )
-        free = np.count_nonzero((fit.x > 0.0) & (fit.x < 1.0))
-        if free <= wanted.size and fit.value <= reached * square:
-            found[index], determined[index] = fit.x.reshape(image.shape), True
+    for index, image in enumerate(images):
+        wanted = features.points[index]
+        square, expected = float(wanted @ wanted), float(features.errors[index]) ** 2
+        for start in (np.full(image.size, DARK), image.ravel()):
+            *_, fit = levenberg_marquardt(
+                _Alone(last, wanted, (1, *image.shape)),
+                start,
+                lowest=0.0,
+                highest=1.0,
+                damping=FIRST_DAMPING,
+                radius=np.inf,
+                goal=max(SAME * square, ERRING**2 * expected),
+                tolerance_change=STILL,
+                max_iterations=MOST_ALONE,
+            )
+            free = np.count_nonzero((fit.x > 0.0) & (fit.x < 1.0))
+            reached = max(REACHED * square, FARTHER**2 * expected)
+            if free <= wanted.size and fit.value <= reached:
+                found[index], determined[index] = fit.x.reshape(image.shape), True
+                break
     return found, determined

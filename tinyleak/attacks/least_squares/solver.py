@@ -201,9 +201,7 @@ def refine(
             if isinstance(residual, FeatureResidual) and not len(unsettled) and left > 0:
                 found = search.features(residual, fit.x)
                 if found is not None:
-                    pixels, determined = _images_with(
-                        found.points, gradient, fit.x, search.roundoff
-                    )
+                    pixels, determined = _images_with(found, gradient, fit.x)
                     subspace, weight = None if determined.all() else found, None
                     iterations += int(determined.any())
                     if determined.all():
@@ -244,7 +242,6 @@ class _Search:
         self.layer = layer
         self.rng = np.random.default_rng(0)
         self.starts = FIRST_STARTS
-        self.roundoff = 0.0 if layer is None else layer.roundoff
 
     def span(self) -> FeatureSubspace | None:
         """Return the subspace that all features span, if the gradient shows it."""
@@ -261,12 +258,12 @@ class _Search:
 
 
 def _images_with(
-    features: Array, gradient: GradientResidual, x: Array, roundoff: float
+    features: FeatureSubspace, gradient: GradientResidual, x: Array
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Move the pixels at x to where each image has these features, if these determine it."""
     matching = gradient.matching
     params = named(matching.params, matching.model)
-    images, determined = images_with(matching.model, params, features, gradient.images(x), roundoff)
+    images, determined = images_with(matching.model, params, features, gradient.images(x))
     return images.ravel(), determined
 
 
