@@ -141,8 +141,8 @@ def certify(
     length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
     of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
     of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)
-    of_count = deviation * np.sqrt(rank) * length_c + spread
-    of_count = of_count * length_b * np.abs(whole) / layer.records
+    per_input = length_b * np.abs(whole) / layer.records
+    of_count = deviation * np.sqrt(rank) * length_c * per_input
     distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
     soft = bool(((targets != 0.0) & (targets != 1.0)).any())
@@ -150,6 +150,8 @@ def certify(
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
+    # A mixture that noise moved as far as the record itself is the record as far as can be told.
+    limits[2] += np.minimum(SURE * spread * per_input, NEARLY)
     near = distances <= limits
     excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts] + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyleak.analytic.certificate import certify
+from tinyleak.analytic.certificate import SURE, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.extreme_rays import extreme_rays
@@ -26,7 +26,7 @@ OUTSIDE = 1e-3
 NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
 
-CLEAR = 1e-4
+CLEAR = 1e-3
 """What noise may leave unknown of a record, as a share of its length; more is not claimed."""
 
 GUESSED, LIKELY, NEARLY = 3e-2, 1e-5, 1e-2
@@ -167,8 +167,10 @@ class Search(Descent):
         """Take the record at a point of the row space, and search no longer where it is."""
         h = c @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
         share = spread / math.sqrt(1.0 + float(h @ h))
-        found = share < CLEAR and self.take(h, label, spread)
-        if not found and share < NEARLY and self._is_new(h):
+        if share < CLEAR and self.take(h, label, spread):
+            others = [guess for guess in self.guesses if differ(h, guess[0]) > NEARLY]
+            found, self.guesses = len(others) == len(self.guesses), others
+        elif found := share < NEARLY and self._is_new(h):
             z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
             delta = self.deltas.of(z[None], self.targets[[label]])[0]
             rest = delta - self.space.U @ (self.space.U.T @ delta)
@@ -242,15 +244,15 @@ class Search(Descent):
             return math.inf
         return math.sqrt(abs(float(np.trace(np.linalg.pinv(gram, hermitian=True)))) * f / equations)
 
-    def _is_new(self, h: Array, nearly: float = NEARLY) -> bool:
+    def _is_new(self, h: Array) -> bool:
         """Whether an input is none of those that are known, nor of the guesses."""
         known = [*self.inputs, *(other for other, _ in self.guesses)]
-        return all(np.linalg.norm(h - other) > nearly * np.linalg.norm(other) for other in known)
+        return all(differ(h, other) > NEARLY for other in known)
 
     def take(self, h: Array, label: int, spread: float = 0.0) -> bool:
         """Keep an input with its label if it is certified, and new; `spread` as for `certify`."""
-        near = [np.linalg.norm(h - other) < SAME * np.linalg.norm(other) for other in self.inputs]
-        if any(near) or not np.isfinite(h).all():
+        same = max(SAME, SURE * spread / float(np.linalg.norm(h)))
+        if not np.isfinite(h).all() or any(differ(h, other) < same for other in self.inputs):
             return False
         cut, loss = self.deltas.cut, self.deltas.loss
         answer = certify(self.layer, cut, h[None], np.array([label]), loss=loss, spread=spread)
@@ -264,3 +266,8 @@ class Search(Descent):
     def exclude(self, b: Array) -> None:
         """Search no longer where a record is whose δ is U b."""
         self.basis = without(self.basis, self.basis @ (b / self.space.S))
+
+
+def differ(h: Array, other: Array) -> float:
+    """Return how far an input is from another, as a share of its length."""
+    return float(np.linalg.norm(h - other) / np.linalg.norm(other))
