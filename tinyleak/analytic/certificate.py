@@ -150,10 +150,12 @@ def certify(
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
-    # A mixture that noise moved as far as the record itself is the record as far as can be told.
-    limits[2] += np.minimum(SURE * spread * per_input, NEARLY)
+    by_spread = spread * per_input + doubts * length_c * _lengths(deltas) * np.abs(whole) / layer.records
+    if spread:  # what was found by this gradient was moved by what moved that
+        limits += np.minimum(SURE * np.stack([doubts, 0.0 * doubts, by_spread]), NEARLY)
     near = distances <= limits
-    excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts] + NEARLY
+    expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
+    excused = distances <= MARGIN * expected + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
     copies = np.where(certified, np.maximum(np.rint(np.abs(whole)), 1.0), 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
@@ -200,7 +202,7 @@ def _deltas(
         deltas[here] = grad(loss(logits, y) * float(z.shape[0]), z).data
         residual = softmax(logits).data - y.data
         size = 1.0 + np.abs(logits.data).max(axis=1) + 1.0 / _lengths(residual)
-        doubts[here] = MARGIN * roundoff * size
+        doubts[here] = roundoff * size
     return deltas, doubts
 
 

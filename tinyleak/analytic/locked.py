@@ -33,6 +33,8 @@ must be from the span of all known ones."""
 ROUNDS_OF_ALL = 3
 """How often all are solved for: what is not certified then is locked anew."""
 
+GAP = 100.0
+
 ROUNDS = 14
 """Reweightings, at most; each halves what counts as no error, from a tenth on."""
 
@@ -45,7 +47,7 @@ all those that were asked."""
 
 
 def lock(
-    U: Array, slopes: Array, above: Array | None, trust: Array, noise: float
+    U: Array, slopes: Array, above: Array | None, trust: Array, noise: Array
 ) -> tuple[Array, Array | None] | None:
     """Find v with U v = δ of one record.
 
@@ -54,7 +56,7 @@ def lock(
         slopes: (O,), m at a point near the record.
         above: (O, K), Wᵀ; None if more than one layer is above: then only zeros are used.
         trust: (O,), from 0 to 1, how sure each slope is.
-        noise: how far the entries of U v may be off, relative to their root mean square.
+        noise: (r,), how far each column of U may be off, as a share of its length.
 
     Returns:
         v, (r,), of length 1, and e, (K,), up to a factor, or None if only zeros were used; None if
@@ -77,25 +79,30 @@ def lock(
         size = np.linalg.norm(U @ x[:rank]) / np.sqrt(len(U))
         return np.asarray(np.abs(M @ x) / (size + 1e-300))
 
-    weights, x, tight = trust, np.ones(unknowns), max(1e-7, 10.0 * noise)
+    weights, x = trust, np.ones(unknowns)
     for step in range(ROUNDS):
         x = _smallest((M * weights[:, None]).T @ M, x)
         off = errors(x)
         if (off < LOOSE).sum() >= enough:
             x = _smallest(M[off < LOOSE].T @ M[off < LOOSE], x)
-            holds = errors(x) < tight
+            holds = errors(x) < np.clip(10.0 * blur(x[:rank], noise), 1e-7, LOOSE)
             if holds.sum() >= enough:
                 break
-        weights = trust / np.maximum(off, max(noise, 0.1 * 0.5**step))
+        weights = trust / np.maximum(off, max(blur(x[:rank], noise), 0.1 * 0.5**step))
         weights /= weights.max()
     else:
         return None
     sizes, axes = np.linalg.svd(M[holds], full_matrices=False)[1:]
-    if not sizes[-1] < 1e3 * max(noise, 1e-13) * sizes[0] < sizes[-2]:
-        return None
     v, e = axes[-1, :rank], axes[-1, rank:]
     size = np.linalg.norm(v)
+    if not sizes[-1] < GAP * max(blur(v, noise), 1e-13) * sizes[0] < sizes[-2]:
+        return None
     return v / size, None if above is None else np.append(-e.sum(), e) / size
+
+
+def blur(v: Array, noise: Array) -> float:
+    """Return how far the entries of U v may be off, relative to their root mean square."""
+    return float(np.linalg.norm(noise * v) / np.linalg.norm(v))
 
 
 def _smallest(gram: Array, guess: Array) -> Array:
@@ -122,14 +129,13 @@ class ReluSearch(Search):
         """Take what extreme rays show; lock δ after δ, then solve for the records."""
         self.take_rays()
         space = self.space
-        deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
-        noise = deviation * math.sqrt(len(space.U)) * float(np.sqrt(np.mean(1.0 / space.S**2)))
-        self.noise = max(LEAST_NOISE, 3.0 * noise)
+        self.deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        self.noise = np.maximum(3.0 * self.deviation * math.sqrt(len(space.U)) / space.S, LEAST_NOISE)
         self.steepest = self.deltas.jacobian(np.ones(len(space.U)))
         again = self.deltas.jacobian(self.rng.uniform(1.0, 2.0, len(space.U)))
         self.is_last_but_one = bool(np.allclose(self.steepest, again))
         self._forget_uncertified()
-        told_by_rays = len(self.inputs) > 0 and self.noise > LOOSE
+        told_by_rays = len(self.inputs) > 0 and np.sqrt(np.mean(self.noise**2)) > LOOSE
         for _ in range(0 if told_by_rays else ROUNDS_OF_ALL):
             if self._complete or not self._time_left:
                 break
@@ -143,7 +149,10 @@ class ReluSearch(Search):
             label = self._draw_label()
             answer = self._attempt(label, self.space.U @ known.T)
             rest = None if answer is None else answer[0] - known.T @ (known @ answer[0])
-            found = rest is not None and float(np.linalg.norm(rest)) > max(NEW, 1e3 * self.noise)
+            found = False
+            if answer is not None and rest is not None:
+                least = max(NEW, GAP * blur(answer[0], self.noise))
+                found = float(np.linalg.norm(rest)) > least
             if found:
                 assert answer is not None and rest is not None
                 self.locked.append(answer)
@@ -207,7 +216,10 @@ class ReluSearch(Search):
         first = [] if told is None else [told]
         for label in first + (others if told is None or len(points.c) == 0 else []):
             t = self.descend(points, label, points.nearest(c), U=U)
-            if self.take(points.at(t)[1], label):
+            at, h, _ = points.at(t)
+            # With all δ known, h is a combination of the gradient's rows: so long is that.
+            spread = self.deviation * math.sqrt(len(at)) * float(np.linalg.norm(at / self.space.S))
+            if self.take(h, label, spread):
                 return True
         return False
 

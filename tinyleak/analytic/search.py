@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyleak.analytic.certificate import SURE, certify
+from tinyleak.analytic.certificate import SURE, Certificates, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.extreme_rays import extreme_rays
@@ -29,7 +29,7 @@ NEAR = 1e-10, 1e-20
 CLEAR = 1e-3
 """What noise may leave unknown of a record, as a share of its length; more is not claimed."""
 
-GUESSED, LIKELY, NEARLY = 3e-2, 1e-5, 1e-2
+GUESSED, LIKELY, NEARLY, HALF = 3e-2, 1e-5, 1e-2, 0.5
 """How far δ of a guess may be from the column space, relative to its length; how far if it is one
 beyond which is searched for others; and inputs that differ by less, likewise, are one record."""
 
@@ -168,13 +168,12 @@ class Search(Descent):
         h = c @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
         share = spread / math.sqrt(1.0 + float(h @ h))
         if share < CLEAR and self.take(h, label, spread):
+            label = self.labels[-1]
             others = [guess for guess in self.guesses if differ(h, guess[0]) > NEARLY]
             found, self.guesses = len(others) == len(self.guesses), others
         elif found := share < NEARLY and self._is_new(h):
-            z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
-            delta = self.deltas.of(z[None], self.targets[[label]])[0]
-            rest = delta - self.space.U @ (self.space.U.T @ delta)
-            found = bool(np.linalg.norm(rest) < LIKELY * np.linalg.norm(delta))
+            answer = self._certificates(h, [label], spread)
+            found = answer.delta_distances[0] < LIKELY and answer.count_errors[0] < HALF
             self.guesses += [(h, label)] if found else []
         if found and len(self.basis):
             self.basis = without(self.basis, self.basis @ self._dual(label, c))
@@ -254,14 +253,22 @@ class Search(Descent):
         same = max(SAME, SURE * spread / float(np.linalg.norm(h)))
         if not np.isfinite(h).all() or any(differ(h, other) < same for other in self.inputs):
             return False
-        cut, loss = self.deltas.cut, self.deltas.loss
-        answer = certify(self.layer, cut, h[None], np.array([label]), loss=loss, spread=spread)
-        if not answer.certified[0]:
+        # Where a network is sure of itself, labels differ in how long δ is and not in where it points.
+        labels = [label, *(other for other in range(len(self.targets)) if other != label)]
+        answer = self._certificates(h, labels, spread)
+        if not answer.certified.any():
             return False
+        first = int(np.argmax(answer.certified))
         self.inputs.append(h)
-        self.labels.append(label)
-        self.copies.append(int(answer.copies[0]))
+        self.labels.append(labels[first])
+        self.copies.append(int(answer.copies[first]))
         return True
+
+    def _certificates(self, h: Array, labels: list[int], spread: float) -> Certificates:
+        """Certify an input with each of some labels."""
+        cut, loss = self.deltas.cut, self.deltas.loss
+        rows = np.repeat(h[None], len(labels), axis=0)
+        return certify(self.layer, cut, rows, np.array(labels), loss=loss, spread=spread)
 
     def exclude(self, b: Array) -> None:
         """Search no longer where a record is whose δ is U b."""
