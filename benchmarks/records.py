@@ -43,8 +43,9 @@ ACTIVATIONS = {
     "gelu": torch.nn.GELU,
 }
 MAIN = ("sigmoid", "tanh", "softplus", "relu")
-BATCHES = ("different", "repeated", "one label")
-"""Kinds of batches: of different digits; of half as many, each twice; of digits of one kind."""
+BATCHES = ("different", "repeated", "one label", "patches")
+"""Kinds of batches: of different digits; of half as many, each twice; of digits of one kind; of
+parts of a photograph, which do not overlap, with labels at random."""
 NETWORKS = {"784-1000-10": (1000,), "784-256-128-10": (256, 128)}
 FIRST_SEED = 100
 
@@ -77,8 +78,23 @@ def train(made: torch.nn.Sequential, data: Dataset, seed: int, flat: bool = True
                 return
 
 
-def digits(data: Dataset, count: int, seed: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def patches() -> Dataset:
+    """All parts of 28 × 28 pixels of the photograph that matplotlib ships, in grey."""
+    from matplotlib.cbook import get_sample_data
+    from PIL import Image
+
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as photograph:
+        grey = np.asarray(photograph.convert("L")) / 255.0
+    rows, columns = (size // 28 for size in grey.shape)
+    parts = grey[: 28 * rows, : 28 * columns].reshape(rows, 28, columns, 28).swapaxes(1, 2)
+    labels = np.random.default_rng(0).integers(10, size=rows * columns)
+    return Dataset("patches", parts.reshape(-1, 1, 28, 28), labels, 10)
+
+
+def batch(data: Dataset, count: int, seed: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """The images of a client and their labels."""
+    if kind == "patches":
+        return random_batch(patches(), count, seed)
     if kind == "repeated":
         images, labels = random_batch(data, count // 2, seed)
         return np.repeat(images, 2, axis=0), np.repeat(labels, 2)
@@ -118,7 +134,7 @@ def search(
     """One client: its records, its images and labels, and the seconds."""
     torch.manual_seed(seed)
     made = network(NETWORKS[name], act, init)
-    images, labels = digits(data, count, seed, kind)
+    images, labels = batch(data, count, seed, kind)
     if trained:
         train(made, data, seed)
     made = made.to(getattr(torch, dtype))

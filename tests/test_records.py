@@ -205,7 +205,7 @@ def test_a_delta_is_locked_with_some_wrong_signs_and_not_with_all(rng) -> None:
     U = np.linalg.qr(signs * (above @ errors_of_logits))[0]
     slopes = signs[:, 4].astype(float)
     slopes[:20] = 1.0 - slopes[:20]
-    answer = lock(U, slopes, above, np.ones(300), 1e-12)
+    answer = lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))
     assert answer is not None
     v, e = answer
     assert e is not None
@@ -213,7 +213,10 @@ def test_a_delta_is_locked_with_some_wrong_signs_and_not_with_all(rng) -> None:
     assert abs(cosine) == pytest.approx(1.0, abs=1e-9)
     delta = signs[:, 4] * (above @ errors_of_logits[:, 4])
     assert abs(v @ (U.T @ delta)) == pytest.approx(np.linalg.norm(delta), rel=1e-9)
-    assert lock(U, (rng.random(300) < 0.5).astype(float), above, np.ones(300), 1e-12) is None
+    assert (
+        lock(U, (rng.random(300) < 0.5).astype(float), above, np.ones(300), np.full(9, 1e-12))
+        is None
+    )
 
 
 def test_a_basis_loses_one_direction_and_stays_orthonormal(rng) -> None:

@@ -150,9 +150,10 @@ def certify(
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
-    by_spread = spread * per_input + doubts * length_c * _lengths(deltas) * np.abs(whole) / layer.records
     if spread:  # what was found by this gradient was moved by what moved that
-        limits += np.minimum(SURE * np.stack([doubts, 0.0 * doubts, by_spread]), NEARLY)
+        length = np.minimum(length_c * _lengths(deltas) * most / layer.records, 1.0 / doubts)
+        by_both = spread * per_input + doubts * length
+        limits += np.minimum(SURE * np.stack([doubts, 0.0 * doubts, by_both]), NEARLY)
     near = distances <= limits
     expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     excused = distances <= MARGIN * expected + NEARLY

@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from tinyleak.analytic.points import Points
-from tinyleak.analytic.search import OUTSIDE, PATIENCE, Search
+from tinyleak.analytic.search import CLEAR, OUTSIDE, PATIENCE, Search
 from tinyleak.backend import Array
 
 SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
@@ -33,7 +33,7 @@ must be from the span of all known ones."""
 ROUNDS_OF_ALL = 3
 """How often all are solved for: what is not certified then is locked anew."""
 
-GAP = 100.0
+GAP = 30.0
 
 ROUNDS = 14
 """Reweightings, at most; each halves what counts as no error, from a tenth on."""
@@ -130,7 +130,9 @@ class ReluSearch(Search):
         self.take_rays()
         space = self.space
         self.deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
-        self.noise = np.maximum(3.0 * self.deviation * math.sqrt(len(space.U)) / space.S, LEAST_NOISE)
+        self.noise = np.maximum(
+            3.0 * self.deviation * math.sqrt(len(space.U)) / space.S, LEAST_NOISE
+        )
         self.steepest = self.deltas.jacobian(np.ones(len(space.U)))
         again = self.deltas.jacobian(self.rng.uniform(1.0, 2.0, len(space.U)))
         self.is_last_but_one = bool(np.allclose(self.steepest, again))
@@ -197,10 +199,15 @@ class ReluSearch(Search):
 
     def _solve(self) -> None:
         """Find each record by what all δ say: it is at right angles to the others' duals."""
-        duals, certified = self._vs / self.space.S, len(self.inputs)
-        apart, rest = np.linalg.pinv(duals).T, np.linalg.svd(duals)[2][len(duals) :]
+        vs, S, certified = self._vs, self.space.S, len(self.inputs)
+        shares = np.linalg.pinv(vs).T
+        missing = np.linalg.svd(vs)[2][len(vs) :]
+        rest, unknown = np.linalg.qr((missing * S).T)[0].T, float(np.linalg.norm(missing * S))
         left: list[tuple[Array, int | None]] = []
-        for (v, c, told), row in list(zip(self.locked, apart, strict=True))[certified:]:
+        for share, (v, c, told) in list(zip(shares, self.locked, strict=True))[certified:]:
+            if self._take_share(share, unknown, told):
+                continue
+            row = share * S - (share * S) @ rest.T @ rest
             points = self.space.points(np.vstack([rest, row / np.linalg.norm(row)]))
             if not self._settle(points, c, told, self.space.U @ v[:, None]):
                 left.append((c, told))
@@ -209,6 +216,25 @@ class ReluSearch(Search):
         for c, told in left if len(self.basis) < len(self.targets) else []:
             if len(self.basis) and self._settle(self.space.points(self.basis), c, told):
                 self._forget_uncertified()
+
+    def _take_share(self, share: Array, unknown: float, told: int | None) -> bool:
+        """Take the record that is a share of the gradient, as far as the gradient is explained.
+
+        So δ may be missing of records that the gradient hardly shows.
+
+        Args:
+            share: (r,), what a record's δ has of each column of U and no other δ that is known.
+            unknown: the length of the part of the gradient that no known δ explains.
+            told: its label.
+        """
+        c = share * self.space.S
+        row = c @ self.space.V
+        if self.space.bias is None or not row[-1]:
+            return False
+        noise = self.deviation * math.sqrt(len(c)) + unknown
+        spread = float(np.linalg.norm(share)) * noise / abs(row[-1])
+        far = spread > CLEAR * float(np.linalg.norm(row / row[-1]))
+        return not far and self.take(row[:-1] / row[-1], told or 0, spread)
 
     def _settle(self, points: Points, c: Array, told: int | None, U: Array | None = None) -> bool:
         """Take a record near c, with the label told, or else another."""

@@ -253,7 +253,7 @@ class Search(Descent):
         same = max(SAME, SURE * spread / float(np.linalg.norm(h)))
         if not np.isfinite(h).all() or any(differ(h, other) < same for other in self.inputs):
             return False
-        # Where a network is sure of itself, labels differ in how long δ is and not in where it points.
+        # Where a network is sure, labels differ in how long δ is, and not in where it points.
         labels = [label, *(other for other in range(len(self.targets)) if other != label)]
         answer = self._certificates(h, labels, spread)
         if not answer.certified.any():
