@@ -45,6 +45,14 @@ SURE, MOST = 10.0, 3e-4
 """Where noise is expected to move a record farther than that, so many times the expectation is
 allowed, but no more than this: a mixture with a thousandth of another record is farther away."""
 
+LIKELY = 1e-5
+"""How far from the column space δ of a record is at most, but for what rounding leaves of it."""
+
+MOVED = 1.5e-3
+"""How far from a whole number of copies noise may have moved a record at most: that error is about
+as large as the input's own, so that it bounds what was measured to be up to 20 times as large as
+expected of softplus."""
+
 NEARLY = 1e-2
 """What is nearer than this in all three is not refused: it may be a record, found inexactly."""
 
@@ -63,6 +71,7 @@ class Certificates:
         delta_distances: (M,), of δ from the column space, relative to its length, 0 to 1.
         input_distances: (M,), of (h, 1) from the row space, likewise.
         count_errors: (M,), of N over the coefficient from a whole number, relative to that.
+        fits: (M,), whether δ is in the column space as far as can be told.
         why: why nothing can be told by this layer; None if something can.
     """
 
@@ -71,6 +80,7 @@ class Certificates:
     delta_distances: Array
     input_distances: Array
     count_errors: Array
+    fits: Array
     why: str | None = None
 
     def __repr__(self) -> str:
@@ -150,10 +160,11 @@ def certify(
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
+    rounded = np.minimum(SURE * doubts, NEARLY)
+    fits = by_delta <= np.minimum(limits[0], LIKELY) + rounded
     if spread:  # what was found by this gradient was moved by what moved that
-        length = np.minimum(length_c * _lengths(deltas) * most / layer.records, 1.0 / doubts)
-        by_both = spread * per_input + doubts * length
-        limits += np.minimum(SURE * np.stack([doubts, 0.0 * doubts, by_both]), NEARLY)
+        limits[0] += rounded
+        limits[2] += rounded + np.minimum(SURE * spread * per_input, MOVED)
     near = distances <= limits
     expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     excused = distances <= MARGIN * expected + NEARLY
@@ -162,7 +173,8 @@ def certify(
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records
     refused = ~(near | excused).all(axis=0) & np.full(len(inputs), complete and why is None)
-    return Certificates(as_verdicts(certified, refused), copies, by_delta, by_input, by_count, why)
+    verdicts = as_verdicts(certified, refused)
+    return Certificates(verdicts, copies, by_delta, by_input, by_count, fits, why)
 
 
 def as_verdicts(certified: Array, refused: Array) -> tuple[bool | None, ...]:
