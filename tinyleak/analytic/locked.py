@@ -34,6 +34,11 @@ ROUNDS_OF_ALL = 3
 """How often all are solved for: what is not certified then is locked anew."""
 
 GAP = 30.0
+"""How many times what noise leaves the smallest singular value, the next must be."""
+
+MOST_ALIKE, CHOICES, ALL_BUT = 8, 2000, 0.95
+"""How many records of almost the same slopes are told apart, how many choices of rows are tried for
+that, and how many of the rows in which they differ must hold for one."""
 
 ROUNDS = 14
 """Reweightings, at most; each halves what counts as no error, from a tenth on."""
@@ -48,8 +53,8 @@ all those that were asked."""
 
 def lock(
     U: Array, slopes: Array, above: Array | None, trust: Array, noise: Array
-) -> tuple[Array, Array | None] | None:
-    """Find v with U v = δ of one record.
+) -> list[tuple[Array, Array | None]]:
+    """Find v with U v = δ of one record, or of several whose slopes hardly differ.
 
     Args:
         U: (O, r), orthonormal columns that span all δ.
@@ -59,8 +64,7 @@ def lock(
         noise: (r,), how far each column of U may be off, as a share of its length.
 
     Returns:
-        v, (r,), of length 1, and e, (K,), up to a factor, or None if only zeros were used; None if
-        no record is told.
+        For each, v, (r,), of length 1, and e, (K,), up to a factor, or None if only zeros were used.
     """
     if above is None:
         Q = np.zeros((len(U), 0))
@@ -72,7 +76,7 @@ def lock(
         M = np.hstack([U, -slopes[:, None] * Q])
     rank, unknowns = U.shape[1], M.shape[1]
     if len(M) < unknowns:
-        return None
+        return []
     enough = max(unknowns + SURPLUS * len(U), MOSTLY * len(M))
 
     def errors(x: Array) -> Array:
@@ -91,13 +95,60 @@ def lock(
         weights = trust / np.maximum(off, max(blur(x[:rank], noise), 0.1 * 0.5**step))
         weights /= weights.max()
     else:
-        return None
-    sizes, axes = np.linalg.svd(M[holds], full_matrices=False)[1:]
-    v, e = axes[-1, :rank], axes[-1, rank:]
-    size = np.linalg.norm(v)
-    if not sizes[-1] < GAP * max(blur(v, noise), 1e-13) * sizes[0] < sizes[-2]:
-        return None
-    return v / size, None if above is None else np.append(-e.sum(), e) / size
+        return []
+    columns, sizes, axes = np.linalg.svd(M[holds], full_matrices=False)
+    free = sizes < [GAP * max(blur(x[:rank], noise), 1e-13) * sizes[0] for x in axes]
+    # A row that alone holds a direction does so by accident: the least sum of errors has some.
+    alone = np.square(columns[:, ~free]).sum(axis=1) > 1.0 - 1e-6
+    if alone.any():
+        sizes, axes = np.linalg.svd(M[holds][~alone], full_matrices=False)[1:]
+        free = sizes < [GAP * max(blur(x[:rank], noise), 1e-13) * sizes[0] for x in axes]
+    if not 0 < free.sum() <= MOST_ALIKE:
+        return []
+    found = axes[free]
+    if len(found) > 1:
+        others = np.flatnonzero(np.abs(M @ found.T).max(axis=1) > 1e3 * sizes[-1])
+        with_e = np.zeros((len(others), 0)) if above is None else -Q[others]
+        off, on = (np.hstack([U[others], m * with_e]) @ found.T for m in (0.0, 1.0))
+        found = apart(off, off if above is None else on, found[:, :rank], noise, math.sqrt(len(U))) @ found
+    answers: list[tuple[Array, Array | None]] = []
+    for x in found:
+        v, e, size = x[:rank], x[rank:], np.linalg.norm(x[:rank])
+        answers.append((v / size, None if above is None else np.append(-e.sum(), e) / size))
+    return answers
+
+
+def apart(off: Array, on: Array, vs: Array, noise: Array, scale: float) -> Array:
+    """Tell records apart whose slopes differ in a few rows only.
+
+    Each of these rows is off or on for a record. A choice for all but one as many rows as there are
+    records leaves one solution, and that is a record's if it answers to all other rows as well.
+
+    Args:
+        off: (R, k), what a row says of k solutions if it is off; on: (R, k), if it is on.
+        vs: (k, r), the solutions.
+        noise: (r,), as for `lock`.
+        scale: √O, for entries relative to their root mean square.
+
+    Returns:
+        (M, k), combinations of the solutions.
+    """
+    (rows, k), rng = off.shape, np.random.default_rng(0)
+    if rows < k + 3:
+        return np.zeros((0, k))
+    chosen = np.argsort(rng.random((CHOICES, rows)), axis=1)[:, : k - 1]
+    both = np.stack([off, on])
+    x = np.linalg.svd(both[rng.integers(2, size=chosen.shape), chosen])[2][:, -1]
+    v = x @ vs
+    size = np.linalg.norm(v, axis=1)
+    tight = np.clip(10.0 * np.linalg.norm(noise * v, axis=1) / size, 1e-7, LOOSE)
+    errors = np.abs(x @ both.transpose(0, 2, 1)).min(axis=0) * scale / size[:, None]
+    good = (errors < tight[:, None]).mean(axis=1) > ALL_BUT
+    found: list[Array] = []
+    for one in x[good] / size[good, None]:
+        if all(abs(one @ vs @ (other @ vs)) < 1.0 - NEW**2 for other in found):
+            found.append(one)
+    return np.reshape(found, (-1, k))
 
 
 def blur(v: Array, noise: Array) -> float:
@@ -149,18 +200,15 @@ class ReluSearch(Search):
         known, misses = np.linalg.qr(self._vs.T)[0].T, 0
         while len(self.locked) < len(self.space.S) and misses < PATIENCE and self._time_left:
             label = self._draw_label()
-            answer = self._attempt(label, self.space.U @ known.T)
-            rest = None if answer is None else answer[0] - known.T @ (known @ answer[0])
             found = False
-            if answer is not None and rest is not None:
-                least = max(NEW, GAP * blur(answer[0], self.noise))
-                found = float(np.linalg.norm(rest)) > least
-            if found:
-                assert answer is not None and rest is not None
-                self.locked.append(answer)
-                known = np.vstack([known, rest / np.linalg.norm(rest)])
-                if len(self.basis) > 1:
-                    self.exclude(answer[0])
+            for answer in self._attempt(label, self.space.U @ known.T):
+                rest = answer[0] - known.T @ (known @ answer[0])
+                if np.linalg.norm(rest) > max(NEW, GAP * blur(answer[0], self.noise)):
+                    found = True
+                    self.locked.append(answer)
+                    known = np.vstack([known, rest / np.linalg.norm(rest)])
+                    if len(self.basis) > 1:
+                        self.exclude(answer[0])
             misses = 0 if found else misses + 1
             self._note(label, found)
 
@@ -169,7 +217,7 @@ class ReluSearch(Search):
         """All v that are locked: (M, r)."""
         return np.reshape([v for v, _, _ in self.locked], (-1, len(self.space.S)))
 
-    def _attempt(self, label: int, known: Array) -> tuple[Array, Array, int | None] | None:
+    def _attempt(self, label: int, known: Array) -> list[tuple[Array, Array, int | None]]:
         """Search from a random point with ever sharper slopes, and lock where that ends."""
         points = self.space.points(self.basis)
         t = points.random(self.rng)
@@ -182,12 +230,13 @@ class ReluSearch(Search):
                 slopes = self._slopes(z)
                 trust = 1.0 - np.exp(-np.abs(z) / (softness * z.std()))
                 above = self.steepest.T if self.is_last_but_one else None
-                answer = lock(self.space.U, slopes, above, trust, self.noise)
-                if answer is not None:
-                    v, e = answer
+                answers = lock(self.space.U, slopes, above, trust, self.noise)
+                if answers:
                     # Of p − y the label's entry is what all others add up to.
-                    return v, c, None if e is None else int(np.argmax(np.abs(e)))
-        return None
+                    return [
+                        (v, c, None if e is None else int(np.argmax(np.abs(e)))) for v, e in answers
+                    ]
+        return []
 
     def _slopes(self, z: Array) -> Array:
         """Return the slopes of the ReLUs that the answers come to, (O,); of others than 0, 1."""
