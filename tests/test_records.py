@@ -14,8 +14,9 @@ from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.lock import lock
 from tinyleak.analytic.points import without
 from tinyleak.analytic.records import find_records
-from tinyleak.client import Client, simulate
+from tinyleak.client import Client, share, simulate
 from tinyleak.nn.activations import relu
+from tinyleak.nn.losses import softmax
 from tinyleak.nn.split import split
 from tinyleak.tensor import Tensor
 
@@ -83,6 +84,23 @@ def test_all_records_of_a_batch_are_found(act: str, dtype: str, rng: np.random.G
     assert errors(found, images).max() < (1e-8 if dtype == "float64" else 1e-6)
     assert sorted(found.labels) == sorted(labels)
     assert repr(found).startswith("Records(12 of 12, ")
+
+
+def test_a_network_that_is_sure_of_most_images_gives_them_all(rng) -> None:
+    images, labels = batch(rng, 12)
+    model = nn.MLP(MNIST, 10, "relu", (300,))
+    params = nn.init.draw(model.shapes, np.random.default_rng([1, 0]), "default")
+    params["2.weight"] *= 60.0
+    # The client's labels are what the network says, but for two.
+    h = split(model, params, "2.weight")
+    logits = h.outputs(h.below(Tensor(images))).data
+    labels = np.append(logits.argmax(axis=1)[:-2], logits.argmin(axis=1)[-2:])
+    client, _ = share(model, params, images, labels, dtype="float32")
+    sizes = np.abs(np.eye(10)[labels] - softmax(Tensor(logits)).data).max(axis=1)
+    assert sizes.min() < 1e-2 * sizes.max()
+    found = search(client, bounds=(0.0, 1.0))
+    assert found.missing == 0
+    assert errors(found, images).max() < 1e-6
 
 
 def test_repeated_images_and_one_label_are_no_obstacle(rng: np.random.Generator) -> None:
