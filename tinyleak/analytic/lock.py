@@ -26,7 +26,7 @@ from tinyleak.backend import Array
 GAP = 30.0
 """How many times what noise leaves the smallest singular value, the next must be."""
 
-MOST_ALIKE, CHOICES, ALL_BUT = 8, 2000, 0.95
+MOST_ALIKE, CHOICES, ALL_BUT = 12, 4000, 0.95
 """How many records of almost the same slopes are told apart, how many choices of rows are tried for
 that, and how many of the rows in which they differ must hold for one."""
 

@@ -18,6 +18,9 @@ SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
 """How soft the slopes are one after the other, in units of the spread of a layer's answers, and the
 steps with each; from the second on it is tried to lock."""
 
+NEAR_BY = -3.0, -0.5
+"""Powers of ten, of its length, between which it is searched away from a known record."""
+
 LEAST_NOISE = 1e-11
 """Of δ, relative to its length: what float64 leaves in a product of many factors."""
 
@@ -76,7 +79,7 @@ class ReluSearch(Search):
     def _attempt(self, label: int, known: Array) -> list[tuple[Array, Array, int | None]]:
         """Search from a random point with ever sharper slopes, and lock where that ends."""
         points = self.space.points(self.basis)
-        t = points.random(self.rng)
+        t = self._start(points)
         outside = 0.0 if self.bounds is None else OUTSIDE
         for softness in SOFTNESS:
             how = outside, softness, None, known
@@ -93,6 +96,19 @@ class ReluSearch(Search):
                         (v, c, None if e is None else int(np.argmax(np.abs(e)))) for v, e in answers
                     ]
         return []
+
+    def _start(self, points: Points) -> Array:
+        """Return t of a random point, or every other time of one near a record whose δ is known.
+
+        Images may be alike, as parts of one photograph are, and a random mixture of such as differ
+        little has a length, and signs, that none of them has.
+        """
+        if not self.locked or self.rng.random() < 0.5:
+            return points.random(self.rng)
+        t = points.nearest(self.locked[self.rng.integers(len(self.locked))][1])
+        away = self.rng.standard_normal(len(t))
+        size = float(np.linalg.norm(points.at(t)[1])) * 10.0 ** self.rng.uniform(*NEAR_BY)
+        return t + away * (size / (np.linalg.norm(away @ points.h) + 1e-300))
 
     def _slopes(self, z: Array) -> Array:
         """Return the slopes of the ReLUs that the answers come to, (O,); of others than 0, 1."""
