@@ -7,8 +7,8 @@
 Convolutional networks are taken apart by records_networks.py. Clients compute with PyTorch, in
 float32 or float64, weights as PyTorch draws them or U(−0.5, 0.5); seeds from 100 on were not used
 while the search was made. A record is exact below an MSE of 1e-8 in float64, 1e-6 in float32, and
-1e-4 where its gradient was blurred; a false one is any other that was returned. Seconds are of one
-processor's time.
+1e-4 where its gradient was blurred; a false one is any other that was certified, and a guess, which
+is not certified, is counted if it is within 1e-4. Seconds are of one processor's time.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tinyleak.nn.split import split
 
 FOLDER = "results/records"
 EXACT = {"float64": 1e-8, "float32": 1e-6}
+GUESSED = 1e-4
 ACTIVATIONS = {
     "sigmoid": torch.nn.Sigmoid,
     "tanh": torch.nn.Tanh,
@@ -43,8 +44,9 @@ ACTIVATIONS = {
     "gelu": torch.nn.GELU,
 }
 MAIN = ("sigmoid", "tanh", "softplus", "relu")
-BATCHES = ("different", "repeated", "one label")
-"""Kinds of batches: of different digits; of half as many, each twice; of digits of one kind."""
+BATCHES = ("different", "repeated", "one label", "patches")
+"""Kinds of batches: of different digits; of half as many, each twice; of digits of one kind; of
+parts of a photograph, which do not overlap, with labels at random."""
 NETWORKS = {"784-1000-10": (1000,), "784-256-128-10": (256, 128)}
 FIRST_SEED = 100
 
@@ -77,8 +79,23 @@ def train(made: torch.nn.Sequential, data: Dataset, seed: int, flat: bool = True
                 return
 
 
-def digits(data: Dataset, count: int, seed: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def patches() -> Dataset:
+    """All parts of 28 × 28 pixels of the photograph that matplotlib ships, in grey."""
+    from matplotlib.cbook import get_sample_data
+    from PIL import Image
+
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as photograph:
+        grey = np.asarray(photograph.convert("L")) / 255.0
+    rows, columns = (size // 28 for size in grey.shape)
+    parts = grey[: 28 * rows, : 28 * columns].reshape(rows, 28, columns, 28).swapaxes(1, 2)
+    labels = np.random.default_rng(0).integers(10, size=rows * columns)
+    return Dataset("patches", parts.reshape(-1, 1, 28, 28), labels, 10)
+
+
+def batch(data: Dataset, count: int, seed: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """The images of a client and their labels."""
+    if kind == "patches":
+        return random_batch(patches(), count, seed)
     if kind == "repeated":
         images, labels = random_batch(data, count // 2, seed)
         return np.repeat(images, 2, axis=0), np.repeat(labels, 2)
@@ -118,7 +135,7 @@ def search(
     """One client: its records, its images and labels, and the seconds."""
     torch.manual_seed(seed)
     made = network(NETWORKS[name], act, init)
-    images, labels = digits(data, count, seed, kind)
+    images, labels = batch(data, count, seed, kind)
     if trained:
         train(made, data, seed)
     made = made.to(getattr(torch, dtype))
@@ -153,7 +170,9 @@ def cell_of(data: Dataset, clients: int, *setting) -> Cell:
         errors = np.square(found.inputs[:, None] - images.reshape(len(images), -1)).mean(axis=2)
         nearest = errors.argmin(axis=1) if len(errors) else np.zeros(0, int)
         exact = (errors.min(axis=1, initial=np.inf) < most) & (found.labels == labels[nearest])
-        rows.append((found.copies[exact].sum(), (~exact).sum(), len(images), seconds))
+        apart = np.square(found.guesses[:, None] - images.reshape(len(images), -1)).mean(axis=2)
+        near = int((apart.min(axis=1, initial=np.inf) < GUESSED).sum())
+        rows.append((found.copies[exact].sum(), (~exact).sum(), len(images), seconds, near))
     return {"rows": np.array(rows)}
 
 
@@ -171,12 +190,15 @@ def settings(quick: bool, noise: bool) -> list[tuple]:
     cells = [(one, a, "default", "float32", n, *plain) for n in (16, 64) for a in ACTIVATIONS]
     cells += [(two, a, "default", "float32", 64, *plain) for a in MAIN]
     cells += [
-        (one, a, "default", "float32", 32, False, kind, "") for kind in BATCHES[1:] for a in MAIN
+        (one, a, "default", "float32", 32, False, kind, "") for kind in BATCHES[1:3] for a in MAIN
     ]
     cells += [(one, a, "default", "float32", 32, True, "different", "") for a in ACTIVATIONS]
     cells += [(one, a, "uniform", d, 32, *plain) for d in EXACT for a in MAIN]
     cells += [(one, a, "default", d, 128, *plain) for d in EXACT for a in MAIN]
-    cells += [(one, a, "default", "float64", 256, *plain) for a in ("tanh", "relu")]
+    cells += [
+        (one, a, "default", "float32", n, False, "patches", "") for n in (32, 64, 128) for a in MAIN
+    ]
+    cells += [(one, a, "default", "float64", 256, *plain) for a in MAIN[:3]]
     return cells
 
 
@@ -229,7 +251,7 @@ def main() -> None:
         name = " ".join(map(str, (*setting, clients)))
         cell = cells.get(name, lambda c=clients, s=setting: cell_of(data, c, *s))
         done = cell["rows"]
-        exact, false, all_of, seconds = done.T
+        exact, false, all_of, seconds, near = done.T
         all_found = f"{int((exact == all_of).sum())} of {clients}"
         share = f"{exact.sum() / all_of.sum():.1%}"
         rows.append(
@@ -238,11 +260,12 @@ def main() -> None:
                 all_found,
                 share,
                 f"{false.sum():.0f}",
+                f"{near.sum() / all_of.sum():.1%}",
                 f"{np.median(seconds):.1f}",
             ]
         )
     heads = ["network", "activation", "weights", "dtype", "N", "trained", "batch", "blurred by"]
-    print(table([*heads, "all found", "exact", "false", "seconds"], rows))
+    print(table([*heads, "all found", "exact", "false", "guessed", "seconds"], rows))
 
 
 if __name__ == "__main__":

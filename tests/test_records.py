@@ -11,11 +11,12 @@ from tinyleak import attack, data, nn
 from tinyleak.analytic import LayerGradient
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.extreme_rays import extreme_rays
-from tinyleak.analytic.locked import lock
+from tinyleak.analytic.lock import lock
 from tinyleak.analytic.points import without
 from tinyleak.analytic.records import find_records
-from tinyleak.client import Client, simulate
+from tinyleak.client import Client, share, simulate
 from tinyleak.nn.activations import relu
+from tinyleak.nn.losses import softmax
 from tinyleak.nn.split import split
 from tinyleak.tensor import Tensor
 
@@ -94,6 +95,23 @@ def test_records_come_apart_where_the_losss_factor_is_not_known(rng: np.random.G
     found = search(client, factor_known=False)
     assert errors(found, images).max() < 1e-8
     assert found.copies.tolist() == [1] * 6
+
+
+def test_a_network_that_is_sure_of_most_images_gives_them_all(rng) -> None:
+    images, labels = batch(rng, 12)
+    model = nn.MLP(MNIST, 10, "relu", (300,))
+    params = nn.init.draw(model.shapes, np.random.default_rng([1, 0]), "default")
+    params["2.weight"] *= 60.0
+    # The client's labels are what the network says, but for two.
+    h = split(model, params, "2.weight")
+    logits = h.outputs(h.below(Tensor(images))).data
+    labels = np.append(logits.argmax(axis=1)[:-2], logits.argmin(axis=1)[-2:])
+    client, _ = share(model, params, images, labels, dtype="float32")
+    sizes = np.abs(np.eye(10)[labels] - softmax(Tensor(logits)).data).max(axis=1)
+    assert sizes.min() < 1e-2 * sizes.max()
+    found = search(client, bounds=(0.0, 1.0))
+    assert found.missing == 0
+    assert errors(found, images).max() < 1e-6
 
 
 def test_repeated_images_and_one_label_are_no_obstacle(rng: np.random.Generator) -> None:
@@ -216,15 +234,30 @@ def test_a_delta_is_locked_with_some_wrong_signs_and_not_with_all(rng) -> None:
     U = np.linalg.qr(signs * (above @ errors_of_logits))[0]
     slopes = signs[:, 4].astype(float)
     slopes[:20] = 1.0 - slopes[:20]
-    answer = lock(U, slopes, above, np.ones(300), 1e-12)
-    assert answer is not None
-    v, e = answer
+    answer = lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))
+    ((v, e),) = answer
     assert e is not None
     cosine = e @ errors_of_logits[:, 4] / np.linalg.norm(e) / np.linalg.norm(errors_of_logits[:, 4])
     assert abs(cosine) == pytest.approx(1.0, abs=1e-9)
     delta = signs[:, 4] * (above @ errors_of_logits[:, 4])
     assert abs(v @ (U.T @ delta)) == pytest.approx(np.linalg.norm(delta), rel=1e-9)
-    assert lock(U, (rng.random(300) < 0.5).astype(float), above, np.ones(300), 1e-12) is None
+    wrong = (rng.random(300) < 0.5).astype(float)
+    assert lock(U, wrong, above, np.ones(300), np.full(9, 1e-12)) == []
+
+
+def test_twins_under_a_relu_are_told_apart_by_the_few_signs_in_which_they_differ(rng) -> None:
+    above, signs = rng.standard_normal((300, 5)), rng.random((300, 9)) < 0.5
+    signs[:, 5:7] = signs[:, [4]] ^ (rng.random((300, 2)) < 0.04)
+    errors_of_logits = rng.standard_normal((5, 9))
+    errors_of_logits -= errors_of_logits.mean(axis=0)
+    delta = signs * (above @ errors_of_logits)
+    U = np.linalg.qr(delta)[0]
+    differ = np.ptp(signs[:, 4:7].astype(int), axis=1) > 0
+    slopes = np.where(differ, rng.random(300) < 0.5, signs[:, 4]).astype(float)
+    found = lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))
+    cosines = np.stack([v for v, _ in found]) @ (U.T @ delta / np.linalg.norm(delta, axis=0))
+    np.testing.assert_allclose(np.abs(cosines).max(axis=1), 1.0, atol=1e-9)
+    assert set(np.abs(cosines).argmax(axis=1)) == {4, 5, 6}
 
 
 def test_a_basis_loses_one_direction_and_stays_orthonormal(rng) -> None:

@@ -45,6 +45,14 @@ SURE, MOST = 10.0, 3e-4
 """Where noise is expected to move a record farther than that, so many times the expectation is
 allowed, but no more than this: a mixture with a thousandth of another record is farther away."""
 
+LIKELY = 1e-5
+"""How far from the column space δ of a record is at most, but for what rounding leaves of it."""
+
+MOVED = 1.5e-3
+"""How far from a whole number of copies noise may have moved a record at most: that error is about
+as large as the input's own, so that it bounds what was measured to be up to 20 times as large as
+expected of softplus."""
+
 NEARLY = 1e-2
 """What is nearer than this in all three is not refused: it may be a record, found inexactly."""
 
@@ -63,6 +71,7 @@ class Certificates:
         delta_distances: (M,), of δ from the column space, relative to its length, 0 to 1.
         input_distances: (M,), of (h, 1) from the row space, likewise.
         count_errors: (M,), of N over the coefficient from a whole number, relative to that.
+        fits: (M,), whether δ is in the column space as far as can be told.
         why: why nothing can be told by this layer; None if something can.
     """
 
@@ -71,6 +80,7 @@ class Certificates:
     delta_distances: Array
     input_distances: Array
     count_errors: Array
+    fits: Array
     why: str | None = None
 
     def __repr__(self) -> str:
@@ -141,8 +151,8 @@ def certify(
     length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
     of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
     of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)
-    of_count = deviation * np.sqrt(rank) * length_c + spread
-    of_count = of_count * length_b * np.abs(whole) / layer.records
+    per_input = length_b * np.abs(whole) / layer.records
+    of_count = deviation * np.sqrt(rank) * length_c * per_input
     distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
     soft = bool(((targets != 0.0) & (targets != 1.0)).any())
@@ -150,15 +160,22 @@ def certify(
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
+    rounded = np.minimum(SURE * doubts, NEARLY)
+    fits = by_delta <= np.minimum(limits[0], LIKELY) + rounded
+    if spread:  # what was found by this gradient was moved by what moved that
+        limits[0] += rounded
+        limits[2] += rounded + np.minimum(SURE * spread * per_input, MOVED)
     near = distances <= limits
-    excused = distances <= MARGIN * np.stack(expected) + [doubts, 0.0 * doubts, doubts] + NEARLY
+    expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
+    excused = distances <= MARGIN * expected + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
     counted = np.maximum(np.rint(np.abs(whole)), 1.0) if factor_known else 1.0
     copies = np.where(certified, counted, 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records
     refused = ~(near | excused).all(axis=0) & np.full(len(inputs), complete and why is None)
-    return Certificates(as_verdicts(certified, refused), copies, by_delta, by_input, by_count, why)
+    verdicts = as_verdicts(certified, refused)
+    return Certificates(verdicts, copies, by_delta, by_input, by_count, fits, why)
 
 
 def as_verdicts(certified: Array, refused: Array) -> tuple[bool | None, ...]:
@@ -199,7 +216,7 @@ def _deltas(
         deltas[here] = grad(loss(logits, y) * float(z.shape[0]), z).data
         residual = softmax(logits).data - y.data
         size = 1.0 + np.abs(logits.data).max(axis=1) + 1.0 / _lengths(residual)
-        doubts[here] = MARGIN * roundoff * size
+        doubts[here] = roundoff * size
     return deltas, doubts
 
 

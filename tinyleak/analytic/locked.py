@@ -1,15 +1,6 @@
-"""δ of a record under a ReLU, locked onto the signs of its answers.
+"""The search where a ReLU is above the layer: δ after δ is locked, then all are solved for.
 
-Where the layer's answer z is below 0, a ReLU's δ is 0, and elsewhere it is what comes down from the
-next layer: with the slopes m of the ReLUs, 0 or 1 (or a leaky one's), and the next weight W,
-
-    δ = m ∘ Wᵀ e    for a few numbers e, one for each of its outputs.
-
-Of all vectors U v of the column space that is true for a record's own m alone. So if most signs of
-z are right, v and e solve U v = m ∘ Wᵀ e in most rows exactly. They are found as those with the
-least sum of the rows' errors, rather than of their squares, so that rows with a wrong sign do no
-harm (iteratively reweighted least squares). A solution is told from an accident by how many more
-rows hold than there are unknowns.
+See `lock` for how δ is told by the signs of the layer's answers.
 """
 
 from __future__ import annotations
@@ -18,97 +9,23 @@ import math
 
 import numpy as np
 
+from tinyleak.analytic.lock import GAP, LOOSE, NEW, blur, lock
 from tinyleak.analytic.points import Points
-from tinyleak.analytic.search import OUTSIDE, PATIENCE, Search
+from tinyleak.analytic.search import CLEAR, OUTSIDE, PATIENCE, Search
 from tinyleak.backend import Array
 
 SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
 """How soft the slopes are one after the other, in units of the spread of a layer's answers, and the
 steps with each; from the second on it is tried to lock."""
 
-LEAST_NOISE, NEW = 1e-11, 1e-3
-"""Of δ, relative to its length: what float64 leaves in a product of many factors, and how far one
-must be from the span of all known ones."""
+NEAR_BY = -3.0, -0.5
+"""Powers of ten, of its length, between which it is searched away from a known record."""
+
+LEAST_NOISE = 1e-11
+"""Of δ, relative to its length: what float64 leaves in a product of many factors."""
 
 ROUNDS_OF_ALL = 3
 """How often all are solved for: what is not certified then is locked anew."""
-
-ROUNDS = 14
-"""Reweightings, at most; each halves what counts as no error, from a tenth on."""
-
-LOOSE = 1e-3
-"""Rows that err by less, relative to δ's root mean square, are solved for alone."""
-
-SURPLUS, MOSTLY = 0.02, 0.5
-"""How many rows must hold: more than there are unknowns, by this share of all, and this share of
-all those that were asked."""
-
-
-def lock(
-    U: Array, slopes: Array, above: Array | None, trust: Array, noise: float
-) -> tuple[Array, Array | None] | None:
-    """Find v with U v = δ of one record.
-
-    Args:
-        U: (O, r), orthonormal columns that span all δ.
-        slopes: (O,), m at a point near the record.
-        above: (O, K), Wᵀ; None if more than one layer is above: then only zeros are used.
-        trust: (O,), from 0 to 1, how sure each slope is.
-        noise: how far the entries of U v may be off, relative to their root mean square.
-
-    Returns:
-        v, (r,), of length 1, and e, (K,), up to a factor, or None if only zeros were used; None if
-        no record is told.
-    """
-    if above is None:
-        Q = np.zeros((len(U), 0))
-        M, trust = U[slopes == 0.0], trust[slopes == 0.0]
-    else:
-        # Logits may all rise together, so e adds up to zero: e₀ is what the others lack.
-        Q = above[:, 1:] - above[:, :1]
-        Q = Q / np.linalg.norm(Q)
-        M = np.hstack([U, -slopes[:, None] * Q])
-    rank, unknowns = U.shape[1], M.shape[1]
-    if len(M) < unknowns:
-        return None
-    enough = max(unknowns + SURPLUS * len(U), MOSTLY * len(M))
-
-    def errors(x: Array) -> Array:
-        size = np.linalg.norm(U @ x[:rank]) / np.sqrt(len(U))
-        return np.asarray(np.abs(M @ x) / (size + 1e-300))
-
-    weights, x, tight = trust, np.ones(unknowns), max(1e-7, 10.0 * noise)
-    for step in range(ROUNDS):
-        x = _smallest((M * weights[:, None]).T @ M, x)
-        off = errors(x)
-        if (off < LOOSE).sum() >= enough:
-            x = _smallest(M[off < LOOSE].T @ M[off < LOOSE], x)
-            holds = errors(x) < tight
-            if holds.sum() >= enough:
-                break
-        weights = trust / np.maximum(off, max(noise, 0.1 * 0.5**step))
-        weights /= weights.max()
-    else:
-        return None
-    sizes, axes = np.linalg.svd(M[holds], full_matrices=False)[1:]
-    if not sizes[-1] < 1e3 * max(noise, 1e-13) * sizes[0] < sizes[-2]:
-        return None
-    v, e = axes[-1, :rank], axes[-1, rank:]
-    size = np.linalg.norm(v)
-    return v / size, None if above is None else np.append(-e.sum(), e) / size
-
-
-def _smallest(gram: Array, guess: Array) -> Array:
-    """Return about the eigenvector of the smallest eigenvalue, by inverse iteration."""
-    from scipy.linalg import cho_factor, cho_solve
-
-    ridge = 1e-15 * np.trace(gram)
-    factor = cho_factor(gram + ridge * np.eye(len(gram)), check_finite=False)
-    x = guess
-    for _ in range(3):
-        x = cho_solve(factor, x, check_finite=False)
-        x /= np.linalg.norm(x)
-    return np.asarray(x)
 
 
 class ReluSearch(Search):
@@ -122,14 +39,15 @@ class ReluSearch(Search):
         """Take what extreme rays show; lock δ after δ, then solve for the records."""
         self.take_rays()
         space = self.space
-        deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
-        noise = deviation * math.sqrt(len(space.U)) * float(np.sqrt(np.mean(1.0 / space.S**2)))
-        self.noise = max(LEAST_NOISE, 3.0 * noise)
+        self.deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        self.noise = np.maximum(
+            3.0 * self.deviation * math.sqrt(len(space.U)) / space.S, LEAST_NOISE
+        )
         self.steepest = self.deltas.jacobian(np.ones(len(space.U)))
         again = self.deltas.jacobian(self.rng.uniform(1.0, 2.0, len(space.U)))
         self.is_last_but_one = bool(np.allclose(self.steepest, again))
         self._forget_uncertified()
-        told_by_rays = len(self.inputs) > 0 and self.noise > LOOSE
+        told_by_rays = len(self.inputs) > 0 and np.sqrt(np.mean(self.noise**2)) > LOOSE
         for _ in range(0 if told_by_rays else ROUNDS_OF_ALL):
             if self._complete or not self._time_left:
                 break
@@ -141,15 +59,15 @@ class ReluSearch(Search):
         known, misses = np.linalg.qr(self._vs.T)[0].T, 0
         while len(self.locked) < len(self.space.S) and misses < PATIENCE and self._time_left:
             label = self._draw_label()
-            answer = self._attempt(label, self.space.U @ known.T)
-            rest = None if answer is None else answer[0] - known.T @ (known @ answer[0])
-            found = rest is not None and float(np.linalg.norm(rest)) > max(NEW, 1e3 * self.noise)
-            if found:
-                assert answer is not None and rest is not None
-                self.locked.append(answer)
-                known = np.vstack([known, rest / np.linalg.norm(rest)])
-                if len(self.basis) > 1:
-                    self.exclude(answer[0])
+            found = False
+            for answer in self._attempt(label, self.space.U @ known.T):
+                rest = answer[0] - known.T @ (known @ answer[0])
+                if np.linalg.norm(rest) > max(NEW, GAP * blur(answer[0], self.noise)):
+                    found = True
+                    self.locked.append(answer)
+                    known = np.vstack([known, rest / np.linalg.norm(rest)])
+                    if len(self.basis) > 1:
+                        self.exclude(answer[0])
             misses = 0 if found else misses + 1
             self._note(label, found)
 
@@ -158,10 +76,10 @@ class ReluSearch(Search):
         """All v that are locked: (M, r)."""
         return np.reshape([v for v, _, _ in self.locked], (-1, len(self.space.S)))
 
-    def _attempt(self, label: int, known: Array) -> tuple[Array, Array, int | None] | None:
+    def _attempt(self, label: int, known: Array) -> list[tuple[Array, Array, int | None]]:
         """Search from a random point with ever sharper slopes, and lock where that ends."""
         points = self.space.points(self.basis)
-        t = points.random(self.rng)
+        t = self._start(points)
         outside = 0.0 if self.bounds is None else OUTSIDE
         for softness in SOFTNESS:
             how = outside, softness, None, known
@@ -171,12 +89,26 @@ class ReluSearch(Search):
                 slopes = self._slopes(z)
                 trust = 1.0 - np.exp(-np.abs(z) / (softness * z.std()))
                 above = self.steepest.T if self.is_last_but_one else None
-                answer = lock(self.space.U, slopes, above, trust, self.noise)
-                if answer is not None:
-                    v, e = answer
+                answers = lock(self.space.U, slopes, above, trust, self.noise)
+                if answers:
                     # Of p − y the label's entry is what all others add up to.
-                    return v, c, None if e is None else int(np.argmax(np.abs(e)))
-        return None
+                    return [
+                        (v, c, None if e is None else int(np.argmax(np.abs(e)))) for v, e in answers
+                    ]
+        return []
+
+    def _start(self, points: Points) -> Array:
+        """Return t of a random point, or every other time of one near a record whose δ is known.
+
+        Images may be alike, as parts of one photograph are, and a random mixture of such as differ
+        little has a length, and signs, that none of them has.
+        """
+        if not self.locked or self.rng.random() < 0.5:
+            return points.random(self.rng)
+        t = points.nearest(self.locked[self.rng.integers(len(self.locked))][1])
+        away = self.rng.standard_normal(len(t))
+        size = float(np.linalg.norm(points.at(t)[1])) * 10.0 ** self.rng.uniform(*NEAR_BY)
+        return t + away * (size / (np.linalg.norm(away @ points.h) + 1e-300))
 
     def _slopes(self, z: Array) -> Array:
         """Return the slopes of the ReLUs that the answers come to, (O,); of others than 0, 1."""
@@ -188,10 +120,15 @@ class ReluSearch(Search):
 
     def _solve(self) -> None:
         """Find each record by what all δ say: it is at right angles to the others' duals."""
-        duals, certified = self._vs / self.space.S, len(self.inputs)
-        apart, rest = np.linalg.pinv(duals).T, np.linalg.svd(duals)[2][len(duals) :]
+        vs, S, certified = self._vs, self.space.S, len(self.inputs)
+        shares = np.linalg.pinv(vs).T
+        missing = np.linalg.svd(vs)[2][len(vs) :]
+        rest, unknown = np.linalg.qr((missing * S).T)[0].T, float(np.linalg.norm(missing * S))
         left: list[tuple[Array, int | None]] = []
-        for (v, c, told), row in list(zip(self.locked, apart, strict=True))[certified:]:
+        for share, (v, c, told) in list(zip(shares, self.locked, strict=True))[certified:]:
+            if self._take_share(share, unknown, told):
+                continue
+            row = share * S - (share * S) @ rest.T @ rest
             points = self.space.points(np.vstack([rest, row / np.linalg.norm(row)]))
             if not self._settle(points, c, told, self.space.U @ v[:, None]):
                 left.append((c, told))
@@ -201,13 +138,35 @@ class ReluSearch(Search):
             if len(self.basis) and self._settle(self.space.points(self.basis), c, told):
                 self._forget_uncertified()
 
+    def _take_share(self, share: Array, unknown: float, told: int | None) -> bool:
+        """Take the record that is a share of the gradient, as far as the gradient is explained.
+
+        So δ may be missing of records that the gradient hardly shows.
+
+        Args:
+            share: (r,), what a record's δ has of each column of U and no other δ that is known.
+            unknown: the length of the part of the gradient that no known δ explains.
+            told: its label.
+        """
+        c = share * self.space.S
+        row = c @ self.space.V
+        if self.space.bias is None or not row[-1]:
+            return False
+        noise = self.deviation * math.sqrt(len(c)) + unknown
+        spread = float(np.linalg.norm(share)) * noise / abs(row[-1])
+        far = spread > CLEAR * float(np.linalg.norm(row / row[-1]))
+        return not far and self.take(row[:-1] / row[-1], told or 0, spread)
+
     def _settle(self, points: Points, c: Array, told: int | None, U: Array | None = None) -> bool:
         """Take a record near c, with the label told, or else another."""
         others = [label for label in range(len(self.targets)) if label != told]
         first = [] if told is None else [told]
         for label in first + (others if told is None or len(points.c) == 0 else []):
             t = self.descend(points, label, points.nearest(c), U=U)
-            if self.take(points.at(t)[1], label):
+            at, h, _ = points.at(t)
+            # With all δ known, h is a combination of the gradient's rows: so long is that.
+            spread = self.deviation * math.sqrt(len(at)) * float(np.linalg.norm(at / self.space.S))
+            if self.take(h, label, spread):
                 return True
         return False
 

@@ -78,13 +78,13 @@ class Points:
         return np.asarray(self.c @ (c - self.c0))
 
     def random(self, rng: np.random.Generator) -> Array:
-        """Return t of a random point: at most as far from h₀ as that is from 0."""
+        """Return t of a random point: at most half as far again from h₀ as that is from 0."""
         t = rng.standard_normal(len(self.c))
         if not len(t):
             return t
         size = float(np.linalg.norm(self.h0))
         if size > 0.0:
-            return np.asarray(t * (rng.uniform() * size / np.linalg.norm(t @ self.h)))
+            return np.asarray(t * (1.5 * rng.uniform() * size / np.linalg.norm(t @ self.h)))
         # Without a bias nothing says how long an input is: about a quarter in each entry.
         size = 0.25 * math.sqrt(self.h.shape[1])
         ones = self.h.sum(axis=1)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyleak.analytic.certificate import certify
+from tinyleak.analytic.certificate import SURE, Certificates, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.extreme_rays import extreme_rays
@@ -26,12 +26,17 @@ OUTSIDE = 1e-3
 NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
 
-CLEAR = 1e-4
+CLEAR = 1e-3
 """What noise may leave unknown of a record, as a share of its length; more is not claimed."""
 
-GUESSED, LIKELY, NEARLY = 3e-2, 1e-5, 1e-2
-"""How far δ of a guess may be from the column space, relative to its length; how far if it is one
-beyond which is searched for others; and inputs that differ by less, likewise, are one record."""
+GUESSED, NEARLY, HALF = 3e-2, 1e-2, 0.5
+"""How far δ of a guess may be from the column space, relative to its length; inputs that differ by
+less, likewise, are one record, and a guess is known as well as that; and how far its copies may be
+from a whole number."""
+
+NEW = 1e-2
+"""What a δ must have of its dual that no known one has: of records found for the first time it was
+0.02 to 1, of others mostly below 1e-3."""
 
 SAME = 1e-4
 """Inputs that differ by less, as a share of their length, are one record."""
@@ -168,17 +173,23 @@ class Search(Descent):
         """Take the record at a point of the row space, and search no longer where it is."""
         h = c @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
         share = spread / math.sqrt(1.0 + float(h @ h))
-        found = share < CLEAR and self.take(h, label, spread)
-        if not found and share < NEARLY and self._is_new(h):
-            z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
-            delta = self.deltas.of(z[None], self.targets[[label]])[0]
-            rest = delta - self.space.U @ (self.space.U.T @ delta)
-            found = bool(np.linalg.norm(rest) < LIKELY * np.linalg.norm(delta))
-            self.guesses += [(h, label)] if found else []
-        if found and len(self.basis):
-            self.basis = without(self.basis, self.basis @ self._dual(label, c))
+        certified = share < CLEAR and self.take(h, label, spread)
+        if certified:
+            label = self.labels[-1]
+            self.guesses = [guess for guess in self.guesses if differ(h, guess[0]) > NEARLY]
+        dual = self._dual(label, c)
+        left = self.basis @ dual
+        if np.linalg.norm(left) < NEW * np.linalg.norm(dual):
+            return certified
+        answer = self._certificates(h, [label], spread)
+        if not certified and not answer.fits[0]:
+            return False
+        if not certified and share < NEARLY and answer.count_errors[0] < HALF and self._is_new(h):
+            self.guesses.append((h, label))
+        self.basis = without(self.basis, left)
+        if share < NEARLY:
             self.columns = without(self.columns, self.columns @ (c / self.space.S))
-        return found
+        return True
 
     def found(self) -> Records:
         """Return what has been found."""
@@ -253,36 +264,44 @@ class Search(Descent):
             return math.inf
         return math.sqrt(abs(float(np.trace(np.linalg.pinv(gram, hermitian=True)))) * f / equations)
 
-    def _is_new(self, h: Array, nearly: float = NEARLY) -> bool:
+    def _is_new(self, h: Array) -> bool:
         """Whether an input is none of those that are known, nor of the guesses."""
         known = [*self.inputs, *(other for other, _ in self.guesses)]
-        return all(np.linalg.norm(h - other) > nearly * np.linalg.norm(other) for other in known)
+        return all(differ(h, other) > NEARLY for other in known)
 
     def take(self, h: Array, label: int, spread: float = 0.0) -> bool:
         """Keep an input with its label if it is certified, and new; `spread` as for `certify`."""
-        near = [np.linalg.norm(h - other) < SAME * np.linalg.norm(other) for other in self.inputs]
-        if any(near) or not np.isfinite(h).all():
+        same = max(SAME, SURE * spread / float(np.linalg.norm(h)))
+        if not np.isfinite(h).all() or any(differ(h, other) < same for other in self.inputs):
             return False
-        answer = certify(
+        # Where a network is sure, labels differ in how long δ is, and not in where it points.
+        labels = [label, *(other for other in range(len(self.targets)) if other != label)]
+        answer = self._certificates(h, labels, spread)
+        if not answer.certified.any():
+            return False
+        first = int(np.argmax(answer.certified))
+        self.inputs.append(h)
+        self.labels.append(labels[first])
+        self.copies.append(int(answer.copies[first]))
+        return True
+
+    def _certificates(self, h: Array, labels: list[int], spread: float) -> Certificates:
+        """Certify an input with each of some labels."""
+        return certify(
             self.layer,
             self.deltas.cut,
-            h[None],
-            np.array([label]),
+            np.repeat(h[None], len(labels), axis=0),
+            np.array(labels),
             loss=self.deltas.loss,
             factor_known=self.factor_known,
             spread=spread,
         )
-        if not answer.certified[0]:
-            return False
-        # What was guessed before, less exactly, is known now.
-        self.guesses = [
-            g for g in self.guesses if not np.linalg.norm(g[0] - h) < NEARLY * np.linalg.norm(h)
-        ]
-        self.inputs.append(h)
-        self.labels.append(label)
-        self.copies.append(int(answer.copies[0]))
-        return True
 
     def exclude(self, b: Array) -> None:
         """Search no longer where a record is whose δ is U b."""
         self.basis = without(self.basis, self.basis @ (b / self.space.S))
+
+
+def differ(h: Array, other: Array) -> float:
+    """Return how far an input is from another, as a share of its length."""
+    return float(np.linalg.norm(h - other) / np.linalg.norm(other))
