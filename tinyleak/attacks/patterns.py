@@ -33,15 +33,15 @@ ROUNDS, STEPS = 6, 30
 """How often the pattern is set free, and steps of Gauss and Newton each time."""
 
 
-def by_pattern(
+def solve_for_pattern(
     kinks: Kinks,
     apart: Callable[[Tensor, AtKink], Tensor],
     exact: Traced,
-    near: Reached,
     image: Array,
     goal: float,
     lowest: float,
     highest: float,
+    near: Reached,
 ) -> Reached:
     """Return the best image that is found with its pattern as an unknown.
 
@@ -49,11 +49,11 @@ def by_pattern(
         kinks: of the network below the layer that shows its features.
         apart: the residual of pixels, (n,), with something else at the kinks.
         exact: the residual of the network itself.
-        near: where another search ended.
         image: (1, C, H, W), any.
         goal: a value that is small enough.
         lowest: what pixels are at least.
         highest: what they are at most.
+        near: where another search ended.
     """
     size, sizes = image.size, [len(each.elements) * each.many for each in kinks.at(Tensor(image))]
     ends, masks = np.cumsum(sizes, dtype=int), int(np.sum(sizes, dtype=int))
