@@ -766,6 +766,18 @@ def test_comparing_by_vectors_keeps_the_digits(nearness: float, rounded: bool) -
         assert error < 1e-15 + 3e-15 / size
 
 
+@pytest.mark.parametrize("size", [1e-14, 1e12])
+def test_comparing_by_vectors_keeps_the_digits_of_small_and_large_numbers(size: float) -> None:
+    rng = np.random.default_rng(0)
+    column, row = rng.standard_normal((300, 1)), rng.standard_normal((1, 400))
+    x, y, target = (a.astype(np.float32) for a in (size * column, row, size * column * row))
+    x *= 1.0 + 1e-3 * rng.standard_normal(x.shape).astype(np.float32)
+    program = trace(lambda x, y: squared(x @ y - Tensor(target), 2), x, y, check=False)
+    assert program.removed["compare by vectors"] > 0
+    exact = x.astype(float) * y - target
+    assert float(program(x, y)[0]) == pytest.approx((exact * exact).sum(), rel=1e-3)
+
+
 def test_what_no_output_needs_is_dropped() -> None:
     def function(x: Tensor) -> Tensor:
         ops.exp(ops.tanh(x))

@@ -80,11 +80,18 @@ def _direction(matrix: Array) -> Array:
     xp = array_module(matrix)
     row = matrix[int(xp.abs(matrix).max(axis=1).argmax())]
     for _ in range(STEPS):
-        column = matrix @ row
-        length = xp.sqrt(xp.vdot(column, column))
-        column = column / xp.where(length > 0, length, 1)
+        column = _unit(matrix @ _unit(row))
         row = column @ matrix
     return column[:, None]
+
+
+def _unit(vector: Array) -> Array:
+    """Bring a vector to length 1, but for zero; squares of float32 are soon 0 or infinite."""
+    xp = array_module(vector)
+    for length in (lambda x: xp.abs(x).max(), lambda x: xp.sqrt(xp.vdot(x, x))):
+        size = length(vector)
+        vector = vector / xp.where(size > 0, size, 1)
+    return vector
 
 
 def _square(graph: Graph, row: Node) -> Node:
