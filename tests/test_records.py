@@ -97,6 +97,28 @@ def test_records_come_apart_where_the_losss_factor_is_not_known(rng: np.random.G
     assert found.copies.tolist() == [1] * 6
 
 
+@pytest.mark.parametrize("act", ["tanh", "relu"])
+def test_of_two_classes_the_sign_tells_the_label_without_the_factor(act: str, rng) -> None:
+    images, labels = batch(rng, 6)
+    client, _ = simulate(nn.MLP(MNIST, 2, act, (80,)), images, labels % 2, init="default")
+    found = search(client, factor_known=False)
+    near = [int(np.square(images.reshape(6, -1) - h).sum(axis=1).argmin()) for h in found.inputs]
+    assert found.missing == 0
+    assert found.labels.tolist() == (labels[near] % 2).tolist()
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_delta_that_rounds_to_zero_does_not_end_the_search(rng: np.random.Generator) -> None:
+    images, labels = batch(rng, 16)
+    model = nn.MLP(MNIST, 10, "softplus", (40,))
+    params = nn.init.draw(model.shapes, np.random.default_rng([3, 1]), "default")
+    params["2.weight"] *= 1000.0
+    client, _ = share(model, params, images, labels, dtype="float32")
+    found = search(client, bounds=(0.0, 1.0))
+    assert len(found.inputs) >= 12
+    assert errors(found, images).max() < 1e-6
+
+
 def test_a_network_that_is_sure_of_most_images_gives_them_all(rng) -> None:
     images, labels = batch(rng, 12)
     model = nn.MLP(MNIST, 10, "relu", (300,))

@@ -112,8 +112,8 @@ def certify(
         inputs: (M, F), what comes into the layer; pixels where it is the first.
         labels: (M,) whole numbers, or (M, K) rows of probabilities, taken as they are.
         loss: the client's.
-        factor_known: whether the gradient is that of the mean loss, rather than a multiple of it;
-            if not, copies cannot be counted and are taken to be one.
+        factor_known: whether the gradient is that of the mean loss, rather than a positive multiple
+            of it; if not, copies cannot be counted and are taken to be one.
         spread: how far noise may have moved the inputs within the row space, where they were found
             by this gradient, in units of theirs.
 
@@ -138,12 +138,17 @@ def certify(
     c, b = H @ V.T, deltas @ U
     by_input, by_delta = _relative(H - c @ V, H), _relative(deltas - b @ U.T, deltas)
     assert layer.records is not None, "checked"
-    with np.errstate(divide="ignore", invalid="ignore"):
-        count = layer.records / ((c / S) * b).sum(axis=1)
+    coefficient = ((c / S) * b).sum(axis=1)
+    count, tiny = np.zeros(len(coefficient)), np.finfo(float).tiny
+    np.divide(
+        layer.records, coefficient, out=count, where=np.abs(coefficient) > layer.records * tiny
+    )
     # Of N records in a space of rank r, no one has more copies than the others leave.
     most = max(layer.records - rank + 1, 1)
-    whole = np.clip(np.rint(count), 1.0, most) if factor_known else count
-    by_count = np.nan_to_num(np.abs(count / whole - 1.0), nan=1.0, posinf=1.0)
+    # A factor that is not known is positive all the same: of two labels δ differ in sign alone.
+    size = np.maximum(np.abs(count), tiny)
+    whole = np.clip(np.rint(count), 1.0, most) if factor_known else size
+    by_count = np.abs(count / whole - 1.0)
 
     # What noise E adds to each, to first order, from (h, 1) = cᵀ S⁻¹ Uᵀ (G − E) on.
     deviation = np.sqrt(max(layer.noise or 0.0, layer.rounding))
@@ -151,7 +156,7 @@ def certify(
     length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
     of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
     of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)
-    per_input = length_b * np.abs(whole) / layer.records
+    per_input = length_b * whole / layer.records
     of_count = deviation * np.sqrt(rank) * length_c * per_input
     distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
@@ -169,7 +174,7 @@ def certify(
     expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     excused = distances <= MARGIN * expected + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
-    counted = np.maximum(np.rint(np.abs(whole)), 1.0) if factor_known else 1.0
+    counted = whole if factor_known else 1.0
     copies = np.where(certified, counted, 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records

@@ -179,7 +179,7 @@ class Search(Descent):
             self.guesses = [guess for guess in self.guesses if differ(h, guess[0]) > NEARLY]
         dual = self._dual(label, c)
         left = self.basis @ dual
-        if np.linalg.norm(left) < NEW * np.linalg.norm(dual):
+        if np.linalg.norm(left) <= NEW * np.linalg.norm(dual):  # as where δ rounds to 0
             return certified
         answer = self._certificates(h, [label], spread)
         if not certified and not answer.fits[0]:
