@@ -88,10 +88,9 @@ def _direction(matrix: Array) -> Array:
 def _unit(vector: Array) -> Array:
     """Bring a vector to length 1, but for zero; squares of float32 are soon 0 or infinite."""
     xp = array_module(vector)
-    for length in (lambda x: xp.abs(x).max(), lambda x: xp.sqrt(xp.vdot(x, x))):
-        size = length(vector)
-        vector = vector / xp.where(size > 0, size, 1)
-    return vector
+    largest = xp.abs(vector).max()
+    vector = vector / xp.where(largest > 0, largest, 1)
+    return vector / xp.maximum(xp.sqrt(xp.vdot(vector, vector)), 1)
 
 
 def _square(graph: Graph, row: Node) -> Node:
