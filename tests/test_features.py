@@ -149,6 +149,18 @@ def test_single_precision_does_not_hide_what_short_rows_show() -> None:
     assert (found.errors < 1e-4).all()
 
 
+@pytest.mark.parametrize("shift", [-97.0, -200.0])
+def test_a_class_whose_probability_float32_rounds_away_tells_nothing(shift: float) -> None:
+    images, labels = data.load("glyphs").batch([844, 75, 16, 508])
+    model = MLP((1, 28, 28), 10, "sigmoid", (100,))
+    params = model.init(np.random.default_rng(1))
+    params["2.bias"][np.setdiff1d(np.arange(10), labels)[0]] += shift
+    client, _ = share(model, params, images, labels, dtype="float32")
+    layer = layer_of(client)
+    assert read_span(layer) is not None
+    assert unmix(layer, labels).misfit < 10.0
+
+
 @pytest.mark.parametrize("scheme", ["default", "uniform"])
 @pytest.mark.parametrize(
     ("labels", "dtype", "tolerance"),

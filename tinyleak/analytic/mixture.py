@@ -25,7 +25,7 @@ from itertools import chain, cycle, islice
 import numpy as np
 
 from tinyleak.analytic.first_layer import first_layer_input
-from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.analytic.layer_gradient import LEAST_ROW, LastLayerGradient, LayerGradient
 from tinyleak.backend import Array
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.losses import softmax
@@ -176,7 +176,8 @@ def _sizes(layer: LastLayerGradient, bias: Array, answers: Array) -> Array:
     features = axis[:-1] / axis[-1]  # of about all images
     logits = np.abs(layer.weight @ features + bias).max()
     p, y = np.abs(layer.matrix[:, -1]), answers.mean(axis=0)
-    return np.asarray(np.sqrt(np.mean(features**2)) * (p * (1.0 + logits) + 2.0 * y))
+    sizes = np.sqrt(np.mean(features**2)) * (p * (1.0 + logits) + 2.0 * y)
+    return np.where(sizes > LEAST_ROW * sizes.max(), sizes, sizes.max())
 
 
 class _Equations:
