@@ -107,6 +107,19 @@ def test_of_two_classes_the_sign_tells_the_label_without_the_factor(act: str, rn
     assert found.labels.tolist() == (labels[near] % 2).tolist()
 
 
+def test_without_the_factor_a_record_that_stands_alone_is_not_taken() -> None:
+    """Of few classes much has the δ of a record under a ReLU, and only its length tells."""
+    rng = np.random.default_rng(326846)
+    images, labels = batch(rng, 8)
+    images[1] = np.clip(images[0] + 1e-4 * rng.standard_normal(MNIST), 0.0, 1.0)
+    images[3] = (1.0 - 1e-4) * images[2]
+    model = nn.MLP(MNIST, 3, "leaky_relu", (120,))
+    params = nn.init.draw(model.shapes, np.random.default_rng([326846, 1]), "default")
+    client, _ = share(model, params, images, labels % 3, dtype="float32")
+    found = search(client, bounds=(0.0, 1.0), factor_known=False, rng=np.random.default_rng(326846))
+    assert all(errors(found, images) < 1e-6)
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_delta_that_rounds_to_zero_does_not_end_the_search(rng: np.random.Generator) -> None:
     images, labels = batch(rng, 16)

@@ -70,7 +70,9 @@ class Certificates:
         copies: (M,) int64, how many records of the batch each is; 0 where it is not certified.
         delta_distances: (M,), of δ from the column space, relative to its length, 0 to 1.
         input_distances: (M,), of (h, 1) from the row space, likewise.
-        count_errors: (M,), of N over the coefficient from a whole number, relative to that.
+        counts: (M,), N over the coefficient: copies, times a factor that is not known.
+        count_errors: (M,), of that from a whole number, relative to it; of its sign alone without
+            the factor.
         fits: (M,), whether δ is in the column space as far as can be told.
         why: why nothing can be told by this layer; None if something can.
     """
@@ -79,6 +81,7 @@ class Certificates:
     copies: Array
     delta_distances: Array
     input_distances: Array
+    counts: Array
     count_errors: Array
     fits: Array
     why: str | None = None
@@ -180,7 +183,7 @@ def certify(
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records
     refused = ~(near | excused).all(axis=0) & np.full(len(inputs), complete and why is None)
     verdicts = as_verdicts(certified, refused)
-    return Certificates(verdicts, copies, by_delta, by_input, by_count, fits, why)
+    return Certificates(verdicts, copies, by_delta, by_input, count, by_count, fits, why)
 
 
 def as_verdicts(certified: Array, refused: Array) -> tuple[bool | None, ...]:

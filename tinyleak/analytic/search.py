@@ -102,6 +102,7 @@ class Search(Descent):
         self.inputs: list[Array] = []
         self.labels: list[int] = []
         self.copies: list[int] = []
+        self.counts: list[float] = []  # the same, times the loss's factor
         self.guesses: list[tuple[Array, int]] = []
 
     def run(self) -> None:
@@ -193,6 +194,8 @@ class Search(Descent):
 
     def found(self) -> Records:
         """Return what has been found."""
+        if not self.factor_known and len(self.space.S) > 1:
+            self._keep_what_agrees()
         shape = (-1, self.layer.weight_gradient.shape[1])
         copies = np.array(self.copies, dtype=np.int64)
         missing = (self.layer.records or 0) - int(copies.sum())
@@ -208,6 +211,16 @@ class Search(Descent):
             np.reshape([h for h, _ in guesses], shape),
             np.array([label for _, label in guesses], dtype=np.int64),
         )
+
+    def _keep_what_agrees(self) -> None:
+        """Keep records that have a factor of the loss in common, which no one shows alone."""
+        counts = np.array(self.counts)
+        shares = counts / np.median(counts) if len(counts) > 1 else np.zeros(len(counts))
+        whole = np.rint(shares)
+        agree = (whole > 0) & (np.abs(shares - whole) < NEARLY)
+        kept = np.flatnonzero(agree).tolist() if agree.sum() > 1 else []
+        self.inputs, self.labels = [self.inputs[k] for k in kept], [self.labels[k] for k in kept]
+        self.copies = [1] * len(kept)
 
     def _guesses(self) -> list[tuple[Array, int]]:
         """Return what is nearly a record, as far as noise lets it be told, with its label."""
@@ -280,9 +293,12 @@ class Search(Descent):
         if not answer.certified.any():
             return False
         first = int(np.argmax(answer.certified))
+        if sum(self.copies) + answer.copies[first] > (self.layer.records or 0):
+            return False
         self.inputs.append(h)
         self.labels.append(labels[first])
         self.copies.append(int(answer.copies[first]))
+        self.counts.append(float(answer.counts[first]))
         return True
 
     def _certificates(self, h: Array, labels: list[int], spread: float) -> Certificates:
