@@ -166,7 +166,7 @@ class ReluSearch(Search):
             at, h, _ = points.at(t)
             # With all δ known, h is a combination of the gradient's rows: so long is that.
             spread = self.deviation * math.sqrt(len(at)) * float(np.linalg.norm(at / self.space.S))
-            if self.take(h, label, spread):
+            if spread < CLEAR * float(np.linalg.norm(h)) and self.take(h, label, spread):
                 return True
         return False
 
