@@ -143,9 +143,8 @@ def certify(
     assert layer.records is not None, "checked"
     coefficient = ((c / S) * b).sum(axis=1)
     count, tiny = np.zeros(len(coefficient)), np.finfo(float).tiny
-    np.divide(
-        layer.records, coefficient, out=count, where=np.abs(coefficient) > layer.records * tiny
-    )
+    shown = (np.abs(coefficient) > layer.records * tiny) & (np.linalg.norm(b, axis=1) > 0.0)
+    np.divide(layer.records, coefficient, out=count, where=shown)
     # Of N records in a space of rank r, no one has more copies than the others leave.
     most = max(layer.records - rank + 1, 1)
     # A factor that is not known is positive all the same: of two labels δ differ in sign alone.
