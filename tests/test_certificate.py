@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
 from tinyleak import Tensor, data, nn
 from tinyleak.analytic import LayerGradient
 from tinyleak.analytic.certificate import Certificates, certify
+from tinyleak.analytic.deltas import Deltas
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.client.certificates import certify_images
 from tinyleak.nn.model import parameter_gradients
@@ -128,6 +130,43 @@ def test_an_unknown_factor_leaves_the_spaces_to_decide(rng: np.random.Generator)
     assert True not in ask(client, images, labels).verdicts
     assert ask(client, images, labels, factor_known=False).verdicts == (True,) * 4
     assert True not in ask(client, images[::-1] * 0.99, labels, factor_known=False).verdicts
+
+
+def test_under_a_relu_records_hold_each_other_and_one_alone_may_slide() -> None:
+    """Of 12 records and 5 classes one slides 3.5 % away, with δ and the count as they should be."""
+    images, labels = GLYPHS.batch(
+        np.random.default_rng(0).choice(len(GLYPHS.labels), 12, replace=False).tolist()
+    )
+    labels = np.asarray(labels) % 5
+    model = nn.MLP((1, 28, 28), 5, "relu", (100,))
+    client, _ = simulate(model, images, labels, seed=3, init="default")
+    layer, cut = layer_of(client), split(client.model, client.params, "0.weight")
+    U, S, V = layer.decomposition
+    U, S, V = U[:, :12], S[:12], V[:12]
+    deltas, label = Deltas(cut), np.eye(5)[labels[[2]]]
+    start = V @ np.append(images[2].ravel(), 1.0)
+    inside = np.linalg.svd(V[:, -1:].T)[2][1:]  # where the last coordinate stays 1
+
+    def input_at(t: np.ndarray) -> np.ndarray:
+        return ((start + inside.T @ t) @ V)[:-1]
+
+    def misfit(t: np.ndarray) -> np.ndarray:
+        z = client.params["0.weight"] @ input_at(t) + client.params["0.bias"]
+        delta = deltas.of(z[None], label)[0]
+        count = 12 / ((start + inside.T @ t) / S @ (U.T @ delta))
+        return np.append((delta - U @ (U.T @ delta)) / np.linalg.norm(delta), count - 1.0)
+
+    step = np.random.default_rng(0).standard_normal(11)
+    step *= 0.03 * np.linalg.norm(images[2]) / np.linalg.norm(inside.T @ step @ V)
+    slid = input_at(least_squares(misfit, step, method="lm", xtol=1e-15, ftol=1e-15).x)
+    assert np.linalg.norm(slid - images[2].ravel()) > 0.01 * np.linalg.norm(slid)
+    assert certify(layer, cut, slid[None], labels[[2]]).verdicts == (True,)
+    assert certify(layer, cut, slid[None], labels[[2]], together=True).verdicts == (None,)
+    assert certify_images(client, slid.reshape(1, 1, 28, 28), labels[[2]]).verdicts == (None,)
+    mixed = np.concatenate([slid[None], np.delete(images.reshape(12, -1), 2, axis=0)])
+    others = np.append(labels[2], np.delete(labels, 2))
+    assert True not in certify(layer, cut, mixed, others, together=True).verdicts[:1]
+    assert certify_images(client, images, labels).verdicts == (True,) * 12
 
 
 def test_soft_labels_are_taken_as_they_are(rng: np.random.Generator) -> None:

@@ -9,8 +9,13 @@ with a label y is a record of the batch if
 - the coefficient between them, cᵀ S⁻¹ b, is N over a whole number: how many copies of it there are.
 
 For D of the columns bᵢ and H of the rows cᵢ, S = D H / N, so that cᵢᵀ S⁻¹ bⱼ is N for i = j and 0
-otherwise; mixtures of records fail. That holds for any activation and any linear layer. What is
-certified is the layer's input: an image as far as its pixels are, or follow from, what comes in.
+otherwise; mixtures of records fail. What is certified is the layer's input: an image as far as its
+pixels are, or follow from, what comes in.
+
+Under a ReLU δ moves in K − 1 directions only while the pattern of active units stays: with more
+records than classes an input may slide along a continuum of such candidates, up to 6 % away, where
+all three hold. Several that were found hold each other, since cᵢᵀ S⁻¹ bⱼ is 0 between any two of
+them: each of the others is one more equation (`together`).
 
 What is accepted lies within distances that were fixed beforehand, for the precision in which the
 gradient was written. What noise may have moved farther is neither accepted nor refused.
@@ -23,6 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
 from tinyleak.backend import Array
@@ -52,6 +58,10 @@ MOVED = 1.5e-3
 """How far from a whole number of copies noise may have moved a record at most: that error is about
 as large as the input's own, so that it bounds what was measured to be up to 20 times as large as
 expected of softplus."""
+
+APART = 1e-3
+"""How large cᵢᵀ S⁻¹ bⱼ may be between two records, as a share of N, that hold each other: a mixture
+with a thousandth of another record has as much."""
 
 NEARLY = 1e-2
 """What is nearer than this in all three is not refused: it may be a record, found inexactly."""
@@ -105,6 +115,7 @@ def certify(
     loss: Loss = cross_entropy,
     factor_known: bool = True,
     spread: float = 0.0,
+    together: bool = False,
 ) -> Certificates:
     """Tell which candidates are records of the batch that a layer's gradient was computed from.
 
@@ -119,6 +130,7 @@ def certify(
             of it; if not, copies cannot be counted and are taken to be one.
         spread: how far noise may have moved the inputs within the row space, where they were found
             by this gradient, in units of theirs.
+        together: whether, under a ReLU, enough others of the candidates must hold each one.
 
     Returns:
         A verdict for each. None for all of them, with the reason, where the layer has more records
@@ -176,6 +188,10 @@ def certify(
     expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     excused = distances <= MARGIN * expected + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
+    if together and not cut.is_last and Deltas(cut, loss).has_kinks:
+        across = np.abs((c / S) @ b.T) / layer.records
+        turns = min(rows - rank, cut.model.classes - 2) + factor_known
+        certified &= turns + _others(across, certified) > rank - (layer.bias_gradient is not None)
     counted = whole if factor_known else 1.0
     copies = np.where(certified, counted, 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
@@ -258,6 +274,22 @@ def _total(c: Array, copies: Array) -> int:
         return 0
     _, first = np.unique(np.round(c / np.abs(c).max(), 4), axis=0, return_index=True)
     return int(copies[first].sum())
+
+
+def _others(across: Array, certified: Array) -> Array:
+    """Return how many certified records hold each candidate, (M,), from |cᵢᵀ S⁻¹ bⱼ| / N, (M, M).
+
+    Copies of a record, and what slid away from one, are not apart: of them one counts.
+    """
+    apart = np.maximum(across, across.T) <= APART
+    counts = np.zeros(len(apart), dtype=int)
+    for index, row in enumerate(apart):
+        taken: list[int] = []
+        for other in np.flatnonzero(row & certified):
+            if apart[other, taken].all():
+                taken.append(int(other))
+        counts[index] = len(taken)
+    return counts
 
 
 def _lengths(rows: Array) -> Array:

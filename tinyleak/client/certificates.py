@@ -87,9 +87,8 @@ def certify_images(
             images: Array, labels: Array, cut: Split = cut, layer: LayerGradient = layer
         ) -> Certificates:
             inputs, exact = cut.below(Tensor(images)).data, client.loss.exact
-            return certify(
-                layer, cut, inputs, labels, loss=loss_of(client.model), factor_known=exact
-            )
+            loss = loss_of(client.model)
+            return certify(layer, cut, inputs, labels, loss=loss, factor_known=exact, together=True)
 
         found = layers[cut.weight] = ask(images, labels)
         yes = found.certified & _determined(images, layer.weight_gradient.shape[1])
