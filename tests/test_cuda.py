@@ -470,11 +470,11 @@ def test_the_attack_is_the_same_on_either_device(name: str, known: bool, gpu: No
     found = run(clients, settings, "cuda", **options)
     for ours, theirs in zip(found, expected, strict=True):
         # Of one start alone the two searches round otherwise, which 20 iterations enlarge.
-        assert largest_difference(ours, theirs, 20) < 1e-11
+        assert largest_difference(ours, theirs, 20) < 1e-9
         assert (ours.iterations, ours.evaluations) == (theirs.iterations, theirs.evaluations)
         assert ours.reason == theirs.reason
-        assert spread(ours.images, theirs.images) < 1e-11
-        np.testing.assert_allclose(ours.soft_labels, theirs.soft_labels, rtol=1e-11)
+        assert spread(ours.images, theirs.images) < 1e-9
+        np.testing.assert_allclose(ours.soft_labels, theirs.soft_labels, rtol=1e-9)
         assert type(ours.images) is type(ours.soft_labels) is np.ndarray
 
 

@@ -126,5 +126,5 @@ def test_a_rough_estimate_stands_for_a_mean_if_it_is_not_nearer_to_a_sum(
     model = LeNet(SHAPE, 7)
     params, gradients = client(model, rng, 4)
     read = Premises(factor=factor, factor_exact=False, factor_error=1.0)
-    monkeypatch.setattr("tinyleak.client.client.read_premises", lambda *given, **more: read)
+    monkeypatch.setattr("tinyleak.client.reading.read_premises", lambda *given, **more: read)
     assert Client.of(model, params, gradients, batch=4).loss.exact is exact

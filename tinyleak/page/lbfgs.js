@@ -3,7 +3,7 @@
 "use strict";
 
 const SUFFICIENT_DECREASE = 1e-4;
-const CURVATURE = 0.9;
+const CURVATURE = 0.8;
 const MOST_TRIALS = 12;
 const FIRST_MOVE = 0.1;
 const NOISE = 10;
