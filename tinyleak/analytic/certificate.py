@@ -188,12 +188,12 @@ def certify(
     expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     excused = distances <= MARGIN * expected + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
-    if together and not cut.is_last and Deltas(cut, loss).has_kinks:
+    turns = min(rows - rank, cut.model.classes - 2) + factor_known
+    needed = rank - (layer.bias_gradient is not None) - turns  # of other records, under a ReLU
+    if together and needed >= 0 and not cut.is_last and Deltas(cut, loss).has_kinks:
         across = np.abs((c / S) @ b.T) / layer.records
-        turns = min(rows - rank, cut.model.classes - 2) + factor_known
-        certified &= turns + _others(across, certified) > rank - (layer.bias_gradient is not None)
-    counted = whole if factor_known else 1.0
-    copies = np.where(certified, counted, 0.0).astype(np.int64)
+        certified &= _others(across, certified) > needed
+    copies = np.where(certified, whole if factor_known else 1.0, 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records
     refused = ~(near | excused).all(axis=0) & np.full(len(inputs), complete and why is None)

@@ -89,13 +89,18 @@ def lock(
         weights /= weights.max()
     else:
         return []
+
+    def unheld(sizes: Array, axes: Array) -> Array:
+        limits = [GAP * max(blur(x[:rank], noise), 1e-13) for x in axes]
+        return np.asarray(sizes < sizes[0] * np.array(limits))
+
     columns, sizes, axes = np.linalg.svd(M[holds], full_matrices=False)
-    free = sizes < [GAP * max(blur(x[:rank], noise), 1e-13) * sizes[0] for x in axes]
+    free = unheld(sizes, axes)
     # A row that alone holds a direction does so by accident: the least sum of errors has some.
     alone = np.square(columns[:, ~free]).sum(axis=1) > 1.0 - 1e-6
     if alone.any():
         sizes, axes = np.linalg.svd(M[holds][~alone], full_matrices=False)[1:]
-        free = sizes < [GAP * max(blur(x[:rank], noise), 1e-13) * sizes[0] for x in axes]
+        free = unheld(sizes, axes)
     if not 0 < free.sum() <= MOST_ALIKE:
         return []
     found = axes[free]

@@ -110,32 +110,40 @@ def past_kinks(
     soft, exact = _Corrected(smoothed, start.size, np.ones(())), Traced(exactly, start.size)
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
     by_pattern = partial(solve_for_pattern, kinks, apart, exact, start, goal, lowest, highest)
+    few, rng = start.size <= MANY_PIXELS, np.random.default_rng(0)
+
+    def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
+        soft.cool(temperature, at)
+        z = inside(soft, x, steps=STEPS).x
+        return Reached(z, float(np.sum(exact.value(z) ** 2)))
+
     best = here = Reached(start.ravel(), math.inf)
-    rng, few = np.random.default_rng(0), start.size <= MANY_PIXELS
+    for temperature in TEMPERATURES[:WARMER]:
+        here = cooled(here.x, temperature, None)
+        best = min(best, here, key=_distance)
+    if few and (end := by_pattern(here)).value <= CLOSE:
+        return end
     for cycle in range(CYCLES if few else 1):
         if cycle > 0:
             here = Reached(best.x + JOLT * rng.standard_normal(start.size), math.inf)
         before = math.inf
-        for k in range(WARMER * (cycle > 0), len(TEMPERATURES)):
-            if k == WARMER and cycle == 0 and few:
-                end = by_pattern(here)
-                if end.value <= CLOSE:
-                    return end
+        for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
             if k >= LEAST and best.value > PROGRESS * before:
                 break
             before = best.value
-            for _ in range(ROUNDS if k >= WARMER else 1):
-                soft.held = (np.array(TEMPERATURES[k]),)
-                soft.correct(here.x if k >= WARMER else None)
-                z = inside(soft, here.x, steps=STEPS).x
-                here = Reached(z, float(np.sum(exact.value(z) ** 2)))
-                best = min(best, here, key=lambda reached: reached.value)
+            for _ in range(ROUNDS):
+                here = cooled(here.x, temperature, here.x)
+                best = min(best, here, key=_distance)
         best = inside(exact, best.x, steps=LAST_STEPS)
         if best.value > goal:
-            best = min(best, by_pattern(best), key=lambda reached: reached.value)
+            best = min(best, by_pattern(best), key=_distance)
         if best.value <= CLOSE:
             break
     return best
+
+
+def _distance(reached: Reached) -> float:
+    return reached.value
 
 
 def _in_a_row(parts: list[Tensor]) -> Tensor:
@@ -147,13 +155,14 @@ class _Corrected(Traced):
 
     _offset: Array | float = 0.0
 
-    def correct(self, at: Array | None) -> None:
-        """Correct the residual at an image; None is to leave it as it is."""
-        held, self._offset = self.held, 0.0
+    def cool(self, temperature: float, at: Array | None) -> None:
+        """Set the temperature, and correct the residual at an image; None is to leave it so."""
+        self._offset = 0.0
         if at is not None:
             self.held = (np.array(SHARP),)
             sharp = self.value(at)
-            self.held = held
+        self.held = (np.array(temperature),)
+        if at is not None:
             self._offset = self.value(at) - sharp
 
     def value(self, x: Array) -> Array:

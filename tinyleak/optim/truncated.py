@@ -113,7 +113,7 @@ def truncated_gauss_newton(
     value = float(r @ r)
     for _ in range(steps):
         slope = residual.back(x, r)
-        free = _free(x, slope, lowest, highest)
+        free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
         for _ in range(MOST_FAILURES):
             s = _step(residual, x, -slope * free, free, damping, products)
             end = np.clip(x + s, lowest, highest)
@@ -132,11 +132,6 @@ def truncated_gauss_newton(
         if value <= goal:
             break
     return Reached(x, value)
-
-
-def _free(x: Array, slope: Array, lowest: float | Array, highest: float | Array) -> Array:
-    """Return which unknowns are not pushed against a bound, (n,)."""
-    return ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
 
 
 def _step(
