@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations_with_replacement, islice
 from math import prod
@@ -11,7 +12,7 @@ import numpy as np
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.labels import certain_counts, infer_labels
 from tinyleak.analytic.layer_gradient import LayerGradient
-from tinyleak.analytic.mixture import EXPLAINED, unmix
+from tinyleak.analytic.mixture import EXPLAINED, Mixture, unmix
 from tinyleak.attacks.attacker import Attacker, Method
 from tinyleak.attacks.least_squares.features import WORTH, read_span
 from tinyleak.attacks.shown import takes_pixels
@@ -33,9 +34,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     """Return an attacker with the method that suits a client, in place of "auto".
 
     "records" where the first linear layer tells them apart; "levenberg-marquardt", with the labels
-    that can be trusted, where the last layer shows the features of a batch, and after L-BFGS where
-    only rounding hides these from a few images; else "lbfgs". A loss that was read off roughly is
-    known exactly once features are found that make the last layer's gradient.
+    that can be trusted, where the last layer shows the features of a batch, or of some of it, and
+    after L-BFGS where only rounding hides these from a few images; else "lbfgs". A loss that was
+    read off roughly is known exactly once features are found that make the last layer's gradient.
     """
     plain = replace(attacker, method="lbfgs")
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
@@ -56,18 +57,27 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     if not client.loss.exact or (labels is None and not client.labels.trusted):
         client, found = _unmixed(client)
         labels = labels if found is None else [int(label) for label in found]
+    if labels is None and client.labels.trusted:
+        labels = client.labels.labels
     layer, pixels = client.last_layer, prod(client.model.image_shape)
     # What has many more pixels than features takes least squares long.
     if not client.loss.exact or layer is None or pixels > WORTH * layer.weight.shape[1]:
         return client, plain
     squares: Method = "levenberg-marquardt"
     why = "the last layer shows the features of the batch"
-    labels = "trusted" if labels is None else labels
     if read_span(layer) is None:
-        if client.batch * pixels > MOST_PIXELS or not layer.is_only_rounded:
+        if not layer.is_only_rounded:
             return client, plain
-        squares, why = "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
-    return _told(client, squares, why), replace(attacker, method=squares, labels=labels)
+        known = None if labels is None or isinstance(labels, str) else _unmix(client, labels)
+        if known is not None and np.isfinite(known.errors).any():
+            why = "the last layer shows the features of images whose label no other has"
+        elif client.batch * pixels > MOST_PIXELS:
+            return client, plain
+        else:
+            squares, why = "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
+    return _told(client, squares, why), replace(
+        attacker, method=squares, labels="trusted" if labels is None else labels
+    )
 
 
 def _told(client: Client, method: str, why: str) -> Client:
@@ -84,7 +94,7 @@ def _unmixed(client: Client) -> tuple[Client, Array | None]:
     factors = [client.loss.factor] if client.loss.exact else [1.0, float(client.batch)]
     for guess in [_with_factor(client, factor) for factor in factors]:
         for labels in _possible_labels(guess):
-            if _is_explained(guess, labels):
+            if _unmix(guess, labels) is not None:
                 return guess, labels
     return client, None
 
@@ -128,15 +138,16 @@ def one_label_each(client: Client) -> bool | None:
     return _unmixed(client)[1] is not None
 
 
-def _is_explained(client: Client, labels: Array) -> bool:
-    """Whether some features with these labels make the last layer's gradient."""
+def _unmix(client: Client, labels: Sequence[int] | Array) -> Mixture | None:
+    """Return the features with which images of these labels make the last layer's gradient."""
     layer = client.last_layer
     assert layer is not None, "it was asked for"
     rounding = max(1e-14, 8.0 * layer.roundoff)
     try:
-        return unmix(layer, labels, rounding=rounding, starts=STARTS).misfit <= EXPLAINED
+        found = unmix(layer, labels, rounding=rounding, starts=STARTS)
     except ValueError:
-        return False
+        return None
+    return found if found.misfit <= EXPLAINED else None
 
 
 def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
