@@ -6,8 +6,9 @@ What `attack(client, method="auto")` makes of float32 gradients. PyTorch's examp
 (ReLU or another activation, max pooling), fresh or trained to 90 % by PyTorch, are read from the
 `.pt2` files that it writes, and taken apart at their first linear layer. The LeNet's batches are
 least squares, in float64 as well; in colour it has 100 classes, and 32 × 32 patches of a photograph
-with labels at random (one alone is searched for by its features first). An image counts below an MSE of 1e-6; labels where all of a batch are right,
-in any order. Seconds are of one processor's time, memory is what the attack took at most.
+with labels at random (one alone is searched for by its features first). An image counts below an
+MSE of 1e-6; labels where all of a batch are right, in any order. Seconds are of one processor's
+time, memory is what the attack took at most.
 """
 
 from __future__ import annotations
