@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tinyleak.analytic.label_search import DOUBLE_PRECISION, ROUNDINGS
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.analytic.mixture import EXPLAINED, GAP, unmix
 from tinyleak.attacks.least_squares.last_layer import LastLayer
@@ -36,10 +37,6 @@ from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 from tinyleak.optim import levenberg_marquardt
-
-DOUBLE_PRECISION, ROUNDINGS = 1e-14, 8.0
-"""How exact a gradient is at best, relative to its entries' root mean square: float64 rounds to
-1e-16, and what it was computed from more often than once; or so many roundings of its dtype."""
 
 WORTH = 2.0
 """Images with more pixels than so many times their features are not solved for alone: it takes
