@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from itertools import count
 from math import inf, nan
 from typing import Any, get_args
 
@@ -12,9 +11,9 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.interop import as_array, number, whole
-from tinyleak.optim.descent import LineSearch, Minimiser, descend
-from tinyleak.optim.line_search import Step
-from tinyleak.optim.pytorch import descend_by_unit_steps
+from tinyleak.optim.descent import Descent, LineSearch, Step
+from tinyleak.optim.line_search import Evaluation, Numbers, where
+from tinyleak.optim.pytorch import UnitSteps
 
 
 def own_start(start: Any, axes: int = 1) -> Array:
@@ -53,7 +52,6 @@ def require_numbers(goal: Any, **tolerances: Any) -> None:
 
 def make_minimiser(
     dtype: Any,
-    goal: float,
     line_search: LineSearch,
     history: int,
     max_iterations: int,
@@ -61,8 +59,8 @@ def make_minimiser(
     tolerance_gradient: float | None,
     tolerance_change: float | None,
     inner_iterations: int,
-) -> Minimiser:
-    """Return the minimiser of one problem, its settings as in `lbfgs`.
+) -> Descent | UnitSteps:
+    """Return what decides about the steps, its settings as in `lbfgs`.
 
     Raises:
         ValueError: a setting out of range.
@@ -81,33 +79,59 @@ def make_minimiser(
         1, history=history, max_evaluations=max_evaluations, inner_iterations=inner_iterations
     )
     require_counts(0, max_iterations=max_iterations)
-    require_numbers(goal, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
-    minimiser = (
-        descend(epsilon, tolerance_gradient, tolerance_change)
-        if searches
-        else descend_by_unit_steps(
-            max_iterations, inner_iterations, tolerance_gradient, tolerance_change
-        )
-    )
-    return limited(minimiser, goal, max_iterations, max_evaluations)
+    require_numbers(0.0, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
+    if searches:
+        return Descent(epsilon, tolerance_gradient, tolerance_change)
+    return UnitSteps(max_iterations, inner_iterations, tolerance_gradient, tolerance_change)
 
 
-def limited(
-    minimiser: Minimiser, goal: float, max_iterations: int, max_evaluations: int
-) -> Minimiser:
-    """Follow a minimiser until the value is at most `goal`, or as far as the limits allow."""
-    step, value, iterations = next(minimiser), nan, -1  # the start is accepted as iterate 0
-    for evaluations in count(1):
-        evaluation = yield step
-        step = minimiser.send(evaluation)
-        if evaluation.value <= goal and evaluation.is_finite():
-            step = Step(accept=True, reason="converged")
-        spent = evaluations >= max_evaluations or iterations + step.accept >= max_iterations
-        if step.reason is None and spent:
-            lower = evaluation.is_finite() and evaluation.value < value
-            step = Step(accept=step.accept or lower, reason="out of iterations")
-        if step.accept:
-            value, iterations = evaluation.value, iterations + 1
+class Course:
+    """How far problems have come, and when that is far enough, or as far as the limits allow.
+
+    Attributes:
+        value, gradient_norm: the objective at x, and the largest component of its gradient there.
+        iterations: moves made so far; the start is iterate 0.
+        evaluations: evaluations spent so far.
+        reason: why a problem is over, or "".
+    """
+
+    def __init__(
+        self,
+        minimiser: Descent | UnitSteps,
+        goal: Numbers,
+        max_iterations: int,
+        max_evaluations: int | None,
+    ) -> None:
+        self.minimiser, self.goal = minimiser, goal
+        self.most = max_iterations, max_evaluations or sys.maxsize
+        self.value = self.gradient_norm = np.full(goal.shape, nan)[()]
+        self.iterations = np.full(goal.shape, -1)[()]  # the start is accepted as iterate 0
+        self.evaluations = self.iterations + 1
+        self.reason = np.full(goal.shape, "")[()]
+
+    def follow(self, found: Evaluation) -> Step:
+        """Return what each problem wants to do; one that is over wants nothing."""
+        running, finite = self.going(), found.is_finite()
+        decide = self.minimiser.go_on if self.evaluations.any() else self.minimiser.begin
+        self.evaluations = self.evaluations + running
+        accept, curvature, scale, length, reason = decide(found)
+        there = finite & (found.value <= self.goal)
+        reason = where(there, "converged", reason)
+        spent = (self.evaluations >= self.most[1]) | (self.iterations + accept >= self.most[0])
+        spent = spent & (np.asarray(reason) == "")
+        lower = spent & finite & (found.value < self.value)
+        accept = running & (accept | there | lower)
+        self.value = where(accept, found.value, self.value)
+        self.gradient_norm = where(accept, found.gradient_norm, self.gradient_norm)
+        self.iterations = self.iterations + accept
+        self.reason = where(running, where(spent, "out of iterations", reason), self.reason)
+        going = self.going()
+        wanted = (np.asarray(where(going, n, 0.0))[()] for n in (curvature, scale, length))
+        return Step(accept, *wanted, self.reason)
+
+    def going(self) -> Numbers:
+        """Whether a problem is not over."""
+        return np.asarray(self.reason) == ""
 
 
 def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], tuple[Any, Array]]:

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf, sqrt
+from math import inf
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyleak.backend import Array, array_module, to_numpy
-from tinyleak.optim.descent import LineSearch, Minimiser
-from tinyleak.optim.line_search import Evaluation
+from tinyleak.backend import Array, array_module
+from tinyleak.optim.descent import LineSearch
+from tinyleak.optim.line_search import Numbers
+
+FIRST_ROOM = 8  # for pairs; doubled when they are more, so that short runs stay cheap
 
 Objective: TypeAlias = Callable[[Array], tuple[Any, Array]]
 
@@ -76,83 +78,121 @@ def lbfgs(
     Raises:
         ValueError, TypeError: a setting out of range, or a start or an answer that does not fit.
     """
-    from tinyleak.optim.limits import checked, make_minimiser, own_start  # beside the path
+    from tinyleak.optim.batch import Batch  # beside the path
+    from tinyleak.optim.limits import Course, checked, make_minimiser, own_start, require_numbers
 
     x = own_start(start, axes=1)
     minimiser = make_minimiser(
-        *(x.dtype, goal, line_search, history, max_iterations, max_evaluations),
+        *(x.dtype, line_search, history, max_iterations, max_evaluations),
         *(tolerance_gradient, tolerance_change, inner_iterations),
     )
-    return _iterates(checked(objective), x, InverseHessian(x, history), minimiser)
+    require_numbers(goal)
+    course = Course(minimiser, np.float64(goal), max_iterations, max_evaluations)
+    return _iterates(checked(objective), Batch(x, history), course)
 
 
-def _iterates(
-    objective: Objective, x: Array, inverse_hessian: InverseHessian, minimiser: Minimiser
-) -> Iterator[Iterate]:
+def _iterates(objective: Objective, problem: Any, course: Any) -> Iterator[Iterate]:
     """Evaluate, ask the minimiser what to do, do it; until it has a reason to end."""
-    xp: Any = array_module(x)
-    numbers = xp.empty(7, dtype=x.dtype)  # read together: a GPU is waited for once an evaluation
-    trial, d, gradient = x, xp.zeros_like(x), xp.zeros_like(x)
-    step, iterations, evaluations = next(minimiser)._replace(length=0.0), -1, 0
-    while step.reason is None:
-        value, new = objective(trial)
-        evaluations += 1
-        # Wild steps may overflow; the line search sees that in the numbers and draws back.
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            change, size = new - gradient, abs(new)
-            numbers[0], numbers[1], numbers[2] = new @ d, change @ d, gradient @ d
-            numbers[3], numbers[4], numbers[5] = value, size.max(), size.sum()
-            numbers[6] = abs(d).max()
-            found = Evaluation(step.length, *to_numpy(numbers).tolist())
-            step = minimiser.send(found)
-            if step.curvature > 0:
-                inverse_hessian.learn(found.step * d, change, step.curvature)
-            if step.scale > 0:
-                inverse_hessian.forget(step.scale)
-            if step.accept:
-                x, gradient, at_x = trial, new, (found.value, found.gradient_norm)
-                iterations += 1
-            if step.accept or step.scale > 0:
-                d = inverse_hessian.direction(gradient)
-            trial = x + step.length * d
-        if step.accept or step.reason:
-            yield Iterate(x.copy(), *at_x, iterations, evaluations, step.reason)
+    length, reason = 0.0, None
+    while reason is None:
+        found = problem.evaluate(objective, length)
+        step = course.follow(found)
+        problem.obey(step, found)
+        length, reason = step.length, str(step.reason) or None
+        if step.accept or reason:
+            numbers = float(course.value), float(course.gradient_norm)
+            counts = int(course.iterations), int(course.evaluations)
+            yield Iterate(problem.x.copy(), *numbers, *counts, reason)
 
 
 class InverseHessian:
-    """H for problems like x, (n,), from the last `history` pairs; before the first, H = I.
+    """H for a problem like x, (n,), or for each of R like x, (R, n), from its last pairs.
 
     A new pair borders R⁻¹ with the column −R⁻¹·S·y and a 1 on the diagonal. The oldest leaves with
     its row and column: the inverse of what is left of a triangular matrix is what is left of its
-    inverse. So the pairs may lie in a ring, where the newest takes the place of the oldest.
+    inverse. So the pairs may lie in a ring, where the newest takes the place of the oldest. An
+    empty place is zero and adds nothing to any sum, so that problems may have different counts.
     """
 
     def __init__(self, x: Array, history: int) -> None:
-        xp: Any = array_module(x)
-        self.S, self.Y = (xp.empty((history, len(x)), dtype=x.dtype) for _ in range(2))
-        self.inverse, self.gram = (xp.zeros((history, history), dtype=x.dtype) for _ in range(2))
-        self.count, self.scale = 0, 1.0  # how many pairs there have been, and γ
+        self.xp: Any = array_module(x)
+        *several, n = x.shape
+        self.history, room = history, min(history, FIRST_ROOM)
+        self.S, self.Y = (self.xp.zeros((*several, room, n), dtype=x.dtype) for _ in range(2))
+        self.inverse = self.xp.zeros((*several, room, room), dtype=x.dtype)
+        self.scale = self.xp.ones((*several, 1), dtype=x.dtype)  # γ
+        self.counts = np.zeros(several, int)  # how many pairs there have been
 
-    def forget(self, scale: float) -> None:
-        """Drop all pairs: H = scale·I."""
-        self.count, self.scale = 0, scale
-        self.inverse[...] = 0
+    def forget(self, scale: Numbers) -> None:
+        """Drop all pairs of a problem whose scale is above 0: H = scale·I."""
+        rows = np.nonzero(scale > 0) if self.counts.ndim else ()
+        at = sent(self.xp, *rows)
+        for array in (self.S, self.Y, self.inverse):
+            array[at] = 0
+        self.scale[at] = column(self.S, scale[rows])
+        self.counts[rows] = 0
 
-    def learn(self, s: Array, y: Array, curvature: float) -> None:
-        """Take in the pair s, y, each (n,), whose sᵀy is the curvature, above 0."""
-        slot, k = self.count % len(self.S), self.count + 1
-        self.S[slot], self.Y[slot] = s / sqrt(curvature), y / sqrt(curvature)
-        inverse, gram, y = self.inverse[:k, :k], self.gram[:k, :k], self.Y[slot]
-        inverse[slot] = 0
-        inverse[:, slot] = -(inverse @ (self.S[:k] @ y))
-        inverse[slot, slot] = 1
-        gram[slot] = gram[:, slot] = self.Y[:k] @ y
-        self.count, self.scale = k, 1 / gram[slot, slot]
+    def learn(self, s: Array, y: Array, curvature: Numbers) -> None:
+        """Take in the pair s, y of a problem whose sᵀy, the curvature, is above 0."""
+        rows = np.nonzero(curvature > 0) if self.counts.ndim else ()
+        slots = self.counts[rows] % self.history
+        self.counts[rows] += 1
+        if slots.max() >= self.S.shape[-2]:
+            self._grow()
+        (*which, slot) = at = sent(self.xp, *rows, slots)
+        which = tuple(which)
+        root = column(s, np.sqrt(abs(curvature)))
+        y = y / root
+        self.S[at], self.Y[at] = (s / root)[which], y[which]
+        self.inverse[at] = 0
+        S, _, inverse = self._pairs()
+        bordered = -times(inverse, times(S, y))
+        self.inverse[(*which, slice(bordered.shape[-1]), slot)] = bordered[which]
+        self.inverse[(*at, slot)] = 1
+        self.scale[which] = 1 / (y[which] ** 2).sum(-1, keepdims=True)
 
     def direction(self, g: Array) -> Array:
-        """Return −H·g, (n,), for a gradient g, (n,): the formula, from right to left."""
-        k = self.count
-        S, Y, inverse, gram = self.S[:k], self.Y[:k], self.inverse[:k, :k], self.gram[:k, :k]
-        u = inverse @ (S @ g)
-        v = (u + self.scale * (gram @ u - Y @ g)) @ inverse
-        return self.scale * (u @ Y - g) - v @ S
+        """Return −H·g for a gradient g."""
+        S, Y, inverse = self._pairs()
+        u = times(inverse, times(S, g))
+        r = self.scale * (g - times(Y.swapaxes(-1, -2), u))
+        v = times(inverse.swapaxes(-1, -2), u - times(Y, r))
+        return -r - times(S.swapaxes(-1, -2), v)
+
+    def keep(self, rows: Array) -> None:
+        """Keep only the problems at these rows."""
+        at = self.xp.asarray(rows)
+        self.S, self.Y, self.inverse = self.S[at], self.Y[at], self.inverse[at]
+        self.scale, self.counts = self.scale[at], self.counts[rows]
+
+    def _pairs(self) -> tuple[Array, Array, Array]:
+        """Return S, Y and R⁻¹ as far as any problem has filled them."""
+        k = max(1, min(int(self.counts.max()), self.history))
+        return self.S[..., :k, :], self.Y[..., :k, :], self.inverse[..., :k, :k]
+
+    def _grow(self) -> None:
+        """Double the room; the arrays stay contiguous."""
+        room = self.S.shape[-2]
+        more, none = (0, min(2 * room, self.history) - room), [(0, 0)] * self.counts.ndim
+        self.S, self.Y = (self.xp.pad(a, (*none, more, (0, 0))) for a in (self.S, self.Y))
+        self.inverse = self.xp.pad(self.inverse, (*none, more, more))
+
+
+def times(matrix: Array, vector: Array) -> Array:
+    """Return the product of a matrix and a vector, or of each of R."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def column(x: Array, numbers: Numbers) -> Any:
+    """Return numbers to multiply x by, (n,) or (A, n): sent to its device where there are many."""
+    if x.ndim == 1 or np.ndim(numbers) == 0:
+        return float(numbers)
+    return array_module(x).asarray(np.asarray(numbers, dtype=x.dtype)[:, None])
+
+
+def sent(xp: Any, *index: Any) -> tuple[Any, ...]:
+    """Return indices on the device, sent together; a single number needs no sending."""
+    if not index or np.ndim(index[0]) == 0:
+        return tuple(map(int, index))
+    together = xp.asarray(np.array(index))
+    return tuple(together[i] for i in range(len(index)))

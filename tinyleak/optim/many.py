@@ -1,0 +1,153 @@
+"""L-BFGS that minimises many independent problems at once, each at its own pace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyleak.backend import Array
+from tinyleak.optim.batch import Batch
+from tinyleak.optim.descent import LineSearch, Step
+from tinyleak.optim.limits import Course, make_minimiser, own_start, require_numbers
+from tinyleak.optim.line_search import Evaluation
+
+ObjectiveOfMany: TypeAlias = Callable[[Array, npt.NDArray[np.int64]], tuple[Array, Array]]
+"""Given x, (A, n), and which of the problems its rows are, (A,): values (A,), gradients (A, n).
+
+It may write to x, and reuse the arrays that it returns."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class State:
+    """Where all R problems are: the ones still running, and the finished ones where they ended.
+
+    Nothing in a state changes later, so it may be kept.
+
+    Attributes:
+        x: (R, n) the iterates, on the device of the start.
+        values: (R,) the objective at x.
+        gradient_norms: (R,) the largest component of the gradient at x, in magnitude.
+        iterations: (R,) moves made so far; the start is iterate 0.
+        evaluations: (R,) evaluations spent so far, those between two iterates included.
+        finished: (R,) whether a problem has ended.
+        reasons: R strings as in `Iterate`, or None where a problem is still running.
+    """
+
+    x: Array
+    values: npt.NDArray[np.float64]
+    gradient_norms: npt.NDArray[np.float64]
+    iterations: npt.NDArray[np.int64]
+    evaluations: npt.NDArray[np.int64]
+    finished: npt.NDArray[np.bool_]
+    reasons: tuple[str | None, ...]
+
+
+def lbfgs_many(
+    objective: ObjectiveOfMany,
+    starts: Any,
+    *,
+    line_search: LineSearch = "strong-wolfe",
+    history: int = 100,
+    max_iterations: int = 1000,
+    max_evaluations: int | None = None,
+    tolerance_gradient: float | None = None,
+    tolerance_change: float | None = None,
+    inner_iterations: int = 20,
+    goal: npt.ArrayLike = -inf,
+) -> Iterator[State]:
+    """Minimise R problems; yield the state at the start and whenever a problem has moved or ended.
+
+    Each problem goes where `lbfgs` would take it; see there for the settings, which hold for each
+    problem. An evaluation is one call of the objective with all running problems, each at its own
+    point, whether it searches along a line or begins an iteration: none waits for another.
+
+    Args:
+        objective: given x, (A, n), and the indices of its problems among the R, (A,), returns the
+            values, (A,), and gradients, (A, n), of x's dtype. A ≤ R shrinks as problems finish,
+            each time to half or less.
+        starts: (R, n), float32 or float64, of the array module that is to do the work; whole
+            numbers become float64. Copied.
+        line_search: see `lbfgs`, as for all that follow.
+        history: pairs to keep for each problem.
+        max_iterations: for each problem.
+        max_evaluations: for each problem.
+        tolerance_gradient: likewise.
+        tolerance_change: likewise.
+        inner_iterations: likewise.
+        goal: a value at or below which a problem has converged, one for all or (R,).
+
+    Raises:
+        ValueError: a setting out of range, or starts or an answer of the wrong shape.
+        TypeError: starts, or an answer, of the wrong dtype.
+    """
+    x = own_start(starts, axes=2)
+    minimiser = make_minimiser(
+        *(x.dtype, line_search, history, max_iterations, max_evaluations),
+        *(tolerance_gradient, tolerance_change, inner_iterations),
+    )
+    goals = np.asarray(goal, dtype=np.float64)
+    if goals.shape not in ((), (len(x),)):
+        raise ValueError(f"goal has shape {goals.shape}; give one number, or {len(x)} of them")
+    require_numbers(goals.max())
+    goals = np.broadcast_to(goals, len(x))
+    if len(x) == 1:  # numbers in place of arrays are several times faster
+        x, goals = x[0], goals[0]
+    course = Course(minimiser, goals, max_iterations, max_evaluations)
+    return _states(objective, Batch(x, history), course)
+
+
+def _states(objective: ObjectiveOfMany, batch: Batch, course: Course) -> Iterator[State]:
+    """Evaluate, let every problem respond, do as they say; until all are finished."""
+    everyone, known, length = batch.x, np.empty((8, *course.value.shape)), 0.0 * course.iterations
+    rows = np.arange(course.value.size)  # which of the R problems are in the batch
+
+    def evaluate(x: Array) -> tuple[Array, Array]:
+        points = x.reshape(len(rows), -1)
+        values, gradients = objective(points, rows)
+        _check(points, values, gradients)
+        return values.reshape(x.shape[:-1]), gradients.reshape(x.shape)
+
+    while True:
+        among = (rows,) if length.ndim else ()
+        known[:, *among] = found = batch.evaluate(evaluate, length[among])
+        step = course.follow(Evaluation(*known.copy()))
+        batch.obey(Step(*(np.asarray(numbers)[among] for numbers in step)), found)
+        length, over = step.length, np.atleast_1d(course.reason != "")
+        if step.accept.any() or over[rows].any():
+            if len(rows) == len(over):
+                everyone = batch.x
+            else:
+                everyone = everyone.copy()
+                everyone[batch.xp.asarray(rows)] = batch.x
+            yield State(
+                everyone.copy().reshape(len(over), -1),
+                *(np.array(n, ndmin=1) for n in (course.value, course.gradient_norm)),
+                *(np.array(n, ndmin=1) for n in (course.iterations, course.evaluations)),
+                over,
+                tuple(str(reason) or None for reason in np.atleast_1d(course.reason)),
+            )
+        if over.all():
+            return
+        running = np.flatnonzero(~over[rows])
+        if 2 * len(running) <= len(rows):
+            batch.keep(running)
+            rows = rows[running]
+
+
+def _check(x: Array, values: Array, gradients: Array) -> None:
+    shape, dtype = x.shape, x.dtype
+    if values.shape != shape[:1] or gradients.shape != shape:
+        raise ValueError(
+            f"the objective answered x of shape {shape} with values {values.shape} and "
+            f"gradients {gradients.shape}; return values {shape[:1]} and gradients {shape}"
+        )
+    if values.dtype != dtype or gradients.dtype != dtype:
+        raise TypeError(
+            f"the objective answered {dtype} x with {values.dtype} values and "
+            f"{gradients.dtype} gradients; return both as {dtype}"
+        )
