@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array, array_module, to_numpy
-from tinyleak.optim.descent import Step
-from tinyleak.optim.line_search import Evaluation, Numbers
-from tinyleak.optim.quasi_newton import InverseHessian, column
+from tinyleak.optim.descent import RUNNING, Step
+from tinyleak.optim.limits import Course
+from tinyleak.optim.line_search import Evaluation, Numbers, some
+from tinyleak.optim.quasi_newton import InverseHessian, column, times
 
 
 class Batch:
@@ -25,66 +26,76 @@ class Batch:
     one array because all three are multiplied with the same things.
     """
 
-    def __init__(self, x: Array, history: int) -> None:
+    def __init__(self, x: Array, history: int, course: Course) -> None:
         """Begin at x with nothing evaluated and no direction."""
         self.xp: Any = array_module(x)
         *several, n = x.shape
         self.x = self.trial = x
+        self.course, self.length = course, np.zeros(several)[()]
         self.directions = self.xp.zeros_like(x)
         self.gradients = self.xp.zeros((*several, 3, n), dtype=x.dtype)
         self.numbers = self.xp.zeros((*several, 7), dtype=x.dtype)  # of an `Evaluation`
         self.inverse_hessian = InverseHessian(x, history)
+        self.rows: Any = np.arange(several[0]) if several else ()  # of the problems in the batch
+        self.known: Any = None  # the numbers of those in it or not, once some have left
 
-    def evaluate(self, objective: Callable[[Array], tuple[Array, Array]], length: Numbers) -> Evaluation:
-        """Evaluate the objective once, each problem at x + length·d."""
-        # Wild steps may overflow; the line search sees that in the numbers and draws back.
-        with np.errstate(all="ignore"):
-            self.trial = self.x + column(self.x, length) * self.directions
+    def advance(self, objective: Callable[[Array], tuple[Array, Array]]) -> Step:
+        """Evaluate the objective once, let each problem decide, and do as it says."""
         value, gradient = objective(self.trial.copy())
+        # Wild steps may overflow; the line search sees that in the numbers and draws back.
         with np.errstate(all="ignore"):
             new, change, old = (self.gradients[..., row, :] for row in range(3))
             new[...] = gradient
             self.xp.subtract(new, old, out=change)
-            slopes = self.xp.matmul(self.gradients, self.directions[..., None])
             size = abs(new)
-            self.numbers[..., :3] = slopes[..., 0]
+            self.numbers[..., :3] = times(self.gradients, self.directions)
             self.numbers[..., 3] = value
-            self.numbers[..., 4] = size.max(-1)
-            self.numbers[..., 5] = size.sum(-1)
-            return Evaluation(length, *to_numpy(self.numbers).astype(float).T)
+            self.numbers[..., 4], self.numbers[..., 5] = size.max(-1), size.sum(-1)
+            found = Evaluation(self.length, *to_numpy(self.numbers).astype(float).T)
+            if self.known is None:
+                step = mine = self.course.follow(found)
+            else:  # problems that have left keep their numbers
+                self.known[:, self.rows] = found
+                step = self.course.follow(Evaluation(*self.known.copy()))
+                mine = Step(*(numbers[self.rows] for numbers in step))
+            self._obey(mine)
+        return step
 
-    def obey(self, step: Step, found: Evaluation) -> None:
-        """Move, learn and turn as the problems want; who wants no step stays where it is."""
+    def _obey(self, step: Step) -> None:
+        """Move, learn, turn and step; who wants no step stays where it is."""
         new, change, old = (self.gradients[..., row, :] for row in range(3))
-        going = step.length > 0
+        going = step.reason == RUNNING
         turning = going & (step.accept | (step.scale > 0))
-        with np.errstate(all="ignore"):
+        if some(step.accept):
             self.x = self._where(step.accept, self.trial, self.x)
-            if step.accept.any():
-                old[...] = self._where(step.accept, new, old)
-            if (step.curvature > 0).any():
-                s = column(self.x, found.step) * self.directions
-                self.inverse_hessian.learn(s, change, step.curvature)
-            if (step.scale > 0).any():
-                self.inverse_hessian.forget(step.scale)
-            if turning.any():
-                self.directions = self._where(
-                    turning, self.inverse_hessian.direction(old), self.directions
-                )
-            if not going.all():
-                self.directions = self._where(going, self.directions, 0 * self.x)
-            self.numbers[..., 6] = abs(self.directions).max(-1)
+            old[...] = self._where(step.accept, new, old)
+        if some(step.curvature > 0):
+            s = column(self.x, self.length) * self.directions
+            self.inverse_hessian.learn(s, change, step.curvature)
+        if some(step.scale > 0):
+            self.inverse_hessian.forget(step.scale)
+        if some(turning):
+            turned = self.inverse_hessian.direction(old)
+            self.directions = self._where(turning, turned, self.directions)
+        if some(~going):
+            self.directions = self._where(going, self.directions, 0 * self.x)
+        self.numbers[..., 6] = abs(self.directions).max(-1)
+        self.length = step.length
+        self.trial = self.x + column(self.x, self.length) * self.directions
 
     def keep(self, rows: Array) -> None:
         """Keep only the problems at these rows."""
         at = self.xp.asarray(rows)
-        self.x, self.directions = self.x[at], self.directions[at]
+        self.x, self.trial, self.directions = self.x[at], self.trial[at], self.directions[at]
         self.gradients, self.numbers = self.gradients[at], self.numbers[at]
         self.inverse_hessian.keep(rows)
+        if self.known is None:
+            self.known = np.empty((len(Evaluation._fields), len(self.rows)))
+        self.rows, self.length = self.rows[rows], self.length[rows]
 
     def _where(self, condition: Numbers, one: Array, other: Array) -> Array:
-        if condition.all():
+        if not some(~condition):
             return one
-        if not condition.any():
+        if not some(condition):
             return other
         return self.xp.where(self.xp.asarray(condition[:, None]), one, other)

@@ -7,7 +7,7 @@ those of one problem, or arrays over R that descend side by side, each at its ow
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,17 +26,11 @@ class Step(NamedTuple):
     curvature: Numbers  # the sᵀy of the move; where positive, H learns from (s, y)
     scale: Numbers  # where positive, H becomes scale·I, so that d = −scale·∇f(x)
     length: Numbers  # evaluate at x + length·d
-    reason: Numbers  # why the descent is over, or ""
+    reason: Numbers  # why the descent is over, as an index of `REASONS`
 
 
-class Minimiser(Protocol):
-    """What decides."""
-
-    def begin(self, found: Evaluation) -> Step:
-        """Take in the start, which is accepted."""
-
-    def go_on(self, found: Evaluation) -> Step:
-        """Take in a later evaluation."""
+REASONS = (None, "converged", "stationary", "stalled", "non-finite", "out of iterations")
+RUNNING, CONVERGED, STATIONARY, STALLED, NON_FINITE, OUT = map(np.int64, range(6))
 
 
 class Descent:
@@ -53,8 +47,8 @@ class Descent:
         self.vanishing = self.tolerance_gradient * self.norm
         self.search, self.has_pairs = Search(), self.norm < 0
         self.patience, self.moved = where(self.has_pairs, 0, np.int64(PATIENCE)), FIRST_MOVE
-        still = where(self.norm <= self.vanishing, "stationary", "")
-        reason = where(found.is_finite(), still, "non-finite")
+        still = where(self.norm <= self.vanishing, STATIONARY, RUNNING)
+        reason = where(found.is_finite(), still, NON_FINITE)
         return Step(~self.has_pairs, 0.0, self.moved / self.norm, 1.0, reason)
 
     def go_on(self, found: Evaluation) -> Step:
@@ -64,8 +58,8 @@ class Descent:
             self.search, start, found, noise, self.ceiling
         )
         # Without a step, go straight down the gradient or, if that was tried, give up.
-        lost = where(found.is_finite(), "stalled", "non-finite")
-        reason = where(failed & ~self.has_pairs, lost, "")
+        lost = where(found.is_finite(), STALLED, NON_FINITE)
+        reason = where(failed & ~self.has_pairs, lost, RUNNING)
         self.value = where(taken, found.value, self.value)
         self.norm = where(taken, found.gradient_norm, self.norm)
         lower = taken & (self.value < self.lowest - self.share * abs(self.lowest))
@@ -73,8 +67,8 @@ class Descent:
         self.lowest = where(lower, self.value, self.lowest)
         self.flattest = where(flatter, self.norm, self.flattest)
         self.patience = where(lower | flatter, np.int64(PATIENCE), self.patience - taken)
-        reason = where(taken & (self.patience == 0), "stalled", reason)
-        reason = where(taken & (self.norm <= self.vanishing), "stationary", reason)
+        reason = where(taken & (self.patience == 0), STALLED, reason)
+        reason = where(taken & (self.norm <= self.vanishing), STATIONARY, reason)
         self.moved = where(taken, found.step * found.direction_norm, self.moved)
         curvature = where(taken, found.step * found.slope_change, 0.0)
         self.has_pairs = (self.has_pairs & ~failed) | (curvature > 0)

@@ -11,9 +11,11 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.interop import as_array, number, whole
-from tinyleak.optim.descent import Descent, LineSearch, Step
-from tinyleak.optim.line_search import Evaluation, Numbers, where
+from tinyleak.optim.descent import CONVERGED, OUT, RUNNING, Descent, LineSearch, Step
+from tinyleak.optim.line_search import Evaluation, Numbers, some, where
 from tinyleak.optim.pytorch import UnitSteps
+
+NOTHING = np.float64(0.0)
 
 
 def own_start(start: Any, axes: int = 1) -> Array:
@@ -92,7 +94,7 @@ class Course:
         value, gradient_norm: the objective at x, and the largest component of its gradient there.
         iterations: moves made so far; the start is iterate 0.
         evaluations: evaluations spent so far.
-        reason: why a problem is over, or "".
+        reason: why a problem is over, as an index of `REASONS`.
     """
 
     def __init__(
@@ -107,31 +109,29 @@ class Course:
         self.value = self.gradient_norm = np.full(goal.shape, nan)[()]
         self.iterations = np.full(goal.shape, -1)[()]  # the start is accepted as iterate 0
         self.evaluations = self.iterations + 1
-        self.reason = np.full(goal.shape, "")[()]
+        self.reason = self.evaluations + RUNNING
 
     def follow(self, found: Evaluation) -> Step:
         """Return what each problem wants to do; one that is over wants nothing."""
-        running, finite = self.going(), found.is_finite()
-        decide = self.minimiser.go_on if self.evaluations.any() else self.minimiser.begin
+        running, finite = self.reason == RUNNING, found.is_finite()
+        decide = self.minimiser.go_on if some(self.evaluations > 0) else self.minimiser.begin
         self.evaluations = self.evaluations + running
         accept, curvature, scale, length, reason = decide(found)
         there = finite & (found.value <= self.goal)
-        reason = where(there, "converged", reason)
+        reason = where(there, CONVERGED, reason)
         spent = (self.evaluations >= self.most[1]) | (self.iterations + accept >= self.most[0])
-        spent = spent & (np.asarray(reason) == "")
+        spent = spent & (reason == RUNNING)
         lower = spent & finite & (found.value < self.value)
         accept = running & (accept | there | lower)
         self.value = where(accept, found.value, self.value)
         self.gradient_norm = where(accept, found.gradient_norm, self.gradient_norm)
         self.iterations = self.iterations + accept
-        self.reason = where(running, where(spent, "out of iterations", reason), self.reason)
-        going = self.going()
-        wanted = (np.asarray(where(going, n, 0.0))[()] for n in (curvature, scale, length))
-        return Step(accept, *wanted, self.reason)
-
-    def going(self) -> Numbers:
-        """Whether a problem is not over."""
-        return np.asarray(self.reason) == ""
+        self.reason = where(running, where(spent, OUT, reason), self.reason)
+        going = self.reason == RUNNING
+        curvature, scale, length = (
+            where(going, wish, NOTHING) for wish in (curvature, scale, length)
+        )
+        return Step(accept, curvature, scale, length, self.reason)
 
 
 def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], tuple[Any, Array]]:

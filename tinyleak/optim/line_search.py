@@ -91,9 +91,9 @@ def strong_wolfe(
     failed = ~(start.slope < 0) | (last & ~passes & ~lower)
     taken = ~failed & (passes | (last & ~too_high) | (trials > MOST_TRIALS))
     over, step = failed | taken, np.float64(1.0)
-    if not over.all():
-        shorter_or_longer = next_step(low, high, before, noise)
-        step = where(over, step, where(last, low.step, shorter_or_longer))
+    if some(~over):
+        nearer = where(last, low.step, next_step(low, high, before, noise))
+        step = where(over, step, nearer)
     return Search(trials * ~over, low, high, before), taken, failed, step
 
 
@@ -138,3 +138,8 @@ def smaller(one: Numbers, other: Numbers) -> Numbers:
 def larger(one: Numbers, other: Numbers) -> Numbers:
     """Return the larger of two numbers."""
     return where(one > other, one, other)
+
+
+def some(condition: Numbers) -> bool:
+    """Return whether the condition holds for any problem."""
+    return bool(condition.any() if isinstance(condition, np.ndarray) else condition)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from tinyleak.backend import Array
 from tinyleak.optim.batch import Batch
-from tinyleak.optim.descent import LineSearch, Step
+from tinyleak.optim.descent import REASONS, RUNNING, LineSearch
 from tinyleak.optim.limits import Course, make_minimiser, own_start, require_numbers
-from tinyleak.optim.line_search import Evaluation
+from tinyleak.optim.line_search import some
 
 ObjectiveOfMany: TypeAlias = Callable[[Array, npt.NDArray[np.int64]], tuple[Array, Array]]
 """Given x, (A, n), and which of the problems its rows are, (A,): values (A,), gradients (A, n).
@@ -98,13 +98,13 @@ def lbfgs_many(
     if len(x) == 1:  # numbers in place of arrays are several times faster
         x, goals = x[0], goals[0]
     course = Course(minimiser, goals, max_iterations, max_evaluations)
-    return _states(objective, Batch(x, history), course)
+    return _states(objective, Batch(x, history, course))
 
 
-def _states(objective: ObjectiveOfMany, batch: Batch, course: Course) -> Iterator[State]:
-    """Evaluate, let every problem respond, do as they say; until all are finished."""
-    everyone, known, length = batch.x, np.empty((8, *course.value.shape)), 0.0 * course.iterations
-    rows = np.arange(course.value.size)  # which of the R problems are in the batch
+def _states(objective: ObjectiveOfMany, batch: Batch) -> Iterator[State]:
+    """Let all that run take a step after each evaluation; until all are finished."""
+    course, everyone = batch.course, batch.x
+    rows = np.arange(course.value.size)  # of the problems that are in the batch
 
     def evaluate(x: Array) -> tuple[Array, Array]:
         points = x.reshape(len(rows), -1)
@@ -112,31 +112,29 @@ def _states(objective: ObjectiveOfMany, batch: Batch, course: Course) -> Iterato
         _check(points, values, gradients)
         return values.reshape(x.shape[:-1]), gradients.reshape(x.shape)
 
-    while True:
-        among = (rows,) if length.ndim else ()
-        known[:, *among] = found = batch.evaluate(evaluate, length[among])
-        step = course.follow(Evaluation(*known.copy()))
-        batch.obey(Step(*(np.asarray(numbers)[among] for numbers in step)), found)
-        length, over = step.length, np.atleast_1d(course.reason != "")
-        if step.accept.any() or over[rows].any():
-            if len(rows) == len(over):
+    running = np.ones(len(rows), bool)
+    while running.any():
+        step = batch.advance(evaluate)
+        before, running = running, np.atleast_1d(step.reason == RUNNING)
+        if some(step.accept) or (running != before).any():
+            if len(rows) == len(running):
                 everyone = batch.x
             else:
                 everyone = everyone.copy()
                 everyone[batch.xp.asarray(rows)] = batch.x
             yield State(
-                everyone.copy().reshape(len(over), -1),
-                *(np.array(n, ndmin=1) for n in (course.value, course.gradient_norm)),
-                *(np.array(n, ndmin=1) for n in (course.iterations, course.evaluations)),
-                over,
-                tuple(str(reason) or None for reason in np.atleast_1d(course.reason)),
+                everyone.copy().reshape(len(running), -1),
+                np.array(course.value, ndmin=1),
+                np.array(course.gradient_norm, ndmin=1),
+                np.array(course.iterations, ndmin=1),
+                np.array(course.evaluations, ndmin=1),
+                ~running,
+                tuple(REASONS[reason] for reason in np.atleast_1d(step.reason)),
             )
-        if over.all():
-            return
-        running = np.flatnonzero(~over[rows])
-        if 2 * len(running) <= len(rows):
-            batch.keep(running)
-            rows = rows[running]
+        going = np.flatnonzero(running[rows])
+        if 0 < 2 * len(going) <= len(rows):
+            everyone, rows = everyone.copy(), rows[going]
+            batch.keep(going)
 
 
 def _check(x: Array, values: Array, gradients: Array) -> None:

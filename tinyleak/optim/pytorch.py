@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyleak.optim.descent import Step
+from tinyleak.optim.descent import NON_FINITE, OUT, RUNNING, STALLED, STATIONARY, Step
 from tinyleak.optim.line_search import Evaluation, Numbers, smaller, where
 
 LEAST_CURVATURE = 1e-10  # a pair with a smaller sᵀy teaches H nothing; PyTorch's number
@@ -49,18 +49,20 @@ class UnitSteps:
     def go_on(self, found: Evaluation) -> Step:
         """Take another step."""
         reason = self._ended(found)
-        reason = where(found.start_slope > -self.tolerance_change, "stalled", reason)
+        reason = where(found.start_slope > -self.tolerance_change, STALLED, reason)
         curvature = where(found.slope_change > LEAST_CURVATURE, found.slope_change, 0.0)
         self.has_pairs |= found.slope_change > LEAST_CURVATURE
         change, self.value = abs(found.value - self.value), found.value
         early = (found.direction_norm <= self.tolerance_change) | (change < self.tolerance_change)
-        self.spent = where(early, self.spent // self.inner * self.inner + self.inner, self.spent + 1)
-        over = (reason == "") & (self.spent >= self.most)
-        accept = (reason == "") | (reason == "stationary")
+        self.spent = where(
+            early, self.spent // self.inner * self.inner + self.inner, self.spent + 1
+        )
+        over = (reason == RUNNING) & (self.spent >= self.most)
+        accept = (reason == RUNNING) | (reason == STATIONARY)
         scale = where(self.has_pairs, 0.0, 1.0)
-        return Step(accept, curvature, scale, 1.0, where(over, "out of iterations", reason))
+        return Step(accept, curvature, scale, 1.0, where(over, OUT, reason))
 
     def _ended(self, found: Evaluation) -> Numbers:
-        """Return why the problem is over by what was found, or ""."""
-        flat = where(found.gradient_norm <= self.tolerance_gradient, "stationary", "")
-        return where(found.is_finite(), flat, "non-finite")
+        """Return why the problem is over by what was found, or `RUNNING`."""
+        flat = where(found.gradient_norm <= self.tolerance_gradient, STATIONARY, RUNNING)
+        return where(found.is_finite(), flat, NON_FINITE)

@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyleak.backend import Array, array_module
-from tinyleak.optim.descent import LineSearch
-from tinyleak.optim.line_search import Numbers
+from tinyleak.optim.descent import REASONS, LineSearch
+from tinyleak.optim.line_search import Numbers, where
 
 FIRST_ROOM = 8  # for pairs; doubled when they are more, so that short runs stay cheap
 
@@ -88,17 +88,15 @@ def lbfgs(
     )
     require_numbers(goal)
     course = Course(minimiser, np.float64(goal), max_iterations, max_evaluations)
-    return _iterates(checked(objective), Batch(x, history), course)
+    return _iterates(checked(objective), Batch(x, history, course))
 
 
-def _iterates(objective: Objective, problem: Any, course: Any) -> Iterator[Iterate]:
+def _iterates(objective: Objective, problem: Any) -> Iterator[Iterate]:
     """Evaluate, ask the minimiser what to do, do it; until it has a reason to end."""
-    length, reason = 0.0, None
+    course, reason = problem.course, None
     while reason is None:
-        found = problem.evaluate(objective, length)
-        step = course.follow(found)
-        problem.obey(step, found)
-        length, reason = step.length, str(step.reason) or None
+        step = problem.advance(objective)
+        reason = REASONS[step.reason]
         if step.accept or reason:
             numbers = float(course.value), float(course.gradient_norm)
             counts = int(course.iterations), int(course.evaluations)
@@ -121,35 +119,32 @@ class InverseHessian:
         self.S, self.Y = (self.xp.zeros((*several, room, n), dtype=x.dtype) for _ in range(2))
         self.inverse = self.xp.zeros((*several, room, room), dtype=x.dtype)
         self.scale = self.xp.ones((*several, 1), dtype=x.dtype)  # γ
-        self.counts = np.zeros(several, int)  # how many pairs there have been
+        self.counts = np.zeros(several, int)[()]  # how many pairs there have been
+        self.most = 1  # so far as S, Y and R⁻¹ are in use
 
     def forget(self, scale: Numbers) -> None:
         """Drop all pairs of a problem whose scale is above 0: H = scale·I."""
-        rows = np.nonzero(scale > 0) if self.counts.ndim else ()
-        at = sent(self.xp, *rows)
+        rows = self._send(scale > 0)
         for array in (self.S, self.Y, self.inverse):
-            array[at] = 0
-        self.scale[at] = column(self.S, scale[rows])
-        self.counts[rows] = 0
+            array[rows] = 0
+        self.scale[rows] = column(self.S, scale)[rows] if rows else scale
+        self.counts = where(scale > 0, 0, self.counts)
 
     def learn(self, s: Array, y: Array, curvature: Numbers) -> None:
         """Take in the pair s, y of a problem whose sᵀy, the curvature, is above 0."""
-        rows = np.nonzero(curvature > 0) if self.counts.ndim else ()
-        slots = self.counts[rows] % self.history
-        self.counts[rows] += 1
-        if slots.max() >= self.S.shape[-2]:
-            self._grow()
-        (*which, slot) = at = sent(self.xp, *rows, slots)
-        which = tuple(which)
+        adding, slots = curvature > 0, self.counts % self.history
+        self.counts = self.counts + adding
+        self._make_room(min(int(self.counts.max()), self.history))
+        rows = self._send(adding)
+        at = (*rows, self.xp.asarray(slots[adding]) if rows else int(slots))
         root = column(s, np.sqrt(abs(curvature)))
-        y = y / root
-        self.S[at], self.Y[at] = (s / root)[which], y[which]
-        self.inverse[at] = 0
+        s, y = s / root, y / root
+        self.S[at], self.Y[at], self.inverse[at] = s[rows], y[rows], 0
         S, _, inverse = self._pairs()
         bordered = -times(inverse, times(S, y))
-        self.inverse[(*which, slice(bordered.shape[-1]), slot)] = bordered[which]
-        self.inverse[(*at, slot)] = 1
-        self.scale[which] = 1 / (y[which] ** 2).sum(-1, keepdims=True)
+        self.inverse[(*rows, slice(self.most), at[-1])] = bordered[rows]
+        self.inverse[(*at, at[-1])] = 1
+        self.scale[rows] = 1 / (y * y).sum(-1, keepdims=True)[rows]
 
     def direction(self, g: Array) -> Array:
         """Return −H·g for a gradient g."""
@@ -167,20 +162,27 @@ class InverseHessian:
 
     def _pairs(self) -> tuple[Array, Array, Array]:
         """Return S, Y and R⁻¹ as far as any problem has filled them."""
-        k = max(1, min(int(self.counts.max()), self.history))
+        k = self.most
         return self.S[..., :k, :], self.Y[..., :k, :], self.inverse[..., :k, :k]
 
-    def _grow(self) -> None:
-        """Double the room; the arrays stay contiguous."""
-        room = self.S.shape[-2]
-        more, none = (0, min(2 * room, self.history) - room), [(0, 0)] * self.counts.ndim
-        self.S, self.Y = (self.xp.pad(a, (*none, more, (0, 0))) for a in (self.S, self.Y))
-        self.inverse = self.xp.pad(self.inverse, (*none, more, more))
+    def _send(self, condition: Numbers) -> tuple[Array, ...]:
+        """Return the index of the problems for which it holds; of a single one that is ()."""
+        if not isinstance(condition, np.ndarray):
+            return ()
+        return (self.xp.asarray(np.flatnonzero(condition)),)
+
+    def _make_room(self, most: int) -> None:
+        """Double the room if it does not suffice; the arrays stay contiguous."""
+        self.most, room = max(1, most), self.S.shape[-2]
+        if most > room:
+            none, more = [(0, 0)] * (self.S.ndim - 2), (0, min(2 * room, self.history) - room)
+            self.S, self.Y = (self.xp.pad(a, (*none, more, (0, 0))) for a in (self.S, self.Y))
+            self.inverse = self.xp.pad(self.inverse, (*none, more, more))
 
 
 def times(matrix: Array, vector: Array) -> Array:
     """Return the product of a matrix and a vector, or of each of R."""
-    return (matrix @ vector[..., None])[..., 0]
+    return matrix @ vector if vector.ndim == 1 else (matrix @ vector[..., None])[..., 0]
 
 
 def column(x: Array, numbers: Numbers) -> Any:
@@ -188,11 +190,3 @@ def column(x: Array, numbers: Numbers) -> Any:
     if x.ndim == 1 or np.ndim(numbers) == 0:
         return float(numbers)
     return array_module(x).asarray(np.asarray(numbers, dtype=x.dtype)[:, None])
-
-
-def sent(xp: Any, *index: Any) -> tuple[Any, ...]:
-    """Return indices on the device, sent together; a single number needs no sending."""
-    if not index or np.ndim(index[0]) == 0:
-        return tuple(map(int, index))
-    together = xp.asarray(np.array(index))
-    return tuple(together[i] for i in range(len(index)))
