@@ -14,7 +14,7 @@ import numpy as np
 from tinyleak.backend import Array, array_module, to_numpy
 from tinyleak.optim.descent import RUNNING, Step
 from tinyleak.optim.limits import Course
-from tinyleak.optim.line_search import Evaluation, Numbers, some
+from tinyleak.optim.line_search import Evaluation, Numbers, no, some
 from tinyleak.optim.quasi_newton import InverseHessian, column, times
 
 
@@ -33,7 +33,7 @@ class Batch:
         self.x = self.trial = x
         self.course, self.length = course, np.zeros(several)[()]
         self.directions = self.xp.zeros_like(x)
-        self.gradients = self.xp.zeros((*several, 3, n), dtype=x.dtype)
+        self._hold(self.xp.zeros((*several, 3, n), dtype=x.dtype))
         self.numbers = self.xp.zeros((*several, 7), dtype=x.dtype)  # of an `Evaluation`
         self.inverse_hessian = InverseHessian(x, history)
         self.rows: Any = np.arange(several[0]) if several else ()  # of the problems in the batch
@@ -44,10 +44,9 @@ class Batch:
         value, gradient = objective(self.trial.copy())
         # Wild steps may overflow; the line search sees that in the numbers and draws back.
         with np.errstate(all="ignore"):
-            new, change, old = (self.gradients[..., row, :] for row in range(3))
-            new[...] = gradient
-            self.xp.subtract(new, old, out=change)
-            size = abs(new)
+            self.new[...] = gradient
+            self.xp.subtract(self.new, self.old, out=self.change)
+            size = abs(self.new)
             self.numbers[..., :3] = times(self.gradients, self.directions)
             self.numbers[..., 3] = value
             self.numbers[..., 4], self.numbers[..., 5] = size.max(-1), size.sum(-1)
@@ -63,21 +62,20 @@ class Batch:
 
     def _obey(self, step: Step) -> None:
         """Move, learn, turn and step; who wants no step stays where it is."""
-        new, change, old = (self.gradients[..., row, :] for row in range(3))
         going = step.reason == RUNNING
         turning = going & (step.accept | (step.scale > 0))
         if some(step.accept):
             self.x = self._where(step.accept, self.trial, self.x)
-            old[...] = self._where(step.accept, new, old)
+            self.old[...] = self._where(step.accept, self.new, self.old)
         if some(step.curvature > 0):
             s = column(self.x, self.length) * self.directions
-            self.inverse_hessian.learn(s, change, step.curvature)
+            self.inverse_hessian.learn(s, self.change, step.curvature)
         if some(step.scale > 0):
             self.inverse_hessian.forget(step.scale)
         if some(turning):
-            turned = self.inverse_hessian.direction(old)
+            turned = self.inverse_hessian.direction(self.old)
             self.directions = self._where(turning, turned, self.directions)
-        if some(~going):
+        if some(no(going)):
             self.directions = self._where(going, self.directions, 0 * self.x)
         self.numbers[..., 6] = abs(self.directions).max(-1)
         self.length = step.length
@@ -87,14 +85,19 @@ class Batch:
         """Keep only the problems at these rows."""
         at = self.xp.asarray(rows)
         self.x, self.trial, self.directions = self.x[at], self.trial[at], self.directions[at]
-        self.gradients, self.numbers = self.gradients[at], self.numbers[at]
+        self.numbers = self.numbers[at]
+        self._hold(self.gradients[at])
         self.inverse_hessian.keep(rows)
         if self.known is None:
             self.known = np.empty((len(Evaluation._fields), len(self.rows)))
         self.rows, self.length = self.rows[rows], self.length[rows]
 
+    def _hold(self, gradients: Array) -> None:
+        self.gradients = gradients
+        self.new, self.change, self.old = (gradients[..., row, :] for row in range(3))
+
     def _where(self, condition: Numbers, one: Array, other: Array) -> Array:
-        if not some(~condition):
+        if not some(no(condition)):
             return one
         if not some(condition):
             return other

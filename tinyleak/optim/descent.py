@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tinyleak.optim.line_search import Evaluation, Numbers, Point, Search, strong_wolfe, where
+from tinyleak.optim.line_search import Evaluation, Numbers, Point, Search, no, strong_wolfe, where
 
 LineSearch: TypeAlias = Literal["strong-wolfe", "none"]
 FIRST_MOVE = 0.1  # how far x moves in the first trial, at most; the search corrects it tenfold
@@ -49,7 +49,7 @@ class Descent:
         self.patience, self.moved = where(self.has_pairs, 0, np.int64(PATIENCE)), FIRST_MOVE
         still = where(self.norm <= self.vanishing, STATIONARY, RUNNING)
         reason = where(found.is_finite(), still, NON_FINITE)
-        return Step(~self.has_pairs, 0.0, self.moved / self.norm, 1.0, reason)
+        return Step(no(self.has_pairs), 0.0, self.moved / self.norm, 1.0, reason)
 
     def go_on(self, found: Evaluation) -> Step:
         start = Point(0.0, self.value, found.start_slope)
@@ -59,7 +59,7 @@ class Descent:
         )
         # Without a step, go straight down the gradient or, if that was tried, give up.
         lost = where(found.is_finite(), STALLED, NON_FINITE)
-        reason = where(failed & ~self.has_pairs, lost, RUNNING)
+        reason = where(failed & no(self.has_pairs), lost, RUNNING)
         self.value = where(taken, found.value, self.value)
         self.norm = where(taken, found.gradient_norm, self.norm)
         lower = taken & (self.value < self.lowest - self.share * abs(self.lowest))
@@ -71,7 +71,7 @@ class Descent:
         reason = where(taken & (self.norm <= self.vanishing), STATIONARY, reason)
         self.moved = where(taken, found.step * found.direction_norm, self.moved)
         curvature = where(taken, found.step * found.slope_change, 0.0)
-        self.has_pairs = (self.has_pairs & ~failed) | (curvature > 0)
+        self.has_pairs = (self.has_pairs & no(failed)) | (curvature > 0)
         # sᵀy ≤ 0, since the slope falls further: H learns nothing, so that length is tried again.
-        restart = (failed | taken) & ~self.has_pairs
+        restart = (failed | taken) & no(self.has_pairs)
         return Step(taken, curvature, where(restart, self.moved / self.norm, 0.0), length, reason)

@@ -79,8 +79,8 @@ def strong_wolfe(
     high = where(trials == 1, NOWHERE, search.high)
     line = start.value + SUFFICIENT_DECREASE * trial.step * start.slope
     most = smaller(smaller(line, low.value) + noise, ceiling)
-    too_high = ~found.is_finite() | (trial.value > most)
-    passes = ~too_high & (abs(trial.slope) <= -CURVATURE * start.slope)
+    too_high = no(found.is_finite()) | (trial.value > most)
+    passes = no(too_high) & (abs(trial.slope) <= -CURVATURE * start.slope)
     # φ falls from `trial` on, away from 0 or, within a bracket, towards `high`; or it does not, and
     # the minimum lies between `trial` and the `low` it replaces.
     falls = trial.slope * (high.step - low.step) < 0
@@ -88,13 +88,13 @@ def strong_wolfe(
     before, low = where(too_high, before, low), where(too_high, low, trial)
     # After the last trial the lowest is taken, for which it may have to be evaluated once more.
     lower, last = low.value < start.value, trials == MOST_TRIALS
-    failed = ~(start.slope < 0) | (last & ~passes & ~lower)
-    taken = ~failed & (passes | (last & ~too_high) | (trials > MOST_TRIALS))
+    failed = no(start.slope < 0) | (last & no(passes) & no(lower))
+    taken = no(failed) & (passes | (last & no(too_high)) | (trials > MOST_TRIALS))
     over, step = failed | taken, np.float64(1.0)
-    if some(~over):
+    if some(no(over)):
         nearer = where(last, low.step, next_step(low, high, before, noise))
         step = where(over, step, nearer)
-    return Search(trials * ~over, low, high, before), taken, failed, step
+    return Search(trials * no(over), low, high, before), taken, failed, step
 
 
 def next_step(low: Point, high: Point, before: Point, noise: Numbers) -> Numbers:
@@ -104,7 +104,7 @@ def next_step(low: Point, high: Point, before: Point, noise: Numbers) -> Numbers
     level = inside & (abs(b.value - a.value) <= noise) & (a.slope * b.slope < 0)
     secant = a.slope / (a.slope - b.slope)  # where the slopes' secant is 0
     share = where(level, secant, cubic_minimum(a, b))
-    share = where(np.isnan(share), where(inside, 0.1, 10.0), share)  # φ may not be finite at b
+    share = where(share != share, where(inside, 0.1, 10.0), share)  # φ may not be finite at b
     share = larger(smaller(share, where(inside, 0.9, 10.0)), where(inside, 0.1, 2.0))
     return a.step + share * (b.step - a.step)
 
@@ -138,6 +138,11 @@ def smaller(one: Numbers, other: Numbers) -> Numbers:
 def larger(one: Numbers, other: Numbers) -> Numbers:
     """Return the larger of two numbers."""
     return where(one > other, one, other)
+
+
+def no(condition: Numbers) -> Numbers:
+    """Return whether the condition does not hold; `~` takes NumPy thirty times as long for one."""
+    return condition ^ np.True_
 
 
 def some(condition: Numbers) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinyleak.optim.descent import NON_FINITE, OUT, RUNNING, STALLED, STATIONARY, Step
-from tinyleak.optim.line_search import Evaluation, Numbers, smaller, where
+from tinyleak.optim.line_search import Evaluation, Numbers, no, smaller, where
 
 LEAST_CURVATURE = 1e-10  # a pair with a smaller sᵀy teaches H nothing; PyTorch's number
 
@@ -44,7 +44,7 @@ class UnitSteps:
         self.value, self.has_pairs = found.value, found.gradient_norm < 0
         self.spent = where(self.has_pairs, 1, np.int64(0))
         scale = smaller(1.0 / found.gradient_sum, 1.0)
-        return Step(~self.has_pairs, 0 * scale, scale, 1.0, self._ended(found))
+        return Step(no(self.has_pairs), 0 * scale, scale, 1.0, self._ended(found))
 
     def go_on(self, found: Evaluation) -> Step:
         """Take another step."""

@@ -182,7 +182,7 @@ class InverseHessian:
 
 def times(matrix: Array, vector: Array) -> Array:
     """Return the product of a matrix and a vector, or of each of R."""
-    return matrix @ vector if vector.ndim == 1 else (matrix @ vector[..., None])[..., 0]
+    return matrix.dot(vector) if vector.ndim == 1 else (matrix @ vector[..., None])[..., 0]
 
 
 def column(x: Array, numbers: Numbers) -> Any:
