@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array, array_module, to_numpy
-from tinyleak.optim.descent import RUNNING, Step
-from tinyleak.optim.limits import Course
-from tinyleak.optim.line_search import Evaluation, Numbers, no, some
-from tinyleak.optim.quasi_newton import InverseHessian, column, times
+from tinyleak.optim.descent import RUNNING, LineSearch, Step
+from tinyleak.optim.limits import Course, make_minimiser, own_start, require_numbers
+from tinyleak.optim.line_search import Evaluation, Numbers
+from tinyleak.optim.quasi_newton import InverseHessian, times
+
+ROOM = 8
+"""For how many more pairs room is made at a time, so that short runs stay cheap."""
 
 
 class Batch:
-    """One problem, at x, (n,); or A of them, (A, n), each at a row.
+    """One problem, at x, (n,); or A of the R that were begun, (A, n), each at a row.
 
-    Each was evaluated last at its row of `trial`; a move makes a new array. `gradients`,
-    (…, 3, n), are the gradient at `trial`, how much it differs from that at `x`, and that at `x`:
-    one array because all three are multiplied with the same things.
+    Each is evaluated next at its row of `trial`; a move makes a new array. `gradients`, (…, 3, n),
+    are the gradient at `trial`, how much it differs from that at `x`, and that at `x`: one array
+    because all three are multiplied with the same things.
     """
 
     def __init__(self, x: Array, history: int, course: Course) -> None:
@@ -31,16 +34,17 @@ class Batch:
         self.xp: Any = array_module(x)
         *several, n = x.shape
         self.x = self.trial = x
+        self.history, self.learned = history, 0  # how often a problem may have learnt
         self.course, self.length = course, np.zeros(several)[()]
         self.directions = self.xp.zeros_like(x)
-        self._hold(self.xp.zeros((*several, 3, n), dtype=x.dtype))
         self.numbers = self.xp.zeros((*several, 7), dtype=x.dtype)  # of an `Evaluation`
-        self.inverse_hessian = InverseHessian(x, history)
-        self.rows: Any = np.arange(several[0]) if several else ()  # of the problems in the batch
-        self.known: Any = None  # the numbers of those in it or not, once some have left
+        self.inverse_hessian = InverseHessian(x, min(history, ROOM))
+        self.rows = np.arange(course.reason.size)  # which of the R, on the host
+        self.known: Any = None  # the numbers of all R, once some have left
+        self._hold(self.xp.zeros((*several, 3, n), dtype=x.dtype))
 
-    def advance(self, objective: Callable[[Array], tuple[Array, Array]]) -> Step:
-        """Evaluate the objective once, let each problem decide, and do as it says."""
+    def advance(self, objective: Callable[[Array], tuple[Any, Array]]) -> bool:
+        """Evaluate the objective once, let each problem decide; do so. Whether any has moved."""
         value, gradient = objective(self.trial.copy())
         # Wild steps may overflow; the line search sees that in the numbers and draws back.
         with np.errstate(all="ignore"):
@@ -52,53 +56,113 @@ class Batch:
             self.numbers[..., 4], self.numbers[..., 5] = size.max(-1), size.sum(-1)
             found = Evaluation(self.length, *to_numpy(self.numbers).astype(float).T)
             if self.known is None:
-                step = mine = self.course.follow(found)
+                step = self.course.follow(found)
             else:  # problems that have left keep their numbers
                 self.known[:, self.rows] = found
                 step = self.course.follow(Evaluation(*self.known.copy()))
-                mine = Step(*(numbers[self.rows] for numbers in step))
-            self._obey(mine)
-        return step
+                step = Step(*(numbers[self.rows] for numbers in step))
+            self._obey(step)
+        return some(step.accept)
 
     def _obey(self, step: Step) -> None:
-        """Move, learn, turn and step; who wants no step stays where it is."""
-        going = step.reason == RUNNING
-        turning = going & (step.accept | (step.scale > 0))
+        """Move, learn, turn and step; who is over stays where it is."""
+        over, restart = step.reason != RUNNING, step.scale > 0
+        turning = step.accept | restart
         if some(step.accept):
             self.x = self._where(step.accept, self.trial, self.x)
             self.old[...] = self._where(step.accept, self.new, self.old)
         if some(step.curvature > 0):
-            s = column(self.x, self.length) * self.directions
-            self.inverse_hessian.learn(s, self.change, step.curvature)
-        if some(step.scale > 0):
-            self.inverse_hessian.forget(step.scale)
+            self._make_room()
+            s, curvature = self._column(self.length) * self.directions, self._column(step.curvature)
+            self.inverse_hessian.learn(s, self.change, curvature, self._which(step.curvature > 0))
+        if some(restart):
+            which, scale = self._which(restart), self._column(step.scale)
+            self.inverse_hessian.forget(scale[which] if which else scale, which)
         if some(turning):
             turned = self.inverse_hessian.direction(self.old)
             self.directions = self._where(turning, turned, self.directions)
-        if some(no(going)):
-            self.directions = self._where(going, self.directions, 0 * self.x)
+        if some(over):
+            self.directions = self._where(over, self.xp.zeros_like(self.x), self.directions)
         self.numbers[..., 6] = abs(self.directions).max(-1)
         self.length = step.length
-        self.trial = self.x + column(self.x, self.length) * self.directions
+        self.trial = self.x + self._column(self.length) * self.directions
 
     def keep(self, rows: Array) -> None:
         """Keep only the problems at these rows."""
-        at = self.xp.asarray(rows)
-        self.x, self.trial, self.directions = self.x[at], self.trial[at], self.directions[at]
-        self.numbers = self.numbers[at]
-        self._hold(self.gradients[at])
-        self.inverse_hessian.keep(rows)
         if self.known is None:
             self.known = np.empty((len(Evaluation._fields), len(self.rows)))
         self.rows, self.length = self.rows[rows], self.length[rows]
+        at = self.xp.asarray(rows)
+        self.x, self.trial, self.directions = self.x[at], self.trial[at], self.directions[at]
+        self.numbers, H = self.numbers[at], self.inverse_hessian
+        H.S, H.Y, H.inverse, H.scale, H.counts = (
+            array[at] for array in (H.S, H.Y, H.inverse, H.scale, H.counts)
+        )
+        self._hold(self.gradients[at])
 
     def _hold(self, gradients: Array) -> None:
         self.gradients = gradients
         self.new, self.change, self.old = (gradients[..., row, :] for row in range(3))
 
+    def _make_room(self) -> None:
+        """Make room for the next pairs, if they may not fit."""
+        H = self.inverse_hessian
+        room = H.S.shape[-2]
+        if self.learned == room < self.history:
+            more, kept = (0, min(ROOM, self.history - room)), [(0, 0)] * (self.x.ndim - 1)
+            H.S, H.Y = (self.xp.pad(pairs, (*kept, more, (0, 0))) for pairs in (H.S, H.Y))
+            H.inverse = self.xp.pad(H.inverse, (*kept, more, more))
+        self.learned += 1
+
     def _where(self, condition: Numbers, one: Array, other: Array) -> Array:
-        if not some(no(condition)):
-            return one
-        if not some(condition):
-            return other
+        if not isinstance(condition, np.ndarray) or condition.all():
+            return one if some(condition) else other
         return self.xp.where(self.xp.asarray(condition[:, None]), one, other)
+
+    def _which(self, condition: Numbers) -> tuple[Array, ...]:
+        """Return the index of the problems for which it holds; that of a single one is ()."""
+        if isinstance(condition, np.ndarray):
+            return (self.xp.asarray(np.flatnonzero(condition)),)
+        return ()
+
+    def _column(self, numbers: Numbers) -> Any:
+        """Return a number for each problem as a column on the device; a single one stays here."""
+        if isinstance(numbers, np.ndarray):
+            return self.xp.asarray(numbers[:, None].astype(self.x.dtype))
+        return float(numbers)
+
+
+def some(condition: Numbers) -> bool:
+    """Return whether the condition holds for any problem."""
+    return bool(condition.any() if isinstance(condition, np.ndarray) else condition)
+
+
+def started(
+    start: Any,
+    axes: int,
+    goal: Any,
+    line_search: LineSearch,
+    history: int,
+    max_iterations: int,
+    max_evaluations: int | None,
+    *others: Any,
+) -> Batch:
+    """Return the problems that begin at `start`, the settings as in `lbfgs`.
+
+    A single problem of many is one problem: its numbers are several times faster than arrays of 1.
+    """
+    x = own_start(start, axes)
+    minimiser = make_minimiser(
+        x.dtype, line_search, history, max_iterations, max_evaluations, *others
+    )
+    if axes == 1:
+        require_numbers(goal)
+    goals = np.asarray(goal, dtype=np.float64)
+    if axes == 2:
+        if goals.shape not in ((), (len(x),)):
+            raise ValueError(f"goal has shape {goals.shape}; give one number, or {len(x)} of them")
+        require_numbers(goals.max())
+        goals = np.broadcast_to(goals, len(x))
+        if len(x) == 1:
+            x, goals = x[0], goals[0]
+    return Batch(x, history, Course(minimiser, goals[()], max_iterations, max_evaluations))

@@ -12,7 +12,7 @@ import numpy as np
 from tinyleak.backend import Array, array_module
 from tinyleak.interop import as_array, number, whole
 from tinyleak.optim.descent import CONVERGED, OUT, RUNNING, Descent, LineSearch, Step
-from tinyleak.optim.line_search import Evaluation, Numbers, some, where
+from tinyleak.optim.line_search import Evaluation, Numbers, where
 from tinyleak.optim.pytorch import UnitSteps
 
 NOTHING = np.float64(0.0)
@@ -104,8 +104,9 @@ class Course:
         max_iterations: int,
         max_evaluations: int | None,
     ) -> None:
-        self.minimiser, self.goal = minimiser, goal
-        self.most = max_iterations, max_evaluations or sys.maxsize
+        self.minimiser, self.decide, self.goal = minimiser, minimiser.begin, goal
+        self.most_iterations = max_iterations
+        self.most_evaluations = max_evaluations or sys.maxsize
         self.value = self.gradient_norm = np.full(goal.shape, nan)[()]
         self.iterations = np.full(goal.shape, -1)[()]  # the start is accepted as iterate 0
         self.evaluations = self.iterations + 1
@@ -114,13 +115,13 @@ class Course:
     def follow(self, found: Evaluation) -> Step:
         """Return what each problem wants to do; one that is over wants nothing."""
         running, finite = self.reason == RUNNING, found.is_finite()
-        decide = self.minimiser.go_on if some(self.evaluations > 0) else self.minimiser.begin
+        decide, self.decide = self.decide, self.minimiser.go_on
         self.evaluations = self.evaluations + running
         accept, curvature, scale, length, reason = decide(found)
         there = finite & (found.value <= self.goal)
         reason = where(there, CONVERGED, reason)
-        spent = (self.evaluations >= self.most[1]) | (self.iterations + accept >= self.most[0])
-        spent = spent & (reason == RUNNING)
+        spent = self.iterations + accept >= self.most_iterations
+        spent = (reason == RUNNING) & (spent | (self.evaluations >= self.most_evaluations))
         lower = spent & finite & (found.value < self.value)
         accept = running & (accept | there | lower)
         self.value = where(accept, found.value, self.value)
@@ -135,14 +136,14 @@ class Course:
 
 
 def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], tuple[Any, Array]]:
-    """Return the objective of one problem, handed a copy of x and answering with copies.
+    """Return the objective of one problem, which refuses an answer that does not fit.
 
     It raises ValueError if the value or the gradient has the wrong shape, TypeError for its dtype.
     """
 
     def evaluate(x: Array) -> tuple[Array, Array]:
         xp: Any = array_module(x)
-        value, gradient = (xp.asarray(part) for part in objective(x.copy()))
+        value, gradient = (xp.asarray(part) for part in objective(x))
         if value.shape != () or gradient.shape != x.shape:
             raise ValueError(
                 f"the objective answered x of shape {x.shape} with a value {value.shape} and a "
@@ -153,6 +154,6 @@ def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], 
                 f"the objective answered {x.dtype} x with a {value.dtype} value and a "
                 f"{gradient.dtype} gradient; return a number and {x.dtype}"
             )
-        return value.astype(x.dtype), gradient.copy()
+        return value, gradient
 
     return evaluate

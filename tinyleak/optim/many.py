@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyleak.backend import Array
-from tinyleak.optim.batch import Batch
+from tinyleak.optim.batch import Batch, started
 from tinyleak.optim.descent import REASONS, RUNNING, LineSearch
-from tinyleak.optim.limits import Course, make_minimiser, own_start, require_numbers
-from tinyleak.optim.line_search import some
 
 ObjectiveOfMany: TypeAlias = Callable[[Array, npt.NDArray[np.int64]], tuple[Array, Array]]
 """Given x, (A, n), and which of the problems its rows are, (A,): values (A,), gradients (A, n).
@@ -85,55 +83,44 @@ def lbfgs_many(
         ValueError: a setting out of range, or starts or an answer of the wrong shape.
         TypeError: starts, or an answer, of the wrong dtype.
     """
-    x = own_start(starts, axes=2)
-    minimiser = make_minimiser(
-        *(x.dtype, line_search, history, max_iterations, max_evaluations),
+    batch = started(
+        *(starts, 2, goal, line_search, history, max_iterations, max_evaluations),
         *(tolerance_gradient, tolerance_change, inner_iterations),
     )
-    goals = np.asarray(goal, dtype=np.float64)
-    if goals.shape not in ((), (len(x),)):
-        raise ValueError(f"goal has shape {goals.shape}; give one number, or {len(x)} of them")
-    require_numbers(goals.max())
-    goals = np.broadcast_to(goals, len(x))
-    if len(x) == 1:  # numbers in place of arrays are several times faster
-        x, goals = x[0], goals[0]
-    course = Course(minimiser, goals, max_iterations, max_evaluations)
-    return _states(objective, Batch(x, history, course))
+    return _states(objective, batch)
 
 
 def _states(objective: ObjectiveOfMany, batch: Batch) -> Iterator[State]:
-    """Let all that run take a step after each evaluation; until all are finished."""
+    """Evaluate, let every problem decide, do as they say; until all are over."""
     course, everyone = batch.course, batch.x
-    rows = np.arange(course.value.size)  # of the problems that are in the batch
+    running = np.ones(course.reason.size, bool)
 
     def evaluate(x: Array) -> tuple[Array, Array]:
-        points = x.reshape(len(rows), -1)
-        values, gradients = objective(points, rows)
+        points = x.reshape(len(batch.rows), -1)
+        values, gradients = objective(points, batch.rows)
         _check(points, values, gradients)
         return values.reshape(x.shape[:-1]), gradients.reshape(x.shape)
 
-    running = np.ones(len(rows), bool)
     while running.any():
-        step = batch.advance(evaluate)
-        before, running = running, np.atleast_1d(step.reason == RUNNING)
-        if some(step.accept) or (running != before).any():
-            if len(rows) == len(running):
-                everyone = batch.x
-            else:
+        moved = batch.advance(evaluate)
+        before, running = running, np.atleast_1d(course.reason == RUNNING)
+        if moved or (running != before).any():
+            if len(batch.rows) < len(running):
                 everyone = everyone.copy()
-                everyone[batch.xp.asarray(rows)] = batch.x
+                everyone[batch.xp.asarray(batch.rows)] = batch.x
+            else:
+                everyone = batch.x
             yield State(
-                everyone.copy().reshape(len(running), -1),
-                np.array(course.value, ndmin=1),
-                np.array(course.gradient_norm, ndmin=1),
-                np.array(course.iterations, ndmin=1),
-                np.array(course.evaluations, ndmin=1),
-                ~running,
-                tuple(REASONS[reason] for reason in np.atleast_1d(step.reason)),
+                x=everyone.copy().reshape(len(running), -1),
+                values=np.array(course.value, ndmin=1),
+                gradient_norms=np.array(course.gradient_norm, ndmin=1),
+                iterations=np.array(course.iterations, ndmin=1),
+                evaluations=np.array(course.evaluations, ndmin=1),
+                finished=~running,
+                reasons=tuple(REASONS[reason] for reason in np.atleast_1d(course.reason)),
             )
-        going = np.flatnonzero(running[rows])
-        if 0 < 2 * len(going) <= len(rows):
-            everyone, rows = everyone.copy(), rows[going]
+        going = np.flatnonzero(running[batch.rows])
+        if 0 < 2 * len(going) <= len(batch.rows):
             batch.keep(going)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinyleak.optim.descent import NON_FINITE, OUT, RUNNING, STALLED, STATIONARY, Step
-from tinyleak.optim.line_search import Evaluation, Numbers, no, smaller, where
+from tinyleak.optim.line_search import Evaluation, Numbers, where
 
 LEAST_CURVATURE = 1e-10  # a pair with a smaller sᵀy teaches H nothing; PyTorch's number
 
@@ -41,26 +41,23 @@ class UnitSteps:
 
     def begin(self, found: Evaluation) -> Step:
         """Take a first step against the gradient."""
-        self.value, self.has_pairs = found.value, found.gradient_norm < 0
-        self.spent = where(self.has_pairs, 1, np.int64(0))
-        scale = smaller(1.0 / found.gradient_sum, 1.0)
-        return Step(no(self.has_pairs), 0 * scale, scale, 1.0, self._ended(found))
+        self.value, self.has_pairs, self.spent = found.value, np.False_, np.int64(0)
+        scale = where(found.gradient_sum > 1, 1 / found.gradient_sum, 1.0)
+        return Step(np.True_, 0.0, scale, 1.0, self._ended(found))
 
     def go_on(self, found: Evaluation) -> Step:
         """Take another step."""
         reason = self._ended(found)
         reason = where(found.start_slope > -self.tolerance_change, STALLED, reason)
         curvature = where(found.slope_change > LEAST_CURVATURE, found.slope_change, 0.0)
-        self.has_pairs |= found.slope_change > LEAST_CURVATURE
+        self.has_pairs = self.has_pairs | (curvature > 0)
         change, self.value = abs(found.value - self.value), found.value
         early = (found.direction_norm <= self.tolerance_change) | (change < self.tolerance_change)
-        self.spent = where(
-            early, self.spent // self.inner * self.inner + self.inner, self.spent + 1
-        )
-        over = (reason == RUNNING) & (self.spent >= self.most)
+        outer = (self.spent // self.inner + 1) * self.inner
+        self.spent = where(early, outer, self.spent + 1)
         accept = (reason == RUNNING) | (reason == STATIONARY)
-        scale = where(self.has_pairs, 0.0, 1.0)
-        return Step(accept, curvature, scale, 1.0, where(over, OUT, reason))
+        reason = where((reason == RUNNING) & (self.spent >= self.most), OUT, reason)
+        return Step(accept, curvature, where(self.has_pairs, 0.0, 1.0), 1.0, reason)
 
     def _ended(self, found: Evaluation) -> Numbers:
         """Return why the problem is over by what was found, or `RUNNING`."""
