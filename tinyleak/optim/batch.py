@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array, array_module, to_numpy
-from tinyleak.optim.descent import RUNNING, LineSearch, Step
-from tinyleak.optim.limits import Course, make_minimiser, own_start, require_numbers
+from tinyleak.optim.descent import RUNNING, Step
+from tinyleak.optim.limits import Course
 from tinyleak.optim.line_search import Evaluation, Numbers
-from tinyleak.optim.quasi_newton import InverseHessian, times
 
 ROOM = 8
 """For how many more pairs room is made at a time, so that short runs stay cheap."""
@@ -29,8 +28,13 @@ class Batch:
     because all three are multiplied with the same things.
     """
 
-    def __init__(self, x: Array, history: int, course: Course) -> None:
-        """Begin at x with nothing evaluated and no direction."""
+    def __init__(
+        self, x: Array, course: Course, hessian: Callable[[Array, int], Any], history: int
+    ) -> None:
+        """Begin at x with nothing evaluated and no direction, and at most `history` pairs.
+
+        What makes directions of pairs, like x and so many, is a `quasi_newton.InverseHessian`.
+        """
         self.xp: Any = array_module(x)
         *several, n = x.shape
         self.x = self.trial = x
@@ -38,7 +42,7 @@ class Batch:
         self.course, self.length = course, np.zeros(several)[()]
         self.directions = self.xp.zeros_like(x)
         self.numbers = self.xp.zeros((*several, 7), dtype=x.dtype)  # of an `Evaluation`
-        self.inverse_hessian = InverseHessian(x, min(history, ROOM))
+        self.inverse_hessian = hessian(x, min(history, ROOM))
         self.rows = np.arange(course.reason.size)  # which of the R, on the host
         self.known: Any = None  # the numbers of all R, once some have left
         self._hold(self.xp.zeros((*several, 3, n), dtype=x.dtype))
@@ -51,7 +55,7 @@ class Batch:
             self.new[...] = gradient
             self.xp.subtract(self.new, self.old, out=self.change)
             size = abs(self.new)
-            self.numbers[..., :3] = times(self.gradients, self.directions)
+            self.numbers[..., :3] = _slopes(self.gradients, self.directions)
             self.numbers[..., 3] = value
             self.numbers[..., 4], self.numbers[..., 5] = size.max(-1), size.sum(-1)
             found = Evaluation(self.length, *to_numpy(self.numbers).astype(float).T)
@@ -137,32 +141,6 @@ def some(condition: Numbers) -> bool:
     return bool(condition.any() if isinstance(condition, np.ndarray) else condition)
 
 
-def started(
-    start: Any,
-    axes: int,
-    goal: Any,
-    line_search: LineSearch,
-    history: int,
-    max_iterations: int,
-    max_evaluations: int | None,
-    *others: Any,
-) -> Batch:
-    """Return the problems that begin at `start`, the settings as in `lbfgs`.
-
-    A single problem of many is one problem: its numbers are several times faster than arrays of 1.
-    """
-    x = own_start(start, axes)
-    minimiser = make_minimiser(
-        x.dtype, line_search, history, max_iterations, max_evaluations, *others
-    )
-    if axes == 1:
-        require_numbers(goal)
-    goals = np.asarray(goal, dtype=np.float64)
-    if axes == 2:
-        if goals.shape not in ((), (len(x),)):
-            raise ValueError(f"goal has shape {goals.shape}; give one number, or {len(x)} of them")
-        require_numbers(goals.max())
-        goals = np.broadcast_to(goals, len(x))
-        if len(x) == 1:
-            x, goals = x[0], goals[0]
-    return Batch(x, history, Course(minimiser, goals[()], max_iterations, max_evaluations))
+def _slopes(gradients: Array, d: Array) -> Array:
+    """Return gᵀd of the gradients, (…, 3, n), of each problem."""
+    return gradients.dot(d) if d.ndim == 1 else (gradients @ d[..., None])[..., 0]

@@ -16,7 +16,6 @@ LineSearch: TypeAlias = Literal["strong-wolfe", "none"]
 FIRST_MOVE = 0.1  # how far x moves in the first trial, at most; the search corrects it tenfold
 NOISE = 10  # the rounding error of a value, in units of its last place
 PATIENCE = 10  # iterations without progress after which a problem has stalled
-
 REASONS = (None, "converged", "stationary", "stalled", "non-finite", "out of iterations")
 RUNNING, CONVERGED, STATIONARY, STALLED, NON_FINITE, OUT = map(np.int64, range(6))
 
@@ -42,9 +41,8 @@ class Descent:
         """Take in the start, and go down its gradient."""
         self.value = self.ceiling = self.lowest = found.value
         self.norm = self.flattest = found.gradient_norm
-        self.vanishing = self.still * self.norm
+        self.vanishing, self.moved = self.still * self.norm, FIRST_MOVE
         self.search, self.has_pairs, self.patience = Search(), np.False_, np.int64(PATIENCE)
-        self.moved = FIRST_MOVE
         reason = where(self.norm <= self.vanishing, STATIONARY, RUNNING)
         reason = where(found.is_finite(), reason, NON_FINITE)
         return Step(np.True_, 0.0, self.moved / self.norm, 1.0, reason)

@@ -52,41 +52,6 @@ def require_numbers(goal: Any, **tolerances: Any) -> None:
     number(goal, -inf, "goal is {}; give a number", inf)
 
 
-def make_minimiser(
-    dtype: Any,
-    line_search: LineSearch,
-    history: int,
-    max_iterations: int,
-    max_evaluations: int | None,
-    tolerance_gradient: float | None,
-    tolerance_change: float | None,
-    inner_iterations: int,
-) -> Descent | UnitSteps:
-    """Return what decides about the steps, its settings as in `lbfgs`.
-
-    Raises:
-        ValueError: a setting out of range.
-    """
-    if line_search not in get_args(LineSearch):
-        raise ValueError(f'line search {line_search!r} is unknown; choose "strong-wolfe" or "none"')
-    searches = line_search == "strong-wolfe"
-    epsilon = float(np.finfo(dtype).eps)
-    if tolerance_gradient is None:
-        tolerance_gradient = 1e-15 if searches else 1e-7
-    if tolerance_change is None:
-        tolerance_change = 10 * epsilon if searches else 1e-9
-    if max_evaluations is None:
-        max_evaluations = sys.maxsize
-    require_counts(
-        1, history=history, max_evaluations=max_evaluations, inner_iterations=inner_iterations
-    )
-    require_counts(0, max_iterations=max_iterations)
-    require_numbers(0.0, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
-    if searches:
-        return Descent(epsilon, tolerance_gradient, tolerance_change)
-    return UnitSteps(max_iterations, inner_iterations, tolerance_gradient, tolerance_change)
-
-
 class Course:
     """How far problems have come, and when that is far enough, or as far as the limits allow.
 
@@ -98,15 +63,11 @@ class Course:
     """
 
     def __init__(
-        self,
-        minimiser: Descent | UnitSteps,
-        goal: Numbers,
-        max_iterations: int,
-        max_evaluations: int | None,
+        self, minimiser: Descent | UnitSteps, goal: Numbers, iterations: int, evaluations: int
     ) -> None:
+        """Begin with nothing evaluated, and end after so many iterations or evaluations."""
         self.minimiser, self.decide, self.goal = minimiser, minimiser.begin, goal
-        self.most_iterations = max_iterations
-        self.most_evaluations = max_evaluations or sys.maxsize
+        self.most_iterations, self.most_evaluations = iterations, evaluations
         self.value = self.gradient_norm = np.full(goal.shape, nan)[()]
         self.iterations = np.full(goal.shape, -1)[()]  # the start is accepted as iterate 0
         self.evaluations = self.iterations + 1
@@ -133,6 +94,46 @@ class Course:
             where(going, wish, NOTHING) for wish in (curvature, scale, length)
         )
         return Step(accept, curvature, scale, length, self.reason)
+
+
+def course_of(
+    dtype: Any,
+    goal: Any,
+    line_search: LineSearch,
+    history: int,
+    max_iterations: int,
+    max_evaluations: int | None,
+    tolerance_gradient: float | None,
+    tolerance_change: float | None,
+    inner_iterations: int,
+) -> Course:
+    """Return the course of a problem, or of many with a goal each, its settings as in `lbfgs`.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+    if line_search not in get_args(LineSearch):
+        raise ValueError(f'line search {line_search!r} is unknown; choose "strong-wolfe" or "none"')
+    searches = line_search == "strong-wolfe"
+    epsilon = float(np.finfo(dtype).eps)
+    if tolerance_gradient is None:
+        tolerance_gradient = 1e-15 if searches else 1e-7
+    if tolerance_change is None:
+        tolerance_change = 10 * epsilon if searches else 1e-9
+    if max_evaluations is None:
+        max_evaluations = sys.maxsize
+    require_counts(
+        1, history=history, max_evaluations=max_evaluations, inner_iterations=inner_iterations
+    )
+    require_counts(0, max_iterations=max_iterations)
+    worst = goal.max() if isinstance(goal, np.ndarray) else goal  # NaN if any is
+    require_numbers(worst, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
+    minimiser = (
+        Descent(epsilon, tolerance_gradient, tolerance_change)
+        if searches
+        else UnitSteps(max_iterations, inner_iterations, tolerance_gradient, tolerance_change)
+    )
+    return Course(minimiser, np.asarray(goal, np.float64)[()], max_iterations, max_evaluations)
 
 
 def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], tuple[Any, Array]]:

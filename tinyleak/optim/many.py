@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyleak.backend import Array
-from tinyleak.optim.batch import Batch, started
+from tinyleak.optim.batch import Batch
 from tinyleak.optim.descent import REASONS, RUNNING, LineSearch
+from tinyleak.optim.limits import course_of, own_start
+from tinyleak.optim.quasi_newton import InverseHessian
 
 ObjectiveOfMany: TypeAlias = Callable[[Array, npt.NDArray[np.int64]], tuple[Array, Array]]
 """Given x, (A, n), and which of the problems its rows are, (A,): values (A,), gradients (A, n).
@@ -83,11 +85,16 @@ def lbfgs_many(
         ValueError: a setting out of range, or starts or an answer of the wrong shape.
         TypeError: starts, or an answer, of the wrong dtype.
     """
-    batch = started(
-        *(starts, 2, goal, line_search, history, max_iterations, max_evaluations),
-        *(tolerance_gradient, tolerance_change, inner_iterations),
-    )
-    return _states(objective, batch)
+    x = own_start(starts, axes=2)
+    goals = np.asarray(goal, dtype=np.float64)
+    if goals.shape not in ((), (len(x),)):
+        raise ValueError(f"goal has shape {goals.shape}; give one number, or {len(x)} of them")
+    goals = np.broadcast_to(goals, len(x))
+    if len(x) == 1:  # numbers are several times faster than arrays of one
+        x, goals = x[0], goals[0]
+    limits = goals, line_search, history, max_iterations, max_evaluations
+    course = course_of(x.dtype, *limits, tolerance_gradient, tolerance_change, inner_iterations)
+    return _states(objective, Batch(x, course, InverseHessian, history))
 
 
 def _states(objective: ObjectiveOfMany, batch: Batch) -> Iterator[State]:

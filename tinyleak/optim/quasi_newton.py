@@ -6,9 +6,7 @@ algorithm 7.4) applies it, pair by pair. Here each loop is one product (their se
 Nocedal and Schnabel 1994). Let every pair be scaled to sᵀy = 1, which does not change H, and be a
 row of S and Y, the oldest first. With R the upper triangle of S·Yᵀ, and γ the newest sᵀy / yᵀy,
 
-    u = R⁻¹·S·g,    r = γ·(g − Yᵀ·u),    H·g = r + Sᵀ·R⁻ᵀ·(u − Y·r).
-
-Lesson: lessons/07_lbfgs.py
+    u = R⁻¹·S·g,    r = γ·(g − Yᵀ·u),    H·g = r + Sᵀ·R⁻ᵀ·(u − Y·r).    (lessons/07_lbfgs.py)
 """
 
 from __future__ import annotations
@@ -72,14 +70,13 @@ def lbfgs(
     Raises:
         ValueError, TypeError: a setting out of range, or a start or an answer that does not fit.
     """
-    from tinyleak.optim.batch import started  # beside the path
-    from tinyleak.optim.limits import checked
+    from tinyleak.optim.batch import Batch  # beside the path
+    from tinyleak.optim.limits import checked, course_of, own_start
 
-    problem = started(
-        *(start, 1, goal, line_search, history, max_iterations, max_evaluations),
-        *(tolerance_gradient, tolerance_change, inner_iterations),
-    )
-    return _iterates(checked(objective), problem)
+    x = own_start(start, axes=1)
+    limits = goal, line_search, history, max_iterations, max_evaluations
+    course = course_of(x.dtype, *limits, tolerance_gradient, tolerance_change, inner_iterations)
+    return _iterates(checked(objective), Batch(x, course, InverseHessian, history))
 
 
 def _iterates(objective: Objective, problem: Any) -> Iterator[Iterate]:
