@@ -16,8 +16,8 @@ from tinyleak.optim.descent import RUNNING, Step
 from tinyleak.optim.limits import Course
 from tinyleak.optim.line_search import Evaluation, Numbers
 
-ROOM = 8
-"""For how many more pairs room is made at a time, so that short runs stay cheap."""
+FIRST_ROOM = 8
+"""For so many pairs there is room at first, so that short runs stay cheap."""
 
 
 class Batch:
@@ -42,7 +42,8 @@ class Batch:
         self.course, self.length = course, np.zeros(several)[()]
         self.directions = self.xp.zeros_like(x)
         self.numbers = self.xp.zeros((*several, 7), dtype=x.dtype)  # of an `Evaluation`
-        self.inverse_hessian = hessian(x, min(history, ROOM))
+        self.inverse_hessian = H = hessian(x, min(history, FIRST_ROOM))
+        self.buffers = [H.S, H.Y, H.inverse]  # of which H sees what is in use
         self.rows = np.arange(course.reason.size)  # which of the R, on the host
         self.known: Any = None  # the numbers of all R, once some have left
         self._hold(self.xp.zeros((*several, 3, n), dtype=x.dtype))
@@ -99,9 +100,9 @@ class Batch:
         at = self.xp.asarray(rows)
         self.x, self.trial, self.directions = self.x[at], self.trial[at], self.directions[at]
         self.numbers, H = self.numbers[at], self.inverse_hessian
-        H.S, H.Y, H.inverse, H.scale, H.counts = (
-            array[at] for array in (H.S, H.Y, H.inverse, H.scale, H.counts)
-        )
+        H.scale, H.counts, k = H.scale[at], H.counts[at], self.learned
+        self.buffers = S, Y, inverse = [buffer[at] for buffer in self.buffers]
+        H.S, H.Y, H.inverse = S[:, :k], Y[:, :k], inverse[:, :k, :k]
         self._hold(self.gradients[at])
 
     def _hold(self, gradients: Array) -> None:
@@ -109,14 +110,21 @@ class Batch:
         self.new, self.change, self.old = (gradients[..., row, :] for row in range(3))
 
     def _make_room(self) -> None:
-        """Make room for the next pairs, if they may not fit."""
-        H = self.inverse_hessian
-        room = H.S.shape[-2]
-        if self.learned == room < self.history:
-            more, kept = (0, min(ROOM, self.history - room)), [(0, 0)] * (self.x.ndim - 1)
-            H.S, H.Y = (self.xp.pad(pairs, (*kept, more, (0, 0))) for pairs in (H.S, H.Y))
-            H.inverse = self.xp.pad(H.inverse, (*kept, more, more))
+        """Let the pairs have one more place, in buffers that are doubled when they are full."""
+        if self.learned == self.history:
+            return
         self.learned += 1
+        k, room = self.learned, self.buffers[0].shape[-2]
+        if k > room:
+            more, none = (0, min(room, self.history - room)), [(0, 0)] * (self.x.ndim - 1)
+            ends = [(0, 0), (0, 0), more]  # R⁻¹ grows along both of its axes
+            self.buffers = [
+                self.xp.pad(buffer, (*none, more, end))
+                for buffer, end in zip(self.buffers, ends, strict=True)
+            ]
+        S, Y, inverse = self.buffers
+        H = self.inverse_hessian
+        H.S, H.Y, H.inverse = S[..., :k, :], Y[..., :k, :], inverse[..., :k, :k]
 
     def _where(self, condition: Numbers, one: Array, other: Array) -> Array:
         if not isinstance(condition, np.ndarray) or condition.all():
