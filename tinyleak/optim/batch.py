@@ -39,13 +39,14 @@ class Batch:
         *several, n = x.shape
         self.x = self.trial = x
         self.history, self.learned = history, 0  # how often a problem may have learnt
-        self.course, self.length = course, np.zeros(several)[()]
+        self.course, self.length = course, np.zeros(several)[()]  # how far along d `trial` is
         self.directions = self.xp.zeros_like(x)
         self.numbers = self.xp.zeros((*several, 7), dtype=x.dtype)  # of an `Evaluation`
         self.inverse_hessian = H = hessian(x, min(history, FIRST_ROOM))
         self.buffers = [H.S, H.Y, H.inverse]  # of which H sees what is in use
         self.rows = np.arange(course.reason.size)  # which of the R, on the host
         self.known: Any = None  # the numbers of all R, once some have left
+        self.along = self._column(self.length)  # the same on the device
         self._hold(self.xp.zeros((*several, 3, n), dtype=x.dtype))
 
     def advance(self, objective: Callable[[Array], tuple[Any, Array]]) -> bool:
@@ -71,26 +72,29 @@ class Batch:
 
     def _obey(self, step: Step) -> None:
         """Move, learn, turn and step; who is over stays where it is."""
-        over, restart = step.reason != RUNNING, step.scale > 0
-        turning = step.accept | restart
-        if some(step.accept):
-            self.x = self._where(step.accept, self.trial, self.x)
-            self.old[...] = self._where(step.accept, self.new, self.old)
-        if some(step.curvature > 0):
+        over, learning, restart = step.reason != RUNNING, step.curvature > 0, step.scale > 0
+        H, accepted = self.inverse_hessian, self._mask(step.accept)
+        self.x = self._where(accepted, self.trial, self.x)
+        if accepted is not False:
+            self.old[...] = self._where(accepted, self.new, self.old)
+        if some(learning):
             self._make_room()
-            s, curvature = self._column(self.length) * self.directions, self._column(step.curvature)
-            self.inverse_hessian.learn(s, self.change, curvature, self._which(step.curvature > 0))
+            s, curvature = self.along * self.directions, self._column(step.curvature)
+            H.learn(s, self.change, curvature, self._which(learning))
+        turning = accepted
         if some(restart):
             which, scale = self._which(restart), self._column(step.scale)
-            self.inverse_hessian.forget(scale[which] if which else scale, which)
-        if some(turning):
-            turned = self.inverse_hessian.direction(self.old)
-            self.directions = self._where(turning, turned, self.directions)
+            H.forget(scale[which] if which else scale, which)
+            turning = self._mask(step.accept | restart)
+        if turning is not False:
+            self.directions = self._where(turning, H.direction(self.old), self.directions)
         if some(over):
-            self.directions = self._where(over, self.xp.zeros_like(self.x), self.directions)
+            self.directions = self._where(
+                self._mask(over), self.xp.zeros_like(self.x), self.directions
+            )
         self.numbers[..., 6] = abs(self.directions).max(-1)
-        self.length = step.length
-        self.trial = self.x + self._column(self.length) * self.directions
+        self.length, self.along = step.length, self._column(step.length)
+        self.trial = self.x + self.along * self.directions
 
     def keep(self, rows: Array) -> None:
         """Keep only the problems at these rows."""
@@ -99,6 +103,7 @@ class Batch:
         self.rows, self.length = self.rows[rows], self.length[rows]
         at = self.xp.asarray(rows)
         self.x, self.trial, self.directions = self.x[at], self.trial[at], self.directions[at]
+        self.along = self._column(self.length)
         self.numbers, H = self.numbers[at], self.inverse_hessian
         H.scale, H.counts, k = H.scale[at], H.counts[at], self.learned
         self.buffers = S, Y, inverse = [buffer[at] for buffer in self.buffers]
@@ -126,10 +131,16 @@ class Batch:
         H = self.inverse_hessian
         H.S, H.Y, H.inverse = S[..., :k, :], Y[..., :k, :], inverse[..., :k, :k]
 
-    def _where(self, condition: Numbers, one: Array, other: Array) -> Array:
-        if not isinstance(condition, np.ndarray) or condition.all():
-            return one if some(condition) else other
-        return self.xp.where(self.xp.asarray(condition[:, None]), one, other)
+    def _mask(self, condition: Numbers) -> Any:
+        """Return a condition as a column on the device, or one bool if it is the same for all."""
+        if isinstance(condition, np.ndarray) and condition.any() and not condition.all():
+            return self.xp.asarray(condition[:, None])
+        return some(condition)
+
+    def _where(self, mask: Any, one: Array, other: Array) -> Array:
+        if isinstance(mask, bool):
+            return one if mask else other
+        return self.xp.where(mask, one, other)
 
     def _which(self, condition: Numbers) -> tuple[Array, ...]:
         """Return the index of the problems for which it holds; that of a single one is ()."""
