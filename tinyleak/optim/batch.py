@@ -105,7 +105,7 @@ class Batch:
         self.x, self.trial, self.directions = self.x[at], self.trial[at], self.directions[at]
         self.along = self._column(self.length)
         self.numbers, H = self.numbers[at], self.inverse_hessian
-        H.scale, H.counts, k = H.scale[at], H.counts[at], self.learned
+        H.scale, H.counts, k = H.scale[at], H.counts[at], H.S.shape[-2]
         self.buffers = S, Y, inverse = [buffer[at] for buffer in self.buffers]
         H.S, H.Y, H.inverse = S[:, :k], Y[:, :k], inverse[:, :k, :k]
         self._hold(self.gradients[at])
@@ -119,8 +119,8 @@ class Batch:
         if self.learned == self.history:
             return
         self.learned += 1
-        k, room = self.learned, self.buffers[0].shape[-2]
-        if k > room:
+        room = self.buffers[0].shape[-2]
+        if self.learned > room:
             more, none = (0, min(room, self.history - room)), [(0, 0)] * (self.x.ndim - 1)
             ends = [(0, 0), (0, 0), more]  # R⁻¹ grows along both of its axes
             self.buffers = [
@@ -128,7 +128,9 @@ class Batch:
                 for buffer, end in zip(self.buffers, ends, strict=True)
             ]
         S, Y, inverse = self.buffers
-        H = self.inverse_hessian
+        # What is in use; but CuPy would copy a part of each of R matrices to multiply with it.
+        in_parts = self.xp is np or self.x.ndim == 1
+        H, k = self.inverse_hessian, self.learned if in_parts else S.shape[-2]
         H.S, H.Y, H.inverse = S[..., :k, :], Y[..., :k, :], inverse[..., :k, :k]
 
     def _mask(self, condition: Numbers) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.interop import as_array, number, whole
-from tinyleak.optim.descent import CONVERGED, OUT, RUNNING, Descent, LineSearch, Step
+from tinyleak.optim.descent import CONVERGED, OUT, REASONS, RUNNING, Descent, LineSearch, Step
 from tinyleak.optim.line_search import Evaluation, Numbers, where
 from tinyleak.optim.pytorch import UnitSteps
 
@@ -94,6 +94,11 @@ class Course:
             where(going, wish, NOTHING) for wish in (curvature, scale, length)
         )
         return Step(accept, curvature, scale, length, self.reason)
+
+    def numbers(self) -> tuple[float, float, int, int, str | None]:
+        """Return of one problem what an `Iterate` says besides x."""
+        counts = int(self.iterations), int(self.evaluations)
+        return float(self.value), float(self.gradient_norm), *counts, REASONS[self.reason]
 
 
 def course_of(

@@ -86,9 +86,7 @@ def _iterates(objective: Objective, problem: Any) -> Iterator[Iterate]:
         moved, course = problem.advance(objective), problem.course
         reason = REASONS[course.reason]
         if moved or reason:
-            numbers = float(course.value), float(course.gradient_norm)
-            counts = int(course.iterations), int(course.evaluations)
-            yield Iterate(problem.x.copy(), *numbers, *counts, reason)
+            yield Iterate(problem.x.copy(), *course.numbers())
 
 
 class InverseHessian:
@@ -129,11 +127,13 @@ class InverseHessian:
     def direction(self, g: Array) -> Array:
         """Return −H·g for gradients g, like x."""
         u = times(self.inverse, times(self.S, g))
-        r = self.scale * (g - times(self.Y.swapaxes(-1, -2), u))
-        v = times(self.inverse.swapaxes(-1, -2), u - times(self.Y, r))
-        return -r - times(self.S.swapaxes(-1, -2), v)
+        r = self.scale * (g - times(u, self.Y))
+        v = times(u - times(self.Y, r), self.inverse)
+        return -r - times(v, self.S)
 
 
-def times(matrix: Array, vector: Array) -> Array:
-    """Return the product of a matrix and a vector, or of each of R."""
-    return matrix.dot(vector) if vector.ndim == 1 else (matrix @ vector[..., None])[..., 0]
+def times(a: Array, b: Array) -> Array:
+    """Return the product of a matrix and a vector, of a vector and a matrix, or of R such pairs."""
+    if min(a.ndim, b.ndim) == 1:
+        return a.dot(b)
+    return (a @ b[..., None])[..., 0] if a.ndim > b.ndim else (a[..., None, :] @ b)[..., 0, :]
