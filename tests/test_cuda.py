@@ -468,7 +468,6 @@ def test_the_attack_is_the_same_on_either_device(name: str, known: bool, gpu: No
     assert not strict_cupy.traffic
     found = run(clients, settings, "cuda", **options)
     for ours, theirs in zip(found, expected, strict=True):
-        # Of one start alone the two searches round otherwise, which 20 iterations enlarge.
         assert largest_difference(ours, theirs, 20) < 1e-9
         assert (ours.iterations, ours.evaluations) == (theirs.iterations, theirs.evaluations)
         assert ours.reason == theirs.reason
