@@ -38,15 +38,16 @@ class Batch:
         self.xp: Any = array_module(x)
         *several, n = x.shape
         self.x = self.trial = x
-        self.history, self.learned = history, 0  # how often a problem may have learnt
-        self.course, self.length = course, np.zeros(several)[()]  # how far along d `trial` is
+        self.length = np.zeros(several)[()]  # how far along d `trial` is from `x`, on the host
+        self.along = self._column(self.length)  # and on the device
+        self.course, self.history = course, history
+        self.learned = 0  # pairs, those that have learnt most
         self.directions = self.xp.zeros_like(x)
         self.numbers = self.xp.zeros((*several, 7), dtype=x.dtype)  # of an `Evaluation`
         self.inverse_hessian = H = hessian(x, min(history, FIRST_ROOM))
         self.buffers = [H.S, H.Y, H.inverse]  # of which H sees what is in use
         self.rows = np.arange(course.reason.size)  # which of the R, on the host
         self.known: Any = None  # the numbers of all R, once some have left
-        self.along = self._column(self.length)  # the same on the device
         self._hold(self.xp.zeros((*several, 3, n), dtype=x.dtype))
 
     def advance(self, objective: Callable[[Array], tuple[Any, Array]]) -> bool:
