@@ -10,7 +10,8 @@ import pytest
 
 from tinyleak import data
 from tinyleak.analytic import LastLayerGradient, unmix
-from tinyleak.attacks import Reconstruction, Settings, attack
+from tinyleak.attacks import Attacker, Reconstruction, Settings, attack, problem_of
+from tinyleak.attacks.advice import likely_causes
 from tinyleak.attacks.least_squares import one_by_one
 from tinyleak.attacks.least_squares.features import (
     FeatureResidual,
@@ -91,7 +92,9 @@ def test_rounding_hides_what_tells_images_of_one_label_apart_and_not_the_others(
     """Of glyphs with labels 3, 4, 5 and 5 the first two come back, and the mean of the last."""
     images, labels = data.load("glyphs").batch([3, 4, 5, 15])
     client, truth = simulate(LeNet(), images, labels, init="default", dtype="float32", seed=1)
-    found = attack(client, method="auto")
+    problem = problem_of(client, Attacker(method="auto"))
+    found = attack(problem)
+    assert likely_causes(problem, found, client.explain(found))[0].name == "hidden images"
     assert found.labels.tolist() == [3, 4, 5, 5]
     assert mse(found.images[:2], truth.images[:2]).max() < 1e-6
     np.testing.assert_array_equal(found.images[2], found.images[3])
