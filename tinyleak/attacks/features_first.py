@@ -34,7 +34,7 @@ from tinyleak.gradient import grad
 from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import heads_of, network_of
-from tinyleak.ops import add, reshape, sum
+from tinyleak.ops import add, log, reshape, sum
 from tinyleak.optim import lbfgs
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
@@ -55,6 +55,10 @@ CLOSE = 1e-8
 EVALUATIONS = 3000
 """No further start is made after so many. Where kinks stop a search another start often passes
 them: of small networks with max pooling one in two searches arrives."""
+
+POLISHING, OUTSIDE = 300, 0.01
+"""How many iterations bring what was found to where rounding ends, by features and then by all;
+and how far outside [0, 1] pixels lie at most that are then kept inside."""
 
 Objective = Callable[[Array], tuple[float, Array]]
 
@@ -87,7 +91,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         rng = np.random.default_rng(seed)
         start = GREY + CONTRAST * rng.standard_normal(pixels)
         best = _search(objective_of(model, added, client.gradients), start, GOALS[client.dtype])
-        return best.x.reshape(1, *model.image_shape)
+        return _polished(client, added, best).reshape(1, *model.image_shape)
     if shown is None or shown.features is None or (few and enough):
         return None
     if not (np.isfinite(shown.features).all() and shown.features.any()):
@@ -95,7 +99,9 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     if takes_pixels(shown.below, model.image_shape):
         return shown.features.reshape(1, *model.image_shape)
     best = _best_of_searches(client, shown, few, np.random.default_rng(seed))
-    return best.x.reshape(1, *model.image_shape) if np.isfinite(best.value) else None
+    if not np.isfinite(best.value):
+        return None
+    return _polished(client, shown, best).reshape(1, *model.image_shape)
 
 
 def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Generator) -> End:
@@ -129,6 +135,21 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
     return best
 
 
+def _polished(client: Client, shown: Shown, end: End) -> Array:
+    """Return the pixels, (n,), of a search that has arrived, as near as rounding lets them come."""
+    if end.value > CLOSE:
+        return end.x
+    model, x, lowest, highest = client.model, end.x, -math.inf, math.inf
+    if _are_images(model) and np.abs(x - np.clip(x, 0.0, 1.0)).max() < OUTSIDE:
+        lowest, highest = 0.0, 1.0
+    objectives = [objective_of(model, shown, client.gradients, float(np.finfo(client.dtype).eps))]
+    if shown.features is not None and shown.features.size >= x.size:
+        objectives.insert(0, objective_of(model, shown, None))  # has fewer kinks to stop at
+    for objective in objectives:
+        x = search_in_range(objective, x, -math.inf, lowest, highest, POLISHING).x
+    return x
+
+
 def known_label(client: Client, image: Array) -> Array | None:
     """Return the soft label of a known image, (1, K); None where the last layers do not tell.
 
@@ -160,14 +181,32 @@ def _are_images(model: Model) -> bool:
     return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
 
 
-def objective_of(model: Model, shown: Shown, gradients: Mapping[str, Array] | None) -> Objective:
-    """Return the relative distance between features, and between the gradients below if given."""
+def objective_of(
+    model: Model,
+    shown: Shown,
+    gradients: Mapping[str, Array] | None,
+    rounding: float | None = None,
+) -> Objective:
+    """Return the relative distance between features, and between the gradients below if given.
+
+    With the `rounding` of a number, relative, each part counts as much as its own error allows:
+    Σ m log(‖r‖² + rounding²) over parts r of m numbers is least where an image is the likeliest,
+    if the variance of each part's error is unknown as well.
+    """
 
     def function(z: Tensor) -> tuple[Tensor, Tensor]:
         found = shown.below(reshape(z, (1, *model.image_shape)))
         assert found is not None, "it was found before"
         parts = shown.differences(found, gradients)
-        distance = reduce(add, [sum(part * part) for part in parts])
+        squares = [sum(part * part) for part in parts]
+        if rounding is not None:
+            sizes = np.array([math.prod(part.shape) for part in parts])
+            shares = (sizes / sizes.sum()).tolist()
+            squares = [
+                log(square + rounding**2) * share
+                for square, share in zip(squares, shares, strict=True)
+            ]
+        distance = reduce(add, squares)
         return distance, grad(distance, z)
 
     program = trace(function, np.zeros(math.prod(model.image_shape)), check=False)
@@ -184,8 +223,18 @@ def _search(objective: Objective, start: Array, goal: float) -> End:
     return End(end.value, end.x, end.evaluations)
 
 
-def search_in_range(objective: Objective, start: Array, goal: float) -> End:
-    """Minimise within [0, 1], by the L-BFGS-B of Byrd, Lu, Nocedal and Zhu (1995)."""
+def search_in_range(
+    objective: Objective,
+    start: Array,
+    goal: float,
+    lowest: float = 0.0,
+    highest: float = 1.0,
+    iterations: int = ITERATIONS,
+) -> End:
+    """Minimise within [0, 1] or other bounds, by the L-BFGS-B of Byrd, Lu, Nocedal and Zhu (1995).
+
+    It ends at the goal, or after so many iterations or evaluations.
+    """
     from scipy.optimize import minimize
 
     def stop_when_near(intermediate_result: Any) -> None:
@@ -194,15 +243,15 @@ def search_in_range(objective: Objective, start: Array, goal: float) -> End:
 
     end = minimize(
         objective,
-        np.clip(start, 0.0, 1.0),
+        np.clip(start, lowest, highest),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(0.0, 1.0)] * len(start),
+        bounds=[(lowest, highest)] * len(start),
         callback=stop_when_near,
         options={
             "maxcor": 50,
-            "maxiter": ITERATIONS,
-            "maxfun": ITERATIONS,
+            "maxiter": iterations,
+            "maxfun": iterations,
             "ftol": 0.0,
             "gtol": 0.0,
         },
