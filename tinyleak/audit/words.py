@@ -40,8 +40,8 @@ SCOPE = (
         "The best attacker",
         "The forecast is what is left to somebody who solves the problem perfectly and knows of "
         "pixels only how much they vary. A real attack may do worse: it can get stuck, the more "
-        "easily the larger the batch; a rehearsal shows it. It can also do better, if it knows what "
-        "images look like.",
+        "easily the larger the batch; a rehearsal shows it. It can do better as well, if it knows "
+        "what images look like.",
     ),
     (
         "Near typical images",
