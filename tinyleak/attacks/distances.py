@@ -78,7 +78,7 @@ def _objective(
         total = reduce(add, [counted(part, variance) for part in parts])
         return total, grad(total, z)
 
-    program = trace(function, np.zeros(size), np.zeros(()), check=False)
+    program = trace(function, np.zeros(size), np.ones(()), check=False)
 
     def at(variance: float) -> Objective:
         def evaluate(z: Array) -> tuple[float, Array]:

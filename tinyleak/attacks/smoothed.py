@@ -137,11 +137,13 @@ def past_kinks(
             if k >= LEAST and best.value > PROGRESS * before:
                 break
             before = best.value
+            ends = [here]
             for _ in range(ROUNDS):
-                here = cooled(here.x, temperature, here.x)
-                best = min(best, here, key=_distance)
-            if k in MENDED and (end := mended(here.x)).value <= CLOSE:
-                return end
+                ends.append(cooled(ends[-1].x, temperature, ends[-1].x))
+            ends += [min(ends[-1], mended(ends[-1].x), key=_distance)] if k in MENDED else []
+            best, here = min(best, *ends, key=_distance), ends[-1]
+            if here.value <= CLOSE:
+                return here
         best = inside(exact, best.x, steps=LAST_STEPS)
         if best.value > goal:
             best = min(best, by_pattern(best), key=_distance)
