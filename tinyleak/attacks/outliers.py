@@ -59,17 +59,17 @@ def without_outliers(
     alone = objective_of(shape, shown, None) if enough else joint
 
     def search(x: Array) -> Reached:
-        best, before = Reached(x, joint(x)[0]), alone(x)[0]
+        best, least = Reached(x, joint(x)[0]), alone(x)[0]
         for _ in range(TURNS):
             if enough:
                 x = search_in_range(alone, x, goal, lowest, highest, ALONE).x
             for variance in VARIANCES:
                 x = search_in_range(robust(variance), x, -np.inf, lowest, highest, EACH).x
-            best = min(best, Reached(x, joint(x)[0]), key=lambda reached: reached.value)
-            left = alone(x)[0]
+            before, left = least, alone(x)[0]
+            if left < least:  # the gradients below jump at kinks, and say less of how near it is
+                best, least = Reached(x, joint(x)[0]), left
             if best.value <= goal or left > PROGRESS * before:
                 break
-            before = left
         return best
 
     return search
