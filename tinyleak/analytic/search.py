@@ -15,6 +15,7 @@ from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.points import Points, RowSpace, without
+from tinyleak.analytic.together import refine
 from tinyleak.backend import Array
 
 PATIENCE = 60
@@ -109,6 +110,12 @@ class Search(Descent):
         """Search until all records are found, or the patience or the time has run out."""
         self.take_rays()
         self.search()
+        refined = 0
+        while refined < len(self.inputs) + len(self.guesses) and self._missing and self._time_left:
+            refined = len(self.inputs) + len(self.guesses)
+            if not self._refine():
+                break
+            self.search()
 
     def take_rays(self) -> None:
         """Take the records that are extreme rays, as long as there are more."""
@@ -163,14 +170,15 @@ class Search(Descent):
             if self.bounds is not None:
                 t = self.descend(points, label, t, outside=OUTSIDE, goal=NEAR[0], U=U)
             t = self.descend(points, label, t, goal=NEAR[1], U=U)
+            c = points.at(t)[0]
             # What is known is not known exactly, so the last steps do without it.
-            t = everywhere.nearest(points.at(t)[0])
-            t = self.descend(everywhere, label, t)
-            found = self.claim(label, everywhere.at(t)[0], self._spread(everywhere, label, t))
+            t = self.descend(everywhere, label, everywhere.nearest(c))
+            spread = self._spread(everywhere, label, t)
+            found = self.claim(label, everywhere.at(t)[0], spread, c)
             misses = 0 if found else misses + 1
             self._note(label, found)
 
-    def claim(self, label: int, c: Array, spread: float) -> bool:
+    def claim(self, label: int, c: Array, spread: float, apart: Array | None = None) -> bool:
         """Take the record at a point of the row space, and search no longer where it is."""
         h = c @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
         share = spread / math.sqrt(1.0 + float(h @ h))
@@ -185,11 +193,60 @@ class Search(Descent):
         answer = self._certificates(h, [label], spread)
         if not certified and not answer.fits[0]:
             return False
-        if not certified and share < NEARLY and answer.count_errors[0] < HALF and self._is_new(h):
-            self.guesses.append((h, label))
+        if not certified and share < NEARLY:
+            if apart is not None:
+                other_h = apart @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
+                other = self._certificates(other_h, [label], spread)
+                if other.count_errors[0] < answer.count_errors[0]:
+                    h, answer = other_h, other
+            if answer.count_errors[0] < HALF and self._is_new(h):
+                self.guesses.append((h, label))
         self.basis = without(self.basis, left)
         if share < NEARLY:
             self.columns = without(self.columns, self.columns @ (c / self.space.S))
+        return True
+
+    def _refine(self) -> bool:
+        """Refine all that is known together, forget guesses that do not fit; whether that could be.
+
+        What was found twice has the product of a record with itself, rather than none.
+        """
+        space, certified = self.space, len(self.inputs)
+        known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
+        rows = np.array([h for h, _ in known])
+        if space.bias is not None:
+            rows = np.pad(rows, [(0, 0), (0, 1)], constant_values=1.0)
+        c, labels = rows @ space.V.T, np.array([label for _, label in known])
+        counts = (self.layer.records or 0) / np.append(self.copies, np.ones(len(self.guesses)))
+        products = np.abs(c @ np.array([self._dual(k, one) for k, one in zip(labels, c)]).T) / counts
+        twice = np.triu(np.minimum(products, products.T) > HALF, 1)
+        fits = np.flatnonzero(~twice.any(axis=0) | (np.arange(len(c)) < certified))
+        noise = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        while True:
+            c, labels, counts = c[fits], labels[fits], counts[fits]
+            known_counts = counts if self.factor_known else None
+            told = refine(
+                space, self.deltas, c, self.targets[labels], known_counts, noise, self.rng
+            )
+            if getattr(self,"hook",None): self.hook(self,told,labels,len(self.inputs))
+            c, fits = told.c, np.arange(len(c))
+            while (worst := told.misfits[np.ix_(fits, fits)]).max() > SURE:
+                sums = np.where(worst > SURE, worst, 0.0).sum(axis=0)
+                sums[fits < certified] = 0.0
+                if not sums.any():
+                    return False
+                fits = np.delete(fits, np.argmax(sums))
+            if len(fits) == len(c):
+                break
+        self.inputs, self.labels, self.copies, self.counts, self.guesses = [], [], [], [], []
+        self.basis = self.columns = np.eye(len(space.S))
+        inputs = c @ space.V[:, : self.layer.weight_gradient.shape[1]]
+        clear = 0.5 * CLEAR * math.sqrt(np.square(inputs).sum(axis=1).mean())
+        for h, one, label, spread in zip(inputs, c, labels.tolist(), told.spreads.tolist(), strict=True):
+            if not (spread < clear and self.take(h, label, spread)):
+                self.guesses.append((h, label))
+            self.basis = without(self.basis, self.basis @ self._dual(label, one))
+            self.columns = without(self.columns, self.columns @ (one / space.S))
         return True
 
     def found(self) -> Records:
@@ -198,7 +255,7 @@ class Search(Descent):
             self._keep_what_agrees()
         shape = (-1, self.layer.weight_gradient.shape[1])
         copies = np.array(self.copies, dtype=np.int64)
-        missing = (self.layer.records or 0) - int(copies.sum())
+        missing = self._missing
         guesses = self._guesses() if missing else []
         seconds = time.perf_counter() - self.begun
         return Records(
@@ -246,13 +303,15 @@ class Search(Descent):
             (last,) = self._judged(left / (left @ V[:, -1]), np.zeros(1))
             if last.f < GUESSED**2:
                 self.guesses.append((last.c @ V[:, :-1], last.label))
-        return self.guesses[: (self.layer.records or 0) - sum(self.copies)]
+        return self.guesses[: self._missing]
+
+    @property
+    def _missing(self) -> int:
+        return (self.layer.records or 0) - sum(self.copies)
 
     @property
     def _complete(self) -> bool:
-        return not len(self.basis) or sum(self.copies) + len(self.guesses) >= (
-            self.layer.records or 0
-        )
+        return not len(self.basis) or len(self.guesses) >= self._missing
 
     @property
     def _time_left(self) -> bool:
@@ -293,7 +352,7 @@ class Search(Descent):
         if not answer.certified.any():
             return False
         first = int(np.argmax(answer.certified))
-        if sum(self.copies) + answer.copies[first] > (self.layer.records or 0):
+        if answer.copies[first] > self._missing:
             return False
         self.inputs.append(h)
         self.labels.append(labels[first])

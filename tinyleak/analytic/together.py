@@ -1,0 +1,165 @@
+"""Records that were found one by one, refined together: each says where the others are.
+
+For D of the columns δᵢ = U bᵢ and H of the rows cᵢᵀ V, G = U S V = Dᵀ H / N, so that for any two of
+the records that were found, whatever others there are,
+
+    cᵢᵀ S⁻¹ bⱼ = N / copies for i = j, and 0 otherwise.
+
+One record alone is found by what its δ has outside of the column space, whose noise may hide how
+records that look alike, as parts of one photograph do, are mixed. These are M² equations more. With
+those of each record they are solved by Gauss and Newton's method, each divided by its own noise,
+which is, for noise of variance s² on every entry of G, s |S⁻¹ bᵢ| for what δᵢ has outside, and
+s |S⁻¹ cᵢ| |S⁻¹ bⱼ| for a product. A step is solved for by conjugate gradients, which each record's
+own equations precondition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.points import RowSpace
+from tinyleak.backend import Array
+
+STEPS, HALVINGS, LEAST_GAIN, MOST_PRODUCTS = 20, 4, 1.0, 500
+"""Steps of Gauss and Newton's method, and products of the conjugate gradients in each, at most."""
+
+ENOUGH = 1e-5
+"""A step is known well enough when what is left of it is so small a share of the noise."""
+
+PROBES = 4
+"""How many draws of the noise tell how far it may have moved each record."""
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Records after they were refined.
+
+    Attributes:
+        c: (M, r), in coordinates of the row space's basis.
+        spreads: (M,), how far noise may have moved each, in units of its input.
+        misfits: (M, M), the larger error of the two equations of a pair, in units of its noise.
+    """
+
+    c: Array
+    spreads: Array
+    misfits: Array
+
+
+class _Equations:
+    """What records say of each other and of themselves, linear in small moves."""
+
+    def __init__(
+        self, space: RowSpace, deltas: Deltas, c: Array, targets: Array, counts: Array | None, noise: float
+    ) -> None:
+        points = space.points(np.eye(len(space.S)))
+        self.axes = points.c
+        t = np.array([points.nearest(one) for one in c])
+        self.c = points.c0 + t @ points.c
+        z = points.z0 + t @ points.z
+        count, (n, rank) = len(c), points.c.shape
+        b, self.own, self.slope = np.empty((count, rank)), np.empty((count, n, n)), np.empty((count, n))
+        self.by_b, own = np.empty((count, count, n)), np.empty(count)
+        for k in range(count):
+            delta, J = deltas.along(z[k], targets[k], points.z)
+            b[k], within = space.U.T @ delta, J @ space.U
+            size = noise * float(np.linalg.norm(b[k] / space.S))
+            rest = (delta - space.U @ b[k]) / size
+            self.own[k] = (J @ J.T - within @ within.T) / size**2
+            self.slope[k] = J @ rest / size
+            own[k] = rest @ rest
+            self.by_b[k] = (self.c / space.S) @ within.T
+        self.by_c = (b / space.S) @ points.c.T
+        sizes = noise * np.outer(
+            np.linalg.norm(self.c / space.S, axis=1), np.linalg.norm(b / space.S, axis=1)
+        )
+        self.weights = 1.0 / sizes
+        if counts is None:
+            np.fill_diagonal(self.weights, 0.0)
+        wanted = np.diag(np.zeros(count) if counts is None else counts)
+        self.products = (self.c @ (b / space.S).T - wanted) * self.weights
+        self.slope += self.back(self.products)
+        self.value = float(own.sum() + np.square(self.products).sum())
+
+    def along(self, a: Array) -> Array:
+        """Return how the products change, (M, M), with moves (M, n)."""
+        by_b = np.matmul(self.by_b, a[:, :, None])[:, :, 0].T
+        return np.asarray((a @ self.by_c.T + by_b) * self.weights)
+
+    def back(self, change: Array) -> Array:
+        """Return what is the transpose of `along`."""
+        change = change * self.weights
+        return np.asarray(change @ self.by_c + np.matmul(change.T[:, None], self.by_b)[:, 0])
+
+    def solve(self, slope: Array, inverse: Array) -> Array:
+        """Return the moves that have this slope, by preconditioned conjugate gradients."""
+        a, rest = np.zeros_like(slope), slope
+        z = np.matmul(inverse, rest[:, :, None])[:, :, 0]
+        p, size = z, float((rest * z).sum())
+        for _ in range(MOST_PRODUCTS):
+            if size <= ENOUGH * len(slope):
+                break
+            q = np.matmul(self.own, p[:, :, None])[:, :, 0] + self.back(self.along(p))
+            share = size / float((p * q).sum())
+            a, rest = a + share * p, rest - share * q
+            z = np.matmul(inverse, rest[:, :, None])[:, :, 0]
+            before, size = size, float((rest * z).sum())
+            p = z + (size / before) * p
+        return a
+
+    def inverse(self) -> Array:
+        """Return the inverses of each record's own block of the Gauss–Newton matrix, (M, n, n)."""
+        squares = self.weights**2
+        blocks = self.own.copy()
+        for k, block in enumerate(blocks):
+            block += (self.by_c.T * squares[k]) @ self.by_c
+            block += (self.by_b[k].T * squares[:, k]) @ self.by_b[k]
+            block += 1e-12 * np.diag(np.diag(block))
+        return np.linalg.inv(blocks)
+
+
+def refine(
+    space: RowSpace,
+    deltas: Deltas,
+    c: Array,
+    targets: Array,
+    counts: Array | None,
+    noise: float,
+    rng: np.random.Generator,
+) -> Together:
+    """Refine records together.
+
+    Args:
+        space: the row space.
+        deltas: what the network answers.
+        c: (M, r), the records as they were found.
+        targets: (M, K), their labels as rows.
+        counts: (M,), what cᵢᵀ S⁻¹ bᵢ are; None where the loss's factor is not known.
+        noise: the standard deviation of each entry of the gradient.
+        rng: draws the noise that is tried.
+    """
+    now = _Equations(space, deltas, c, targets, counts, noise)
+    inverse = now.inverse()
+    for _ in range(STEPS):
+        move, before = now.solve(now.slope, inverse) @ now.axes, now.value
+        for _ in range(HALVINGS):
+            new = _Equations(space, deltas, now.c - move, targets, counts, noise)
+            if new.value < before:
+                now, inverse = new, new.inverse()
+                break
+            move = 0.5 * move
+        if before - now.value < LEAST_GAIN:
+            break
+    print("value", now.value, len(c)*(len(space.U)-len(space.S)+len(c)))
+    roots = [np.linalg.svd(own, hermitian=True) for own in now.own]
+    roots = [(u*np.sqrt(s)) for u,s,_ in roots]
+    moved = []
+    for _ in range(PROBES):
+        drawn = now.back(rng.standard_normal(now.products.shape))
+        drawn += np.array([r @ rng.standard_normal(len(r)) for r in roots])
+        moved.append(np.linalg.norm(now.solve(drawn, inverse) @ now.axes @ space.V, axis=1))
+    spreads = np.sqrt(np.square(moved).mean(axis=0)*now.value/ (len(c)*(len(space.U)-len(space.S)+len(c))))
+    size = np.abs(now.products)
+    return Together(now.c, spreads, np.maximum(size, size.T))
