@@ -39,9 +39,6 @@ NEW = 1e-2
 """What a δ must have of its dual that no known one has: of records found for the first time it was
 0.02 to 1, of others mostly below 1e-3."""
 
-SAME = 1e-4
-"""Inputs that differ by less, as a share of their length, are one record."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Records:
@@ -185,7 +182,8 @@ class Search(Descent):
         certified = share < CLEAR and self.take(h, label, spread)
         if certified:
             label = self.labels[-1]
-            self.guesses = [guess for guess in self.guesses if differ(h, guess[0]) > NEARLY]
+            same = self._same(h, label, [guess for guess, _ in self.guesses])
+            self.guesses = [g for g, known in zip(self.guesses, same, strict=True) if not known]
         dual = self._dual(label, c)
         left = self.basis @ dual
         if np.linalg.norm(left) <= NEW * np.linalg.norm(dual):  # as where δ rounds to 0
@@ -199,7 +197,7 @@ class Search(Descent):
                 other = self._certificates(other_h, [label], spread)
                 if other.count_errors[0] < answer.count_errors[0]:
                     h, answer = other_h, other
-            if answer.count_errors[0] < HALF and self._is_new(h):
+            if answer.count_errors[0] < HALF and self._is_new(h, label):
                 self.guesses.append((h, label))
         self.basis = without(self.basis, left)
         if share < NEARLY:
@@ -207,20 +205,12 @@ class Search(Descent):
         return True
 
     def _refine(self) -> bool:
-        """Refine all that is known together, forget guesses that do not fit; whether that could be.
-
-        What was found twice has the product of a record with itself, rather than none.
-        """
+        """Refine all that is known together, forget guesses that do not fit; whether that could be."""
         space, certified = self.space, len(self.inputs)
         known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
-        rows = np.array([h for h, _ in known])
-        if space.bias is not None:
-            rows = np.pad(rows, [(0, 0), (0, 1)], constant_values=1.0)
-        c, labels = rows @ space.V.T, np.array([label for _, label in known])
+        c, labels = self._coordinates(np.array([h for h, _ in known])), np.array([k for _, k in known])
         counts = (self.layer.records or 0) / np.append(self.copies, np.ones(len(self.guesses)))
-        products = np.abs(c @ np.array([self._dual(k, one) for k, one in zip(labels, c)]).T) / counts
-        twice = np.triu(np.minimum(products, products.T) > HALF, 1)
-        fits = np.flatnonzero(~twice.any(axis=0) | (np.arange(len(c)) < certified))
+        fits = np.arange(len(c))
         noise = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
         while True:
             c, labels, counts = c[fits], labels[fits], counts[fits]
@@ -233,7 +223,7 @@ class Search(Descent):
             while (worst := told.misfits[np.ix_(fits, fits)]).max() > SURE:
                 sums = np.where(worst > SURE, worst, 0.0).sum(axis=0)
                 sums[fits < certified] = 0.0
-                if not sums.any():
+                if not sums.any() or len(fits) == 1:
                     return False
                 fits = np.delete(fits, np.argmax(sums))
             if len(fits) == len(c):
@@ -290,7 +280,7 @@ class Search(Descent):
         everywhere = True  # where nothing that is known, less exactly, has been taken off
         while len(left) > 1:
             rays = self._rays(np.eye(len(V)) if everywhere else left)
-            likely = [r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1])]
+            likely = [r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1], r.label)]
             if likely:
                 best = min(likely, key=lambda ray: ray.f)
                 self.guesses.append((best.c @ V[:, :-1], best.label))
@@ -336,15 +326,24 @@ class Search(Descent):
             return math.inf
         return math.sqrt(abs(float(np.trace(np.linalg.pinv(gram, hermitian=True)))) * f / equations)
 
-    def _is_new(self, h: Array) -> bool:
-        """Whether an input is none of those that are known, nor of the guesses."""
-        known = [*self.inputs, *(other for other, _ in self.guesses)]
-        return all(differ(h, other) > NEARLY for other in known)
+    def _is_new(self, h: Array, label: int) -> bool:
+        """Whether a record is none of those that are known, nor of the guesses."""
+        return not self._same(h, label, [*self.inputs, *(g for g, _ in self.guesses)]).any()
+
+    def _same(self, h: Array, label: int, others: list[Array]) -> Array:
+        """Tell which of some inputs are this one: δ of a record is apart from all others' (M,)."""
+        c = self._coordinates(np.array([h, *others]))
+        products = np.abs(c @ self._dual(label, c[0]))
+        return np.asarray(products[1:] > HALF * products[0])
+
+    def _coordinates(self, inputs: Array) -> Array:
+        """Return inputs, (M, F), in coordinates of the row space, (M, r)."""
+        ends = self.space.V.shape[1] - inputs.shape[1]  # 1 with a bias
+        return np.asarray(np.pad(inputs, [(0, 0), (0, ends)], constant_values=1.0) @ self.space.V.T)
 
     def take(self, h: Array, label: int, spread: float = 0.0) -> bool:
         """Keep an input with its label if it is certified, and new; `spread` as for `certify`."""
-        same = max(SAME, SURE * spread / float(np.linalg.norm(h)))
-        if not np.isfinite(h).all() or any(differ(h, other) < same for other in self.inputs):
+        if not np.isfinite(h).all() or self._same(h, label, self.inputs).any():
             return False
         # Where a network is sure, labels differ in how long δ is, and not in where it points.
         labels = [label, *(other for other in range(len(self.targets)) if other != label)]
@@ -376,7 +375,3 @@ class Search(Descent):
         """Search no longer where a record is whose δ is U b."""
         self.basis = without(self.basis, self.basis @ (b / self.space.S))
 
-
-def differ(h: Array, other: Array) -> float:
-    """Return how far an input is from another, as a share of its length."""
-    return float(np.linalg.norm(h - other) / np.linalg.norm(other))

@@ -152,7 +152,6 @@ def refine(
             move = 0.5 * move
         if before - now.value < LEAST_GAIN:
             break
-    print("value", now.value, len(c)*(len(space.U)-len(space.S)+len(c)))
     roots = [np.linalg.svd(own, hermitian=True) for own in now.own]
     roots = [(u*np.sqrt(s)) for u,s,_ in roots]
     moved = []
