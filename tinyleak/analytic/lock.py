@@ -46,7 +46,7 @@ NEW = 1e-3
 
 def lock(
     U: Array, slopes: Array, above: Array | None, trust: Array, noise: Array
-) -> list[tuple[Array, Array | None]]:
+) -> tuple[list[tuple[Array, Array | None]], Array]:
     """Find v with U v = δ of one record, or of several whose slopes hardly differ.
 
     Args:
@@ -69,7 +69,7 @@ def lock(
         M = np.hstack([U, -slopes[:, None] * Q])
     rank, unknowns = U.shape[1], M.shape[1]
     if len(M) < unknowns:
-        return []
+        return [], np.zeros((0, rank))
     enough = max(unknowns + SURPLUS * len(U), MOSTLY * len(M))
 
     def errors(x: Array) -> Array:
@@ -88,22 +88,23 @@ def lock(
         weights = trust / np.maximum(off, max(blur(x[:rank], noise), 0.1 * 0.5**step))
         weights /= weights.max()
     else:
-        return []
+        return [], np.zeros((0, rank))
 
     def unheld(sizes: Array, axes: Array) -> Array:
         limits = [GAP * max(blur(x[:rank], noise), 1e-13) for x in axes]
         return np.asarray(sizes < sizes[0] * np.array(limits))
 
-    columns, sizes, axes = np.linalg.svd(M[holds], full_matrices=False)
+    columns, sizes, axes = _svd(M[holds])
     free = unheld(sizes, axes)
     # A row that alone holds a direction does so by accident: the least sum of errors has some.
     alone = np.square(columns[:, ~free]).sum(axis=1) > 1.0 - 1e-6
     if alone.any():
-        sizes, axes = np.linalg.svd(M[holds][~alone], full_matrices=False)[1:]
+        sizes, axes = _svd(M[holds][~alone])[1:]
         free = unheld(sizes, axes)
-    if not 0 < free.sum() <= MOST_ALIKE:
-        return []
     found = axes[free]
+    span = np.linalg.qr(found[:, :rank].T)[0].T if len(found) > 1 else np.zeros((0, rank))
+    if len(found) > MOST_ALIKE:
+        return [], span
     if len(found) > 1:
         others = np.flatnonzero(np.abs(M @ found.T).max(axis=1) > 1e3 * sizes[-1])
         with_e = np.zeros((len(others), 0)) if above is None else -Q[others]
@@ -116,7 +117,7 @@ def lock(
     for x in found:
         v, e, size = x[:rank], x[rank:], np.linalg.norm(x[:rank])
         answers.append((v / size, None if above is None else np.append(-e.sum(), e) / size))
-    return answers
+    return answers, span
 
 
 def apart(off: Array, on: Array, vs: Array, noise: Array, scale: float) -> Array:
@@ -155,6 +156,17 @@ def apart(off: Array, on: Array, vs: Array, noise: Array, scale: float) -> Array
 def blur(v: Array, noise: Array) -> float:
     """Return how far the entries of U v may be off, relative to their root mean square."""
     return float(np.linalg.norm(noise * v) / np.linalg.norm(v))
+
+
+def _svd(M: Array) -> tuple[Array, Array, Array]:
+    """Decompose a matrix, also where LAPACK's usual way, divide and conquer, does not end."""
+    from scipy.linalg import svd
+
+    try:
+        u, sizes, v = np.linalg.svd(M, full_matrices=False)
+    except np.linalg.LinAlgError:
+        u, sizes, v = svd(M, full_matrices=False, lapack_driver="gesvd")
+    return u, sizes, v
 
 
 def _smallest(gram: Array, guess: Array) -> Array:

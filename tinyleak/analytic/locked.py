@@ -5,12 +5,12 @@ See `lock` for how δ is told by the signs of the layer's answers.
 
 from __future__ import annotations
 
-import math
+import math, os
 
 import numpy as np
 
-from tinyleak.analytic.lock import GAP, LOOSE, NEW, blur, lock
-from tinyleak.analytic.points import Points
+from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
+from tinyleak.analytic.points import Points, without
 from tinyleak.analytic.search import CLEAR, OUTSIDE, PATIENCE, Search
 from tinyleak.backend import Array
 
@@ -24,8 +24,8 @@ NEAR_BY = -3.0, -0.5
 LEAST_NOISE = 1e-11
 """Of δ, relative to its length: what float64 leaves in a product of many factors."""
 
-ROUNDS_OF_ALL = 3
-"""How often all are solved for: what is not certified then is locked anew."""
+MISSES = 30
+"""Attempts in a row that may lock nothing new, before what is known as a span is made use of."""
 
 
 class ReluSearch(Search):
@@ -48,28 +48,40 @@ class ReluSearch(Search):
         self.is_last_but_one = bool(np.allclose(self.steepest, again))
         self._forget_uncertified()
         told_by_rays = len(self.inputs) > 0 and np.sqrt(np.mean(self.noise**2)) > LOOSE
-        for _ in range(0 if told_by_rays else ROUNDS_OF_ALL):
-            if self._complete or not self._time_left:
-                break
+        before = -1
+        while not told_by_rays and before < len(self.inputs) and not self._complete and self._time_left:
+            before = len(self.inputs)
             self._lock_all()
             self._solve()
 
     def _lock_all(self) -> None:
         """Lock δ after δ, until there are as many as the space has dimensions."""
-        known, misses = np.linalg.qr(self._vs.T)[0].T, 0
-        while len(self.locked) < len(self.space.S) and misses < PATIENCE and self._time_left:
+        self.known, misses = np.linalg.qr(self._vs.T)[0].T, 0
+        self.alike: list[Array] = []
+        while len(self.known) < len(self.space.S) and misses < MISSES and self._time_left:
             label = self._draw_label()
             found = False
-            for answer in self._attempt(label, self.space.U @ known.T):
-                rest = answer[0] - known.T @ (known @ answer[0])
-                if np.linalg.norm(rest) > max(NEW, GAP * blur(answer[0], self.noise)):
+            for answer in self._attempt(label, self.space.U @ self.known.T):
+                if self._adds(answer[0], GAP * blur(answer[0], self.noise)):
                     found = True
                     self.locked.append(answer)
-                    known = np.vstack([known, rest / np.linalg.norm(rest)])
                     if len(self.basis) > 1:
                         self.exclude(answer[0])
             misses = 0 if found else misses + 1
             self._note(label, found)
+        self.spans = []
+        for span in sorted(self.alike, key=len):
+            if any([self._adds(v, GAP * blur(v, self.noise)) for v in span]):
+                self.spans.append(span)
+        if os.environ.get("DBG"): print("lock_all: locked",len(self.locked),"known dims",len(self.known), "attempts",self.attempts, "spans",[len(s) for s in self.alike],[len(s) for s in self.spans])
+
+    def _adds(self, v: Array, least: float) -> bool:
+        """Whether v is outside of the span of all that is known, which it is then added to."""
+        rest = v - self.known.T @ (self.known @ v)
+        size = float(np.linalg.norm(rest))
+        if size > max(NEW, least):
+            self.known = np.vstack([self.known, rest / size])
+        return size > max(NEW, least)
 
     @property
     def _vs(self) -> Array:
@@ -89,7 +101,13 @@ class ReluSearch(Search):
                 slopes = self._slopes(z)
                 trust = 1.0 - np.exp(-np.abs(z) / (softness * z.std()))
                 above = self.steepest.T if self.is_last_but_one else None
-                answers = lock(self.space.U, slopes, above, trust, self.noise)
+                Q = self.columns
+                noise = np.sqrt(np.square(self.noise) @ np.square(Q).T)
+                answers, span = lock(self.space.U @ Q.T, slopes, above, trust, noise)
+                answers = [(v @ Q, e) for v, e in answers]
+                print("  attempt softness",softness,"dims",len(Q),"answers",len(answers),"span",len(span), "known",len(known.T) if known is not None else 0, flush=True) if os.environ.get("DBG") else None
+                if len(span) > MOST_ALIKE:
+                    self.alike.append(span @ Q)
                 if answers:
                     # Of p − y the label's entry is what all others add up to.
                     return [
@@ -120,12 +138,22 @@ class ReluSearch(Search):
 
     def _solve(self) -> None:
         """Find each record by what all δ say: it is at right angles to the others' duals."""
-        vs, S, certified = self._vs, self.space.S, len(self.inputs)
+        S, certified = self.space.S, len(self.inputs)
+        # Of records that are known as a span alone none has a share of its own.
+        known, span = len(self.known), np.zeros((0, len(S)))
+        for one in sorted(self.spans, key=len):
+            if np.linalg.matrix_rank(np.vstack([self._vs, span]), 1e-6) < known:
+                span = np.vstack([span, one])
+        span = np.linalg.svd(span)[2][: np.linalg.matrix_rank(span, 1e-6)] if len(span) else span
+        apart = np.linalg.norm(self._vs - self._vs @ span.T @ span, axis=1) > NEW
+        alone = [one for one, far in zip(self.locked, apart, strict=True) if far]
+        certified = int(apart[:certified].sum())
+        vs = np.vstack([*[v for v, _, _ in alone], span])
         shares = np.linalg.pinv(vs).T
         missing = np.linalg.svd(vs)[2][len(vs) :]
         rest, unknown = np.linalg.qr((missing * S).T)[0].T, float(np.linalg.norm(missing * S))
         left: list[tuple[Array, int | None]] = []
-        for share, (v, c, told) in list(zip(shares, self.locked, strict=True))[certified:]:
+        for share, (v, c, told) in list(zip(shares, alone))[certified:]:
             if self._take_share(share, unknown, told):
                 continue
             row = share * S - (share * S) @ rest.T @ rest
@@ -173,7 +201,7 @@ class ReluSearch(Search):
     def _forget_uncertified(self) -> None:
         """Keep of all δ only those of certified records, as these make them."""
         self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
-        self.basis = np.eye(len(self.space.S))
+        self.basis = self.columns = np.eye(len(self.space.S))
         for h, label in zip(self.inputs, self.labels, strict=True):
             row = h if self.space.bias is None else np.append(h, 1.0)
             c = self.space.V @ row
@@ -182,3 +210,4 @@ class ReluSearch(Search):
             self.locked.append((v / np.linalg.norm(v), c, label))
             if len(self.basis):
                 self.exclude(v)
+                self.columns = without(self.columns, self.columns @ (c / self.space.S))
