@@ -5,7 +5,7 @@ See `lock` for how δ is told by the signs of the layer's answers.
 
 from __future__ import annotations
 
-import math, os
+import math, os, time
 
 import numpy as np
 
@@ -48,51 +48,79 @@ class ReluSearch(Search):
         self.is_last_but_one = bool(np.allclose(self.steepest, again))
         self._forget_uncertified()
         told_by_rays = len(self.inputs) > 0 and np.sqrt(np.mean(self.noise**2)) > LOOSE
-        before = -1
-        while not told_by_rays and before < len(self.inputs) and not self._complete and self._time_left:
-            before = len(self.inputs)
-            self._lock_all()
+        at_once = True
+        while not told_by_rays and not self._complete and self._time_left:
+            certified = len(self.inputs)
+            self._lock_all(at_once)
             self._solve()
+            if len(self.inputs) == certified:
+                if not at_once:
+                    break
+                at_once = False
 
-    def _lock_all(self) -> None:
-        """Lock δ after δ, until there are as many as the space has dimensions."""
+    def _lock_all(self, at_once: bool) -> None:
+        """Lock δ after δ, until there are as many as the space has dimensions.
+
+        Args:
+            at_once: whether a span of records that are alike is taken as soon as it is known, so
+                that others are looked for; else only when no further δ comes.
+        """
         self.known, misses = np.linalg.qr(self._vs.T)[0].T, 0
-        self.alike: list[Array] = []
+        self.spans: list[Array] = []
+        waiting: list[Array] = []
         while len(self.known) < len(self.space.S) and misses < MISSES and self._time_left:
             label = self._draw_label()
             found = False
-            for answer in self._attempt(label, self.space.U @ self.known.T):
-                if self._adds(answer[0], GAP * blur(answer[0], self.noise)):
+            answers, span = self._attempt(label, self.space.U @ self.known.T)
+            for answer in answers:
+                if self._adds(answer[0]):
                     found = True
                     self.locked.append(answer)
                     if len(self.basis) > 1:
                         self.exclude(answer[0])
+            if at_once:
+                found |= self._adds_span(span)
+            else:
+                waiting.append(span)
             misses = 0 if found else misses + 1
             self._note(label, found)
-        self.spans = []
-        for span in sorted(self.alike, key=len):
-            if any([self._adds(v, GAP * blur(v, self.noise)) for v in span]):
-                self.spans.append(span)
-        if os.environ.get("DBG"): print("lock_all: locked",len(self.locked),"known dims",len(self.known), "attempts",self.attempts, "spans",[len(s) for s in self.alike],[len(s) for s in self.spans])
+        for span in sorted(waiting, key=len):
+            self._adds_span(span)
+        if os.environ.get("DBG"): print("lock_all: locked",len(self.locked),"known dims",len(self.known), "attempts",self.attempts, "spans",[len(s) for s in self.spans], f"{time.perf_counter()-self.begun:.1f}")
 
-    def _adds(self, v: Array, least: float) -> bool:
+    def _adds_span(self, span: Array) -> bool:
+        """Whether a span has what is outside of all that is known, to which it is then added."""
+        new = any([self._adds(v) for v in span])
+        if new:
+            self.spans.append(span)
+        return new
+
+    def _adds(self, v: Array) -> bool:
         """Whether v is outside of the span of all that is known, which it is then added to."""
+        least = max(NEW, GAP * blur(v, self.noise))
         rest = v - self.known.T @ (self.known @ v)
         size = float(np.linalg.norm(rest))
-        if size > max(NEW, least):
+        if size > least:
             self.known = np.vstack([self.known, rest / size])
-        return size > max(NEW, least)
+        return size > least
 
     @property
     def _vs(self) -> Array:
         """All v that are locked: (M, r)."""
         return np.reshape([v for v, _, _ in self.locked], (-1, len(self.space.S)))
 
-    def _attempt(self, label: int, known: Array) -> list[tuple[Array, Array, int | None]]:
-        """Search from a random point with ever sharper slopes, and lock where that ends."""
+    def _attempt(
+        self, label: int, known: Array
+    ) -> tuple[list[tuple[Array, Array, int | None]], Array]:
+        """Search from a random point with ever sharper slopes, and lock where that ends.
+
+        Returns:
+            What was locked; and the span of records that could not be told apart, (k, r).
+        """
         points = self.space.points(self.basis)
-        t = self._start(points)
-        outside = 0.0 if self.bounds is None else OUTSIDE
+        t, span = self._start(points), np.zeros((0, len(self.space.S)))
+        outside, Q = 0.0 if self.bounds is None else OUTSIDE, self.columns
+        noise = np.sqrt(np.square(Q) @ np.square(self.noise))
         for softness in SOFTNESS:
             how = outside, softness, None, known
             t = self.descend(points, label, t, 1e-10, SOFT_STEPS, *how)
@@ -101,19 +129,15 @@ class ReluSearch(Search):
                 slopes = self._slopes(z)
                 trust = 1.0 - np.exp(-np.abs(z) / (softness * z.std()))
                 above = self.steepest.T if self.is_last_but_one else None
-                Q = self.columns
-                noise = np.sqrt(np.square(self.noise) @ np.square(Q).T)
-                answers, span = lock(self.space.U @ Q.T, slopes, above, trust, noise)
-                answers = [(v @ Q, e) for v, e in answers]
-                print("  attempt softness",softness,"dims",len(Q),"answers",len(answers),"span",len(span), "known",len(known.T) if known is not None else 0, flush=True) if os.environ.get("DBG") else None
-                if len(span) > MOST_ALIKE:
-                    self.alike.append(span @ Q)
+                answers, alike = lock(self.space.U @ Q.T, slopes, above, trust, noise)
+                span = alike @ Q if len(alike) > MOST_ALIKE else span
                 if answers:
                     # Of p − y the label's entry is what all others add up to.
                     return [
-                        (v, c, None if e is None else int(np.argmax(np.abs(e)))) for v, e in answers
-                    ]
-        return []
+                        (v @ Q, c, None if e is None else int(np.argmax(np.abs(e))))
+                        for v, e in answers
+                    ], span
+        return [], span
 
     def _start(self, points: Points) -> Array:
         """Return t of a random point, or every other time of one near a record whose δ is known.
