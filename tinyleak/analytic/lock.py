@@ -76,19 +76,23 @@ def lock(
         size = np.linalg.norm(U @ x[:rank]) / np.sqrt(len(U))
         return np.asarray(np.abs(M @ x) / (size + 1e-300))
 
-    weights, x = trust, np.ones(unknowns)
+    weights, x, holds = trust, np.ones(unknowns), np.zeros(len(M), dtype=bool)
     for step in range(ROUNDS):
         x = _smallest((M * weights[:, None]).T @ M, x)
         off = errors(x)
         if (off < LOOSE).sum() >= enough:
-            x = _smallest(M[off < LOOSE].T @ M[off < LOOSE], x)
-            holds = errors(x) < np.clip(10.0 * blur(x[:rank], noise), 1e-7, LOOSE)
-            if holds.sum() >= enough:
+            settled = _smallest(M[off < LOOSE].T @ M[off < LOOSE], x)
+            limit = np.clip(10.0 * blur(settled[:rank], noise), 1e-7, LOOSE)
+            now = errors(settled) < limit
+            if holds.any() and now.sum() <= holds.sum():
                 break
+            if now.sum() >= enough:  # of records that are alike more rows may hold for one
+                holds, best = now, settled
         weights = trust / np.maximum(off, max(blur(x[:rank], noise), 0.1 * 0.5**step))
         weights /= weights.max()
-    else:
+    if not holds.any():
         return [], np.zeros((0, rank))
+    x = best
 
     def unheld(sizes: Array, axes: Array) -> Array:
         limits = [GAP * max(blur(x[:rank], noise), 1e-13) for x in axes]
