@@ -5,13 +5,13 @@ See `lock` for how δ is told by the signs of the layer's answers.
 
 from __future__ import annotations
 
-import math, os, time
+import math
 
 import numpy as np
 
 from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
 from tinyleak.analytic.points import Points, without
-from tinyleak.analytic.search import CLEAR, OUTSIDE, PATIENCE, Search
+from tinyleak.analytic.search import CLEAR, OUTSIDE, Search
 from tinyleak.backend import Array
 
 SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
@@ -73,36 +73,33 @@ class ReluSearch(Search):
             found = False
             answers, span = self._attempt(label, self.space.U @ self.known.T)
             for answer in answers:
-                if self._adds(answer[0]):
+                if self._adds(answer[0][None]):
                     found = True
                     self.locked.append(answer)
                     if len(self.basis) > 1:
                         self.exclude(answer[0])
-            if at_once:
-                found |= self._adds_span(span)
-            else:
+            if not at_once:
                 waiting.append(span)
+            elif self._adds(span):
+                found = True
+                self.spans.append(span)
             misses = 0 if found else misses + 1
             self._note(label, found)
-        for span in sorted(waiting, key=len):
-            self._adds_span(span)
-        if os.environ.get("DBG"): print("lock_all: locked",len(self.locked),"known dims",len(self.known), "attempts",self.attempts, "spans",[len(s) for s in self.spans], f"{time.perf_counter()-self.begun:.1f}")
+        self.spans += [span for span in sorted(waiting, key=len) if self._adds(span)]
 
-    def _adds_span(self, span: Array) -> bool:
-        """Whether a span has what is outside of all that is known, to which it is then added."""
-        new = any([self._adds(v) for v in span])
-        if new:
-            self.spans.append(span)
-        return new
+    def _adds(self, vs: Array) -> bool:
+        """Whether some of vs, (k, r), are outside of all that is known, to which they are added."""
+        before, self.known = len(self.known), self._extended(self.known, vs)
+        return len(self.known) > before
 
-    def _adds(self, v: Array) -> bool:
-        """Whether v is outside of the span of all that is known, which it is then added to."""
-        least = max(NEW, GAP * blur(v, self.noise))
-        rest = v - self.known.T @ (self.known @ v)
-        size = float(np.linalg.norm(rest))
-        if size > least:
-            self.known = np.vstack([self.known, rest / size])
-        return size > least
+    def _extended(self, basis: Array, vs: Array) -> Array:
+        """Return a basis of vectors, (k, r), and of those of vs that are more than blurred ones."""
+        for v in vs:
+            rest = v - basis.T @ (basis @ v)
+            size = float(np.linalg.norm(rest))
+            if size > max(NEW, GAP * blur(v, self.noise)):
+                basis = np.vstack([basis, rest / size])
+        return basis
 
     @property
     def _vs(self) -> Array:
@@ -162,22 +159,21 @@ class ReluSearch(Search):
 
     def _solve(self) -> None:
         """Find each record by what all δ say: it is at right angles to the others' duals."""
-        S, certified = self.space.S, len(self.inputs)
+        S, vs = self.space.S, self._vs
         # Of records that are known as a span alone none has a share of its own.
-        known, span = len(self.known), np.zeros((0, len(S)))
+        known, span = np.linalg.qr(vs.T)[0].T, np.zeros((0, len(S)))
         for one in sorted(self.spans, key=len):
-            if np.linalg.matrix_rank(np.vstack([self._vs, span]), 1e-6) < known:
-                span = np.vstack([span, one])
-        span = np.linalg.svd(span)[2][: np.linalg.matrix_rank(span, 1e-6)] if len(span) else span
-        apart = np.linalg.norm(self._vs - self._vs @ span.T @ span, axis=1) > NEW
+            if len(more := self._extended(known, one)) > len(known):
+                known, span = more, self._extended(span, one)
+        apart = np.linalg.norm(vs - vs @ span.T @ span, axis=1) > NEW
         alone = [one for one, far in zip(self.locked, apart, strict=True) if far]
-        certified = int(apart[:certified].sum())
-        vs = np.vstack([*[v for v, _, _ in alone], span])
-        shares = np.linalg.pinv(vs).T
+        certified = int(apart[: len(self.inputs)].sum())
+        vs = np.vstack([vs[apart], span])
+        shares = np.linalg.pinv(vs).T[: len(alone)]
         missing = np.linalg.svd(vs)[2][len(vs) :]
         rest, unknown = np.linalg.qr((missing * S).T)[0].T, float(np.linalg.norm(missing * S))
         left: list[tuple[Array, int | None]] = []
-        for share, (v, c, told) in list(zip(shares, alone))[certified:]:
+        for share, (v, c, told) in list(zip(shares, alone, strict=True))[certified:]:
             if self._take_share(share, unknown, told):
                 continue
             row = share * S - (share * S) @ rest.T @ rest

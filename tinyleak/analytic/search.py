@@ -205,10 +205,13 @@ class Search(Descent):
         return True
 
     def _refine(self) -> bool:
-        """Refine all that is known together, forget guesses that do not fit; whether that could be."""
+        """Refine all that is known together, without guesses that do not fit; whether it could."""
         space, certified = self.space, len(self.inputs)
         known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
-        c, labels = self._coordinates(np.array([h for h, _ in known])), np.array([k for _, k in known])
+        c, labels = (
+            self._coordinates(np.array([h for h, _ in known])),
+            np.array([k for _, k in known]),
+        )
         counts = (self.layer.records or 0) / np.append(self.copies, np.ones(len(self.guesses)))
         fits = np.arange(len(c))
         noise = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
@@ -218,7 +221,6 @@ class Search(Descent):
             told = refine(
                 space, self.deltas, c, self.targets[labels], known_counts, noise, self.rng
             )
-            if getattr(self,"hook",None): self.hook(self,told,labels,len(self.inputs))
             c, fits = told.c, np.arange(len(c))
             while (worst := told.misfits[np.ix_(fits, fits)]).max() > SURE:
                 sums = np.where(worst > SURE, worst, 0.0).sum(axis=0)
@@ -232,7 +234,9 @@ class Search(Descent):
         self.basis = self.columns = np.eye(len(space.S))
         inputs = c @ space.V[:, : self.layer.weight_gradient.shape[1]]
         clear = 0.5 * CLEAR * math.sqrt(np.square(inputs).sum(axis=1).mean())
-        for h, one, label, spread in zip(inputs, c, labels.tolist(), told.spreads.tolist(), strict=True):
+        for h, one, label, spread in zip(
+            inputs, c, labels.tolist(), told.spreads.tolist(), strict=True
+        ):
             if not (spread < clear and self.take(h, label, spread)):
                 self.guesses.append((h, label))
             self.basis = without(self.basis, self.basis @ self._dual(label, one))
@@ -280,7 +284,9 @@ class Search(Descent):
         everywhere = True  # where nothing that is known, less exactly, has been taken off
         while len(left) > 1:
             rays = self._rays(np.eye(len(V)) if everywhere else left)
-            likely = [r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1], r.label)]
+            likely = [
+                r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1], r.label)
+            ]
             if likely:
                 best = min(likely, key=lambda ray: ray.f)
                 self.guesses.append((best.c @ V[:, :-1], best.label))
@@ -374,4 +380,3 @@ class Search(Descent):
     def exclude(self, b: Array) -> None:
         """Search no longer where a record is whose δ is U b."""
         self.basis = without(self.basis, self.basis @ (b / self.space.S))
-

@@ -23,11 +23,19 @@ from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.points import RowSpace
 from tinyleak.backend import Array
 
-STEPS, HALVINGS, LEAST_GAIN, MOST_PRODUCTS = 20, 4, 1.0, 500
-"""Steps of Gauss and Newton's method, and products of the conjugate gradients in each, at most."""
+STEPS, HALVINGS, PRODUCTS = 20, 4, 500
+"""Steps of Gauss and Newton's method at most, how often one is halved that leads up, and products
+of the conjugate gradients for each."""
+
+LEAST_GAIN = 1.0
+"""What a step must take from the sum of squares, in units of the noise: less tells nothing."""
 
 ENOUGH = 1e-5
-"""A step is known well enough when what is left of it is so small a share of the noise."""
+"""A step is known well enough when what is left of it is this share of the noise of each record; at
+1e-2 twins were left 20 times as far from where they end as noise moves them."""
+
+RIDGE = 1e-12
+"""Added to each record's own equations, relative to their diagonal, so that an inverse exists."""
 
 PROBES = 4
 """How many draws of the noise tell how far it may have moved each record."""
@@ -52,7 +60,13 @@ class _Equations:
     """What records say of each other and of themselves, linear in small moves."""
 
     def __init__(
-        self, space: RowSpace, deltas: Deltas, c: Array, targets: Array, counts: Array | None, noise: float
+        self,
+        space: RowSpace,
+        deltas: Deltas,
+        c: Array,
+        targets: Array,
+        counts: Array | None,
+        noise: float,
     ) -> None:
         points = space.points(np.eye(len(space.S)))
         self.axes = points.c
@@ -60,8 +74,9 @@ class _Equations:
         self.c = points.c0 + t @ points.c
         z = points.z0 + t @ points.z
         count, (n, rank) = len(c), points.c.shape
-        b, self.own, self.slope = np.empty((count, rank)), np.empty((count, n, n)), np.empty((count, n))
-        self.by_b, own = np.empty((count, count, n)), np.empty(count)
+        b, own = np.empty((count, rank)), np.empty(count)
+        self.own, self.slope = np.empty((count, n, n)), np.empty((count, n))
+        self.by_b = np.empty((count, count, n))
         for k in range(count):
             delta, J = deltas.along(z[k], targets[k], points.z)
             b[k], within = space.U.T @ delta, J @ space.U
@@ -98,7 +113,7 @@ class _Equations:
         a, rest = np.zeros_like(slope), slope
         z = np.matmul(inverse, rest[:, :, None])[:, :, 0]
         p, size = z, float((rest * z).sum())
-        for _ in range(MOST_PRODUCTS):
+        for _ in range(PRODUCTS):
             if size <= ENOUGH * len(slope):
                 break
             q = np.matmul(self.own, p[:, :, None])[:, :, 0] + self.back(self.along(p))
@@ -112,11 +127,11 @@ class _Equations:
     def inverse(self) -> Array:
         """Return the inverses of each record's own block of the Gauss–Newton matrix, (M, n, n)."""
         squares = self.weights**2
-        blocks = self.own.copy()
-        for k, block in enumerate(blocks):
-            block += (self.by_c.T * squares[k]) @ self.by_c
-            block += (self.by_b[k].T * squares[:, k]) @ self.by_b[k]
-            block += 1e-12 * np.diag(np.diag(block))
+        blocks = np.empty_like(self.own)
+        for k, own in enumerate(self.own):
+            by_c = (self.by_c.T * squares[k]) @ self.by_c
+            blocks[k] = own + by_c + (self.by_b[k].T * squares[:, k]) @ self.by_b[k]
+            blocks[k] += RIDGE * np.diag(np.diag(blocks[k]))
         return np.linalg.inv(blocks)
 
 
@@ -152,13 +167,19 @@ def refine(
             move = 0.5 * move
         if before - now.value < LEAST_GAIN:
             break
-    roots = [np.linalg.svd(own, hermitian=True) for own in now.own]
-    roots = [(u*np.sqrt(s)) for u,s,_ in roots]
+    # Noise moves them by what its draws move them, and more where it is more than was measured.
+    equations = len(c) * (len(space.U) - len(space.S) + len(c))
+    roots = [axes * np.sqrt(sizes) for axes, sizes, _ in map(_symmetric, now.own)]
     moved = []
     for _ in range(PROBES):
         drawn = now.back(rng.standard_normal(now.products.shape))
-        drawn += np.array([r @ rng.standard_normal(len(r)) for r in roots])
-        moved.append(np.linalg.norm(now.solve(drawn, inverse) @ now.axes @ space.V, axis=1))
-    spreads = np.sqrt(np.square(moved).mean(axis=0)*now.value/ (len(c)*(len(space.U)-len(space.S)+len(c))))
+        drawn += np.array([root @ rng.standard_normal(len(root)) for root in roots])
+        moved.append(np.square(now.solve(drawn, inverse) @ now.axes @ space.V).sum(axis=1))
+    spreads = np.sqrt(np.mean(moved, axis=0) * now.value / equations)
     size = np.abs(now.products)
     return Together(now.c, spreads, np.maximum(size, size.T))
+
+
+def _symmetric(matrix: Array) -> tuple[Array, Array, Array]:
+    axes, sizes, others = np.linalg.svd(matrix, hermitian=True)
+    return axes, sizes, others
