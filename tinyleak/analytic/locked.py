@@ -50,13 +50,12 @@ class ReluSearch(Search):
         told_by_rays = len(self.inputs) > 0 and np.sqrt(np.mean(self.noise**2)) > LOOSE
         at_once = True
         while not told_by_rays and not self._complete and self._time_left:
-            certified = len(self.inputs)
+            before = self._missing
             self._lock_all(at_once)
             self._solve()
-            if len(self.inputs) == certified:
-                if not at_once:
-                    break
-                at_once = False
+            if self._missing == before and not at_once:
+                break
+            at_once = at_once and self._missing < before / 2
 
     def _lock_all(self, at_once: bool) -> None:
         """Lock δ after δ, until there are as many as the space has dimensions.
@@ -161,10 +160,12 @@ class ReluSearch(Search):
         """Find each record by what all δ say: it is at right angles to the others' duals."""
         S, vs = self.space.S, self._vs
         # Of records that are known as a span alone none has a share of its own.
-        known, span = np.linalg.qr(vs.T)[0].T, np.zeros((0, len(S)))
-        for one in sorted(self.spans, key=len):
-            if len(more := self._extended(known, one)) > len(known):
-                known, span = more, self._extended(span, one)
+        known, count, used = np.linalg.qr(vs.T)[0].T, 0, np.zeros((0, len(S)))
+        for span in sorted(self.spans, key=len, reverse=True):
+            if len(more := self._extended(known, span)) > len(known):
+                known, used = more, np.vstack([used, span])
+                count = len(self._extended(np.zeros((0, len(S))), used))
+        span = np.linalg.svd(used)[2][:count]
         apart = np.linalg.norm(vs - vs @ span.T @ span, axis=1) > NEW
         alone = [one for one, far in zip(self.locked, apart, strict=True) if far]
         certified = int(apart[: len(self.inputs)].sum())
