@@ -49,7 +49,7 @@ BATCHES = ("different", "repeated", "one label", "patches")
 parts of a photograph, which do not overlap, with labels at random."""
 NETWORKS = {"784-1000-10": (1000,), "784-256-128-10": (256, 128)}
 FIRST_SEED = 300
-CLIENTS = {16: 10, 32: 5, 64: 3, 128: 2, 256: 1}
+CLIENTS = {16: 10, 32: 3, 64: 3, 128: 2, 256: 1}
 """How many clients a cell of N has, at most."""
 
 
@@ -240,6 +240,7 @@ def main() -> None:
     add_options(parser, FOLDER)
     parser.add_argument("--clients", type=int, default=10, help="clients a cell at most (10)")
     parser.add_argument("--batches", type=int, nargs="*", help="only cells of these N (all)")
+    parser.add_argument("--done", action="store_true", help="print what is there, and no more")
     parser.add_argument("--noise", action="store_true", help="noise, pruning and rounding instead")
     parser.add_argument("--picture", action="store_true", help="draw results/records.png and end")
     options = parser.parse_args()
@@ -253,6 +254,8 @@ def main() -> None:
             continue
         clients = 1 if options.quick else min(options.clients, CLIENTS[setting[4]])
         name = " ".join(map(str, (*setting, clients)))
+        if options.done and cells.peek(name) is None:
+            continue
         cell = cells.get(name, lambda c=clients, s=setting: cell_of(data, c, *s))
         done = cell["rows"]
         exact, false, all_of, seconds, near = done.T
