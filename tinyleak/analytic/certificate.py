@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic.deltas import Deltas
-from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.layer_gradient import EDGE, LayerGradient
 from tinyleak.analytic.subspace import MARGIN
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
@@ -50,6 +50,13 @@ two records on, none came as near with any activation, and of 224 records none s
 SURE, MOST = 10.0, 3e-4
 """Where noise is expected to move a record farther than that, so many times the expectation is
 allowed, but no more than this: a mixture with a thousandth of another record is farther away."""
+
+CLEAR = 1e-3
+"""What noise may leave unknown of a record, as a share of its length; more is not claimed."""
+
+TWINS = 3e-3
+"""How far from their mean records may be that noise hides, as a share of its length, for it to be
+claimed as copies: of pixels that is an error below 1e-6."""
 
 LIKELY = 1e-5
 """How far from the column space δ of a record is at most, but for what rounding leaves of it."""
@@ -193,6 +200,16 @@ def certify(
     if together and needed >= 0 and not cut.is_last and Deltas(cut, loss).has_kinks:
         across = np.abs((c / S) @ b.T) / layer.records
         certified &= _others(across, certified) > needed
+    several = certified & (whole > 1.0) & factor_known
+    if several.any():
+        # h ± d of k records adds up to about k ∂δ/∂h[d] dᵀ / N, which noise may hide.
+        aside = np.random.default_rng(0).standard_normal(inputs.shape)
+        aside *= (0.1 * TWINS * _lengths(inputs) / _lengths(aside))[:, None]
+        moved = _deltas(cut, inputs + aside, targets, loss, layer.roundoff)[0]
+        gain = _lengths(moved - deltas) / _lengths(aside)
+        edge = EDGE * deviation * (np.sqrt(rows) + np.sqrt(columns))
+        hidden = np.sqrt(edge * layer.records / (whole * gain))
+        certified &= ~several | (hidden < TWINS * _lengths(inputs))
     copies = np.where(certified, whole if factor_known else 1.0, 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records
