@@ -29,8 +29,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic.deltas import Deltas
-from tinyleak.analytic.layer_gradient import EDGE, LayerGradient
+from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
+from tinyleak.analytic.twins import are_copies
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.interop import as_array
@@ -51,20 +52,8 @@ SURE, MOST = 10.0, 3e-4
 """Where noise is expected to move a record farther than that, so many times the expectation is
 allowed, but no more than this: a mixture with a thousandth of another record is farther away."""
 
-CLEAR = 1e-3
-"""What noise may leave unknown of a record, as a share of its length; more is not claimed."""
-
-TWINS = 3e-3
-"""How far from their mean records may be that noise hides, as a share of its length, for it to be
-claimed as copies: of pixels that is an error below 1e-6."""
-
 LIKELY = 1e-5
 """How far from the column space δ of a record is at most, but for what rounding leaves of it."""
-
-MOVED = 1.5e-3
-"""How far from a whole number of copies noise may have moved a record at most: that error is about
-as large as the input's own, so that it bounds what was measured to be up to 20 times as large as
-expected of softplus."""
 
 APART = 1e-3
 """How large cᵢᵀ S⁻¹ bⱼ may be between two records, as a share of N, that hold each other: a mixture
@@ -148,8 +137,7 @@ def certify(
             known.
     """
     inputs, targets = _checked(layer, cut, inputs, labels)
-    U, S, V = layer.decomposition
-    rank = layer.rank
+    (U, S, V), rank = layer.decomposition, layer.rank
     U, S, V = U[:, :rank], S[:rank], V[:rank]
     deltas, doubts = _deltas(cut, inputs, targets, loss, max(layer.roundoff, np.finfo(float).eps))
     H = (
@@ -181,8 +169,8 @@ def certify(
     of_count = deviation * np.sqrt(rank) * length_c * per_input
     distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
-    soft = bool(((targets != 0.0) & (targets != 1.0)).any())
-    why = why_not(layer, cut, soft_labels=soft, factor_known=factor_known)
+    soft = ((targets != 0.0) & (targets != 1.0)).any()
+    why = why_not(layer, cut, soft_labels=bool(soft), factor_known=factor_known)
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
@@ -190,26 +178,22 @@ def certify(
     fits = by_delta <= np.minimum(limits[0], LIKELY) + rounded
     if spread:  # what was found by this gradient was moved by what moved that
         limits[0] += rounded
-        limits[2] += rounded + np.minimum(SURE * spread * per_input, MOVED)
+        limits[2] += rounded + np.minimum(SURE * spread * per_input, MOST)
     near = distances <= limits
     expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     excused = distances <= MARGIN * expected + NEARLY
     certified = near.all(axis=0) & np.full(len(inputs), why is None)
+    certified &= are_copies(
+        layer,
+        inputs,
+        whole * certified * factor_known,
+        lambda h: _deltas(cut, h, targets, loss)[0],
+    )
     turns = min(rows - rank, cut.model.classes - 2) + factor_known
     needed = rank - (layer.bias_gradient is not None) - turns  # of other records, under a ReLU
     if together and needed >= 0 and not cut.is_last and Deltas(cut, loss).has_kinks:
         across = np.abs((c / S) @ b.T) / layer.records
         certified &= _others(across, certified) > needed
-    several = certified & (whole > 1.0) & factor_known
-    if several.any():
-        # h ± d of k records adds up to about k ∂δ/∂h[d] dᵀ / N, which noise may hide.
-        aside = np.random.default_rng(0).standard_normal(inputs.shape)
-        aside *= (0.1 * TWINS * _lengths(inputs) / _lengths(aside))[:, None]
-        moved = _deltas(cut, inputs + aside, targets, loss, layer.roundoff)[0]
-        gain = _lengths(moved - deltas) / _lengths(aside)
-        edge = EDGE * deviation * (np.sqrt(rows) + np.sqrt(columns))
-        hidden = np.sqrt(edge * layer.records / (whole * gain))
-        certified &= ~several | (hidden < TWINS * _lengths(inputs))
     copies = np.where(certified, whole if factor_known else 1.0, 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records
@@ -241,7 +225,7 @@ def _checked(layer: LayerGradient, cut: Split, inputs: Array, labels: Array) -> 
 
 
 def _deltas(
-    cut: Split, inputs: Array, targets: Array, loss: Loss, roundoff: float
+    cut: Split, inputs: Array, targets: Array, loss: Loss, roundoff: float = 0.0
 ) -> tuple[Array, Array]:
     """Return δ of each candidate, (M, O), and how far rounding may move it, relative: (M,).
 

@@ -9,10 +9,9 @@ import math
 
 import numpy as np
 
-from tinyleak.analytic.certificate import CLEAR
 from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
 from tinyleak.analytic.points import Points, without
-from tinyleak.analytic.search import OUTSIDE, Search
+from tinyleak.analytic.search import CLEAR, OUTSIDE, Search
 from tinyleak.backend import Array
 
 SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12

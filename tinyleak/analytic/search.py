@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyleak.analytic.certificate import CLEAR, SURE, Certificates, certify
+from tinyleak.analytic.certificate import SURE, Certificates, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.extreme_rays import extreme_rays
@@ -26,6 +26,9 @@ OUTSIDE = 1e-3
 
 NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
+
+CLEAR = 1e-3
+"""What noise may leave unknown of a record, as a share of its length; more is not claimed."""
 
 GUESSED, NEARLY, HALF = 3e-2, 1e-2, 0.5
 """How far δ of a guess may be from the column space, relative to its length; inputs that differ by
