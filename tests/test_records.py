@@ -294,6 +294,48 @@ def test_twins_under_a_relu_are_told_apart_by_the_few_signs_in_which_they_differ
     assert set(np.abs(cosines).argmax(axis=1)) == {4, 5, 6}
 
 
+def test_many_alike_under_a_relu_are_known_as_a_span_of_just_them(rng) -> None:
+    above, signs = rng.standard_normal((400, 5)), rng.random((400, 24)) < 0.5
+    signs[:, 1:16] = signs[:, [0]] ^ (rng.random((400, 15)) < 0.02)
+    errors_of_logits = rng.standard_normal((5, 24))
+    errors_of_logits -= errors_of_logits.mean(axis=0)
+    delta = signs * (above @ errors_of_logits)
+    U = np.linalg.qr(delta)[0]
+    differ = np.ptp(signs[:, :16].astype(int), axis=1) > 0
+    slopes = np.where(differ, rng.random(400) < 0.5, signs[:, 0]).astype(float)
+    _, span = lock(U, slopes, above, np.ones(400), np.full(24, 1e-12))
+    known = U.T @ delta / np.linalg.norm(delta, axis=0)
+    inside = np.linalg.norm(known - span.T @ span @ known, axis=0) < 1e-6
+    assert 10 < len(span) == inside[:16].sum() == inside.sum()
+
+
+def test_images_that_are_alike_are_refined_together_and_then_certified() -> None:
+    rng = np.random.default_rng(1)
+    images, labels = batch(rng, 12)
+    model = nn.MLP(MNIST, 10, "softplus", (300,))
+    params = nn.init.draw(model.shapes, np.random.default_rng([1, 1]), "default")
+    client, _ = share(model, params, 0.27 + 0.1 * images, labels, dtype="float32")
+    found = search(client, bounds=(0.0, 1.0))
+    assert found.missing == 0, "one by one six are found"
+    assert errors(found, 0.27 + 0.1 * images).max() < 1e-6
+
+
+def test_twins_that_noise_hides_are_not_claimed_as_copies_of_their_mean(rng) -> None:
+    images, labels = batch(rng, 6)
+    aside = rng.standard_normal(images[0].shape)
+    images[1] = images[0] + 0.01 * np.linalg.norm(images[0]) / np.linalg.norm(aside) * aside
+    labels[1] = labels[0]
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (80,)), images, labels, init="default")
+    noisy = {
+        n: g + 1e-5 * g.std() * rng.standard_normal(g.shape) for n, g in client.gradients.items()
+    }
+    found = search(Client.of(client.model, client.params, noisy, batch=6), bounds=(0.0, 1.0))
+    assert found.copies.tolist() == [1] * 4
+    images[1] = images[0]
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (80,)), images, labels, init="default")
+    assert search(client, bounds=(0.0, 1.0)).copies.sum() == 6, "which are copies of it without"
+
+
 def test_a_basis_loses_one_direction_and_stays_orthonormal(rng) -> None:
     basis = np.linalg.qr(rng.standard_normal((7, 4)))[0].T
     given = rng.standard_normal(4)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyleak.analytic.certificate import SURE, Certificates, certify
+from tinyleak.analytic.certificate import Certificates, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.extreme_rays import extreme_rays
@@ -34,6 +34,10 @@ GUESSED, NEARLY, HALF = 3e-2, 1e-2, 0.5
 """How far δ of a guess may be from the column space, relative to its length; inputs that differ by
 less, likewise, are one record, and a guess is known as well as that; and how far its copies may be
 from a whole number."""
+
+FIT = 5.0
+"""How far a product of two records may be from what it should, in units of its noise: of refined
+ones it was at most 4.4, and 5.0 and more where one of two was not what it is."""
 
 NEW = 1e-2
 """What a δ must have of its dual that no known one has: of records found for the first time it was
@@ -222,8 +226,8 @@ class Search(Descent):
                 space, self.deltas, c, self.targets[labels], known_counts, noise, self.rng
             )
             c, fits = told.c, np.arange(len(c))
-            while (worst := told.misfits[np.ix_(fits, fits)]).max() > SURE:
-                sums = np.where(worst > SURE, worst, 0.0).sum(axis=0)
+            while (worst := told.misfits[np.ix_(fits, fits)]).max() > FIT:
+                sums = np.where(worst > FIT, worst, 0.0).sum(axis=0)
                 sums[fits < certified] = 0.0
                 if not sums.any() or len(fits) == 1:
                     return False
@@ -233,7 +237,7 @@ class Search(Descent):
         self.inputs, self.labels, self.copies, self.counts, self.guesses = [], [], [], [], []
         self.basis = self.columns = np.eye(len(space.S))
         inputs = c @ space.V[:, : self.layer.weight_gradient.shape[1]]
-        clear = 0.5 * CLEAR * math.sqrt(np.square(inputs).sum(axis=1).mean())
+        clear = CLEAR / FIT * math.sqrt(np.square(inputs).sum(axis=1).mean())
         for h, one, label, spread in zip(
             inputs, c, labels.tolist(), told.spreads.tolist(), strict=True
         ):

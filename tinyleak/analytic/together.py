@@ -15,6 +15,7 @@ own equations precondition.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,9 @@ ENOUGH = 1e-5
 
 RIDGE = 1e-12
 """Added to each record's own equations, relative to their diagonal, so that an inverse exists."""
+
+MEDIAN = 0.674
+"""Of the size of a normal variable, in units of its standard deviation."""
 
 PROBES = 4
 """How many draws of the noise tell how far it may have moved each record."""
@@ -167,17 +171,18 @@ def refine(
             move = 0.5 * move
         if before - now.value < LEAST_GAIN:
             break
-    # Noise moves them by what its draws move them, and more where it is more than was measured.
+    # A client rounds each δ as well, by more than the sum of all outside of what they span.
+    size = np.abs(now.products)
     equations = len(c) * (len(space.U) - len(space.S) + len(c))
+    scale = max(1.0, math.sqrt(now.value / equations), float(np.median(size)) / MEDIAN)
     roots = [axes * np.sqrt(sizes) for axes, sizes, _ in map(_symmetric, now.own)]
     moved = []
     for _ in range(PROBES):
         drawn = now.back(rng.standard_normal(now.products.shape))
         drawn += np.array([root @ rng.standard_normal(len(root)) for root in roots])
         moved.append(np.square(now.solve(drawn, inverse) @ now.axes @ space.V).sum(axis=1))
-    spreads = np.sqrt(np.mean(moved, axis=0) * now.value / equations)
-    size = np.abs(now.products)
-    return Together(now.c, spreads, np.maximum(size, size.T))
+    spreads = scale * np.sqrt(np.mean(moved, axis=0))
+    return Together(now.c, spreads, np.maximum(size, size.T) / scale)
 
 
 def _symmetric(matrix: Array) -> tuple[Array, Array, Array]:
