@@ -9,7 +9,7 @@ Of all vectors U v of the column space that is true for a record's own m alone. 
 z are right, v and e solve U v = m ∘ Wᵀ e in most rows exactly. They are found as those with the
 least sum of the rows' errors, rather than of their squares, so that rows with a wrong sign do no
 harm (iteratively reweighted least squares). A solution is told from an accident by how many more
-rows hold than there are unknowns.
+rows hold than there are unknowns; it is looked for until no more rows come to hold.
 
 Records whose slopes differ in a few rows only, as of plain parts of one photograph, all solve what
 they have in common, and so do their mixtures. They are told apart by the rows that are left.
@@ -58,6 +58,8 @@ def lock(
 
     Returns:
         For each, v, (r,), of length 1, and e, (K,), up to a factor; None if only zeros were used.
+        And what all of several records span whose slopes hardly differ, (k, r), orthonormal rows,
+        also where they are too many to be told apart.
     """
     if above is None:
         Q = np.zeros((len(U), 0))

@@ -32,7 +32,9 @@ class ReluSearch(Search):
     """The search where a ReLU is above the layer: all δ first, then the records that go with them.
 
     δ of a record does not determine it under a ReLU, but all δ together do: with the rows of A in
-    the place of vᵢ, G = Σᵢ δᵢ (hᵢ, 1)ᵀ / N gives all (hᵢ, 1) up to their length.
+    the place of vᵢ, G = Σᵢ δᵢ (hᵢ, 1)ᵀ / N gives all (hᵢ, 1) up to their length. Of records that are
+    alike it is enough to know what their δ span for all others to be found; without those, fewer
+    dimensions are left, in which they come apart.
     """
 
     def run(self) -> None:
