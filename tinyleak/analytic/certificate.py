@@ -155,8 +155,7 @@ def certify(
     # Of N records in a space of rank r, no one has more copies than the others leave.
     most = max(layer.records - rank + 1, 1)
     # A factor that is not known is positive all the same: of two labels δ differ in sign alone.
-    size = np.maximum(np.abs(count), tiny)
-    whole = np.clip(np.rint(count), 1.0, most) if factor_known else size
+    whole = np.clip(np.rint(count), 1.0, most) if factor_known else np.maximum(np.abs(count), tiny)
     by_count = np.abs(count / whole - 1.0)
 
     # What noise E adds to each, to first order, from (h, 1) = cᵀ S⁻¹ Uᵀ (G − E) on.

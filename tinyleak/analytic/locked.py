@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
+from tinyleak.analytic.known import CLEAR
 from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
 from tinyleak.analytic.points import Points, without
-from tinyleak.analytic.search import CLEAR, OUTSIDE, Search
+from tinyleak.analytic.search import OUTSIDE, Search
 from tinyleak.backend import Array
 
 SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
@@ -32,9 +33,9 @@ class ReluSearch(Search):
     """The search where a ReLU is above the layer: all δ first, then the records that go with them.
 
     δ of a record does not determine it under a ReLU, but all δ together do: with the rows of A in
-    the place of vᵢ, G = Σᵢ δᵢ (hᵢ, 1)ᵀ / N gives all (hᵢ, 1) up to their length. Of records that are
-    alike it is enough to know what their δ span for all others to be found; without those, fewer
-    dimensions are left, in which they come apart.
+    the place of vᵢ, G = Σᵢ δᵢ (hᵢ, 1)ᵀ / N gives all (hᵢ, 1) up to their length. Of records that
+    are alike it is enough to know what their δ span for all others to be found; without those,
+    fewer dimensions are left, in which they come apart.
     """
 
     def run(self) -> None:

@@ -28,9 +28,10 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.deltas import Deltas, Loss
+from tinyleak.analytic.known import Records
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.locked import ReluSearch
-from tinyleak.analytic.search import Records, Search
+from tinyleak.analytic.search import Search
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.split import Split
 
