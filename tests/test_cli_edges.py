@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,22 @@ def test_the_first_signal_interrupts_and_the_next_ones_wait(number: int) -> None
             signal.raise_signal(number)
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_python_swallows_comes_again(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While it cleans up, where an exception goes no further than a line on the terminal."""
+
+    class Dying:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        Dying()
+        time.sleep(5)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_is_ignored_stays_ignored() -> None:

@@ -5,9 +5,10 @@ from tinyleak.attacks.dlg import attack
 from tinyleak.attacks.extended import ExtendedMatching, total_variation
 from tinyleak.attacks.many import attack_many
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.problem import Problem, problem_of, starting_point
+from tinyleak.attacks.problem import Problem, problem_of
 from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
 from tinyleak.attacks.settings import Settings
+from tinyleak.attacks.starts import starting_point
 
 __all__ = [
     "Attacker",

@@ -145,7 +145,9 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     if found.reason in ("out of iterations", "interrupted"):
         text = f"the search had not ended after {found.iterations} iterations"
         more = f"--iterations {max(2000, 4 * settings.iterations)}"
-        causes.append(Cause("iterations", text, more))
+        # What was stopped by hand says nothing yet; a search that used all it was given may.
+        first = 0 if found.reason == "interrupted" else len(causes)
+        causes.insert(first, Cause("iterations", text, more))
     told = client.last_layer is not None or client.premises.targets is not None
     squares = "--labels infer --method" if told else "--method"
     plain = not (client.local or settings.direction or settings.smoothness)

@@ -14,21 +14,18 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.labels import LabelInference
-from tinyleak.attacks.attacker import SEED, Attacker, Labels, make_attacker
+from tinyleak.attacks.attacker import Attacker, Labels, make_attacker
 from tinyleak.attacks.extended import ExtendedMatching
-from tinyleak.attacks.features_first import GOALS, features_first, known_label
+from tinyleak.attacks.features_first import GOALS, known_label
 from tinyleak.attacks.matching import Matching
-from tinyleak.attacks.recursion import recursion
 from tinyleak.attacks.settings import Settings
+from tinyleak.attacks.starts import first_images, starting_point
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.defenses import knowledge
-from tinyleak.interop import as_array, called, whole
+from tinyleak.interop import as_array, called
 from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.labels import one_hot
-from tinyleak.nn.model import Model
-from tinyleak.nn.models import MLP, LeNet
-from tinyleak.nn.models.as_trained import AsTrained, network_of
 
 LEAST_PROBABILITY = 1e-12
 """What a label's probability is held at before its logarithm: exact ones are 0 and 1."""
@@ -145,7 +142,7 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
         # Within the range that pixels have: the same noise, on a grey.
         pixels = slice(0, matching.image_size)
         starts[:, pixels] = GREY + CONTRAST * starts[:, pixels]
-    images = _first_images(client, attacker, targets, precision)
+    images = first_images(client, attacker, targets, precision)
     if images is not None:
         starts[0, : images.size] = images.ravel()
     by_features = isinstance(attacker.start, str) and attacker.start in ("auto", "features")
@@ -181,21 +178,6 @@ def apply_knowledge(
                 "a precision is negative; give 0 or more for each entry of the gradient"
             )
     return replace(settings, direction=direction), precision
-
-
-def starting_point(
-    model: Model, batch: int, seed: int, restarts: int = 1, *, with_labels: bool = True
-) -> Array:
-    """Draw dummy images and dummy label logits from N(0, 1): (restarts, n), float64, by NumPy.
-
-    The first start is the same however many follow, and the same on every device.
-
-    Raises:
-        ValueError: a seed below 0.
-    """
-    seed = whole(seed, 0, SEED)
-    size = batch * (math.prod(model.image_shape) + (model.classes if with_labels else 0))
-    return np.random.default_rng(seed).standard_normal((restarts, size))
 
 
 def _matching(
@@ -275,68 +257,3 @@ def _labels(client: Client, labels: Labels) -> tuple[Array | None, LabelInferenc
             f"{several} were given for a batch of {client.batch}; give one each, in a list"
         )
     return one_hot(given, client.model.classes), None
-
-
-def _first_images(
-    client: Client,
-    attacker: Attacker,
-    targets: Array | None,
-    precision: Mapping[str, Array] | None,
-) -> Array | None:
-    """Return the images that the first start has in place of noise, (N, C, H, W), or None."""
-    start, shape = attacker.start, (client.batch, *client.model.image_shape)
-    if not isinstance(start, str):
-        images = start
-        if images.shape != shape or not np.isfinite(images).all():
-            what = f"of shape {images.shape}" if images.shape != shape else "that are not finite"
-            raise ValueError(
-                f"images {what} were given to start from; the attack needs finite ones, {shape}"
-            )
-        return images
-    # The paper's recipe starts from noise, and what is weighed or solved otherwise does as well.
-    plain = attacker.settings.scale_free and attacker.method == "lbfgs"
-    plain = plain and not attacker.defenses and attacker.precision is None
-    if start == "noise" or (start == "auto" and not plain):
-        return None
-    if start in ("auto", "features"):
-        found = features_first(client, attacker.seed, enough=start == "auto")
-        if found is None and start == "features":
-            raise ValueError(
-                "--start features reads what one image gave a linear layer with a bias off the "
-                "gradient of one step; this client has several images or steps, or no such layer: "
-                "leave it out"
-            )
-        return found
-    if client.local is not None:
-        raise ValueError(
-            "--start recursion reads the gradient of one step, but several local steps have "
-            "only their sum; leave one of the two out"
-        )
-    if client.frozen:
-        raise ValueError(
-            "--start recursion goes through every layer, but some sent no gradient; leave it out"
-        )
-    if targets is None:
-        raise ValueError(
-            "--start recursion reads images off the gradient, for which labels must be known "
-            "first; give --labels infer"
-        )
-    if not isinstance(client.model, LeNet | MLP):
-        kind, how = type(network_of(client.model)).__name__, ""
-        if isinstance(client.model, AsTrained):
-            how = " whose images are normalised or whose loss is not cross-entropy"
-        raise ValueError(
-            "--start recursion goes backwards through a LeNet or an MLP trained by cross-entropy, "
-            f"not through a {kind}{how}; leave it out"
-        )
-    assert client.last_layer is not None, "both of them end in a linear layer"
-    labels = targets.argmax(axis=1)
-    return recursion(client.last_layer, client.gradients, labels, variance=_variance(precision))
-
-
-def _variance(precision: Mapping[str, Array] | None) -> float | None:
-    """Return the mean variance of the noise that a precision stands for; None if it is of none."""
-    kept = [one[one > 0] for one in (precision or {}).values()]
-    # A precision of 1 is that of an entry without noise, beside others that were pruned.
-    exact = all(bool((one == 1).all()) for one in kept)
-    return None if exact else float(np.mean(1 / np.concatenate(kept)))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.labels import LabelInference, infer_labels
+from tinyleak.analytic.labels import LabelInference
 from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.analytic.premises import Premises
@@ -28,7 +28,7 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome, require_found
-from tinyleak.client.reading import as_it_tells, premises_of
+from tinyleak.client.reading import as_it_tells, as_sent, labels_of, premises_of
 from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
@@ -134,19 +134,8 @@ class Client:
         """
         require_fields(known, cls, "a client")
         if isinstance(gradients, Mapping):
-            sent = [g for g in gradients.values() if g is not None]
-            if all(str(getattr(g, "dtype", "")).endswith("float32") for g in sent):
-                known = {"dtype": "float32", **known}
-            frozen = [name for name in model.shapes if gradients.get(name, 0) is None]
-            gradients = {**gradients, **{name: np.zeros(model.shapes[name]) for name in frozen}}
-            known = {**known, "frozen": (*known.get("frozen", ()), *frozen)}
+            gradients, known = as_sent(model, gradients, known)
         client = cls(model, params, gradients, batch, **known)
-        largest = max(float(np.abs(g).max(initial=0.0)) for g in client.gradients.values())
-        if largest == 0.0:
-            raise ValueError(
-                "every shared gradient is zero, so nothing can be read from it; check that the "
-                "client's backward pass was run"
-            )
         return as_it_tells(
             client, reduction=reduction, loss=loss, normalize=normalize, update=update
         )
@@ -193,12 +182,8 @@ class Client:
         if files.said.batch is not None:
             return client
         alone = client.premises.rank == 1
-        one = (
-            Fact("1 image", "read off", "the gradient's rank")
-            if alone
-            else Fact("1 image", "assumed")
-        )
-        return replace(client, facts={**client.facts, "batch": one})
+        how = ("read off", "the gradient's rank") if alone else ("assumed",)
+        return replace(client, facts={**client.facts, "batch": Fact("1 image", *how)})
 
     @property
     def network(self) -> Any:
@@ -289,22 +274,7 @@ class Client:
         Raises:
             ValueError: the last layer is not linear.
         """
-        if self.premises.targets is not None:
-            soft = self.targets
-            assert soft is not None, "it has been told"
-            likeliest = np.argmax(soft, axis=1)
-            counts = np.bincount(likeliest, minlength=soft.shape[1])
-            return LabelInference(likeliest, counts, "bias", None)
-        if self.last_layer is None:
-            # Says which layer it is, and what to do.
-            LayerGradient.last(self.model, self.params, self.gradients, self.batch)
-            other = self.loss.kind != "cross-entropy"
-            why = f"is that of {self.loss.kind} of a batch" if other else "was not sent"
-            raise ValueError(
-                f"labels are inferred from the last layer's gradient, which {why}; give "
-                "them, or find them with the images (--labels optimise)"
-            )
-        return infer_labels(self.last_layer)
+        return labels_of(self)
 
     def explain(
         self,

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from tinyleak.analytic.labels import LabelInference, infer_labels
+from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.backend import Array
 from tinyleak.client.facts import facts_of
 from tinyleak.client.loss import read_loss, said_loss
+from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, heads_of
 
 
@@ -58,6 +63,11 @@ def as_it_tells(
     network becomes one with that loss, for pixels in [0, 1], where the gradient says so.
     """
     model = client.model
+    if not any(bool(g.any()) for g in client.gradients.values()):
+        raise ValueError(
+            "every shared gradient is zero, so nothing can be read from it; check that the "
+            "client's backward pass was run"
+        )
     read = client.read or premises_of(client, model, loss, update=update)
     if reduction is not None:
         kind = read.loss or "cross-entropy"
@@ -83,3 +93,36 @@ def as_it_tells(
         facts={**client.facts, **facts_of(read, normalize)},
         read=read,
     )
+
+
+def as_sent(
+    model: Model, gradients: Mapping[str, Any], known: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a gradient with zeros where nothing was sent, and what that tells of its client."""
+    sent = [g for g in gradients.values() if g is not None]
+    single = all(str(getattr(g, "dtype", "")).endswith("float32") for g in sent)
+    frozen = {
+        n: np.zeros(shape) for n, shape in model.shapes.items() if gradients.get(n, 0) is None
+    }
+    told = {"dtype": "float32"} if single else {}
+    return {**gradients, **frozen}, told | {**known, "frozen": (*known.get("frozen", ()), *frozen)}
+
+
+def labels_of(client: Any) -> LabelInference:
+    """Return the labels that follow from a client's last layer; see `Client.labels`."""
+    if client.premises.targets is not None:
+        soft = client.targets
+        assert soft is not None, "it has been told"
+        likeliest = np.argmax(soft, axis=1)
+        counts = np.bincount(likeliest, minlength=soft.shape[1])
+        return LabelInference(likeliest, counts, "bias", None)
+    if client.last_layer is None:
+        # Says which layer it is, and what to do.
+        LayerGradient.last(client.model, client.params, client.gradients, client.batch)
+        other = client.loss.kind != "cross-entropy"
+        why = f"is that of {client.loss.kind} of a batch" if other else "was not sent"
+        raise ValueError(
+            f"labels are inferred from the last layer's gradient, which {why}; give "
+            "them, or find them with the images (--labels optimise)"
+        )
+    return infer_labels(client.last_layer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tinyleak.optim.batched.driver import State, lbfgs_many
 from tinyleak.optim.bounds import bounded_step
 from tinyleak.optim.descent import LineSearch
 from tinyleak.optim.gauss_newton import (
@@ -10,6 +9,7 @@ from tinyleak.optim.gauss_newton import (
     Residual,
     levenberg_marquardt,
 )
+from tinyleak.optim.many import State, lbfgs_many
 from tinyleak.optim.quasi_newton import Iterate, Objective, lbfgs
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from itertools import count
 from math import inf, nan
 from typing import Any, get_args
 
@@ -12,9 +11,11 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.interop import as_array, number, whole
-from tinyleak.optim.descent import LineSearch, Minimiser, descend
-from tinyleak.optim.line_search import Step
-from tinyleak.optim.pytorch import descend_by_unit_steps
+from tinyleak.optim.descent import CONVERGED, OUT, REASONS, RUNNING, Descent, LineSearch, Step
+from tinyleak.optim.line_search import Evaluation, Numbers, where
+from tinyleak.optim.pytorch import UnitSteps
+
+NOTHING = np.float64(0.0)
 
 
 def own_start(start: Any, axes: int = 1) -> Array:
@@ -51,9 +52,58 @@ def require_numbers(goal: Any, **tolerances: Any) -> None:
     number(goal, -inf, "goal is {}; give a number", inf)
 
 
-def make_minimiser(
+class Course:
+    """How far problems have come, and when that is far enough, or as far as the limits allow.
+
+    Attributes:
+        value, gradient_norm: the objective at x, and the largest component of its gradient there.
+        iterations: moves made so far; the start is iterate 0.
+        evaluations: evaluations spent so far.
+        reason: why a problem is over, as an index of `REASONS`.
+    """
+
+    def __init__(
+        self, minimiser: Descent | UnitSteps, goal: Numbers, iterations: int, evaluations: int
+    ) -> None:
+        """Begin with nothing evaluated, and end after so many iterations or evaluations."""
+        self.minimiser, self.decide, self.goal = minimiser, minimiser.begin, goal
+        self.most_iterations, self.most_evaluations = iterations, evaluations
+        self.value = self.gradient_norm = np.full(goal.shape, nan)[()]
+        self.iterations = np.full(goal.shape, -1)[()]  # the start is accepted as iterate 0
+        self.evaluations = self.iterations + 1
+        self.reason = self.evaluations + RUNNING
+
+    def follow(self, found: Evaluation) -> Step:
+        """Return what each problem wants to do; one that is over wants nothing."""
+        running, finite = self.reason == RUNNING, found.is_finite()
+        decide, self.decide = self.decide, self.minimiser.go_on
+        self.evaluations = self.evaluations + running
+        accept, curvature, scale, length, reason = decide(found)
+        there = finite & (found.value <= self.goal)
+        reason = where(there, CONVERGED, reason)
+        spent = self.iterations + accept >= self.most_iterations
+        spent = (reason == RUNNING) & (spent | (self.evaluations >= self.most_evaluations))
+        lower = spent & finite & (found.value < self.value)
+        accept = running & (accept | there | lower)
+        self.value = where(accept, found.value, self.value)
+        self.gradient_norm = where(accept, found.gradient_norm, self.gradient_norm)
+        self.iterations = self.iterations + accept
+        self.reason = where(running, where(spent, OUT, reason), self.reason)
+        going = self.reason == RUNNING
+        curvature, scale, length = (
+            where(going, wish, NOTHING) for wish in (curvature, scale, length)
+        )
+        return Step(accept, curvature, scale, length, self.reason)
+
+    def numbers(self) -> tuple[float, float, int, int, str | None]:
+        """Return of one problem what an `Iterate` says besides x."""
+        counts = int(self.iterations), int(self.evaluations)
+        return float(self.value), float(self.gradient_norm), *counts, REASONS[self.reason]
+
+
+def course_of(
     dtype: Any,
-    goal: float,
+    goal: Any,
     line_search: LineSearch,
     history: int,
     max_iterations: int,
@@ -61,8 +111,8 @@ def make_minimiser(
     tolerance_gradient: float | None,
     tolerance_change: float | None,
     inner_iterations: int,
-) -> Minimiser:
-    """Return the minimiser of one problem, its settings as in `lbfgs`.
+) -> Course:
+    """Return the course of a problem, or of many with a goal each, its settings as in `lbfgs`.
 
     Raises:
         ValueError: a setting out of range.
@@ -81,44 +131,25 @@ def make_minimiser(
         1, history=history, max_evaluations=max_evaluations, inner_iterations=inner_iterations
     )
     require_counts(0, max_iterations=max_iterations)
-    require_numbers(goal, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
+    worst = goal.max() if isinstance(goal, np.ndarray) else goal  # NaN if any is
+    require_numbers(worst, tolerance_gradient=tolerance_gradient, tolerance_change=tolerance_change)
     minimiser = (
-        descend(epsilon, tolerance_gradient, tolerance_change)
+        Descent(epsilon, tolerance_gradient, tolerance_change)
         if searches
-        else descend_by_unit_steps(
-            max_iterations, inner_iterations, tolerance_gradient, tolerance_change
-        )
+        else UnitSteps(max_iterations, inner_iterations, tolerance_gradient, tolerance_change)
     )
-    return limited(minimiser, goal, max_iterations, max_evaluations)
-
-
-def limited(
-    minimiser: Minimiser, goal: float, max_iterations: int, max_evaluations: int
-) -> Minimiser:
-    """Follow a minimiser until the value is at most `goal`, or as far as the limits allow."""
-    step, value, iterations = next(minimiser), nan, -1  # the start is accepted as iterate 0
-    for evaluations in count(1):
-        evaluation = yield step
-        step = minimiser.send(evaluation)
-        if evaluation.value <= goal and evaluation.is_finite():
-            step = Step(accept=True, reason="converged")
-        spent = evaluations >= max_evaluations or iterations + step.accept >= max_iterations
-        if step.reason is None and spent:
-            lower = evaluation.is_finite() and evaluation.value < value
-            step = Step(accept=step.accept or lower, reason="out of iterations")
-        if step.accept:
-            value, iterations = evaluation.value, iterations + 1
+    return Course(minimiser, np.asarray(goal, np.float64)[()], max_iterations, max_evaluations)
 
 
 def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], tuple[Any, Array]]:
-    """Return the objective of one problem, handed a copy of x and answering with copies.
+    """Return the objective of one problem, which refuses an answer that does not fit.
 
     It raises ValueError if the value or the gradient has the wrong shape, TypeError for its dtype.
     """
 
     def evaluate(x: Array) -> tuple[Array, Array]:
         xp: Any = array_module(x)
-        value, gradient = (xp.asarray(part) for part in objective(x.copy()))
+        value, gradient = (xp.asarray(part) for part in objective(x))
         if value.shape != () or gradient.shape != x.shape:
             raise ValueError(
                 f"the objective answered x of shape {x.shape} with a value {value.shape} and a "
@@ -129,6 +160,6 @@ def checked(objective: Callable[[Array], tuple[Any, Any]]) -> Callable[[Array], 
                 f"the objective answered {x.dtype} x with a {value.dtype} value and a "
                 f"{gradient.dtype} gradient; return a number and {x.dtype}"
             )
-        return value.astype(x.dtype), gradient.copy()
+        return value, gradient
 
     return evaluate

@@ -7,101 +7,119 @@ Along a descent direction d let φ(t) = f(x + t·d). A step t is accepted when
 
 Near a minimum φ(t) − φ(0) drowns in the rounding of f long before the slopes do. So values are
 compared up to that rounding, the `noise`, and within it the slopes decide (after the approximate
-Wolfe conditions of Hager and Zhang 2005, section 2). Lesson: lessons/07_lbfgs.py
+Wolfe conditions of Hager and Zhang 2005, section 2).
+
+Every number may be an array, (R,): one for each of R problems that are searched side by side. So
+`where` stands for what would be an `if`. Lesson: lessons/07_lbfgs.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from math import inf, isfinite, sqrt
-from typing import NamedTuple
+from math import inf, nan
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 SUFFICIENT_DECREASE, CURVATURE = 1e-4, 0.8  # c₁ and c₂; Nocedal and Wright advise 0.9 for c₂
 MOST_TRIALS = 12  # each lengthens or shortens the step up to tenfold: together by 10¹¹
+Numbers: TypeAlias = Any  # a number or a condition, as NumPy has them, or an array of R
 
 
 class Evaluation(NamedTuple):
-    """What evaluating f and its gradient at x + t·d has shown, in numbers."""
+    """What evaluating f and its gradient at x + t·d has shown."""
 
-    step: float  # t
-    slope: float  # φ′(t) = ∇f(x + t·d)·d
-    slope_change: float  # φ′(t) − φ′(0); times t it is the sᵀy of this step
-    start_slope: float  # φ′(0)
-    value: float  # φ(t)
-    gradient_norm: float  # the largest component of ∇f(x + t·d), in magnitude
-    gradient_sum: float  # the sum of the magnitudes of its components
-    direction_norm: float  # the largest component of d, in magnitude
+    step: Numbers  # t
+    slope: Numbers  # φ′(t) = ∇f(x + t·d)·d
+    slope_change: Numbers  # φ′(t) − φ′(0); times t it is the sᵀy of this step
+    start_slope: Numbers  # φ′(0)
+    value: Numbers  # φ(t)
+    gradient_norm: Numbers  # the largest component of ∇f(x + t·d), in magnitude
+    gradient_sum: Numbers  # the sum of the magnitudes of its components
+    direction_norm: Numbers  # the largest component of d, in magnitude
 
-    def is_finite(self) -> bool:
+    def is_finite(self) -> Numbers:
         """Whether the value and the gradient are numbers that can be compared."""
-        return isfinite(self.value) and isfinite(self.slope) and isfinite(self.gradient_norm)
+        return (abs(self.value) < inf) & (abs(self.slope) < inf) & (self.gradient_norm < inf)
 
 
-class Step(NamedTuple):
-    """What is to be done before the next evaluation, in the order of the fields."""
+class Point(NamedTuple):
+    """A step along d, and φ there."""
 
-    accept: bool = False  # move x to the point evaluated last, and take a new direction there
-    curvature: float = 0.0  # the sᵀy of the move; where positive, H learns from (s, y)
-    scale: float = 0.0  # where positive, H becomes scale·I, so that d = −scale·∇f(x)
-    length: float = 1.0  # evaluate at x + length·d
-    reason: str | None = None  # why the descent is over: nothing more is evaluated
+    step: Numbers = inf
+    value: Numbers = nan
+    slope: Numbers = nan
+
+
+class Search(NamedTuple):
+    """Where a search is. While `high` is at no finite step, the steps grow."""
+
+    trials: Numbers = np.int64(0)  # made so far
+    low: Point = Point()  # the best so far of those that pass the first test
+    high: Point = Point()  # one on that side of it where φ falls: between, a step passes both
+    before: Point = Point()  # the `low` before
 
 
 def strong_wolfe(
-    start: Evaluation, trial: Evaluation, noise: float, ceiling: float
-) -> Generator[Step, Evaluation, tuple[bool, Evaluation]]:
-    """Search along d: yield the steps to evaluate, be sent what was found there.
+    search: Search, start: Point, found: Evaluation, noise: Numbers, ceiling: Numbers
+) -> tuple[Search, Numbers, Numbers, Numbers]:
+    """Judge the step tried last, the first along each d being 1, and tell which to try next.
 
-    `start` is φ at step 0, `trial` at step 1. Values closer than `noise` count as equal, and none
-    above `ceiling` is accepted. Return whether the step evaluated last may be taken, and its
-    evaluation: it passes both tests or, if none did, is the lowest and lower than the start.
+    `start` is φ at 0. Values closer than `noise` count as equal, and none above `ceiling` fits.
+
+    Returns:
+        The search; whether it is over; whether the step is taken, which passes both tests or, if
+        none did, is the lowest and lower than the start; and the next step, 1 if it is over.
     """
-    if not start.slope < 0:
-        return False, trial
-    # `low` is the best step so far that passes the first test, and `high` one on that side of it
-    # where φ falls, so that a step that passes both lies between. Until then the steps grow.
-    low, high, before = start, None, start
-    for trials in range(1, MOST_TRIALS + 1):
-        line = start.value + SUFFICIENT_DECREASE * trial.step * start.slope
-        if not trial.is_finite() or trial.value > min(min(line, low.value) + noise, ceiling):
-            high = trial
-        elif abs(trial.slope) <= -CURVATURE * start.slope:
-            return True, trial
-        else:
-            # φ falls from `trial` on, away from 0 or, within a bracket, towards `high`; or it does
-            # not, and the minimum lies between `trial` and the `low` it replaces.
-            falls = trial.slope * (high.step - low.step if high else 1.0) < 0
-            high = high if falls else low
-            before, low = low, trial
-        if trials < MOST_TRIALS:
-            trial = yield Step(length=between(low, high, noise) if high else beyond(before, low))
-    if not low.value < start.value:
-        return False, trial
-    return True, (trial if low is trial else (yield Step(length=low.step)))
+    trials, trial = search.trials + 1, Point(found.step, found.value, found.slope)
+    low, before = (where(trials == 1, start, point) for point in (search.low, search.before))
+    high = where(trials == 1, Point(), search.high)
+    line = start.value + SUFFICIENT_DECREASE * trial.step * start.slope
+    fits = found.is_finite() & (trial.value <= line + noise)
+    fits = fits & (trial.value <= low.value + noise) & (trial.value <= ceiling)
+    passes = fits & (abs(trial.slope) <= -CURVATURE * start.slope)
+    # φ falls from `trial` on, away from 0 or, within a bracket, towards `high`; or it does not, and
+    # the minimum lies between `trial` and the `low` it replaces.
+    falls = trial.slope * (high.step - low.step) < 0
+    high = where(fits, where(falls, high, low), trial)
+    before, low = where(fits, low, before), where(fits, trial, low)
+    # After the last trial the lowest is taken; to that end it may have to be evaluated once more.
+    last, lower = trials == MOST_TRIALS, low.value < start.value
+    descends = start.slope < 0
+    taken = descends & (passes | (last & fits & lower) | (trials > MOST_TRIALS))
+    over = where(descends, taken | (last & (low.value >= start.value)), np.True_)
+    step = np.float64(1.0)
+    if not over.all():
+        step = where(over, step, where(last, low.step, next_step(low, high, before, noise)))
+    return Search(where(over, np.int64(0), trials), low, high, before), over, taken, step
 
 
-def between(low: Evaluation, high: Evaluation, noise: float) -> float:
-    """Return a step inside the bracket, where φ is expected to be lowest."""
-    if abs(high.value - low.value) <= noise and low.slope * high.slope < 0:
-        share = low.slope / (low.slope - high.slope)  # where the secant of the slopes is 0
-    else:
-        share = cubic_minimum(low, high) or 0.1  # None where φ is not finite at `high`
-    return low.step + min(max(share, 0.1), 0.9) * (high.step - low.step)
+def next_step(low: Point, high: Point, before: Point, noise: Numbers) -> Numbers:
+    """Return a step within the bracket, or else past `low`, where φ is expected to be lowest."""
+    inside = high.step < inf
+    a, b = where(inside, low, before), where(inside, high, low)
+    level = inside & (abs(b.value - a.value) <= noise) & (a.slope * b.slope < 0)
+    share = where(level, a.slope / (a.slope - b.slope), cubic_minimum(a, b))
+    share = where(np.isnan(share), where(inside, 0.1, 10.0), share)  # φ may not be finite at b
+    share = np.clip(share, where(inside, 0.1, 2.0), where(inside, 0.9, 10.0))
+    return a.step + share * (b.step - a.step)
 
 
-def beyond(before: Evaluation, low: Evaluation) -> float:
-    """Return a step past `low`, where φ is expected to be lowest."""
-    share = cubic_minimum(before, low) or 10.0
-    return before.step + min(max(share, 2.0), 10.0) * (low.step - before.step)
-
-
-def cubic_minimum(a: Evaluation, b: Evaluation) -> float | None:
-    """Return where the cubic through a and b has its minimum, if any: 0 is at a, 1 at b."""
+def cubic_minimum(a: Point, b: Point) -> Numbers:
+    """Return where the cubic through a and b has its minimum, or NaN: 0 is at a, 1 at b."""
     width = b.step - a.step
     slope_a, slope_b = a.slope * width, b.slope * width
     middle = slope_a + slope_b - 3 * (b.value - a.value)
     square = middle * middle - slope_a * slope_b
-    if not 0 <= square < inf:
-        return None
-    divisor = slope_b - slope_a + 2 * sqrt(square)
-    return 1 - (slope_b + sqrt(square) - middle) / divisor if divisor else None
+    root = np.sqrt(abs(square))
+    divisor = slope_b - slope_a + 2 * root
+    exists = (square >= 0) & (square < inf) & (divisor != 0)
+    return where(exists, 1 - (slope_b + root - middle) / divisor, nan)
+
+
+def where(condition: Numbers, one: Any, other: Any) -> Any:
+    """Return one where the condition holds, the other elsewhere; of points number by number."""
+    if not isinstance(condition, np.ndarray):
+        return one if condition else other
+    if isinstance(one, Point):
+        return Point(*(np.where(condition, a, b) for a, b in zip(one, other, strict=True)))
+    return np.where(condition, one, other)

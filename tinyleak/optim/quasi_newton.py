@@ -1,29 +1,23 @@
-"""L-BFGS for one problem: a direction from the last steps, a length from a line search.
+"""L-BFGS: a direction from the last steps, a length from a line search.
 
 From the last m steps s and gradient changes y, BFGS builds an approximation H of the inverse
 Hessian that explains the newest pair, H·y = s. The two-loop recursion (Nocedal and Wright,
-algorithm 7.4) applies it by 4m operations on vectors. The same H is one formula, a few large
-products (their section 7.2; Byrd, Nocedal and Schnabel 1994, theorem 2.2). Let every pair be scaled
-to sᵀy = 1, which does not change H, and be a row of S and Y, the oldest first:
+algorithm 7.4) applies it, pair by pair. Here each loop is one product (their section 7.2; Byrd,
+Nocedal and Schnabel 1994). Let every pair be scaled to sᵀy = 1, which does not change H, and be a
+row of S and Y, the oldest first. With R the upper triangle of S·Yᵀ, and γ the newest sᵀy / yᵀy,
 
-    H = γ·I + [Sᵀ  γ·Yᵀ] · ⎡ R⁻ᵀ·(I + γ·Y·Yᵀ)·R⁻¹   −R⁻ᵀ ⎤ · ⎡  S  ⎤
-                           ⎣         −R⁻¹             0  ⎦   ⎣ γ·Y ⎦
-
-where R is the upper triangle of S·Yᵀ and γ the newest pair's sᵀy / yᵀy. Lesson: lessons/07_lbfgs.py
+    u = R⁻¹·S·g,    r = γ·(g − Yᵀ·u),    H·g = r + Sᵀ·R⁻ᵀ·(u − Y·r).    (lessons/07_lbfgs.py)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf, sqrt
+from math import inf
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from tinyleak.backend import Array, array_module, to_numpy
-from tinyleak.optim.descent import LineSearch, Minimiser
-from tinyleak.optim.line_search import Evaluation
+from tinyleak.backend import Array, array_module
+from tinyleak.optim.descent import REASONS, LineSearch
 
 Objective: TypeAlias = Callable[[Array], tuple[Any, Array]]
 
@@ -76,83 +70,70 @@ def lbfgs(
     Raises:
         ValueError, TypeError: a setting out of range, or a start or an answer that does not fit.
     """
-    from tinyleak.optim.limits import checked, make_minimiser, own_start  # beside the path
+    from tinyleak.optim.batch import Batch  # beside the path
+    from tinyleak.optim.limits import checked, course_of, own_start
 
     x = own_start(start, axes=1)
-    minimiser = make_minimiser(
-        *(x.dtype, goal, line_search, history, max_iterations, max_evaluations),
-        *(tolerance_gradient, tolerance_change, inner_iterations),
-    )
-    return _iterates(checked(objective), x, InverseHessian(x, history), minimiser)
+    limits = goal, line_search, history, max_iterations, max_evaluations
+    course = course_of(x.dtype, *limits, tolerance_gradient, tolerance_change, inner_iterations)
+    return _iterates(checked(objective), Batch(x, course, InverseHessian, history))
 
 
-def _iterates(
-    objective: Objective, x: Array, inverse_hessian: InverseHessian, minimiser: Minimiser
-) -> Iterator[Iterate]:
-    """Evaluate, ask the minimiser what to do, do it; until it has a reason to end."""
-    xp: Any = array_module(x)
-    numbers = xp.empty(7, dtype=x.dtype)  # read together: a GPU is waited for once an evaluation
-    trial, d, gradient = x, xp.zeros_like(x), xp.zeros_like(x)
-    step, iterations, evaluations = next(minimiser)._replace(length=0.0), -1, 0
-    while step.reason is None:
-        value, new = objective(trial)
-        evaluations += 1
-        # Wild steps may overflow; the line search sees that in the numbers and draws back.
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            change, size = new - gradient, abs(new)
-            numbers[0], numbers[1], numbers[2] = new @ d, change @ d, gradient @ d
-            numbers[3], numbers[4], numbers[5] = value, size.max(), size.sum()
-            numbers[6] = abs(d).max()
-            found = Evaluation(step.length, *to_numpy(numbers).tolist())
-            step = minimiser.send(found)
-            if step.curvature > 0:
-                inverse_hessian.learn(found.step * d, change, step.curvature)
-            if step.scale > 0:
-                inverse_hessian.forget(step.scale)
-            if step.accept:
-                x, gradient, at_x = trial, new, (found.value, found.gradient_norm)
-                iterations += 1
-            if step.accept or step.scale > 0:
-                d = inverse_hessian.direction(gradient)
-            trial = x + step.length * d
-        if step.accept or step.reason:
-            yield Iterate(x.copy(), *at_x, iterations, evaluations, step.reason)
+def _iterates(objective: Objective, problem: Any) -> Iterator[Iterate]:
+    """Evaluate, let the minimiser decide, do as it says; until it has a reason to end."""
+    reason = None
+    while reason is None:
+        moved, course = problem.advance(objective), problem.course
+        reason = REASONS[course.reason]
+        if moved or reason:
+            yield Iterate(problem.x.copy(), *course.numbers())
 
 
 class InverseHessian:
-    """H for problems like x, (n,), from the last `history` pairs; before the first, H = I.
+    """H for a problem like x, (n,), or each of R like x, (R, n), from its last `history` pairs.
 
     A new pair borders R⁻¹ with the column −R⁻¹·S·y and a 1 on the diagonal. The oldest leaves with
     its row and column: the inverse of what is left of a triangular matrix is what is left of its
-    inverse. So the pairs may lie in a ring, where the newest takes the place of the oldest.
+    inverse. So the pairs may lie in a ring, where the newest takes the place of the oldest. An
+    empty place is zero, and adds nothing to any sum.
     """
 
     def __init__(self, x: Array, history: int) -> None:
         xp: Any = array_module(x)
-        self.S, self.Y = (xp.empty((history, len(x)), dtype=x.dtype) for _ in range(2))
-        self.inverse, self.gram = (xp.zeros((history, history), dtype=x.dtype) for _ in range(2))
-        self.count, self.scale = 0, 1.0  # how many pairs there have been, and γ
+        *several, n = x.shape
+        self.S, self.Y = (xp.zeros((*several, history, n), dtype=x.dtype) for _ in range(2))
+        self.inverse = xp.zeros((*several, history, history), dtype=x.dtype)
+        self.scale = xp.ones((*several, 1), dtype=x.dtype)  # γ, and H = γ·I before the first pair
+        self.counts = xp.zeros(several, dtype=int)  # how many pairs there have been
 
-    def forget(self, scale: float) -> None:
-        """Drop all pairs: H = scale·I."""
-        self.count, self.scale = 0, scale
-        self.inverse[...] = 0
+    def forget(self, scale: Any, rows: Any = ()) -> None:
+        """Drop all pairs, of R problems those of some rows: H = scale·I."""
+        for array in (self.S, self.Y, self.inverse, self.counts):
+            array[rows] = 0
+        self.scale[rows] = scale
 
-    def learn(self, s: Array, y: Array, curvature: float) -> None:
-        """Take in the pair s, y, each (n,), whose sᵀy is the curvature, above 0."""
-        slot, k = self.count % len(self.S), self.count + 1
-        self.S[slot], self.Y[slot] = s / sqrt(curvature), y / sqrt(curvature)
-        inverse, gram, y = self.inverse[:k, :k], self.gram[:k, :k], self.Y[slot]
-        inverse[slot] = 0
-        inverse[:, slot] = -(inverse @ (self.S[:k] @ y))
-        inverse[slot, slot] = 1
-        gram[slot] = gram[:, slot] = self.Y[:k] @ y
-        self.count, self.scale = k, 1 / gram[slot, slot]
+    def learn(self, s: Array, y: Array, curvature: Any, rows: Any = ()) -> None:
+        """Take in the pairs s, y, like x, whose sᵀy, the curvature, is above 0: some rows of R."""
+        slot = self.counts[rows] % self.S.shape[-2]
+        here = (*rows, slot)
+        s, y = s / curvature**0.5, y / curvature**0.5
+        self.S[here], self.Y[here], self.inverse[here] = s[rows], y[rows], 0
+        column = -times(self.inverse, times(self.S, y))
+        self.inverse[(*rows, slice(None), slot)] = column[rows]
+        self.inverse[(*here, slot)] = 1
+        self.scale[rows] = 1 / times(y[..., None, :], y)[rows]
+        self.counts[rows] += 1
 
     def direction(self, g: Array) -> Array:
-        """Return −H·g, (n,), for a gradient g, (n,): the formula, from right to left."""
-        k = self.count
-        S, Y, inverse, gram = self.S[:k], self.Y[:k], self.inverse[:k, :k], self.gram[:k, :k]
-        u = inverse @ (S @ g)
-        v = (u + self.scale * (gram @ u - Y @ g)) @ inverse
-        return self.scale * (u @ Y - g) - v @ S
+        """Return −H·g for gradients g, like x."""
+        u = times(self.inverse, times(self.S, g))
+        r = self.scale * (g - times(u, self.Y))
+        v = times(u - times(self.Y, r), self.inverse)
+        return -r - times(v, self.S)
+
+
+def times(a: Array, b: Array) -> Array:
+    """Return the product of a matrix and a vector, of a vector and a matrix, or of R such pairs."""
+    if min(a.ndim, b.ndim) == 1:
+        return a.dot(b)
+    return (a @ b[..., None])[..., 0] if a.ndim > b.ndim else (a[..., None, :] @ b)[..., 0, :]

@@ -1,5 +1,5 @@
-// L-BFGS with tinyleak's own line search, line for line: optim/line_search.py, descent.py and
-// quasi_newton.py explain each step.
+// L-BFGS with tinyleak's own line search, for one problem: optim/line_search.py, descent.py and
+// quasi_newton.py, whose rules and constants these are, explain each step.
 "use strict";
 
 const SUFFICIENT_DECREASE = 1e-4;

@@ -1,1 +1,0 @@
-"""L-BFGS for many problems at once."""
