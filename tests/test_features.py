@@ -10,8 +10,9 @@ import pytest
 
 from tinyleak import data
 from tinyleak.analytic import LastLayerGradient, unmix
-from tinyleak.attacks import Reconstruction, Settings, attack
-from tinyleak.attacks.least_squares import solver
+from tinyleak.attacks import Attacker, Reconstruction, Settings, attack, problem_of
+from tinyleak.attacks.advice import likely_causes
+from tinyleak.attacks.least_squares import one_by_one
 from tinyleak.attacks.least_squares.features import (
     FeatureResidual,
     FeatureSubspace,
@@ -23,7 +24,7 @@ from tinyleak.attacks.least_squares.last_layer import LastLayer
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
-from tinyleak.client import Client, Truth, share, simulate
+from tinyleak.client import Client, Truth, certify_images, share, simulate
 from tinyleak.metrics import match_batch, mse
 from tinyleak.nn import MLP, LeNet, one_hot
 
@@ -85,6 +86,21 @@ def test_the_clients_images_lie_in_the_span_and_others_do_not(rng: np.random.Gen
     others = np.abs(residual.outside(rng.random(truth.images.size))).max()
     assert inside < 1e-9
     assert others > 1e-4
+
+
+def test_rounding_hides_what_tells_images_of_one_label_apart_and_not_the_others() -> None:
+    """Of glyphs with labels 3, 4, 5 and 5 the first two come back, and the mean of the last."""
+    images, labels = data.load("glyphs").batch([3, 4, 5, 15])
+    client, truth = simulate(LeNet(), images, labels, init="default", dtype="float32", seed=1)
+    problem = problem_of(client, Attacker(method="auto"))
+    found = attack(problem)
+    assert likely_causes(problem, found, client.explain(found))[0].name == "hidden images"
+    assert found.labels.tolist() == [3, 4, 5, 5]
+    assert mse(found.images[:2], truth.images[:2]).max() < 1e-6
+    np.testing.assert_array_equal(found.images[2], found.images[3])
+    assert mse(found.images[2:3], truth.images[2:].mean(axis=0, keepdims=True)) < 1e-2
+    verdicts = certify_images(client, found.images, found.labels).verdicts
+    assert verdicts[2:] == (None, None), "a mean looks like two copies"
 
 
 def known_to_be(features: Array) -> FeatureSubspace:
@@ -205,12 +221,12 @@ def test_an_attack_on_such_a_client_goes_on_without_them(monkeypatch: pytest.Mon
         asked.append(args[-1])
         return read_features(*args)
 
-    monkeypatch.setattr(solver, "read_features", read)
+    monkeypatch.setattr(one_by_one, "read_features", read)
     client, _ = simulated([1, 1, 2], 0)
     found = solved(client, [1, 2, 2], settings=Settings(iterations=5))
     assert found.iterations == 5
     assert found.reason == "out of iterations"
-    assert asked == [solver.FIRST_STARTS, 1, 1, 1, 1]
+    assert asked == [one_by_one.FIRST_STARTS, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("iterations", [0, 1])
@@ -274,5 +290,6 @@ def test_images_of_one_label_come_back_and_would_not_by_the_gradients_alone(
         return float(mse(found.images[order], truth.images).max())
 
     assert worst() < 1e-10
-    monkeypatch.setattr(solver, "read_span", lambda layer: None)
+    monkeypatch.setattr(one_by_one.Search, "span", lambda self: None)
+    monkeypatch.setattr(one_by_one.Search, "features", lambda *_: None)
     assert worst() > 1e-3

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LayerGradient, infer_labels
+from tinyleak.analytic import LayerGradient, infer_labels, label_search, search_labels
 from tinyleak.analytic.last_layer import ends_linear, last_layer_names
 from tinyleak.attacks import Settings, attack, attack_many
 from tinyleak.client import Client, Truth, share, simulate
@@ -212,6 +212,23 @@ def test_counts_that_are_off_are_not_trusted():
                     assert "standard error" in str(found.warning)
     assert trusted >= 9
     assert wrong >= 2
+
+
+def test_labels_that_are_a_guess_are_those_with_which_features_make_the_gradient(monkeypatch):
+    """Of a network whose predictions depend on the image, with two images of one label."""
+    model, wrong = MLP((1, 4, 4), 8, "tanh", (12,)), 0
+    for seed in (1, 3, 7, 11):
+        rng = np.random.default_rng(seed)
+        params = {name: 8.0 * array for name, array in model.init(rng).items()}
+        client, truth = share(model, params, rng.random((3, 1, 4, 4)), [1, 1, 3])
+        assert client.last_layer is not None
+        wrong += infer_labels(client.last_layer).labels.tolist() != [1, 1, 3]
+        found = search_labels(client.last_layer)
+        assert found is not None and found.trusted and found.rule == "features"
+        assert found.labels.tolist() == [1, 1, 3] and found.counts[[1, 3]].tolist() == [2, 1]
+    assert wrong == 4
+    monkeypatch.setattr(label_search, "MOST_SETS", 1)
+    assert search_labels(client.last_layer) is None, "the nearest that is tried is wrong"
 
 
 def test_without_a_bias_and_with_many_classes_counts_are_found_as_well():

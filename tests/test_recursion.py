@@ -94,7 +94,9 @@ def test_the_jacobian_of_the_mixture_is_that_of_differences(rng: np.random.Gener
     params = {"0.weight": weight, "0.bias": bias}
     gradients = {"0.weight": gradient[:, :-1], "0.bias": gradient[:, -1]}
     layer = LayerGradient.last(model, params, gradients, 3)
-    mixture = _Equations(layer, bias, one_hot(labels, 5), rng.uniform(0.5, 2.0, 5))
+    mixture = _Equations(
+        layer, bias, one_hot(labels, 5), rng.uniform(0.5, 2.0, 5), np.array([1.0, 2.0, 1.0])
+    )
     unknowns = rng.standard_normal(6)
     steps = 1e-6 * np.eye(6)
     moved = [mixture.misfits(unknowns + s) - mixture.misfits(unknowns - s) for s in steps]

@@ -3,6 +3,7 @@
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.certificate import Certificates, certify
 from tinyleak.analytic.first_layer import IsolatedInput, first_layer_input, separate_inputs
+from tinyleak.analytic.label_search import search_labels
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.analytic.mixture import Mixture, unmix
@@ -23,6 +24,7 @@ __all__ = [
     "first_layer_input",
     "infer_labels",
     "read_premises",
+    "search_labels",
     "separate_inputs",
     "unmix",
 ]

@@ -17,6 +17,9 @@ records than classes an input may slide along a continuum of such candidates, up
 all three hold. Several that were found hold each other, since cᵢᵀ S⁻¹ bⱼ is 0 between any two of
 them: each of the others is one more equation (`together`).
 
+At the last layer images of one label may have δ that differ by less than rounding. Their mean looks
+like as many copies of one: there only what is in the batch once is certified.
+
 What is accepted lies within distances that were fixed beforehand, for the precision in which the
 gradient was written. What noise may have moved farther is neither accepted nor refused.
 """
@@ -137,14 +140,10 @@ def certify(
             known.
     """
     inputs, targets = _checked(layer, cut, inputs, labels)
-    (U, S, V), rank = layer.decomposition, layer.rank
+    (U, S, V), (rows, columns), rank = layer.decomposition, layer.matrix.shape, layer.rank
     U, S, V = U[:, :rank], S[:rank], V[:rank]
     deltas, doubts = _deltas(cut, inputs, targets, loss, max(layer.roundoff, np.finfo(float).eps))
-    H = (
-        inputs
-        if layer.bias_gradient is None
-        else np.pad(inputs, [(0, 0), (0, 1)], constant_values=1)
-    )
+    H = np.pad(inputs, [(0, 0), (0, int(layer.bias_gradient is not None))], constant_values=1)
     c, b = H @ V.T, deltas @ U
     by_input, by_delta = _relative(H - c @ V, H), _relative(deltas - b @ U.T, deltas)
     assert layer.records is not None, "checked"
@@ -159,8 +158,10 @@ def certify(
     by_count = np.abs(count / whole - 1.0)
 
     # What noise E adds to each, to first order, from (h, 1) = cᵀ S⁻¹ Uᵀ (G − E) on.
-    deviation = np.sqrt(max(layer.noise or 0.0, layer.rounding))
-    rows, columns = layer.matrix.shape
+    deviation, (rows, columns) = (
+        np.sqrt(max(layer.noise or 0.0, layer.rounding)),
+        layer.matrix.shape,
+    )
     length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
     of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
     of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)
@@ -181,7 +182,9 @@ def certify(
     near = distances <= limits
     expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     excused = distances <= MARGIN * expected + NEARLY
-    certified = near.all(axis=0) & np.full(len(inputs), why is None)
+    # At a last layer what counts several times may be the mean of several, of which δ are alike.
+    alone = np.full(len(inputs), not cut.is_last or rank == layer.records)
+    certified = near.all(axis=0) & (alone | ((whole == 1.0) & factor_known)) & (why is None)
     certified &= are_copies(
         layer,
         inputs,

@@ -127,6 +127,10 @@ def _accounted(client: Client, cause: Cause) -> bool:
 def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     client, attacker, settings = problem.client, problem.attacker, problem.settings
     causes = []
+    different = len(np.unique(found.images.reshape(client.batch, -1), axis=0))
+    if attacker.method == "levenberg-marquardt" and different < client.batch:
+        text = "rounding hides what tells images of one label apart, which are left as their mean"
+        causes.append(Cause("hidden images", text, sure=True))
     if client.frozen:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))

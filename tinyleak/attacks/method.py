@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations_with_replacement, islice
 from math import prod
 
 import numpy as np
 
 from tinyleak.analytic.certificate import why_not
-from tinyleak.analytic.labels import certain_counts, infer_labels
+from tinyleak.analytic.label_search import explanation, search_labels
 from tinyleak.analytic.layer_gradient import LayerGradient
-from tinyleak.analytic.mixture import EXPLAINED, unmix
 from tinyleak.attacks.attacker import Attacker, Method
 from tinyleak.attacks.least_squares.features import WORTH, read_span
 from tinyleak.attacks.shown import takes_pixels
 from tinyleak.backend import Array
 from tinyleak.client import Client, Fact
 from tinyleak.nn.split import Split, linear_layers
-
-MOST_LABELS = 60
-"""How many sets of labels are tried: all 55 of two unknown ones of ten classes."""
-
-STARTS = 5
-"""How many starts the features of each are searched from. One in two or more succeeds."""
 
 MOST_PIXELS = 3200
 """Of four digits: least squares takes 5 seconds a step for them, and 0.5 GB."""
@@ -33,9 +25,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     """Return an attacker with the method that suits a client, in place of "auto".
 
     "records" where the first linear layer tells them apart; "levenberg-marquardt", with the labels
-    that can be trusted, where the last layer shows the features of a batch, and after L-BFGS where
-    only rounding hides these from a few images; else "lbfgs". A loss that was read off roughly is
-    known exactly once features are found that make the last layer's gradient.
+    that can be trusted, where the last layer shows the features of a batch, or of some of it, and
+    after L-BFGS where only rounding hides these from a few images; else "lbfgs". A loss that was
+    read off roughly is known exactly once features are found that make the last layer's gradient.
     """
     plain = replace(attacker, method="lbfgs")
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
@@ -56,18 +48,27 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     if not client.loss.exact or (labels is None and not client.labels.trusted):
         client, found = _unmixed(client)
         labels = labels if found is None else [int(label) for label in found]
+    if labels is None and client.labels.trusted:
+        labels = client.labels.labels
     layer, pixels = client.last_layer, prod(client.model.image_shape)
     # What has many more pixels than features takes least squares long.
     if not client.loss.exact or layer is None or pixels > WORTH * layer.weight.shape[1]:
         return client, plain
     squares: Method = "levenberg-marquardt"
     why = "the last layer shows the features of the batch"
-    labels = "trusted" if labels is None else labels
     if read_span(layer) is None:
-        if client.batch * pixels > MOST_PIXELS or not layer.is_only_rounded:
+        if not layer.is_only_rounded:
             return client, plain
-        squares, why = "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
-    return _told(client, squares, why), replace(attacker, method=squares, labels=labels)
+        known = None if labels is None or isinstance(labels, str) else explanation(layer, labels)
+        if known is not None and np.isfinite(known.errors).any():
+            why = "the last layer shows the features of images whose label no other has"
+        elif client.batch * pixels > MOST_PIXELS:
+            return client, plain
+        else:
+            squares, why = "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
+    return _told(client, squares, why), replace(
+        attacker, method=squares, labels="trusted" if labels is None else labels
+    )
 
 
 def _told(client: Client, method: str, why: str) -> Client:
@@ -78,14 +79,13 @@ def _told(client: Client, method: str, why: str) -> Client:
 def _unmixed(client: Client) -> tuple[Client, Array | None]:
     """Return a client whose loss is known exactly, and its labels, if features are found for them.
 
-    Features and labels make K·N numbers of N·(N − 1): a wrong factor, or wrong labels, leave a
-    misfit. Those of the inference are tried first, and then, unless it is trusted, all others.
+    A wrong factor leaves a misfit as wrong labels do.
     """
     factors = [client.loss.factor] if client.loss.exact else [1.0, float(client.batch)]
     for guess in [_with_factor(client, factor) for factor in factors]:
-        for labels in _possible_labels(guess):
-            if _is_explained(guess, labels):
-                return guess, labels
+        found = None if guess.last_layer is None else search_labels(guess.last_layer)
+        if found is not None:
+            return guess, found.labels
     return client, None
 
 
@@ -94,21 +94,6 @@ def _with_factor(client: Client, factor: float) -> Client:
         return client
     scaled = {n: g * (client.loss.factor / factor) for n, g in client.gradients.items()}
     return replace(client, gradients=scaled, loss=client.loss.exactly(factor, client.batch))
-
-
-def _possible_labels(client: Client) -> list[Array]:
-    """Return the labels that a batch may have, likeliest first: MOST_LABELS at most."""
-    layer = client.last_layer
-    if layer is None or layer.bias_gradient is None:
-        return []
-    inferred = infer_labels(layer)
-    if inferred.trusted:
-        return [inferred.labels]
-    certain = np.flatnonzero(certain_counts(layer))
-    likely = np.argsort(layer.bias_gradient)
-    others = combinations_with_replacement(likely, client.batch - len(certain))
-    rest = [np.sort([*certain, *other]) for other in islice(others, MOST_LABELS)]
-    return [inferred.labels, *rest]
 
 
 def one_label_each(client: Client) -> bool | None:
@@ -126,17 +111,6 @@ def one_label_each(client: Client) -> bool | None:
     if not 1 < client.batch < min(layer.weight.shape) or client.local is not None:
         return None
     return _unmixed(client)[1] is not None
-
-
-def _is_explained(client: Client, labels: Array) -> bool:
-    """Whether some features with these labels make the last layer's gradient."""
-    layer = client.last_layer
-    assert layer is not None, "it was asked for"
-    rounding = max(1e-14, 8.0 * layer.roundoff)
-    try:
-        return unmix(layer, labels, rounding=rounding, starts=STARTS).misfit <= EXPLAINED
-    except ValueError:
-        return False
 
 
 def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:

@@ -29,21 +29,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tinyleak.analytic.label_search import DOUBLE_PRECISION, ROUNDINGS
 from tinyleak.analytic.layer_gradient import LastLayerGradient
-from tinyleak.analytic.mixture import EXPLAINED, unmix
+from tinyleak.analytic.mixture import EXPLAINED, GAP, unmix
 from tinyleak.attacks.least_squares.last_layer import LastLayer
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 from tinyleak.optim import levenberg_marquardt
-
-GAP = 1e2
-"""How many times larger than what noise makes the least singular value of the features must be:
-noise then turns the subspace by a thousandth at most."""
-
-DOUBLE_PRECISION, ROUNDINGS = 1e-14, 8.0
-"""How exact a gradient is at best, relative to its entries' root mean square: float64 rounds to
-1e-16, and what it was computed from more often than once; or so many roundings of its dtype."""
 
 WORTH = 2.0
 """Images with more pixels than so many times their features are not solved for alone: it takes
@@ -157,14 +150,14 @@ def read_span(layer: LastLayerGradient) -> FeatureSubspace | None:
 def read_features(
     layer: LastLayerGradient,
     labels: Sequence[int] | Array,
-    guess: Array,
+    guess: Array | None,
     rng: np.random.Generator,
     starts: int,
 ) -> FeatureSubspace | None:
-    """Search for the features themselves, first near a guess, then elsewhere.
+    """Search for the features themselves, first near a guess if there is one, then elsewhere.
 
     Args:
-        layer: the last layer's gradient, which shows the span of the features.
+        layer: the last layer's gradient.
         labels: (N,).
         guess: (N, F), the features of the images so far.
         rng: draws where else is searched.
@@ -181,7 +174,7 @@ def read_features(
     found = unmix(layer, labels, rounding=rounding, guess=guess, starts=starts, rng=rng)
     if found.misfit > EXPLAINED or not found.error_norms.all():
         return None
-    return FeatureSubspace(found.features, np.zeros((0, guess.shape[1])), found.errors)
+    return FeatureSubspace(found.features, np.zeros((0, layer.weight.shape[1])), found.errors)
 
 
 class _Alone:
@@ -215,7 +208,8 @@ def images_with(
     Returns:
         The images, (N, C, H, W), and which of them are taken to be determined by their features,
         (N,): those that reach them with no more pixels strictly between black and white than there
-        are features. The others stay where they are, as do all that are too large for it.
+        are features. The others stay where they are, as do all that are too large for it. Images
+        of which only the mean of their features is known are all where a search for that ends.
     """
     found, determined = images.copy(), np.zeros(len(images), np.bool_)
     if images[0].size > WORTH * features.points.shape[1]:
@@ -223,7 +217,12 @@ def images_with(
     last = LastLayer(model, params, 1)
     for index, image in enumerate(images):
         wanted = features.points[index]
-        square, expected = float(wanted @ wanted), float(features.errors[index]) ** 2
+        known = bool(np.isfinite(features.errors[index]))
+        if not known and index and np.array_equal(wanted, features.points[index - 1]):
+            found[index] = found[index - 1]
+            continue
+        square = float(wanted @ wanted)
+        expected = float(features.errors[index]) ** 2 if known else 0.0
         for start in (np.full(image.size, DARK), image.ravel()):
             *_, fit = levenberg_marquardt(
                 _Alone(last, wanted, (1, *image.shape)),
@@ -236,6 +235,9 @@ def images_with(
                 tolerance_change=STILL,
                 max_iterations=MOST_ALONE,
             )
+            if not known:
+                found[index] = fit.x.reshape(image.shape)
+                break
             free = np.count_nonzero((fit.x > 0.0) & (fit.x < 1.0))
             reached = max(REACHED * square, FARTHER**2 * expected)
             if free <= wanted.size and fit.value <= reached:

@@ -9,7 +9,8 @@ K classes: its logits, which would run to infinity, are unknowns only until it i
 the last layer's gradient confines every image's features to a subspace, and once all labels are
 known shows the features themselves (see `features`). They separate the images, which are then
 solved for one by one. Where they do not determine the images, their distance is minimised beside
-the gradient's, until neither becomes smaller.
+the gradient's, until neither becomes smaller. Where a gradient is rounded so that it shows only
+those features whose label no other image has, it ends there, with the others where their mean is.
 
 Lesson: lessons/11_batches.py
 """
@@ -22,20 +23,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.attacks.least_squares.features import (
     FIRST_DAMPING,
     FeatureResidual,
     FeatureSubspace,
-    images_with,
-    read_features,
-    read_span,
 )
 from tinyleak.attacks.least_squares.last_layer import Indices
+from tinyleak.attacks.least_squares.one_by_one import Search, alone, moved
 from tinyleak.attacks.least_squares.polishing import polished
-from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64, named
+from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
 from tinyleak.nn.labels import one_hot
@@ -54,10 +52,6 @@ SETTLED = 3
 
 CERTAIN = 50.0
 """The logit of a fixed label, where those of the others are 0: its probability is 1 in float64."""
-
-FIRST_STARTS = 60
-"""How many starts the first search for the features has; each later one has one. Sixty take up to
-ten seconds for nine digits, one step of all of them twenty."""
 
 SHARE = 10.0
 """The features' part of the objective at the start, in units of the gradients' part."""
@@ -150,6 +144,16 @@ def refine(
         As `levenberg_marquardt` does, x being the dummies, of the start's shape. Solving for the
         images one by one counts as one step, and as no evaluation.
     """
+    search = Search(layer)
+    rest = yield from alone(matching, start, search, max_iterations, goal)
+    if rest is not None:
+        yield from _together(matching, rest, search, max_iterations, goal)
+
+
+def _together(
+    matching: Matching, start: Array, search: Search, max_iterations: int, goal: float
+) -> Iterator[Fit]:
+    """Solve for all images at once, from a start on; one by one as soon as features are known."""
     size, batch, classes = matching.image_size, matching.batch, matching.model.classes
     known = matching.targets is not None
     pixels = start[:size].astype(float)
@@ -160,7 +164,6 @@ def refine(
     unsettled = np.arange(0 if known else batch)
     favourites: list[Array] = []
     iterations, evaluations, damping = 0, 0, FIRST_DAMPING
-    search = _Search(layer)
     subspace = search.span()
     weight: float | None = None
     while True:
@@ -182,7 +185,7 @@ def refine(
             tolerance_change=LEAST_PROGRESS,
             goal=goal if subspace is None else -np.inf,
         ):
-            fit = step if subspace is None else _of_gradient_alone(step, gradient, goal)
+            fit = step if subspace is None else _of_gradientalone(step, gradient, goal)
             pixels, logits[unsettled] = fit.x[:size], fit.x[size:].reshape(-1, classes)
             yield replace(
                 fit,
@@ -199,9 +202,10 @@ def refine(
                 break
             left = max_iterations - iterations - fit.iterations
             if isinstance(residual, FeatureResidual) and not len(unsettled) and left > 0:
-                found = search.features(residual, fit.x)
+                told = residual.subspace.is_known
+                found = None if told else search.features(targets, residual.features(fit.x))
                 if found is not None:
-                    pixels, determined = _images_with(found, gradient, fit.x)
+                    pixels, determined = moved(found, gradient, fit.x)
                     subspace, weight = None if determined.all() else found, None
                     iterations += int(determined.any())
                     if determined.all():
@@ -228,43 +232,11 @@ def refine(
         damping = fit.damping
 
 
-def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
+def _of_gradientalone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
     """Return a fit whose value is the distance between gradients, without what features add."""
     r = gradient.value(fit.x)
     distance = float(r @ r)
     return replace(fit, value=distance, reason="converged" if distance <= goal else None)
-
-
-class _Search:
-    """The search for a batch's features: once from many starts, later from where its images are."""
-
-    def __init__(self, layer: LastLayerGradient | None) -> None:
-        self.layer = layer
-        self.rng = np.random.default_rng(0)
-        self.starts = FIRST_STARTS
-
-    def span(self) -> FeatureSubspace | None:
-        """Return the subspace that all features span, if the gradient shows it."""
-        return None if self.layer is None else read_span(self.layer)
-
-    def features(self, residual: FeatureResidual, x: Array) -> FeatureSubspace | None:
-        """Search for the features, unless they are known, or a given label is a soft one."""
-        targets = residual.gradient.targets
-        if self.layer is None or residual.subspace.is_known or not (targets.max(1) == 1.0).all():
-            return None
-        starts, self.starts = self.starts, 1
-        guess = residual.features(x)
-        return read_features(self.layer, targets.argmax(axis=1), guess, self.rng, starts)
-
-
-def _images_with(
-    features: FeatureSubspace, gradient: GradientResidual, x: Array
-) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Move the pixels at x to where each image has these features, if these determine it."""
-    matching = gradient.matching
-    params = named(matching.params, matching.model)
-    images, determined = images_with(matching.model, params, features, gradient.images(x))
-    return images.ravel(), determined
 
 
 def _feature_weight(gradient: GradientResidual, subspace: FeatureSubspace, x: Array) -> float:

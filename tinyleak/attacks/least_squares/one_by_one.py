@@ -1,0 +1,82 @@
+"""Images of a batch one by one: by their features, once the last layer's gradient shows these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.attacks.least_squares.features import (
+    FIRST_DAMPING,
+    FeatureSubspace,
+    images_with,
+    read_features,
+    read_span,
+)
+from tinyleak.attacks.least_squares.polishing import polished
+from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64, named
+from tinyleak.attacks.matching import Matching
+from tinyleak.backend import Array
+from tinyleak.optim import Fit
+
+FIRST_STARTS = 60
+"""How many starts the first search for the features has; each later one has one. Sixty take up to
+ten seconds for nine digits, one step of all of them twenty."""
+
+
+class Search:
+    """The search for a batch's features: once from many starts, later from where its images are."""
+
+    def __init__(self, layer: LastLayerGradient | None) -> None:
+        self.layer = layer
+        self.rng = np.random.default_rng(0)
+        self.starts = FIRST_STARTS
+
+    def span(self) -> FeatureSubspace | None:
+        """Return the subspace that all features span, if the gradient shows it."""
+        return None if self.layer is None else read_span(self.layer)
+
+    def features(self, targets: Array, guess: Array | None = None) -> FeatureSubspace | None:
+        """Search for the features, near a guess, (N, F), first; not if a given label is soft."""
+        if self.layer is None or not (targets.max(1) == 1.0).all():
+            return None
+        starts, self.starts = self.starts, 1
+        return read_features(self.layer, targets.argmax(axis=1), guess, self.rng, starts)
+
+
+def moved(
+    features: FeatureSubspace, gradient: GradientResidual, x: Array
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Move the pixels at x to where each image has these features, if these determine it."""
+    matching = gradient.matching
+    params = named(matching.params, matching.model)
+    images, determined = images_with(matching.model, params, features, gradient.images(x))
+    return images.ravel(), determined
+
+
+def alone(
+    matching: Matching, start: Array, search: Search, most: int, goal: float
+) -> Generator[Fit, None, Array | None]:
+    """Solve for images one by one where labels are known and rounding hides the features' span.
+
+    Return where to go on from, as `start`; None if there is nothing left that the gradient shows.
+    """
+    if matching.targets is None or search.span() is not None:
+        return start
+    targets = as_float64(matching.targets).reshape(matching.batch, -1)
+    found = search.features(targets)
+    if found is None:
+        return start
+    gradient = GradientResidual(matching, targets, np.zeros(0, np.int64))
+    images, determined = moved(found, gradient, start)
+    if not determined.any():
+        return start
+    r, done = gradient.value(images), bool(determined.all())
+    yield Fit(images, float(r @ r), math.inf, FIRST_DAMPING, 1, 1, None if done else "stalled")
+    if not done:  # rounding hides what tells the others apart
+        return None
+    fit = yield from polished(gradient, images, goal, most - 1, 1, 1)
+    return fit.x if fit.reason is None else None
