@@ -159,7 +159,7 @@ def unmix(
         noise = max(visible.noise or 0.0, visible.rounding)
         alike, whose, copies = np.unique(labels, return_inverse=True, return_counts=True)
         hidden = visible.standing_out(GAP**2 * noise, batch) < batch
-        if hidden and 1 < len(alike) < batch:
+        if hidden and len(alike) < batch:
             equations = _Equations(layer, layer.bias, one_hot(alike, classes), deviations, copies)
             begin = equations.starts(alike, rng or np.random.default_rng(0))
             found, misfit = equations.solve(islice(begin, FEW_STARTS))
@@ -251,7 +251,7 @@ class _Equations:
             "ik,fj->kjif", self.copies * r, self.free
         )
         by_unknowns /= (self.deviation * self.sizes**power)[:, :, np.newaxis, np.newaxis]
-        return by_unknowns.reshape(-1, unknowns.size)
+        return by_unknowns.reshape(self.seen.size, unknowns.size)
 
     def unknowns(self, features: Array) -> Array:
         """Return the unknowns that come nearest to some features, (M, F)."""
@@ -285,6 +285,8 @@ class _Equations:
         from scipy.optimize import least_squares
 
         best, lowest = np.zeros(self.images * (self.images - 1)), np.inf
+        if not best.size:
+            return best, float(np.mean(self.misfits(best) ** 2))
         how = {"method": "lm", **dict.fromkeys(("ftol", "xtol", "gtol"), np.finfo(float).eps)}
         for start, power in zip(starts, cycle(WEIGHTINGS)):
             x = start.ravel()

@@ -103,14 +103,16 @@ def one_label_each(client: Client) -> bool | None:
     another, or there are no such images with these weights.
 
     Returns:
-        None where the last layer does not tell: of one image or step, or of as many as classes.
+        None where the last layer does not tell: of one image or step, or of as many as classes; or
+        if none were found and rounding or noise hides what tells images apart.
     """
     layer = client.last_layer
     if layer is None or layer.bias_gradient is None or client.loss.kind != "cross-entropy":
         return None
     if not 1 < client.batch < min(layer.weight.shape) or client.local is not None:
         return None
-    return _unmixed(client)[1] is not None
+    found = _unmixed(client)[1] is not None
+    return found if found or read_span(layer) is not None else None
 
 
 def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
