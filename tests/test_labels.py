@@ -248,6 +248,18 @@ def test_labels_of_equal_images_are_not_trusted_unseen(seed, label, batch):
     assert features.misfit < 10.0 and np.isinf(features.errors).all(), "they may be a mean"
 
 
+def test_features_that_are_zero_are_one_image_for_each_label():
+    """No unit is active, so that the gradient is that of the bias alone."""
+    rng, model = np.random.default_rng(0), MLP((1, 4, 4), 6, "relu", (12,))
+    params = model.init(rng)
+    params["0.bias"] = params["0.bias"] - 100.0
+    for dtype in ("float64", "float32"):
+        client, _ = share(model, params, rng.random((3, 1, 4, 4)), [1, 1, 2], dtype=dtype)
+        assert client.last_layer is not None
+        found = unmix(client.last_layer, [1, 1, 2])
+        assert found.misfit < 10.0 and np.isfinite(found.errors).tolist() == [False, False, True]
+
+
 def test_without_a_bias_and_with_many_classes_counts_are_found_as_well():
     bare = WithoutBias()
     many = MLP((1, 28, 28), classes=100, widths=(20,))

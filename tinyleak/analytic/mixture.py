@@ -194,10 +194,10 @@ def _sizes(layer: LastLayerGradient, bias: Array, answers: Array) -> Array:
     those of y h, which may cancel them.
     """
     axis = layer.balanced.decomposition[2][0]
-    features = axis[:-1] / axis[-1]  # of about all images
-    logits = np.abs(layer.weight @ features + bias).max()
+    inputs = axis / axis[-1]  # of about all images, and the bias's 1
+    logits = np.abs(layer.weight @ inputs[:-1] + bias).max()
     p, y = np.abs(layer.matrix[:, -1]), answers.mean(axis=0)
-    sizes = np.sqrt(np.mean(features**2)) * (p * (1.0 + logits) + 2.0 * y)
+    sizes = np.sqrt(np.mean(inputs**2)) * (p * (1.0 + logits) + 2.0 * y)
     return np.where(sizes > LEAST_ROW * sizes.max(), sizes, sizes.max())
 
 
@@ -219,7 +219,8 @@ class _Equations:
         self.logits = self.axes[:, :size] @ layer.weight.T
         self.bias, self.targets, self.gradient = bias, targets, layer.matrix
         self.deviation = layer.batch * deviations[:, np.newaxis]
-        self.sizes = layer.balanced.sizes[: self.images]
+        sizes = layer.balanced.sizes[: self.images]
+        self.sizes = np.maximum(sizes, np.finfo(float).eps * sizes[0])  # 0 where features are
         ends = self.axes[:, -1]
         self.constant = ends / (ends @ ends)
         self.free = np.linalg.svd(ends[None])[2][1:]
@@ -291,9 +292,10 @@ class _Equations:
         for start, power in zip(starts, cycle(WEIGHTINGS)):
             x = start.ravel()
             for by, most in ((power, FIRST_EVALUATIONS), (0.0, EVALUATIONS)):
-                fit = least_squares(
-                    self.misfits, x, self.jacobian, max_nfev=most, args=(by,), **how
-                )
+                with np.errstate(over="ignore"):  # of wild steps, which it takes back
+                    fit = least_squares(
+                        self.misfits, x, self.jacobian, max_nfev=most, args=(by,), **how
+                    )
                 x = fit.x
             misfit = 2.0 * float(fit.cost) / fit.fun.size
             if misfit < lowest:
