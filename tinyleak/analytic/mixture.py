@@ -194,10 +194,11 @@ def _sizes(layer: LastLayerGradient, bias: Array, answers: Array) -> Array:
     those of y h, which may cancel them.
     """
     axis = layer.balanced.decomposition[2][0]
-    inputs = axis / axis[-1]  # of about all images, and the bias's 1
-    logits = np.abs(layer.weight @ inputs[:-1] + bias).max()
+    features = axis[:-1] / axis[-1]  # of about all images
+    typical = np.sqrt(np.mean(features**2)) or 1.0  # the bias's 1, where all are zero
+    logits = np.abs(layer.weight @ features + bias).max()
     p, y = np.abs(layer.matrix[:, -1]), answers.mean(axis=0)
-    sizes = np.sqrt(np.mean(inputs**2)) * (p * (1.0 + logits) + 2.0 * y)
+    sizes = typical * (p * (1.0 + logits) + 2.0 * y)
     return np.where(sizes > LEAST_ROW * sizes.max(), sizes, sizes.max())
 
 
