@@ -260,6 +260,15 @@ def test_features_that_are_zero_are_one_image_for_each_label():
         assert found.misfit < 10.0 and np.isfinite(found.errors).tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_one_image_under_two_labels_has_both(dtype):
+    rng, model = np.random.default_rng(0), MLP((1, 4, 4), 6, "tanh", (12,))
+    images = np.repeat(rng.random((1, 1, 4, 4)), 3, axis=0)
+    client, _ = share(model, model.init(rng), images, [1, 1, 2], dtype=dtype)
+    assert client.labels.labels.tolist() == [1, 1, 2]
+    assert client.labels.counts.tolist() == [0, 2, 1, 0, 0, 0]
+
+
 def test_without_a_bias_and_with_many_classes_counts_are_found_as_well():
     bare = WithoutBias()
     many = MLP((1, 28, 28), classes=100, widths=(20,))
