@@ -241,6 +241,17 @@ def test_notes_say_which_network_it_is(run: Run, tmp_path: Path) -> None:
     assert "mlp with sigmoid" in answer.out
 
 
+def test_an_attack_is_rehearsed_where_it_is_asked_for(run: Run, tmp_path: Path) -> None:
+    asked = ["--model", "mlp", "--shape", "1,4,4", "--classes", 3, "--examples", 1]
+    answer = run(*asked, "--rehearsals", 2, "--out", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    assert re.search(r"^rehearsal +attacked, 2 simulated clients with", answer.out, re.MULTILINE)
+    result = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
+    assert result["settings"]["rehearsals"] == len(result["rehearsals"]) == 2
+    assert max(one["mse"] for one in result["rehearsals"]) < 1e-6
+    assert "rehearsal" not in run(*asked).out
+
+
 def test_a_gradient_of_a_fresh_network_needs_no_weights(run: Run, tmp_path: Path) -> None:
     client, _ = simulate(LeNet((1, 8, 8), 4), np.full((1, 1, 8, 8), 0.5), [2], seed=4)
     np.savez(tmp_path / "g.npz", **{name: 3 * g for name, g in client.gradients.items()})

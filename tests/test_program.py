@@ -743,7 +743,10 @@ def test_a_simplification_leaves_the_rest_alone(
 @pytest.mark.parametrize("nearness", [1.0, 1e-3, 1e-6, 1e-9])
 @pytest.mark.parametrize("rounded", [False, True])
 def test_comparing_by_vectors_keeps_the_digits(nearness: float, rounded: bool) -> None:
-    """However near, the distance has as many digits as it has where the difference is written."""
+    """However near, all that is lost is some 1e-15 of the constant: float64's rounding of it.
+
+    Of one that was rounded to float32 its remainder is kept in that, which loses twice as much.
+    """
     rng = np.random.default_rng(0)
     column, row = rng.standard_normal((300, 1)), rng.standard_normal((1, 400))
     target = column * row
@@ -763,7 +766,8 @@ def test_comparing_by_vectors_keeps_the_digits(nearness: float, rounded: bool) -
     ):
         size = max(np.abs(exact).max() / np.abs(target).max(), 1e-16)
         error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-        assert error < 1e-15 + 3e-15 / size
+        assert error < 1e-15 + (6e-15 if rounded else 3e-15) / size
+    assert any("floating" in str(one) for one in program.instructions)
 
 
 @pytest.mark.parametrize("size", [1e-14, 1e12])

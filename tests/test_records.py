@@ -269,15 +269,14 @@ def test_a_delta_is_locked_with_some_wrong_signs_and_not_with_all(rng) -> None:
     U = np.linalg.qr(signs * (above @ errors_of_logits))[0]
     slopes = signs[:, 4].astype(float)
     slopes[:20] = 1.0 - slopes[:20]
-    answer = lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))
-    ((v, e),) = answer
+    ((v, e),), _ = lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))
     assert e is not None
     cosine = e @ errors_of_logits[:, 4] / np.linalg.norm(e) / np.linalg.norm(errors_of_logits[:, 4])
     assert abs(cosine) == pytest.approx(1.0, abs=1e-9)
     delta = signs[:, 4] * (above @ errors_of_logits[:, 4])
     assert abs(v @ (U.T @ delta)) == pytest.approx(np.linalg.norm(delta), rel=1e-9)
     wrong = (rng.random(300) < 0.5).astype(float)
-    assert lock(U, wrong, above, np.ones(300), np.full(9, 1e-12)) == []
+    assert lock(U, wrong, above, np.ones(300), np.full(9, 1e-12))[0] == []
 
 
 def test_twins_under_a_relu_are_told_apart_by_the_few_signs_in_which_they_differ(rng) -> None:
@@ -289,10 +288,52 @@ def test_twins_under_a_relu_are_told_apart_by_the_few_signs_in_which_they_differ
     U = np.linalg.qr(delta)[0]
     differ = np.ptp(signs[:, 4:7].astype(int), axis=1) > 0
     slopes = np.where(differ, rng.random(300) < 0.5, signs[:, 4]).astype(float)
-    found = lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))
+    found, _ = lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))
     cosines = np.stack([v for v, _ in found]) @ (U.T @ delta / np.linalg.norm(delta, axis=0))
     np.testing.assert_allclose(np.abs(cosines).max(axis=1), 1.0, atol=1e-9)
     assert set(np.abs(cosines).argmax(axis=1)) == {4, 5, 6}
+
+
+def test_many_alike_under_a_relu_are_known_as_a_span_of_just_them(rng) -> None:
+    above, signs = rng.standard_normal((400, 5)), rng.random((400, 24)) < 0.5
+    signs[:, 1:16] = signs[:, [0]] ^ (rng.random((400, 15)) < 0.02)
+    errors_of_logits = rng.standard_normal((5, 24))
+    errors_of_logits -= errors_of_logits.mean(axis=0)
+    delta = signs * (above @ errors_of_logits)
+    U = np.linalg.qr(delta)[0]
+    differ = np.ptp(signs[:, :16].astype(int), axis=1) > 0
+    slopes = np.where(differ, rng.random(400) < 0.5, signs[:, 0]).astype(float)
+    _, span = lock(U, slopes, above, np.ones(400), np.full(24, 1e-12))
+    known = U.T @ delta / np.linalg.norm(delta, axis=0)
+    inside = np.linalg.norm(known - span.T @ span @ known, axis=0) < 1e-6
+    assert 10 < len(span) == inside[:16].sum() == inside.sum()
+
+
+def test_images_that_are_alike_are_refined_together_and_then_certified() -> None:
+    rng = np.random.default_rng(1)
+    images, labels = batch(rng, 12)
+    model = nn.MLP(MNIST, 10, "softplus", (300,))
+    params = nn.init.draw(model.shapes, np.random.default_rng([1, 1]), "default")
+    client, _ = share(model, params, 0.27 + 0.1 * images, labels, dtype="float32")
+    found = search(client, bounds=(0.0, 1.0))
+    assert found.missing == 0, "one by one six are found"
+    assert errors(found, 0.27 + 0.1 * images).max() < 1e-6
+
+
+def test_twins_that_noise_hides_are_not_claimed_as_copies_of_their_mean(rng) -> None:
+    images, labels = batch(rng, 6)
+    aside = rng.standard_normal(images[0].shape)
+    images[1] = images[0] + 0.01 * np.linalg.norm(images[0]) / np.linalg.norm(aside) * aside
+    labels[1] = labels[0]
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (80,)), images, labels, init="default")
+    noisy = {
+        n: g + 1e-5 * g.std() * rng.standard_normal(g.shape) for n, g in client.gradients.items()
+    }
+    found = search(Client.of(client.model, client.params, noisy, batch=6), bounds=(0.0, 1.0))
+    assert found.copies.tolist() == [1] * 4
+    images[1] = images[0]
+    client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (80,)), images, labels, init="default")
+    assert search(client, bounds=(0.0, 1.0)).copies.sum() == 6, "which are copies of it without"
 
 
 def test_a_basis_loses_one_direction_and_stays_orthonormal(rng) -> None:

@@ -34,6 +34,7 @@ import numpy as np
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
+from tinyleak.analytic.twins import are_copies
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.interop import as_array
@@ -56,11 +57,6 @@ allowed, but no more than this: a mixture with a thousandth of another record is
 
 LIKELY = 1e-5
 """How far from the column space δ of a record is at most, but for what rounding leaves of it."""
-
-MOVED = 1.5e-3
-"""How far from a whole number of copies noise may have moved a record at most: that error is about
-as large as the input's own, so that it bounds what was measured to be up to 20 times as large as
-expected of softplus."""
 
 APART = 1e-3
 """How large cᵢᵀ S⁻¹ bⱼ may be between two records, as a share of N, that hold each other: a mixture
@@ -144,8 +140,7 @@ def certify(
             known.
     """
     inputs, targets = _checked(layer, cut, inputs, labels)
-    U, S, V = layer.decomposition
-    (rows, columns), rank = layer.matrix.shape, layer.rank
+    (U, S, V), (rows, columns), rank = layer.decomposition, layer.matrix.shape, layer.rank
     U, S, V = U[:, :rank], S[:rank], V[:rank]
     deltas, doubts = _deltas(cut, inputs, targets, loss, max(layer.roundoff, np.finfo(float).eps))
     H = np.pad(inputs, [(0, 0), (0, int(layer.bias_gradient is not None))], constant_values=1)
@@ -159,8 +154,7 @@ def certify(
     # Of N records in a space of rank r, no one has more copies than the others leave.
     most = max(layer.records - rank + 1, 1)
     # A factor that is not known is positive all the same: of two labels δ differ in sign alone.
-    size = np.maximum(np.abs(count), tiny)
-    whole = np.clip(np.rint(count), 1.0, most) if factor_known else size
+    whole = np.clip(np.rint(count), 1.0, most) if factor_known else np.maximum(np.abs(count), tiny)
     by_count = np.abs(count / whole - 1.0)
 
     # What noise E adds to each, to first order, from (h, 1) = cᵀ S⁻¹ Uᵀ (G − E) on.
@@ -175,8 +169,8 @@ def certify(
     of_count = deviation * np.sqrt(rank) * length_c * per_input
     distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
-    soft = bool(((targets != 0.0) & (targets != 1.0)).any())
-    why = why_not(layer, cut, soft_labels=soft, factor_known=factor_known)
+    soft = ((targets != 0.0) & (targets != 1.0)).any()
+    why = why_not(layer, cut, soft_labels=bool(soft), factor_known=factor_known)
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
     limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
@@ -184,13 +178,19 @@ def certify(
     fits = by_delta <= np.minimum(limits[0], LIKELY) + rounded
     if spread:  # what was found by this gradient was moved by what moved that
         limits[0] += rounded
-        limits[2] += rounded + np.minimum(SURE * spread * per_input, MOVED)
+        limits[2] += rounded + np.minimum(SURE * spread * per_input, MOST)
     near = distances <= limits
     expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
     excused = distances <= MARGIN * expected + NEARLY
     # At a last layer what counts several times may be the mean of several, of which δ are alike.
     alone = np.full(len(inputs), not cut.is_last or rank == layer.records)
     certified = near.all(axis=0) & (alone | ((whole == 1.0) & factor_known)) & (why is None)
+    certified &= are_copies(
+        layer,
+        inputs,
+        whole * certified * factor_known,
+        lambda h: _deltas(cut, h, targets, loss)[0],
+    )
     turns = min(rows - rank, cut.model.classes - 2) + factor_known
     needed = rank - (layer.bias_gradient is not None) - turns  # of other records, under a ReLU
     if together and needed >= 0 and not cut.is_last and Deltas(cut, loss).has_kinks:
@@ -227,7 +227,7 @@ def _checked(layer: LayerGradient, cut: Split, inputs: Array, labels: Array) -> 
 
 
 def _deltas(
-    cut: Split, inputs: Array, targets: Array, loss: Loss, roundoff: float
+    cut: Split, inputs: Array, targets: Array, loss: Loss, roundoff: float = 0.0
 ) -> tuple[Array, Array]:
     """Return δ of each candidate, (M, O), and how far rounding may move it, relative: (M,).
 

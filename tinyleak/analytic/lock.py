@@ -9,7 +9,7 @@ Of all vectors U v of the column space that is true for a record's own m alone. 
 z are right, v and e solve U v = m ∘ Wᵀ e in most rows exactly. They are found as those with the
 least sum of the rows' errors, rather than of their squares, so that rows with a wrong sign do no
 harm (iteratively reweighted least squares). A solution is told from an accident by how many more
-rows hold than there are unknowns.
+rows hold than there are unknowns; it is looked for until no more rows come to hold.
 
 Records whose slopes differ in a few rows only, as of plain parts of one photograph, all solve what
 they have in common, and so do their mixtures. They are told apart by the rows that are left.
@@ -46,7 +46,7 @@ NEW = 1e-3
 
 def lock(
     U: Array, slopes: Array, above: Array | None, trust: Array, noise: Array
-) -> list[tuple[Array, Array | None]]:
+) -> tuple[list[tuple[Array, Array | None]], Array]:
     """Find v with U v = δ of one record, or of several whose slopes hardly differ.
 
     Args:
@@ -58,6 +58,8 @@ def lock(
 
     Returns:
         For each, v, (r,), of length 1, and e, (K,), up to a factor; None if only zeros were used.
+        And what all of several records span whose slopes hardly differ, (k, r), orthonormal rows,
+        also where they are too many to be told apart.
     """
     if above is None:
         Q = np.zeros((len(U), 0))
@@ -69,41 +71,46 @@ def lock(
         M = np.hstack([U, -slopes[:, None] * Q])
     rank, unknowns = U.shape[1], M.shape[1]
     if len(M) < unknowns:
-        return []
+        return [], np.zeros((0, rank))
     enough = max(unknowns + SURPLUS * len(U), MOSTLY * len(M))
 
     def errors(x: Array) -> Array:
         size = np.linalg.norm(U @ x[:rank]) / np.sqrt(len(U))
         return np.asarray(np.abs(M @ x) / (size + 1e-300))
 
-    weights, x = trust, np.ones(unknowns)
+    weights, x, holds = trust, np.ones(unknowns), np.zeros(len(M), dtype=bool)
     for step in range(ROUNDS):
         x = _smallest((M * weights[:, None]).T @ M, x)
         off = errors(x)
         if (off < LOOSE).sum() >= enough:
-            x = _smallest(M[off < LOOSE].T @ M[off < LOOSE], x)
-            holds = errors(x) < np.clip(10.0 * blur(x[:rank], noise), 1e-7, LOOSE)
-            if holds.sum() >= enough:
+            settled = _smallest(M[off < LOOSE].T @ M[off < LOOSE], x)
+            limit = np.clip(10.0 * blur(settled[:rank], noise), 1e-7, LOOSE)
+            now = errors(settled) < limit
+            if holds.any() and now.sum() <= holds.sum():
                 break
+            if now.sum() >= enough:  # of records that are alike more rows may hold for one
+                holds, best = now, settled
         weights = trust / np.maximum(off, max(blur(x[:rank], noise), 0.1 * 0.5**step))
         weights /= weights.max()
-    else:
-        return []
+    if not holds.any():
+        return [], np.zeros((0, rank))
+    x = best
 
     def unheld(sizes: Array, axes: Array) -> Array:
         limits = [GAP * max(blur(x[:rank], noise), 1e-13) for x in axes]
         return np.asarray(sizes < sizes[0] * np.array(limits))
 
-    columns, sizes, axes = np.linalg.svd(M[holds], full_matrices=False)
+    columns, sizes, axes = _svd(M[holds])
     free = unheld(sizes, axes)
     # A row that alone holds a direction does so by accident: the least sum of errors has some.
     alone = np.square(columns[:, ~free]).sum(axis=1) > 1.0 - 1e-6
     if alone.any():
-        sizes, axes = np.linalg.svd(M[holds][~alone], full_matrices=False)[1:]
+        sizes, axes = _svd(M[holds][~alone])[1:]
         free = unheld(sizes, axes)
-    if not 0 < free.sum() <= MOST_ALIKE:
-        return []
     found = axes[free]
+    span = np.linalg.qr(found[:, :rank].T)[0].T if len(found) > 1 else np.zeros((0, rank))
+    if len(found) > MOST_ALIKE:
+        return [], span
     if len(found) > 1:
         others = np.flatnonzero(np.abs(M @ found.T).max(axis=1) > 1e3 * sizes[-1])
         with_e = np.zeros((len(others), 0)) if above is None else -Q[others]
@@ -116,7 +123,7 @@ def lock(
     for x in found:
         v, e, size = x[:rank], x[rank:], np.linalg.norm(x[:rank])
         answers.append((v / size, None if above is None else np.append(-e.sum(), e) / size))
-    return answers
+    return answers, span
 
 
 def apart(off: Array, on: Array, vs: Array, noise: Array, scale: float) -> Array:
@@ -159,6 +166,17 @@ def blur(v: Array, noise: Array) -> float:
     """
     with np.errstate(invalid="ignore"):
         return float(np.linalg.norm(noise * v) / np.linalg.norm(v))
+
+
+def _svd(M: Array) -> tuple[Array, Array, Array]:
+    """Decompose a matrix, also where LAPACK's usual way, divide and conquer, does not end."""
+    from scipy.linalg import svd
+
+    try:
+        u, sizes, v = np.linalg.svd(M, full_matrices=False)
+    except np.linalg.LinAlgError:
+        u, sizes, v = svd(M, full_matrices=False, lapack_driver="gesvd")
+    return u, sizes, v
 
 
 def _smallest(gram: Array, guess: Array) -> Array:

@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
-from tinyleak.analytic.lock import GAP, LOOSE, NEW, blur, lock
-from tinyleak.analytic.points import Points
-from tinyleak.analytic.search import CLEAR, OUTSIDE, PATIENCE, Search
+from tinyleak.analytic.known import CLEAR
+from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
+from tinyleak.analytic.points import Points, without
+from tinyleak.analytic.search import OUTSIDE, Search
 from tinyleak.backend import Array
 
 SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
@@ -24,15 +25,17 @@ NEAR_BY = -3.0, -0.5
 LEAST_NOISE = 1e-11
 """Of δ, relative to its length: what float64 leaves in a product of many factors."""
 
-ROUNDS_OF_ALL = 3
-"""How often all are solved for: what is not certified then is locked anew."""
+MISSES = 30
+"""Attempts in a row that may lock nothing new, before what is known as a span is made use of."""
 
 
 class ReluSearch(Search):
     """The search where a ReLU is above the layer: all δ first, then the records that go with them.
 
     δ of a record does not determine it under a ReLU, but all δ together do: with the rows of A in
-    the place of vᵢ, G = Σᵢ δᵢ (hᵢ, 1)ᵀ / N gives all (hᵢ, 1) up to their length.
+    the place of vᵢ, G = Σᵢ δᵢ (hᵢ, 1)ᵀ / N gives all (hᵢ, 1) up to their length. Of records that
+    are alike it is enough to know what their δ span for all others to be found; without those,
+    fewer dimensions are left, in which they come apart.
     """
 
     def run(self) -> None:
@@ -48,39 +51,75 @@ class ReluSearch(Search):
         self.is_last_but_one = bool(np.allclose(self.steepest, again))
         self._forget_uncertified()
         told_by_rays = len(self.inputs) > 0 and np.sqrt(np.mean(self.noise**2)) > LOOSE
-        for _ in range(0 if told_by_rays else ROUNDS_OF_ALL):
-            if self._complete or not self._time_left:
-                break
-            self._lock_all()
+        at_once = True
+        while not told_by_rays and not self._complete and self._time_left:
+            before = self._missing
+            self._lock_all(at_once)
             self._solve()
+            if self._missing == before and not at_once:
+                break
+            at_once = at_once and self._missing < before / 2
 
-    def _lock_all(self) -> None:
-        """Lock δ after δ, until there are as many as the space has dimensions."""
-        known, misses = np.linalg.qr(self._vs.T)[0].T, 0
-        while len(self.locked) < len(self.space.S) and misses < PATIENCE and self._time_left:
+    def _lock_all(self, at_once: bool) -> None:
+        """Lock δ after δ, until there are as many as the space has dimensions.
+
+        Args:
+            at_once: whether a span of records that are alike is taken as soon as it is known, so
+                that others are looked for; else only when no further δ comes.
+        """
+        self.known, misses = np.linalg.qr(self._vs.T)[0].T, 0
+        self.spans: list[Array] = []
+        waiting: list[Array] = []
+        while len(self.known) < len(self.space.S) and misses < MISSES and self._time_left:
             label = self._draw_label()
             found = False
-            for answer in self._attempt(label, self.space.U @ known.T):
-                rest = answer[0] - known.T @ (known @ answer[0])
-                if np.linalg.norm(rest) > max(NEW, GAP * blur(answer[0], self.noise)):
+            answers, span = self._attempt(label, self.space.U @ self.known.T)
+            for answer in answers:
+                if self._adds(answer[0][None]):
                     found = True
                     self.locked.append(answer)
-                    known = np.vstack([known, rest / np.linalg.norm(rest)])
                     if len(self.basis) > 1:
                         self.exclude(answer[0])
+            if not at_once:
+                waiting.append(span)
+            elif self._adds(span):
+                found = True
+                self.spans.append(span)
             misses = 0 if found else misses + 1
             self._note(label, found)
+        self.spans += [span for span in sorted(waiting, key=len) if self._adds(span)]
+
+    def _adds(self, vs: Array) -> bool:
+        """Whether some of vs, (k, r), are outside of all that is known, to which they are added."""
+        before, self.known = len(self.known), self._extended(self.known, vs)
+        return len(self.known) > before
+
+    def _extended(self, basis: Array, vs: Array) -> Array:
+        """Return a basis of vectors, (k, r), and of those of vs that are more than blurred ones."""
+        for v in vs:
+            rest = v - basis.T @ (basis @ v)
+            size = float(np.linalg.norm(rest))
+            if size > max(NEW, GAP * blur(v, self.noise)):
+                basis = np.vstack([basis, rest / size])
+        return basis
 
     @property
     def _vs(self) -> Array:
         """All v that are locked: (M, r)."""
         return np.reshape([v for v, _, _ in self.locked], (-1, len(self.space.S)))
 
-    def _attempt(self, label: int, known: Array) -> list[tuple[Array, Array, int | None]]:
-        """Search from a random point with ever sharper slopes, and lock where that ends."""
+    def _attempt(
+        self, label: int, known: Array
+    ) -> tuple[list[tuple[Array, Array, int | None]], Array]:
+        """Search from a random point with ever sharper slopes, and lock where that ends.
+
+        Returns:
+            What was locked; and the span of records that could not be told apart, (k, r).
+        """
         points = self.space.points(self.basis)
-        t = self._start(points)
-        outside = 0.0 if self.bounds is None else OUTSIDE
+        t, span = self._start(points), np.zeros((0, len(self.space.S)))
+        outside, Q = 0.0 if self.bounds is None else OUTSIDE, self.columns
+        noise = np.sqrt(np.square(Q) @ np.square(self.noise))
         for softness in SOFTNESS:
             how = outside, softness, None, known
             t = self.descend(points, label, t, 1e-10, SOFT_STEPS, *how)
@@ -89,13 +128,15 @@ class ReluSearch(Search):
                 slopes = self._slopes(z)
                 trust = 1.0 - np.exp(-np.abs(z) / (softness * z.std()))
                 above = self.steepest.T if self.is_last_but_one else None
-                answers = lock(self.space.U, slopes, above, trust, self.noise)
+                answers, alike = lock(self.space.U @ Q.T, slopes, above, trust, noise)
+                span = alike @ Q if len(alike) > MOST_ALIKE else span
                 if answers:
                     # Of p − y the label's entry is what all others add up to.
                     return [
-                        (v, c, None if e is None else int(np.argmax(np.abs(e)))) for v, e in answers
-                    ]
-        return []
+                        (v @ Q, c, None if e is None else int(np.argmax(np.abs(e))))
+                        for v, e in answers
+                    ], span
+        return [], span
 
     def _start(self, points: Points) -> Array:
         """Return t of a random point, or every other time of one near a record whose δ is known.
@@ -120,12 +161,23 @@ class ReluSearch(Search):
 
     def _solve(self) -> None:
         """Find each record by what all δ say: it is at right angles to the others' duals."""
-        vs, S, certified = self._vs, self.space.S, len(self.inputs)
-        shares = np.linalg.pinv(vs).T
+        S, vs = self.space.S, self._vs
+        # Of records that are known as a span alone none has a share of its own.
+        known, count, used = np.linalg.qr(vs.T)[0].T, 0, np.zeros((0, len(S)))
+        for span in sorted(self.spans, key=len, reverse=True):
+            if len(more := self._extended(known, span)) > len(known):
+                known, used = more, np.vstack([used, span])
+                count = len(self._extended(np.zeros((0, len(S))), used))
+        span = np.linalg.svd(used)[2][:count]
+        apart = np.linalg.norm(vs - vs @ span.T @ span, axis=1) > NEW
+        alone = [one for one, far in zip(self.locked, apart, strict=True) if far]
+        certified = int(apart[: len(self.inputs)].sum())
+        vs = np.vstack([vs[apart], span])
+        shares = np.linalg.pinv(vs).T[: len(alone)]
         missing = np.linalg.svd(vs)[2][len(vs) :]
         rest, unknown = np.linalg.qr((missing * S).T)[0].T, float(np.linalg.norm(missing * S))
         left: list[tuple[Array, int | None]] = []
-        for share, (v, c, told) in list(zip(shares, self.locked, strict=True))[certified:]:
+        for share, (v, c, told) in list(zip(shares, alone, strict=True))[certified:]:
             if self._take_share(share, unknown, told):
                 continue
             row = share * S - (share * S) @ rest.T @ rest
@@ -173,7 +225,7 @@ class ReluSearch(Search):
     def _forget_uncertified(self) -> None:
         """Keep of all δ only those of certified records, as these make them."""
         self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
-        self.basis = np.eye(len(self.space.S))
+        self.basis = self.columns = np.eye(len(self.space.S))
         for h, label in zip(self.inputs, self.labels, strict=True):
             row = h if self.space.bias is None else np.append(h, 1.0)
             c = self.space.V @ row
@@ -182,3 +234,4 @@ class ReluSearch(Search):
             self.locked.append((v / np.linalg.norm(v), c, label))
             if len(self.basis):
                 self.exclude(v)
+                self.columns = without(self.columns, self.columns @ (c / self.space.S))

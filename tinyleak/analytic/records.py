@@ -10,7 +10,8 @@ the row space the records are those whose δ lies in the column space:
 on the data, no order and no labels: f is minimised by Gauss and Newton's method from random points
 of the row space, for one label at a time. Where it comes to zero, and the record is certified, the
 others are searched for without it: they lie at right angles to S⁻¹ Uᵀ δ of every known record,
-which takes one dimension from the row space each time.
+which takes one dimension from the row space each time. What noise leaves open of one record alone
+the others say (see `together`).
 
 Under a ReLU f has kinks, and δ exact zeros, which lead to the records another way (see `locked`).
 Features that come out of a ReLU have exact zeros themselves, which lead to them a third way, at
@@ -27,9 +28,10 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.deltas import Deltas, Loss
+from tinyleak.analytic.known import Records
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.locked import ReluSearch
-from tinyleak.analytic.search import Records, Search
+from tinyleak.analytic.search import Search
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.split import Split
 

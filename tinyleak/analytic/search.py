@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from tinyleak.analytic.certificate import SURE, Certificates, certify
-from tinyleak.analytic.deltas import Deltas
-from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.extreme_rays import extreme_rays
-from tinyleak.analytic.layer_gradient import LayerGradient
-from tinyleak.analytic.points import Points, RowSpace, without
+from tinyleak.analytic.known import CLEAR, GUESSED, HALF, NEARLY, Known
+from tinyleak.analytic.points import Points, without
 from tinyleak.backend import Array
 
 PATIENCE = 60
@@ -26,50 +21,9 @@ OUTSIDE = 1e-3
 NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
 
-CLEAR = 1e-3
-"""What noise may leave unknown of a record, as a share of its length; more is not claimed."""
-
-GUESSED, NEARLY, HALF = 3e-2, 1e-2, 0.5
-"""How far δ of a guess may be from the column space, relative to its length; inputs that differ by
-less, likewise, are one record, and a guess is known as well as that; and how far its copies may be
-from a whole number."""
-
 NEW = 1e-2
 """What a δ must have of its dual that no known one has: of records found for the first time it was
 0.02 to 1, of others mostly below 1e-3."""
-
-SAME = 1e-4
-"""Inputs that differ by less, as a share of their length, are one record."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Records:
-    """The records that were found, each certified, in the order in which they were.
-
-    Attributes:
-        inputs: (M, F), what came into the layer; pixels where it is the network's first.
-        labels: (M,) int64.
-        copies: (M,) int64, how often each is in the batch.
-        missing: how many of the batch were not found.
-        attempts: from how many points was searched.
-        seconds: how long it took.
-        guesses: (G, F), what may be some of those that were not found: each is a record as far as
-            noise lets it be told, which is not far enough to certify it.
-        guessed_labels: (G,) int64.
-    """
-
-    inputs: Array
-    labels: Array
-    copies: Array
-    missing: int
-    attempts: int
-    seconds: float
-    guesses: Array
-    guessed_labels: Array
-
-    def __repr__(self) -> str:
-        found = int(self.copies.sum())
-        return f"Records({found} of {found + self.missing}, {self.seconds:.1f} s)"
 
 
 class Ray(NamedTuple):
@@ -81,34 +35,19 @@ class Ray(NamedTuple):
     f: float
 
 
-class Search(Descent):
+class Search(Known):
     """What is known of the records so far, and the search for the next."""
-
-    def __init__(
-        self,
-        layer: LayerGradient,
-        deltas: Deltas,
-        bounds: tuple[float, float] | None,
-        rng: np.random.Generator,
-        seconds: float,
-        factor_known: bool,
-    ) -> None:
-        super().__init__(RowSpace.of(layer, deltas.cut), deltas, bounds)
-        self.layer, self.rng, self.factor_known = layer, rng, factor_known
-        self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
-        self.basis = np.eye(len(self.space.S))  # of where the other records lie
-        self.columns = self.basis  # of their δ, in coordinates of U
-        self.weights = np.ones(len(self.targets))  # how likely a label is worth an attempt
-        self.inputs: list[Array] = []
-        self.labels: list[int] = []
-        self.copies: list[int] = []
-        self.counts: list[float] = []  # the same, times the loss's factor
-        self.guesses: list[tuple[Array, int]] = []
 
     def run(self) -> None:
         """Search until all records are found, or the patience or the time has run out."""
         self.take_rays()
         self.search()
+        refined = 0
+        while refined < len(self.inputs) + len(self.guesses) and self._missing and self._time_left:
+            refined = len(self.inputs) + len(self.guesses)
+            if not self._refine():
+                break
+            self.search()
 
     def take_rays(self) -> None:
         """Take the records that are extreme rays, as long as there are more."""
@@ -145,12 +84,6 @@ class Search(Descent):
             for point, label, spread, f in zip(c, labels, spreads, np.min(fs, axis=0), strict=True)
         ]
 
-    def _dual(self, label: int, c: Array) -> Array:
-        """Return S⁻¹ Uᵀ δ of a record, (r,): the other records lie at right angles to it."""
-        z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
-        delta = self.deltas.of(z[None], self.targets[[label]])[0]
-        return np.asarray(self.space.U.T @ delta / self.space.S)
-
     def search(self) -> None:
         """Search from random points, where no known record is."""
         everywhere = self.space.points(np.eye(len(self.space.S)))
@@ -163,21 +96,23 @@ class Search(Descent):
             if self.bounds is not None:
                 t = self.descend(points, label, t, outside=OUTSIDE, goal=NEAR[0], U=U)
             t = self.descend(points, label, t, goal=NEAR[1], U=U)
+            c = points.at(t)[0]
             # What is known is not known exactly, so the last steps do without it.
-            t = everywhere.nearest(points.at(t)[0])
-            t = self.descend(everywhere, label, t)
-            found = self.claim(label, everywhere.at(t)[0], self._spread(everywhere, label, t))
+            t = self.descend(everywhere, label, everywhere.nearest(c))
+            spread = self._spread(everywhere, label, t)
+            found = self.claim(label, everywhere.at(t)[0], spread, c)
             misses = 0 if found else misses + 1
             self._note(label, found)
 
-    def claim(self, label: int, c: Array, spread: float) -> bool:
+    def claim(self, label: int, c: Array, spread: float, apart: Array | None = None) -> bool:
         """Take the record at a point of the row space, and search no longer where it is."""
         h = c @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
         share = spread / math.sqrt(1.0 + float(h @ h))
         certified = share < CLEAR and self.take(h, label, spread)
         if certified:
             label = self.labels[-1]
-            self.guesses = [guess for guess in self.guesses if differ(h, guess[0]) > NEARLY]
+            same = self._same(h, label, [guess for guess, _ in self.guesses])
+            self.guesses = [g for g, known in zip(self.guesses, same, strict=True) if not known]
         dual = self._dual(label, c)
         left = self.basis @ dual
         if np.linalg.norm(left) <= NEW * np.linalg.norm(dual):  # as where δ rounds to 0
@@ -185,44 +120,20 @@ class Search(Descent):
         answer = self._certificates(h, [label], spread)
         if not certified and not answer.fits[0]:
             return False
-        if not certified and share < NEARLY and answer.count_errors[0] < HALF and self._is_new(h):
-            self.guesses.append((h, label))
+        if not certified and share < NEARLY:
+            if apart is not None:
+                other_h = apart @ self.space.V[:, : self.layer.weight_gradient.shape[1]]
+                other = self._certificates(other_h, [label], spread)
+                if other.count_errors[0] < answer.count_errors[0]:
+                    h, answer = other_h, other
+            if answer.count_errors[0] < HALF and self._is_new(h, label):
+                self.guesses.append((h, label))
         self.basis = without(self.basis, left)
         if share < NEARLY:
             self.columns = without(self.columns, self.columns @ (c / self.space.S))
         return True
 
-    def found(self) -> Records:
-        """Return what has been found."""
-        if not self.factor_known and len(self.space.S) > 1:
-            self._keep_what_agrees()
-        shape = (-1, self.layer.weight_gradient.shape[1])
-        copies = np.array(self.copies, dtype=np.int64)
-        missing = (self.layer.records or 0) - int(copies.sum())
-        guesses = self._guesses() if missing else []
-        seconds = time.perf_counter() - self.begun
-        return Records(
-            np.reshape(self.inputs, shape),
-            np.array(self.labels, dtype=np.int64),
-            copies,
-            missing,
-            self.attempts,
-            seconds,
-            np.reshape([h for h, _ in guesses], shape),
-            np.array([label for _, label in guesses], dtype=np.int64),
-        )
-
-    def _keep_what_agrees(self) -> None:
-        """Keep records that have a factor of the loss in common, which no one shows alone."""
-        counts = np.array(self.counts)
-        shares = counts / np.median(counts) if len(counts) > 1 else np.zeros(len(counts))
-        whole = np.rint(shares)
-        agree = (whole > 0) & (np.abs(shares - whole) < NEARLY)
-        kept = np.flatnonzero(agree).tolist() if agree.sum() > 1 else []
-        self.inputs, self.labels = [self.inputs[k] for k in kept], [self.labels[k] for k in kept]
-        self.copies = [1] * len(kept)
-
-    def _guesses(self) -> list[tuple[Array, int]]:
+    def last_guesses(self) -> list[tuple[Array, int]]:
         """Return what is nearly a record, as far as noise lets it be told, with its label."""
         if self.space.bias is None:
             return self.guesses
@@ -233,7 +144,9 @@ class Search(Descent):
         everywhere = True  # where nothing that is known, less exactly, has been taken off
         while len(left) > 1:
             rays = self._rays(np.eye(len(V)) if everywhere else left)
-            likely = [r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1])]
+            likely = [
+                r for r in rays if r.f < GUESSED**2 and self._is_new(r.c @ V[:, :-1], r.label)
+            ]
             if likely:
                 best = min(likely, key=lambda ray: ray.f)
                 self.guesses.append((best.c @ V[:, :-1], best.label))
@@ -246,17 +159,7 @@ class Search(Descent):
             (last,) = self._judged(left / (left @ V[:, -1]), np.zeros(1))
             if last.f < GUESSED**2:
                 self.guesses.append((last.c @ V[:, :-1], last.label))
-        return self.guesses[: (self.layer.records or 0) - sum(self.copies)]
-
-    @property
-    def _complete(self) -> bool:
-        return not len(self.basis) or sum(self.copies) + len(self.guesses) >= (
-            self.layer.records or 0
-        )
-
-    @property
-    def _time_left(self) -> bool:
-        return time.perf_counter() - self.begun < self.seconds
+        return self.guesses[: self._missing]
 
     def _draw_label(self) -> int:
         self.attempts += 1
@@ -276,48 +179,3 @@ class Search(Descent):
         if not np.isfinite(gram).all():
             return math.inf
         return math.sqrt(abs(float(np.trace(np.linalg.pinv(gram, hermitian=True)))) * f / equations)
-
-    def _is_new(self, h: Array) -> bool:
-        """Whether an input is none of those that are known, nor of the guesses."""
-        known = [*self.inputs, *(other for other, _ in self.guesses)]
-        return all(differ(h, other) > NEARLY for other in known)
-
-    def take(self, h: Array, label: int, spread: float = 0.0) -> bool:
-        """Keep an input with its label if it is certified, and new; `spread` as for `certify`."""
-        same = max(SAME, SURE * spread / float(np.linalg.norm(h)))
-        if not np.isfinite(h).all() or any(differ(h, other) < same for other in self.inputs):
-            return False
-        # Where a network is sure, labels differ in how long δ is, and not in where it points.
-        labels = [label, *(other for other in range(len(self.targets)) if other != label)]
-        answer = self._certificates(h, labels, spread)
-        if not answer.certified.any():
-            return False
-        first = int(np.argmax(answer.certified))
-        if sum(self.copies) + answer.copies[first] > (self.layer.records or 0):
-            return False
-        self.inputs.append(h)
-        self.labels.append(labels[first])
-        self.copies.append(int(answer.copies[first]))
-        self.counts.append(float(answer.counts[first]))
-        return True
-
-    def _certificates(self, h: Array, labels: list[int], spread: float) -> Certificates:
-        """Certify an input with each of some labels."""
-        return certify(
-            self.layer,
-            self.deltas.cut,
-            np.repeat(h[None], len(labels), axis=0),
-            np.array(labels),
-            loss=self.deltas.loss,
-            factor_known=self.factor_known,
-            spread=spread,
-        )
-
-    def exclude(self, b: Array) -> None:
-        """Search no longer where a record is whose δ is U b."""
-        self.basis = without(self.basis, self.basis @ (b / self.space.S))
-
-
-def differ(h: Array, other: Array) -> float:
-    """Return how far an input is from another, as a share of its length."""
-    return float(np.linalg.norm(h - other) / np.linalg.norm(other))

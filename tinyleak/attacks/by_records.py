@@ -21,13 +21,8 @@ from tinyleak.analytic.deltas import Deltas, Loss
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.probes import smooth_noise
 from tinyleak.analytic.records import find_records
-from tinyleak.attacks.features_first import (
-    CONTRAST,
-    GOALS,
-    GREY,
-    objective_of,
-    search_in_range,
-)
+from tinyleak.attacks.distances import objective_of, search_in_range
+from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY
 from tinyleak.attacks.method import first_layer
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
@@ -134,7 +129,7 @@ def image_with(cut: Split, features: Array, client: Client, rng: np.random.Gener
     Features that are known to some digits only are met no nearer: then it ends where it stays.
     """
     shown = Shown(cut.weight, features[None], np.zeros((1, len(features))), cut.below, {})
-    objective = objective_of(client.model, shown, None)
+    objective = objective_of((1, *client.model.image_shape), shown, None)
     best, lowest, halved = np.zeros(0), math.inf, deque[float](maxlen=PATIENCE)
 
     def watched(x: Array) -> tuple[float, Array]:

@@ -20,12 +20,17 @@ Lesson: lessons/10b_your_own_network.py
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from functools import reduce
-from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyleak.attacks.distances import (
+    ITERATIONS,
+    End,
+    Objective,
+    objective_of,
+    rounded_objective_of,
+    search_in_range,
+)
 from tinyleak.attacks.shown import Shown, shown_addition, shown_layer, sum_of, takes_pixels
 from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
@@ -34,9 +39,8 @@ from tinyleak.gradient import grad
 from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import heads_of, network_of
-from tinyleak.ops import add, reshape, sum
+from tinyleak.ops import sum
 from tinyleak.optim import lbfgs
-from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 
 GREY, CONTRAST = 0.5, 0.1
@@ -46,9 +50,6 @@ GOALS = {"float64": 1e-26, "float32": 1e-13, "float16": 1e-6}
 """The squared relative distance at which features agree, by the dtype of what was shared: its
 rounding, squared, and some ten times that."""
 
-ITERATIONS = 3000
-"""At most; the networks of benchmarks/own_networks.py take 200 to 3,000 in float32."""
-
 CLOSE = 1e-8
 """Features so near are those of the image, as far as they tell; other searches end above 1e-4."""
 
@@ -56,15 +57,9 @@ EVALUATIONS = 3000
 """No further start is made after so many. Where kinks stop a search another start often passes
 them: of small networks with max pooling one in two searches arrives."""
 
-Objective = Callable[[Array], tuple[float, Array]]
-
-
-class End(NamedTuple):
-    """Where a search ended: the distance, the pixels, and how often it looked."""
-
-    value: float
-    x: Array
-    evaluations: int
+POLISHING, OUTSIDE = 300, 0.01
+"""How many iterations bring what was found to where rounding ends, by features and then by all;
+and how far outside [0, 1] pixels lie at most that are then kept inside."""
 
 
 def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Array | None:
@@ -80,29 +75,31 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     if client.batch != 1 or client.local is not None:
         return None
     model = client.model
-    pixels, parts = math.prod(model.image_shape), (model, client.params, client.gradients)
+    shape = (1, *model.image_shape)
+    pixels, parts = math.prod(shape), (model, client.params, client.gradients)
     shown, added = shown_layer(*parts), shown_addition(*parts)
     few = shown is None or shown.features is None or shown.features.size < pixels
     if few and added is not None and sum_of(added.lower) >= pixels:
         rng = np.random.default_rng(seed)
         start = GREY + CONTRAST * rng.standard_normal(pixels)
-        best = _search(objective_of(model, added, client.gradients), start, GOALS[client.dtype])
-        return best.x.reshape(1, *model.image_shape)
+        best = _search(objective_of(shape, added, client.gradients), start, GOALS[client.dtype])
+        return _polished(client, added, best)
     if shown is None or shown.features is None or (few and enough):
         return None
     if not (np.isfinite(shown.features).all() and shown.features.any()):
         return None
     if takes_pixels(shown.below, model.image_shape):
-        return shown.features.reshape(1, *model.image_shape)
+        return shown.features.reshape(shape)
     best = _best_of_searches(client, shown, few, np.random.default_rng(seed))
-    return best.x.reshape(1, *model.image_shape) if np.isfinite(best.value) else None
+    return _polished(client, shown, best)
 
 
 def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Generator) -> End:
     """Search for the image that has the features that are shown, fewer than its pixels or not."""
     model, goal = client.model, GOALS[client.dtype]
-    pixels = math.prod(model.image_shape)
-    alone, images = objective_of(model, shown, None), _are_images(model)
+    shape = (1, *model.image_shape)
+    pixels = math.prod(shape)
+    alone, images = objective_of(shape, shown, None), _are_images(model)
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     ends = [End(math.inf, start, 0)]
@@ -118,15 +115,36 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
             break
         start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     if few or best.value > CLOSE:
-        joint = objective_of(model, shown, client.gradients)
+        joint = objective_of(shape, shown, client.gradients)
     if few and images:
         best = search_in_range(joint, best.x, goal)
     if best.value > CLOSE:
-        image = start.reshape(1, *model.image_shape)
+        image = start.reshape(shape)
         found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
         if found is not None and not found.value > joint(best.x)[0]:
             best = End(found.value, found.x, 0)
     return best
+
+
+def _polished(client: Client, shown: Shown, end: End) -> Array | None:
+    """Return the image of a search, if it arrived as near as rounding lets it come; or None.
+
+    By features first, whose distance has fewer kinks than that of the gradients below.
+    """
+    if not np.isfinite(end.value):
+        return None
+    shape, x, lowest, highest = (1, *client.model.image_shape), end.x, -math.inf, math.inf
+    if _are_images(client.model) and np.abs(x - np.clip(x, 0.0, 1.0)).max() < OUTSIDE:
+        lowest, highest = 0.0, 1.0
+    objectives = []
+    if end.value <= CLOSE and shown.features is not None and shown.features.size >= x.size:
+        objectives.append(objective_of(shape, shown, None))
+    if end.value <= CLOSE:
+        rounding = float(np.finfo(client.dtype).eps)
+        objectives.append(rounded_objective_of(shape, shown, client.gradients, rounding))
+    for objective in objectives:
+        x = search_in_range(objective, x, -math.inf, lowest, highest, POLISHING).x
+    return x.reshape(shape)
 
 
 def known_label(client: Client, image: Array) -> Array | None:
@@ -160,51 +178,6 @@ def _are_images(model: Model) -> bool:
     return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
 
 
-def objective_of(model: Model, shown: Shown, gradients: Mapping[str, Array] | None) -> Objective:
-    """Return the relative distance between features, and between the gradients below if given."""
-
-    def function(z: Tensor) -> tuple[Tensor, Tensor]:
-        found = shown.below(reshape(z, (1, *model.image_shape)))
-        assert found is not None, "it was found before"
-        parts = shown.differences(found, gradients)
-        distance = reduce(add, [sum(part * part) for part in parts])
-        return distance, grad(distance, z)
-
-    program = trace(function, np.zeros(math.prod(model.image_shape)), check=False)
-
-    def evaluate(z: Array) -> tuple[float, Array]:
-        value, gradient = program(z)
-        return float(value), gradient
-
-    return evaluate
-
-
 def _search(objective: Objective, start: Array, goal: float) -> End:
     *_, end = lbfgs(objective, start, goal=goal, max_iterations=ITERATIONS)
     return End(end.value, end.x, end.evaluations)
-
-
-def search_in_range(objective: Objective, start: Array, goal: float) -> End:
-    """Minimise within [0, 1], by the L-BFGS-B of Byrd, Lu, Nocedal and Zhu (1995)."""
-    from scipy.optimize import minimize
-
-    def stop_when_near(intermediate_result: Any) -> None:
-        if intermediate_result.fun <= goal:
-            raise StopIteration
-
-    end = minimize(
-        objective,
-        np.clip(start, 0.0, 1.0),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(0.0, 1.0)] * len(start),
-        callback=stop_when_near,
-        options={
-            "maxcor": 50,
-            "maxiter": ITERATIONS,
-            "maxfun": ITERATIONS,
-            "ftol": 0.0,
-            "gtol": 0.0,
-        },
-    )
-    return End(float(end.fun), end.x, end.nfev)

@@ -22,6 +22,7 @@ from tinyleak.attacks.settings import Settings
 from tinyleak.attacks.starts import first_images, starting_point
 from tinyleak.backend import Array
 from tinyleak.client import Client
+from tinyleak.client.explanation import MARGIN, MOST_ROUNDING
 from tinyleak.defenses import knowledge
 from tinyleak.interop import as_array, called
 from tinyleak.nn.fitting import require_fit
@@ -146,13 +147,15 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     if images is not None:
         starts[0, : images.size] = images.ravel()
     by_features = isinstance(attacker.start, str) and attacker.start in ("auto", "features")
-    if images is not None and by_features and settings.scale_free and settings.goal is None:
-        # Below the rounding of what was shared a distance tells nothing more of the image.
-        settings = replace(settings, goal=max(settings.near_enough, GOALS[client.dtype]))
-    if images is not None and by_features and targets is None:
-        soft = known_label(client, images)
-        if soft is not None:
+    if images is not None and by_features:
+        soft = known_label(client, images) if targets is None else targets
+        if soft is not None and targets is None:
             starts[0, images.size :] = np.log(soft.clip(LEAST_PROBABILITY)).ravel()
+        if settings.scale_free and settings.goal is None:
+            # Below the rounding of what was shared a distance tells nothing more of the image.
+            rounding = 0.0 if soft is None else min((MARGIN * client.roundoff) ** 2, MOST_ROUNDING)
+            goal = max(settings.near_enough, GOALS[client.dtype], rounding)
+            settings = replace(settings, goal=goal)
     if isinstance(attacker.start, str) and attacker.start == "auto":
         attacker = replace(attacker, start="noise" if images is None else "features")
     seconds = time.perf_counter() - began

@@ -1,6 +1,6 @@
 """What to expect of a network's gradient: counting, structure, the measured spectrum, a forecast.
 
-Nothing here attacks. Of a client whose files are here, in a notebook:
+Nothing here attacks a client. Of a client whose files are here, in a notebook:
 
     from tinyleak.audit import audit
     from tinyleak.client import Client
@@ -13,6 +13,7 @@ shows a page, and its `save` writes it. `tinyleak audit` is the same on the comm
 from tinyleak.analytic.jacobian_spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.audit.forecasting import VARIANCES, Audit, audit
 from tinyleak.audit.measured import Forecast
+from tinyleak.audit.rehearsal import Rehearsal, rehearse
 from tinyleak.audit.shared import Shared
 from tinyleak.audit.structure import Counting, Finding, Saturation, count, find, saturation
 from tinyleak.audit.text import audit_text
@@ -26,6 +27,7 @@ __all__ = [
     "Finding",
     "Forecast",
     "Saturation",
+    "Rehearsal",
     "Shared",
     "Spectrum",
     "TextAudit",
@@ -38,6 +40,7 @@ __all__ = [
     "noise_for",
     "of_gram",
     "pixel_variance",
+    "rehearse",
     "saturation",
     "typical",
 ]

@@ -1,4 +1,4 @@
-"""The audit: what to expect of a network's gradient, without an attack.
+"""The audit: what to expect of a network's gradient, without an attack on its client.
 
 Lesson: lessons/15_pytorch.py
 """
@@ -17,6 +17,7 @@ from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
+from tinyleak.audit.rehearsal import rehearse
 from tinyleak.audit.rescaled import rescaled_jacobians
 from tinyleak.audit.shared import length, read_shared
 from tinyleak.audit.structure import count, find, saturation
@@ -67,6 +68,7 @@ def audit(
     batch: int | None = None,
     gradients: Mapping[str, Any] | None = None,
     examples: int = 5,
+    rehearsals: int = 0,
     prior: float | None = None,
     variances: Sequence[float] = VARIANCES,
 ) -> Audit:
@@ -91,6 +93,8 @@ def audit(
         gradients: with a network: a shared gradient, by name. A constant factor on the loss is read
             off its last layer, if that is linear.
         examples: how many batches to measure at, at most.
+        rehearsals: on how many simulated clients, at most, to try the attack itself, each with a
+            typical batch: what stops a search shows there alone (see `tinyleak.audit.rehearsal`).
         prior: τ², the variance of a pixel before anything is shared; by default that of the images.
         variances: of the noise to forecast for, 0 or more.
 
@@ -107,6 +111,7 @@ def audit(
         batch = 1 if batch is None else batch
     batch = whole(batch, 1, "a batch of {} was given; give 1 or more")
     examples = whole(examples, 1, "{} examples were asked for; give 1 or more")
+    rehearsals = whole(rehearsals, 0, "{} rehearsals were asked for; give 0 or more")
     variances = tuple(float(variance) for variance in variances)
     if not all(0 <= variance < math.inf for variance in variances):
         raise ValueError(f"noise of variances {variances} was given; give finite ones, 0 or more")
@@ -121,8 +126,8 @@ def audit(
     batches = [
         (known.images[start : start + batch], known.labels[start : start + batch])
         for start in range(0, len(known) - batch + 1, batch)
-    ][:examples]
-    norm, rounding = _norm_and_rounding(model, weights, batches)
+    ]
+    norm, rounding = _norm_and_rounding(model, weights, batches[:examples])
     shared, precision, frozen = None, None, tuple[str, ...]()
     if isinstance(client, Client):
         shared, frozen = read_shared(client, norm, known.images), client.frozen
@@ -130,12 +135,19 @@ def audit(
     if shared is not None:
         jacobians = rescaled_jacobians(model, weights, known, shared, batch, examples)
     else:
-        jacobians = [Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches]
+        jacobians = [
+            Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches[:examples]
+        ]
     jacobians = [
         replace(one, images=without_ties(one.images), precision=precision) for one in jacobians
     ]
     spectra = _measured(jacobians)
     measured = known.images[: batch * len(spectra)]
+    dtype = client.dtype if isinstance(client, Client) else "float32"
+    rehearsed = [
+        rehearse(model, weights, x, one_hot(y, model.classes), dtype=dtype)
+        for x, y in batches[:rehearsals]
+    ]
     return Audit(
         model=model,
         source=known.name,
@@ -149,6 +161,7 @@ def audit(
         rounding=rounding,
         variances=variances,
         shared=shared,
+        rehearsals=rehearsed,
         interrupted=len(spectra) < len(jacobians),
     )
 

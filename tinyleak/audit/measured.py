@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.analytic.jacobian_spectrum import Spectrum, forecasts, noise_for
+from tinyleak.audit.rehearsal import Rehearsal
 from tinyleak.audit.shared import Shared
 from tinyleak.audit.structure import Counting, Finding, Saturation
 from tinyleak.backend import Array
@@ -51,6 +53,7 @@ class Measured:
     rounding: float  # the mean squared error that float32 leaves on a gradient's numbers
     variances: tuple[float, ...]  # of the noise to forecast for
     shared: Shared | None  # what was read off the client's gradient, if it is known
+    rehearsals: Sequence[Rehearsal] = ()  # of attacks on simulated clients with typical images
     interrupted: bool = False  # whether Ctrl-C came before all typical batches were measured at
 
     def at(self, variance: float) -> Forecast:

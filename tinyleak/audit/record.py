@@ -32,6 +32,8 @@ def as_dict(audit: Measured) -> dict[str, Any]:
       that is zero, the noise on it, the labels and why they may be wrong (`doubt`), and for each
       image how wrong the network is about it, ‖p − y‖, as `doubts`. If there is a gradient, the
       spectra and forecasts are for its images.
+    - `rehearsals`: of each attack on a simulated client with a typical batch the mean squared error
+      of a pixel, and the seconds that it took.
     - `scope`: what is taken for granted.
     """
     count, shared = audit.counting, audit.shared
@@ -52,6 +54,7 @@ def as_dict(audit: Measured) -> dict[str, Any]:
         "recovered_below": audit.recovered_below,
         "hidden_above": audit.hidden_above,
         "forecast": [{"noise": whose, **asdict(one)} for whose, one in audit.forecasts],
+        "rehearsals": [one._asdict() for one in audit.rehearsals],
         "gradient": None
         if shared is None
         else {

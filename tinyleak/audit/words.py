@@ -40,7 +40,8 @@ SCOPE = (
         "The best attacker",
         "The forecast is what is left to somebody who solves the problem perfectly and knows of "
         "pixels only how much they vary. A real attack may do worse: it can get stuck, the more "
-        "easily the larger the batch. It can also do better, if it knows what images look like.",
+        "easily the larger the batch; a rehearsal shows it. It can do better as well, if it knows "
+        "what images look like.",
     ),
     (
         "Near typical images",
@@ -123,6 +124,7 @@ def lines(audit: Measured) -> dict[str, str]:
         **{finding.about: finding.text for finding in audit.findings},
         "saturation": _saturation(audit.saturations),
         "rank": _rank(audit),
+        **_rehearsed(audit),
         **_shared(audit),
     }
 
@@ -192,6 +194,19 @@ def _rank(audit: Measured) -> str:
         f"float32; singular values from {number(strongest)} down to {number(weakest)}, at "
         f"{batches} typical {singular if batches == 1 else plural}"
     )
+
+
+def _rehearsed(audit: Measured) -> dict[str, str]:
+    if not audit.rehearsals:
+        return {}
+    errors, seconds = (sorted(column) for column in zip(*audit.rehearsals, strict=True))
+    many = len(errors)
+    clients = "a simulated client" if many == 1 else f"{many} simulated clients"
+    spread = number(errors[0]) + (f" to {number(errors[-1])}" if many > 1 else "")
+    return {
+        "rehearsal": f"attacked, {clients} with typical images gave them away to a mean squared "
+        f"error of {spread}, in at most {seconds[-1]:.2g} s each"
+    }
 
 
 def _shared(audit: Measured) -> dict[str, str]:

@@ -76,7 +76,11 @@ GRADIENTS = {
     "gradients": "a shared gradient, .safetensors or .npz by parameter name: how exact it is, "
     "whose labels it has, and what to expect of it"
 }
-EXAMPLES = {"examples": "typical batches to measure at, at most (default: 5)"}
+EXAMPLES = {
+    "examples": "typical batches to measure at, at most (default: 5)",
+    "rehearsals": "simulated clients, with a typical batch each, on which to try the attack: kinks "
+    "that stop it are in no forecast (default: none)",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +150,8 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
     client = audited["client"] if isinstance(audited["client"], Client) else None
     model: Any = audited["client"] if client is None else client.model
     images = _typical(args, model.image_shape)
-    found = audit(**audited, images=images, variances=args.noise, examples=args.examples or 5)
+    many: dict[str, Any] = {"examples": args.examples or 5, "rehearsals": args.rehearsals or 0}
+    found = audit(**audited, images=images, variances=args.noise, **many)
     init, seed = (args.init or "U", args.seed or 0) if args.weights is None else (None, None)
     origin = f"weights {args.weights}" if init is None else f"init {init}, seed {seed}"
     subject = describe(found, origin)
@@ -178,7 +183,7 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
             "batch": found.counting.batch,
             "loss": None if loss is None else {"factor": loss.factor, "known": str(loss.fact)},
             "noise": args.noise,
-            "examples": args.examples or 5,
+            **many,
         }
         more = {} if known is None else {"knows": as_data(known)}
         write_audit(directory, found, as_dict(found), subject, settings, **more)

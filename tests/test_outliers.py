@@ -1,0 +1,63 @@
+"""Robust regression past the last wrong kinks, and what a forecast does not know of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_smoothed import client_of
+
+from tinyleak import nn
+from tinyleak.attacks import Settings
+from tinyleak.attacks.distances import objective_of, search_in_range
+from tinyleak.attacks.outliers import without_outliers
+from tinyleak.attacks.shown import shown_layer
+from tinyleak.audit import audit, rehearse
+from tinyleak.audit.record import as_dict
+from tinyleak.audit.words import lines
+from tinyleak.nn import MLP, one_hot
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_last_wrong_kinks_are_outliers(seed: int) -> None:
+    client, image = client_of(seed)
+    shown = shown_layer(client.model, client.params, client.gradients)
+    assert shown is not None
+    near = (image + 0.1 * np.random.default_rng(1).standard_normal(image.shape)).ravel()
+    squares = objective_of(image.shape, shown, client.gradients)
+    assert np.mean((search_in_range(squares, near, 1e-13).x - image.ravel()) ** 2) > 1e-6
+    found = without_outliers(image.shape, shown, client.gradients, 0.0, 1.0, 1e-13)(near)
+    assert found.value < 1e-12
+    assert np.mean((found.x - image.ravel()) ** 2) < 1e-13
+
+
+def test_a_rehearsal_shows_what_stops_a_search_where_the_forecast_does_not(
+    rng: np.random.Generator,
+) -> None:
+    model = MLP((1, 6, 6), 4, "relu", widths=(40, 40), unbiased=("0", "2", "4"))
+    params, images = model.init(rng), rng.random((3, 1, 6, 6))
+    found = audit(model, params, images, [0, 1, 2], examples=1, rehearsals=2)
+    assert found.at(found.rounding).verdict == "recovered"
+    assert len(found.rehearsals) == 2 and min(found.rehearsals).mse > 1e-3
+    assert "2 simulated clients with typical images" in lines(found)["rehearsal"]
+    assert [one["mse"] for one in as_dict(found)["rehearsals"]] == [
+        one.mse for one in found.rehearsals
+    ]
+    biased = MLP((1, 6, 6), 4, "relu", widths=(40, 40))
+    seen = audit(biased, biased.init(rng), images, [0, 1, 2], examples=1, rehearsals=1)
+    assert seen.rehearsals[0].mse < 1e-10
+
+
+def test_a_rehearsal_is_of_a_batch_and_of_soft_labels_as_well(rng: np.random.Generator) -> None:
+    model = MLP((1, 4, 4), 4, "sigmoid", widths=(32,))
+    params, images = model.init(rng), rng.random((2, 1, 4, 4))
+    targets = nn.one_hot(np.array([1, 3]), 4)
+    how = Settings(iterations=300)
+    assert rehearse(model, params, images, targets, dtype="float64", settings=how).mse < 1e-6
+    soft = 0.9 * one_hot(np.array([1]), 4) + 0.025
+    assert rehearse(model, params, images[:1], soft).mse < 1e-12
+
+
+def test_fewer_rehearsals_than_none_are_refused(rng: np.random.Generator) -> None:
+    model = MLP((1, 4, 4), 4, widths=(8,))
+    with pytest.raises(ValueError, match="-1 rehearsals were asked for; give 0 or more"):
+        audit(model, model.init(rng), rehearsals=-1)

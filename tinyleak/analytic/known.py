@@ -1,0 +1,232 @@
+"""What is known of the records of a batch so far; see `records`."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyleak.analytic.certificate import Certificates, certify
+from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.descent import Descent
+from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.points import RowSpace, without
+from tinyleak.analytic.together import refine
+from tinyleak.backend import Array
+
+CLEAR = 1e-3
+"""What noise may leave unknown of a record, as a share of its length; more is not claimed."""
+
+GUESSED, NEARLY, HALF = 3e-2, 1e-2, 0.5
+"""How far δ of a guess may be from the column space, relative to its length; inputs that differ by
+less, likewise, are one record, and a guess is known as well as that; and how far its copies may be
+from a whole number."""
+
+FIT = 5.0
+"""How far a product of two records may be from what it should, in units of its noise: of refined
+ones it was at most 4.4, and 5.0 and more where one of two was not what it is."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Records:
+    """The records that were found, each certified, in the order in which they were.
+
+    Attributes:
+        inputs: (M, F), what came into the layer; pixels where it is the network's first.
+        labels: (M,) int64.
+        copies: (M,) int64, how often each is in the batch.
+        missing: how many of the batch were not found.
+        attempts: from how many points was searched.
+        seconds: how long it took.
+        guesses: (G, F), what may be some of those that were not found: each is a record as far as
+            noise lets it be told, which is not far enough to certify it.
+        guessed_labels: (G,) int64.
+    """
+
+    inputs: Array
+    labels: Array
+    copies: Array
+    missing: int
+    attempts: int
+    seconds: float
+    guesses: Array
+    guessed_labels: Array
+
+    def __repr__(self) -> str:
+        found = int(self.copies.sum())
+        return f"Records({found} of {found + self.missing}, {self.seconds:.1f} s)"
+
+
+class Known(Descent):
+    """The records that are known, and where others are not.
+
+    Attributes:
+        basis: of where the other records lie, (k, r), in coordinates of the row space.
+        columns: of their δ, (k, r), in coordinates of U.
+        inputs, labels, copies, counts: of each that is certified; counts are copies times the
+            loss's factor.
+        guesses: inputs and labels that may be others.
+    """
+
+    def __init__(
+        self,
+        layer: LayerGradient,
+        deltas: Deltas,
+        bounds: tuple[float, float] | None,
+        rng: np.random.Generator,
+        seconds: float,
+        factor_known: bool,
+    ) -> None:
+        super().__init__(RowSpace.of(layer, deltas.cut), deltas, bounds)
+        self.layer, self.rng, self.factor_known = layer, rng, factor_known
+        self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
+        self.basis = np.eye(len(self.space.S))  # of where the other records lie
+        self.columns = self.basis  # of their δ, in coordinates of U
+        self.weights = np.ones(len(self.targets))  # how likely a label is worth an attempt
+        self.inputs: list[Array] = []
+        self.labels: list[int] = []
+        self.copies: list[int] = []
+        self.counts: list[float] = []  # the same, times the loss's factor
+        self.guesses: list[tuple[Array, int]] = []
+
+    def found(self) -> Records:
+        """Return what has been found."""
+        if not self.factor_known and len(self.space.S) > 1:
+            self._keep_what_agrees()
+        shape = (-1, self.layer.weight_gradient.shape[1])
+        copies = np.array(self.copies, dtype=np.int64)
+        missing = self._missing
+        guesses = self.last_guesses() if missing else []
+        seconds = time.perf_counter() - self.begun
+        return Records(
+            np.reshape(self.inputs, shape),
+            np.array(self.labels, dtype=np.int64),
+            copies,
+            missing,
+            self.attempts,
+            seconds,
+            np.reshape([h for h, _ in guesses], shape),
+            np.array([label for _, label in guesses], dtype=np.int64),
+        )
+
+    def last_guesses(self) -> list[tuple[Array, int]]:
+        """Return what is nearly a record, as far as noise lets it be told, with its label."""
+        return self.guesses
+
+    def _keep_what_agrees(self) -> None:
+        """Keep records that have a factor of the loss in common, which no one shows alone."""
+        counts = np.array(self.counts)
+        shares = counts / np.median(counts) if len(counts) > 1 else np.zeros(len(counts))
+        whole = np.rint(shares)
+        agree = (whole > 0) & (np.abs(shares - whole) < NEARLY)
+        kept = np.flatnonzero(agree).tolist() if agree.sum() > 1 else []
+        self.inputs, self.labels = [self.inputs[k] for k in kept], [self.labels[k] for k in kept]
+        self.copies = [1] * len(kept)
+
+    @property
+    def _missing(self) -> int:
+        return (self.layer.records or 0) - sum(self.copies)
+
+    @property
+    def _complete(self) -> bool:
+        return not len(self.basis) or len(self.guesses) >= self._missing
+
+    @property
+    def _time_left(self) -> bool:
+        return time.perf_counter() - self.begun < self.seconds
+
+    def _refine(self) -> bool:
+        """Refine all that is known together, without guesses that do not fit; whether it could."""
+        space, certified = self.space, len(self.inputs)
+        known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
+        c, labels = (
+            self._coordinates(np.array([h for h, _ in known])),
+            np.array([k for _, k in known]),
+        )
+        counts = (self.layer.records or 0) / np.append(self.copies, np.ones(len(self.guesses)))
+        fits = np.arange(len(c))
+        noise = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        while True:
+            c, labels, counts = c[fits], labels[fits], counts[fits]
+            known_counts = counts if self.factor_known else None
+            told = refine(
+                space, self.deltas, c, self.targets[labels], known_counts, noise, self.rng
+            )
+            c, fits = told.c, np.arange(len(c))
+            while (worst := told.misfits[np.ix_(fits, fits)]).max() > FIT:
+                sums = np.where(worst > FIT, worst, 0.0).sum(axis=0)
+                sums[fits < certified] = 0.0
+                if not sums.any() or len(fits) == 1:
+                    return False
+                fits = np.delete(fits, np.argmax(sums))
+            if len(fits) == len(c):
+                break
+        self.inputs, self.labels, self.copies, self.counts, self.guesses = [], [], [], [], []
+        self.basis = self.columns = np.eye(len(space.S))
+        inputs = c @ space.V[:, : self.layer.weight_gradient.shape[1]]
+        clear = CLEAR / FIT * math.sqrt(np.square(inputs).sum(axis=1).mean())
+        for h, one, label, spread in zip(
+            inputs, c, labels.tolist(), told.spreads.tolist(), strict=True
+        ):
+            if not (spread < clear and self.take(h, label, spread)):
+                self.guesses.append((h, label))
+            self.basis = without(self.basis, self.basis @ self._dual(label, one))
+            self.columns = without(self.columns, self.columns @ (one / space.S))
+        return True
+
+    def take(self, h: Array, label: int, spread: float = 0.0) -> bool:
+        """Keep an input with its label if it is certified, and new; `spread` as for `certify`."""
+        if not np.isfinite(h).all() or self._same(h, label, self.inputs).any():
+            return False
+        # Where a network is sure, labels differ in how long δ is, and not in where it points.
+        labels = [label, *(other for other in range(len(self.targets)) if other != label)]
+        answer = self._certificates(h, labels, spread)
+        if not answer.certified.any():
+            return False
+        first = int(np.argmax(answer.certified))
+        if answer.copies[first] > self._missing:
+            return False
+        self.inputs.append(h)
+        self.labels.append(labels[first])
+        self.copies.append(int(answer.copies[first]))
+        self.counts.append(float(answer.counts[first]))
+        return True
+
+    def _same(self, h: Array, label: int, others: list[Array]) -> Array:
+        """Tell which of some inputs are this one: δ of a record is apart from all others' (M,)."""
+        c = self._coordinates(np.array([h, *others]))
+        products = np.abs(c @ self._dual(label, c[0]))
+        return np.asarray(products[1:] > HALF * products[0])
+
+    def _is_new(self, h: Array, label: int) -> bool:
+        """Whether a record is none of those that are known, nor of the guesses."""
+        return not self._same(h, label, [*self.inputs, *(g for g, _ in self.guesses)]).any()
+
+    def _coordinates(self, inputs: Array) -> Array:
+        """Return inputs, (M, F), in coordinates of the row space, (M, r)."""
+        ends = self.space.V.shape[1] - inputs.shape[1]  # 1 with a bias
+        return np.asarray(np.pad(inputs, [(0, 0), (0, ends)], constant_values=1.0) @ self.space.V.T)
+
+    def _dual(self, label: int, c: Array) -> Array:
+        """Return S⁻¹ Uᵀ δ of a record, (r,): the other records lie at right angles to it."""
+        z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
+        delta = self.deltas.of(z[None], self.targets[[label]])[0]
+        return np.asarray(self.space.U.T @ delta / self.space.S)
+
+    def _certificates(self, h: Array, labels: list[int], spread: float) -> Certificates:
+        """Certify an input with each of some labels."""
+        return certify(
+            self.layer,
+            self.deltas.cut,
+            np.repeat(h[None], len(labels), axis=0),
+            np.array(labels),
+            loss=self.deltas.loss,
+            factor_known=self.factor_known,
+            spread=spread,
+        )
+
+    def exclude(self, b: Array) -> None:
+        """Search no longer where a record is whose δ is U b."""
+        self.basis = without(self.basis, self.basis @ (b / self.space.S))
