@@ -44,6 +44,8 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     if tells and first is not None and first[0].shown <= client.batch:
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
+    if client.last_layer is None:  # it was not sent, or is not linear
+        return client, plain
     labels = attacker.labels
     if not client.loss.exact or (labels is None and not client.labels.trusted):
         client, found = _unmixed(client)
