@@ -44,13 +44,12 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     if tells and first is not None and first[0].shown <= client.batch:
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
-    if client.last_layer is None:  # it was not sent, or is not linear
-        return client, plain
-    labels = attacker.labels
-    if not client.loss.exact or (labels is None and not client.labels.trusted):
+    # A last layer that was not sent, or is not linear, tells none.
+    labels, told = attacker.labels, client.last_layer is not None and client.labels.trusted
+    if not client.loss.exact or (labels is None and not told):
         client, found = _unmixed(client)
         labels = labels if found is None else [int(label) for label in found]
-    if labels is None and client.labels.trusted:
+    if labels is None and told:
         labels = client.labels.labels
     layer, pixels = client.last_layer, prod(client.model.image_shape)
     # What has many more pixels than features takes least squares long.
