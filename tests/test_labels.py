@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LayerGradient, infer_labels, label_search, search_labels
+from tinyleak.analytic import LayerGradient, infer_labels, label_search, search_labels, unmix
 from tinyleak.analytic.last_layer import ends_linear, last_layer_names
 from tinyleak.attacks import Settings, attack, attack_many
 from tinyleak.client import Client, Truth, share, simulate
@@ -229,6 +229,44 @@ def test_labels_that_are_a_guess_are_those_with_which_features_make_the_gradient
     assert wrong == 4
     monkeypatch.setattr(label_search, "MOST_SETS", 1)
     assert search_labels(client.last_layer) is None, "the nearest that is tried is wrong"
+
+
+@pytest.mark.parametrize(("seed", "label", "batch"), [(3, 1, 2), (7, 1, 3), (13, 8, 3)])
+def test_labels_of_equal_images_are_not_trusted_unseen(seed, label, batch):
+    """They leave one direction, which is a feature with any label beside one that is certain."""
+    model = MLP((1, 4, 4), 9, "tanh", (12,))
+    rng = np.random.default_rng(seed)
+    params = {name: 8.0 * array for name, array in model.init(rng).items()}
+    images = np.repeat(rng.random((1, 1, 4, 4)), batch, axis=0)
+    layer = share(model, params, images, [label] * batch)[0].last_layer
+    assert layer is not None and infer_labels(layer).labels.tolist() != [label] * batch
+    found = search_labels(layer)
+    assert found is not None and found.labels.tolist() == [label] * batch
+    wrong = [label] * (batch - 1) + [(label + 1) % 9]
+    assert label_search.explanation(layer, wrong) is None
+    features = unmix(layer, [label] * batch)
+    assert features.misfit < 10.0 and np.isinf(features.errors).all(), "they may be a mean"
+
+
+def test_features_that_are_zero_are_one_image_for_each_label():
+    """No unit is active, so that the gradient is that of the bias alone."""
+    rng, model = np.random.default_rng(0), MLP((1, 4, 4), 6, "relu", (12,))
+    params = model.init(rng)
+    params["0.bias"] = params["0.bias"] - 100.0
+    for dtype in ("float64", "float32"):
+        client, _ = share(model, params, rng.random((3, 1, 4, 4)), [1, 1, 2], dtype=dtype)
+        assert client.last_layer is not None
+        found = unmix(client.last_layer, [1, 1, 2])
+        assert found.misfit < 10.0 and np.isfinite(found.errors).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_one_image_under_two_labels_has_both(dtype):
+    rng, model = np.random.default_rng(0), MLP((1, 4, 4), 6, "tanh", (12,))
+    images = np.repeat(rng.random((1, 1, 4, 4)), 3, axis=0)
+    client, _ = share(model, model.init(rng), images, [1, 1, 2], dtype=dtype)
+    assert client.labels.labels.tolist() == [1, 1, 2]
+    assert client.labels.counts.tolist() == [0, 2, 1, 0, 0, 0]
 
 
 def test_without_a_bias_and_with_many_classes_counts_are_found_as_well():

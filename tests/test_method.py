@@ -46,6 +46,12 @@ def test_the_method_is_chosen_by_what_the_gradient_shows(model, count, attacker,
     assert told is None or (told.value, told.source) == (method, "read off")
 
 
+def test_a_batch_whose_last_layer_was_not_sent_is_attacked_by_lbfgs() -> None:
+    client, _ = client_of(LENET, 2)
+    unsent = replace(client, frozen=("fc.0.weight",))
+    assert problem_of(unsent, AUTO).attacker.method == "lbfgs"
+
+
 def test_features_that_rounding_hides_are_matched_first_and_then_squared() -> None:
     images, labels = GLYPHS.batch([20, 21, 22, 23])
     client, _ = simulate(LENET, images, [labels[0]] * 4, dtype="float32", init="default")

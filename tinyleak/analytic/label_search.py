@@ -58,15 +58,22 @@ def search_labels(layer: LastLayerGradient) -> LabelInference | None:
 
 
 def explanation(
-    layer: LastLayerGradient, labels: Sequence[int] | Array, starts: int = STARTS[-1]
+    layer: LastLayerGradient,
+    labels: Sequence[int] | Array,
+    starts: int = STARTS[-1],
+    guess: Array | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Mixture | None:
-    """Return the features with which images of these labels make the gradient, if any do."""
+    """Return the features with which images of these labels make the gradient, if any do.
+
+    For the arguments see `unmix`. None, too, where noise hides an image: any label would do for it.
+    """
     rounding = max(DOUBLE_PRECISION, ROUNDINGS * layer.roundoff)
     try:
-        found = unmix(layer, labels, rounding=rounding, starts=starts)
-    except ValueError:  # it is zero, or of too many images
+        found = unmix(layer, labels, rounding=rounding, guess=guess, starts=starts, rng=rng)
+    except ValueError:  # it is zero, without a bias, or of too many images
         return None
-    return found if found.misfit <= EXPLAINED else None
+    return found if found.misfit <= EXPLAINED and found.error_norms.all() else None
 
 
 def _possible(layer: LastLayerGradient, by_bias: Array, likeliest: Array) -> list[Array]:

@@ -160,8 +160,12 @@ def apart(off: Array, on: Array, vs: Array, noise: Array, scale: float) -> Array
 
 
 def blur(v: Array, noise: Array) -> float:
-    """Return how far the entries of U v may be off, relative to their root mean square."""
-    return float(np.linalg.norm(noise * v) / np.linalg.norm(v))
+    """Return how far the entries of U v may be off, relative to their root mean square.
+
+    NaN for v = 0, which is no record's.
+    """
+    with np.errstate(invalid="ignore"):
+        return float(np.linalg.norm(noise * v) / np.linalg.norm(v))
 
 
 def _svd(M: Array) -> tuple[Array, Array, Array]:

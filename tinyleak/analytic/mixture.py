@@ -159,7 +159,7 @@ def unmix(
         noise = max(visible.noise or 0.0, visible.rounding)
         alike, whose, copies = np.unique(labels, return_inverse=True, return_counts=True)
         hidden = visible.standing_out(GAP**2 * noise, batch) < batch
-        if hidden and 1 < len(alike) < batch:
+        if hidden and len(alike) < batch:
             equations = _Equations(layer, layer.bias, one_hot(alike, classes), deviations, copies)
             begin = equations.starts(alike, rng or np.random.default_rng(0))
             found, misfit = equations.solve(islice(begin, FEW_STARTS))
@@ -195,9 +195,10 @@ def _sizes(layer: LastLayerGradient, bias: Array, answers: Array) -> Array:
     """
     axis = layer.balanced.decomposition[2][0]
     features = axis[:-1] / axis[-1]  # of about all images
+    typical = np.sqrt(np.mean(features**2)) or 1.0  # the bias's 1, where all are zero
     logits = np.abs(layer.weight @ features + bias).max()
     p, y = np.abs(layer.matrix[:, -1]), answers.mean(axis=0)
-    sizes = np.sqrt(np.mean(features**2)) * (p * (1.0 + logits) + 2.0 * y)
+    sizes = typical * (p * (1.0 + logits) + 2.0 * y)
     return np.where(sizes > LEAST_ROW * sizes.max(), sizes, sizes.max())
 
 
@@ -219,7 +220,8 @@ class _Equations:
         self.logits = self.axes[:, :size] @ layer.weight.T
         self.bias, self.targets, self.gradient = bias, targets, layer.matrix
         self.deviation = layer.batch * deviations[:, np.newaxis]
-        self.sizes = layer.balanced.sizes[: self.images]
+        sizes = layer.balanced.sizes[: self.images]
+        self.sizes = np.maximum(sizes, np.finfo(float).eps * sizes[0])  # 0 where features are
         ends = self.axes[:, -1]
         self.constant = ends / (ends @ ends)
         self.free = np.linalg.svd(ends[None])[2][1:]
@@ -251,7 +253,7 @@ class _Equations:
             "ik,fj->kjif", self.copies * r, self.free
         )
         by_unknowns /= (self.deviation * self.sizes**power)[:, :, np.newaxis, np.newaxis]
-        return by_unknowns.reshape(-1, unknowns.size)
+        return by_unknowns.reshape(self.seen.size, unknowns.size)
 
     def unknowns(self, features: Array) -> Array:
         """Return the unknowns that come nearest to some features, (M, F)."""
@@ -285,13 +287,16 @@ class _Equations:
         from scipy.optimize import least_squares
 
         best, lowest = np.zeros(self.images * (self.images - 1)), np.inf
+        if not best.size:
+            return best, float(np.mean(self.misfits(best) ** 2))
         how = {"method": "lm", **dict.fromkeys(("ftol", "xtol", "gtol"), np.finfo(float).eps)}
         for start, power in zip(starts, cycle(WEIGHTINGS)):
             x = start.ravel()
             for by, most in ((power, FIRST_EVALUATIONS), (0.0, EVALUATIONS)):
-                fit = least_squares(
-                    self.misfits, x, self.jacobian, max_nfev=most, args=(by,), **how
-                )
+                with np.errstate(over="ignore"):  # of wild steps, which it takes back
+                    fit = least_squares(
+                        self.misfits, x, self.jacobian, max_nfev=most, args=(by,), **how
+                    )
                 x = fit.x
             misfit = 2.0 * float(fit.cost) / fit.fun.size
             if misfit < lowest:

@@ -44,11 +44,12 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     if tells and first is not None and first[0].shown <= client.batch:
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
-    labels = attacker.labels
-    if not client.loss.exact or (labels is None and not client.labels.trusted):
+    # A last layer that was not sent, or is not linear, tells none.
+    labels, told = attacker.labels, client.last_layer is not None and client.labels.trusted
+    if not client.loss.exact or (labels is None and not told):
         client, found = _unmixed(client)
         labels = labels if found is None else [int(label) for label in found]
-    if labels is None and client.labels.trusted:
+    if labels is None and told:
         labels = client.labels.labels
     layer, pixels = client.last_layer, prod(client.model.image_shape)
     # What has many more pixels than features takes least squares long.
@@ -103,14 +104,16 @@ def one_label_each(client: Client) -> bool | None:
     another, or there are no such images with these weights.
 
     Returns:
-        None where the last layer does not tell: of one image or step, or of as many as classes.
+        None where the last layer does not tell: of one image or step, or of as many as classes; or
+        if none were found and rounding or noise hides what tells images apart.
     """
     layer = client.last_layer
     if layer is None or layer.bias_gradient is None or client.loss.kind != "cross-entropy":
         return None
     if not 1 < client.batch < min(layer.weight.shape) or client.local is not None:
         return None
-    return _unmixed(client)[1] is not None
+    found = _unmixed(client)[1] is not None
+    return found if found or read_span(layer) is not None else None
 
 
 def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:

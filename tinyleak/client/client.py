@@ -28,7 +28,7 @@ from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome, require_found
-from tinyleak.client.reading import as_it_tells, as_sent, labels_of, premises_of
+from tinyleak.client.reading import as_it_tells, as_sent, labels_of, premises_of, rows_of
 from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
@@ -261,8 +261,8 @@ class Client:
     def targets(self) -> Array | None:
         """The labels as rows of probabilities, (N, K), where the gradient tells them; else None."""
         told = self.premises.targets
-        if told is not None:  # of one image: as many of them as there are have the rank of one
-            return np.repeat(told, self.batch // len(told), axis=0)
+        if told is not None:
+            return rows_of(told, self.batch)
         if self.last_layer is None or not self.labels.trusted:
             return None
         return one_hot(self.labels.labels, self.model.classes)

@@ -17,6 +17,9 @@ from tinyleak.client.loss import read_loss, said_loss
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, heads_of
 
+WHOLE = 1e-4
+"""How far from whole numbers the counts of labels may be: float32 leaves 1e-6 of a label."""
+
 
 def premises_of(
     client: Any,
@@ -106,6 +109,18 @@ def as_sent(
     }
     told = {"dtype": "float32"} if single else {}
     return {**gradients, **frozen}, told | {**known, "frozen": (*known.get("frozen", ()), *frozen)}
+
+
+def rows_of(told: Array, batch: int) -> Array:
+    """Return the labels of a batch, (N, K), whose gradient is that of one image with a soft one.
+
+    Images that are equal to the network, with one label each, have the mean of their labels; else
+    each has that soft label.
+    """
+    counts = np.rint(batch * told)
+    if np.abs(batch * told - counts).max() < WHOLE and counts.sum() == batch:
+        return np.repeat(np.eye(told.shape[1]), counts[0].astype(int), axis=0)
+    return np.repeat(told, batch // len(told), axis=0)
 
 
 def labels_of(client: Any) -> LabelInference:

@@ -29,9 +29,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyleak.analytic.label_search import DOUBLE_PRECISION, ROUNDINGS
+from tinyleak.analytic.label_search import explanation
 from tinyleak.analytic.layer_gradient import LastLayerGradient
-from tinyleak.analytic.mixture import EXPLAINED, GAP, unmix
+from tinyleak.analytic.mixture import GAP
 from tinyleak.attacks.least_squares.last_layer import LastLayer
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.backend import Array
@@ -168,11 +168,8 @@ def read_features(
         found that make the gradient to its last digits, as where one of several labels is wrong; or
         if the last layer has no bias, or the bias's gradient is zero.
     """
-    if layer.bias_gradient is None or not layer.bias_gradient.any():
-        return None
-    rounding = max(DOUBLE_PRECISION, ROUNDINGS * layer.roundoff)
-    found = unmix(layer, labels, rounding=rounding, guess=guess, starts=starts, rng=rng)
-    if found.misfit > EXPLAINED or not found.error_norms.all():
+    found = explanation(layer, labels, starts, guess, rng)
+    if found is None:
         return None
     return FeatureSubspace(found.features, np.zeros((0, layer.weight.shape[1])), found.errors)
 
