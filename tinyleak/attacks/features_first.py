@@ -27,6 +27,7 @@ from tinyleak.attacks.distances import (
     ITERATIONS,
     End,
     Objective,
+    StoppedError,
     objective_of,
     rounded_objective_of,
     search_in_range,
@@ -71,6 +72,9 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         client: of one image and one step; of others nothing is shown.
         seed: decides the noise that the search starts from.
         enough: whether to search only where a layer has as many features as the image has pixels.
+
+    Raises:
+        StoppedError: Ctrl-C past kinks, where it takes the longest; it has the best so far.
     """
     if client.batch != 1 or client.local is not None:
         return None
@@ -120,7 +124,11 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
         best = search_in_range(joint, best.x, goal)
     if best.value > CLOSE:
         image = start.reshape(shape)
-        found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
+        try:
+            found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
+        except StoppedError as stopped:
+            x = min(stopped.x, best.x, key=lambda x: joint(x)[0])
+            raise StoppedError(x) from None
         if found is not None and not found.value > joint(best.x)[0]:
             best = End(found.value, found.x, 0)
     return best

@@ -20,6 +20,7 @@ from functools import partial, reduce
 
 import numpy as np
 
+from tinyleak.attacks.distances import StoppedError
 from tinyleak.attacks.kinks import AtKink, Choices, Kinks
 from tinyleak.attacks.outliers import without_outliers
 from tinyleak.attacks.patterns import solve_for_pattern
@@ -88,6 +89,9 @@ def past_kinks(
     Returns:
         The pixels, (C·H·W,), and the squared relative distance there, without smoothing; None for
         a network without kinks.
+
+    Raises:
+        StoppedError: Ctrl-C; it has the best so far.
     """
     shape, kinks = start.shape, Kinks(shown.below)
     image = Tensor(start)
@@ -123,33 +127,38 @@ def past_kinks(
         z = inside(soft, x, steps=STEPS).x
         return Reached(z, float(np.sum(exact.value(z) ** 2)))
 
+    def jolted() -> Reached:
+        return Reached(best.x + JOLT * rng.standard_normal(start.size), math.inf)
+
     best = here = Reached(start.ravel(), math.inf)
-    for temperature in TEMPERATURES[:WARMER]:
-        here = cooled(here.x, temperature, None)
-        best = min(best, here, key=_distance)
-    if few and (end := by_pattern(here)).value <= CLOSE:
-        return end
-    for cycle in range(CYCLES if few else 1):
-        if cycle > 0:
-            here = Reached(best.x + JOLT * rng.standard_normal(start.size), math.inf)
-        before = math.inf
-        for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
-            if k >= LEAST and best.value > PROGRESS * before:
-                break
-            before = best.value
-            ends = [here]
-            for _ in range(ROUNDS):
-                ends.append(cooled(ends[-1].x, temperature, ends[-1].x))
-            here = ends[-1]
-            ends += [mended(here.x)] if k in MENDED else []
-            best = min(best, *ends, key=_distance)
+    try:
+        for temperature in TEMPERATURES[:WARMER]:
+            here = cooled(here.x, temperature, None)
+            best = min(best, here, key=_distance)
+        if few and (end := by_pattern(here)).value <= CLOSE:
+            return end
+        for cycle in range(CYCLES if few else 1):
+            here = jolted() if cycle > 0 else here
+            before = math.inf
+            for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
+                if k >= LEAST and best.value > PROGRESS * before:
+                    break
+                before = best.value
+                ends = [here]
+                for _ in range(ROUNDS):
+                    ends.append(cooled(ends[-1].x, temperature, ends[-1].x))
+                here = ends[-1]
+                ends += [mended(here.x)] if k in MENDED else []
+                best = min(best, *ends, key=_distance)
+                if best.value <= CLOSE:
+                    return best
+            best = inside(exact, best.x, steps=LAST_STEPS)
+            if best.value > goal:
+                best = min(best, by_pattern(best), key=_distance)
             if best.value <= CLOSE:
-                return best
-        best = inside(exact, best.x, steps=LAST_STEPS)
-        if best.value > goal:
-            best = min(best, by_pattern(best), key=_distance)
-        if best.value <= CLOSE:
-            break
+                break
+    except KeyboardInterrupt:
+        raise StoppedError(best.x) from None
     return best
 
 
