@@ -9,6 +9,7 @@ from test_smoothed import client_of
 from tinyleak import attack, attack_many, nn
 from tinyleak.attacks import Settings, smoothed
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
+from tinyleak.attacks.features_first import GOALS
 from tinyleak.attacks.outliers import without_outliers
 from tinyleak.attacks.shown import shown_layer
 from tinyleak.audit import audit, rehearse
@@ -47,6 +48,7 @@ def test_ctrl_c_past_kinks_keeps_the_best_so_far(monkeypatch) -> None:
     assert np.mean((stopped.value.x - image.ravel()) ** 2) < 0.5 * np.mean((start - image) ** 2)
     # As if what was found before were not near enough; then that is the best.
     monkeypatch.setattr("tinyleak.attacks.features_first.CLOSE", -1.0)
+    monkeypatch.setitem(GOALS, "float32", -1.0)
     found = attack(client, start="features")
     assert found.reason == "interrupted" and found.iterations == 0
     assert np.mean((found.images - image) ** 2) < 1e-6
@@ -79,6 +81,14 @@ def test_a_rehearsal_is_of_a_batch_and_of_soft_labels_as_well(rng: np.random.Gen
     assert rehearse(model, params, images, targets, dtype="float64", settings=how).mse < 1e-6
     soft = 0.9 * one_hot(np.array([1]), 4) + 0.025
     assert rehearse(model, params, images[:1], soft).mse < 1e-12
+
+
+def test_a_rehearsal_takes_lists_and_says_what_does_not_fit(rng: np.random.Generator) -> None:
+    model = MLP((1, 4, 4), 4, "sigmoid", widths=(32,))
+    params, images, targets = model.init(rng), rng.random((1, 1, 4, 4)), np.eye(4)[:1]
+    assert rehearse(model, params, images.tolist(), targets.tolist()).mse < 1e-12
+    with pytest.raises(ValueError, match="0 images and 1 targets; give one of each, 1 or more"):
+        rehearse(model, params, images[:0], targets)
 
 
 def test_fewer_rehearsals_than_none_are_refused(rng: np.random.Generator) -> None:

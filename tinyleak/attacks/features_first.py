@@ -101,6 +101,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
 def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Generator) -> End:
     """Search for the image that has the features that are shown, fewer than its pixels or not."""
     model, goal = client.model, GOALS[client.dtype]
+    close = max(CLOSE, goal)  # as float16's rounding is
     shape = (1, *model.image_shape)
     pixels = math.prod(shape)
     alone, images = objective_of(shape, shown, None), _are_images(model)
@@ -112,17 +113,17 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
             ends.append(_search(alone, start, goal))
         if images and ends[-1].value > goal:
             # The bounds say as much as too few features, or a flat valley, leave open.
-            start = ends[-1].x if ends[-1].value <= CLOSE else start
+            start = ends[-1].x if ends[-1].value <= close else start
             ends.append(search_in_range(alone, start, goal))
         best = min(ends, key=lambda end: end.value)
-        if best.value <= CLOSE or len(ends) == 1:
+        if best.value <= close or len(ends) == 1:
             break
         start = GREY * images + CONTRAST * rng.standard_normal(pixels)
-    if few or best.value > CLOSE:
+    if few or best.value > close:
         joint = objective_of(shape, shown, client.gradients)
     if few and images:
         best = search_in_range(joint, best.x, goal)
-    if best.value > CLOSE:
+    if best.value > close:
         image = start.reshape(shape)
         try:
             found = past_kinks(shown, client.gradients, image, lowest, highest, goal)

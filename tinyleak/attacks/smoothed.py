@@ -120,6 +120,7 @@ def past_kinks(
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
     by_pattern = partial(solve_for_pattern, kinks, apart, exact, start, goal, lowest, highest)
     mended = without_outliers(start.shape, shown, gradients, lowest, highest, goal)
+    close = max(CLOSE, goal)
     few, rng = start.size <= MANY_PIXELS, np.random.default_rng(0)
 
     def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
@@ -135,7 +136,7 @@ def past_kinks(
         for temperature in TEMPERATURES[:WARMER]:
             here = cooled(here.x, temperature, None)
             best = min(best, here, key=_distance)
-        if few and (end := by_pattern(here)).value <= CLOSE:
+        if few and (end := by_pattern(here)).value <= close:
             return end
         for cycle in range(CYCLES if few else 1):
             here = jolted() if cycle > 0 else here
@@ -150,12 +151,12 @@ def past_kinks(
                 here = ends[-1]
                 ends += [mended(here.x)] if k in MENDED else []
                 best = min(best, *ends, key=_distance)
-                if best.value <= CLOSE:
+                if best.value <= close:
                     return best
             best = inside(exact, best.x, steps=LAST_STEPS)
             if best.value > goal:
                 best = min(best, by_pattern(best), key=_distance)
-            if best.value <= CLOSE:
+            if best.value <= close:
                 break
     except KeyboardInterrupt:
         raise StoppedError(best.x) from None
