@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from test_smoothed import client_of
 
-from tinyleak import nn
-from tinyleak.attacks import Settings
-from tinyleak.attacks.distances import objective_of, search_in_range
+from tinyleak import attack, attack_many, nn
+from tinyleak.attacks import Settings, smoothed
+from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
+from tinyleak.attacks.features_first import GOALS
 from tinyleak.attacks.outliers import without_outliers
 from tinyleak.attacks.shown import shown_layer
 from tinyleak.audit import audit, rehearse
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import lines
 from tinyleak.nn import MLP, one_hot
+from tinyleak.optim.truncated import Reached
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -28,6 +30,30 @@ def test_the_last_wrong_kinks_are_outliers(seed: int) -> None:
     found = without_outliers(image.shape, shown, client.gradients, 0.0, 1.0, 1e-13)(near)
     assert found.value < 1e-12
     assert np.mean((found.x - image.ravel()) ** 2) < 1e-13
+
+
+def test_ctrl_c_past_kinks_keeps_the_best_so_far(monkeypatch) -> None:
+    client, image = client_of(5)
+    shown = shown_layer(client.model, client.params, client.gradients)
+    start = 0.5 + 0.1 * np.random.default_rng(0).standard_normal(image.shape)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(smoothed, "solve_for_pattern", lambda *_: Reached(start, 1.0))
+    monkeypatch.setattr(smoothed, "without_outliers", lambda *_: interrupted)
+    monkeypatch.setattr(smoothed, "MENDED", range(smoothed.WARMER, 8))
+    with pytest.raises(StoppedError) as stopped:
+        smoothed.past_kinks(shown, client.gradients, start, 0.0, 1.0, -1.0)
+    assert np.mean((stopped.value.x - image.ravel()) ** 2) < 0.5 * np.mean((start - image) ** 2)
+    # As if what was found before were not near enough; then that is the best.
+    monkeypatch.setattr("tinyleak.attacks.features_first.CLOSE", -1.0)
+    monkeypatch.setitem(GOALS, "float32", -1.0)
+    found = attack(client, start="features")
+    assert found.reason == "interrupted" and found.iterations == 0
+    assert np.mean((found.images - image) ** 2) < 1e-6
+    with pytest.raises(KeyboardInterrupt):
+        attack_many([client, client], start="features")
 
 
 def test_a_rehearsal_shows_what_stops_a_search_where_the_forecast_does_not(
@@ -55,6 +81,14 @@ def test_a_rehearsal_is_of_a_batch_and_of_soft_labels_as_well(rng: np.random.Gen
     assert rehearse(model, params, images, targets, dtype="float64", settings=how).mse < 1e-6
     soft = 0.9 * one_hot(np.array([1]), 4) + 0.025
     assert rehearse(model, params, images[:1], soft).mse < 1e-12
+
+
+def test_a_rehearsal_takes_lists_and_says_what_does_not_fit(rng: np.random.Generator) -> None:
+    model = MLP((1, 4, 4), 4, "sigmoid", widths=(32,))
+    params, images, targets = model.init(rng), rng.random((1, 1, 4, 4)), np.eye(4)[:1]
+    assert rehearse(model, params, images.tolist(), targets.tolist()).mse < 1e-12
+    with pytest.raises(ValueError, match="0 images and 1 targets; give one of each, 1 or more"):
+        rehearse(model, params, images[:0], targets)
 
 
 def test_fewer_rehearsals_than_none_are_refused(rng: np.random.Generator) -> None:

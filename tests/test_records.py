@@ -326,14 +326,48 @@ def test_twins_that_noise_hides_are_not_claimed_as_copies_of_their_mean(rng) -> 
     images[1] = images[0] + 0.01 * np.linalg.norm(images[0]) / np.linalg.norm(aside) * aside
     labels[1] = labels[0]
     client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (80,)), images, labels, init="default")
-    noisy = {
-        n: g + 1e-5 * g.std() * rng.standard_normal(g.shape) for n, g in client.gradients.items()
-    }
-    found = search(Client.of(client.model, client.params, noisy, batch=6), bounds=(0.0, 1.0))
+    found = search(noisy(client, 1e-5, rng), bounds=(0.0, 1.0))
     assert found.copies.tolist() == [1] * 4
     images[1] = images[0]
     client, _ = simulate(nn.MLP(MNIST, 10, "tanh", (80,)), images, labels, init="default")
     assert search(client, bounds=(0.0, 1.0)).copies.sum() == 6, "which are copies of it without"
+
+
+def noisy(client: Client, noise: float, rng: np.random.Generator, factor: float = 1.0) -> Client:
+    shared = {
+        n: factor * g + (noise * g.std() * rng.standard_normal(g.shape)).astype(g.dtype)
+        for n, g in client.gradients.items()
+    }
+    kind = client.dtype
+    return Client.of(client.model, client.params, shared, batch=client.batch, dtype=kind)
+
+
+def test_means_of_more_twins_than_the_rank_hides_are_not_copies() -> None:
+    rng = np.random.default_rng(3)
+    images, labels = batch(rng, 16)
+    for k in range(0, 8, 2):
+        aside = np.linalg.norm(images[k]) * rng.standard_normal(MNIST) / 28.0
+        images[k + 1] = (images[k] + 10 ** rng.uniform(-2.5, -1.5) * aside).clip(0.0, 1.0)
+        labels[k + 1] = labels[k]
+    model = nn.MLP(MNIST, 10, "softplus", (80,))
+    params = model.init(rng)
+    params["2.weight"] *= 30.0
+    client, _ = share(model, params, images, labels, dtype="float32")
+    found = search(noisy(client, 2e-6, rng), bounds=(0.0, 1.0))
+    assert len(found.inputs) >= 8
+    assert errors(found, images).max() < 1e-6
+
+
+def test_mixtures_that_agree_on_another_factor_are_not_taken() -> None:
+    rng = np.random.default_rng(0)
+    images, labels = batch(rng, 12)
+    for k in (0, 3, 6):  # each a third image's half: its δ is as good as that of both
+        images[k + 2] = 0.5 * (images[k] + images[k + 1])
+        labels[k : k + 3] = labels[k]
+    model = nn.MLP(MNIST, 10, "sigmoid", (120, 40))
+    client, _ = simulate(model, images, labels, seed=0, dtype="float32", init="default")
+    found = search(noisy(client, 1e-5, rng, 0.75), bounds=(0.0, 1.0), factor_known=False)
+    assert (errors(found, images) < 1e-6).all()
 
 
 def test_a_basis_loses_one_direction_and_stays_orthonormal(rng) -> None:

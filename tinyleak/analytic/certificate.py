@@ -231,7 +231,8 @@ def _deltas(
 ) -> tuple[Array, Array]:
     """Return δ of each candidate, (M, O), and how far rounding may move it, relative: (M,).
 
-    A client that rounds its logits errs by that much in p, and p − y may be far smaller than p.
+    A client that rounds its logits errs by that much of p (1 − p), and rounds p; p − y may be far
+    smaller than p, and far larger than p (1 − p).
     """
     outputs = cut.outputs(Tensor(inputs)).data
     deltas, doubts = np.empty_like(outputs), np.empty(len(outputs))
@@ -240,8 +241,9 @@ def _deltas(
         z, y = Tensor(outputs[here]), Tensor(targets[here])
         logits = cut.above(z)
         deltas[here] = grad(loss(logits, y) * float(z.shape[0]), z).data
-        residual = softmax(logits).data - y.data
-        size = 1.0 + np.abs(logits.data).max(axis=1) + 1.0 / _lengths(residual)
+        p = softmax(logits).data
+        by_logits = np.abs(logits.data).max(axis=1) * np.linalg.norm(p * (1.0 - p), axis=1)
+        size = 1.0 + (by_logits + 1.0) / _lengths(p - y.data)
         doubts[here] = roundoff * size
     return deltas, doubts
 

@@ -95,6 +95,11 @@ class Known(Descent):
         """Return what has been found."""
         if not self.factor_known and len(self.space.S) > 1:
             self._keep_what_agrees()
+        elif sum(self.copies) - len(self.copies) > (self.layer.records or 0) - self.layer.rank:
+            # Some are means of records that the gradient shows apart, but not which.
+            means = [k for k, copies in enumerate(self.copies) if copies > 1]
+            self.guesses += [(self.inputs[k], self.labels[k]) for k in means]
+            self._keep([k for k, copies in enumerate(self.copies) if copies == 1])
         shape = (-1, self.layer.weight_gradient.shape[1])
         copies = np.array(self.copies, dtype=np.int64)
         missing = self._missing
@@ -116,14 +121,20 @@ class Known(Descent):
         return self.guesses
 
     def _keep_what_agrees(self) -> None:
-        """Keep records that have a factor of the loss in common, which no one shows alone."""
+        """Keep records that have a factor of the loss in common, as most must: none shows it alone.
+
+        Mixtures of a few records that are all alike may agree on another.
+        """
         counts = np.array(self.counts)
         shares = counts / np.median(counts) if len(counts) > 1 else np.zeros(len(counts))
         whole = np.rint(shares)
-        agree = (whole > 0) & (np.abs(shares - whole) < NEARLY)
-        kept = np.flatnonzero(agree).tolist() if agree.sum() > 1 else []
+        agree = (whole > 0) & (np.abs(shares - whole) < CLEAR)
+        self._keep(np.flatnonzero(agree).tolist() if agree.sum() > max(len(counts) / 2, 1) else [])
+
+    def _keep(self, kept: list[int]) -> None:
+        """Keep these alone of the records that are certified."""
         self.inputs, self.labels = [self.inputs[k] for k in kept], [self.labels[k] for k in kept]
-        self.copies = [1] * len(kept)
+        self.copies, self.counts = [self.copies[k] for k in kept], [self.counts[k] for k in kept]
 
     @property
     def _missing(self) -> int:

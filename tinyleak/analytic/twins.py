@@ -1,8 +1,9 @@
 """How far apart records may be that a gradient shows as copies of one.
 
 Records h + d and h − d of one label add δ(h) hᵀ 2 / N to the gradient, and ∂δ/∂h[d] dᵀ 2 / N, which
-noise hides where they are alike: then their mean has the certificate of a record that is in the
-batch twice. So copies are claimed only where noise hides no more than a pixel's exactness.
+noise hides where they are alike, or where the δ of other records span ∂δ/∂h[d]: then their mean has
+the certificate of a record that is in the batch twice. So copies are claimed only where noise hides
+no more than a pixel's exactness.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ def are_copies(
     lengths = np.linalg.norm(inputs, axis=1)
     aside = np.random.default_rng(0).standard_normal(inputs.shape)
     aside *= (TWINS * lengths / np.linalg.norm(aside, axis=1))[:, None]
-    change = np.linalg.norm(deltas(inputs + aside) - deltas(inputs), axis=1)
+    change, U = deltas(inputs + aside) - deltas(inputs), layer.decomposition[0][:, : layer.rank]
+    change = np.linalg.norm(change - change @ U @ U.T, axis=1)
     deviation = np.sqrt(max(layer.noise or 0.0, layer.rounding))
-    # What records that are TWINS from their mean add; a singular value that noise does not hide.
+    # What records that are TWINS from their mean add to the rank, unless noise hides it.
     added = copies / layer.records * change * TWINS * lengths
     return (copies <= 1.0) | (added > EDGE * deviation * np.sqrt(layer.matrix.shape).sum())

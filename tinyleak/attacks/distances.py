@@ -29,6 +29,14 @@ ITERATIONS = 3000
 """At most; the networks of benchmarks/own_networks.py take 200 to 3,000 in float32."""
 
 
+class StoppedError(KeyboardInterrupt):
+    """Ctrl-C during a search for an image, with the best pixels so far, (n,)."""
+
+    def __init__(self, x: Array) -> None:
+        super().__init__()
+        self.x = x
+
+
 class End(NamedTuple):
     """Where a search ended: the distance, the pixels, and how often it looked."""
 

@@ -27,6 +27,7 @@ from tinyleak.attacks.distances import (
     ITERATIONS,
     End,
     Objective,
+    StoppedError,
     objective_of,
     rounded_objective_of,
     search_in_range,
@@ -71,6 +72,9 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         client: of one image and one step; of others nothing is shown.
         seed: decides the noise that the search starts from.
         enough: whether to search only where a layer has as many features as the image has pixels.
+
+    Raises:
+        StoppedError: Ctrl-C past kinks, where it takes the longest; it has the best so far.
     """
     if client.batch != 1 or client.local is not None:
         return None
@@ -97,6 +101,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
 def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Generator) -> End:
     """Search for the image that has the features that are shown, fewer than its pixels or not."""
     model, goal = client.model, GOALS[client.dtype]
+    close = max(CLOSE, goal)  # as float16's rounding is
     shape = (1, *model.image_shape)
     pixels = math.prod(shape)
     alone, images = objective_of(shape, shown, None), _are_images(model)
@@ -108,19 +113,23 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
             ends.append(_search(alone, start, goal))
         if images and ends[-1].value > goal:
             # The bounds say as much as too few features, or a flat valley, leave open.
-            start = ends[-1].x if ends[-1].value <= CLOSE else start
+            start = ends[-1].x if ends[-1].value <= close else start
             ends.append(search_in_range(alone, start, goal))
         best = min(ends, key=lambda end: end.value)
-        if best.value <= CLOSE or len(ends) == 1:
+        if best.value <= close or len(ends) == 1:
             break
         start = GREY * images + CONTRAST * rng.standard_normal(pixels)
-    if few or best.value > CLOSE:
+    if few or best.value > close:
         joint = objective_of(shape, shown, client.gradients)
     if few and images:
         best = search_in_range(joint, best.x, goal)
-    if best.value > CLOSE:
+    if best.value > close:
         image = start.reshape(shape)
-        found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
+        try:
+            found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
+        except StoppedError as stopped:
+            x = min(stopped.x, best.x, key=lambda x: joint(x)[0])
+            raise StoppedError(x) from None
         if found is not None and not found.value > joint(best.x)[0]:
             best = End(found.value, found.x, 0)
     return best

@@ -75,7 +75,11 @@ def attack_many(
     if labels is not None:
         told = [labels] * len(clients) if each is None else each
         attackers = [replace(a, labels=some) for a, some in zip(attackers, told, strict=True)]
-    problems = [problem_of(c, a) for c, a in zip(clients, attackers, strict=True)]
+    problems = []
+    for each_client, each_attacker in zip(clients, attackers, strict=True):
+        problems.append(problem_of(each_client, each_attacker))
+        if problems[-1].interrupted and len(clients) > 1:
+            raise KeyboardInterrupt
     return run(problems, on_progress)
 
 

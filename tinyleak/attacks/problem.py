@@ -15,6 +15,7 @@ import numpy as np
 
 from tinyleak.analytic.labels import LabelInference
 from tinyleak.attacks.attacker import Attacker, Labels, make_attacker
+from tinyleak.attacks.distances import StoppedError
 from tinyleak.attacks.extended import ExtendedMatching
 from tinyleak.attacks.features_first import GOALS, known_label
 from tinyleak.attacks.matching import Matching
@@ -47,6 +48,7 @@ class Problem:
         settings: the attacker's, with what follows from the client.
         inference: where the labels come from, if they were inferred from the gradient.
         seconds: how long it took to work this out.
+        interrupted: whether Ctrl-C came by then: the start is as near as it will get.
     """
 
     client: Client
@@ -56,6 +58,7 @@ class Problem:
     settings: Settings
     inference: LabelInference | None
     seconds: float = 0.0
+    interrupted: bool = False
 
     def __repr__(self) -> str:
         return f"<Problem: {self.client}; {self.attacker}>"
@@ -143,7 +146,12 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
         # Within the range that pixels have: the same noise, on a grey.
         pixels = slice(0, matching.image_size)
         starts[:, pixels] = GREY + CONTRAST * starts[:, pixels]
-    images = first_images(client, attacker, targets, precision)
+    interrupted = False
+    try:
+        images = first_images(client, attacker, targets, precision)
+    except StoppedError as stopped:
+        images, interrupted = stopped.x.reshape(1, *client.model.image_shape), True
+        settings = replace(settings, iterations=0)
     if images is not None:
         starts[0, : images.size] = images.ravel()
     by_features = isinstance(attacker.start, str) and attacker.start in ("auto", "features")
@@ -159,7 +167,7 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     if isinstance(attacker.start, str) and attacker.start == "auto":
         attacker = replace(attacker, start="noise" if images is None else "features")
     seconds = time.perf_counter() - began
-    return Problem(client, attacker, matching, starts, settings, inference, seconds)
+    return Problem(client, attacker, matching, starts, settings, inference, seconds, interrupted)
 
 
 def apply_knowledge(

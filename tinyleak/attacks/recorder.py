@@ -61,6 +61,7 @@ class Recorder:
         matching, settings = self.problem.matching, self.problem.settings
         images = images_of(matching, x)
         soft_labels = matching.labels(Tensor(to_numpy(x))).numpy()
+        reason = "interrupted" if self.problem.interrupted else reason
         relative = settings.scale_free and self.distances[-1] <= ROUNDED[settings.dtype]
         if reason == "stalled" and relative:
             reason = "converged"

@@ -20,6 +20,7 @@ from functools import partial, reduce
 
 import numpy as np
 
+from tinyleak.attacks.distances import StoppedError
 from tinyleak.attacks.kinks import AtKink, Choices, Kinks
 from tinyleak.attacks.outliers import without_outliers
 from tinyleak.attacks.patterns import solve_for_pattern
@@ -88,6 +89,9 @@ def past_kinks(
     Returns:
         The pixels, (C·H·W,), and the squared relative distance there, without smoothing; None for
         a network without kinks.
+
+    Raises:
+        StoppedError: Ctrl-C; it has the best so far.
     """
     shape, kinks = start.shape, Kinks(shown.below)
     image = Tensor(start)
@@ -116,6 +120,7 @@ def past_kinks(
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
     by_pattern = partial(solve_for_pattern, kinks, apart, exact, start, goal, lowest, highest)
     mended = without_outliers(start.shape, shown, gradients, lowest, highest, goal)
+    close = max(CLOSE, goal)
     few, rng = start.size <= MANY_PIXELS, np.random.default_rng(0)
 
     def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
@@ -123,33 +128,38 @@ def past_kinks(
         z = inside(soft, x, steps=STEPS).x
         return Reached(z, float(np.sum(exact.value(z) ** 2)))
 
+    def jolted() -> Reached:
+        return Reached(best.x + JOLT * rng.standard_normal(start.size), math.inf)
+
     best = here = Reached(start.ravel(), math.inf)
-    for temperature in TEMPERATURES[:WARMER]:
-        here = cooled(here.x, temperature, None)
-        best = min(best, here, key=_distance)
-    if few and (end := by_pattern(here)).value <= CLOSE:
-        return end
-    for cycle in range(CYCLES if few else 1):
-        if cycle > 0:
-            here = Reached(best.x + JOLT * rng.standard_normal(start.size), math.inf)
-        before = math.inf
-        for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
-            if k >= LEAST and best.value > PROGRESS * before:
+    try:
+        for temperature in TEMPERATURES[:WARMER]:
+            here = cooled(here.x, temperature, None)
+            best = min(best, here, key=_distance)
+        if few and (end := by_pattern(here)).value <= close:
+            return end
+        for cycle in range(CYCLES if few else 1):
+            here = jolted() if cycle > 0 else here
+            before = math.inf
+            for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
+                if k >= LEAST and best.value > PROGRESS * before:
+                    break
+                before = best.value
+                ends = [here]
+                for _ in range(ROUNDS):
+                    ends.append(cooled(ends[-1].x, temperature, ends[-1].x))
+                here = ends[-1]
+                ends += [mended(here.x)] if k in MENDED else []
+                best = min(best, *ends, key=_distance)
+                if best.value <= close:
+                    return best
+            best = inside(exact, best.x, steps=LAST_STEPS)
+            if best.value > goal:
+                best = min(best, by_pattern(best), key=_distance)
+            if best.value <= close:
                 break
-            before = best.value
-            ends = [here]
-            for _ in range(ROUNDS):
-                ends.append(cooled(ends[-1].x, temperature, ends[-1].x))
-            here = ends[-1]
-            ends += [mended(here.x)] if k in MENDED else []
-            best = min(best, *ends, key=_distance)
-            if best.value <= CLOSE:
-                return best
-        best = inside(exact, best.x, steps=LAST_STEPS)
-        if best.value > goal:
-            best = min(best, by_pattern(best), key=_distance)
-        if best.value <= CLOSE:
-            break
+    except KeyboardInterrupt:
+        raise StoppedError(best.x) from None
     return best
 
 

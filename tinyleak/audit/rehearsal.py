@@ -18,6 +18,7 @@ from tinyleak.attacks.result import Reconstruction
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.client.local import shared_gradients
+from tinyleak.interop import as_array
 from tinyleak.metrics import matched_mse
 from tinyleak.nn.model import Model
 
@@ -47,7 +48,16 @@ def rehearse(
         targets: (N, K), labels as rows of probabilities.
         dtype: in which the client computes, "float32" or "float64".
         settings: of the attack.
+
+    Raises:
+        ValueError: no images, or another number of targets than images; as `attack`.
     """
+    images, targets = as_array(images), as_array(targets)
+    if len(images) != len(targets) or not len(images):
+        raise ValueError(
+            f"a rehearsal was given {len(images)} images and {len(targets)} targets; give one of "
+            "each, 1 or more"
+        )
     weights = {name: np.asarray(array).astype(dtype) for name, array in params.items()}
     numbers = (images.astype(dtype), targets.astype(dtype))
     gradients = shared_gradients(model, weights, *numbers, None)
