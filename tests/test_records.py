@@ -279,6 +279,11 @@ def test_a_delta_is_locked_with_some_wrong_signs_and_not_with_all(rng) -> None:
     assert lock(U, wrong, above, np.ones(300), np.full(9, 1e-12))[0] == []
 
 
+def test_units_that_are_off_in_all_records_lock_nothing(rng) -> None:
+    U, slopes, above = np.eye(300, 9), 1.0 * (np.arange(300) < 9), rng.standard_normal((300, 10))
+    assert lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))[0] == []
+
+
 def test_twins_under_a_relu_are_told_apart_by_the_few_signs_in_which_they_differ(rng) -> None:
     above, signs = rng.standard_normal((300, 5)), rng.random((300, 9)) < 0.5
     signs[:, 5:7] = signs[:, [4]] ^ (rng.random((300, 2)) < 0.04)

@@ -183,6 +183,8 @@ def _smallest(gram: Array, guess: Array) -> Array:
     """Return about the eigenvector of the smallest eigenvalue, by inverse iteration."""
     from scipy.linalg import cho_factor, cho_solve
 
+    if not gram.any():  # of units that are off in all records: any vector is
+        return guess
     ridge = 1e-15 * np.trace(gram)
     factor = cho_factor(gram + ridge * np.eye(len(gram)), check_finite=False)
     x = guess
