@@ -280,7 +280,9 @@ def test_a_delta_is_locked_with_some_wrong_signs_and_not_with_all(rng) -> None:
 
 
 def test_units_that_are_off_in_all_records_lock_nothing(rng) -> None:
-    U, slopes, above = np.eye(300, 9), 1.0 * (np.arange(300) < 9), rng.standard_normal((300, 10))
+    on = np.arange(300) < 40
+    U = np.linalg.qr(on[:, None] * rng.standard_normal((300, 9)))[0] * on[:, None]
+    slopes, above = on.astype(float), rng.standard_normal((300, 10))
     assert lock(U, slopes, above, np.ones(300), np.full(9, 1e-12))[0] == []
 
 
