@@ -141,6 +141,14 @@ class TestBadRequests:
         message = refused("--index", count - 1, "--batch", 2)
         assert f"sentence {count} was asked for, but {count} of the built-in ones" in message
 
+    def test_a_vocabulary_in_which_no_sentence_can_be_written(
+        self, refused, tmp_path: Path
+    ) -> None:
+        vocabulary = tmp_path / "vocab.txt"
+        vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nword\n")
+        message = refused("--vocabulary", vocabulary)
+        assert "no built-in sentence can be written in this vocabulary; give one" in message
+
     def test_iterations_of_an_attack_that_has_none(self, refused) -> None:
         assert "span does not; leave it out" in refused(SENTENCE, *SMALL, "--iterations", 3)
 

@@ -72,6 +72,11 @@ def _sentences(args: argparse.Namespace, tokenizer: Tokenizer) -> list[str]:
         return list(args.sentence)
     first, built_in = args.index or 0, tokenizer.sentences
     last = first + (args.batch or 1) - 1
+    if not built_in:
+        raise ValueError(
+            "no built-in sentence can be written in this vocabulary; give one: "
+            'tinyleak text "…" --vocabulary …'
+        )
     if last >= len(built_in):
         raise ValueError(
             f"sentence {last} was asked for, but {len(built_in)} of the built-in ones can be "
