@@ -343,9 +343,9 @@ def main() -> int:
         mnist(options.data_dir, options.quick),
         Cells(folder_of(options, "results/own_networks")),
     )
-    found: dict[tuple[str, bool], Cell] = {}
-    expected: dict[tuple[str, bool], Cell] = {}
-    tried: dict[tuple[str, bool], Cell] = {}
+    found: dict[Row, Cell] = {}
+    expected: dict[Row, Cell] = {}
+    tried: dict[Row, Cell] = {}
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         for trained, name in product((False, True), options.networks):
             key = f"{name} {'trained' if trained else 'fresh'}"

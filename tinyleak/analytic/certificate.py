@@ -158,10 +158,7 @@ def certify(
     by_count = np.abs(count / whole - 1.0)
 
     # What noise E adds to each, to first order, from (h, 1) = cᵀ S⁻¹ Uᵀ (G − E) on.
-    deviation, (rows, columns) = (
-        np.sqrt(max(layer.noise or 0.0, layer.rounding)),
-        layer.matrix.shape,
-    )
+    deviation = np.sqrt(layer.variance)
     length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
     of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
     of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)

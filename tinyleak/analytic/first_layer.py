@@ -71,7 +71,7 @@ def error_of_input(layer: LayerGradient) -> float:
     if layer.records != 1:
         raise ValueError(f"{layer} was given; an input is a ratio where there is one record")
     x = first_layer_input(layer)
-    noise = max(layer.noise or 0.0, layer.rounding)
+    noise = layer.variance
     return float(noise * (1.0 + np.mean(x**2)) / np.square(layer.matrix[:, -1]).sum())
 
 

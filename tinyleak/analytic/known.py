@@ -152,13 +152,11 @@ class Known(Descent):
         """Refine all that is known together, without guesses that do not fit; whether it could."""
         space, certified = self.space, len(self.inputs)
         known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
-        c, labels = (
-            self._coordinates(np.array([h for h, _ in known])),
-            np.array([k for _, k in known]),
-        )
+        c = self._coordinates(np.array([h for h, _ in known]))
+        labels = np.array([label for _, label in known])
         counts = (self.layer.records or 0) / np.append(self.copies, np.ones(len(self.guesses)))
         fits = np.arange(len(c))
-        noise = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        noise = math.sqrt(self.layer.variance)
         while True:
             c, labels, counts = c[fits], labels[fits], counts[fits]
             known_counts = counts if self.factor_known else None

@@ -200,6 +200,11 @@ class LayerGradient:
         return deviation**2 / self.matrix.size
 
     @property
+    def variance(self) -> float:
+        """The variance that each entry errs by: the noise, where it is measured, or rounding."""
+        return max(self.noise or 0.0, self.rounding)
+
+    @property
     def is_only_rounded(self) -> bool:
         """Whether the gradient is as exact as its dtype, without a defence's noise."""
         typical = float(np.sqrt(np.mean(np.square(self.matrix))))
@@ -262,7 +267,7 @@ class LayerGradient:
                 f"{width} numbers of a vector unless there are fewer; give a smaller batch, or "
                 "shorter sentences, or a wider layer"
             )
-        noise = max(self.noise or 0.0, self.rounding)
+        noise = self.variance
         return Subspace(directions[: self.rank], self.sizes[: self.rank], noise)
 
 

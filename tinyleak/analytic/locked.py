@@ -42,7 +42,7 @@ class ReluSearch(Search):
         """Take what extreme rays show; lock δ after δ, then solve for the records."""
         self.take_rays()
         space = self.space
-        self.deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        self.deviation = math.sqrt(self.layer.variance)
         self.noise = np.maximum(
             3.0 * self.deviation * math.sqrt(len(space.U)) / space.S, LEAST_NOISE
         )
@@ -227,10 +227,8 @@ class ReluSearch(Search):
         self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
         self.basis = self.columns = np.eye(len(self.space.S))
         for h, label in zip(self.inputs, self.labels, strict=True):
-            row = h if self.space.bias is None else np.append(h, 1.0)
-            c = self.space.V @ row
-            z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
-            v = self.space.U.T @ self.deltas.of(z[None], self.targets[[label]])[0]
+            c = self._coordinates(h[None])[0]
+            v = self._dual(label, c) * self.space.S
             self.locked.append((v / np.linalg.norm(v), c, label))
             if len(self.basis):
                 self.exclude(v)

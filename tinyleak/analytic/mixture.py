@@ -156,7 +156,7 @@ def unmix(
     visible: LayerGradient = layer
     if variance is None and layer.is_only_rounded:
         deviations, visible = rounding * _sizes(layer, layer.bias, answers), layer.balanced
-        noise = max(visible.noise or 0.0, visible.rounding)
+        noise = visible.variance
         alike, whose, copies = np.unique(labels, return_inverse=True, return_counts=True)
         hidden = visible.standing_out(GAP**2 * noise, batch) < batch
         if hidden and len(alike) < batch:

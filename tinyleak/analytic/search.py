@@ -66,7 +66,7 @@ class Search(Known):
         bounds, has_bias = self.bounds or (-math.inf, math.inf), self.space.bias is not None
         if bounds[0] < 0.0 or bounds[1] < math.inf or not has_bias:
             return []
-        deviation = math.sqrt(max(self.layer.noise or 0.0, self.layer.rounding))
+        deviation = math.sqrt(self.layer.variance)
         found = extreme_rays(basis @ self.space.V, basis * (deviation / self.space.S))
         return [] if found is None else self._judged(found[0] @ basis, found[1])
 
@@ -140,7 +140,7 @@ class Search(Known):
         left, V = np.eye(len(self.space.V)), self.space.V
         known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
         for h, label in known[: len(left) - 1]:
-            left = without(left, left @ self._dual(label, V @ np.append(h, 1.0)))
+            left = without(left, left @ self._dual(label, self._coordinates(h[None])[0]))
         everywhere = True  # where nothing that is known, less exactly, has been taken off
         while len(left) > 1:
             rays = self._rays(np.eye(len(V)) if everywhere else left)

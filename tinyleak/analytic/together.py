@@ -175,16 +175,12 @@ def refine(
     size = np.abs(now.products)
     equations = len(c) * (len(space.U) - len(space.S) + len(c))
     scale = max(1.0, math.sqrt(now.value / equations), float(np.median(size)) / MEDIAN)
-    roots = [axes * np.sqrt(sizes) for axes, sizes, _ in map(_symmetric, now.own)]
+    axes, sizes, _ = np.linalg.svd(now.own, hermitian=True)
+    roots = axes * np.sqrt(sizes)[:, None]
     moved = []
     for _ in range(PROBES):
         drawn = now.back(rng.standard_normal(now.products.shape))
-        drawn += np.array([root @ rng.standard_normal(len(root)) for root in roots])
+        drawn += np.matmul(roots, rng.standard_normal(drawn.shape)[:, :, None])[:, :, 0]
         moved.append(np.square(now.solve(drawn, inverse) @ now.axes @ space.V).sum(axis=1))
     spreads = scale * np.sqrt(np.mean(moved, axis=0))
     return Together(now.c, spreads, np.maximum(size, size.T) / scale)
-
-
-def _symmetric(matrix: Array) -> tuple[Array, Array, Array]:
-    axes, sizes, others = np.linalg.svd(matrix, hermitian=True)
-    return axes, sizes, others

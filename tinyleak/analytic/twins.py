@@ -38,7 +38,7 @@ def are_copies(
     aside *= (TWINS * lengths / np.linalg.norm(aside, axis=1))[:, None]
     change, U = deltas(inputs + aside) - deltas(inputs), layer.decomposition[0][:, : layer.rank]
     change = np.linalg.norm(change - change @ U @ U.T, axis=1)
-    deviation = np.sqrt(max(layer.noise or 0.0, layer.rounding))
+    deviation = np.sqrt(layer.variance)
     # What records that are TWINS from their mean add to the rank, unless noise hides it.
     added = copies / layer.records * change * TWINS * lengths
     return (copies <= 1.0) | (added > EDGE * deviation * np.sqrt(layer.matrix.shape).sum())

@@ -85,7 +85,7 @@ def count_hidden(gradients: Mapping[str, Array], tokens: int, noise: float = 0.0
     layer = LayerGradient(gradient, None, tokens)
     if noise == 0.0:
         # Rounding is not even: it may stand out from itself, but not by so much.
-        noise = MARGIN**2 * max(layer.noise or 0.0, layer.rounding)
+        noise = MARGIN**2 * layer.variance
     return layer.standing_out(noise) or None
 
 

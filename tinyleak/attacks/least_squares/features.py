@@ -140,7 +140,7 @@ def read_span(layer: LastLayerGradient) -> FeatureSubspace | None:
     if batch >= min(classes, size):
         return None
     balanced = layer.balanced
-    noise = max(balanced.noise or 0.0, balanced.rounding)
+    noise = balanced.variance
     if balanced.standing_out(GAP**2 * noise) < batch:
         return None
     basis = np.linalg.qr(balanced.decomposition[2][:batch, :size].T)[0].T

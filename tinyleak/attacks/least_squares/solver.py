@@ -185,7 +185,7 @@ def _together(
             tolerance_change=LEAST_PROGRESS,
             goal=goal if subspace is None else -np.inf,
         ):
-            fit = step if subspace is None else _of_gradientalone(step, gradient, goal)
+            fit = step if subspace is None else _of_gradient_alone(step, gradient, goal)
             pixels, logits[unsettled] = fit.x[:size], fit.x[size:].reshape(-1, classes)
             yield replace(
                 fit,
@@ -232,7 +232,7 @@ def _together(
         damping = fit.damping
 
 
-def _of_gradientalone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
+def _of_gradient_alone(fit: Fit, gradient: GradientResidual, goal: float) -> Fit:
     """Return a fit whose value is the distance between gradients, without what features add."""
     r = gradient.value(fit.x)
     distance = float(r @ r)
