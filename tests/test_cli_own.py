@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from ordinary_networks import export  # noqa: E402  # the benchmarks are scripts, not a package
 
 from tinyleak.client import Client  # noqa: E402
+from tinyleak.nn.model import parameter_gradients  # noqa: E402
+from tinyleak.tensor import Tensor  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -145,3 +147,75 @@ def test_no_note_names_a_file(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text('{"model": "net.pt2"}')
     message = refused("attack", *options(tmp_path))
     assert "that the network is in another file; name that with --model" in message
+
+
+# Networks that return numbers, or yes and no for each class
+
+
+def perceptron(outputs: int, *last: nn.Module) -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, outputs), *last
+    ).double()
+
+
+def client_of(folder: Path, net: nn.Module, criterion: nn.Module, target: torch.Tensor) -> list:
+    """Write the files of a client with one image, and return its image and the options."""
+    image = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(7)).double()
+    export(net, SHAPE, str(folder / "net.pt2"))
+    save_file(as_numpy(net.named_parameters()), folder / "w.safetensors")
+    criterion(net(image), target).backward()
+    gradients = {name: p.grad for name, p in net.named_parameters()}
+    save_file(as_numpy(gradients), folder / "g.safetensors")
+    return [image.numpy(), options(folder)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "net", "criterion", "target", "told"),
+    [
+        ("mse", perceptron(1), nn.MSELoss(), torch.tensor([[0.7]]), "target 0.7 ("),
+        ("mse", perceptron(3), nn.MSELoss(), torch.tensor([[0.0, 1.0, 0.0]]), "target 1 ("),
+        ("mse", perceptron(40, nn.Sigmoid()), nn.MSELoss(), torch.linspace(0, 1, 40)[None], "to 1"),
+        ("bce", perceptron(4), nn.BCEWithLogitsLoss(), torch.tensor([[1.0, 0, 1, 0]]), "0 2 ("),
+        ("bce", perceptron(1), nn.BCEWithLogitsLoss(), torch.tensor([[1.0]]), "label 1 ("),
+    ],
+    ids=["a number", "one-hot numbers", "an image's numbers", "several classes", "yes or no"],
+)
+@pytest.mark.usefixtures("without_pictures")
+def test_what_a_network_is_trained_for_need_be_no_class(
+    run: Run,
+    tmp_path: Path,
+    loss: str,
+    net: nn.Module,
+    criterion: nn.Module,
+    target: torch.Tensor,
+    told: str,
+) -> None:
+    image, files = client_of(tmp_path, net, criterion, target.double())
+    out = tmp_path / "out"
+    answer = run("attack", *files, "--loss", loss, "--out", out)
+    assert answer.code == 0, answer.out + answer.err
+    assert told in " ".join(answer.out.split())
+    found = np.load(out / "reconstruction.npz")
+    assert np.mean((found["images"] - image) ** 2) < 1e-16
+    np.testing.assert_allclose(found["soft_labels"], target, atol=1e-6)
+
+
+def test_what_is_no_row_of_logits_has_another_loss_than_cross_entropy(
+    refused: Refused, tmp_path: Path
+) -> None:
+    torch.manual_seed(6)
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3, 2, 1), nn.GELU(), nn.ConvTranspose2d(6, 1, 4, 2, 1)
+    ).double()
+    target = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(8)).double()
+    image, files = client_of(tmp_path, net, nn.MSELoss(), target)
+    message = refused("attack", *files)
+    assert "returns (1, 1, 8, 8) for one input, and cross-entropy takes a row of logits" in message
+    assert "--loss mse" in message
+    given = {"weights": tmp_path / "w.safetensors", "gradients": tmp_path / "g.safetensors"}
+    client = Client.from_files(**given, model=str(tmp_path / "net.pt2"), loss="mse")
+    weights = {name: Tensor(array) for name, array in client.params.items()}
+    y = Tensor(target.numpy().reshape(1, -1))
+    for name, slope in parameter_gradients(client.model, weights, Tensor(image), y).items():
+        np.testing.assert_allclose(slope.numpy(), client.gradients[name], rtol=0, atol=1e-12)

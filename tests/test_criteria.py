@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tinyleak import Tensor
-from tinyleak.client import Notes, share
+from tinyleak.client import Client, Notes, share
 from tinyleak.client.notes import parse_normalize
 from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet, cross_entropy
-from tinyleak.nn.criteria import LOSSES, loss_of
+from tinyleak.nn.criteria import LOSSES, dummies_of, loss_of, targets_of
+from tinyleak.nn.model import parameter_gradients
 from tinyleak.nn.models.as_trained import AsTrained, as_trained, network_of
 
 PYTORCHS = {
@@ -88,3 +89,26 @@ def test_a_normalisation_that_is_none_is_refused(text: str) -> None:
 def test_a_normalisation_is_written_as_it_is_read() -> None:
     assert parse_normalize("0.1307,0.3081") == ((0.1307,), (0.3081,))
     assert Notes(normalize=((0.1, 0.2), (0.3, 0.4))).normalize == ((0.1, 0.2), (0.3, 0.4))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_targets_come_back_from_what_stands_for_them(name: str) -> None:
+    rows = np.random.default_rng(1).dirichlet(np.ones(4), 3)
+    np.testing.assert_allclose(targets_of(name, Tensor(dummies_of(name, rows))).data, rows)
+    certain = targets_of(name, Tensor(dummies_of(name, np.eye(4)))).data
+    np.testing.assert_allclose(certain, np.eye(4), atol=1e-11)
+
+
+def test_how_many_classes_images_have_is_not_taken_for_granted_by_another_loss() -> None:
+    rng = np.random.default_rng(0)
+    network = MLP((1, 6, 6), 5, "tanh", widths=(20,))
+    weights = network.init(rng, "default")
+    several = np.array([[1.0, 0, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 0, 1, 1]])
+    images = Tensor(rng.random((3, 1, 6, 6)))
+    trained = as_trained(network, "bce")
+    params = {name: Tensor(array) for name, array in weights.items()}
+    shared = parameter_gradients(trained, params, images, Tensor(several))
+    gradients = {name: g.data for name, g in shared.items()}
+    client = Client.of(network, weights, gradients, batch=3, loss="bce")
+    assert client.loss.exact and client.loss.factor == 1.0
+    assert client.loss.fact.source == "assumed"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinyleak.analytic import LayerGradient, infer_labels, label_search, search_labels, unmix
-from tinyleak.analytic.last_layer import ends_linear, last_layer_names
+from tinyleak.analytic.last_layer import ends_linear, last_layer_names, layer_names
 from tinyleak.attacks import Settings, attack, attack_many
 from tinyleak.client import Client, Truth, share, simulate
 from tinyleak.data import Dataset, load_glyphs, load_mnist
@@ -347,3 +347,12 @@ def test_the_last_layer_is_found_by_its_shape():
     assert last_layer_names(LeNet()) == ("fc.0.weight", "fc.0.bias")
     assert last_layer_names(MLP()) == ("4.weight", "4.bias")
     assert last_layer_names(WithoutBias()) == ("out", None)  # type: ignore[arg-type]
+
+
+def test_a_scale_is_no_bias():
+    @dataclass(frozen=True)
+    class Normalised:
+        shapes = {"1.weight": (6, 4), "2.weight": (6,), "2.bias": (6,), "3.weight": (2, 6)}
+
+    names = [("1.weight", None), ("3.weight", None)]
+    assert layer_names(Normalised()) == names  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from test_readme import blocks, lines_of_code
 
-from tinyleak import LeNet, Reconstruction, Truth, data, simulate
+from tinyleak import LeNet, Reconstruction, data, simulate
 from tinyleak.data.tensors import write_tensors
 
 nbformat = pytest.importorskip("nbformat")
@@ -92,11 +92,10 @@ def test_an_audit_is_a_page_with_its_figures(shown: dict[str, Any]) -> None:
 
 
 def test_what_cannot_be_drawn_shows_itself_as_text() -> None:
-    images = np.zeros((1, 2, 4, 4))
+    images = np.zeros((1, 16))
     found = Reconstruction(
         images, np.array([3]), np.eye(5)[[3]], 0.0, [0.0], [], 0, 1, 0.0, "converged"
     )
-    for result in (found, Truth(images, [3]).judge(found)):
-        assert result._repr_png_() is None
-        with pytest.raises(ValueError, match=r"cannot be drawn; give \(N, C, H, W\)"):
-            result.plot()
+    assert found._repr_png_() is None
+    with pytest.raises(ValueError, match=r"cannot be drawn; give \(N, C, H, W\)"):
+        found.plot()

@@ -34,12 +34,13 @@ def ends_linear(model: Model) -> bool:
 def layer_names(model: HasShapes) -> list[tuple[str, str | None]]:
     """Return the names of each layer's weight, of two axes or more, and of its bias, in order.
 
-    A bias is the vector that follows a weight and is as long as that has outputs.
+    A bias is the vector that follows a weight and is as long as that has outputs, but no weight
+    itself, as a normalisation's.
     """
     names = list(model.shapes)
     layers: list[tuple[str, str | None]] = []
     for name, following in zip(names, [*names[1:], ""], strict=True):
         if len(shape := model.shapes[name]) >= 2:
-            bias = following if model.shapes.get(following) == shape[:1] else None
-            layers.append((name, bias))
+            fits = model.shapes.get(following) == shape[:1] and not following.endswith("weight")
+            layers.append((name, following if fits else None))
     return layers

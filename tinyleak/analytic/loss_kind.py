@@ -29,6 +29,10 @@ UNSATURATED = 0.1
 """Of a certain prediction that is right, δ is small, and another loss than cross-entropy may make
 it of the other sign; above this share of 1 a factor below 0 is believed, such as −lr."""
 
+GUESSED = 0.5
+"""The least error, as a share, of a factor for which each image was taken to have one class, where
+it may have none or several."""
+
 SOFT, LEAST_SOFT = ("smoothed", "mixed", "soft"), 1e-3
 """The kinds of labels that are soft, and by how much at least: nobody smooths by less."""
 
@@ -199,7 +203,9 @@ def loss_of_batch(
             # With one label for each image, what the labels take away is 1 for each.
             labels = float(shown.mean(axis=0).sum() - by_bias.sum() * times / scale.factor)
             whole = scale.exact and abs(labels - 1.0) < SURE_COUNT / batch
-            scales[name] = replace(scale, exact=whole)
+            # Of another loss an image may have no class or several, or numbers: a rough guess.
+            error = scale.error if whole or name == "cross-entropy" else max(scale.error, GUESSED)
+            scales[name] = replace(scale, exact=whole, error=error)
     exact = [name for name, scale in scales.items() if scale.exact]
     loss = exact[0] if len(exact) == 1 else (names[0] if len(names) == 1 else None)
     if loss is None and "cross-entropy" in names:

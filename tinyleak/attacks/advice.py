@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
+from tinyleak.attacks.features_first import are_images
 from tinyleak.attacks.method import one_label_each
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Reconstruction
 from tinyleak.client import Client
 from tinyleak.client.facts import listed
 from tinyleak.client.outcome import Outcome
+from tinyleak.nn.models.exported import Exported
 
 KINKED = ("relu", "leaky_relu", "relu6", "hardswish", "hardtanh")
 """Activations with kinks, at which a search that goes downhill seldom arrives. Of a LeNet with relu
@@ -77,6 +79,8 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
 
 def _beyond_unit_range(client: Client, found: Reconstruction) -> Cause | None:
     """Return the cause if what nearly explains the gradient has other pixels than images have."""
+    if not are_images(client.model):
+        return None
     pixels, known = found.images, client.facts.get("normalisation")
     share = float(np.mean((pixels < -BEYOND) | (pixels > 1.0 + BEYOND)))
     if known is not None or share < MANY_BEYOND:
@@ -92,6 +96,8 @@ def _activation(client: Client) -> list[Cause]:
     """Return the cause if the activation may be another."""
     allowed, own = client.premises.activations, getattr(client.model, "activation", None)
     fact = client.facts.get("activation")
+    if isinstance(client.network, Exported):  # its file says which
+        return []
     if allowed and own not in allowed:
         text = f"the gradient is that of {allowed[0]}, and the network is said to have {own}"
         return [Cause("activation", text, f"--activation {allowed[0]}")]
@@ -107,6 +113,8 @@ def _activation(client: Client) -> list[Cause]:
 
 def _accounted(client: Client, cause: Cause) -> bool:
     """Return whether the client is attacked as being so, so that to say it does nothing."""
+    if cause.name == "soft labels" and client.premises.targets is not None:
+        return True
     if cause.name == "loss":
         return cause.advice == f"--loss {client.loss.kind}"
     if cause.name == "factor":

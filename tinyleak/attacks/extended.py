@@ -8,8 +8,9 @@ from functools import partial
 
 from tinyleak.attacks.matching import Matching
 from tinyleak.client.local import LocalSteps
+from tinyleak.nn.criteria import targets_of
 from tinyleak.nn.model import parameter_gradients
-from tinyleak.ops import broadcast_to, inner, reshape, sigmoid, sqrt, sum
+from tinyleak.ops import broadcast_to, inner, reshape, sqrt, sum
 from tinyleak.tensor import Tensor, as_tensor
 
 FLAT = 1e-3
@@ -33,10 +34,11 @@ class ExtendedMatching(Matching):
     smoothness: float = 0.0
 
     def labels(self, z: Tensor) -> Tensor:
-        """Return the soft labels of z: (…, N, K); of yes and no, each by itself."""
-        if self.targets is not None or getattr(self.model, "loss_name", None) != "bce":
+        """Return the targets of z: (…, N, K), all that the client's loss may have."""
+        if self.targets is not None:
             return super().labels(z)
-        return sigmoid(reshape(z[..., self.image_size :], (*z.shape[:-1], self.batch, -1)))
+        dummies = reshape(z[..., self.image_size :], (*z.shape[:-1], self.batch, -1))
+        return targets_of(getattr(self.model, "loss_name", "cross-entropy"), dummies)
 
     def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return what such a client would share, multiplied by `scale`."""

@@ -37,10 +37,9 @@ from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import grad
-from tinyleak.nn.losses import log_softmax
+from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import heads_of, network_of
-from tinyleak.ops import sum
 from tinyleak.optim import lbfgs
 from tinyleak.tensor import Tensor
 
@@ -104,7 +103,7 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
     close = max(CLOSE, goal)  # as float16's rounding is
     shape = (1, *model.image_shape)
     pixels = math.prod(shape)
-    alone, images = objective_of(shape, shown, None), _are_images(model)
+    alone, images = objective_of(shape, shown, None), are_images(model)
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     ends = [End(math.inf, start, 0)]
@@ -143,7 +142,7 @@ def _polished(client: Client, shown: Shown, end: End) -> Array | None:
     if not np.isfinite(end.value):
         return None
     shape, x, lowest, highest = (1, *client.model.image_shape), end.x, -math.inf, math.inf
-    if _are_images(client.model) and np.abs(x - np.clip(x, 0.0, 1.0)).max() < OUTSIDE:
+    if are_images(client.model) and np.abs(x - np.clip(x, 0.0, 1.0)).max() < OUTSIDE:
         lowest, highest = 0.0, 1.0
     objectives = []
     if end.value <= CLOSE and shown.features is not None and shown.features.size >= x.size:
@@ -159,30 +158,34 @@ def _polished(client: Client, shown: Shown, end: End) -> Array | None:
 def known_label(client: Client, image: Array) -> Array | None:
     """Return the soft label of a known image, (1, K); None where the last layers do not tell.
 
-    The cross-entropy's gradient is linear in the label y: at a last bias Σₖ yₖ ∂(−log pₖ)/∂b. Since
-    that is zero for y = p, one number is missing: labels add up to 1, shared by all heads alike.
+    Every loss's gradient is linear in the label y, beside a part without it: at a last bias b,
+    ∂L/∂b = c + Σₖ yₖ Aₖ. The cross-entropy's is zero for y = p, so that one number is missing:
+    labels add up to 1, shared by all heads alike.
     """
     model, heads = client.model, heads_of(client.model)
     sent = [name for name in model.shapes if name not in client.frozen]
     biases = [name for name in sent if model.shapes[name] in [(k,) for k in heads]]
-    if client.loss.kind != "cross-entropy" or not biases:
+    if not biases:
         return None
     params = {name: Tensor(np.asarray(a, dtype=float)) for name, a in client.params.items()}
-    losses = log_softmax(model(params, Tensor(image))) * -1.0
-    one_each = [
-        grad(sum(losses * Tensor(y)), [params[b] for b in biases]) for y in np.eye(model.classes)
-    ]
-    slopes = np.stack([np.concatenate([g.numpy() for g in gradients]) for gradients in one_each], 1)
-    of_head = np.repeat(np.arange(len(heads)), heads if len(heads) > 1 else model.classes)
-    shares = np.equal.outer(np.arange(len(heads)), of_head)
-    wanted = [*[client.gradients[name] for name in biases], np.full(len(heads), 1 / len(heads))]
-    found, _, rank, _ = np.linalg.lstsq(
-        np.vstack([slopes, shares]), np.concatenate(wanted), rcond=None
-    )
-    return np.asarray(found)[None] if rank == model.classes else None
+    logits, loss = model(params, Tensor(image)), loss_of(model)
+
+    def slope(label: Array) -> Array:
+        found = grad(loss(logits, Tensor(label[np.newaxis])), [params[b] for b in biases])
+        return np.concatenate([g.numpy() for g in found])
+
+    alone = slope(np.zeros(model.classes))
+    slopes = np.stack([slope(y) - alone for y in np.eye(model.classes)], axis=1)
+    wanted = np.concatenate([client.gradients[name] for name in biases]) - alone
+    if client.loss.kind == "cross-entropy":
+        of_head = np.repeat(np.arange(len(heads)), heads if len(heads) > 1 else model.classes)
+        slopes = np.vstack([slopes, np.equal.outer(np.arange(len(heads)), of_head)])
+        wanted = np.concatenate([wanted, np.full(len(heads), 1 / len(heads))])
+    found, _, rank, _ = np.linalg.lstsq(slopes, wanted, rcond=None)
+    return np.asarray(found)[np.newaxis] if rank == model.classes else None
 
 
-def _are_images(model: Model) -> bool:
+def are_images(model: Model) -> bool:
     """Whether the network takes images, whose pixels lie in [0, 1], and no series or table."""
     return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
 

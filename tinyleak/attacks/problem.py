@@ -26,11 +26,9 @@ from tinyleak.client import Client
 from tinyleak.client.explanation import MARGIN, MOST_ROUNDING
 from tinyleak.defenses import knowledge
 from tinyleak.interop import as_array, called
+from tinyleak.nn.criteria import dummies_of
 from tinyleak.nn.fitting import require_fit
 from tinyleak.nn.labels import one_hot
-
-LEAST_PROBABILITY = 1e-12
-"""What a label's probability is held at before its logarithm: exact ones are 0 and 1."""
 
 GREY, CONTRAST = 0.5, 0.1
 """Mean and standard deviation of the pixels that least squares starts from."""
@@ -138,7 +136,7 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
             "match a direction (as after clipping), to prefer smooth images or to go through local "
             "steps, choose method lbfgs"
         )
-    matching = _matching(client, targets, precision, settings)
+    matching = _matching(client, targets, precision, settings, squares=squares)
     starts = starting_point(
         client.model, client.batch, attacker.seed, attacker.restarts, with_labels=targets is None
     )
@@ -158,7 +156,7 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     if images is not None and by_features:
         soft = known_label(client, images) if targets is None else targets
         if soft is not None and targets is None:
-            starts[0, images.size :] = np.log(soft.clip(LEAST_PROBABILITY)).ravel()
+            starts[0, images.size :] = dummies_of(client.loss.kind, soft).ravel()
         if settings.scale_free and settings.goal is None:
             # Below the rounding of what was shared a distance tells nothing more of the image.
             rounding = 0.0 if soft is None else min((MARGIN * client.roundoff) ** 2, MOST_ROUNDING)
@@ -196,6 +194,8 @@ def _matching(
     targets: Array | None,
     precision: Mapping[str, Array] | None,
     settings: Settings,
+    *,
+    squares: bool,
 ) -> Matching:
     model = client.model
     scale = 1.0
@@ -227,7 +227,9 @@ def _matching(
         "direction": settings.direction,
         "smoothness": settings.smoothness,
     }
-    extended = any(beyond.values()) or client.loss.kind == "bce"
+    # Least squares takes each label for one class, or for a mixture of some.
+    free = client.loss.kind != "cross-entropy" and not squares
+    extended = free or any(beyond.values())
     return ExtendedMatching(**parts, **beyond) if extended else Matching(**parts)
 
 

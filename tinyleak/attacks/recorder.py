@@ -14,6 +14,7 @@ from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
 from tinyleak.backend import Array, array_module, to_numpy
 from tinyleak.client.explanation import COARSE
+from tinyleak.nn.labels import likeliest
 from tinyleak.tensor import Tensor
 
 DIVERGED_PIXEL = 20.0
@@ -69,7 +70,7 @@ class Recorder:
             reason = "diverged"
         return Reconstruction(
             images=images,
-            labels=np.argmax(soft_labels, axis=-1),
+            labels=likeliest(soft_labels),
             soft_labels=soft_labels,
             distance=self.distances[-1],
             distances=self.distances,

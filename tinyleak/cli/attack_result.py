@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tinyleak.analytic.cause import Cause
 from tinyleak.attacks import Problem, Reconstruction
 from tinyleak.attacks.advice import likely_causes
@@ -22,6 +24,9 @@ from tinyleak.report import curves, emergence, pixel_range, player, save, write_
 
 MOST_CAUSES = 2
 """How many likely causes the summary names."""
+
+MOST_NUMBERS, NEARLY_HARD = 5, 1e-2
+"""Targets of so many numbers are listed; numbers so near one 1 among 0s are a label."""
 
 FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "player.html")
 
@@ -245,13 +250,28 @@ class Result:
         return {
             "distance": f"{outcome.distance:.1e} of the gradient's squared length; its "
             f"{'noise' if outcome.noisy else 'rounding'} allows {outcome.tolerance:.1e}",
-            self._topic: f"{listed(outcome.labels)} ({origin})",
+            self._topic: f"{self._targets} ({origin})",
             "pixels": pixels,
         }
 
     @property
+    def _targets(self) -> str:
+        """What was found of each image beside its pixels: its label, its classes or its numbers."""
+        kind, found = self.problem.client.loss.kind, self.outcome.soft_labels
+        classes = found.shape[1]
+        if kind == "bce" and classes > 1:
+            return ", ".join(listed(np.flatnonzero(row > 0.5)) or "none" for row in found)
+        hard = np.arange(classes) == self.outcome.labels[:, np.newaxis]
+        if kind != "mse" or (classes > 1 and np.abs(found - hard).max() < NEARLY_HARD):
+            return listed(self.outcome.labels)
+        if classes > MOST_NUMBERS:
+            return ", ".join(f"numbers from {y.min():.3g} to {y.max():.3g}" for y in found)
+        return ", ".join(listed([f"{y:.3g}" for y in row]) for row in found)
+
+    @property
     def _topic(self) -> str:
-        return "label" if len(self.outcome.labels) == 1 else "labels"
+        name = "label" if self.problem.client.loss.kind != "mse" else "target"
+        return name if len(self.outcome.labels) == 1 else f"{name}s"
 
 
 def listed(labels: Any) -> str:

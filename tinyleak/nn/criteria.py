@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinyleak.nn.losses import cross_entropy
-from tinyleak.ops import inner, softplus, sum
+import numpy as np
+
+from tinyleak.backend import Array
+from tinyleak.nn.losses import cross_entropy, softmax
+from tinyleak.ops import inner, sigmoid, softplus, sum
 from tinyleak.tensor import Tensor
+
+LEAST_PROBABILITY = 1e-12
+"""What a probability is held at before its logarithm: exact ones are 0 and 1."""
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -47,6 +53,26 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": squared_error,
 }
 """The losses that a client may have, by the name that they have on the command line."""
+
+
+def targets_of(loss: str, dummies: Tensor) -> Tensor:
+    """Return the targets that free numbers (…, N, K) stand for: all that a loss may have.
+
+    They are a distribution over classes, a probability for each class, or the numbers themselves.
+    """
+    if loss == "mse":
+        return dummies
+    return sigmoid(dummies) if loss == "bce" else softmax(dummies)
+
+
+def dummies_of(loss: str, targets: Array) -> Array:
+    """Return numbers whose `targets_of` are these, up to probabilities of 0 and 1."""
+    if loss == "mse":
+        return targets
+    odds = targets.clip(LEAST_PROBABILITY)
+    if loss == "bce":
+        odds = odds / (1.0 - targets).clip(LEAST_PROBABILITY)
+    return np.asarray(np.log(odds))
 
 
 def loss_of(model: Any) -> Callable[[Tensor, Tensor], Tensor]:

@@ -31,3 +31,8 @@ def one_hot(labels: Array, classes: int, dtype: str = "float64") -> Array:
             f"label {wrong[0]} was given; with {classes} classes labels are in [0, {classes})"
         )
     return np.eye(classes, dtype=dtype)[labels]
+
+
+def likeliest(soft: Array) -> Array:
+    """Return the class (…) of rows of probabilities (…, K); of a single one whether it is yes."""
+    return np.argmax(soft, axis=-1) if soft.shape[-1] > 1 else (soft[..., 0] > 0.5).astype(int)

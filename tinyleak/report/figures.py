@@ -18,7 +18,7 @@ from tinyleak.report.canvas import (
     on_log_scale,
     show_image,
 )
-from tinyleak.report.snapshots import SnapshotLike, choose, prepare, require_images, scaled
+from tinyleak.report.snapshots import SnapshotLike, choose, picture, prepare, require_images, scaled
 
 MOST_IMAGES = 8
 """Images of a batch that a figure shows: at 1.45 inches each, the width of a slide."""
@@ -103,9 +103,9 @@ def side_by_side(
     require_images(images.shape, truth)
     _require_labels(len(images), labels, labels_true)
     reference = images if truth is None else truth
-    drawn = [_moment("found", scaled(images, reference), mse, labels)]
+    drawn = [_moment("found", picture(scaled(images, reference)), mse, labels)]
     if truth is not None:
-        drawn.insert(0, _moment("truth", scaled(truth, reference), labels=labels_true))
+        drawn.insert(0, _moment("truth", picture(scaled(truth, reference)), labels=labels_true))
     return _draw(drawn, len(images))
 
 

@@ -45,8 +45,7 @@ def prepare(
     truth best.
 
     Raises:
-        ValueError: no snapshot; images that are not (N, C, H, W) with C = 1 or 3; shapes that
-            differ.
+        ValueError: no snapshot; images that are not (N, C, H, W); shapes that differ.
     """
     if not snapshots:
         raise ValueError("there is no snapshot to draw; give at least one")
@@ -65,20 +64,30 @@ def prepare(
     for one in snapshots:
         images = one.images[order]
         errors = None if truth is None else mse(images, truth)
-        shown.append(Shown(one.iteration, scaled(images, reference), one.distance, errors))
-    return shown, order, None if truth is None else scaled(truth, reference)
+        drawn = picture(scaled(images, reference))
+        shown.append(Shown(one.iteration, drawn, one.distance, errors))
+    return shown, order, None if truth is None else picture(scaled(truth, reference))
 
 
 def require_images(shape: tuple[int, ...], truth: Array | None = None) -> None:
-    """Refuse, with ValueError, what is not (N, C, H, W) with C = 1 or 3, or unlike the truth."""
-    if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
-        raise ValueError(
-            f"images of shape {shape} cannot be drawn; give (N, C, H, W) with C = 1 or 3"
-        )
+    """Refuse, with ValueError, what is not (N, C, H, W), or unlike the truth."""
+    if len(shape) != 4 or 0 in shape:
+        raise ValueError(f"images of shape {shape} cannot be drawn; give (N, C, H, W)")
     if truth is not None and truth.shape != shape:
         raise ValueError(
             f"the truth has shape {truth.shape} and the images {shape}; give both one shape"
         )
+
+
+def picture(images: Array) -> Array:
+    """Return inputs (N, C, H, W) as they are drawn: grey, or in colour where C is 3.
+
+    The channels of what is no picture, such as those of a series, stand below each other in grey.
+    """
+    count, channels, height, width = images.shape
+    if channels == 1 or (channels == 3 and height > 1):
+        return images
+    return images.reshape(count, 1, channels * height, width)
 
 
 def pixel_range(images: Array) -> tuple[float, float]:

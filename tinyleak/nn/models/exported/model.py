@@ -44,6 +44,8 @@ class Exported:
         constants: its buffers and other arrays, by name.
         name: what to call it.
         masks: what dropout multiplies by, by the name of its node, where that is known.
+        numbers_out: whether what it returns are numbers as they are, for losses other than the
+            cross-entropy, and no logits of classes.
 
     Raises:
         ValueError: an operation that is not known, or that does not fit what it is given.
@@ -54,6 +56,7 @@ class Exported:
     constants: dict[str, Array]
     name: str = "network"
     masks: Mapping[str, Array] = field(default_factory=dict)
+    numbers_out: bool = False
     _cast: dict[Any, dict[str, Tensor]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +90,8 @@ class Exported:
             self(params, Tensor(np.zeros((1, *self.image_shape))))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Exported, (self.graph, self.weights, self.constants, self.name, self.masks)
+        fields = (self.graph, self.weights, self.constants, self.name, self.masks, self.numbers_out)
+        return Exported, fields
 
     def __repr__(self) -> str:
         return f"Exported({self.name!r}, {self.input_shape[1:]} → {self.classes} classes)"
@@ -106,13 +110,13 @@ class Exported:
 
     @cached_property
     def heads(self) -> tuple[int, ...]:
-        """The sizes of what it returns; its loss is the sum of the cross-entropies of all."""
-        return tuple([self.graph.shapes[name][-1] for name in self.graph.outputs])
+        """The sizes of what it returns; its loss is the sum of those of all."""
+        return tuple([math.prod(self.graph.shapes[name]) for name in self.graph.outputs])
 
     @property
     def classes(self) -> int:
         """How many classes it tells apart: 2 by a single logit, by several heads their sum."""
-        return 2 if self.heads == (1,) else sum(self.heads)
+        return 2 if self.heads == (1,) and not self.numbers_out else sum(self.heads)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -181,6 +185,8 @@ class Exported:
                 )
             found = values[name]
             outputs.append(reshape(found.tensor, (*lead, math.prod(found.shape))))
+        if self.numbers_out:
+            return outputs[0] if len(outputs) == 1 else concatenate(outputs, -1)
         if self.heads == (1,):
             return concatenate([outputs[0] * 0.0, outputs[0]], -1)
         return (
