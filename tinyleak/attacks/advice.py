@@ -79,7 +79,7 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
 
 def _beyond_unit_range(client: Client, found: Reconstruction) -> Cause | None:
     """Return the cause if what nearly explains the gradient has other pixels than images have."""
-    if not are_images(client.model):
+    if found.reason == "interrupted" or not are_images(client.model):
         return None
     pixels, known = found.images, client.facts.get("normalisation")
     share = float(np.mean((pixels < -BEYOND) | (pixels > 1.0 + BEYOND)))

@@ -15,7 +15,7 @@ from tinyleak.cli import options
 from tinyleak.cli.attack_result import FILES, Result
 from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.output import add_output_options, end, output_directory, say
-from tinyleak.cli.progress import progress_bar
+from tinyleak.cli.progress import bar_on_terminal, progress_bar
 from tinyleak.client import Client, Notes, Truth
 from tinyleak.client.local import MOST_STEPS, STEPS
 from tinyleak.data.networks import SUFFIX
@@ -69,6 +69,9 @@ RUN = {
     "restarts": "starts that are run side by side; the nearest counts (default: 1)",
     "device": "(default: cpu)",
 }
+READING = "reading what the gradient shows; past kinks for minutes, and Ctrl-C keeps the best"
+"""What is said before there are iterations to count."""
+
 AWARE = (
     "the attacker knows the defences: it matches only what survived pruning, weighs the rest by "
     "how exactly it is known, and matches the direction alone after clipping"
@@ -112,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
         args.weights = Path(args.model)  # a network is saved with its weights
     refuse_mixtures(args)
     with output_directory(args, FILES) as directory:
-        truth, problem = meet(args)
+        with bar_on_terminal(quiet=args.quiet, bar_format="{desc}", desc=READING, leave=False):
+            truth, problem = meet(args)
         inference, settings = problem.inference, problem.settings
         if args.labels == "infer" and inference is not None and inference.warning is not None:
             say(f"tinyleak: {inference.warning}", error=True)

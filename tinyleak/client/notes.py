@@ -218,7 +218,9 @@ def _one_of(choices: Collection[str]) -> Callable[[str], str]:
 
 
 def _network(text: str) -> str:
-    return text if text.endswith(SUFFIX) else _one_of(MODELS)(text)
+    if text.endswith(SUFFIX):
+        return text
+    return _one_of([*MODELS, f"a file *{SUFFIX} that torch.export.save wrote"])(text)
 
 
 def _strides(text: str) -> tuple[int, ...]:
