@@ -3,6 +3,7 @@
     python benchmarks/labels.py                   every part; what is there is not computed again
     python benchmarks/labels.py --part one        DLG's labels beside inferred ones, 1,000 digits
     python benchmarks/labels.py --part counts     label counts of batches up to 64
+    python benchmarks/labels.py --part searched   labels of a trained network's batches, by trying
     python benchmarks/labels.py --part separated  which images of a batch the MLP's gradient gives
 
 DLG finds the label with the image, by optimisation; the inferred one follows from the signs of the
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -20,7 +22,7 @@ import numpy as np
 from cells import Cell, Cells, add_options, folder_of, mnist
 from timing import table
 
-from tinyleak.analytic import LayerGradient, infer_labels, separate_inputs
+from tinyleak.analytic import LayerGradient, infer_labels, search_labels, separate_inputs
 from tinyleak.attacks import Settings, attack_many
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.client import Client, Truth, share, simulate
@@ -89,20 +91,8 @@ def counts(
     each: int,
 ) -> Cell:
     """Infer the label counts of random batches, with and without digits to stand in."""
-    model = LeNet(activation=activation)
-    params = model.init(np.random.default_rng(0), SCHEMES[init])
+    model, params, score = trained(data, activation, init, training_steps)
     half = len(data) // 2
-    if training_steps:
-        params = train(
-            model,
-            data.images[half:],
-            data.labels[half:],
-            params=params,
-            steps=training_steps,
-            learning_rate=TRAINED[activation],
-            seed=1,
-        ).params
-    score = accuracy(model, params, data.images[:500], data.labels[:500])
     probes = {"smooth noise": None, "digits": load_glyphs(400, seed=9).images}
     wrong = np.zeros((len(probes), len(batches), each))
     trusted = np.zeros((len(probes), len(batches), each), dtype=bool)
@@ -116,6 +106,47 @@ def counts(
                 wrong[row, column, trial] = np.abs(found.counts - true_counts).sum() / 2
                 trusted[row, column, trial] = found.trusted
     return {"wrong": wrong, "trusted": trusted, "accuracy": np.array(score)}
+
+
+def trained(
+    data: Dataset, activation: str, init: str, steps: int
+) -> tuple[LeNet, dict[str, np.ndarray], float]:
+    """Return a LeNet trained on the second half of the data, and its accuracy on the first."""
+    model = LeNet(activation=activation)
+    params = model.init(np.random.default_rng(0), SCHEMES[init])
+    if steps:
+        half = len(data) // 2
+        images, labels, rate = data.images[half:], data.labels[half:], TRAINED[activation]
+        params = train(
+            model, images, labels, params=params, steps=steps, learning_rate=rate, seed=1
+        ).params
+    return model, params, accuracy(model, params, data.images[:500], data.labels[:500])
+
+
+def searched(data: Dataset, activation: str, steps: int, size: int, each: int, dtype: str) -> Cell:
+    """Find the labels of random batches by the features that make the last layer's gradient."""
+    model, params, score = trained(data, activation, "U", steps)
+    guessed, found, right, seconds = (np.zeros(each) for _ in range(4))
+    for trial in range(each):
+        chosen = np.random.default_rng([size, trial, 7]).integers(len(data) // 2, size=size)
+        exact, truth = share(model, params, *data.batch(chosen))
+        rounded = {name: g.astype(dtype) for name, g in exact.gradients.items()}
+        client = Client.of(model, params, rounded, batch=size)
+        assert client.last_layer is not None, "a LeNet ends in a linear layer"
+        true = np.sort(truth.labels)
+        guessed[trial] = np.array_equal(np.sort(client.labels.labels), true)
+        began = time.perf_counter()
+        labels = search_labels(client.last_layer)
+        seconds[trial] = time.perf_counter() - began
+        found[trial] = labels is not None
+        right[trial] = labels is not None and np.array_equal(labels.labels, true)
+    return {
+        "guessed": guessed,
+        "found": found,
+        "right": right,
+        "seconds": seconds,
+        "accuracy": np.array(score),
+    }
 
 
 def separated(data: Dataset, widths: tuple[int, ...], size: int, trials: int) -> Cell:
@@ -139,7 +170,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=("all", "one", "counts", "separated"), default="all")
+    parser.add_argument(
+        "--part", choices=("all", "one", "counts", "searched", "separated"), default="all"
+    )
     parser.add_argument("--digits", type=int, default=1000, help="to infer labels of (1000)")
     parser.add_argument(
         "--iterations", type=int, default=200, help="of DLG, by which labels have settled (200)"
@@ -158,6 +191,8 @@ def main() -> int:
         print(one_table(cells, data, digits, 3 if options.quick else options.iterations))
     if options.part in ("all", "counts"):
         print(counts_table(cells, data, options.quick))
+    if options.part in ("all", "searched"):
+        print(searched_table(cells, data, options.quick))
     if options.part in ("all", "separated"):
         print(separated_table(cells, data, options.quick))
     return 0
@@ -232,6 +267,26 @@ def counts_table(cells: Cells, data: Dataset, quick: bool) -> str:
                 rows.append([activation, init, state, probes, *described])
     header = ["activation", "init", "network", "stand-ins", *(f"N = {size}" for size in batches)]
     return table([*header, "exact where trusted"], rows)
+
+
+def searched_table(cells: Cells, data: Dataset, quick: bool) -> str:
+    """Return how often trying finds the labels of a trained network's batch, and is wrong."""
+    sizes, each, steps = ((2,), 1, 3) if quick else ((2, 4, 8), 10, 500)
+    rows = []
+    for activation in ("sigmoid", "tanh"):
+        for dtype in ("float64", "float32"):
+            for size in sizes:
+                cell = cells.get(
+                    f"searched {activation} {steps} {size} {dtype}",
+                    partial(searched, data, activation, steps, size, each, dtype),
+                )
+                known, total = int(cell["found"].sum()), len(cell["found"])
+                row = [activation, f"{float(cell['accuracy']):.0%}", dtype, str(size)]
+                row += [f"{int(cell[name].sum())}/{total}" for name in ("guessed", "right")]
+                wrong = known - int(cell["right"].sum())
+                rows.append([*row, str(wrong), f"{np.median(cell['seconds']):.1f}"])
+    header = ["trained LeNet", "accuracy", "dtype", "N", "counted", "by trying", "wrong", "seconds"]
+    return table(header, rows)
 
 
 def separated_table(cells: Cells, data: Dataset, quick: bool) -> str:
