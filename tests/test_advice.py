@@ -198,3 +198,15 @@ def test_a_batch_whose_labels_are_soft_has_no_images_with_one_label_each(soft: b
     loss = cross_entropy(model(weights, images), Tensor(targets))
     gradients = {name: one.data for name, one in grad(loss, weights).items()}
     assert one_label_each(Client.of(model, params, gradients, batch=2)) == (not soft)
+
+
+def test_fewer_images_than_were_said_are_counted() -> None:
+    model, rng = MLP((1, 8, 8), 10, "relu", (40,)), np.random.default_rng(0)
+    client, _ = simulate(model, rng.random((3, 1, 8, 8)), [1, 2, 3], init="default")
+    for said in (5, 30):
+        wrong = Client.of(model, client.params, client.gradients, batch=said)
+        problem = problem_of(wrong, Attacker(method="auto", settings=Settings(iterations=3)))
+        found = attack(problem)
+        causes = likely_causes(problem, found, wrong.explain(found))
+        named = {cause.advice: cause.text for cause in causes}
+        assert f"shows 3 different images; {said} were said" in named["--batch 3"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.attacks.features_first import are_images
-from tinyleak.attacks.method import one_label_each
+from tinyleak.attacks.method import first_layer, one_label_each
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Reconstruction
 from tinyleak.client import Client
@@ -139,6 +139,10 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     if attacker.method == "levenberg-marquardt" and different < client.batch:
         text = "rounding hides what tells images of one label apart, which are left as their mean"
         causes.append(Cause("hidden images", text, sure=True))
+    shows = first_layer(client) if client.batch > 1 and client.steps == 1 else None
+    if shows is not None and 0 < (count := shows[0].shown) < client.batch:
+        text = f"the first linear layer shows {count} different images; {client.batch} were said"
+        causes.append(Cause("batch size", text, f"--batch {count}"))
     if client.frozen:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))
@@ -170,7 +174,7 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     elif solvable and client.batch > 1:
         text = f"L-BFGS alone seldom separates {client.batch} images"
         causes.append(Cause("batch", text, f"{squares} lbfgs+levenberg-marquardt"))
-    if attacker.restarts < MANY:
+    if attacker.restarts < MANY and attacker.method != "records":
         text = "one start is not always enough"
         causes.append(Cause("start", text, f"--restarts {MANY}"))
     return causes

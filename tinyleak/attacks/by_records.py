@@ -55,7 +55,7 @@ def attack_by_records(
     """Find the records of a client's batch in its first linear layer's gradient.
 
     Behind those that are certified come what was told less exactly; then, for images of which
-    nothing was found, grey ones with label 0.
+    nothing was found, grey ones, every label of them as likely.
 
     Raises:
         ValueError: the first linear layer has fewer inputs than an image has pixels, or cannot
@@ -97,6 +97,7 @@ def attack_by_records(
         told = labels_of(layer, cut, images[: len(inputs)], loss)
         labels[len(order) : len(inputs)] = told[len(order) :]  # the others are certified
     soft = one_hot(labels, client.model.classes, problem.settings.dtype)
+    soft[len(inputs) :] = 1.0 / client.model.classes
     matching = replace(problem.matching, targets=soft)
     x = images.ravel().astype(problem.settings.dtype)
     recorder.problem = replace(problem, matching=matching)

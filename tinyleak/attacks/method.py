@@ -40,8 +40,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     first = first_layer(client)
     # More records than were said are no reason to stop: whoever looks on is told of them.
     exact = client.loss.exact
-    tells = first is not None and why_not(*first, factor_known=exact) is None
-    if tells and first is not None and first[0].shown <= client.batch:
+    if first is not None and (why := why_not(*first, factor_known=exact)) is not None:
+        client = _told(client, "lbfgs", f"the first linear layer does not tell images apart: {why}")
+    elif first is not None and first[0].shown <= client.batch:
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     # A last layer that was not sent, or is not linear, tells none.

@@ -263,7 +263,8 @@ class Result:
             return ", ".join(listed(np.flatnonzero(row > 0.5)) or "none" for row in found)
         hard = np.arange(classes) == self.outcome.labels[:, np.newaxis]
         if kind != "mse" or (classes > 1 and np.abs(found - hard).max() < NEARLY_HARD):
-            return listed(self.outcome.labels)
+            unknown = (found.min(axis=1) == found.max(axis=1)) & (classes > 1)
+            return listed(np.where(unknown, "?", self.outcome.labels.astype(str)))
         if classes > MOST_NUMBERS:
             return ", ".join(f"numbers from {y.min():.3g} to {y.max():.3g}" for y in found)
         return ", ".join(listed([f"{y:.3g}" for y in row]) for row in found)
