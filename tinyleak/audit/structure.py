@@ -132,7 +132,7 @@ def _first_layer(model: Model, batch: int) -> list[Finding]:
 
 
 def _last_layer(model: Model, batch: int) -> list[Finding]:
-    if not ends_linear(model):
+    if not ends_linear(model) or loss_of(model) is not cross_entropy:
         return []
     _, bias = last_layer_names(model)
     if batch > 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tinyleak.audit.measured import HIDDEN, Forecast, Measured
 from tinyleak.audit.structure import Saturation
 from tinyleak.client import RECOVERED_MSE
@@ -176,7 +178,11 @@ def _counting(audit: Measured) -> str:
 def _saturation(found: list[Saturation]) -> str:
     if not found:
         return "no activation is known to saturate"
-    shares = ", ".join(f"{one.share:.0%} of {one.units:,} {one.activation}" for one in found)
+    said = Counter(f"{one.share:.0%} of {one.units:,} {one.activation}" for one in found)
+    # A recurrent layer has the same units at every time.
+    shares = ", ".join(
+        f"{of} ({n} times)" if n > 2 else ", ".join([of] * n) for of, n in said.items()
+    )
     if max(one.share for one in found) < FEW:
         return f"hardly any unit is flat at typical images ({shares})"
     return f"flat at typical images, layer by layer: {shares}; what only those see is lost"
