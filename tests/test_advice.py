@@ -177,7 +177,8 @@ def test_what_is_accounted_for_is_named_last_and_not_advised() -> None:
         ("normalisation", AsTrained(NETWORK, "cross-entropy", *usual), {"normalize": usual}),
     ):
         made, _ = simulate(model, images, [3])
-        for known in (said, {"loss": "mse", "normalize": ((0.5,), (0.5,))}):
+        other = "cross-entropy" if name == "loss" else "bce"
+        for known in (said, {"loss": other, "normalize": ((0.5,), (0.5,))}):
             client = Client.of(NETWORK, made.params, made.gradients, **known)
             attacker = Attacker(start="noise", settings=Settings(iterations=1))
             problem = problem_of(client, attacker)

@@ -13,13 +13,16 @@ import torch
 from command_line import Refused, Run, read_result
 from safetensors.numpy import save_file
 from torch import nn
+from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from ordinary_networks import export  # noqa: E402  # the benchmarks are scripts, not a package
 
+from tinyleak import attack, load_network  # noqa: E402
 from tinyleak.client import Client  # noqa: E402
 from tinyleak.nn.model import parameter_gradients  # noqa: E402
+from tinyleak.nn.split import given_one_row  # noqa: E402
 from tinyleak.tensor import Tensor  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -219,3 +222,78 @@ def test_what_is_no_row_of_logits_has_another_loss_than_cross_entropy(
     y = Tensor(target.numpy().reshape(1, -1))
     for name, slope in parameter_gradients(client.model, weights, Tensor(image), y).items():
         np.testing.assert_allclose(slope.numpy(), client.gradients[name], rtol=0, atol=1e-12)
+
+
+YES_AND_NO = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).double()
+LOSSES = {
+    "a sigmoid's binary": (
+        1,
+        nn.Sigmoid(),
+        lambda p: functional.binary_cross_entropy(p, torch.ones(1, 1).double()),
+    ),
+    "several of them": (4, nn.Sigmoid(), lambda p: functional.binary_cross_entropy(p, YES_AND_NO)),
+    "a softmax's logarithm": (
+        4,
+        nn.Softmax(-1),
+        lambda p: functional.nll_loss(p.log(), torch.tensor([2])),
+    ),
+    "log-softmax": (4, nn.LogSoftmax(-1), lambda p: functional.nll_loss(p, torch.tensor([2]))),
+    "softmax twice": (4, nn.Softmax(-1), lambda p: functional.cross_entropy(p, torch.tensor([2]))),
+    "squares of tanh": (4, nn.Tanh(), lambda p: functional.mse_loss(p, YES_AND_NO)),
+    "a price": (
+        1,
+        nn.Identity(),
+        lambda z: functional.mse_loss(z, torch.tensor([[40.0]]).double()),
+    ),
+    "a robust price": (
+        1,
+        nn.Identity(),
+        lambda z: functional.huber_loss(z, torch.tensor([[40.0]]).double()),
+    ),
+    "hinge": (4, nn.Identity(), lambda z: functional.multi_margin_loss(z, torch.tensor([2]))),
+    "Poisson": (
+        1,
+        nn.Identity(),
+        lambda z: functional.poisson_nll_loss(z, torch.tensor([[3.0]]).double()),
+    ),
+    "cosine": (4, nn.Identity(), lambda z: 1 - functional.cosine_similarity(z, YES_AND_NO).mean()),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_of_one_image_the_loss_does_not_matter(tmp_path: Path, name: str) -> None:
+    outputs, last, criterion = LOSSES[name]
+    net = perceptron(outputs, last)
+    image, _ = client_of(tmp_path, net, lambda output, _: criterion(output), torch.zeros(1))
+    given = {"weights": tmp_path / "w.safetensors", "gradients": tmp_path / "g.safetensors"}
+    client = Client.from_files(**given, model=str(tmp_path / "net.pt2"))
+    found = attack(client)
+    assert client.explain(found).verdict == "exact"
+    assert np.mean((found.images - image) ** 2) < 1e-16
+    # The gradient of another image is not explained.
+    net.zero_grad()
+    criterion(net(torch.tensor(image).flip(-1))).backward()
+    other = {n: p.grad.numpy() for n, p in net.named_parameters()}
+    wrong = Client.of(client.network, client.params, other)
+    assert wrong.explain(found).verdict == "not explained"
+
+
+def test_a_recurrent_layer_is_given_several_rows_by_one_image(tmp_path: Path) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.last = nn.GRU(4, 16, batch_first=True), nn.Linear(16, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.gru(x)[0][:, -1])
+
+    torch.manual_seed(9)
+    net, series = Recurrent().double(), torch.randn(1, 6, 4).double()
+    export(net, (6, 4), str(tmp_path / "net.pt2"))
+    nn.functional.cross_entropy(net(series), torch.tensor([1])).backward()
+    gradients = {name: p.grad.numpy() for name, p in net.named_parameters()}
+    weights = as_numpy(net.named_parameters())
+    client = Client.of(load_network(tmp_path / "net.pt2"), weights, gradients)
+    assert given_one_row(client.network, client.params) == ["last.weight"]
+    assert client.premises.rank == 1
+    assert client.premises.causes == ()

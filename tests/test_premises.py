@@ -218,8 +218,8 @@ def test_batch_norm_in_training_mode_is_told(rng) -> None:
         gradients = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, y), parameters)
         arrays = {n: g.numpy() for n, g in zip(names, gradients, strict=True)}
         params = {n: p.detach().numpy() for n, p in zip(names, parameters, strict=True)}
-        # Of one image only: the rest needs a network that can be run.
-        found = read_premises(Shapes(), params, {"conv.weight": arrays["conv.weight"]}, 3)
+        some = {"conv.weight": arrays["conv.weight"]}  # of one image only
+        found = read_premises(Stub(Shapes.image_shape, 10, Shapes.shapes), params, some, 3)
         assert ("batch norm" in [cause.name for cause in found.causes]) is training
 
 

@@ -36,6 +36,9 @@ it may have none or several."""
 SOFT, LEAST_SOFT = ("smoothed", "mixed", "soft"), 1e-3
 """The kinds of labels that are soft, and by how much at least: nobody smooths by less."""
 
+SURE = 1e-3
+"""By how much targets that are probabilities may seem to be beyond 0 and 1."""
+
 FREE = 4
 """Numbers that a smoothed or mixed label leaves open: two labels, a share and a factor."""
 
@@ -92,11 +95,12 @@ def loss_of_one(
     told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
         loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
-        return LossReading(loss, "said" if said else "assumed")
+        free = None if loss else _free_targets(image, "mse")
+        return LossReading(loss, "said" if said else "assumed", targets=free)
     factor = 1.0 if _usual(best) else best.factor
     if best.loss not in RESIDUALS:
         cause = Cause("loss", f"the loss is a {best.loss}, times {factor:.4g}", sure=True)
-        return LossReading(None, "read off", causes=(cause,))
+        return LossReading(None, "read off", targets=_free_targets(image, "mse"), causes=(cause,))
     return LossReading(
         best.loss,
         "said" if said else "read off",
@@ -145,16 +149,21 @@ def _none_fits(
     image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None, soft: list[Fit]
 ) -> LossReading:
     """Say what no hard label explains; `soft` are the fits that only a soft one has."""
+    free = _free_targets(image, "mse" if said is None else said)
+    if said == "mse" or (said == "bce" and bool(((free > -SURE) & (free < 1.0 + SURE)).all())):
+        return LossReading(said, "said", targets=free)
     if said is not None:
         text = f"no label makes the last layer's δ with {said}"
         return LossReading(said, "said", causes=(Cause("loss", text, sure=True),))
     if zero_sum is False:
         text = "the last layer's rows do not add up to zero, and no label explains them"
         advice = "--loss mse"
-        return LossReading(None, "assumed", causes=(Cause("loss", text, advice, sure=True),))
+        causes = (Cause("loss", text, advice, sure=True),)
+        return LossReading(None, "assumed", targets=free, causes=causes)
     if right:
         text = "the weights are the client's, and no label explains its gradient by cross-entropy"
-        return LossReading(None, "assumed", causes=(Cause("loss", text, sure=True),))
+        causes = (Cause("loss", text, sure=True),)
+        return LossReading(None, "assumed", targets=free, causes=causes)
     targets = softmax(image.logits) - image.delta
     text = (
         f"the targets that cross-entropy needs with these weights, softmax(Wh + b) − δ, go from "
@@ -164,6 +173,12 @@ def _none_fits(
     if not soft:
         return LossReading(causes=(stale,))
     return LossReading(causes=(Cause("soft labels", f"{text}, as of a soft label"), stale))
+
+
+def _free_targets(image: OneImage, loss: str) -> Array:
+    """Return the targets, (1, K), by which a loss makes this δ, were they any numbers."""
+    without, by_targets = RESIDUALS[loss](image.logits)
+    return np.linalg.solve(by_targets, without - image.delta)[np.newaxis]
 
 
 def loss_of_batch(

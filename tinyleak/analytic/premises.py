@@ -50,7 +50,8 @@ class Premises:
         factor: how many times as large as that loss's mean it is; None where that is not told.
         factor_exact: whether that is known exactly.
         factor_error: how far off it may be, as a share of it.
-        targets: (1, K), those of one image, where they are read off.
+        targets: (1, K), those of one image, where they are read off; of a loss that is None those
+            with which a squared error has the same gradient.
         activations: those that the gradient allows, likeliest first; a single one is told.
         normalisation: mean and standard deviation of the pixels, by channel, where they are told.
         noise: the variance of each entry's error, rounding included; None where it cannot be

@@ -12,6 +12,7 @@ from tinyleak.analytic.last_layer import ends_linear, layer_names
 from tinyleak.analytic.number_format import COMPUTED, number_format, rounding_deviation
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
+from tinyleak.nn.split import given_one_row
 
 OPERATIONS = 8.0
 """How many times a loss and a sum over its classes round: an exponential, a quotient, a difference,
@@ -121,20 +122,28 @@ class Shared:
                 deviation[name] = np.hypot(deviation[name], error * weights)
         return replace(self, gradients=gradients, deviation=deviation)
 
-    @cached_property
+    @property
     def layers(self) -> list[Layer]:
-        """The fully connected layers whose gradient was shared, in order."""
-        return [
-            self._layer(weight, bias)
-            for weight, bias in layer_names(self.model)
-            if len(self.model.shapes[weight]) == 2 and weight in self.gradients
-        ]
+        """The fully connected layers whose gradient was shared, in order.
+
+        Each is given one row for each image, so that as many images are the rank of its gradient.
+        """
+        return list(self._by_weight.values())
 
     @property
     def last(self) -> Layer | None:
         """The last layer, if it is fully connected and its gradient was shared."""
         weight = layer_names(self.model)[-1][0]
-        return self.layers[-1] if ends_linear(self.model) and weight in self.gradients else None
+        return self._by_weight.get(weight) if ends_linear(self.model) else None
+
+    @cached_property
+    def _by_weight(self) -> dict[str, Layer]:
+        given = given_one_row(self.model, self.params)
+        return {
+            weight: self._layer(weight, bias)
+            for weight, bias in layer_names(self.model)
+            if weight in given and weight in self.gradients
+        }
 
     def _layer(self, weight: str, bias: str | None) -> Layer:
         bias = bias if bias in self.gradients else None

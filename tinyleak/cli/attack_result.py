@@ -240,7 +240,9 @@ class Result:
         """Return how well what was found explains the gradient, where no truth is known."""
         outcome, images = self.outcome, self.found.images
         origin = "read off beforehand"
-        if self.problem.matching.targets is None:
+        if self.problem.client.premises.loss is None:
+            origin = "of that squared error"
+        elif self.problem.matching.targets is None:
             origin = "found with the images"
         pixels = f"{images.min():.2f} to {images.max():.2f}"
         if pixel_range(images) != (0.0, 1.0):

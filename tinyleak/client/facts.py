@@ -22,8 +22,8 @@ SHOWN = 0.005
 Source: TypeAlias = Literal["said", "read off", "assumed"]
 
 
-MOST_NAMES = 4
-"""How many names of tensors a line shows."""
+MOST_NAMES, MOST_TARGETS = 4, 10
+"""How many names of tensors a line shows, and how many targets."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,18 @@ def facts_of(read: Premises, normalize: Any) -> dict[str, Fact]:
         facts["normalisation"] = Fact(
             f"pixels normalised by mean {mean}, standard deviation {std}", how, where
         )
-    if read.targets is not None and sorted(read.targets[0])[-2:] != [0.0, 1.0]:
-        facts["targets"] = Fact(_listed(read.targets[0]), "read off", "the last layer's gradient")
+    targets = None if read.targets is None or read.loss is None else read.targets[0]
+    if targets is not None and sorted(targets)[-2:] != [0.0, 1.0]:
+        facts["targets"] = Fact(_listed(targets), "read off", "the last layer's gradient")
     return facts
 
 
-def _listed(probabilities: Any) -> str:
-    """Return the larger of some probabilities, each after its label."""
-    order = np.argsort(-probabilities, kind="stable")
-    return ", ".join(f"{k}: {probabilities[k]:.3g}" for k in order if probabilities[k] > SHOWN)
+def _listed(numbers: Any) -> str:
+    """Return the larger of some probabilities, or other numbers, each after its label."""
+    order = np.argsort(-np.abs(numbers), kind="stable")
+    seen = [f"{k}: {numbers[k]:.3g}" for k in order if abs(numbers[k]) > SHOWN]
+    rest = len(seen) - MOST_TARGETS
+    return ", ".join(seen[:MOST_TARGETS]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def listed(names: Sequence[str]) -> str:

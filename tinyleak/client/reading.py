@@ -13,9 +13,15 @@ from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.backend import Array
 from tinyleak.client.facts import facts_of
-from tinyleak.client.loss import read_loss, said_loss
+from tinyleak.client.loss import ANY_LOSS, read_loss, said_loss
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, heads_of
+from tinyleak.nn.models.exported import (
+    Exported,
+    ending,
+    with_outputs_for,
+    without_ending,
+)
 
 WHOLE = 1e-4
 """How far from whole numbers the counts of labels may be: float32 leaves 1e-6 of a label."""
@@ -65,14 +71,15 @@ def as_it_tells(
     The loss's factor is divided out of all that it shared, and weight decay is taken off. The
     network becomes one with that loss, for pixels in [0, 1], where the gradient says so.
     """
-    model = client.model
     if not any(bool(g.any()) for g in client.gradients.values()):
         raise ValueError(
             "every shared gradient is zero, so nothing can be read from it; check that the "
             "client's backward pass was run"
         )
-    read = client.read or premises_of(client, model, loss, update=update)
-    if reduction is not None:
+    model, read = _network_and_reading(client, loss, update=update)
+    if read.loss is None and read.targets is not None:
+        how = ANY_LOSS
+    elif reduction is not None:
         kind = read.loss or "cross-entropy"
         how = said_loss(reduction, client.batch, "", kind, model.classes, read.loss_source)
     else:
@@ -96,6 +103,30 @@ def as_it_tells(
         facts={**client.facts, **facts_of(read, normalize)},
         read=read,
     )
+
+
+def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tuple[Any, Premises]:
+    """Return the network whose outputs the client's loss takes, and what its gradient says.
+
+    What follows the last layer may belong to the loss: the binary cross-entropy of a sigmoid is one
+    of logits, and so is the logarithm of a softmax.
+    """
+    network, end = client.model, ending(client.model)
+    single = isinstance(network, Exported) and network.heads == (1,)
+    if single and end == "sigmoid" and loss != "mse":
+        network, end = without_ending(network), ""
+    read = client.read or premises_of(client, network, loss, update=update)
+    if single and loss is None and client.batch == 1:
+        # One number is the logit of a yes or no, unless neither makes its gradient.
+        number = premises_of(client, with_outputs_for(network, "mse"), None, update=update)
+        read = number if number.loss is None else read
+    told = read.factor is not None
+    inside = (end, read.loss) in (("sigmoid", "bce"), ("softmax", "cross-entropy" if told else ""))
+    if end and (inside or (read.loss is None and read.targets is not None)):
+        return without_ending(network), read
+    if end and (end, read.loss) != ("log_softmax", "cross-entropy"):
+        read = replace(read, targets=None)
+    return network, read
 
 
 def as_sent(

@@ -7,7 +7,7 @@ product is `below`; and `above` is the rest of the graph, computed once more fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,39 @@ def linear_layers(model: Model, params: Mapping[str, Array]) -> list[Split]:
     return cuts
 
 
+def given_one_row(model: Model, params: Mapping[str, Array]) -> list[str]:
+    """Return the weights of the linear layers that are given one row for each image, and no more.
+
+    A recurrent layer is given one at every time, and attention one for every position.
+    """
+    images = Tensor(np.zeros((1, *model.image_shape)))
+    own = _as_tensors(params, images.dtype)
+    order = topological_order(model(own, images))
+    by_image, found = depending_on([images], order), []
+    for name, tensor in own.items():
+        readers = _readers(tensor, order, by_image)
+        if tensor.ndim == 2 and len(readers) == 1 and readers[0].primitive is matmul:
+            h = readers[0].inputs[0]
+            found += [name] * (h in by_image and h.shape == (1, tensor.shape[-1]))
+    return found
+
+
+def _readers(weight: Tensor, order: Sequence[Tensor], by_image: set[Tensor]) -> list[Tensor]:
+    """Return the nodes at which something that depends on images meets a parameter."""
+    return [
+        node
+        for node in order
+        if not by_image.isdisjoint(node.inputs) and any(_leaf(x) is weight for x in node.inputs)
+    ]
+
+
+def _leaf(node: Tensor) -> Tensor:
+    """Return what a node is in another shape."""
+    while len(node.inputs) == 1:
+        node = node.inputs[0]
+    return node
+
+
 @dataclass(frozen=True)
 class _Run:
     """The graph of one forward pass: what comes into the layer, what it answers, the logits."""
@@ -124,18 +157,12 @@ def _run(model: Model, params: Mapping[str, Array], images: Tensor, weight: str)
 
     def parameter(node: Tensor) -> str | None:
         """The parameter that a node holds, in whatever shape."""
-        while len(node.inputs) == 1:
-            node = node.inputs[0]
-        return next((name for name, tensor in own.items() if tensor is node), None)
+        return next((name for name, tensor in own.items() if tensor is _leaf(node)), None)
 
     def refuse(why: str) -> ValueError:
         return ValueError(f"{model} cannot be cut at {weight!r}: {why}; choose another layer")
 
-    readers = [
-        node
-        for node in order
-        if not by_image.isdisjoint(node.inputs) and weight in map(parameter, node.inputs)
-    ]
+    readers = _readers(own[weight], order, by_image)
     if len(readers) != 1 or readers[0].primitive is not matmul:
         raise refuse("it is not the weight of one linear layer")
     z, (h, _) = readers[0], readers[0].inputs

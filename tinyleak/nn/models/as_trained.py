@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinyleak.nn.criteria import LOSSES
-from tinyleak.nn.models.exported import Exported
+from tinyleak.nn.models.exported import Exported, with_outputs_for
 from tinyleak.tensor import Tensor
 
 
@@ -100,22 +100,10 @@ def as_trained(
         ValueError: as `AsTrained`; cross-entropy of what is no row of logits.
     """
     if isinstance(network, Exported):
-        network = _with_outputs_for(network, loss)
+        network = with_outputs_for(network, loss)
     mean, std = normalize or ((0.0,), (1.0,))
     wrapped = AsTrained(network, loss, mean, std)
     return wrapped if wrapped.normalises or loss != "cross-entropy" else network
-
-
-def _with_outputs_for(network: Exported, loss: str) -> Exported:
-    """Return a network whose outputs are what its loss takes: logits of classes, or numbers."""
-    shape = network.graph.shapes[network.graph.outputs[0]]
-    if loss == "cross-entropy" and math.prod(shape) != max(shape):
-        raise ValueError(
-            f"the network returns {shape} for one input, and cross-entropy takes a row of logits; "
-            "say its loss (--loss mse or bce, each a mean over all that it returns)"
-        )
-    wanted = loss != "cross-entropy"
-    return network if network.numbers_out == wanted else replace(network, numbers_out=wanted)
 
 
 def network_of(model: Any) -> Any:

@@ -3,5 +3,15 @@
 from tinyleak.nn.models.exported.dropout import with_masks
 from tinyleak.nn.models.exported.graph import Graph, parse_graph
 from tinyleak.nn.models.exported.model import OPERATIONS, Exported
+from tinyleak.nn.models.exported.outputs import ending, with_outputs_for, without_ending
 
-__all__ = ["OPERATIONS", "Exported", "Graph", "parse_graph", "with_masks"]
+__all__ = [
+    "OPERATIONS",
+    "Exported",
+    "Graph",
+    "ending",
+    "parse_graph",
+    "with_masks",
+    "with_outputs_for",
+    "without_ending",
+]
