@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from tinyleak.backend import Array
 from tinyleak.nn.activations import gelu, gelu_tanh
+from tinyleak.nn.normalisation import layer_norm
 from tinyleak.ops import relu, take
 from tinyleak.tensor import Tensor
 
@@ -69,19 +70,11 @@ class Transformer:
             raise ValueError(f"activation {self.activation!r} is unknown; choose from {known}")
 
     def embed(self, params: Mapping[str, Tensor], tokens: Array) -> Tensor:
-        """Return the word embeddings (…, N, T, d) of tokens (N, T), whole numbers in [0, V).
-
-        Raises:
-            ValueError: a token that the vocabulary does not have.
-        """
+        """Return the word embeddings (…, N, T, d) of tokens (N, T); in [0, V), or ValueError."""
         return take(params[self.word_table], tokens, axis=-2)
 
     def require_positions(self, length: int) -> None:
-        """Check that the model has a position for each of `length` tokens.
-
-        Raises:
-            ValueError: it has fewer.
-        """
+        """Refuse, with ValueError, more tokens than the model has positions."""
         if length > self.positions:
             raise ValueError(
                 f"a sentence of {length} tokens was given to a model with {self.positions} "
@@ -91,3 +84,7 @@ class Transformer:
     def activate(self, x: Tensor) -> Tensor:
         """Apply the activation to each entry."""
         return ACTIVATIONS[self.activation](x)
+
+    def normalise(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+        """Apply the layer normalisation of that name."""
+        return layer_norm(x, params[f"{name}.weight"], params[f"{name}.bias"], self.epsilon)
