@@ -17,6 +17,9 @@ import numpy as np
 
 from tinyleak.backend import Array, owner
 
+MOST_LETTERS = 100
+"""How many letters of a file's own text a message quotes."""
+
 
 def as_array(value: Any, *, copy: bool = False) -> Array:
     """Return numbers, wherever they come from, as an array: the door for what a caller passes in.
@@ -90,6 +93,12 @@ def called(value: Any) -> str:
     """Return what kind of thing a value is, for a message: "an int", "a list"."""
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeioAEIO' or name.startswith('nd') else 'a'} {name}"
+
+
+def quoted(text: object) -> str:
+    """Return what a file says, as it can be printed: it may be long, or move a cursor."""
+    said = str(text)
+    return ascii(said if len(said) <= MOST_LETTERS else f"{said[:MOST_LETTERS]}...")
 
 
 def as_leaf(data: Any, tensor_type: type) -> Array:

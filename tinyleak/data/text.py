@@ -122,15 +122,6 @@ class Tokenizer:
         unknown = self.special.unknown
         return [s for s in read_corpus() if unknown not in self._library.encode(s).ids]
 
-    def sentences_of_length(self, length: int) -> list[str]:
-        """Return the sentences of `corpus.txt` of so many tokens; a ValueError if there is none."""
-        found = [s for s in self.sentences if len(self.encode(s)) == length]
-        if not found:
-            raise ValueError(
-                f"no sentence of the built-in text has {length} tokens; choose another length"
-            )
-        return found
-
 
 class BytePairs(Tokenizer):
     """Turns the tokens of GPT-2 back into text; to encode a text it would need the merges too.

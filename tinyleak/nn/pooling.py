@@ -72,11 +72,12 @@ def avg_pool2d(
     """
     _checked(x, "avg_pool2d")
     windows = pooling_windows(x.shape[-2:], kernel, stride or kernel, padding, (1, 1), ceil)
-    rows, columns = (
-        averages_over(each, length, count_padding=count_padding)
-        for each, length in zip(windows, x.shape[-2:], strict=True)
-    )
-    return resample(x, rows, columns)
+    averages = []
+    for (count, size, step, before, _), length in zip(windows, x.shape[-2:], strict=True):
+        starts = [i * step - before for i in range(count)]
+        spans = [(start, min(start + size, length + before)) for start in starts]
+        averages.append(_weights(spans, length, count_padding))
+    return resample(x, *averages)
 
 
 def adaptive_avg_pool2d(x: Tensor, size: Pair) -> Tensor:
@@ -138,13 +139,6 @@ def pooling_windows(
             count -= 1  # it would begin beyond the end
         found.append(Windows(count, k, s, p, d))
     return found[0], found[1]
-
-
-def averages_over(windows: Windows, length: int, *, count_padding: bool = True) -> Array:
-    """Return the matrix (count, length) that averages over windows along an axis."""
-    starts = [i * windows.stride - windows.padding for i in range(windows.number)]
-    spans = [(start, min(start + windows.size, length + windows.padding)) for start in starts]
-    return _weights(spans, length, count_padding)
 
 
 def _weights(spans: Sequence[tuple[int, int]], length: int, count_all: bool = False) -> Array:

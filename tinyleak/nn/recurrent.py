@@ -26,10 +26,9 @@ def gru(
     input_bias: Tensor | None = None,
     state_bias: Tensor | None = None,
     *,
-    start: State | None = None,
     backwards: bool = False,
 ) -> tuple[Tensor, State]:
-    """Run a layer of gated recurrent units over series (Cho et al. 2014).
+    """Run a layer of gated recurrent units over series, from zeros (Cho et al. 2014).
 
     Args:
         x: (…, N, T, F).
@@ -37,14 +36,13 @@ def gru(
         by_state: (…, 3·H, H), `weight_hh`.
         input_bias: (…, 3·H), `bias_ih`.
         state_bias: (…, 3·H), `bias_hh`.
-        start: the state before the first step; zeros, by default.
         backwards: whether the last step comes first.
 
     Returns:
         h after every step, (…, N, T, H), and the last state.
     """
     weights = (by_input, by_state, input_bias, state_bias)
-    return _run(_gru_step, 1, x, weights, start, backwards)
+    return _run(_gru_step, 1, x, weights, backwards)
 
 
 def lstm(
@@ -54,7 +52,6 @@ def lstm(
     input_bias: Tensor | None = None,
     state_bias: Tensor | None = None,
     *,
-    start: State | None = None,
     backwards: bool = False,
 ) -> tuple[Tensor, State]:
     """Run a layer of long short-term memory over series (Hochreiter and Schmidhuber 1997).
@@ -62,7 +59,7 @@ def lstm(
     As `gru`, with 4·H in place of 3·H: input, forget, cell and output gate.
     """
     weights = (by_input, by_state, input_bias, state_bias)
-    return _run(_lstm_step, 2, x, weights, start, backwards)
+    return _run(_lstm_step, 2, x, weights, backwards)
 
 
 def _gru_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
@@ -85,7 +82,6 @@ def _run(
     parts: int,
     x: Tensor,
     weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
-    start: State | None,
     backwards: bool,
 ) -> tuple[Tensor, State]:
     by_input, by_state, input_bias, state_bias = weights
@@ -93,11 +89,9 @@ def _run(
     # What the inputs contribute does not depend on the state: one product for all steps.
     lines = linear(reshape(x, (*leading, batch * steps, features)), by_input, input_bias)
     inputs = reshape(lines, (*lines.shape[:-2], batch, steps, lines.shape[-1]))
-    if start is None:
-        zeros = array_module(x._array).zeros
-        shape = (*lines.shape[:-2], batch, by_state.shape[-1])
-        start = (Tensor(zeros(shape, dtype=x.dtype)),) * parts
-    state, outputs = start, []
+    shape = (*lines.shape[:-2], batch, by_state.shape[-1])
+    state: State = (Tensor(array_module(x._array).zeros(shape, dtype=x.dtype)),) * parts
+    outputs = []
     every = [reshape(one, (*one.shape[:-2], -1)) for one in split(inputs, (1,) * steps, -2)]
     for one in reversed(every) if backwards else every:
         state = step(one, linear(state[0], by_state, state_bias), state)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.nn.criteria import LOSSES
+from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 
 
@@ -29,7 +30,7 @@ class AsTrained:
         ValueError: an unknown loss, or numbers that do not fit the channels or are out of range.
     """
 
-    network: Any
+    network: Model
     loss_name: str = "cross-entropy"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -50,19 +51,17 @@ class AsTrained:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
-        shape: tuple[int, int, int] = self.network.image_shape
-        return shape
+        return self.network.image_shape
 
     @property
     def classes(self) -> int:
         """K, how many classes are told apart."""
-        return int(self.network.classes)
+        return self.network.classes
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter, by name."""
-        shapes: dict[str, tuple[int, ...]] = self.network.shapes
-        return shapes
+        return self.network.shapes
 
     @property
     def activation(self) -> str | None:
@@ -84,8 +83,7 @@ class AsTrained:
         if self.normalises:
             mean, scale = (np.asarray(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
             x = (x - np.asarray(mean, x.dtype)) * np.asarray(1.0 / scale, x.dtype)
-        logits: Tensor = self.network(params, x)
-        return logits
+        return self.network(params, x)
 
 
 def as_trained(

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tinyleak.interop import quoted
+
 SCHEMA = 8
 """The major version of the schema that is read: PyTorch 2.6 to 2.13 write it."""
 
@@ -19,9 +21,6 @@ MOST_NODES, MOST_AXES = 10_000, 8
 
 MOST_NUMBERS = 2**27
 """How many numbers all values together may have for one input: a gigabyte in float64."""
-
-MOST_LETTERS = 100
-"""How many letters of a file's own text a message quotes."""
 
 
 @dataclass(frozen=True)
@@ -226,9 +225,3 @@ def refs(arguments: Sequence[Argument]) -> list[str]:
         elif isinstance(argument, tuple):
             found += refs(argument)
     return found
-
-
-def quoted(text: object) -> str:
-    """Return what a file says, as it can be printed."""
-    said = str(text)
-    return ascii(said if len(said) <= MOST_LETTERS else f"{said[:MOST_LETTERS]}...")

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array, array_module
+from tinyleak.interop import quoted
 from tinyleak.nn.activations import ACTIVATIONS, PIECEWISE_LINEAR
 from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.models.exported.elementwise import ELEMENTWISE
-from tinyleak.nn.models.exported.graph import Graph, Node, Ref, quoted, refs
+from tinyleak.nn.models.exported.graph import Graph, Node, Ref, refs
 from tinyleak.nn.models.exported.layers import LAYERS
 from tinyleak.nn.models.exported.norms import NORMS
 from tinyleak.nn.models.exported.sequences import SEQUENCES
