@@ -104,8 +104,7 @@ def quoted(text: object) -> str:
 def as_leaf(data: Any, tensor_type: type) -> Array:
     """Return the array of a new Tensor: whole numbers written in Python become float64.
 
-    Raises:
-        TypeError: `data` is, or lists, Tensors; and as for `as_array`.
+    Tensors, or a list of them, are a TypeError, and so is what `as_array` refuses.
     """
     if _holds(data, tensor_type):
         raise TypeError(
@@ -123,11 +122,7 @@ def _holds(data: Any, kind: type) -> bool:
 
 
 def require_fields(keywords: Iterable[str], kind: type, what: str) -> None:
-    """Check that keywords are fields of a dataclass.
-
-    Raises:
-        TypeError: one is not.
-    """
+    """Refuse, with TypeError, keywords that are not fields of a dataclass."""
     known = [field.name for field in fields(kind)]
     for name in keywords:
         if name not in known:

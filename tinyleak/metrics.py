@@ -29,12 +29,9 @@ def mse(a: Array, b: Array) -> Array:
 
 
 def psnr(a: Array, b: Array) -> Array:
-    """Return the peak signal-to-noise ratio of each image, (N,), in dB.
+    """Return the peak signal-to-noise ratio of each image, (N,), in dB; arguments as for `mse`.
 
     It is −10 log₁₀ MSE, since pixels are in [0, 1] and their peak is 1; infinity for equal images.
-
-    Raises:
-        ValueError: as `mse` does.
     """
     with np.errstate(divide="ignore"):
         return -10.0 * np.log10(mse(a, b))
@@ -61,11 +58,7 @@ def match_batch(found: Array, truth: Array) -> Array:
 
 
 def matched_mse(found: Array, truth: Array) -> Array:
-    """Return the mean squared error of each image, (N,), in the order that fits best.
-
-    Raises:
-        ValueError: as `mse` does.
-    """
+    """Return the `mse` of each image, (N,), in the order that fits best."""
     return mse(found[match_batch(found, truth)], truth)
 
 

@@ -86,11 +86,8 @@ def rescaled_jacobians(
 def _chosen(typical: Array, labels: Sequence[int] | None, batch: int, example: int) -> list[int]:
     """Return which typical images make up a batch; the k-th of a label differs from batch to batch.
 
-    Args:
-        typical: (M,), the typical images' labels.
-        labels: (N,), the client's; None if they are unknown.
-        batch: N.
-        example: the number of the batch.
+    `typical` are (M,) their labels, `labels` (N,) the client's, or None if they are unknown;
+    `example` is the number of the batch.
     """
     first = example * batch
     if labels is None:

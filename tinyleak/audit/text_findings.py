@@ -130,11 +130,7 @@ class TextAudit:
         }
 
     def save(self, path: PathLike, *, subject: str = SUBJECT) -> None:
-        """Write one HTML page; `subject` is the line under its heading: which network.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write one HTML page; `subject` is the line under its heading: which network."""
         write(path, fill(subject, self.lines(), dict(SCOPE)))
 
     def __repr__(self) -> str:

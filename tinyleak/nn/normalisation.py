@@ -109,14 +109,7 @@ def _mean(pixels: Tensor, groups: int) -> Tensor:
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float = EPSILON) -> Tensor:
     """Bring every row to mean 0 and variance 1, then scale and shift (Ba, Kiros and Hinton 2016).
 
-    Args:
-        x: (…, N, F).
-        weight: (…, F).
-        bias: (…, F).
-        epsilon: added to the variance.
-
-    Returns:
-        (…, N, F).
+    Rows are (…, N, F), weight and bias (…, F); `epsilon` is added to the variance.
     """
     centred = x - mean(x, -1, keepdims=True)
     variance = mean(centred * centred, -1, keepdims=True)

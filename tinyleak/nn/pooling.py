@@ -81,14 +81,9 @@ def avg_pool2d(
 
 
 def adaptive_avg_pool2d(x: Tensor, size: Pair) -> Tensor:
-    """Average over as many windows as asked for, as even as possible; they may overlap.
+    """Average over (oH, oW) windows, as even as possible; they may overlap.
 
-    Args:
-        x: (…, N, C, H, W).
-        size: (oH, oW); (1, 1) for the mean over all pixels.
-
-    Returns:
-        (…, N, C, oH, oW).
+    From (…, N, C, H, W) to (…, N, C, oH, oW); a size of (1, 1) is the mean over all pixels.
     """
     rows, columns = (
         _weights([(i * n // k, -(-(i + 1) * n // k)) for i in range(k)], n)
@@ -98,12 +93,9 @@ def adaptive_avg_pool2d(x: Tensor, size: Pair) -> Tensor:
 
 
 def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
-    """Return `rows @ image @ columnsᵀ` for each channel, (…, C, oH, oW).
+    """Return `rows @ image @ columnsᵀ` for each channel: (…, C, oH, oW) from (…, C, H, W).
 
-    Args:
-        x: (…, C, H, W).
-        rows: (oH, H).
-        columns: (oW, W).
+    `rows` are (oH, H), `columns` (oW, W).
     """
     module, y = array_module(x._array), channels_last(x)
     down, across = (Tensor(module.asarray(m, dtype=x.dtype)) for m in (rows, columns))
@@ -117,8 +109,7 @@ def pooling_windows(
 ) -> tuple[Windows, Windows]:
     """Return where windows lie, down and across; with `ceil`, one more that the end cuts off.
 
-    Raises:
-        ValueError: no window fits, or numbers that cannot be.
+    A ValueError if none fits, or the numbers cannot be.
     """
     asked = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     for name, pair in asked.items():

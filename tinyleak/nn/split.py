@@ -75,16 +75,10 @@ class Split:
 
 
 def split(model: Model, params: Mapping[str, Array], weight: str) -> Split:
-    """Cut a network at the linear layer with this weight.
+    """Cut a network at the linear layer whose weight has this name.
 
-    Args:
-        model: the network.
-        params: its parameters, by name.
-        weight: the name of the layer's weight.
-
-    Raises:
-        ValueError: the layer is not linear, is used more than once, has not one row for each
-            image, or the logits depend on the image in another way as well.
+    A ValueError where the layer is not linear, is used more than once, has not one row for each
+    image, or the logits depend on the image in another way as well.
     """
     run = _run(model, params, Tensor(np.zeros((1, *model.image_shape))), weight)
     return Split(model, params, weight, run.bias, run.z is run.logits)

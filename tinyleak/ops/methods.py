@@ -51,11 +51,7 @@ def numbers(x: Tensor, dtype: Any = None, copy: bool | None = None) -> Array:
 
 
 def answer_ufunc(x: Tensor, function: Any, method: str, *inputs: Any, **settings: Any) -> Tensor:
-    """Answer for NumPy, which Python asks first in `array * tensor`.
-
-    Raises:
-        TypeError: it was asked for something other than an operator.
-    """
+    """Answer for NumPy, which Python asks first in `array * tensor`; refuse all but operators."""
     operation = OPERATIONS.get(function.__name__)
     if operation and function.nin == 2 and method == "__call__" and not settings:
         return operation(*inputs)
@@ -65,8 +61,7 @@ def answer_ufunc(x: Tensor, function: Any, method: str, *inputs: Any, **settings
 def refuse_function(x: Tensor, function: Any, *details: Any) -> Tensor:
     """Refuse what NumPy was asked to compute: its result would have no graph behind it.
 
-    Raises:
-        TypeError: always; the message names the operation to use instead.
+    The TypeError names the operation to use instead.
     """
     ours = {"negative": "negate", "amax": "max"}.get(function.__name__, function.__name__)
     raise TypeError(

@@ -86,11 +86,7 @@ def swap_last_axes(x: Tensor) -> Tensor:
 
 
 def normalise_axis(axis: SupportsIndex, ndim: int) -> int:
-    """Return the axis counted from the front.
-
-    Raises:
-        ValueError: there is no such axis.
-    """
+    """Return the axis counted from the front; a ValueError if there is none."""
     if not hasattr(axis, "__index__") or not -ndim <= operator.index(axis) < ndim:
         raise ValueError(f"axis {axis!r} was given for a Tensor of {ndim} axes")
     return operator.index(axis) % ndim

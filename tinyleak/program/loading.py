@@ -45,12 +45,9 @@ MOST_WORK = 2**35
 def load_program(text: str | bytes) -> Program:
     """Return the program that `Program.export` wrote: it replays the same numbers, bit for bit.
 
-    Args:
-        text: JSON, of at most 2²⁷ characters.
-
-    Raises:
-        ValueError: it is not such a program: damaged, of another version, out of bounds, larger
-            than a machine bears, or with primitives that this package does not have.
+    A text that is not such a program is a ValueError: damaged, of another version, of more than 2²⁷
+    characters, out of bounds, larger than a machine bears, or with primitives that this package
+    does not have.
     """
     try:
         return _read(text)

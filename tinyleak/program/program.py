@@ -70,11 +70,7 @@ class Program:
             call()
 
     def run(self, replay: Callable[[], object], arrays: Sequence[Array]) -> tuple[Array, ...]:
-        """Copy the arrays into the input buffers, replay, and return copies of the outputs.
-
-        Raises:
-            ValueError, TypeError, RuntimeError: as when called.
-        """
+        """Copy the arrays into the input buffers, replay, and return copies of the outputs."""
         if not self._running.acquire(blocking=False):
             raise RuntimeError(
                 "the program was called while another thread is running it; trace the function "
@@ -108,10 +104,7 @@ class Program:
     def export(self) -> str:
         """Return the program as JSON, which `load_program`, or another language, replays.
 
-        `tinyleak.program.export` describes the format.
-
-        Raises:
-            TypeError: the program lies on a GPU, or a parameter is of a kind that JSON lacks.
+        `tinyleak.program.export` describes the format, and what it lacks: a TypeError.
         """
         return written(self.instructions, self.inputs, self.outputs)
 
@@ -209,12 +202,9 @@ class _Nodes(dict[Tensor, Node]):
 
 
 def _require_equal(found: Sequence[Array], expected: Sequence[Array]) -> None:
-    """Compare a replay with the function itself, up to the rounding of a reordered sum.
+    """Raise TraceError if a replay differs from the function by more than a sum's rounding.
 
     Where the function's answer is infinite or NaN, rounding may decide which, and all is allowed.
-
-    Raises:
-        TraceError: they differ.
     """
     for ours, theirs in zip(found, expected, strict=True):
         if ours.dtype != theirs.dtype or not _is_close(ours, theirs):

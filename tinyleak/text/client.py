@@ -225,13 +225,9 @@ def known_client(
     Args:
         model: the network.
         params: its weights, by its names.
-        gradients: the gradient with respect to each, under Hugging Face's names. Those of BERT's
-            embeddings may be missing, which are often frozen: they are taken as zero.
+        gradients: as `TextClient.from_files` takes them; those that are missing are taken as zero.
         tokenizer: the vocabulary, if it is known.
-        lengths: how many tokens each sentence has; else read off, as `TextClient.from_files` does.
-
-    Raises:
-        ValueError: as `TextClient.from_files`.
+        lengths: how many tokens each sentence has; else read off, with ValueErrors as there.
     """
     shared, facts = tied(gradients), {}
     withheld = [name for name in model.shapes if name not in shared and name.startswith(FROZEN)]

@@ -91,11 +91,7 @@ def as_trained(
     loss: str = "cross-entropy",
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> Any:
-    """Return a network with its loss and its images' normalisation; as it is if both are usual.
-
-    Raises:
-        ValueError: as `AsTrained`.
-    """
+    """Return a network as `AsTrained`; as it is if its loss and its images are as usual."""
     mean, std = normalize or ((0.0,), (1.0,))
     wrapped = AsTrained(network, loss, mean, std)
     return wrapped if wrapped.normalises or loss != "cross-entropy" else network

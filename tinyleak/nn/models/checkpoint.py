@@ -126,8 +126,7 @@ def language_model(
 def tied(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """Return weights or gradients under the names that the models here have, each once.
 
-    Raises:
-        ValueError: an output layer that is not the embedding table.
+    An output layer that is not the embedding table is a ValueError.
     """
     named = {_modern(name): array for name, array in tensors.items() if not UNUSED.match(name)}
     for name, first in HEADS.items():

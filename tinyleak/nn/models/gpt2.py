@@ -69,10 +69,8 @@ class Gpt2(Transformer):
     ) -> Tensor:
         """Return the last layer's output for each token, normalised: (N, T, d) → (N, T, d).
 
-        No token sees those after it, so padding at a sentence's end needs no `mask`.
-
-        Raises:
-            ValueError: more tokens than the model has positions.
+        No token sees those after it, so padding at a sentence's end needs no `mask`. More tokens
+        than the model has positions are a ValueError.
         """
         x = self._with_positions(params, words)
         for layer in range(self.layers):

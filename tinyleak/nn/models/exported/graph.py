@@ -79,8 +79,8 @@ class Graph:
 def parse_graph(program: Any) -> Graph:
     """Return the graph that is written down as `torch.export` does, as JSON has it.
 
-    Raises:
-        ValueError: another schema, a graph that is none, too large, or with loops or branches.
+    Another schema is a ValueError, and so is a graph that is none, too large, or has loops or
+    branches.
     """
     try:
         version = program["schema_version"]["major"]
@@ -148,11 +148,7 @@ def _inputs(signature: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str
 
 
 def sizes_of(meta: Mapping[str, Any]) -> Shape:
-    """Return the shape that is written down of an array.
-
-    Raises:
-        ValueError: it is not one of whole numbers, or of more axes than are sensible.
-    """
+    """Return the shape that is written down of an array: few whole numbers, or ValueError."""
     sizes = [size.get("as_int") for size in meta["sizes"]]
     if any(size is None for size in sizes):
         raise ValueError(
