@@ -47,7 +47,8 @@ def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) ->
     for defense in as_defenses(defenses):
         for name, variance in defense.variance(shared, batch).items():
             variances[name] = variances[name] + variance
-    means = {name: _finite_mean(variance) for name, variance in variances.items()}
+    finite = {name: variance[np.isfinite(variance)] for name, variance in variances.items()}
+    means = {name: float(v.mean()) if v.size else 0.0 for name, v in finite.items()}
     noisy = [mean for mean in means.values() if mean > 0]
     precision = {}
     for name, variance in variances.items():
@@ -56,8 +57,3 @@ def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) ->
         precision[name] = 1.0 / np.maximum(variance, least)
     plain = all(bool((p == 1.0).all()) for p in precision.values())
     return Knowledge(None if plain else precision, any(d.changes_scale for d in defenses))
-
-
-def _finite_mean(variance: Array) -> float:
-    finite = variance[np.isfinite(variance)]
-    return float(finite.mean()) if finite.size else 0.0

@@ -54,7 +54,6 @@ class Int8(Defense):
     name: ClassVar[str] = "int8"
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
-        """Quantise and return what the integers stand for."""
         shared = {}
         for name, gradient in gradients.items():
             step = float(np.abs(gradient).max(initial=0.0)) / 127
@@ -75,7 +74,6 @@ class Int8Affine(Defense):
     name: ClassVar[str] = "int8-affine"
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
-        """Quantise and return what the integers stand for."""
         shared = {}
         for name, gradient in gradients.items():
             low, step = _range(gradient)

@@ -92,12 +92,11 @@ def descend(
     if not fixed and not callable(learning_rate):
         raise ValueError(f"the learning rate must be positive and finite, not {learning_rate!r}")
     weights, losses = dict(params), np.empty(steps)
-    evaluate = _replayed if compiled else _eagerly
-    programs: dict[object, Program] = {}
+    programs: dict[object, Program] | None = {} if compiled else None
     direction = OPTIMISERS[optimiser](momentum)
     for step in _with_bar(steps, losses, shown=progress):
         separate = {name: np.broadcast_to(w, (*copies, *w.shape)) for name, w in weights.items()}
-        losses[step], gradients = evaluate(loss, separate, draw(), programs)
+        losses[step], gradients = _evaluate(loss, separate, draw(), programs)
         if protect is not None:
             gradients = protect(gradients)
         rate = float(learning_rate(step) if callable(learning_rate) else learning_rate)
@@ -106,36 +105,25 @@ def descend(
     return Trained(weights, losses)
 
 
-def _value_and_gradients(
-    loss: Loss, weights: Mapping[str, Tensor], batch: Any
-) -> tuple[Tensor, ...]:
-    losses = loss(weights, batch)
-    # The sum over copies of the weights has, for each copy, that copy's gradient.
-    return mean(losses), *grad(sum(losses), list(weights.values()))
-
-
-def _eagerly(
-    loss: Loss, weights: Gradients, batch: Any, programs: dict[object, Program]
+def _evaluate(
+    loss: Loss, weights: Gradients, batch: Any, programs: dict[object, Program] | None
 ) -> tuple[float, Gradients]:
-    tensors = {name: Tensor(array) for name, array in weights.items()}
-    value, *gradients = _value_and_gradients(loss, tensors, batch)
-    by_name = {name: g.numpy() for name, g in zip(weights, gradients, strict=True)}
-    return float(value.numpy()), by_name
-
-
-def _replayed(
-    loss: Loss, weights: Gradients, batch: Any, programs: dict[object, Program]
-) -> tuple[float, Gradients]:
-    """Answer as `_eagerly` does, by the program for batches of this shape."""
-    arrays, shapes = (*weights.values(), *batch), tuple(array.shape for array in batch)
+    """Return the mean loss, and the gradient for each weight; by the program for such batches."""
+    parts = () if programs is None else tuple(batch)
 
     def function(*tensors: Tensor) -> tuple[Tensor, ...]:
         named = dict(zip(weights, tensors, strict=False))
-        return _value_and_gradients(loss, named, tensors[len(weights) :])
+        losses = loss(named, batch if programs is None else tensors[len(weights) :])
+        # The sum over copies of the weights has, for each copy, that copy's gradient.
+        return mean(losses), *grad(sum(losses), list(named.values()))
 
-    if shapes not in programs:
-        programs[shapes] = trace(function, *arrays, check=False)
-    value, *gradients = programs[shapes](*arrays)
+    arrays, shapes = (*weights.values(), *parts), tuple(array.shape for array in parts)
+    if programs is None:
+        value, *gradients = [found.numpy() for found in function(*map(Tensor, arrays))]
+    else:
+        if shapes not in programs:
+            programs[shapes] = trace(function, *arrays, check=False)
+        value, *gradients = programs[shapes](*arrays)
     return float(value), dict(zip(weights, gradients, strict=True))
 
 

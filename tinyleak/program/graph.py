@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tinyleak.backend import Array
 from tinyleak.tensor import PRIMITIVES, Primitive
 
-NONE: dict[str, Any] = {}
 
-
+@dataclass(eq=False, repr=False, slots=True)
 class Node:
     """One operation of a program, or one of its inputs or constants.
 
@@ -26,23 +26,16 @@ class Node:
         shape: the shape of its value.
     """
 
-    __slots__ = ("array", "constant", "inputs", "name", "params", "primitive", "shape")
+    name: str
+    array: Array
+    primitive: Primitive | None = None
+    inputs: tuple[Node, ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    constant: bool = field(init=False)
+    shape: tuple[int, ...] = field(init=False)
 
-    def __init__(
-        self,
-        name: str,
-        array: Array,
-        primitive: Primitive | None = None,
-        inputs: tuple[Node, ...] = (),
-        params: dict[str, Any] = NONE,
-    ) -> None:
-        self.name = name
-        self.array = array
-        self.primitive = primitive
-        self.inputs = inputs
-        self.params = params
-        self.constant = name == "constant"
-        self.shape = array.shape
+    def __post_init__(self) -> None:
+        self.constant, self.shape = self.name == "constant", self.array.shape
 
 
 Rewrite: TypeAlias = "Callable[[Graph, Node], Node | None]"

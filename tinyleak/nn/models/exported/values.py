@@ -79,8 +79,6 @@ class Value(NamedTuple):
 
 def require_room(*lengths: int) -> None:
     """Refuse, with ValueError, a layer that would make more numbers, the product of the lengths."""
-    total = 1
-    for length in lengths:
-        total *= max(1, length)
+    total = math.prod(max(1, length) for length in lengths)
     if total > MOST_NUMBERS:
         raise ValueError(f"it would make {total:,} numbers; {MOST_NUMBERS:,} are worked with")
