@@ -1,7 +1,6 @@
 """PyTorch's layers by the names that an exported graph has for them, with PyTorch's arguments.
 
-Each takes the values that it reads as `Value`, and returns Tensors. What has no bearing on the
-result (which library computes it, what the running statistics become) is left unread.
+Each takes the values that it reads as `Value`, and returns Tensors.
 """
 
 from __future__ import annotations

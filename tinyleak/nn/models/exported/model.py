@@ -31,6 +31,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 """All that is known, by PyTorch's name."""
 
+UNREAD = {"cudnn_enable", "cudnn_enabled", "dropout", "dropout_p", "implicit", "momentum", "train"}
+"""Arguments without a bearing on the result: which library computes it, what the running statistics
+become, and what `Exported.masks` says of dropout."""
+
 FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
 """What arguments raise that no layer is meant for."""
 
@@ -236,7 +240,8 @@ class Exported:
 
 def compute(node: Node, values: Mapping[str, Value]) -> tuple[Tensor, ...]:
     """Return what a node makes of the values that it reads."""
-    arguments = {name: _resolved(argument, values) for name, argument in node.arguments.items()}
+    read = {name: argument for name, argument in node.arguments.items() if name not in UNREAD}
+    arguments = {name: _resolved(argument, values) for name, argument in read.items()}
     result = OPERATIONS[node.operation](**arguments)
     return result if isinstance(result, tuple) else (result,)
 
