@@ -50,16 +50,10 @@ def as_array(value: Any, *, copy: bool = False) -> Array:
 
 
 def whole(number: Any, least: int, sentence: str) -> int:
-    """Return a whole number of `least` or more.
+    """Return a whole number of `least` or more, as a caller gave it.
 
-    Args:
-        number: as the caller gave it.
-        least: the smallest that is taken.
-        sentence: what to answer otherwise, with {} for the number.
-
-    Raises:
-        ValueError: it is smaller.
-        TypeError: it is not a whole number.
+    Otherwise `sentence`, with {} for the number, is a ValueError; of what is not whole, a
+    TypeError.
     """
     try:
         found = operator.index(number)
@@ -73,16 +67,9 @@ def whole(number: Any, least: int, sentence: str) -> int:
 
 
 def number(value: Any, least: float, sentence: str, most: float = sys.float_info.max) -> float:
-    """Return a real number of `least` to `most`, which are finite unless they are said not to be.
+    """Return a real number from `least` to `most`, finite unless they are said not to be.
 
-    Args:
-        value: as the caller gave it.
-        least: the smallest that is taken.
-        sentence: what to answer otherwise, with {} for the value.
-        most: the largest that is taken.
-
-    Raises:
-        ValueError: it is smaller, larger, NaN or no number at all.
+    Otherwise `sentence`, with {} for the value, is a ValueError: of NaN too, or no number at all.
     """
     if isinstance(value, Real) and least <= float(value) <= most:
         return float(value)

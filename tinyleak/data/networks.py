@@ -45,10 +45,9 @@ OLD_LAYOUT = "serialized_exported_program.json"
 def load_network(path: PathLike) -> Exported:
     """Return the network in a `.pt2` file, as `torch.export.save` writes it, with its weights.
 
-    Raises:
-        ValueError: the file is of another kind or schema, damaged or too large; its graph has an
-            operation that is not known, loops or branches, or does not fit its weights.
-        OSError: it is not there, or cannot be read.
+    A ValueError if the file is of another kind or schema, damaged or too large, or if its graph has
+    an operation that is not known, loops or branches, or does not fit its weights; an OSError if it
+    is not there, or cannot be read.
     """
     path = Path(path)
     with bounded(path):

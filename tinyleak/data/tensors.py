@@ -103,12 +103,7 @@ def read_notes(path: PathLike) -> dict[str, Any]:
 
 
 def write_tensors(path: PathLike, tensors: Mapping[str, Array]) -> None:
-    """Write named arrays as `.safetensors` or `.npz`, as the path ends.
-
-    Raises:
-        ValueError: another ending.
-        OSError: the file cannot be written.
-    """
+    """Write named arrays as `.safetensors` or `.npz`, as the path ends; another is a ValueError."""
     path = Path(path)
     _require_format(path)
     plain = {name: np.asarray(array, order="C") for name, array in tensors.items()}

@@ -32,15 +32,10 @@ class Knowledge:
 
 
 def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) -> Knowledge:
-    """Return what can be known of a shared gradient, given the defences and nothing else.
+    """Return what can be known of a shared gradient, by name, given the defences and nothing else.
 
     The precision of an entry is 0 where it was pruned, and 1 / variance where noise was added or
-    the entry was rounded; where there is neither, 1.
-
-    Args:
-        defenses: those that the client applied.
-        shared: the gradient that it shared, by name.
-        batch: N, how many examples the client had.
+    the entry was rounded; where there is neither, 1. The client had `batch` examples.
     """
     shared = {name: as_array(gradient) for name, gradient in shared.items()}
     variances = {name: np.zeros(gradient.shape) for name, gradient in shared.items()}

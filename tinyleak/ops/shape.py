@@ -61,10 +61,8 @@ _transpose.rule(lambda g, out, x, *, axes: (_transpose(g, axes=inverse_order(axe
 def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     """Put the last `len(axes)` axes of `x` in another order; the leading ones stay.
 
-    `axes` numbers those last axes from 0: `transpose(x, (1, 0))` swaps the last two.
-
-    Raises:
-        ValueError: `axes` is not a permutation of 0, 1, …, or `x` has too few axes.
+    `axes` numbers those last axes from 0: `transpose(x, (1, 0))` swaps the last two. What is no
+    permutation, or of more axes than `x` has, is a ValueError.
     """
     return _transpose(x, axes=_order_of_all_axes(x.shape, tuple(axes)))
 

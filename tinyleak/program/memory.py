@@ -91,8 +91,7 @@ def lay_out(
 ) -> tuple[list[Instruction], dict[Node, Array], int]:
     """Give every node of an ordered graph its buffer, and prepare the calls that fill it.
 
-    Returns:
-        The instructions, where each node's value lies, and the bytes of all buffers.
+    Return the instructions, where each node's value lies, and the bytes of all buffers.
     """
     module = array_module(*[node.array for node in order[:1]])  # an input: all lie on its device
     memory, scratch = Memory(module), Scratch(module)

@@ -175,8 +175,7 @@ def _label(rewrite: Rewrite) -> str:
 def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node], int]:
     """Build the simplified graph of what was recorded.
 
-    Returns:
-        The graph, its inputs, its outputs, and how many recorded operations they needed.
+    Return it, its inputs, its outputs, and how many recorded operations they needed.
     """
     graph = Graph(candidates)
     nodes = _Nodes(graph)

@@ -191,18 +191,10 @@ class Bert(Transformer):
 
 
 def masked_loss(logits: Tensor, targets: Tensor, masked: int) -> Tensor:
-    """Return the cross-entropy at the masked positions, averaged over all of them.
+    """Return the cross-entropy at the masked positions, the mean over all `masked` of them: (…).
 
-    Args:
-        logits: (…, N, T, V).
-        targets: (…, N, T, V), rows of probabilities at the masked positions, zeros elsewhere.
-        masked: how many positions of the batch are masked.
-
-    Returns:
-        (…).
-
-    Raises:
-        ValueError: the shapes differ, or have fewer than three axes.
+    Logits and targets are (…, N, T, V), or else ValueError; the targets' rows are probabilities at
+    the masked positions, and zeros elsewhere.
     """
     return inner(targets, log_softmax(logits), axes=3) * (-1.0 / masked)
 

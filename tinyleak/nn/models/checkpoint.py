@@ -148,11 +148,8 @@ def _modern(name: str) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """Return the settings in a config.json that shapes do not tell: heads, activation, epsilon.
 
-    The result is empty if the file is not there.
-
-    Raises:
-        ValueError: it is not a JSON object, or holds a value that cannot be.
-        OSError: it cannot be read.
+    The result is empty if the file is not there. A ValueError if it is not a JSON object, or holds
+    a value that cannot be; an OSError if it cannot be read.
     """
     if not path.is_file():
         return {}

@@ -161,10 +161,8 @@ class Exported:
 
         A single logit z becomes (0, z), whose cross-entropy is that of z with its sigmoid. Those of
         several heads become their log-softmax side by side: with targets side by side as well, the
-        cross-entropy is the sum of the heads', and a constant.
-
-        Raises:
-            ValueError: an operation does not fit what it is given.
+        cross-entropy is the sum of the heads', and a constant. An operation that does not fit what
+        it is given is a ValueError.
         """
         lead = x.shape[:-3]
         values = dict(self._constants(x))
