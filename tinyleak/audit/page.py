@@ -87,7 +87,7 @@ def content_of(audit: Measured, subject: str | None = None) -> str:
         spectrum=_inline(panels(audit, directions), "At what noise each direction drowns"),
     )
     subject = describe(audit) if subject is None else subject
-    return fill(subject, lines(audit), dict(SCOPE), expected)
+    return fill(subject, lines(audit), SCOPE, expected)
 
 
 def fill(

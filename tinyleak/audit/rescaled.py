@@ -33,20 +33,14 @@ rounding errors must not be scaled up."""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RescaledJacobian(Jacobian):
-    """A Jacobian at typical images, with each image's part multiplied by a number.
+    """A Jacobian at typical images, with each image's part multiplied by a number."""
 
-    Attributes:
-        scales: (N,).
-    """
-
-    scales: Array
+    scales: Array  # (N,)
 
     def times(self, directions: Tensor) -> dict[str, Tensor]:
-        """Return J v for each row v of (R, n): for each parameter (R, …), of its shape."""
         return super().times(directions * self._by_pixel())
 
     def transposed_times(self, covectors: Mapping[str, Tensor]) -> Tensor:
-        """Return Jᵀu for each of R: (R, n) from, for each parameter, (R, …) of its shape."""
         return super().transposed_times(covectors) * self._by_pixel()
 
     def _by_pixel(self) -> Tensor:

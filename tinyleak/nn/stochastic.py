@@ -33,15 +33,10 @@ KEPT_SQUARES, TINY = 0.999, 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What training came to.
+    """What training came to."""
 
-    Attributes:
-        params: the parameters after the last step, by name.
-        losses: (steps,), the loss of each step's batch, before the step.
-    """
-
-    params: dict[str, Array]
-    losses: npt.NDArray[np.float64]
+    params: dict[str, Array]  # after the last step, by name
+    losses: npt.NDArray[np.float64]  # (steps,), of each step's batch, before the step
 
     def __repr__(self) -> str:
         first, last = self.losses[0], self.losses[-1]

@@ -13,26 +13,15 @@ from tinyleak.tensor import PRIMITIVES, Primitive
 
 @dataclass(eq=False, repr=False, slots=True)
 class Node:
-    """One operation of a program, or one of its inputs or constants.
+    """One operation of a program, or one of its inputs or constants."""
 
-    Attributes:
-        name: the name of the operation, or "input" or "constant".
-        primitive: the operation; None for an input or a constant.
-        inputs: the nodes it reads.
-        params: its static parameters.
-        array: for an input or constant its value; else an array of the shape, dtype and order of
-            axes that its value should have in memory.
-        constant: whether it is the same in every run.
-        shape: the shape of its value.
-    """
-
-    name: str
-    array: Array
-    primitive: Primitive | None = None
-    inputs: tuple[Node, ...] = ()
-    params: dict[str, Any] = field(default_factory=dict)
-    constant: bool = field(init=False)
-    shape: tuple[int, ...] = field(init=False)
+    name: str  # of the operation, or "input" or "constant"
+    array: Array  # its value; of an operation, one of its shape, dtype and layout
+    primitive: Primitive | None = None  # the operation; None for an input or a constant
+    inputs: tuple[Node, ...] = ()  # the nodes it reads
+    params: dict[str, Any] = field(default_factory=dict)  # its static parameters
+    constant: bool = field(init=False)  # whether it is the same in every run
+    shape: tuple[int, ...] = field(init=False)  # of its value
 
     def __post_init__(self) -> None:
         self.constant, self.shape = self.name == "constant", self.array.shape

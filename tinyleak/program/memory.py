@@ -21,16 +21,11 @@ BLOCK = 2**14
 class Instruction(NamedTuple):
     """One step of a program."""
 
-    name: str
-    """The primitive's name."""
-    out: Array
-    """The buffer that it writes."""
-    reads: tuple[Array, ...]
-    """The buffers that it reads."""
-    calls: list[Call]
-    """The calls of the array library that do it."""
-    params: dict[str, Any]
-    """The primitive's static parameters."""
+    name: str  # of the primitive
+    out: Array  # the buffer that it writes
+    reads: tuple[Array, ...]  # the buffers that it reads
+    calls: list[Call]  # of the array library, that do it
+    params: dict[str, Any]  # the primitive's static ones
 
     def __str__(self) -> str:
         reads = ", ".join(str(array.shape) for array in self.reads)

@@ -38,42 +38,25 @@ Shape: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """One operation.
+    """One operation."""
 
-    Attributes:
-        name: the node's own.
-        operation: what PyTorch calls it, such as "conv2d"; the library's name where it is not ATen.
-        in_place: whether it changes its first input.
-        arguments: by name; those left out have PyTorch's defaults.
-        outputs: the names of the values that it computes.
-    """
-
-    name: str
-    operation: str
-    in_place: bool
-    arguments: dict[str, Argument]
-    outputs: tuple[str, ...]
+    name: str  # the node's own
+    operation: str  # as PyTorch calls it, such as "conv2d"; the library's name if it is not ATen
+    in_place: bool  # whether it changes its first input
+    arguments: dict[str, Argument]  # by name; those left out have PyTorch's defaults
+    outputs: tuple[str, ...]  # the names of the values that it computes
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A network for one input, (1, …), as nodes in order.
+    """A network for one input, (1, …), as nodes in order."""
 
-    Attributes:
-        nodes: each after those whose values it reads.
-        parameters: the values that are parameters, and what the network calls these.
-        constants: likewise of buffers, and of other arrays that were written down.
-        input: the value that is the input.
-        outputs: the values that the network returns.
-        shapes: of all values.
-    """
-
-    nodes: tuple[Node, ...]
-    parameters: dict[str, str]
-    constants: dict[str, str]
-    input: str
-    outputs: tuple[str, ...]
-    shapes: dict[str, Shape]
+    nodes: tuple[Node, ...]  # each after those whose values it reads
+    parameters: dict[str, str]  # the values that are parameters, and what the network calls these
+    constants: dict[str, str]  # likewise of buffers, and of other arrays that were written down
+    input: str  # the value that is the input
+    outputs: tuple[str, ...]  # the values that the network returns
+    shapes: dict[str, Shape]  # of all values
 
 
 def parse_graph(program: Any) -> Graph:
