@@ -86,15 +86,10 @@ class CapturedProgram:
     """A program on the GPU that is launched as one CUDA graph.
 
     Called like the program, and gives the same; arrays stay on the GPU.
-
-    Attributes:
-        program: the program that was captured, whose buffers the graph uses.
-        graph: the CUDA graph.
     """
 
     def __init__(self, program: Program, graph: Any, pool: Any, calls: Sequence[Call]) -> None:
-        self.program = program
-        self.graph = graph
+        self.program, self.graph = program, graph  # which uses the program's buffers
         # What the graph allocated, and the kernels it launches, live as long as the graph.
         self._pool, self._calls = pool, calls
 

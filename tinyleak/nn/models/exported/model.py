@@ -43,21 +43,14 @@ FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, M
 class Exported:
     """A network as `torch.export` wrote it down, of any number of inputs at a time.
 
-    Attributes:
-        graph: its operations.
-        weights: the parameters that were saved with it, by name.
-        constants: its buffers and other arrays, by name.
-        name: what to call it.
-        masks: what dropout multiplies by, by the name of its node, where that is known.
-
-    Raises:
-        ValueError: an operation that is not known, or that does not fit what it is given.
+    An operation that is not known, or that does not fit what it is given, is a ValueError.
     """
 
-    graph: Graph
-    weights: dict[str, Array]
-    constants: dict[str, Array]
-    name: str = "network"
+    graph: Graph  # its operations
+    weights: dict[str, Array]  # the parameters that were saved with it, by name
+    constants: dict[str, Array]  # its buffers and other arrays, by name
+    name: str = "network"  # what to call it
+    # What dropout multiplies by, by the name of its node, where that is known.
     masks: Mapping[str, Array] = field(default_factory=dict)
     _cast: dict[Any, dict[str, Tensor]] = field(default_factory=dict, init=False)
 
