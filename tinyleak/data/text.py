@@ -79,13 +79,8 @@ class Tokenizer:
     def encode(self, sentence: str, longest: int | None = None) -> Array:
         """Return the tokens (T,) of a sentence, whole numbers, with its start and end.
 
-        Args:
-            sentence: any text.
-            longest: how many tokens it may have; any number, if None.
-
-        Raises:
-            ValueError: the sentence is empty, is no text, holds a word with no token, or is too
-                long.
+        A ValueError if the sentence is empty, is no text, holds a word with no token, or has more
+        than `longest` tokens.
         """
         if any("\ud800" <= letter <= "\udfff" for letter in sentence):
             raise ValueError(f"{sentence!r} holds half a letter; give text read as UTF-8")

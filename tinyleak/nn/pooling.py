@@ -54,21 +54,9 @@ def avg_pool2d(
     ceil: bool = False,
     count_padding: bool = True,
 ) -> Tensor:
-    """Average over windows.
+    """Average over windows; arguments, result and errors are those of `max_pool2d`.
 
-    Args:
-        x: (…, N, C, H, W).
-        kernel: height and width of a window.
-        stride: as for `max_pool2d`.
-        padding: zeros put above and below, left and right.
-        ceil: as for `max_pool2d`.
-        count_padding: whether an average is over the zeros too.
-
-    Returns:
-        (…, N, C, oH, oW).
-
-    Raises:
-        ValueError: too few axes, or a window that does not fit the image.
+    The padding is zeros, and an average is over them too, unless `count_padding` says not.
     """
     _checked(x, "avg_pool2d")
     windows = pooling_windows(x.shape[-2:], kernel, stride or kernel, padding, (1, 1), ceil)

@@ -160,8 +160,7 @@ def masked_gradients(
         model: the network.
         params: its parameters, by name; with leading axes (R, …), R networks.
         words: (…, N, T, d), the embeddings of what the model reads.
-        targets: (…, N, T, V), rows of probabilities at the hidden positions, zeros elsewhere.
-        masked: M, how many positions are hidden.
+        targets: (…, N, T, V), rows of probabilities at the M `masked` positions, zeros elsewhere.
         attention: (N, T), true where there is a token.
     """
     losses = masked_loss(model(params, words, attention), targets, masked)

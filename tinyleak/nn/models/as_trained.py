@@ -19,19 +19,14 @@ class AsTrained:
     """A network that normalises its images before it looks at them, and has a loss of its own.
 
     It is called with pixels in [0, 1], so whatever an attack finds, draws and measures is in them.
-
-    Attributes:
-        network: the network itself.
-        loss_name: one of `tinyleak.nn.criteria.LOSSES`.
-        mean: what is taken off each channel's pixels: one number, or one for each channel.
-        std: what they are divided by then; 1/255 makes pixels of 0 to 255 of them.
-
-    Raises:
-        ValueError: an unknown loss, or numbers that do not fit the channels or are out of range.
+    An unknown loss is a ValueError, and so are numbers that do not fit the channels or are out of
+    range.
     """
 
     network: Model
-    loss_name: str = "cross-entropy"
+    loss_name: str = "cross-entropy"  # one of `tinyleak.nn.criteria.LOSSES`
+    # What is taken off each channel's pixels, and what they are divided by then: one number, or one
+    # for each channel; 1/255 makes pixels of 0 to 255 of them.
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 

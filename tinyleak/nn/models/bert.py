@@ -35,16 +35,9 @@ OUTPUT_LAYER = "cls.predictions.transform.dense"
 
 @dataclass(frozen=True)
 class Bert(Transformer):
-    """A BERT of any size.
+    """A BERT of any size: a `Transformer`."""
 
-    Attributes:
-        segments: how many kinds of sentence are told apart; the others are every `Transformer`'s.
-
-    Raises:
-        ValueError: as `Transformer`.
-    """
-
-    segments: int = 2
+    segments: int = 2  # how many kinds of sentence are told apart
 
     word_table: ClassVar[str] = WORDS
     position_table: ClassVar[str] = POSITIONS

@@ -29,29 +29,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Transformer:
     """A transformer of any size. Dropout is left out: the gradient is to be repeatable.
 
-    Attributes:
-        vocabulary: V, how many tokens there are.
-        layers: how many transformer layers.
-        width: d, the length of every token's vector.
-        heads: attention heads in each layer; they share the width equally.
-        intermediate: width of the hidden layer in each feed-forward block.
-        positions: the longest sentence, in tokens.
-        activation: one of `ACTIVATIONS`.
-        epsilon: what layer normalisation adds to the variance.
-
-    Raises:
-        ValueError: a count below 1, a width that is not a multiple of the heads, or an unknown
-            activation.
+    A count below 1, a width that is not a multiple of the heads, or an unknown activation is a
+    ValueError.
     """
 
-    vocabulary: int
+    vocabulary: int  # V, how many tokens there are
     layers: int = 2
-    width: int = 64
-    heads: int = 4
-    intermediate: int = 256
-    positions: int = 64
-    activation: str = "gelu"
-    epsilon: float = 1e-12
+    width: int = 64  # d, the length of every token's vector
+    heads: int = 4  # of attention in each layer; they share the width equally
+    intermediate: int = 256  # width of the hidden layer in each feed-forward block
+    positions: int = 64  # the longest sentence, in tokens
+    activation: str = "gelu"  # one of `ACTIVATIONS`
+    epsilon: float = 1e-12  # what layer normalisation adds to the variance
 
     word_table: ClassVar[str]
     position_table: ClassVar[str]
