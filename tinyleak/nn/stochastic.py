@@ -64,15 +64,12 @@ def descend(
         params: where to start, by name; they are left as they are.
         draw: returns the next batch: arrays, which the loss is given as Tensors. If not `compiled`,
             it may be anything, and is given to the loss as it is.
-        steps: how many, 1 or more.
-        learning_rate: how far to step; or a function of the steps already made, from 0.
-        optimiser: "sgd", or "adam" (Kingma and Ba 2015).
-        momentum: how much of the last direction is kept, in [0, 1); Adam's β₁.
+        steps, learning_rate, optimiser, progress: as `train` takes them.
+        momentum: how much of the last direction is kept, in [0, 1); Adam's β₁ (Kingma, Ba 2015).
         protect: returns what is used in place of each gradient.
         copies: leading axes of separate copies of the parameters, which the loss is given; with
             them, `protect` is given the gradient of each copy, and returns their mean.
         compiled: replay a program for each shape of batch, traced when it first occurs.
-        progress: show a bar; by default where the standard error is a terminal.
 
     Raises:
         ValueError: a setting out of range.
