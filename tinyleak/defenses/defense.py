@@ -18,16 +18,12 @@ Gradients: TypeAlias = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Defense(ABC):
-    """A function of named gradients; `str(defense)` is what `parse` reads.
+    """A function of named gradients; `str(defense)` is what `parse` reads."""
 
-    Attributes:
-        name: what it is called.
-        per_example: it needs each example's own gradient, along a leading axis, and averages them.
-        changes_scale: it may multiply all gradients with one number that is not known.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # what it is called
+    # It needs each example's own gradient, along a leading axis, and averages them.
     per_example: ClassVar[bool] = False
+    # It may multiply all gradients with one number that is not known.
     changes_scale: ClassVar[bool] = False
 
     @abstractmethod

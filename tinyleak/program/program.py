@@ -37,22 +37,14 @@ class Program:
     Calling it copies the arrays in, replays the instructions and returns copies of the outputs.
     A program owns its buffers, so only one thread may call it at a time, and a copy would share
     them; trace the function again for another thread, or in another process.
-
-    Attributes:
-        instructions: what is done, in order.
-        calls: the calls of the array library that the instructions come down to, in order.
-        inputs: the buffers that the arguments are copied into.
-        outputs: the buffers that the results are copied from.
-        removed: how many nodes were traced, and how often each simplification found something.
-        buffer_bytes: the memory of all buffers.
     """
 
-    instructions: tuple[Instruction, ...]
-    calls: tuple[Call, ...]
-    inputs: tuple[Array, ...]
-    outputs: tuple[Array, ...]
-    removed: dict[str, int]
-    buffer_bytes: int
+    instructions: tuple[Instruction, ...]  # what is done, in order
+    calls: tuple[Call, ...]  # of the array library, that the instructions come down to, in order
+    inputs: tuple[Array, ...]  # the buffers that the arguments are copied into
+    outputs: tuple[Array, ...]  # the buffers that the results are copied from
+    removed: dict[str, int]  # how many nodes were traced, how often each simplification was made
+    buffer_bytes: int  # the memory of all buffers
     _running: Lock = field(default_factory=Lock, repr=False)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
