@@ -99,7 +99,8 @@ def trained() -> dict[str, Array]:
 
 def client(experiment: Experiment, index: int) -> tuple[text.TextClient, text.TextTruth]:
     """Return a client whose sentences, weights and hidden words follow from the index."""
-    found = TOKENIZER.sentences_of_length(experiment.length)
+    length = experiment.length
+    found = [one for one in TOKENIZER.sentences if len(TOKENIZER.encode(one)) == length]
     first = index * experiment.batch
     chosen = [found[(first + n) % len(found)] for n in range(experiment.batch)]
     if experiment.weights == "trained":

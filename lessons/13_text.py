@@ -285,7 +285,8 @@ assert narrow.max() < 1e-13, "every word fits"
 # %%
 whole = {}
 for count in (14, 15):
-    of_this_length = tokenizer.encode(tokenizer.sentences_of_length(count)[0])
+    encoded = map(tokenizer.encode, tokenizer.sentences)
+    of_this_length = next(tokens for tokens in encoded if len(tokens) == count)
     someone, its_truth = narrow_share(of_this_length)
     distances_here = outside(someone, count)
     seen = np.where(its_truth.hidden[0], tokenizer.special.mask, of_this_length)

@@ -115,12 +115,6 @@ LAYERS = [
         ((2, 2, 4, 3), (3, 2, 3, 2)),
         "padded per side",
     ),
-    Case(
-        "conv1d",
-        lambda x, w, b: nn.conv1d(x, w, b, stride=2, padding=2, dilation=2),
-        lambda x, w, b: functional.conv1d(x, w, b, 2, 2, 2),
-        ((2, 3, 9), (4, 3, 3), (4,)),
-    ),
     transposed_case((2, 3, 4, 3), (3, 2, 3, 2)),
     transposed_case((1, 4, 3, 3), (4, 1, 3, 3), stride=(2, 3), padding=(1, 1), groups=2),
     transposed_case((1, 2, 3, 2), (2, 3, 2, 3), stride=(2, 2), extra=(1, 1), dilation=(2, 3)),

@@ -24,7 +24,6 @@ SMALL = Bert(vocabulary=37, layers=2, width=12, heads=3, intermediate=20, positi
 # Two sentences; the second is shorter, and both have places that are masked (token 3).
 TOKENS = np.array([[1, 3, 20, 8, 8, 36, 2], [1, 5, 3, 19, 2, 0, 0]])
 MASK = np.array([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]], dtype=bool)
-SEGMENTS = np.array([[0, 0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 0, 0]])
 LABELS = np.full(TOKENS.shape, -100)
 LABELS[0, 1], LABELS[1, 2] = 30, 20
 
@@ -49,14 +48,11 @@ def targets() -> Tensor:
 
 def loss(params: dict[str, Tensor], words: Tensor | None = None) -> Tensor:
     words = SMALL.embed(params, TOKENS) if words is None else words
-    return masked_loss(SMALL(params, words, MASK, SEGMENTS), targets(), 2)
+    return masked_loss(SMALL(params, words, MASK), targets(), 2)
 
 
 def torch_inputs() -> dict[str, torch.Tensor]:
-    return {
-        "attention_mask": torch.tensor(MASK.astype(int)),
-        "token_type_ids": torch.tensor(SEGMENTS),
-    }
+    return {"attention_mask": torch.tensor(MASK.astype(int))}
 
 
 def test_the_parameters_are_those_of_hugging_face() -> None:
@@ -71,7 +67,7 @@ def test_logits(activation: str) -> None:
     model = Bert(37, 2, 12, 3, 20, 9, activation=activation)
     params = random_params(model)
     tensors = as_tensors(params)
-    ours = model(tensors, model.embed(tensors, TOKENS), MASK, SEGMENTS)
+    ours = model(tensors, model.embed(tensors, TOKENS), MASK)
     with torch.no_grad():
         expected = theirs(model, params)(input_ids=torch.tensor(TOKENS), **torch_inputs()).logits
     np.testing.assert_allclose(ours.numpy()[MASK], expected.numpy()[MASK], rtol=0, atol=1e-10)
@@ -141,14 +137,14 @@ def test_leading_axes_are_as_many_networks() -> None:
     several = [random_params(SMALL, seed) for seed in range(3)]
     stacked = {name: Tensor(np.stack([p[name] for p in several])) for name in SMALL.shapes}
     words = SMALL.embed(stacked, TOKENS)
-    together = SMALL(stacked, words, MASK, SEGMENTS)
+    together = SMALL(stacked, words, MASK)
     slopes = grad(
         ops.sum(masked_loss(together, ops.broadcast_to(targets(), shape=together.shape), 2)),
         list(stacked.values()),
     )
     for row, params in enumerate(several):
         tensors = as_tensors(params)
-        alone = SMALL(tensors, SMALL.embed(tensors, TOKENS), MASK, SEGMENTS)
+        alone = SMALL(tensors, SMALL.embed(tensors, TOKENS), MASK)
         np.testing.assert_allclose(together.numpy()[row], alone.numpy(), rtol=0, atol=1e-12)
         for ours, own in zip(slopes, grad(loss(tensors), list(tensors.values())), strict=True):
             np.testing.assert_allclose(ours.numpy()[row], own.numpy(), rtol=0, atol=1e-13)

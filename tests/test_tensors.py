@@ -43,12 +43,12 @@ from tinyleak.data.tensors import (
 @pytest.mark.parametrize("ending", FORMATS)
 def test_what_is_written_is_read(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"weights{ending}"
-    write_tensors(path, TENSORS, {"model": "lenet", "batch": "4"})
+    write_tensors(path, TENSORS)
     found = read_tensors(path)
     assert set(found) == set(TENSORS)
     for name, array in TENSORS.items():
         np.testing.assert_array_equal(found[name], array, strict=True)
-    assert read_notes(path) == {"model": "lenet", "batch": "4"}
+    assert read_notes(path) == {}
     assert not list(tmp_path.glob("*.part"))
 
 

@@ -21,7 +21,8 @@ LENGTH = 30
 
 @pytest.fixture(scope="module")
 def noisy() -> tuple[text.TextClient, text.TextTruth]:
-    sentence = TOKENIZER.encode(TOKENIZER.sentences_of_length(LENGTH)[1])
+    encoded = map(TOKENIZER.encode, TOKENIZER.sentences)
+    sentence = [tokens for tokens in encoded if len(tokens) == LENGTH][1]
     return text.share_text(
         MODEL,
         MODEL.init(np.random.default_rng(0)),

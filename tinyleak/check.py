@@ -11,6 +11,7 @@ Lesson: lessons/04_gradients_of_gradients.py
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -51,8 +52,7 @@ def check_gradients(
     scalar = _weighted(function, weights)
     for level in range(1, order + 1):
         directions = [_random_like(x, rng) for x in inputs]
-        slopes = grad(scalar(*inputs), inputs)
-        exact = _total([ops.sum(s * v) for s, v in zip(slopes, directions, strict=True)])
+        exact = _inner(grad(scalar(*inputs), inputs), directions)
         ahead = scalar(*_moved(inputs, directions, step))
         behind = scalar(*_moved(inputs, directions, -step))
         measured = (float(ahead) - float(behind)) / (2 * step)
@@ -74,17 +74,14 @@ def _slope_along(scalar: Callable[..., Tensor], directions: list[Tensor]) -> Cal
     """The function x ↦ ⟨∇ scalar(x), v⟩: the next thing to differentiate."""
 
     def slope(*xs: Tensor) -> Tensor:
-        slopes = grad(scalar(*xs), xs)
-        return _total([ops.sum(s * v) for s, v in zip(slopes, directions, strict=True)])
+        return _inner(grad(scalar(*xs), xs), directions)
 
     return slope
 
 
-def _total(terms: list[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+def _inner(slopes: Sequence[Tensor], directions: list[Tensor]) -> Tensor:
+    """Return ⟨∇f, v⟩, over all inputs."""
+    return reduce(ops.add, [ops.sum(s * v) for s, v in zip(slopes, directions, strict=True)])
 
 
 def _random_like(x: Tensor, rng: np.random.Generator) -> Tensor:

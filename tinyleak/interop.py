@@ -17,6 +17,9 @@ import numpy as np
 
 from tinyleak.backend import Array, owner
 
+MOST_LETTERS = 100
+"""How many letters of a file's own text a message quotes."""
+
 
 def as_array(value: Any, *, copy: bool = False) -> Array:
     """Return numbers, wherever they come from, as an array: the door for what a caller passes in.
@@ -47,16 +50,10 @@ def as_array(value: Any, *, copy: bool = False) -> Array:
 
 
 def whole(number: Any, least: int, sentence: str) -> int:
-    """Return a whole number of `least` or more.
+    """Return a whole number of `least` or more, as a caller gave it.
 
-    Args:
-        number: as the caller gave it.
-        least: the smallest that is taken.
-        sentence: what to answer otherwise, with {} for the number.
-
-    Raises:
-        ValueError: it is smaller.
-        TypeError: it is not a whole number.
+    Otherwise `sentence`, with {} for the number, is a ValueError; of what is not whole, a
+    TypeError.
     """
     try:
         found = operator.index(number)
@@ -70,16 +67,9 @@ def whole(number: Any, least: int, sentence: str) -> int:
 
 
 def number(value: Any, least: float, sentence: str, most: float = sys.float_info.max) -> float:
-    """Return a real number of `least` to `most`, which are finite unless they are said not to be.
+    """Return a real number from `least` to `most`, finite unless they are said not to be.
 
-    Args:
-        value: as the caller gave it.
-        least: the smallest that is taken.
-        sentence: what to answer otherwise, with {} for the value.
-        most: the largest that is taken.
-
-    Raises:
-        ValueError: it is smaller, larger, NaN or no number at all.
+    Otherwise `sentence`, with {} for the value, is a ValueError: of NaN too, or no number at all.
     """
     if isinstance(value, Real) and least <= float(value) <= most:
         return float(value)
@@ -92,11 +82,16 @@ def called(value: Any) -> str:
     return f"{'an' if name[0] in 'aeioAEIO' or name.startswith('nd') else 'a'} {name}"
 
 
+def quoted(text: object) -> str:
+    """Return what a file says, as it can be printed: it may be long, or move a cursor."""
+    said = str(text)
+    return ascii(said if len(said) <= MOST_LETTERS else f"{said[:MOST_LETTERS]}...")
+
+
 def as_leaf(data: Any, tensor_type: type) -> Array:
     """Return the array of a new Tensor: whole numbers written in Python become float64.
 
-    Raises:
-        TypeError: `data` is, or lists, Tensors; and as for `as_array`.
+    Tensors, or a list of them, are a TypeError, and so is what `as_array` refuses.
     """
     if _holds(data, tensor_type):
         raise TypeError(
@@ -114,11 +109,7 @@ def _holds(data: Any, kind: type) -> bool:
 
 
 def require_fields(keywords: Iterable[str], kind: type, what: str) -> None:
-    """Check that keywords are fields of a dataclass.
-
-    Raises:
-        TypeError: one is not.
-    """
+    """Refuse, with TypeError, keywords that are not fields of a dataclass."""
     known = [field.name for field in fields(kind)]
     for name in keywords:
         if name not in known:

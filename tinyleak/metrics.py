@@ -20,21 +20,16 @@ LOST_MSE = 1e6
 def mse(a: Array, b: Array) -> Array:
     """Return the mean squared error of each image, (N,), for a and b of shape (N, ...).
 
-    An image with NaN or infinity in it gets NaN or infinity.
-
-    Raises:
-        ValueError: shapes that differ, or arrays without an axis of images or without pixels.
+    An image with NaN or infinity in it gets NaN or infinity. Shapes that differ, or arrays without
+    images or pixels, are a ValueError.
     """
     return _row_mse(*_image_rows(a, b))
 
 
 def psnr(a: Array, b: Array) -> Array:
-    """Return the peak signal-to-noise ratio of each image, (N,), in dB.
+    """Return the peak signal-to-noise ratio of each image, (N,), in dB; arguments as for `mse`.
 
     It is −10 log₁₀ MSE, since pixels are in [0, 1] and their peak is 1; infinity for equal images.
-
-    Raises:
-        ValueError: as `mse` does.
     """
     with np.errstate(divide="ignore"):
         return -10.0 * np.log10(mse(a, b))
@@ -61,11 +56,7 @@ def match_batch(found: Array, truth: Array) -> Array:
 
 
 def matched_mse(found: Array, truth: Array) -> Array:
-    """Return the mean squared error of each image, (N,), in the order that fits best.
-
-    Raises:
-        ValueError: as `mse` does.
-    """
+    """Return the `mse` of each image, (N,), in the order that fits best."""
     return mse(found[match_batch(found, truth)], truth)
 
 
@@ -109,11 +100,9 @@ def bag_accuracy(found: Array, truth: Array, words: Array) -> float:
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the ends, in [0, 1], of Wilson's score interval for a probability of success.
 
-    Unlike the normal approximation it holds for few trials and for all or none successful
-    (Wilson, "Probable inference, the law of succession, and statistical inference", 1927).
-
-    Raises:
-        ValueError: no trials, successes not in [0, trials], or a confidence not in (0, 1).
+    Unlike the normal approximation it holds for few trials and for all or none successful (Wilson,
+    "Probable inference, the law of succession, and statistical inference", 1927). No trials,
+    successes not in [0, trials], or a confidence not in (0, 1) are a ValueError.
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tinyleak.analytic.activation import (
-    ActivationReading,
-    activation_of_batch,
-    activation_of_one,
-)
+from tinyleak.analytic.activation import ActivationReading, activation_of_batch, activation_of_one
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.loss_kind import LossReading, loss_of_batch, loss_of_one
 from tinyleak.analytic.noise import Noise

@@ -13,13 +13,7 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.shared import ALLOWED, Layer, Shared
-from tinyleak.analytic.spectrum import (
-    FEWEST,
-    SIGNIFICANT,
-    Spectrum,
-    read_decay,
-    read_spectrum,
-)
+from tinyleak.analytic.spectrum import FEWEST, SIGNIFICANT, Spectrum, read_decay, read_spectrum
 from tinyleak.backend import Array
 
 PARALLEL = 0.9

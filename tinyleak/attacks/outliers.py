@@ -14,12 +14,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tinyleak.attacks.distances import (
-    Shape,
-    objective_of,
-    robust_objective_of,
-    search_in_range,
-)
+from tinyleak.attacks.distances import Shape, objective_of, robust_objective_of, search_in_range
 from tinyleak.attacks.shown import Shown
 from tinyleak.backend import Array
 from tinyleak.optim.truncated import Reached

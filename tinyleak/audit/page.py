@@ -87,19 +87,16 @@ def content_of(audit: Measured, subject: str | None = None) -> str:
         spectrum=_inline(panels(audit, directions), "At what noise each direction drowns"),
     )
     subject = describe(audit) if subject is None else subject
-    return fill(subject, lines(audit), dict(SCOPE), expected)
+    return fill(subject, lines(audit), SCOPE, expected)
 
 
 def fill(
     subject: str, said: Mapping[str, str], scope: Mapping[str, str], forecast: str = ""
 ) -> str:
-    """Return the body of a page, as HTML.
+    """Return the body of a page, as HTML, with that of a `forecast` in the middle.
 
-    Args:
-        subject: the line under the heading.
-        said: the findings as sentences, by topic; "expect" stands above all others.
-        scope: what is taken for granted, likewise.
-        forecast: HTML between the two.
+    `said` are the findings as sentences, by topic, of which "expect" stands above all others;
+    `scope` is what is taken for granted.
     """
     from tinyleak import __version__
 

@@ -68,5 +68,5 @@ def as_dict(audit: Measured) -> dict[str, Any]:
             "doubt": shared.label_warning,
             "doubts": shared.error_norms,
         },
-        "scope": dict(SCOPE),
+        "scope": SCOPE,
     }

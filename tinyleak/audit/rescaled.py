@@ -33,20 +33,14 @@ rounding errors must not be scaled up."""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RescaledJacobian(Jacobian):
-    """A Jacobian at typical images, with each image's part multiplied by a number.
+    """A Jacobian at typical images, with each image's part multiplied by a number."""
 
-    Attributes:
-        scales: (N,).
-    """
-
-    scales: Array
+    scales: Array  # (N,)
 
     def times(self, directions: Tensor) -> dict[str, Tensor]:
-        """Return J v for each row v of (R, n): for each parameter (R, …), of its shape."""
         return super().times(directions * self._by_pixel())
 
     def transposed_times(self, covectors: Mapping[str, Tensor]) -> Tensor:
-        """Return Jᵀu for each of R: (R, n) from, for each parameter, (R, …) of its shape."""
         return super().transposed_times(covectors) * self._by_pixel()
 
     def _by_pixel(self) -> Tensor:
@@ -86,11 +80,8 @@ def rescaled_jacobians(
 def _chosen(typical: Array, labels: Sequence[int] | None, batch: int, example: int) -> list[int]:
     """Return which typical images make up a batch; the k-th of a label differs from batch to batch.
 
-    Args:
-        typical: (M,), the typical images' labels.
-        labels: (N,), the client's; None if they are unknown.
-        batch: N.
-        example: the number of the batch.
+    `typical` are (M,) their labels, `labels` (N,) the client's, or None if they are unknown;
+    `example` is the number of the batch.
     """
     first = example * batch
     if labels is None:

@@ -79,14 +79,9 @@ class Shared:
 def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
     """Return what is read off a client's gradient, without a search for the images.
 
-    Args:
-        client: whose it is.
-        typical_norm: the mean length of the gradients of typical batches.
-        probes: (M, C, H, W), typical images, by which labels are inferred where noise alone would
-            leave them open.
-
-    Raises:
-        ValueError: the gradient is zero everywhere.
+    `typical_norm` is the mean length of the gradients of typical batches; `probes`, (M, C, H, W),
+    are typical images, by which labels are inferred where noise alone would leave them open. A
+    gradient that is zero everywhere is a ValueError.
     """
     norm = length(client.gradients) / client.multiple
     if norm == 0:

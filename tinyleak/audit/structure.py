@@ -68,9 +68,7 @@ class Saturation:
 
 
 def count(model: Model, batch: int, frozen: Sequence[str] = ()) -> Counting:
-    """Count what is shared and what is unknown, for a batch of N images.
-
-    Nothing is shared of parameters that are frozen.
+    """Count what is shared and what is unknown, for a batch of N images, less what is frozen.
 
     The rows of a linear last layer's gradient add up to zero, since the softmax cross-entropy does
     not change if all logits rise together: one of its K rows follows from the others. So it is of

@@ -14,21 +14,18 @@ from tinyleak.text import FoundText
 SHOWN = 40
 """Words that are listed on the screen; audit.json has all of them."""
 
-SCOPE = (
-    (
-        "Several steps",
+SCOPE = {
+    "Several steps": (
         "Every step touches its own words' rows, so what several steps of gradient descent change "
-        "in the table names the words of all of them.",
+        "in the table names the words of all of them."
     ),
-    (
-        "Unknown weights",
-        "Which rows are touched does not depend on the weights: nobody needs to know them.",
+    "Unknown weights": (
+        "Which rows are touched does not depend on the weights: nobody needs to know them."
     ),
-    (
-        "Secure aggregation",
-        "The sum over many clients names the words of all of them, and not whose they are.",
+    "Secure aggregation": (
+        "The sum over many clients names the words of all of them, and not whose they are."
     ),
-)
+}
 """What might be different from one step of one client, and what each of these changes."""
 
 
@@ -126,23 +123,19 @@ class TextAudit:
             "named": self.named,
             "sentences": None if self.found is None else self.found.sentences,
             "words": None if self.vocabulary is None else self._words(self.named),
-            "scope": dict(SCOPE),
+            "scope": SCOPE,
         }
 
     def save(self, path: PathLike, *, subject: str = SUBJECT) -> None:
-        """Write one HTML page; `subject` is the line under its heading: which network.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        write(path, fill(subject, self.lines(), dict(SCOPE)))
+        """Write one HTML page; `subject` is the line under its heading: which network."""
+        write(path, fill(subject, self.lines(), SCOPE))
 
     def __repr__(self) -> str:
         return f"<TextAudit: {self.headline}>"[:LONGEST]
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook."""
-        return STYLE + fill(SUBJECT, self.lines(), dict(SCOPE))
+        return STYLE + fill(SUBJECT, self.lines(), SCOPE)
 
     def _rows(self, table: Table) -> str:
         """Return what the rows of a table that are touched tell."""

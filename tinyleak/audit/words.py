@@ -16,42 +16,36 @@ FEW = 0.05
 SOME_ZEROS = 0.005
 """A share of zeros is reported from here on: it is 1 % when rounded."""
 
-SCOPE = (
-    (
-        "One step",
+SCOPE = {
+    "One step": (
         "The gradient of one step on one batch. After several local steps the difference of the "
         "weights is shared, a mixture of gradients at weights that are not known in between: less "
-        "is determined than said here, though for few steps not much less.",
+        "is determined than said here, though for few steps not much less."
     ),
-    (
-        "Known network and weights",
+    "Known network and weights": (
         "The attacker is the server, or sees what it sees. Without the weights at that step this "
-        "attack has nothing to start from.",
+        "attack has nothing to start from."
     ),
-    (
-        "No secure aggregation",
+    "No secure aggregation": (
         "The gradient of this client alone. If only the sum over many clients is seen, count all "
-        "their images as one batch: give their number as the batch.",
+        "their images as one batch: give their number as the batch."
     ),
-    (
-        "Labels known",
+    "Labels known": (
         "The labels count as known, since the last layer's gradient tells them, for one image "
-        "always and for a batch mostly.",
+        "always and for a batch mostly."
     ),
-    (
-        "The best attacker",
+    "The best attacker": (
         "The forecast is what is left to somebody who solves the problem perfectly and knows of "
         "pixels only how much they vary. A real attack may do worse: it can get stuck, the more "
         "easily the larger the batch; a rehearsal shows it. It can do better as well, if it knows "
-        "what images look like.",
+        "what images look like."
     ),
-    (
-        "Near typical images",
+    "Near typical images": (
         "The network is taken to be linear around the image, at images of the given kind. Where "
         "noise is so strong that a guess is far off, and where saturated units make the network "
-        "far from linear, the forecast is rough.",
+        "far from linear, the forecast is rough."
     ),
-)
+}
 """What the audit takes for granted, and what each of it changes."""
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from tinyleak import __version__
 from tinyleak.cli import attack, audit, info, page, sweep, text, victim
@@ -28,21 +28,9 @@ exit codes:
 """
 
 
-class Command(Protocol):
-    """What a command's file holds."""
-
-    NAME: str
-    SUMMARY: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the command's options."""
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Do it, and return the exit code. Errors are raised, as everywhere."""
-
-
-COMMANDS: tuple[Command, ...] = (attack, text, victim, audit, sweep, page, info)
-"""A new command is a new file beside this one, and an entry here."""
+COMMANDS = (attack, text, victim, audit, sweep, page, info)
+"""A new command is a new file beside this one, and an entry here. Its `add_arguments` declares its
+options; its `run` does it, and returns the exit code: errors are raised, as everywhere."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -63,12 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute and write: 0 if that could be done.
-
-    Raises:
-        ValueError: a request that cannot be met.
-        OSError: files that cannot be read or written.
-    """
+    """Compute and write: 0 if that could be done."""
     _refuse_mixtures(args)
     reduction, local = args.reduction or "mean", None
     steps = None
@@ -96,11 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_mixtures(args: argparse.Namespace) -> None:
-    """Refuse what files could not tell, or what does not go together.
-
-    Raises:
-        ValueError: there is such.
-    """
+    """Refuse, with ValueError, what files could not tell, or what does not go together."""
     if args.model not in (None, *MODELS) and not args.model.endswith(SUFFIX):
         raise ValueError(
             f"--model {args.model} cannot be told from files, so its client's could not be "

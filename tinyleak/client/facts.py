@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tinyleak.analytic.premises import Premises
-from tinyleak.data.bounds import shown
+from tinyleak.interop import quoted
 from tinyleak.nn.models.exported import Exported
 
 SHOWN = 0.005
@@ -109,5 +109,5 @@ def _listed(numbers: Any) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return names of tensors as a list that fits a line: "'a', 'b' and 5 more"."""
     rest = len(names) - MOST_NAMES
-    text = ", ".join(shown(name)[1:-1] for name in names[:MOST_NAMES])
+    text = ", ".join(quoted(name)[1:-1] for name in names[:MOST_NAMES])
     return text if rest <= 0 else f"{text} and {rest} more"

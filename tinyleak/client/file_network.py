@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tinyleak.backend import Array
 from tinyleak.client.notes import Notes
-from tinyleak.data.bounds import shown
 from tinyleak.data.networks import SUFFIX, load_network
 from tinyleak.data.tensors import read_tensors
+from tinyleak.interop import quoted
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet, match_names, model_from_shapes
 from tinyleak.nn.models.exported import Exported
@@ -82,7 +82,7 @@ def network_of_tensors(
     average = next((name for name in tensors if name.endswith("running_mean")), None)
     if average is not None:
         raise ValueError(
-            f"the weights are a network's with batch normalisation ({shown(average)}), and no "
+            f"the weights are a network's with batch normalisation ({quoted(average)}), and no "
             f"{MODELS[said.model or MODEL].__name__} has that; give the network itself as --model "
             "net.pt2, as torch.export saves it"
         )

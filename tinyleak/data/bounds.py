@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tinyleak.interop import quoted
+
 MAX_BYTES = 2**30
 """The largest file that is read: 268 million parameters in float32. GPT-2 with its output layer, as
 a state_dict has it, is of 652 million bytes."""
 
 MAX_TENSORS = 4096
 """The most tensors that a file may hold: twenty times those of BERT's base model."""
-
-MOST_LETTERS = 100
-"""How many letters of a file's own text a message quotes."""
 
 
 @contextmanager
@@ -39,7 +38,7 @@ def require_few(tensors: int) -> None:
 def wrong_dtype(name: str, dtype: str) -> ValueError:
     """Return the error for numbers of another kind than is read."""
     return ValueError(
-        f"{shown(name)} has dtype {dtype[:40]}; weights and gradients are 16, 32 or 64 bits of "
+        f"{quoted(name)} has dtype {dtype[:40]}; weights and gradients are 16, 32 or 64 bits of "
         "floating point"
     )
 
@@ -47,9 +46,4 @@ def wrong_dtype(name: str, dtype: str) -> ValueError:
 def damaged(kind: str, error: Exception) -> ValueError:
     """Return the error for a file that a library could not read."""
     # A library's message may quote what the file holds.
-    return ValueError(f"it is not a whole {kind} file ({shown(str(error))[1:-1]}); save it again")
-
-
-def shown(name: str) -> str:
-    """Return a name as it can be printed: a file's names may be long, or move a cursor."""
-    return ascii(name if len(name) <= MOST_LETTERS else f"{name[:MOST_LETTERS]}...")
+    return ValueError(f"it is not a whole {kind} file ({quoted(error)[1:-1]}); save it again")

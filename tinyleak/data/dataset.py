@@ -97,8 +97,7 @@ class Dataset:
     def consecutive(self, index: int = 0, batch: int = 1) -> tuple[Array, Array]:
         """Return `batch` images from an index on, (N, C, H, W), and their labels, (N,).
 
-        Raises:
-            ValueError: an image that the data does not hold.
+        An image that the data does not hold is a ValueError.
         """
         whole(batch, 1, "a batch of {} images was asked for; give 1 or more")
         last = index + batch - 1

@@ -78,12 +78,7 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def find_file(folder: str | Path, names: Sequence[str]) -> Path:
-    """Return the first of the named files that the folder holds.
-
-    Raises:
-        NotADirectoryError: there is no such folder.
-        FileNotFoundError: the folder holds none of the files.
-    """
+    """Return the first of the named files that the folder holds; an OSError if there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(

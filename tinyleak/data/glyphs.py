@@ -54,10 +54,8 @@ SHAPES[7] = [(SANS, "7"), (SANS, "7"), (MODERN, "7"), (ROUND, "7"), (ROMAN, "7")
 def load_glyphs(count: int = 1000, seed: int = 0) -> Dataset:
     """Return images (count, 1, 28, 28) of digits; image i shows the digit i modulo 10.
 
-    An image depends on its index and the seed alone, not on how many there are.
-
-    Raises:
-        ValueError: a count below 1, or a negative seed.
+    An image depends on its index and the seed alone, not on how many there are. A count below 1, or
+    a negative seed, is a ValueError.
     """
     count = whole(count, 1, "{} digits cannot be drawn; ask for 1 or more")
     draw_digit(0, seed)  # refuses a seed below 0

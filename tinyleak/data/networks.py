@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.bounds import MAX_BYTES, bounded, damaged, require_few, shown
+from tinyleak.data.bounds import MAX_BYTES, bounded, damaged, require_few
 from tinyleak.data.files import PathLike, read_bounded
 from tinyleak.data.npz import ShortReads, require_bounded
+from tinyleak.interop import quoted
 from tinyleak.nn.models.exported import Exported, parse_graph
 from tinyleak.nn.models.exported.graph import sizes_of
 
@@ -44,10 +45,9 @@ OLD_LAYOUT = "serialized_exported_program.json"
 def load_network(path: PathLike) -> Exported:
     """Return the network in a `.pt2` file, as `torch.export.save` writes it, with its weights.
 
-    Raises:
-        ValueError: the file is of another kind or schema, damaged or too large; its graph has an
-            operation that is not known, loops or branches, or does not fit its weights.
-        OSError: it is not there, or cannot be read.
+    A ValueError if the file is of another kind or schema, damaged or too large, or if its graph has
+    an operation that is not known, loops or branches, or does not fit its weights; an OSError if it
+    is not there, or cannot be read.
     """
     path = Path(path)
     with bounded(path):
@@ -75,7 +75,7 @@ def _read(path: Path) -> Exported:
         def read(name: str, limit: int, folder: str = "") -> bytes:
             name = folder + name
             if name not in found:
-                raise ValueError(f"it lacks {shown(name)}; save it again")
+                raise ValueError(f"it lacks {quoted(name)}; save it again")
             with archive.open(found[name]) as stream:
                 return read_bounded(stream, limit)
 
@@ -98,9 +98,7 @@ def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"its JSON is damaged ({shown(str(error))[1:-1]}); save it again"
-        ) from error
+        raise ValueError(f"its JSON is damaged ({quoted(error)[1:-1]}); save it again") from error
 
 
 def _entries(listed: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -117,7 +115,7 @@ def _array(name: str, about: Mapping[str, Any], read: Any) -> Array:
     try:
         if about["use_pickle"]:
             raise ValueError(
-                f"{shown(name)} is a pickle, and tinyleak never loads one; save plain arrays"
+                f"{quoted(name)} is a pickle, and tinyleak never loads one; save plain arrays"
             )
         meta = about["tensor_meta"]
         shape, dtype = sizes_of(meta), meta["dtype"]
@@ -126,22 +124,22 @@ def _array(name: str, about: Mapping[str, Any], read: Any) -> Array:
         kind = np.dtype("<u2" if dtype == BFLOAT16 else DTYPES[dtype])
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
-            f"{shown(name)} is not described as an array of numbers ({type(error).__name__}); "
+            f"{quoted(name)} is not described as an array of numbers ({type(error).__name__}); "
             "save it again"
         ) from error
     content = read(place, MAX_BYTES)
     numbers = np.frombuffer(content[: len(content) // kind.itemsize * kind.itemsize], kind)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=False))
     if 0 in shape or len(strides) != len(shape) or min(offset, *strides, 0) < 0:
-        raise ValueError(f"{shown(name)} is said to have shape {shape}; save it again")
+        raise ValueError(f"{quoted(name)} is said to have shape {shape}; save it again")
     if last >= numbers.size or math.prod(shape) > numbers.size:
         raise ValueError(
-            f"{shown(name)} is said to have shape {shape}, and {len(content):,} bytes are there"
+            f"{quoted(name)} is said to have shape {shape}, and {len(content):,} bytes are there"
         )
     steps = [step * kind.itemsize for step in strides]
     array = np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps).copy()
     if dtype == BFLOAT16:
         array = (array.astype(np.uint32) << 16).view(np.float32)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{shown(name)} holds NaN or infinity; save it before it overflows")
+        raise ValueError(f"{quoted(name)} holds NaN or infinity; save it before it overflows")
     return array.astype(array.dtype.newbyteorder("="), copy=False)

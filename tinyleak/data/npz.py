@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.bounds import MAX_BYTES, damaged, require_few, shown
+from tinyleak.data.bounds import MAX_BYTES, damaged, require_few
 from tinyleak.data.files import CHUNK_BYTES, ByteStream, read_bounded
+from tinyleak.interop import quoted
 
 MAX_GROWTH = 2**27
 """How many bytes more than it holds a compressed file may become: the limit of a zip bomb."""
@@ -58,7 +59,7 @@ def read_npz(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 if name in tensors or name in others:
-                    raise ValueError(f"it holds {shown(name)} twice")
+                    raise ValueError(f"it holds {quoted(name)} twice")
                 with archive.open(member) as stream:
                     read = _read_npy(name, stream, member.file_size)
                 if isinstance(read, str):
@@ -88,7 +89,7 @@ def require_bounded(members: list[zipfile.ZipInfo], held: int, library: str, wri
         encrypted = member.flag_bits & 1
         if encrypted or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(
-                f"{shown(member.filename)} is encrypted, or compressed as {library} never does; "
+                f"{quoted(member.filename)} is encrypted, or compressed as {library} never does; "
                 f"save it with {writer}"
             )
 
@@ -102,11 +103,11 @@ def _read_npy(name: str, stream: ByteStream, size: int) -> Array | str:
     length = int.from_bytes(start[len(NPY_MAGIC) :], "little")
     header = HEADER.fullmatch(stream.read(length)) if start.startswith(NPY_MAGIC) else None
     if header is None:
-        raise ValueError(f"{shown(name)} has no .npy header of numbers; save it with numpy.savez")
+        raise ValueError(f"{quoted(name)} has no .npy header of numbers; save it with numpy.savez")
     dtype, in_columns, sizes = (group.decode() for group in header.groups())
     if dtype.startswith("|O"):
         raise ValueError(
-            f"{shown(name)} is an array of Python objects, which only a pickle could hold, and "
+            f"{quoted(name)} is an array of Python objects, which only a pickle could hold, and "
             "tinyleak never loads one; save numbers"
         )
     if dtype[1:] not in ("f2", "f4", "f8"):
@@ -115,7 +116,7 @@ def _read_npy(name: str, stream: ByteStream, size: int) -> Array | str:
     expected, there = math.prod(shape) * int(dtype[2]), size - START_BYTES - length
     if expected != there:
         raise ValueError(
-            f"{shown(name)} claims shape {shape} of {dtype}, {expected:,} bytes, "
+            f"{quoted(name)} claims shape {shape} of {dtype}, {expected:,} bytes, "
             f"but {there:,} follow; save it again"
         )
     numbers = np.frombuffer(read_bounded(stream, expected), dtype)

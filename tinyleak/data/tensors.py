@@ -15,9 +15,10 @@ from typing import Any, cast
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.data.bounds import bounded, damaged, require_few, shown, wrong_dtype
+from tinyleak.data.bounds import bounded, damaged, require_few, wrong_dtype
 from tinyleak.data.files import PathLike, read_bounded, write_atomically
 from tinyleak.data.npz import read_npz
+from tinyleak.interop import quoted
 
 FORMATS = (".safetensors", ".npz")
 
@@ -60,10 +61,10 @@ def read_with_others(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
         tensors, others = read(path)
         for name, array in tensors.items():
             if array.size == 0:
-                raise ValueError(f"{shown(name)} has shape {array.shape} and so no entries")
+                raise ValueError(f"{quoted(name)} has shape {array.shape} and so no entries")
             if not np.isfinite(array).all():
                 raise ValueError(
-                    f"{shown(name)} holds NaN or infinity; save it before it overflows"
+                    f"{quoted(name)} holds NaN or infinity; save it before it overflows"
                 )
         if others and not tensors:
             raise wrong_dtype(*next(iter(others.items())))
@@ -101,31 +102,19 @@ def read_notes(path: PathLike) -> dict[str, Any]:
     return notes
 
 
-def write_tensors(
-    path: PathLike, tensors: Mapping[str, Array], notes: Mapping[str, str] | None = None
-) -> None:
-    """Write named arrays as `.safetensors` or `.npz`, as the path ends, with notes about them.
-
-    The notes are safetensors' metadata; beside an `.npz`, which has none, they are a JSON file.
-
-    Raises:
-        ValueError: another ending.
-        OSError: the file cannot be written.
-    """
+def write_tensors(path: PathLike, tensors: Mapping[str, Array]) -> None:
+    """Write named arrays as `.safetensors` or `.npz`, as the path ends; another is a ValueError."""
     path = Path(path)
     _require_format(path)
     plain = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     if path.suffix == ".safetensors":
         from safetensors.numpy import save
 
-        content = save(plain, metadata=dict(notes) if notes else None)
+        content = save(plain)
         write_atomically(path, lambda file: file.write(content))
-        return
-    # mypy takes a name for the parameter `allow_pickle` of savez.
-    write_atomically(path, lambda file: np.savez(file, **cast(Any, plain)))
-    if notes:
-        text = json.dumps(dict(notes), indent=2, ensure_ascii=False) + "\n"
-        write_atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+    else:
+        # mypy takes a name for the parameter `allow_pickle` of savez.
+        write_atomically(path, lambda file: np.savez(file, **cast(Any, plain)))
 
 
 def _require_format(path: Path) -> None:
@@ -166,22 +155,18 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
 def _safetensors_notes(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
-    _require_short_header(path)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise damaged("safetensors", error) from error
-
-
-def _require_short_header(path: Path) -> None:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+    with path.open("rb") as start:
+        length = int.from_bytes(start.read(8), "little")
     if length > MAX_HEADER:
         raise ValueError(
             f"its header claims {length:,} bytes, and {MAX_HEADER:,} are read at most; "
             "it is damaged, or no safetensors file"
         )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise damaged("safetensors", error) from error
 
 
 def _as_text(value: Any) -> Any:

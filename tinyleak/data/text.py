@@ -79,13 +79,8 @@ class Tokenizer:
     def encode(self, sentence: str, longest: int | None = None) -> Array:
         """Return the tokens (T,) of a sentence, whole numbers, with its start and end.
 
-        Args:
-            sentence: any text.
-            longest: how many tokens it may have; any number, if None.
-
-        Raises:
-            ValueError: the sentence is empty, is no text, holds a word with no token, or is too
-                long.
+        A ValueError if the sentence is empty, is no text, holds a word with no token, or has more
+        than `longest` tokens.
         """
         if any("\ud800" <= letter <= "\udfff" for letter in sentence):
             raise ValueError(f"{sentence!r} holds half a letter; give text read as UTF-8")
@@ -121,15 +116,6 @@ class Tokenizer:
         """The sentences of `corpus.txt` that can be written in this vocabulary."""
         unknown = self.special.unknown
         return [s for s in read_corpus() if unknown not in self._library.encode(s).ids]
-
-    def sentences_of_length(self, length: int) -> list[str]:
-        """Return the sentences of `corpus.txt` of so many tokens; a ValueError if there is none."""
-        found = [s for s in self.sentences if len(self.encode(s)) == length]
-        if not found:
-            raise ValueError(
-                f"no sentence of the built-in text has {length} tokens; choose another length"
-            )
-        return found
 
 
 class BytePairs(Tokenizer):

@@ -67,8 +67,7 @@ DEFENSES: dict[str, type[Defense]] = {
 def parse(text: str) -> Defense:
     """Return the defence that is written as `name` or `name:strength`, such as `prune:0.2`.
 
-    Raises:
-        ValueError: an unknown name, or a strength that is missing, superfluous or out of range.
+    An unknown name is a ValueError, and so is a strength missing, superfluous or out of range.
     """
     name, _, strength = text.strip().partition(":")
     if name not in DEFENSES:

@@ -32,22 +32,18 @@ class Knowledge:
 
 
 def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) -> Knowledge:
-    """Return what can be known of a shared gradient, given the defences and nothing else.
+    """Return what can be known of a shared gradient, by name, given the defences and nothing else.
 
     The precision of an entry is 0 where it was pruned, and 1 / variance where noise was added or
-    the entry was rounded; where there is neither, 1.
-
-    Args:
-        defenses: those that the client applied.
-        shared: the gradient that it shared, by name.
-        batch: N, how many examples the client had.
+    the entry was rounded; where there is neither, 1. The client had `batch` examples.
     """
     shared = {name: as_array(gradient) for name, gradient in shared.items()}
     variances = {name: np.zeros(gradient.shape) for name, gradient in shared.items()}
     for defense in as_defenses(defenses):
         for name, variance in defense.variance(shared, batch).items():
             variances[name] = variances[name] + variance
-    means = {name: _finite_mean(variance) for name, variance in variances.items()}
+    finite = {name: variance[np.isfinite(variance)] for name, variance in variances.items()}
+    means = {name: float(v.mean()) if v.size else 0.0 for name, v in finite.items()}
     noisy = [mean for mean in means.values() if mean > 0]
     precision = {}
     for name, variance in variances.items():
@@ -56,8 +52,3 @@ def knowledge(defenses: Sequence[Defense], shared: Gradients, batch: int = 1) ->
         precision[name] = 1.0 / np.maximum(variance, least)
     plain = all(bool((p == 1.0).all()) for p in precision.values())
     return Knowledge(None if plain else precision, any(d.changes_scale for d in defenses))
-
-
-def _finite_mean(variance: Array) -> float:
-    finite = variance[np.isfinite(variance)]
-    return float(finite.mean()) if finite.size else 0.0

@@ -28,7 +28,6 @@ class Clip(Defense):
         require_positive("norm", self.norm)
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
-        """Clip."""
         squared = sum(float(np.square(g, dtype=float).sum()) for g in gradients.values())
         factor = min(1.0, self.norm / math.sqrt(squared)) if squared else 1.0
         return {name: gradient * factor for name, gradient in gradients.items()}
@@ -66,6 +65,5 @@ class DPSGD(Defense):
         return add(mean, lambda shape: rng.normal(0, deviation, shape))
 
     def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
-        """Return the variance of the noise in the mean."""
         variance = (self.noise_multiplier * self.norm / batch) ** 2
         return {name: np.full(gradient.shape, variance) for name, gradient in shared.items()}

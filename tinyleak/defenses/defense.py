@@ -18,16 +18,12 @@ Gradients: TypeAlias = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Defense(ABC):
-    """A function of named gradients; `str(defense)` is what `parse` reads.
+    """A function of named gradients; `str(defense)` is what `parse` reads."""
 
-    Attributes:
-        name: what it is called.
-        per_example: it needs each example's own gradient, along a leading axis, and averages them.
-        changes_scale: it may multiply all gradients with one number that is not known.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # what it is called
+    # It needs each example's own gradient, along a leading axis, and averages them.
     per_example: ClassVar[bool] = False
+    # It may multiply all gradients with one number that is not known.
     changes_scale: ClassVar[bool] = False
 
     @abstractmethod
@@ -51,15 +47,10 @@ def protect(
 ) -> dict[str, Array]:
     """Return what a client shares that applies defences, in order.
 
-    Args:
-        defenses: any number of them.
-        gradients: by name, of the mean loss; or, if `need_examples(defenses)`, each example's own,
-            along a leading axis.
-        rng: where the noise comes from.
-
-    Raises:
-        ValueError: a defence that needs each example's own gradient is not the first.
-        TypeError: gradients that are not arrays of numbers; as `as_defenses`.
+    The gradients are of the mean loss, by name; or, if `need_examples(defenses)`, each example's
+    own, along a leading axis. The noise comes from `rng`. A defence that needs each example's own
+    gradient and is not the first is a ValueError; gradients that are not arrays of numbers, or
+    defences that are not ones, are a TypeError.
     """
     need_examples(defenses)
     shared = {name: as_array(gradient) for name, gradient in gradients.items()}

@@ -24,11 +24,9 @@ class Gaussian(Defense):
         require_positive("variance", self.noise_variance)
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
-        """Add the noise."""
         return add(gradients, lambda shape: rng.normal(0, math.sqrt(self.noise_variance), shape))
 
     def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
-        """Return the noise's variance everywhere."""
         return {name: np.full(g.shape, self.noise_variance) for name, g in shared.items()}
 
 
@@ -39,7 +37,6 @@ class Laplacian(Gaussian):
     name: ClassVar[str] = "laplacian"
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
-        """Add the noise."""
         scale = math.sqrt(self.noise_variance / 2)
         return add(gradients, lambda shape: rng.laplace(0, scale, shape))
 

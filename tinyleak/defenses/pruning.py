@@ -24,7 +24,6 @@ class Prune(Defense):
             raise ValueError(f"the fraction must lie in [0, 1], not be {self.fraction}")
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
-        """Prune each tensor by itself."""
         return {name: _without_smallest(g, self.fraction) for name, g in gradients.items()}
 
     def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
@@ -39,7 +38,6 @@ class PruneGlobal(Prune):
     name: ClassVar[str] = "prune-global"
 
     def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
-        """Prune all tensors as one."""
         flat = np.concatenate([gradient.ravel() for gradient in gradients.values()])
         ends = np.cumsum([gradient.size for gradient in gradients.values()])[:-1]
         parts = np.split(_without_smallest(flat, self.fraction), ends)

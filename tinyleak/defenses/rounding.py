@@ -57,36 +57,30 @@ class Int8(Defense):
         """Quantise and return what the integers stand for."""
         shared = {}
         for name, gradient in gradients.items():
-            step = float(np.abs(gradient).max(initial=0.0)) / 127
-            whole = np.rint(gradient / step) if step else gradient
-            shared[name] = (whole * step).astype(gradient.dtype)
-        return shared
-
-    def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
-        """Return that of a number anywhere within half a step; the largest shows the step."""
-        steps = {name: np.abs(g).max(initial=0.0) / 127 for name, g in shared.items()}
-        return {name: np.full(g.shape, steps[name] ** 2 / 12) for name, g in shared.items()}
-
-
-@dataclass(frozen=True)
-class Int8Affine(Defense):
-    """Round each tensor to the 256 multiples of a step that span its range, zero among them."""
-
-    name: ClassVar[str] = "int8-affine"
-
-    def __call__(self, gradients: Gradients, rng: np.random.Generator) -> dict[str, Array]:
-        """Quantise and return what the integers stand for."""
-        shared = {}
-        for name, gradient in gradients.items():
-            low, step = _range(gradient)
-            zero = np.rint(low / step) if step else 0.0
-            whole = np.clip(np.rint(gradient / step), zero, zero + 255) if step else gradient
+            lowest, step = self._range(gradient)
+            whole = np.clip(np.rint(gradient / step), lowest, lowest + 255) if step else gradient
             shared[name] = (whole * step).astype(gradient.dtype)
         return shared
 
     def variance(self, shared: Gradients, batch: int) -> dict[str, Array]:
         """Return that of a number anywhere within half a step; the range shows the step."""
-        return {name: np.full(g.shape, _range(g)[1] ** 2 / 12) for name, g in shared.items()}
+        return {name: np.full(g.shape, self._range(g)[1] ** 2 / 12) for name, g in shared.items()}
+
+    def _range(self, gradient: Array) -> tuple[float, float]:
+        """Return the lowest of 256 multiples of a step, and the step."""
+        return -127.0, float(np.abs(gradient).max(initial=0.0)) / 127
+
+
+@dataclass(frozen=True)
+class Int8Affine(Int8):
+    """Round each tensor to the 256 multiples of a step that span its range, zero among them."""
+
+    name: ClassVar[str] = "int8-affine"
+
+    def _range(self, gradient: Array) -> tuple[float, float]:
+        low = float(gradient.min(initial=0.0))
+        step = (float(gradient.max(initial=0.0)) - low) / 255
+        return float(np.rint(low / step)) if step else 0.0, step
 
 
 def round_to_bfloat16(array: Array) -> Array:
@@ -100,9 +94,3 @@ def round_to_bfloat16(array: Array) -> Array:
     even = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = (bits + (np.uint32(0x7FFF) + even)) & np.uint32(0xFFFF0000)
     return np.where(np.isnan(single), single, rounded.view(np.float32))
-
-
-def _range(gradient: Array) -> tuple[float, float]:
-    """Return the low end of a tensor's range, which zero is part of, and a 255th of its width."""
-    low = float(gradient.min(initial=0.0))
-    return low, (float(gradient.max(initial=0.0)) - low) / 255

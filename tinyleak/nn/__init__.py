@@ -15,7 +15,7 @@ from tinyleak.nn.activations import (
     selu,
     silu,
 )
-from tinyleak.nn.convolutions import conv1d, convolution, transposed_convolution
+from tinyleak.nn.convolutions import convolution, transposed_convolution
 from tinyleak.nn.labels import one_hot
 from tinyleak.nn.layers import activation, conv2d, flatten, linear
 from tinyleak.nn.losses import cross_entropy, log_softmax, softmax
@@ -41,7 +41,6 @@ __all__ = [
     "batch_norm",
     "batch_norm_of_batch",
     "bilinear",
-    "conv1d",
     "conv2d",
     "convolution",
     "cross_entropy",

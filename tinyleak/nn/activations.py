@@ -5,17 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tinyleak.ops import (
-    clip,
-    erf,
-    exp,
-    relu,
-    sigmoid,
-    softplus,
-    split,
-    tanh,
-    where,
-)
+from tinyleak.ops import clip, erf, exp, relu, sigmoid, softplus, split, tanh, where
 from tinyleak.tensor import Tensor
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805

@@ -1,4 +1,4 @@
-"""Convolutions of every kind: in groups, dilated, padded per side, in one dimension, transposed.
+"""Convolutions of every kind: in groups, dilated, padded per side, transposed.
 
 `tinyleak.nn.conv2d`, on which all of them rest, is the plain one.
 """
@@ -113,31 +113,6 @@ def _dilated(
     stops = (height - down * (high - 1), width - across * (wide - 1))
     kept = [slice(0, stop, step) for stop, step in zip(stops, stride, strict=True)]
     return out[(..., *kept, slice(None))]
-
-
-def conv1d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    stride: int = 1,
-    padding: int | Pair = 0,
-    dilation: int = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Convolve series: (…, N, O, oT), for (…, N, C, T) and (…, O, C / groups, k)."""
-    image, kernel = (reshape(t, (*t.shape[:-1], 1, t.shape[-1])) for t in (x, weight))
-    sides = padding if isinstance(padding, tuple) else (padding, padding)
-    out = convolution(
-        image,
-        kernel,
-        bias,
-        stride=(1, stride),
-        padding=((0, 0), sides),
-        dilation=(1, dilation),
-        groups=groups,
-    )
-    return reshape(out, (*out.shape[:-2], out.shape[-1]))
 
 
 def transposed_convolution(

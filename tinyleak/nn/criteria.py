@@ -22,27 +22,15 @@ LEAST_PROBABILITY = 1e-12
 def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return `log(1 + eᶻ) − y z`, averaged over batch and classes: each class is a yes or no.
 
-    Args:
-        logits: (…, N, K).
-        targets: (…, N, K), probabilities; they need not add up to 1.
-
-    Returns:
-        (…).
+    The logits and the targets, probabilities that need not add up to 1, are (…, N, K); the loss is
+    (…).
     """
     total = sum(softplus(logits), axes=(-2, -1)) - inner(targets, logits, axes=2)
     return total * (1.0 / (logits.shape[-2] * logits.shape[-1]))
 
 
 def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return `(z − y)²`, averaged over batch and classes.
-
-    Args:
-        logits: (…, N, K).
-        targets: (…, N, K), numbers.
-
-    Returns:
-        (…).
-    """
+    """Return `(z − y)²`, averaged over batch and classes: (…), of logits and targets (…, N, K)."""
     difference = logits - targets
     return inner(difference, difference, axes=2) * (1.0 / (logits.shape[-2] * logits.shape[-1]))
 

@@ -11,11 +11,7 @@ from tinyleak.nn.model import HasShapes
 
 
 def require_fit(model: HasShapes, arrays: Mapping[str, Array], what: str) -> None:
-    """Check that named arrays are a model's: the names, the shapes, and every number finite.
-
-    Raises:
-        ValueError: they are not; the message says what was given and what was expected.
-    """
+    """Refuse, with ValueError, arrays that lack a model's names or shapes, or are not finite."""
     expected, given = set(model.shapes), set(arrays)
     missing, extra = sorted(expected - given), sorted(given - expected)
     if missing or extra:
@@ -31,16 +27,10 @@ def require_fit(model: HasShapes, arrays: Mapping[str, Array], what: str) -> Non
 
 
 def own_parameters(model: HasShapes, arrays: Any, what: str) -> dict[str, Array]:
-    """Return a copy of named arrays of any library, in the model's order, after a check.
+    """Return a copy of a model's parameters, or of the gradients by their names, in its order.
 
-    Args:
-        model: whose parameters they are, or the gradients with respect to them.
-        arrays: by name.
-        what: they are called in errors.
-
-    Raises:
-        ValueError: they are not the model's, or not finite.
-        TypeError: as `copied`.
+    `arrays` are of any library, by name; `what` they are called in errors. What is not the model's,
+    or not finite, is a ValueError; what is not an array of numbers a TypeError.
     """
     found = copied(arrays, what)
     require_fit(model, found, what)
@@ -50,8 +40,7 @@ def own_parameters(model: HasShapes, arrays: Any, what: str) -> dict[str, Array]
 def copied(arrays: Any, what: str) -> dict[str, Array]:
     """Return a copy of named arrays of any library.
 
-    Raises:
-        TypeError: they have no names, or one of them is not an array of numbers.
+    Anything without names, or among them what is not an array of numbers, is a TypeError.
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(

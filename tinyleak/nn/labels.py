@@ -9,18 +9,9 @@ from tinyleak.interop import as_array
 
 
 def one_hot(labels: Array, classes: int, dtype: str = "float64") -> Array:
-    """Return the rows of probabilities that say each label for certain.
+    """Return rows of probabilities that say each label for certain, (…, classes), from (…).
 
-    Args:
-        labels: (…) whole numbers in [0, classes).
-        classes: how many there are.
-        dtype: of the result.
-
-    Returns:
-        (…, classes), zeros but for a one at each label.
-
-    Raises:
-        ValueError: a label out of range, or labels that are not whole numbers.
+    Labels are whole numbers in [0, classes); any others are a ValueError.
     """
     labels = as_array(labels)
     if labels.dtype.kind not in "iu":

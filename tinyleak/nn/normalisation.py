@@ -60,20 +60,9 @@ def group_norm(
 ) -> Tensor:
     """Bring each group of channels of each image to mean 0 and variance 1 (Wu and He 2018).
 
-    With as many groups as channels it is instance norm, with one it is layer norm over the image.
-
-    Args:
-        x: (…, N, C, H, W).
-        groups: how many the C channels are split into.
-        weight: (…, C).
-        bias: (…, C).
-        epsilon: added to the variance.
-
-    Returns:
-        (…, N, C, H, W).
-
-    Raises:
-        ValueError: the channels cannot be split so.
+    The C channels are split into `groups`, or it is a ValueError. With as many as channels it is
+    instance norm, with one it is layer norm over the image. Other arguments, and the result, are
+    those of `batch_norm`.
     """
     *leading, channels, height, width = x.shape
     if channels % groups:
@@ -109,14 +98,7 @@ def _mean(pixels: Tensor, groups: int) -> Tensor:
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float = EPSILON) -> Tensor:
     """Bring every row to mean 0 and variance 1, then scale and shift (Ba, Kiros and Hinton 2016).
 
-    Args:
-        x: (…, N, F).
-        weight: (…, F).
-        bias: (…, F).
-        epsilon: added to the variance.
-
-    Returns:
-        (…, N, F).
+    Rows are (…, N, F), weight and bias (…, F); `epsilon` is added to the variance.
     """
     centred = x - mean(x, -1, keepdims=True)
     variance = mean(centred * centred, -1, keepdims=True)

@@ -54,40 +54,24 @@ def avg_pool2d(
     ceil: bool = False,
     count_padding: bool = True,
 ) -> Tensor:
-    """Average over windows.
+    """Average over windows; arguments, result and errors are those of `max_pool2d`.
 
-    Args:
-        x: (…, N, C, H, W).
-        kernel: height and width of a window.
-        stride: as for `max_pool2d`.
-        padding: zeros put above and below, left and right.
-        ceil: as for `max_pool2d`.
-        count_padding: whether an average is over the zeros too.
-
-    Returns:
-        (…, N, C, oH, oW).
-
-    Raises:
-        ValueError: too few axes, or a window that does not fit the image.
+    The padding is zeros, and an average is over them too, unless `count_padding` says not.
     """
     _checked(x, "avg_pool2d")
     windows = pooling_windows(x.shape[-2:], kernel, stride or kernel, padding, (1, 1), ceil)
-    rows, columns = (
-        averages_over(each, length, count_padding=count_padding)
-        for each, length in zip(windows, x.shape[-2:], strict=True)
-    )
-    return resample(x, rows, columns)
+    averages = []
+    for (count, size, step, before, _), length in zip(windows, x.shape[-2:], strict=True):
+        starts = [i * step - before for i in range(count)]
+        spans = [(start, min(start + size, length + before)) for start in starts]
+        averages.append(_weights(spans, length, count_padding))
+    return resample(x, *averages)
 
 
 def adaptive_avg_pool2d(x: Tensor, size: Pair) -> Tensor:
-    """Average over as many windows as asked for, as even as possible; they may overlap.
+    """Average over (oH, oW) windows, as even as possible; they may overlap.
 
-    Args:
-        x: (…, N, C, H, W).
-        size: (oH, oW); (1, 1) for the mean over all pixels.
-
-    Returns:
-        (…, N, C, oH, oW).
+    From (…, N, C, H, W) to (…, N, C, oH, oW); a size of (1, 1) is the mean over all pixels.
     """
     rows, columns = (
         _weights([(i * n // k, -(-(i + 1) * n // k)) for i in range(k)], n)
@@ -97,12 +81,9 @@ def adaptive_avg_pool2d(x: Tensor, size: Pair) -> Tensor:
 
 
 def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
-    """Return `rows @ image @ columnsᵀ` for each channel, (…, C, oH, oW).
+    """Return `rows @ image @ columnsᵀ` for each channel: (…, C, oH, oW) from (…, C, H, W).
 
-    Args:
-        x: (…, C, H, W).
-        rows: (oH, H).
-        columns: (oW, W).
+    `rows` are (oH, H), `columns` (oW, W).
     """
     module, y = array_module(x._array), channels_last(x)
     down, across = (Tensor(module.asarray(m, dtype=x.dtype)) for m in (rows, columns))
@@ -116,8 +97,7 @@ def pooling_windows(
 ) -> tuple[Windows, Windows]:
     """Return where windows lie, down and across; with `ceil`, one more that the end cuts off.
 
-    Raises:
-        ValueError: no window fits, or numbers that cannot be.
+    A ValueError if none fits, or the numbers cannot be.
     """
     asked = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     for name, pair in asked.items():
@@ -138,13 +118,6 @@ def pooling_windows(
             count -= 1  # it would begin beyond the end
         found.append(Windows(count, k, s, p, d))
     return found[0], found[1]
-
-
-def averages_over(windows: Windows, length: int, *, count_padding: bool = True) -> Array:
-    """Return the matrix (count, length) that averages over windows along an axis."""
-    starts = [i * windows.stride - windows.padding for i in range(windows.number)]
-    spans = [(start, min(start + windows.size, length + windows.padding)) for start in starts]
-    return _weights(spans, length, count_padding)
 
 
 def _weights(spans: Sequence[tuple[int, int]], length: int, count_all: bool = False) -> Array:

@@ -26,13 +26,10 @@ def attention(
     Args:
         query: (…, T, d).
         key: (…, S, d).
-        value: (…, S, e).
+        value: (…, S, e); the result is (…, T, e).
         mask: added to the scores, or, of booleans, true where a row may be looked at; (…, T, S).
         causal: whether the t-th row looks at the first t rows alone.
         scale: by default 1/√d.
-
-    Returns:
-        (…, T, e).
     """
     scores = query @ swap_last_axes(key) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if causal:

@@ -19,50 +19,27 @@ Step = Callable[[Tensor, Tensor, State], State]
 """Takes what a step's input and the last h contribute to the gates, (…, N, k·H) each."""
 
 
-def gru(
-    x: Tensor,
-    by_input: Tensor,
-    by_state: Tensor,
-    input_bias: Tensor | None = None,
-    state_bias: Tensor | None = None,
-    *,
-    start: State | None = None,
-    backwards: bool = False,
-) -> tuple[Tensor, State]:
-    """Run a layer of gated recurrent units over series (Cho et al. 2014).
+def gru(x: Tensor, *weights: Tensor, backwards: bool = False) -> tuple[Tensor, State]:
+    """Run a layer of gated recurrent units over series, from zeros (Cho et al. 2014).
 
     Args:
         x: (…, N, T, F).
-        by_input: (…, 3·H, F), PyTorch's `weight_ih`: reset, update and new gate.
-        by_state: (…, 3·H, H), `weight_hh`.
-        input_bias: (…, 3·H), `bias_ih`.
-        state_bias: (…, 3·H), `bias_hh`.
-        start: the state before the first step; zeros, by default.
+        weights: PyTorch's `weight_ih`, (…, 3·H, F), with the reset, update and new gate;
+            `weight_hh`, (…, 3·H, H); and, where there are any, `bias_ih` and `bias_hh`, (…, 3·H).
         backwards: whether the last step comes first.
 
     Returns:
         h after every step, (…, N, T, H), and the last state.
     """
-    weights = (by_input, by_state, input_bias, state_bias)
-    return _run(_gru_step, 1, x, weights, start, backwards)
+    return _run(_gru_step, 1, x, weights, backwards)
 
 
-def lstm(
-    x: Tensor,
-    by_input: Tensor,
-    by_state: Tensor,
-    input_bias: Tensor | None = None,
-    state_bias: Tensor | None = None,
-    *,
-    start: State | None = None,
-    backwards: bool = False,
-) -> tuple[Tensor, State]:
+def lstm(x: Tensor, *weights: Tensor, backwards: bool = False) -> tuple[Tensor, State]:
     """Run a layer of long short-term memory over series (Hochreiter and Schmidhuber 1997).
 
     As `gru`, with 4·H in place of 3·H: input, forget, cell and output gate.
     """
-    weights = (by_input, by_state, input_bias, state_bias)
-    return _run(_lstm_step, 2, x, weights, start, backwards)
+    return _run(_lstm_step, 2, x, weights, backwards)
 
 
 def _gru_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
@@ -81,23 +58,17 @@ def _lstm_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
 
 
 def _run(
-    step: Step,
-    parts: int,
-    x: Tensor,
-    weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
-    start: State | None,
-    backwards: bool,
+    step: Step, parts: int, x: Tensor, weights: tuple[Tensor, ...], backwards: bool
 ) -> tuple[Tensor, State]:
-    by_input, by_state, input_bias, state_bias = weights
+    by_input, by_state, *biases = weights
+    input_bias, state_bias = biases or (None, None)
     *leading, batch, steps, features = x.shape
     # What the inputs contribute does not depend on the state: one product for all steps.
     lines = linear(reshape(x, (*leading, batch * steps, features)), by_input, input_bias)
     inputs = reshape(lines, (*lines.shape[:-2], batch, steps, lines.shape[-1]))
-    if start is None:
-        zeros = array_module(x._array).zeros
-        shape = (*lines.shape[:-2], batch, by_state.shape[-1])
-        start = (Tensor(zeros(shape, dtype=x.dtype)),) * parts
-    state, outputs = start, []
+    shape = (*lines.shape[:-2], batch, by_state.shape[-1])
+    state: State = (Tensor(array_module(x._array).zeros(shape, dtype=x.dtype)),) * parts
+    outputs = []
     every = [reshape(one, (*one.shape[:-2], -1)) for one in split(inputs, (1,) * steps, -2)]
     for one in reversed(every) if backwards else every:
         state = step(one, linear(state[0], by_state, state_bias), state)

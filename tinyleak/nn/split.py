@@ -23,21 +23,13 @@ from tinyleak.tensor import Primitive, Tensor
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """A network, cut at a linear layer z = W h + b.
+    """A network, cut at a linear layer z = W h + b."""
 
-    Attributes:
-        model: the network.
-        params: its parameters, by name.
-        weight: the name of W, (O, F).
-        bias: that of b, (O,); None if the layer has none.
-        is_last: whether z are the logits themselves.
-    """
-
-    model: Model
-    params: Mapping[str, Array]
-    weight: str
-    bias: str | None
-    is_last: bool
+    model: Model  # the network
+    params: Mapping[str, Array]  # its parameters, by name
+    weight: str  # the name of W, (O, F)
+    bias: str | None  # that of b, (O,); None if the layer has none
+    is_last: bool  # whether z are the logits themselves
 
     def __repr__(self) -> str:
         return f"Split({type(self.model).__name__} at {self.weight!r})"
@@ -75,16 +67,10 @@ class Split:
 
 
 def split(model: Model, params: Mapping[str, Array], weight: str) -> Split:
-    """Cut a network at the linear layer with this weight.
+    """Cut a network at the linear layer whose weight has this name.
 
-    Args:
-        model: the network.
-        params: its parameters, by name.
-        weight: the name of the layer's weight.
-
-    Raises:
-        ValueError: the layer is not linear, is used more than once, has not one row for each
-            image, or the logits depend on the image in another way as well.
+    A ValueError where the layer is not linear, is used more than once, has not one row for each
+    image, or the logits depend on the image in another way as well.
     """
     run = _run(model, params, Tensor(np.zeros((1, *model.image_shape))), weight)
     return Split(model, params, weight, run.bias, run.z is run.logits)

@@ -33,15 +33,10 @@ KEPT_SQUARES, TINY = 0.999, 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What training came to.
+    """What training came to."""
 
-    Attributes:
-        params: the parameters after the last step, by name.
-        losses: (steps,), the loss of each step's batch, before the step.
-    """
-
-    params: dict[str, Array]
-    losses: npt.NDArray[np.float64]
+    params: dict[str, Array]  # after the last step, by name
+    losses: npt.NDArray[np.float64]  # (steps,), of each step's batch, before the step
 
     def __repr__(self) -> str:
         first, last = self.losses[0], self.losses[-1]
@@ -69,15 +64,12 @@ def descend(
         params: where to start, by name; they are left as they are.
         draw: returns the next batch: arrays, which the loss is given as Tensors. If not `compiled`,
             it may be anything, and is given to the loss as it is.
-        steps: how many, 1 or more.
-        learning_rate: how far to step; or a function of the steps already made, from 0.
-        optimiser: "sgd", or "adam" (Kingma and Ba 2015).
-        momentum: how much of the last direction is kept, in [0, 1); Adam's β₁.
+        steps, learning_rate, optimiser, progress: as `train` takes them.
+        momentum: how much of the last direction is kept, in [0, 1); Adam's β₁ (Kingma, Ba 2015).
         protect: returns what is used in place of each gradient.
         copies: leading axes of separate copies of the parameters, which the loss is given; with
             them, `protect` is given the gradient of each copy, and returns their mean.
         compiled: replay a program for each shape of batch, traced when it first occurs.
-        progress: show a bar; by default where the standard error is a terminal.
 
     Raises:
         ValueError: a setting out of range.
@@ -92,12 +84,11 @@ def descend(
     if not fixed and not callable(learning_rate):
         raise ValueError(f"the learning rate must be positive and finite, not {learning_rate!r}")
     weights, losses = dict(params), np.empty(steps)
-    evaluate = _replayed if compiled else _eagerly
-    programs: dict[object, Program] = {}
+    programs: dict[object, Program] | None = {} if compiled else None
     direction = OPTIMISERS[optimiser](momentum)
     for step in _with_bar(steps, losses, shown=progress):
         separate = {name: np.broadcast_to(w, (*copies, *w.shape)) for name, w in weights.items()}
-        losses[step], gradients = evaluate(loss, separate, draw(), programs)
+        losses[step], gradients = _evaluate(loss, separate, draw(), programs)
         if protect is not None:
             gradients = protect(gradients)
         rate = float(learning_rate(step) if callable(learning_rate) else learning_rate)
@@ -106,36 +97,25 @@ def descend(
     return Trained(weights, losses)
 
 
-def _value_and_gradients(
-    loss: Loss, weights: Mapping[str, Tensor], batch: Any
-) -> tuple[Tensor, ...]:
-    losses = loss(weights, batch)
-    # The sum over copies of the weights has, for each copy, that copy's gradient.
-    return mean(losses), *grad(sum(losses), list(weights.values()))
-
-
-def _eagerly(
-    loss: Loss, weights: Gradients, batch: Any, programs: dict[object, Program]
+def _evaluate(
+    loss: Loss, weights: Gradients, batch: Any, programs: dict[object, Program] | None
 ) -> tuple[float, Gradients]:
-    tensors = {name: Tensor(array) for name, array in weights.items()}
-    value, *gradients = _value_and_gradients(loss, tensors, batch)
-    by_name = {name: g.numpy() for name, g in zip(weights, gradients, strict=True)}
-    return float(value.numpy()), by_name
-
-
-def _replayed(
-    loss: Loss, weights: Gradients, batch: Any, programs: dict[object, Program]
-) -> tuple[float, Gradients]:
-    """Answer as `_eagerly` does, by the program for batches of this shape."""
-    arrays, shapes = (*weights.values(), *batch), tuple(array.shape for array in batch)
+    """Return the mean loss, and the gradient for each weight; by the program for such batches."""
+    parts = () if programs is None else tuple(batch)
 
     def function(*tensors: Tensor) -> tuple[Tensor, ...]:
         named = dict(zip(weights, tensors, strict=False))
-        return _value_and_gradients(loss, named, tensors[len(weights) :])
+        losses = loss(named, batch if programs is None else tensors[len(weights) :])
+        # The sum over copies of the weights has, for each copy, that copy's gradient.
+        return mean(losses), *grad(sum(losses), list(named.values()))
 
-    if shapes not in programs:
-        programs[shapes] = trace(function, *arrays, check=False)
-    value, *gradients = programs[shapes](*arrays)
+    arrays, shapes = (*weights.values(), *parts), tuple(array.shape for array in parts)
+    if programs is None:
+        value, *gradients = [found.numpy() for found in function(*map(Tensor, arrays))]
+    else:
+        if shapes not in programs:
+            programs[shapes] = trace(function, *arrays, check=False)
+        value, *gradients = programs[shapes](*arrays)
     return float(value), dict(zip(weights, gradients, strict=True))
 
 

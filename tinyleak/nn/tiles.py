@@ -45,11 +45,8 @@ def pays(x: Tensor, weight: Tensor, sides: Sequence[Pair]) -> bool:
 def convolve_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, sides: Sequence[Pair]) -> Tensor:
     """Convolve images that have their channels last: (…, N, H, W, C) → (…, N, oH, oW, O).
 
-    Args:
-        x: (…, N, H, W, C).
-        weight: (…, O, C, k, k), k from 3 to 5.
-        bias: (…, O).
-        sides: zeros put above and below, left and right.
+    The weight is (…, O, C, k, k), k from 3 to 5, the bias (…, O); `sides` are zeros put above and
+    below, left and right.
     """
     *free, outside, inside, size, _ = weight.shape
     step, counts, places = TILE - size + 1, _counts(x, size, sides), TILE * TILE

@@ -114,15 +114,9 @@ def train(
 def accuracy(model: Model, params: Mapping[str, Any], images: Any, labels: Any) -> float:
     """Return the fraction, in [0, 1], of images (M, C, H, W) that a network labels right.
 
-    Args:
-        model: the network.
-        params: its parameters, by name.
-        images: (M, C, H, W); an array of any library, or lists.
-        labels: (M,), whole numbers, likewise.
-
-    Raises:
-        ValueError: there are no images, or not as many labels; parameters that do not fit.
-        TypeError: images, labels or parameters that are not arrays of numbers.
+    The labels are (M,), whole numbers; all may be arrays of any library, or lists. A ValueError if
+    there are no images, not as many labels, or parameters that do not fit; a TypeError for what is
+    not an array of numbers.
     """
     images, labels = as_array(images), as_array(labels)
     if len(images) != len(labels) or not len(images):

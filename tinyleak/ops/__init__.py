@@ -92,15 +92,7 @@ __all__ = [
 
 OPERATIONS.update({name: globals()[name] for name in __all__})
 OPERATIONS.update(
+    methods.METHODS,
     as_floating=dtypes.as_floating,
     require_one_dtype=dtypes.require_one_dtype,
-    reverse_axes=methods.reverse_axes,
-    reshape_to=methods.reshape_to,
-    length=methods.length,
-    as_float=methods.as_float,
-    as_bool=methods.as_bool,
-    contains=methods.contains,
-    numbers=methods.numbers,
-    answer_ufunc=methods.answer_ufunc,
-    refuse_function=methods.refuse_function,
 )

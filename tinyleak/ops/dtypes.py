@@ -25,15 +25,9 @@ def as_floating(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def require_one_dtype(operation: Primitive, tensors: Sequence[Tensor], data: Array) -> None:
-    """Check that neither floating dtypes were mixed, nor whole numbers widened a floating one.
+    """Refuse, with TypeError, inputs and a result of several floating dtypes.
 
-    Args:
-        operation: what was computed.
-        tensors: its inputs.
-        data: its result.
-
-    Raises:
-        TypeError: the inputs and the result have several floating dtypes.
+    That is where floating dtypes were mixed, or whole numbers widened a floating one.
     """
     dtypes = {data.dtype, *(tensor.dtype for tensor in tensors)}
     if len([dtype for dtype in dtypes if dtype.kind == "f"]) > 1:

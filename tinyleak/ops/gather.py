@@ -57,15 +57,9 @@ def take(x: Tensor, indices: Tensor | Array, axis: SupportsIndex = 0) -> Tensor:
 def scatter_add(x: Tensor, indices: Tensor | Array, axis: SupportsIndex, length: int) -> Tensor:
     """Add the entries of `x` into zeros where `indices` says: the adjoint of `take`.
 
-    Args:
-        x: as `take` returns it.
-        indices: whole numbers in [0, length), as `take` was given them.
-        axis: the axis that they index in the result.
-        length: the length of that axis.
-
-    Raises:
-        ValueError: an index out of range, indices that are not whole numbers, or whose shape is
-            not that of the axes of `x` which they stand for.
+    `x` is as `take` returns it, of these whole numbers in [0, length), which index an axis of that
+    length in the result. A ValueError if one is out of range, or they are not whole, or their shape
+    is not that of the axes of `x` which they stand for.
     """
     chosen = indices if isinstance(indices, Tensor) else Tensor(as_array(indices))
     axis = normalise_axis(axis, x.ndim - chosen.ndim + 1)

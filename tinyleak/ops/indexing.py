@@ -128,8 +128,7 @@ _concatenate.rule(lambda g, out, *xs, axis: split(g, [x.shape[axis] for x in xs]
 def concatenate(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
     """Join Tensors along an axis; the other axes must agree.
 
-    Raises:
-        ValueError: no Tensors, an axis that they do not have, or shapes that do not agree.
+    No Tensors, an axis that they lack, or shapes that do not agree, are a ValueError.
     """
     tensors = list(tensors)
     if not tensors:
@@ -140,8 +139,7 @@ def concatenate(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
 def split(x: Tensor, lengths: Sequence[int], axis: SupportsIndex = 0) -> tuple[Tensor, ...]:
     """Cut `x` along an axis into pieces of the given lengths, the reverse of `concatenate`.
 
-    Raises:
-        ValueError: the lengths do not add up to the axis; `x` does not have the axis.
+    Lengths that do not add up to the axis, or an axis that `x` lacks, are a ValueError.
     """
     axis = normalise_axis(axis, x.ndim)
     if sum(lengths) != x.shape[axis]:
@@ -160,8 +158,7 @@ def split(x: Tensor, lengths: Sequence[int], axis: SupportsIndex = 0) -> tuple[T
 def stack(tensors: Sequence[Tensor], axis: SupportsIndex = 0) -> Tensor:
     """Join Tensors of one shape along a new axis.
 
-    Raises:
-        ValueError: no Tensors, shapes that differ, or an axis that the result would not have.
+    No Tensors, other shapes, or an axis that the result would not have, are a ValueError.
     """
     tensors = list(tensors)
     axis = normalise_axis(axis, tensors[0].ndim + 1 if tensors else 1)

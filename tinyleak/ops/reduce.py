@@ -43,8 +43,7 @@ sum_to.rule(lambda g, out, x, *, shape: (broadcast_to(g, shape=x.shape),))
 def summed_axes(shape: Shape, target: Shape) -> tuple[Shape, Shape]:
     """Return the axes over which to sum, and the target's shape with those axes kept as 1.
 
-    Raises:
-        ValueError: the target does not broadcast to the shape.
+    A target that does not broadcast to the shape is a ValueError.
     """
     kept = (1,) * (len(shape) - len(target)) + target
     axes = tuple(i for i, (a, b) in enumerate(zip(kept, shape, strict=False)) if a != b)

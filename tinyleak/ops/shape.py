@@ -61,10 +61,8 @@ _transpose.rule(lambda g, out, x, *, axes: (_transpose(g, axes=inverse_order(axe
 def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     """Put the last `len(axes)` axes of `x` in another order; the leading ones stay.
 
-    `axes` numbers those last axes from 0: `transpose(x, (1, 0))` swaps the last two.
-
-    Raises:
-        ValueError: `axes` is not a permutation of 0, 1, …, or `x` has too few axes.
+    `axes` numbers those last axes from 0: `transpose(x, (1, 0))` swaps the last two. What is no
+    permutation, or of more axes than `x` has, is a ValueError.
     """
     return _transpose(x, axes=_order_of_all_axes(x.shape, tuple(axes)))
 
@@ -86,11 +84,7 @@ def swap_last_axes(x: Tensor) -> Tensor:
 
 
 def normalise_axis(axis: SupportsIndex, ndim: int) -> int:
-    """Return the axis counted from the front.
-
-    Raises:
-        ValueError: there is no such axis.
-    """
+    """Return the axis counted from the front; a ValueError if there is none."""
     if not hasattr(axis, "__index__") or not -ndim <= operator.index(axis) < ndim:
         raise ValueError(f"axis {axis!r} was given for a Tensor of {ndim} axes")
     return operator.index(axis) % ndim

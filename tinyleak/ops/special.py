@@ -75,11 +75,7 @@ softplus.rule(lambda g, out, x: (g * sigmoid(x),))
 
 
 def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
-    """Average over the given axes (all, if None).
-
-    Raises:
-        ValueError: as for `sum`, or there is nothing to average.
-    """
+    """Average over the given axes (all, if None); errors as `sum`'s, or nothing to average."""
     count = math.prod(x.shape[axis] for axis in normalise_axes(axes, x.ndim))
     if count == 0:
         raise ValueError(f"mean of {x.shape} over axes {axes} has no elements to average")

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from tinyleak.optim.bounds import bounded_step
 from tinyleak.optim.descent import LineSearch
-from tinyleak.optim.gauss_newton import (
-    Fit,
-    Residual,
-    levenberg_marquardt,
-)
+from tinyleak.optim.gauss_newton import Fit, Residual, levenberg_marquardt
 from tinyleak.optim.many import State, lbfgs_many
 from tinyleak.optim.quasi_newton import Iterate, Objective, lbfgs
 

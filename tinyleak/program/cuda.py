@@ -86,24 +86,15 @@ class CapturedProgram:
     """A program on the GPU that is launched as one CUDA graph.
 
     Called like the program, and gives the same; arrays stay on the GPU.
-
-    Attributes:
-        program: the program that was captured, whose buffers the graph uses.
-        graph: the CUDA graph.
     """
 
     def __init__(self, program: Program, graph: Any, pool: Any, calls: Sequence[Call]) -> None:
-        self.program = program
-        self.graph = graph
+        self.program, self.graph = program, graph  # which uses the program's buffers
         # What the graph allocated, and the kernels it launches, live as long as the graph.
         self._pool, self._calls = pool, calls
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
-        """Copy the arrays in, launch the graph, and return copies of the outputs.
-
-        Raises:
-            ValueError, RuntimeError: as the program does.
-        """
+        """Copy the arrays in, launch the graph, return copies of the outputs; as a `Program`."""
         return self.program.run(self.graph.launch, arrays)
 
     def __reduce__(self) -> NoReturn:
@@ -156,14 +147,8 @@ def capturable(module: Any, call: Call) -> Call:
 def product(module: Any, a: Array, b: Array, out: Array) -> Call:
     """Return the call of our own kernel that computes `a @ b` into `out`.
 
-    Args:
-        module: CuPy.
-        a: (…, n, k), of any strides; leading axes broadcast.
-        b: (…, k, m), likewise.
-        out: (…, n, m).
-
-    Raises:
-        ValueError: the leading axes of the three arrays cannot be merged into the same two.
+    They are CuPy's: (…, n, k) and (…, k, m), of any strides, whose leading axes broadcast, and (…,
+    n, m). A ValueError where the leading axes cannot be merged into the same two.
     """
     a, b, c = _two_leading_axes(module, a, b, out)
     outer, inner, rows, columns = c.shape

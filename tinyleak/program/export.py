@@ -42,8 +42,7 @@ def written(
 ) -> str:
     """Return a program as JSON, on one line; the same program always as the same text.
 
-    Raises:
-        TypeError: it lies on a GPU, or a parameter or dtype is of a kind that the format lacks.
+    One on a GPU, or a parameter or dtype of a kind that the format lacks, is a TypeError.
     """
     views = [*inputs, *outputs]
     for line in instructions:

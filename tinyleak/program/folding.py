@@ -84,8 +84,7 @@ def _places_along(
 ) -> tuple[tuple[Array, Array], Array]:
     """Along one axis: for each pixel the windows that cover it and the offset within each.
 
-    Returns:
-        The windows and the offsets, each (⌈k/s⌉, size), and whether such a window exists.
+    Both are (⌈k/s⌉, size); beside them, whether such a window exists.
     """
     pixel = np.arange(size)[None, :] + padding
     offset = pixel % stride + stride * np.arange(-(-kernel // stride))[:, None]

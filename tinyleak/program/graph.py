@@ -4,45 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tinyleak.backend import Array
 from tinyleak.tensor import PRIMITIVES, Primitive
 
-NONE: dict[str, Any] = {}
 
-
+@dataclass(eq=False, repr=False, slots=True)
 class Node:
-    """One operation of a program, or one of its inputs or constants.
+    """One operation of a program, or one of its inputs or constants."""
 
-    Attributes:
-        name: the name of the operation, or "input" or "constant".
-        primitive: the operation; None for an input or a constant.
-        inputs: the nodes it reads.
-        params: its static parameters.
-        array: for an input or constant its value; else an array of the shape, dtype and order of
-            axes that its value should have in memory.
-        constant: whether it is the same in every run.
-        shape: the shape of its value.
-    """
+    name: str  # of the operation, or "input" or "constant"
+    array: Array  # its value; of an operation, one of its shape, dtype and layout
+    primitive: Primitive | None = None  # the operation; None for an input or a constant
+    inputs: tuple[Node, ...] = ()  # the nodes it reads
+    params: dict[str, Any] = field(default_factory=dict)  # its static parameters
+    constant: bool = field(init=False)  # whether it is the same in every run
+    shape: tuple[int, ...] = field(init=False)  # of its value
 
-    __slots__ = ("array", "constant", "inputs", "name", "params", "primitive", "shape")
-
-    def __init__(
-        self,
-        name: str,
-        array: Array,
-        primitive: Primitive | None = None,
-        inputs: tuple[Node, ...] = (),
-        params: dict[str, Any] = NONE,
-    ) -> None:
-        self.name = name
-        self.array = array
-        self.primitive = primitive
-        self.inputs = inputs
-        self.params = params
-        self.constant = name == "constant"
-        self.shape = array.shape
+    def __post_init__(self) -> None:
+        self.constant, self.shape = self.name == "constant", self.array.shape
 
 
 Rewrite: TypeAlias = "Callable[[Graph, Node], Node | None]"

@@ -45,12 +45,9 @@ MOST_WORK = 2**35
 def load_program(text: str | bytes) -> Program:
     """Return the program that `Program.export` wrote: it replays the same numbers, bit for bit.
 
-    Args:
-        text: JSON, of at most 2²⁷ characters.
-
-    Raises:
-        ValueError: it is not such a program: damaged, of another version, out of bounds, larger
-            than a machine bears, or with primitives that this package does not have.
+    A text that is not such a program is a ValueError: damaged, of another version, of more than 2²⁷
+    characters, out of bounds, larger than a machine bears, or with primitives that this package
+    does not have.
     """
     try:
         return _read(text)
@@ -100,7 +97,10 @@ class _Memory:
     """The buffers and arrays of a text."""
 
     def __init__(self, buffers: list[Any], arrays: list[Any]) -> None:
-        sizes = _attempt(_sizes, [buffers], "its buffers lack sizes")
+        sizes: list[int] = [
+            _attempt(lambda one: _count(one["bytes"]), [one], "its buffers lack sizes")
+            for one in buffers
+        ]
         if sum(sizes) > MOST_BYTES:
             raise _RefusedError(
                 f"it asks for {sum(sizes):,} bytes, and {MOST_BYTES:,} are given at most"
@@ -131,7 +131,8 @@ class _Memory:
         return raw
 
     def _filled(self, data: Any, size: int) -> Array:
-        content = _attempt(_decoded, [data], "a constant is damaged")
+        decode = partial(base64.b64decode, validate=True)
+        content = _attempt(decode, [data], "a constant is damaged")
         if len(content) != size:
             raise _RefusedError(f"a constant has {len(content):,} bytes in place of {size:,}")
         raw = empty_bytes(np, size)
@@ -209,14 +210,6 @@ def _work(instruction: Instruction) -> int:
     sizes = [instruction.out.size, *(x.size for x in instruction.reads)]
     depth = instruction.reads[0].shape[-1] if instruction.name == "matmul" else 1
     return max(*sizes, instruction.out.size * depth)
-
-
-def _sizes(buffers: list[Any]) -> list[int]:
-    return [_count(one["bytes"]) for one in buffers]
-
-
-def _decoded(data: str) -> bytes:
-    return base64.b64decode(data, validate=True)
 
 
 def _count(number: Any) -> int:

@@ -21,16 +21,11 @@ BLOCK = 2**14
 class Instruction(NamedTuple):
     """One step of a program."""
 
-    name: str
-    """The primitive's name."""
-    out: Array
-    """The buffer that it writes."""
-    reads: tuple[Array, ...]
-    """The buffers that it reads."""
-    calls: list[Call]
-    """The calls of the array library that do it."""
-    params: dict[str, Any]
-    """The primitive's static parameters."""
+    name: str  # of the primitive
+    out: Array  # the buffer that it writes
+    reads: tuple[Array, ...]  # the buffers that it reads
+    calls: list[Call]  # of the array library, that do it
+    params: dict[str, Any]  # the primitive's static ones
 
     def __str__(self) -> str:
         reads = ", ".join(str(array.shape) for array in self.reads)
@@ -91,8 +86,7 @@ def lay_out(
 ) -> tuple[list[Instruction], dict[Node, Array], int]:
     """Give every node of an ordered graph its buffer, and prepare the calls that fill it.
 
-    Returns:
-        The instructions, where each node's value lies, and the bytes of all buffers.
+    Return the instructions, where each node's value lies, and the bytes of all buffers.
     """
     module = array_module(*[node.array for node in order[:1]])  # an input: all lie on its device
     memory, scratch = Memory(module), Scratch(module)

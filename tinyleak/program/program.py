@@ -37,22 +37,14 @@ class Program:
     Calling it copies the arrays in, replays the instructions and returns copies of the outputs.
     A program owns its buffers, so only one thread may call it at a time, and a copy would share
     them; trace the function again for another thread, or in another process.
-
-    Attributes:
-        instructions: what is done, in order.
-        calls: the calls of the array library that the instructions come down to, in order.
-        inputs: the buffers that the arguments are copied into.
-        outputs: the buffers that the results are copied from.
-        removed: how many nodes were traced, and how often each simplification found something.
-        buffer_bytes: the memory of all buffers.
     """
 
-    instructions: tuple[Instruction, ...]
-    calls: tuple[Call, ...]
-    inputs: tuple[Array, ...]
-    outputs: tuple[Array, ...]
-    removed: dict[str, int]
-    buffer_bytes: int
+    instructions: tuple[Instruction, ...]  # what is done, in order
+    calls: tuple[Call, ...]  # of the array library, that the instructions come down to, in order
+    inputs: tuple[Array, ...]  # the buffers that the arguments are copied into
+    outputs: tuple[Array, ...]  # the buffers that the results are copied from
+    removed: dict[str, int]  # how many nodes were traced, how often each simplification was made
+    buffer_bytes: int  # the memory of all buffers
     _running: Lock = field(default_factory=Lock, repr=False)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
@@ -70,11 +62,7 @@ class Program:
             call()
 
     def run(self, replay: Callable[[], object], arrays: Sequence[Array]) -> tuple[Array, ...]:
-        """Copy the arrays into the input buffers, replay, and return copies of the outputs.
-
-        Raises:
-            ValueError, TypeError, RuntimeError: as when called.
-        """
+        """Copy the arrays into the input buffers, replay, and return copies of the outputs."""
         if not self._running.acquire(blocking=False):
             raise RuntimeError(
                 "the program was called while another thread is running it; trace the function "
@@ -108,10 +96,7 @@ class Program:
     def export(self) -> str:
         """Return the program as JSON, which `load_program`, or another language, replays.
 
-        `tinyleak.program.export` describes the format.
-
-        Raises:
-            TypeError: the program lies on a GPU, or a parameter is of a kind that JSON lacks.
+        `tinyleak.program.export` describes the format, and what it lacks: a TypeError.
         """
         return written(self.instructions, self.inputs, self.outputs)
 
@@ -182,8 +167,7 @@ def _label(rewrite: Rewrite) -> str:
 def _simplify(recording: Recording) -> tuple[Graph, list[Node], list[Node], int]:
     """Build the simplified graph of what was recorded.
 
-    Returns:
-        The graph, its inputs, its outputs, and how many recorded operations they needed.
+    Return it, its inputs, its outputs, and how many recorded operations they needed.
     """
     graph = Graph(candidates)
     nodes = _Nodes(graph)
@@ -209,12 +193,9 @@ class _Nodes(dict[Tensor, Node]):
 
 
 def _require_equal(found: Sequence[Array], expected: Sequence[Array]) -> None:
-    """Compare a replay with the function itself, up to the rounding of a reordered sum.
+    """Raise TraceError if a replay differs from the function by more than a sum's rounding.
 
     Where the function's answer is infinite or NaN, rounding may decide which, and all is allowed.
-
-    Raises:
-        TraceError: they differ.
     """
     for ours, theirs in zip(found, expected, strict=True):
         if ours.dtype != theirs.dtype or not _is_close(ours, theirs):

@@ -49,11 +49,7 @@ class Traced(Tensor):
 
     @property
     def data(self) -> Array:
-        """Refused: see the class.
-
-        Raises:
-            TraceError: always.
-        """
+        """Refused, with TraceError: see the class."""
         made_by = self.primitive.name if self.primitive else "an input"
         raise TraceError(
             f"the function being traced looked at the numbers of a Tensor made by {made_by}; a "
@@ -79,12 +75,9 @@ class Recording:
         return [tensor for tensor in self.tape if tensor in needed]
 
     def forget(self) -> None:
-        """Let go of every Tensor, and check that nothing else still holds one.
+        """Let go of every Tensor; a TraceError if something else still holds one.
 
         A function that stores a Tensor elsewhere would expect it to change with every replay.
-
-        Raises:
-            TraceError: something was kept.
         """
         # Whatever is kept keeps what it was made from, and so an input.
         witnesses = [weakref.ref(tensor) for tensor in self.inputs]
@@ -129,8 +122,7 @@ def without_collecting() -> Iterator[None]:
 def as_example(given: Any) -> Array:
     """Return what a program is traced for, or called on, as an array; of a Tensor, its numbers.
 
-    Raises:
-        TypeError: it is not an array of numbers, or a Tensor that is being traced.
+    What is not an array of numbers, or is a Tensor that is being traced, is a TypeError.
     """
     if isinstance(given, Traced):
         raise TraceError(
@@ -143,8 +135,7 @@ def as_example(given: Any) -> Array:
 def record(function: Callable[..., Outputs], examples: Sequence[Array]) -> Recording:
     """Run `function` on Tensors of the examples and keep every operation on them.
 
-    Raises:
-        TraceError: the function looked at numbers, or returned something other than Tensors.
+    A function that looks at numbers, or returns something other than Tensors, is a TraceError.
     """
     tape: list[Tensor] = []
     inputs: list[Tensor] = []

@@ -110,11 +110,8 @@ def _plain(value: Any) -> Any:
 def write_arrays(path: PathLike, **arrays: npt.ArrayLike) -> None:
     """Write named arrays as an .npz that `numpy.load(path, allow_pickle=False)` reads.
 
-    It is not compressed, since compressed bytes differ from one zlib to the next.
-
-    Raises:
-        TypeError: an array of Python objects, which only a pickle could hold.
-        OSError: the file cannot be written.
+    It is not compressed, since compressed bytes differ from one zlib to the next. An array of
+    Python objects, which only a pickle could hold, is a TypeError.
     """
     plain: dict[str, Any] = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     for name, array in plain.items():

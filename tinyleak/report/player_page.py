@@ -60,19 +60,8 @@ def player(
 ) -> None:
     """Write one HTML page that plays `count` iterations, with a slider, and needs nothing else.
 
-    Args:
-        path: the page to write.
-        snapshots: moments of an attack, the start first, with images (N, C, H, W); some that show
-            the emergence are chosen: of large images fewer.
-        truth: (N, C, H, W), the client's images, shown beside them.
-        title: the page's heading.
-        count: iterations shown.
-        labels: (N,), found, in the snapshots' order; written below the reconstruction.
-        labels_true: (N,), the client's; written below the truth.
-
-    Raises:
-        ValueError: no snapshot; images that cannot be drawn, or that do not fit the truth.
-        OSError: the file cannot be written.
+    Other arguments, and errors, are those of `emergence`: of large images fewer iterations are
+    shown. A file that cannot be written is an OSError. `title` is the page's heading.
     """
     moments, order, truth = prepare(snapshots, truth)
     images, size = len(order), moments[0].images[0].size

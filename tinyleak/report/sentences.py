@@ -63,10 +63,8 @@ def sentence_figure(
     """Draw the sentences at each snapshot below the truth, wrong words in another colour.
 
     Where no truth is known, the last snapshot takes its place, under the name "found". Of many
-    snapshots `choose_snapshots` chooses some. Return a matplotlib `Figure`.
-
-    Raises:
-        ValueError: no snapshot.
+    snapshots `choose_snapshots` chooses some; of none it is a ValueError. Return a matplotlib
+    `Figure`.
     """
     shown = choose_snapshots(snapshots)
     heading = "truth" if truth is not None else "found"

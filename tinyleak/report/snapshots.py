@@ -41,11 +41,9 @@ def prepare(
 ) -> tuple[list[Shown], Array, Array | None]:
     """Return moments of an attack and the truth as they are drawn, and the order of images, (N,).
 
-    An attack finds a batch in any order: the images are put in that in which the last fit the
-    truth best.
-
-    Raises:
-        ValueError: no snapshot; images that are not (N, C, H, W); shapes that differ.
+    An attack finds a batch in any order: the images are put in that in which the last fit the truth
+    best. No snapshot, images that are not (N, C, H, W), and shapes that differ are
+    a ValueError.
     """
     if not snapshots:
         raise ValueError("there is no snapshot to draw; give at least one")
@@ -106,12 +104,9 @@ def scaled(images: Array, reference: Array) -> Array:
 def choose(moments: Sequence[Shown], count: int = 8) -> list[Shown]:
     """Return `count` moments (all, if there are fewer) spaced so that the emergence shows.
 
-    The first and the last are among them. The others are evenly spaced in the fourth root of the
-    mean squared difference that remains to the last one's pixels: a linear scale would spend most
-    of them on noise, a logarithm on differences that no eye sees.
-
-    Raises:
-        ValueError: a count below 2.
+    The first and the last are among them: a count below 2 is a ValueError. The others are evenly
+    spaced in the fourth root of the mean squared difference that remains to the last one's pixels:
+    a linear scale would spend most of them on noise, a logarithm on differences that no eye sees.
     """
     if count < 2:
         raise ValueError(f"{count} moments were asked for; ask for at least 2, the first and last")

@@ -23,10 +23,8 @@ def parse_strengths(text: str) -> list[tuple[Defense, ...]]:
     """Return the defences that a text names, each a tuple of steps that follow one another.
 
     `gaussian:1e-4/1e-3` is one defence at two strengths, `prune:0.2+gaussian:1e-3` is one of two
-    steps, and `none` is one without any. Strengths of several steps make every combination.
-
-    Raises:
-        ValueError: a step that does not name a defence.
+    steps, and `none` is one without any. Strengths of several steps make every combination. A step
+    that does not name a defence is a ValueError.
     """
     if text == UNDEFENDED:
         return [()]

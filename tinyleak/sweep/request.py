@@ -28,28 +28,18 @@ UNDEFENDED = "none"
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One attack on one simulated client.
+    """One attack on one simulated client; a ValueError where the defences cannot be."""
 
-    Attributes:
-        data: the name of the data, for the table.
-        image: the index of the first image in it, for the table.
-        truth: the client's batch, images and labels.
-        model: the network.
-        attacker: who attacks it: aware of the defences, or of the labels, if it has them. Its seed
-            decides the client's weights and the noise of its defences, too.
-        init: how the weights are drawn, one of `tinyleak.nn.init.SCHEMES`.
-        defenses: what the client does to its gradient, in order; a ValueError where they cannot be.
-        keep_images: whether the result brings the reconstruction along.
-    """
-
-    data: str
-    image: int
-    truth: Truth
-    model: Network | Exported
+    data: str  # the name of the data, for the table
+    image: int  # the index of the first image in it, for the table
+    truth: Truth  # the client's batch, images and labels
+    model: Network | Exported  # the network
+    # Who attacks it: aware of the defences, or of the labels, if it has them. Its seed decides the
+    # client's weights and the noise of its defences, too.
     attacker: Attacker = field(default_factory=Attacker)
-    init: str = "uniform"
-    defenses: tuple[Defense, ...] = ()
-    keep_images: bool = False
+    init: str = "uniform"  # how the weights are drawn, one of `tinyleak.nn.init.SCHEMES`
+    defenses: tuple[Defense, ...] = ()  # what the client does to its gradient, in order
+    keep_images: bool = False  # whether the result brings the reconstruction along
 
     def __post_init__(self) -> None:
         need_examples(self.defenses)

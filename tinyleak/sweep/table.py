@@ -125,10 +125,8 @@ class Table:
     def record(self, request: Request, result: Mapping[str, Any]) -> None:
         """Write an attack's row. An existing row stays, unless it is that of a failed attack.
 
-        Reconstructions are written first, so that every row has its images.
-
-        Raises:
-            OSError: the file, or the images, cannot be written.
+        Reconstructions are written first, so that every row has its images. An OSError if the file,
+        or the images, cannot be written.
         """
         if "arrays" in result:
             self.images_path.mkdir(exist_ok=True)

@@ -103,10 +103,8 @@ def assign_sentences(
 ) -> Assigned:
     """Make sentences of the words that may stand at each position, of a client with a BERT.
 
-    Args:
-        distances: (T, V), how far each word at each position is from being one of them.
-        allowed: (T, V), true for the words that may be.
-        rng: where random sentences come from.
+    `distances`, (T, V), are how far each word at each position is from being one of them;
+    `allowed`, (T, V), is true for the words that may be.
     """
     inputs = np.full(client.shape, client.special.pad)
     sure = True

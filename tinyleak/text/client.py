@@ -47,28 +47,20 @@ class TextClient:
     """What an attacker has: all of this, and nothing of the sentences themselves.
 
     N sentences are laid out in N rows of T positions, as many as the longest has tokens.
-
-    Attributes:
-        model: the network.
-        params: its weights, by name.
-        gradients: the gradient of the mean loss with respect to each weight, after the client's
-            defences. The output layer is the embedding table, so it shares that table's gradient.
-        lengths: how many tokens each sentence has, its start and end included.
-        special: the numbers of the tokens that are not words.
-        tokenizer: what writes tokens as words, if it is known.
-        facts: how many "sentences", "hidden" positions and "heads" there are, and the "lengths" and
-            "special tokens"; each said, read off or assumed. A simulated client needs none.
-        hidden: at how many positions of the batch BERT predicts a word; 15 % of them, if None.
     """
 
-    model: LanguageModel
-    params: dict[str, Array]
+    model: LanguageModel  # the network
+    params: dict[str, Array]  # its weights, by name
+    # The gradient of the mean loss with respect to each weight, after the client's defences. The
+    # output layer is the embedding table, so it shares that table's gradient.
     gradients: dict[str, Array]
-    lengths: tuple[int, ...]
-    special: Special = UNKNOWN
-    tokenizer: Tokenizer | None = None
+    lengths: tuple[int, ...]  # how many tokens each sentence has, its start and end included
+    special: Special = UNKNOWN  # the numbers of the tokens that are not words
+    tokenizer: Tokenizer | None = None  # what writes tokens as words, if it is known
+    # How many "sentences", "hidden" positions and "heads" there are, and the "lengths" and "special
+    # tokens"; each said, read off or assumed. A simulated client needs none.
     facts: dict[str, Fact] = field(default_factory=dict)
-    hidden: int | None = None
+    hidden: int | None = None  # at how many positions BERT predicts a word; 15 % of them, if None
 
     @classmethod
     def from_files(
@@ -225,13 +217,9 @@ def known_client(
     Args:
         model: the network.
         params: its weights, by its names.
-        gradients: the gradient with respect to each, under Hugging Face's names. Those of BERT's
-            embeddings may be missing, which are often frozen: they are taken as zero.
+        gradients: as `TextClient.from_files` takes them; those that are missing are taken as zero.
         tokenizer: the vocabulary, if it is known.
-        lengths: how many tokens each sentence has; else read off, as `TextClient.from_files` does.
-
-    Raises:
-        ValueError: as `TextClient.from_files`.
+        lengths: how many tokens each sentence has; else read off, with ValueErrors as there.
     """
     shared, facts = tied(gradients), {}
     withheld = [name for name in model.shapes if name not in shared and name.startswith(FROZEN)]

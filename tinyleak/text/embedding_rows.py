@@ -43,11 +43,9 @@ def rows(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = 
     """Read the sentences off the gradient of the embedding table.
 
     For one sentence the words are found in their positions; for a batch only which words there are,
-    each once, in an arbitrary order. The seed decides which rows of a batch are tried.
-
-    Raises:
-        ValueError: a gradient of zeros; or one sentence with so many tokens, and hidden ones, that
-            they span all numbers of a token's vector.
+    each once, in an arbitrary order. The seed decides which rows of a batch are tried. A gradient
+    of zeros is a ValueError, and so is one sentence with so many tokens, and hidden ones, that they
+    span all numbers of a token's vector.
     """
     by_word = client.gradients[client.model.word_table].astype(float)
     if not by_word.any():

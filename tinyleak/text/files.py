@@ -25,15 +25,10 @@ def read_language_model(
 ) -> tuple[LanguageModel, dict[str, Array], Fact]:
     """Return the network of a checkpoint, its weights, and how many heads it has.
 
-    Args:
-        weights: a file, beside which a config.json is read too; or arrays by name.
-        heads: attention heads in each layer, if they are known otherwise.
-        tokens: how many the vocabulary has, if there is one.
-
-    Raises:
-        ValueError: as `language_model`, or a config.json that cannot be used, or a vocabulary of
-            another size than the network's.
-        OSError: a file cannot be read.
+    Beside a file of weights a config.json is read too; `heads` are said otherwise, and `tokens` is
+    how many the vocabulary has. A ValueError as `language_model`'s, or for a config.json that
+    cannot be used, or a vocabulary of another size than the network's; an OSError if a file cannot
+    be read.
     """
     arrays, config = named_arrays(weights), {}
     if not isinstance(weights, Mapping):

@@ -37,10 +37,8 @@ def can_meet(options: Sequence[Sequence[int]]) -> bool:
 def likeliest(options: Sequence[Sequence[int]], base: Array, residuals: Residuals) -> Array:
     """Return the sentences (K, T) whose residuals should be the smallest.
 
-    Args:
-        options: the words that may stand at each position; one alone where it is settled.
-        base: (T,), the sentence at which each word's effect is measured.
-        residuals: returns what is outside.
+    Of the `options`, words that may stand at each position, one alone is one that is settled. Each
+    word's effect is measured at the sentence `base`, (T,).
     """
     changed = [(position, word) for position, words in enumerate(options) for word in words]
     sentences = np.repeat(base[np.newaxis], 1 + len(changed), axis=0)

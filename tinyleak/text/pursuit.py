@@ -79,13 +79,9 @@ def blurred_distances(rows: Array, variance: float, vectors: Array, known: Array
     """Return how far vectors (…, d) are from a noisy row space, in [0, 1]: (…).
 
     The part of a vector in a direction counts by the share of noise in that direction of the
-    gradient: of m rows, noise of variance v gives it a squared singular value of about m·v.
-
-    Args:
-        rows: (m, d), the gradient.
-        variance: of the noise on each of its entries.
-        vectors: (…, d), each measured by what the known ones leave of it.
-        known: (K, d), K < d vectors that are in the space, whatever the noise: they are taken out.
+    gradient: of m rows, (m, d), noise of variance v on each entry gives it a squared singular value
+    of about m·v. Each vector is measured by what the known ones leave of it: (K, d), K < d vectors
+    that are in the space, whatever the noise.
     """
     left = np.linalg.svd(known)[2][len(known) :]
     _, sizes, directions = np.linalg.svd(rows @ left.T, full_matrices=False)

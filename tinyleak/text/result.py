@@ -18,19 +18,12 @@ MOST_QUOTED = 120
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The sentences as they read after an iteration.
+    """The sentences as they read after an iteration."""
 
-    Attributes:
-        iteration: 0 is the start.
-        tokens: (N, T); at a hidden position the word that is read there, and not [MASK].
-        distance: what the attack minimises, by then; 0 where nothing is minimised.
-        evaluations: how often an objective had been evaluated.
-    """
-
-    iteration: int
-    tokens: Array = field(repr=False)
-    distance: float
-    evaluations: int = 0
+    iteration: int  # 0 is the start
+    tokens: Array = field(repr=False)  # (N, T); at a hidden position the word read, not [MASK]
+    distance: float  # what the attack minimises, by then; 0 where nothing is minimised
+    evaluations: int = 0  # how often an objective had been evaluated
 
 
 OnProgress: TypeAlias = Callable[[Snapshot], None]
@@ -39,28 +32,18 @@ OnProgress: TypeAlias = Callable[[Snapshot], None]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FoundText:
-    """What an attacker, who does not know the truth, comes back with.
+    """What an attacker, who does not know the truth, comes back with."""
 
-    Attributes:
-        client: the client that was attacked.
-        tokens: (N, T), what was found.
-        history: snapshots on the way; the last is what was found.
-        reason: why the attack stopped, in a few words.
-        explained: whether the sentences explain the gradient: one word alone fits at each
-            position, or the gradient that they make is the shared one but for rounding or noise.
-        evaluations: how often an objective was evaluated.
-        method: the attack's name.
-        seconds: how long it took.
-    """
-
-    client: TextClient
-    tokens: Array
-    history: list[Snapshot]
-    reason: str
+    client: TextClient  # that was attacked
+    tokens: Array  # (N, T), what was found
+    history: list[Snapshot]  # on the way; the last is what was found
+    reason: str  # why the attack stopped, in a few words
+    # Whether the sentences explain the gradient: one word alone fits at each position, or the
+    # gradient that they make is the shared one but for rounding or noise.
     explained: bool
-    evaluations: int = 0
-    method: str = ""
-    seconds: float = 0.0
+    evaluations: int = 0  # how often an objective was evaluated
+    method: str = ""  # the attack's name
+    seconds: float = 0.0  # how long it took
 
     @classmethod
     def at_once(
@@ -100,21 +83,15 @@ class FoundText:
 class TextOutcome:
     """What an attack found, judged; sentence by sentence in the client's order, if that is known.
 
-    Attributes:
-        found: what the attack gave back.
-        tokens_recovered: (N, T), what was found.
-        history: snapshots on the way, in the same order.
-        tokens_true: (N, T), what the client had, if that is known; so are the next two.
-        token_accuracy: the share of the words that are right in their positions, in [0, 1].
-        bag_accuracy: the share of the words that were found, at whatever position; in [0, 1].
+    Without a truth the last three are None.
     """
 
-    found: FoundText
-    tokens_recovered: Array
-    history: list[Snapshot]
-    tokens_true: Array | None = None
-    token_accuracy: float | None = None
-    bag_accuracy: float | None = None
+    found: FoundText  # what the attack gave back
+    tokens_recovered: Array  # (N, T), what was found
+    history: list[Snapshot]  # on the way, in the same order
+    tokens_true: Array | None = None  # (N, T), what the client had
+    token_accuracy: float | None = None  # the share of the words right in their positions, [0, 1]
+    bag_accuracy: float | None = None  # the share of the words found, at whatever position, [0, 1]
 
     @property
     def succeeded(self) -> bool:
@@ -150,15 +127,10 @@ class TextOutcome:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TextTruth:
-    """What a client had. No attack sees it.
+    """What a client had. No attack sees it."""
 
-    Attributes:
-        tokens: (N, T), the sentences, whole numbers; padded at their ends.
-        hidden: (N, T), true where a token is hidden behind [MASK].
-    """
-
-    tokens: Array
-    hidden: Array
+    tokens: Array  # (N, T), the sentences, whole numbers; padded at their ends
+    hidden: Array  # (N, T), true where a token is hidden behind [MASK]
 
     def __repr__(self) -> str:
         return f"TextTruth(tokens of shape {self.tokens.shape}, {int(self.hidden.sum())} hidden)"

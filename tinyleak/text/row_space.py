@@ -48,10 +48,8 @@ BEFORE_FIRST_LAYER = ("bert.embeddings.", "transformer.wpe.", "transformer.h.0.l
 def span(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = None) -> FoundText:
     """Read the sentences off the row space of the first layer's gradient.
 
-    The seed decides which sentences of a batch are tried, where there are too many.
-
-    Raises:
-        ValueError: d − 1 tokens or more, of vectors of d numbers; a gradient of zeros.
+    The seed decides which sentences of a batch are tried, where there are too many. With d − 1
+    tokens or more, of vectors of d numbers, or a gradient of zeros, it is a ValueError.
     """
     distances, allowed = membership(client, row_space(client))
     if len(client.lengths) == 1:

@@ -49,7 +49,9 @@ def simulate_text(
         defenses: what it does to the gradient, in order, before it shares it.
 
     Raises:
-        ValueError: a sentence that is empty, too long or cannot be written, or as `share_text`.
+        ValueError: a sentence that is empty, too long or cannot be written; weights that do not fit
+            the model or are not finite; a token out of range; an unknown dtype; defences that do
+            not go together.
     """
     texts = [sentences] if isinstance(sentences, str) else list(sentences)
     tokenizer = load_tokenizer() if tokenizer is None else tokenizer
@@ -81,21 +83,15 @@ def share_text(
 ) -> tuple[TextClient, TextTruth]:
     """Compute the gradient that a client with these sentences would share.
 
+    Other arguments, and errors, are those of `simulate_text`.
+
     Args:
         model: the network.
         params: its weights, by name.
         sentences: N of them, each (T,) tokens with start and end, as `Tokenizer.encode` gives.
         special: the tokens that are not words, as `Tokenizer.special` has them.
         rng: decides which tokens are hidden.
-        dtype: in which the client computes, "float64" or "float32".
-        defenses: what it does to the gradient, in order, before it shares it.
-        noise: where the noise of its defences comes from.
-        tokenizer: what writes tokens as words, if results are to show them.
-
-    Raises:
-        ValueError: weights that do not fit the model or are not finite, no sentence, one without a
-            word or with more tokens than the model has positions, a token out of range, an unknown
-            dtype, or defences that do not go together or lack `noise`.
+        noise: where the noise of its defences comes from; without it they are a ValueError.
     """
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype {dtype!r} is unknown; choose float64 or float32")
@@ -164,8 +160,7 @@ def masked_gradients(
         model: the network.
         params: its parameters, by name; with leading axes (R, …), R networks.
         words: (…, N, T, d), the embeddings of what the model reads.
-        targets: (…, N, T, V), rows of probabilities at the hidden positions, zeros elsewhere.
-        masked: M, how many positions are hidden.
+        targets: (…, N, T, V), rows of probabilities at the M `masked` positions, zeros elsewhere.
         attention: (N, T), true where there is a token.
     """
     losses = masked_loss(model(params, words, attention), targets, masked)

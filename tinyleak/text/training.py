@@ -27,14 +27,14 @@ def train(
     steps: int = 200,
     seed: int = 0,
 ) -> Trained:
-    """Train for some steps of Adam, on the loss that a client has.
+    """Train for some steps of Adam, of 16 sentences each, on the loss that a client has.
 
     Args:
         model: the network.
         params: its weights, by name.
         sentences: each (T,) tokens with start and end; those too long for the model are left out.
         special: the tokens that are not words.
-        steps: how many, of 16 sentences each.
+        steps: how many.
         seed: decides which sentences, and which of their tokens are hidden.
 
     Raises:

@@ -25,11 +25,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.layer_gradient import LastLayerGradient
-from tinyleak.attacks.least_squares.features import (
-    FIRST_DAMPING,
-    FeatureResidual,
-    FeatureSubspace,
-)
+from tinyleak.attacks.least_squares.features import FIRST_DAMPING, FeatureResidual, FeatureSubspace
 from tinyleak.attacks.least_squares.last_layer import Indices
 from tinyleak.attacks.least_squares.one_by_one import Search, alone, moved
 from tinyleak.attacks.least_squares.polishing import polished

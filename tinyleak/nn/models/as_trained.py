@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.nn.criteria import LOSSES
+from tinyleak.nn.model import Model
 from tinyleak.nn.models.exported import Exported, with_outputs_for
 from tinyleak.tensor import Tensor
 
@@ -19,19 +20,14 @@ class AsTrained:
     """A network that normalises its images before it looks at them, and has a loss of its own.
 
     It is called with pixels in [0, 1], so whatever an attack finds, draws and measures is in them.
-
-    Attributes:
-        network: the network itself.
-        loss_name: one of `tinyleak.nn.criteria.LOSSES`.
-        mean: what is taken off each channel's pixels: one number, or one for each channel.
-        std: what they are divided by then; 1/255 makes pixels of 0 to 255 of them.
-
-    Raises:
-        ValueError: an unknown loss, or numbers that do not fit the channels or are out of range.
+    An unknown loss is a ValueError, and so are numbers that do not fit the channels or are out of
+    range.
     """
 
-    network: Any
-    loss_name: str = "cross-entropy"
+    network: Model
+    loss_name: str = "cross-entropy"  # one of `tinyleak.nn.criteria.LOSSES`
+    # What is taken off each channel's pixels, and what they are divided by then: one number, or one
+    # for each channel; 1/255 makes pixels of 0 to 255 of them.
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
@@ -51,19 +47,17 @@ class AsTrained:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
-        shape: tuple[int, int, int] = self.network.image_shape
-        return shape
+        return self.network.image_shape
 
     @property
     def classes(self) -> int:
         """K, how many classes are told apart."""
-        return int(self.network.classes)
+        return self.network.classes
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter, by name."""
-        shapes: dict[str, tuple[int, ...]] = self.network.shapes
-        return shapes
+        return self.network.shapes
 
     @property
     def activation(self) -> str | None:
@@ -85,8 +79,7 @@ class AsTrained:
         if self.normalises:
             mean, scale = (np.asarray(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
             x = (x - np.asarray(mean, x.dtype)) * np.asarray(1.0 / scale, x.dtype)
-        logits: Tensor = self.network(params, x)
-        return logits
+        return self.network(params, x)
 
 
 def as_trained(
@@ -94,10 +87,9 @@ def as_trained(
     loss: str = "cross-entropy",
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> Any:
-    """Return a network with its loss and its images' normalisation; as it is if both are usual.
+    """Return a network as `AsTrained`; as it is if its loss and its images are as usual.
 
-    Raises:
-        ValueError: as `AsTrained`; cross-entropy of what is no row of logits.
+    Cross-entropy of what is no row of logits is a ValueError.
     """
     if isinstance(network, Exported):
         network = with_outputs_for(network, loss)

@@ -12,7 +12,6 @@ Lesson: lessons/13_text.py
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,10 +20,10 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.nn.layers import linear
-from tinyleak.nn.losses import log_softmax, softmax
+from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.models.transformer import Transformer
-from tinyleak.nn.normalisation import layer_norm
-from tinyleak.ops import crop, inner, reshape, swap_last_axes, take, transpose
+from tinyleak.nn.products import attention
+from tinyleak.ops import inner, reshape, transpose
 from tinyleak.tensor import Tensor
 
 WORDS = "bert.embeddings.word_embeddings.weight"
@@ -36,16 +35,9 @@ OUTPUT_LAYER = "cls.predictions.transform.dense"
 
 @dataclass(frozen=True)
 class Bert(Transformer):
-    """A BERT of any size.
+    """A BERT of any size: a `Transformer`."""
 
-    Attributes:
-        segments: how many kinds of sentence are told apart; the others are every `Transformer`'s.
-
-    Raises:
-        ValueError: as `Transformer`.
-    """
-
-    segments: int = 2
+    segments: int = 2  # how many kinds of sentence are told apart
 
     word_table: ClassVar[str] = WORDS
     position_table: ClassVar[str] = POSITIONS
@@ -102,72 +94,51 @@ class Bert(Transformer):
         at = "bert.encoder.layer.0.attention.self"
         return [by_name[f"{at}.{part}.weight"] for part in ("query", "key", "value")]
 
-    def first_input(
-        self, params: Mapping[str, Tensor], words: Tensor, segments: Array | None = None
-    ) -> Tensor:
-        """Return what the first layer sees, (…, N, T, d): the normalised sum of the embeddings of
-        words, positions and segments.
+    def first_input(self, params: Mapping[str, Tensor], words: Tensor) -> Tensor:
+        """Return what the first layer sees of word embeddings, both (…, N, T, d).
 
-        Args:
-            params: the parameters, by name.
-            words: (…, N, T, d) word embeddings.
-            segments: (N, T) which kind of sentence each token belongs to; the first, if None.
-
-        Raises:
-            ValueError: more tokens than the model has positions.
+        That is their normalised sum with the embeddings of the positions and of the first segment;
+        more tokens than the model has positions are a ValueError.
         """
         *leading, batch, length, width = words.shape
         self.require_positions(length)
-        positions = crop(params[POSITIONS], [(0, self.positions - length), (0, 0)])
-        if segments is None:
-            kinds = crop(params[SEGMENTS], [(0, self.segments - 1), (0, 0)])
-            kinds = _with_axis(kinds)
-        else:
-            kinds = take(params[SEGMENTS], segments, axis=-2)
-        x = reshape(words + _with_axis(positions) + kinds, (*leading, batch * length, width))
-        x = self._normalise(params, "bert.embeddings.LayerNorm", x)
+        tables = (params[POSITIONS], length), (params[SEGMENTS], 1)
+        positions, kind = (table[..., None, :rows, :] for table, rows in tables)
+        x = reshape(words + positions + kind, (*leading, batch * length, width))
+        x = self.normalise(params, "bert.embeddings.LayerNorm", x)
         return reshape(x, words.shape)
 
     def __call__(
-        self,
-        params: Mapping[str, Tensor],
-        words: Tensor,
-        mask: Array | None = None,
-        segments: Array | None = None,
+        self, params: Mapping[str, Tensor], words: Tensor, mask: Array | None = None
     ) -> Tensor:
         """Return the logits (…, N, T, V) of the token at each position.
 
         Args:
             params: the parameters, by name; with leading axes (…), as many networks.
-            words: (…, N, T, d) word embeddings.
+            words: (…, N, T, d) word embeddings, all of the first segment.
             mask: (N, T) true where there is a token, false where there is only padding.
-            segments: (N, T) which kind of sentence each token belongs to.
 
         Raises:
             ValueError: more tokens than the model has positions.
         """
-        return self.head(params, self.encode(params, words, mask, segments))
+        return self.head(params, self.encode(params, words, mask))
 
     def encode(
-        self,
-        params: Mapping[str, Tensor],
-        words: Tensor,
-        mask: Array | None = None,
-        segments: Array | None = None,
+        self, params: Mapping[str, Tensor], words: Tensor, mask: Array | None = None
     ) -> Tensor:
         """Return the last layer's output for each token, (…, N, T, d); arguments as for a call."""
         *leading, batch, length, width = words.shape
-        x = self.first_input(params, words, segments)
+        x = self.first_input(params, words)
         # Sentences lie end to end but in attention, so that weights may have leading axes too.
         x = reshape(x, (*leading, batch * length, width))
         for layer in range(self.layers):
             at = f"bert.encoder.layer.{layer}"
             found = self._attend(params, f"{at}.attention.self", x, (batch, length), mask)
             found = _apply(params, f"{at}.attention.output.dense", found)
-            x = self._normalise(params, f"{at}.attention.output.LayerNorm", x + found)
+            x = self.normalise(params, f"{at}.attention.output.LayerNorm", x + found)
             hidden = self.activate(_apply(params, f"{at}.intermediate.dense", x))
             found = _apply(params, f"{at}.output.dense", hidden)
-            x = self._normalise(params, f"{at}.output.LayerNorm", x + found)
+            x = self.normalise(params, f"{at}.output.LayerNorm", x + found)
         return reshape(x, (*x.shape[:-2], batch, length, width))
 
     def head(self, params: Mapping[str, Tensor], encoded: Tensor) -> Tensor:
@@ -183,7 +154,7 @@ class Bert(Transformer):
 
         Both have the shape (…, N, d).
         """
-        return self._normalise(params, "cls.predictions.transform.LayerNorm", self.activate(x))
+        return self.normalise(params, "cls.predictions.transform.LayerNorm", self.activate(x))
 
     def _attend(
         self,
@@ -198,12 +169,12 @@ class Bert(Transformer):
             self._by_head(_apply(params, f"{name}.{part}", x), size)
             for part in ("query", "key", "value")
         )
-        scores = query @ swap_last_axes(key) * (1.0 / math.sqrt(self.width // self.heads))
+        closed = None
         if mask is not None:
-            xp = array_module(scores._array)
-            closed = xp.where(xp.asarray(mask), 0.0, np.finfo(scores.dtype).min)
-            scores = scores + Tensor(closed.astype(scores.dtype)[:, None, None, :])
-        gathered = transpose(softmax(scores) @ value, (0, 2, 1, 3))
+            xp, lowest = array_module(x._array), np.finfo(x.dtype).min
+            added = xp.where(xp.asarray(mask), 0.0, lowest).astype(x.dtype)
+            closed = Tensor(added[:, None, None, :])
+        gathered = transpose(attention(query, key, value, mask=closed), (0, 2, 1, 3))
         return reshape(gathered, (*gathered.shape[:-4], *x.shape[-2:]))
 
     def _by_head(self, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -211,34 +182,18 @@ class Bert(Transformer):
         parts = (*size, self.heads, self.width // self.heads)
         return transpose(reshape(x, (*x.shape[:-2], *parts)), (0, 2, 1, 3))
 
-    def _normalise(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-        return layer_norm(x, params[f"{name}.weight"], params[f"{name}.bias"], self.epsilon)
-
 
 def masked_loss(logits: Tensor, targets: Tensor, masked: int) -> Tensor:
-    """Return the cross-entropy at the masked positions, averaged over all of them.
+    """Return the cross-entropy at the masked positions, the mean over all `masked` of them: (…).
 
-    Args:
-        logits: (…, N, T, V).
-        targets: (…, N, T, V), rows of probabilities at the masked positions, zeros elsewhere.
-        masked: how many positions of the batch are masked.
-
-    Returns:
-        (…).
-
-    Raises:
-        ValueError: the shapes differ, or have fewer than three axes.
+    Logits and targets are (…, N, T, V), or else ValueError; the targets' rows are probabilities at
+    the masked positions, and zeros elsewhere.
     """
     return inner(targets, log_softmax(logits), axes=3) * (-1.0 / masked)
 
 
 def _apply(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     return linear(x, params[f"{name}.weight"], params[f"{name}.bias"])
-
-
-def _with_axis(table: Tensor) -> Tensor:
-    """(…, T, d) → (…, 1, T, d), to be added to every sentence."""
-    return reshape(table, (*table.shape[:-2], 1, *table.shape[-2:]))
 
 
 def _dense(name: str, out: int, into: int) -> dict[str, tuple[int, ...]]:

@@ -126,8 +126,7 @@ def language_model(
 def tied(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """Return weights or gradients under the names that the models here have, each once.
 
-    Raises:
-        ValueError: an output layer that is not the embedding table.
+    An output layer that is not the embedding table is a ValueError.
     """
     named = {_modern(name): array for name, array in tensors.items() if not UNUSED.match(name)}
     for name, first in HEADS.items():
@@ -149,11 +148,8 @@ def _modern(name: str) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """Return the settings in a config.json that shapes do not tell: heads, activation, epsilon.
 
-    The result is empty if the file is not there.
-
-    Raises:
-        ValueError: it is not a JSON object, or holds a value that cannot be.
-        OSError: it cannot be read.
+    The result is empty if the file is not there. A ValueError if it is not a JSON object, or holds
+    a value that cannot be; an OSError if it cannot be read.
     """
     if not path.is_file():
         return {}

@@ -8,18 +8,14 @@ embedding table once more, so it has no name of its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from tinyleak.backend import Array
 from tinyleak.nn.layers import linear
-from tinyleak.nn.losses import softmax
 from tinyleak.nn.models.transformer import Transformer
-from tinyleak.nn.normalisation import layer_norm
+from tinyleak.nn.products import attention
 from tinyleak.ops import reshape, swap_last_axes, transpose
 from tinyleak.tensor import Tensor
 
@@ -65,31 +61,24 @@ class Gpt2(Transformer):
         return [by_name["transformer.h.0.attn.c_attn.weight"].T]
 
     def first_input(self, params: Mapping[str, Tensor], words: Tensor) -> Tensor:
-        """Return what the first layer sees of word embeddings: (N, T, d) → (N, T, d).
-
-        Raises:
-            ValueError: more tokens than the model has positions.
-        """
-        return self._normalise(params, "h.0.ln_1", self._with_positions(params, words))
+        """Return what the first layer sees of word embeddings, both (N, T, d); as `encode`."""
+        return self.normalise(params, "transformer.h.0.ln_1", self._with_positions(params, words))
 
     def encode(
         self, params: Mapping[str, Tensor], words: Tensor, mask: Array | None = None
     ) -> Tensor:
         """Return the last layer's output for each token, normalised: (N, T, d) → (N, T, d).
 
-        No token sees those after it, so padding at a sentence's end needs no `mask`.
-
-        Raises:
-            ValueError: more tokens than the model has positions.
+        No token sees those after it, so padding at a sentence's end needs no `mask`. More tokens
+        than the model has positions are a ValueError.
         """
         x = self._with_positions(params, words)
         for layer in range(self.layers):
-            seen = self._normalise(params, f"h.{layer}.ln_1", x)
-            x = x + self._attend(params, f"h.{layer}.attn", seen)
-            seen = self._normalise(params, f"h.{layer}.ln_2", x)
-            hidden = self._apply(params, f"h.{layer}.mlp.c_fc", seen)
-            x = x + self._apply(params, f"h.{layer}.mlp.c_proj", self.activate(hidden))
-        return self._normalise(params, "ln_f", x)
+            at = f"transformer.h.{layer}"
+            x = x + self._attend(params, f"{at}.attn", self.normalise(params, f"{at}.ln_1", x))
+            hidden = _apply(params, f"{at}.mlp.c_fc", self.normalise(params, f"{at}.ln_2", x))
+            x = x + _apply(params, f"{at}.mlp.c_proj", self.activate(hidden))
+        return self.normalise(params, "transformer.ln_f", x)
 
     def __call__(
         self, params: Mapping[str, Tensor], words: Tensor, mask: Array | None = None
@@ -106,21 +95,15 @@ class Gpt2(Transformer):
         """Let every token gather from itself and those before it: (N, T, d) → (N, T, d)."""
         batch, length, width = x.shape
         parts = reshape(
-            self._apply(params, f"{name}.c_attn", x),
+            _apply(params, f"{name}.c_attn", x),
             (batch, length, 3, self.heads, width // self.heads),
         )
         query, key, value = (
             transpose(parts[:, :, part], (0, 2, 1, 3)) for part in range(3)
         )  # (N, heads, T, d / heads) each
-        scores = query @ swap_last_axes(key) * (1.0 / math.sqrt(width // self.heads))
-        later = np.triu(np.full((length, length), np.finfo(x.dtype).min, x.dtype), 1)
-        gathered = transpose(softmax(scores + Tensor(later)) @ value, (0, 2, 1, 3))
-        return self._apply(params, f"{name}.c_proj", reshape(gathered, x.shape))
+        gathered = transpose(attention(query, key, value, causal=True), (0, 2, 1, 3))
+        return _apply(params, f"{name}.c_proj", reshape(gathered, x.shape))
 
-    def _apply(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-        weight = params[f"transformer.{name}.weight"]
-        return linear(x, swap_last_axes(weight), params[f"transformer.{name}.bias"])
 
-    def _normalise(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-        at = f"transformer.{name}"
-        return layer_norm(x, params[f"{at}.weight"], params[f"{at}.bias"], self.epsilon)
+def _apply(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return linear(x, swap_last_axes(params[f"{name}.weight"]), params[f"{name}.bias"])

@@ -18,7 +18,7 @@ MOST_JOINTS = 20
 """How many points and underlines of a name are looked at."""
 
 ROWS, COLUMN = 40, 44
-"""How many rows, and letters of the left column, `side_by_side` shows."""
+"""How many rows, and letters of the left column, `mismatch` shows."""
 
 
 def match_names(
@@ -96,10 +96,14 @@ def _joints(name: str) -> list[int]:
     return [found.start() for found in re.finditer(r"[._]", name)][:MOST_JOINTS]
 
 
-def side_by_side(
-    given: Shapes, expected: Shapes, heading: str, matched: Mapping[str, str] | None = None
-) -> str:
-    """Return a table of two columns: what a file has, and what a model expects."""
+def mismatch(
+    why: str,
+    given: Shapes,
+    expected: Shapes,
+    heading: str,
+    matched: Mapping[str, str] | None = None,
+) -> ValueError:
+    """Return the error, with a table as a note: what a file has, and what a model expects."""
     # What is called the same, or has been matched, stands in one line.
     matched = {**{name: name for name in expected if name in given}, **(matched or {})}
     pairs: list[tuple[str | None, str | None]] = [(old, name) for name, old in matched.items()]
@@ -113,19 +117,8 @@ def side_by_side(
         lines.append(f"  {entry:<{COLUMN}}  {wanted}".rstrip())
     if len(pairs) > ROWS:
         lines.append(f"  … and {len(pairs) - ROWS} more")
-    return "\n".join(lines)
-
-
-def mismatch(
-    why: str,
-    given: Shapes,
-    expected: Shapes,
-    heading: str,
-    matched: Mapping[str, str] | None = None,
-) -> ValueError:
-    """Return the error, with the two columns as a note."""
     error = ValueError(why)
-    error.add_note(side_by_side(given, expected, heading, matched))
+    error.add_note("\n".join(lines))
     return error
 
 

@@ -62,7 +62,8 @@ class ResNet:
                 f"{self} is not possible; give it images (C, H, W), counts of at least 1 and an "
                 "even width"
             )
-        known = {f"{norm}.{part}" for norm in self._norms() for part in STATISTICS}
+        norms = [norm for _, norm, _, _ in self._convolutions()]
+        known = {f"{norm}.{part}" for norm in norms for part in STATISTICS}
         strange = sorted(set(self.statistics) - known)
         if strange:
             raise ValueError(
@@ -117,9 +118,6 @@ class ResNet:
             yield f"{block}.conv1", f"{block}.bn1", inside, outside
             yield f"{block}.conv2", f"{block}.bn2", outside, outside
             inside = outside
-
-    def _norms(self) -> list[str]:
-        return [norm for _, norm, _, _ in self._convolutions()]
 
 
 def _with_channels(x: Tensor, channels: int) -> Tensor:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from tinyleak.backend import Array
 from tinyleak.nn.activations import gelu, gelu_tanh
+from tinyleak.nn.normalisation import layer_norm
 from tinyleak.ops import relu, take
 from tinyleak.tensor import Tensor
 
@@ -28,29 +29,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Transformer:
     """A transformer of any size. Dropout is left out: the gradient is to be repeatable.
 
-    Attributes:
-        vocabulary: V, how many tokens there are.
-        layers: how many transformer layers.
-        width: d, the length of every token's vector.
-        heads: attention heads in each layer; they share the width equally.
-        intermediate: width of the hidden layer in each feed-forward block.
-        positions: the longest sentence, in tokens.
-        activation: one of `ACTIVATIONS`.
-        epsilon: what layer normalisation adds to the variance.
-
-    Raises:
-        ValueError: a count below 1, a width that is not a multiple of the heads, or an unknown
-            activation.
+    A count below 1, a width that is not a multiple of the heads, or an unknown activation is a
+    ValueError.
     """
 
-    vocabulary: int
+    vocabulary: int  # V, how many tokens there are
     layers: int = 2
-    width: int = 64
-    heads: int = 4
-    intermediate: int = 256
-    positions: int = 64
-    activation: str = "gelu"
-    epsilon: float = 1e-12
+    width: int = 64  # d, the length of every token's vector
+    heads: int = 4  # of attention in each layer; they share the width equally
+    intermediate: int = 256  # width of the hidden layer in each feed-forward block
+    positions: int = 64  # the longest sentence, in tokens
+    activation: str = "gelu"  # one of `ACTIVATIONS`
+    epsilon: float = 1e-12  # what layer normalisation adds to the variance
 
     word_table: ClassVar[str]
     position_table: ClassVar[str]
@@ -69,19 +59,11 @@ class Transformer:
             raise ValueError(f"activation {self.activation!r} is unknown; choose from {known}")
 
     def embed(self, params: Mapping[str, Tensor], tokens: Array) -> Tensor:
-        """Return the word embeddings (…, N, T, d) of tokens (N, T), whole numbers in [0, V).
-
-        Raises:
-            ValueError: a token that the vocabulary does not have.
-        """
+        """Return the word embeddings (…, N, T, d) of tokens (N, T); in [0, V), or ValueError."""
         return take(params[self.word_table], tokens, axis=-2)
 
     def require_positions(self, length: int) -> None:
-        """Check that the model has a position for each of `length` tokens.
-
-        Raises:
-            ValueError: it has fewer.
-        """
+        """Refuse, with ValueError, more tokens than the model has positions."""
         if length > self.positions:
             raise ValueError(
                 f"a sentence of {length} tokens was given to a model with {self.positions} "
@@ -91,3 +73,7 @@ class Transformer:
     def activate(self, x: Tensor) -> Tensor:
         """Apply the activation to each entry."""
         return ACTIVATIONS[self.activation](x)
+
+    def normalise(self, params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+        """Apply the layer normalisation of that name."""
+        return layer_norm(x, params[f"{name}.weight"], params[f"{name}.bias"], self.epsilon)

@@ -21,9 +21,7 @@ from tinyleak.nn.models.exported.shapes import VIEWS
 def with_masks(model: Exported, gradients: Mapping[str, Array]) -> Exported:
     """Return the network with the masks of all dropout that lies right before a linear layer.
 
-    Args:
-        model: the network, exported in training mode.
-        gradients: of one image, by name.
+    `model` was exported in training mode; `gradients` are of one image, by name.
     """
     masks = dict(model.masks)
     for node in model.random:

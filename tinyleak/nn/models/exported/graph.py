@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tinyleak.interop import quoted
+
 SCHEMA = 8
 """The major version of the schema that is read: PyTorch 2.6 to 2.13 write it."""
 
@@ -19,9 +21,6 @@ MOST_NODES, MOST_AXES = 10_000, 8
 
 MOST_NUMBERS = 2**27
 """How many numbers all values together may have for one input: a gigabyte in float64."""
-
-MOST_LETTERS = 100
-"""How many letters of a file's own text a message quotes."""
 
 
 @dataclass(frozen=True)
@@ -39,49 +38,32 @@ Shape: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """One operation.
+    """One operation."""
 
-    Attributes:
-        name: the node's own.
-        operation: what PyTorch calls it, such as "conv2d"; the library's name where it is not ATen.
-        in_place: whether it changes its first input.
-        arguments: by name; those left out have PyTorch's defaults.
-        outputs: the names of the values that it computes.
-    """
-
-    name: str
-    operation: str
-    in_place: bool
-    arguments: dict[str, Argument]
-    outputs: tuple[str, ...]
+    name: str  # the node's own
+    operation: str  # as PyTorch calls it, such as "conv2d"; the library's name if it is not ATen
+    in_place: bool  # whether it changes its first input
+    arguments: dict[str, Argument]  # by name; those left out have PyTorch's defaults
+    outputs: tuple[str, ...]  # the names of the values that it computes
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A network for one input, (1, …), as nodes in order.
+    """A network for one input, (1, …), as nodes in order."""
 
-    Attributes:
-        nodes: each after those whose values it reads.
-        parameters: the values that are parameters, and what the network calls these.
-        constants: likewise of buffers, and of other arrays that were written down.
-        input: the value that is the input.
-        outputs: the values that the network returns.
-        shapes: of all values.
-    """
-
-    nodes: tuple[Node, ...]
-    parameters: dict[str, str]
-    constants: dict[str, str]
-    input: str
-    outputs: tuple[str, ...]
-    shapes: dict[str, Shape]
+    nodes: tuple[Node, ...]  # each after those whose values it reads
+    parameters: dict[str, str]  # the values that are parameters, and what the network calls these
+    constants: dict[str, str]  # likewise of buffers, and of other arrays that were written down
+    input: str  # the value that is the input
+    outputs: tuple[str, ...]  # the values that the network returns
+    shapes: dict[str, Shape]  # of all values
 
 
 def parse_graph(program: Any) -> Graph:
     """Return the graph that is written down as `torch.export` does, as JSON has it.
 
-    Raises:
-        ValueError: another schema, a graph that is none, too large, or with loops or branches.
+    Another schema is a ValueError, and so is a graph that is none, too large, or has loops or
+    branches.
     """
     try:
         version = program["schema_version"]["major"]
@@ -149,11 +131,7 @@ def _inputs(signature: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str
 
 
 def sizes_of(meta: Mapping[str, Any]) -> Shape:
-    """Return the shape that is written down of an array.
-
-    Raises:
-        ValueError: it is not one of whole numbers, or of more axes than are sensible.
-    """
+    """Return the shape that is written down of an array: few whole numbers, or ValueError."""
     sizes = [size.get("as_int") for size in meta["sizes"]]
     if any(size is None for size in sizes):
         raise ValueError(
@@ -226,9 +204,3 @@ def refs(arguments: Sequence[Argument]) -> list[str]:
         elif isinstance(argument, tuple):
             found += refs(argument)
     return found
-
-
-def quoted(text: object) -> str:
-    """Return what a file says, as it can be printed."""
-    said = str(text)
-    return ascii(said if len(said) <= MOST_LETTERS else f"{said[:MOST_LETTERS]}...")

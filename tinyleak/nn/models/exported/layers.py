@@ -1,7 +1,6 @@
 """PyTorch's layers by the names that an exported graph has for them, with PyTorch's arguments.
 
-Each takes the values that it reads as `Value`, and returns Tensors. What has no bearing on the
-result (which library computes it, what the running statistics become) is left unread.
+Each takes the values that it reads as `Value`, and returns Tensors.
 """
 
 from __future__ import annotations
@@ -40,28 +39,25 @@ def as_before(x: Tensor, axes: int) -> Tensor:
     return x if axes == 2 else reshape(x, (*x.shape[:-2], x.shape[-1]))
 
 
-def weights_of(*values: Value | None) -> list[Tensor | None]:
-    """Return parameters as layers take them."""
-    return [None if value is None else value.weight for value in values]
+def optional(value: Value | None) -> Tensor | None:
+    """Return a parameter as layers take it, where there is one."""
+    return None if value is None else value.weight
 
 
 # Linear layers, convolutions.
 
 
 def _linear(input: Value, weight: Value, bias: Value | None = None) -> Tensor:
-    w, b = weights_of(weight, bias)
-    assert w is not None
-    return input.each(1, lambda x: nn.linear(x, w, b))
+    return input.each(1, lambda x: nn.linear(x, weight.weight, optional(bias)))
 
 
 def _bilinear(input1: Value, input2: Value, weight: Value, bias: Value | None = None) -> Tensor:
-    (other,) = weights_of(bias)
     count = input2.shape[-1]
     both = concatenate([input1.tensor, input2.tensor], -1)
 
     def apply(rows: Tensor) -> Tensor:
         x, y = split(rows, (rows.shape[-1] - count, count), -1)
-        return nn.bilinear(x, y, weight.weight, other)
+        return nn.bilinear(x, y, weight.weight, optional(bias))
 
     return Value(both, input1.rank).each(1, apply)
 
@@ -76,9 +72,7 @@ def _convolve(
     dilation: int | Ints = 1,
     groups: int = 1,
 ) -> Tensor:
-    w, b = weights_of(weight, bias)
-    assert w is not None
-    w, steps = as_image(w, axes), pair(stride, axes, 1)
+    w, b = as_image(weight.weight, axes), optional(bias)
     apart = pair(dilation, axes, 1)
     require_room(*input.shape[-axes:], *weight.shape[1:])
     if isinstance(padding, str):
@@ -89,7 +83,12 @@ def _convolve(
         sides: Any = tuple((n // 2, n - n // 2) for n in widths)
     else:
         sides = pair(padding, axes, 0)
-    settings = {"stride": steps, "padding": sides, "dilation": apart, "groups": groups}
+    settings = {
+        "stride": pair(stride, axes, 1),
+        "padding": sides,
+        "dilation": apart,
+        "groups": groups,
+    }
 
     def apply(x: Tensor) -> Tensor:
         return as_before(nn.convolution(as_image(x, axes), w, b, **settings), axes)
@@ -108,8 +107,7 @@ def _convolve_transposed(
     groups: int = 1,
     dilation: int | Ints = 1,
 ) -> Tensor:
-    w, b = weights_of(weight, bias)
-    assert w is not None
+    w, b = as_image(weight.weight, axes), optional(bias)
     apart = pair(dilation, axes, 1)
     require_room(*input.shape[-axes:], *weight.shape[1:], *apart)
     settings = {
@@ -120,8 +118,7 @@ def _convolve_transposed(
     }
 
     def apply(x: Tensor) -> Tensor:
-        image = as_image(x, axes)
-        out = nn.transposed_convolution(image, as_image(w, axes), b, groups=groups, **settings)
+        out = nn.transposed_convolution(as_image(x, axes), w, b, groups=groups, **settings)
         return as_before(out, axes)
 
     return input.each(axes + 1, apply)

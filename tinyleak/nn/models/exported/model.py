@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array, array_module
+from tinyleak.interop import quoted
 from tinyleak.nn.activations import ACTIVATIONS, PIECEWISE_LINEAR
 from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.models.exported.elementwise import ELEMENTWISE
-from tinyleak.nn.models.exported.graph import Graph, Node, Ref, quoted, refs
+from tinyleak.nn.models.exported.graph import Graph, Node, Ref, refs
 from tinyleak.nn.models.exported.layers import LAYERS
 from tinyleak.nn.models.exported.norms import NORMS
 from tinyleak.nn.models.exported.sequences import SEQUENCES
@@ -30,6 +31,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 """All that is known, by PyTorch's name."""
 
+UNREAD = {"cudnn_enable", "cudnn_enabled", "dropout", "dropout_p", "implicit", "momentum", "train"}
+"""Arguments without a bearing on the result: which library computes it, what the running statistics
+become, and what `Exported.masks` says of dropout."""
+
 FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
 """What arguments raise that no layer is meant for."""
 
@@ -38,24 +43,16 @@ FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, M
 class Exported:
     """A network as `torch.export` wrote it down, of any number of inputs at a time.
 
-    Attributes:
-        graph: its operations.
-        weights: the parameters that were saved with it, by name.
-        constants: its buffers and other arrays, by name.
-        name: what to call it.
-        masks: what dropout multiplies by, by the name of its node, where that is known.
-        numbers_out: whether what it returns are numbers as they are, for losses other than the
-            cross-entropy, and no logits of classes.
-
-    Raises:
-        ValueError: an operation that is not known, or that does not fit what it is given.
+    An operation that is not known, or that does not fit what it is given, is a ValueError.
     """
 
-    graph: Graph
-    weights: dict[str, Array]
-    constants: dict[str, Array]
-    name: str = "network"
+    graph: Graph  # its operations
+    weights: dict[str, Array]  # the parameters that were saved with it, by name
+    constants: dict[str, Array]  # its buffers and other arrays, by name
+    name: str = "network"  # what to call it
+    # What dropout multiplies by, by the name of its node, where that is known.
     masks: Mapping[str, Array] = field(default_factory=dict)
+    # Whether it returns numbers as they are, for losses other than the cross-entropy.
     numbers_out: bool = False
     _cast: dict[Any, dict[str, Tensor]] = field(default_factory=dict, init=False)
 
@@ -160,10 +157,8 @@ class Exported:
 
         A single logit z becomes (0, z), whose cross-entropy is that of z with its sigmoid. Those of
         several heads become their log-softmax side by side: with targets side by side as well, the
-        cross-entropy is the sum of the heads', and a constant.
-
-        Raises:
-            ValueError: an operation does not fit what it is given.
+        cross-entropy is the sum of the heads', and a constant. An operation that does not fit what
+        it is given is a ValueError.
         """
         lead = x.shape[:-3]
         values = dict(self._constants(x))
@@ -241,7 +236,8 @@ class Exported:
 
 def compute(node: Node, values: Mapping[str, Value]) -> tuple[Tensor, ...]:
     """Return what a node makes of the values that it reads."""
-    arguments = {name: _resolved(argument, values) for name, argument in node.arguments.items()}
+    read = {name: argument for name, argument in node.arguments.items() if name not in UNREAD}
+    arguments = {name: _resolved(argument, values) for name, argument in read.items()}
     result = OPERATIONS[node.operation](**arguments)
     return result if isinstance(result, tuple) else (result,)
 

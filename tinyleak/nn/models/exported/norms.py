@@ -1,7 +1,4 @@
-"""PyTorch's normalisations by the names that an exported graph has for them.
-
-Which library computes them, and what the running statistics become, is left unread.
-"""
+"""PyTorch's normalisations by the names that an exported graph has for them."""
 
 from __future__ import annotations
 
@@ -24,9 +21,7 @@ def _batch_norm(
     running_mean: Value | None = None,
     running_var: Value | None = None,
     training: bool = False,
-    momentum: float = 0.1,
     eps: float = 1e-5,
-    cudnn_enabled: bool = False,
 ) -> Tensor:
     w, b = scale_and_shift(input, 1, weight, bias)
 
@@ -47,9 +42,7 @@ def _instance_norm(
     running_mean: Value | None = None,
     running_var: Value | None = None,
     use_input_stats: bool = True,
-    momentum: float = 0.1,
     eps: float = 1e-5,
-    cudnn_enabled: bool = False,
 ) -> Tensor:
     if not use_input_stats:
         return _batch_norm(input, weight, bias, running_mean, running_var, eps=eps)
@@ -62,7 +55,6 @@ def _group_norm(
     weight: Value | None = None,
     bias: Value | None = None,
     eps: float = 1e-5,
-    cudnn_enabled: bool = False,
 ) -> Tensor:
     w, b = scale_and_shift(input, 1, weight, bias)
 
@@ -79,7 +71,6 @@ def _layer_norm(
     weight: Value | None = None,
     bias: Value | None = None,
     eps: float = 1e-5,
-    cudnn_enable: bool = False,
 ) -> Tensor:
     keep = len(normalized_shape)
     w, b = scale_and_shift(input, -keep, weight, bias)

@@ -22,7 +22,6 @@ def _scaled_dot_product_attention(
     key: Value,
     value: Value,
     attn_mask: Value | None = None,
-    dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -43,8 +42,6 @@ def _recur(
     params: tuple[Value, ...],
     has_biases: bool = True,
     num_layers: int = 1,
-    dropout: float = 0.0,
-    train: bool = False,
     bidirectional: bool = False,
     batch_first: bool = False,
 ) -> tuple[Tensor, ...]:

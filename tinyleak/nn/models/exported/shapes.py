@@ -85,7 +85,7 @@ def _cut(
     return part(self, dim, slice(start, end, step))
 
 
-def _expand(self: Value, size: Ints, implicit: bool = False) -> Tensor:
+def _expand(self: Value, size: Ints) -> Tensor:
     shape = (*(1,) * (len(size) - self.rank), *self.shape)
     full = [m if n == -1 else n for n, m in zip(size, shape, strict=True)]
     return ops.broadcast_to(self.lifted(len(size)), shape=(*self.lead, *full))

@@ -70,8 +70,7 @@ class Value(NamedTuple):
     def weight(self) -> Tensor:
         """What belongs to a network, as layers take it: (*R, …), without the axis of the inputs.
 
-        Raises:
-            ValueError: it depends on the input.
+        A weight that depends on the input is a ValueError.
         """
         if self.lead and self.lead[-1] != 1:
             raise ValueError("its weight depends on the input, which is not known here")
@@ -79,13 +78,7 @@ class Value(NamedTuple):
 
 
 def require_room(*lengths: int) -> None:
-    """Refuse a layer that would need more memory than is reasonable.
-
-    Raises:
-        ValueError: the product of the lengths is too large.
-    """
-    total = 1
-    for length in lengths:
-        total *= max(1, length)
+    """Refuse, with ValueError, a layer that would make more numbers, the product of the lengths."""
+    total = math.prod(max(1, length) for length in lengths)
     if total > MOST_NUMBERS:
         raise ValueError(f"it would make {total:,} numbers; {MOST_NUMBERS:,} are worked with")
