@@ -67,7 +67,8 @@ class ReluSearch(Search):
             at_once: whether a span of records that are alike is taken as soon as it is known, so
                 that others are looked for; else only when no further δ comes.
         """
-        self.known, misses = np.linalg.qr(self._vs.T)[0].T, 0
+        hidden = np.eye(len(self.space.S))[self.noise >= 1.0 / GAP]
+        self.known, misses = np.linalg.qr(np.vstack([hidden, self._vs]).T)[0].T, 0
         self.spans: list[Array] = []
         waiting: list[Array] = []
         while len(self.known) < len(self.space.S) and misses < MISSES and self._time_left:
@@ -225,11 +226,13 @@ class ReluSearch(Search):
     def _forget_uncertified(self) -> None:
         """Keep of all δ only those of certified records, as these make them."""
         self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
-        self.basis = self.columns = np.eye(len(self.space.S))
+        self.basis = np.eye(len(self.space.S))
+        self.columns = self.basis[self.noise < 1.0 / GAP]
         for h, label in zip(self.inputs, self.labels, strict=True):
             c = self._coordinates(h[None])[0]
             v = self._dual(label, c) * self.space.S
             self.locked.append((v / np.linalg.norm(v), c, label))
             if len(self.basis):
                 self.exclude(v)
-                self.columns = without(self.columns, self.columns @ (c / self.space.S))
+                if len(self.columns):
+                    self.columns = without(self.columns, self.columns @ (c / self.space.S))
