@@ -197,6 +197,8 @@ class Known(Descent):
         first = int(np.argmax(answer.certified))
         if answer.copies[first] > self._missing:
             return False
+        same = self._same(h, labels[first], [guess for guess, _ in self.guesses])
+        self.guesses = [g for g, known in zip(self.guesses, same, strict=True) if not known]
         self.inputs.append(h)
         self.labels.append(labels[first])
         self.copies.append(int(answer.copies[first]))

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from tinyleak.analytic.known import CLEAR
+from tinyleak.analytic.known import CLEAR, GUESSED
 from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
 from tinyleak.analytic.points import Points, without
 from tinyleak.analytic.search import OUTSIDE, Search
@@ -54,8 +54,11 @@ class ReluSearch(Search):
         at_once = True
         while not told_by_rays and not self._complete and self._time_left:
             before = self._missing
+            self.guesses = []
             self._lock_all(at_once)
             self._solve()
+            if self.guesses and self._missing and self._refine():
+                self._forget_uncertified()
             if self._missing == before and not at_once:
                 break
             at_once = at_once and self._missing < before / 2
@@ -181,7 +184,10 @@ class ReluSearch(Search):
         for share, (v, c, told) in list(zip(shares, alone, strict=True))[certified:]:
             if self._take_share(share, unknown, told):
                 continue
-            row = share * S - (share * S) @ rest.T @ rest
+            row = share * S
+            if self.space.bias is not None and (end := float(row @ self.space.V[:, -1])):
+                c = row / end
+            row = row - row @ rest.T @ rest
             points = self.space.points(np.vstack([rest, row / np.linalg.norm(row)]))
             if not self._settle(points, c, told, self.space.U @ v[:, None]):
                 left.append((c, told))
@@ -219,8 +225,13 @@ class ReluSearch(Search):
             at, h, _ = points.at(t)
             # With all δ known, h is a combination of the gradient's rows: so long is that.
             spread = self.deviation * math.sqrt(len(at)) * float(np.linalg.norm(at / self.space.S))
-            if spread < CLEAR * float(np.linalg.norm(h)) and self.take(h, label, spread):
-                return True
+            spread = max(spread, self._spread(points, label, t, U))
+            if spread < CLEAR * float(np.linalg.norm(h)):
+                if self.take(h, label, spread):
+                    return True
+                f, _, _ = self.evaluate(points, label, t)
+                if f < GUESSED**2 and self._is_new(h, label):
+                    self.guesses.append((h, label))
         return False
 
     def _forget_uncertified(self) -> None:
