@@ -116,7 +116,7 @@ class Search(Known):
         if np.linalg.norm(left) <= NEW * np.linalg.norm(dual):  # as where δ rounds to 0
             return certified
         answer = self._certificates(h, [label], spread)
-        if not certified and not (answer.fits[0] and answer.count_errors[0] < HALF):
+        if not certified and not (answer.fits[0] and answer.counts[0] > 0.0):
             return False
         if not certified and share < NEARLY:
             if apart is not None:
