@@ -175,7 +175,7 @@ class Known(Descent):
         self.inputs, self.labels, self.copies, self.counts, self.guesses = [], [], [], [], []
         self.basis = self.columns = np.eye(len(space.S))
         inputs = c @ space.V[:, : self.layer.weight_gradient.shape[1]]
-        clear = CLEAR / FIT * math.sqrt(np.square(inputs).sum(axis=1).mean())
+        clear = CLEAR / 4.0 * math.sqrt(np.square(inputs).sum(axis=1).mean())
         for h, one, label, spread in zip(
             inputs, c, labels.tolist(), told.spreads.tolist(), strict=True
         ):
