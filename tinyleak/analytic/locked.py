@@ -83,7 +83,8 @@ class ReluSearch(Search):
                     found = True
                     self.locked.append(answer)
                     if len(self.basis) > 1:
-                        self.exclude(answer[0])
+                        left = self.basis @ (answer[0] / self.space.S)
+                        self.basis = without(self.basis, left)
             if not at_once:
                 waiting.append(span)
             elif self._adds(span):
@@ -184,12 +185,11 @@ class ReluSearch(Search):
         for share, (v, c, told) in list(zip(shares, alone, strict=True))[certified:]:
             if self._take_share(share, unknown, told):
                 continue
-            row = share * S
-            if self.space.bias is not None and (end := float(row @ self.space.V[:, -1])):
-                c = row / end
-            row = row - row @ rest.T @ rest
+            end = 0.0 if self.space.bias is None else float(share * S @ self.space.V[:, -1])
+            row = share * S - (share * S) @ rest.T @ rest
             points = self.space.points(np.vstack([rest, row / np.linalg.norm(row)]))
-            if not self._settle(points, c, told, self.space.U @ v[:, None]):
+            start = share * S / end if end else c
+            if not self._settle(points, start, told, self.space.U @ v[:, None]):
                 left.append((c, told))
         self._forget_uncertified()
         # A wrong δ, or a blurred one, as those of near twins are, spoils others: f itself decides.
@@ -218,9 +218,8 @@ class ReluSearch(Search):
 
     def _settle(self, points: Points, c: Array, told: int | None, U: Array | None = None) -> bool:
         """Take a record near c, with the label told, or else another."""
-        others = [label for label in range(len(self.targets)) if label != told]
-        first = [] if told is None else [told]
-        for label in first + (others if told is None or len(points.c) == 0 else []):
+        labels = sorted(range(len(self.targets)), key=lambda label: label != told)
+        for label in labels[: 1 if told is not None and len(points.c) else None]:
             t = self.descend(points, label, points.nearest(c), U=U)
             at, h, _ = points.at(t)
             # With all δ known, h is a combination of the gradient's rows: so long is that.
@@ -244,6 +243,6 @@ class ReluSearch(Search):
             v = self._dual(label, c) * self.space.S
             self.locked.append((v / np.linalg.norm(v), c, label))
             if len(self.basis):
-                self.exclude(v)
+                self.basis = without(self.basis, self.basis @ (v / self.space.S))
                 if len(self.columns):
                     self.columns = without(self.columns, self.columns @ (c / self.space.S))
