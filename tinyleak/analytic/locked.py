@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from tinyleak.analytic.known import CLEAR, GUESSED
+from tinyleak.analytic.known import CLEAR, GUESSED, HALF
 from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
 from tinyleak.analytic.points import Points, without
 from tinyleak.analytic.search import OUTSIDE, Search
@@ -57,7 +57,8 @@ class ReluSearch(Search):
             self.guesses = []
             self._lock_all(at_once)
             self._solve()
-            if self.guesses and self._missing and self._refine():
+            fit = len(self.inputs) < len(self.inputs) + len(self.guesses) <= len(space.S)
+            if fit and self._missing and self._refine():
                 self._forget_uncertified()
             if self._missing == before and not at_once:
                 break
@@ -228,8 +229,9 @@ class ReluSearch(Search):
             if spread < CLEAR * float(np.linalg.norm(h)):
                 if self.take(h, label, spread):
                     return True
-                f, _, _ = self.evaluate(points, label, t)
-                if f < GUESSED**2 and self._is_new(h, label):
+                told_of = self._certificates(h, [label], spread)
+                near = told_of.delta_distances[0] < GUESSED and told_of.count_errors[0] < HALF
+                if near and self._is_new(h, label):
                     self.guesses.append((h, label))
         return False
 
