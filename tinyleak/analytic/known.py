@@ -24,6 +24,9 @@ GUESSED, NEARLY, HALF = 3e-2, 1e-2, 0.5
 less, likewise, are one record, and a guess is known as well as that; and how far its copies may be
 from a whole number."""
 
+SAFE = 4.0
+"""How many times better than that what was refined must be known: it was up to 3.6 spreads off."""
+
 FIT = 5.0
 """How far a product of two records may be from what it should, in units of its noise: of refined
 ones it was at most 4.4, and 5.0 and more where one of two was not what it is."""
@@ -101,17 +104,14 @@ class Known(Descent):
             self.guesses += [(self.inputs[k], self.labels[k]) for k in means]
             self._keep([k for k, copies in enumerate(self.copies) if copies == 1])
         shape = (-1, self.layer.weight_gradient.shape[1])
-        copies = np.array(self.copies, dtype=np.int64)
-        missing = self._missing
-        guesses = self.last_guesses() if missing else []
-        seconds = time.perf_counter() - self.begun
+        guesses = self.last_guesses() if self._missing else []
         return Records(
             np.reshape(self.inputs, shape),
             np.array(self.labels, dtype=np.int64),
-            copies,
-            missing,
+            np.array(self.copies, dtype=np.int64),
+            self._missing,
             self.attempts,
-            seconds,
+            time.perf_counter() - self.begun,
             np.reshape([h for h, _ in guesses], shape),
             np.array([label for _, label in guesses], dtype=np.int64),
         )
@@ -175,7 +175,7 @@ class Known(Descent):
         self.inputs, self.labels, self.copies, self.counts, self.guesses = [], [], [], [], []
         self.basis = self.columns = np.eye(len(space.S))
         inputs = c @ space.V[:, : self.layer.weight_gradient.shape[1]]
-        clear = CLEAR / FIT * math.sqrt(np.square(inputs).sum(axis=1).mean())
+        clear = CLEAR / SAFE * math.sqrt(np.square(inputs).sum(axis=1).mean())
         for h, one, label, spread in zip(
             inputs, c, labels.tolist(), told.spreads.tolist(), strict=True
         ):
@@ -197,6 +197,8 @@ class Known(Descent):
         first = int(np.argmax(answer.certified))
         if answer.copies[first] > self._missing:
             return False
+        same = self._same(h, labels[first], [guess for guess, _ in self.guesses])
+        self.guesses = [g for g, known in zip(self.guesses, same, strict=True) if not known]
         self.inputs.append(h)
         self.labels.append(labels[first])
         self.copies.append(int(answer.copies[first]))
@@ -235,7 +237,3 @@ class Known(Descent):
             factor_known=self.factor_known,
             spread=spread,
         )
-
-    def exclude(self, b: Array) -> None:
-        """Search no longer where a record is whose δ is U b."""
-        self.basis = without(self.basis, self.basis @ (b / self.space.S))

@@ -115,10 +115,7 @@ def lock(
         others = np.flatnonzero(np.abs(M @ found.T).max(axis=1) > 1e3 * sizes[-1])
         with_e = np.zeros((len(others), 0)) if above is None else -Q[others]
         off, on = (np.hstack([U[others], m * with_e]) @ found.T for m in (0.0, 1.0))
-        found = (
-            apart(off, off if above is None else on, found[:, :rank], noise, math.sqrt(len(U)))
-            @ found
-        )
+        found = apart(off, on, found[:, :rank], noise, math.sqrt(len(U))) @ found
     answers: list[tuple[Array, Array | None]] = []
     for x in found:
         v, e, size = x[:rank], x[rank:], np.linalg.norm(x[:rank])

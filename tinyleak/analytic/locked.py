@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from tinyleak.analytic.known import CLEAR
+from tinyleak.analytic.known import CLEAR, GUESSED, HALF
 from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
 from tinyleak.analytic.points import Points, without
 from tinyleak.analytic.search import OUTSIDE, Search
@@ -54,8 +54,12 @@ class ReluSearch(Search):
         at_once = True
         while not told_by_rays and not self._complete and self._time_left:
             before = self._missing
+            self.guesses = []
             self._lock_all(at_once)
             self._solve()
+            fit = len(self.inputs) < len(self.inputs) + len(self.guesses) <= len(space.S)
+            if fit and self._missing and self._refine():
+                self._forget_uncertified()
             if self._missing == before and not at_once:
                 break
             at_once = at_once and self._missing < before / 2
@@ -67,7 +71,8 @@ class ReluSearch(Search):
             at_once: whether a span of records that are alike is taken as soon as it is known, so
                 that others are looked for; else only when no further δ comes.
         """
-        self.known, misses = np.linalg.qr(self._vs.T)[0].T, 0
+        hidden = np.eye(len(self.space.S))[self.noise >= 1.0 / GAP]
+        self.known, misses = np.linalg.qr(np.vstack([hidden, self._vs]).T)[0].T, 0
         self.spans: list[Array] = []
         waiting: list[Array] = []
         while len(self.known) < len(self.space.S) and misses < MISSES and self._time_left:
@@ -79,7 +84,8 @@ class ReluSearch(Search):
                     found = True
                     self.locked.append(answer)
                     if len(self.basis) > 1:
-                        self.exclude(answer[0])
+                        left = self.basis @ (answer[0] / self.space.S)
+                        self.basis = without(self.basis, left)
             if not at_once:
                 waiting.append(span)
             elif self._adds(span):
@@ -180,9 +186,11 @@ class ReluSearch(Search):
         for share, (v, c, told) in list(zip(shares, alone, strict=True))[certified:]:
             if self._take_share(share, unknown, told):
                 continue
+            end = 0.0 if self.space.bias is None else float(share * S @ self.space.V[:, -1])
             row = share * S - (share * S) @ rest.T @ rest
             points = self.space.points(np.vstack([rest, row / np.linalg.norm(row)]))
-            if not self._settle(points, c, told, self.space.U @ v[:, None]):
+            start = share * S / end if end else c
+            if not self._settle(points, start, told, self.space.U @ v[:, None]):
                 left.append((c, told))
         self._forget_uncertified()
         # A wrong δ, or a blurred one, as those of near twins are, spoils others: f itself decides.
@@ -211,25 +219,32 @@ class ReluSearch(Search):
 
     def _settle(self, points: Points, c: Array, told: int | None, U: Array | None = None) -> bool:
         """Take a record near c, with the label told, or else another."""
-        others = [label for label in range(len(self.targets)) if label != told]
-        first = [] if told is None else [told]
-        for label in first + (others if told is None or len(points.c) == 0 else []):
+        labels = sorted(range(len(self.targets)), key=lambda label: label != told)
+        for label in labels[: 1 if told is not None and len(points.c) else None]:
             t = self.descend(points, label, points.nearest(c), U=U)
             at, h, _ = points.at(t)
             # With all δ known, h is a combination of the gradient's rows: so long is that.
             spread = self.deviation * math.sqrt(len(at)) * float(np.linalg.norm(at / self.space.S))
-            if spread < CLEAR * float(np.linalg.norm(h)) and self.take(h, label, spread):
-                return True
+            spread = max(spread, self._spread(points, label, t, U))
+            if spread < CLEAR * float(np.linalg.norm(h)):
+                if self.take(h, label, spread):
+                    return True
+                told_of = self._certificates(h, [label], spread)
+                near = told_of.delta_distances[0] < GUESSED and told_of.count_errors[0] < HALF
+                if near and self._is_new(h, label):
+                    self.guesses.append((h, label))
         return False
 
     def _forget_uncertified(self) -> None:
         """Keep of all δ only those of certified records, as these make them."""
         self.locked: list[tuple[Array, Array, int | None]] = []  # v, c near it, and the label
-        self.basis = self.columns = np.eye(len(self.space.S))
+        self.basis = np.eye(len(self.space.S))
+        self.columns = self.basis[self.noise < 1.0 / GAP]
         for h, label in zip(self.inputs, self.labels, strict=True):
             c = self._coordinates(h[None])[0]
             v = self._dual(label, c) * self.space.S
             self.locked.append((v / np.linalg.norm(v), c, label))
             if len(self.basis):
-                self.exclude(v)
-                self.columns = without(self.columns, self.columns @ (c / self.space.S))
+                self.basis = without(self.basis, self.basis @ (v / self.space.S))
+                if len(self.columns):
+                    self.columns = without(self.columns, self.columns @ (c / self.space.S))

@@ -111,14 +111,12 @@ class Search(Known):
         certified = share < CLEAR and self.take(h, label, spread)
         if certified:
             label = self.labels[-1]
-            same = self._same(h, label, [guess for guess, _ in self.guesses])
-            self.guesses = [g for g, known in zip(self.guesses, same, strict=True) if not known]
         dual = self._dual(label, c)
         left = self.basis @ dual
         if np.linalg.norm(left) <= NEW * np.linalg.norm(dual):  # as where δ rounds to 0
             return certified
         answer = self._certificates(h, [label], spread)
-        if not certified and not answer.fits[0]:
+        if not certified and not (answer.fits[0] and answer.counts[0] > 0.0):
             return False
         if not certified and share < NEARLY:
             if apart is not None:
@@ -170,11 +168,11 @@ class Search(Known):
         """Draw a label less often where it was searched for in vain."""
         self.weights[label] = max(self.weights[label] * 0.5 + (0.5 if found else 0.05), 0.03)
 
-    def _spread(self, points: Points, label: int, t: Array) -> float:
+    def _spread(self, points: Points, label: int, t: Array, U: Array | None = None) -> float:
         """Return how far what is left of f, as noise, may have moved h."""
         if not len(t):
             return 0.0
-        f, gram, _ = self.evaluate(points, label, t)
+        f, gram, _ = self.evaluate(points, label, t, U=U)
         equations = max(len(self.space.U) - len(self.space.S), 1)
         if not np.isfinite(gram).all():
             return math.inf
