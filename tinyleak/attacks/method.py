@@ -26,8 +26,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
 
     "records" where the first linear layer tells them apart; "levenberg-marquardt", with the labels
     that can be trusted, where the last layer shows the features of a batch, or of some of it, and
-    after L-BFGS where only rounding hides these from a few images; else "lbfgs". A loss that was
-    read off roughly is known exactly once features are found that make the last layer's gradient.
+    after L-BFGS where only rounding hides these from a few images; else "lbfgs", as for mixed
+    labels. A loss that was read off roughly is known exactly once features are found that make the
+    last layer's gradient.
     """
     plain = replace(attacker, method="lbfgs")
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
@@ -57,7 +58,11 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
         return client, plain
     squares: Method = "levenberg-marquardt"
     why = "the last layer shows the features of the batch"
-    if read_span(layer) is None:
+    shows = read_span(layer) is not None
+    if shows and labels is None:  # least squares with labels that are free and mixed does not end
+        why = "no images with one label each make the last layer's gradient: labels may be mixed"
+        return _told(client, "lbfgs", why), plain
+    if not shows:
         if not layer.is_only_rounded:
             return client, plain
         known = None if labels is None or isinstance(labels, str) else explanation(layer, labels)
