@@ -34,9 +34,9 @@ COPIES, SPREAD = 3, 0.2
 EVALUATIONS, LAST = 300, 50
 """Of the distance, with so many dummies, and with one for each image."""
 
-TRIALS, MIXTURES, NEAR = 15, 5, 4e-3
+TRIALS, MIXTURES, NEAR = 20, 10, 2e-3
 """Mixtures to try, at most, of how many of them the dummies are the same, and the share of the
-distance that one leaves that leads on: of pairs those left 2e-4 to 3e-3, others 9e-3 to 3e-2."""
+distance that one leaves that leads on: of pairs those left 2e-4 to 2e-3, others 9e-3 to 3e-2."""
 
 DRIFT = 10.0
 """What the mean square by which dummies leave their mean adds to that share."""
@@ -44,7 +44,7 @@ DRIFT = 10.0
 FLOOR = 1e-10
 """The damping of the directions that J hardly reaches, as a share of their mean square."""
 
-DAMPING, STEPS = 1e-6, 12
+DAMPING, STEPS = 1e-6, 15
 """The first λ of the last steps, and how many: two to six suffice."""
 
 
