@@ -362,12 +362,13 @@ def test_what_a_client_shares_can_be_written_by_any_library():
     assert all(array.flags.c_contiguous for array in victim.gradients.values())
 
 
-def test_a_gradient_of_float32_arrays_is_taken_for_that():
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_gradient_of_such_arrays_is_taken_for_that(dtype):
     model = LeNet((1, 8, 8), 10, hidden=2)
     params = {k: v.astype(np.float32) for k, v in model.init(np.random.default_rng(0)).items()}
     client, _ = share(model, params, np.full((1, 1, 8, 8), 0.4), [3], dtype="float32")
-    gradients = {name: array.astype(np.float32) for name, array in client.gradients.items()}
-    assert Client.of(model, params, gradients).dtype == "float32"
+    gradients = {name: array.astype(dtype) for name, array in client.gradients.items()}
+    assert Client.of(model, params, gradients).dtype == dtype
     assert Client.of(model, params, {k: v.astype(float) for k, v in gradients.items()}).dtype == (
         "float64"
     )

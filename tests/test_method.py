@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from tinyleak import attack, data, nn, simulate
+from tinyleak.analytic import label_search
 from tinyleak.attacks import Attacker, Settings, problem_of
 from tinyleak.client import Client, Fact, LocalSteps
 from tinyleak.client.loss import Loss
+from tinyleak.nn.model import parameter_gradients
+from tinyleak.tensor import Tensor
 
 GLYPHS = data.load("glyphs")
 MLP, LENET = nn.MLP((1, 28, 28), 10, "tanh", (60,)), nn.LeNet()
@@ -62,6 +65,23 @@ def test_features_that_rounding_hides_are_matched_first_and_then_squared() -> No
     assert "rounding hides" in problem.client.facts["method"].detail
     noisy = {n: g + 1e-4 * np.abs(g).max() for n, g in client.gradients.items()}
     assert problem_of(replace(client, gradients=noisy), AUTO).attacker.method == "lbfgs"
+
+
+@pytest.mark.parametrize(("weight", "method"), [(1.0, "levenberg-marquardt"), (0.6, "lbfgs")])
+def test_mixed_labels_are_searched_for_by_lbfgs(weight, method, monkeypatch) -> None:
+    """Least squares with labels that are free, of which none is one class, does not end."""
+    monkeypatch.setattr(label_search, "MOST_SETS", 1)  # which takes the longest
+    images, labels = GLYPHS.batch([20, 21])
+    params, hard = LENET.init(np.random.default_rng(0), "uniform"), nn.one_hot(labels, 10)
+    soft = weight * hard + (1.0 - weight) * np.roll(hard, 4, axis=1)
+    leaves = {name: Tensor(one) for name, one in params.items()}
+    shared = parameter_gradients(LENET, leaves, Tensor(images), Tensor(soft))
+    gradients = {name: gradient.data for name, gradient in shared.items()}
+    client = Client.of(LENET, params, gradients, batch=2, reduction="mean")
+    problem = problem_of(client, AUTO)
+    told = problem.client.facts["method"]
+    assert problem.attacker.method == told.value == method
+    assert ("may be mixed" in told.detail) is (method == "lbfgs")
 
 
 def test_more_records_than_were_said_are_no_reason_to_stop() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.label_search import explanation, search_labels
-from tinyleak.analytic.layer_gradient import LayerGradient
-from tinyleak.attacks.attacker import Attacker, Method
+from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.attacks.attacker import Attacker, Labels, Method
 from tinyleak.attacks.least_squares.features import WORTH, read_span
 from tinyleak.attacks.shown import takes_pixels
 from tinyleak.backend import Array
@@ -26,8 +26,9 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
 
     "records" where the first linear layer tells them apart; "levenberg-marquardt", with the labels
     that can be trusted, where the last layer shows the features of a batch, or of some of it, and
-    after L-BFGS where only rounding hides these from a few images; else "lbfgs". A loss that was
-    read off roughly is known exactly once features are found that make the last layer's gradient.
+    after L-BFGS where only rounding hides these from a few images; else "lbfgs", as for mixed
+    labels. A loss that was read off roughly is known exactly once features are found that make the
+    last layer's gradient.
     """
     plain = replace(attacker, method="lbfgs")
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
@@ -56,21 +57,33 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     # What has many more pixels than features takes least squares long.
     if not client.loss.exact or layer is None or pixels > WORTH * layer.weight.shape[1]:
         return client, plain
-    squares: Method = "levenberg-marquardt"
-    why = "the last layer shows the features of the batch"
-    if read_span(layer) is None:
-        if not layer.is_only_rounded:
-            return client, plain
-        known = None if labels is None or isinstance(labels, str) else explanation(layer, labels)
-        if known is not None and np.isfinite(known.errors).any():
-            why = "the last layer shows the features of images whose label no other has"
-        elif client.batch * pixels > MOST_PIXELS:
-            return client, plain
-        else:
-            squares, why = "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
-    return _told(client, squares, why), replace(
-        attacker, method=squares, labels="trusted" if labels is None else labels
-    )
+    told_by = _by_last_layer(client, layer, labels)
+    if told_by is None:
+        return client, plain
+    method, why = told_by
+    squares = replace(attacker, method=method, labels="trusted" if labels is None else labels)
+    return _told(client, method, why), plain if method == "lbfgs" else squares
+
+
+def _by_last_layer(
+    client: Client, layer: LastLayerGradient, labels: Labels
+) -> tuple[Method, str] | None:
+    """Return the method for what the last layer shows of a batch, and why; None if nothing."""
+    if read_span(layer) is not None:
+        if labels is not None:
+            return "levenberg-marquardt", "the last layer shows the features of the batch"
+        # Least squares with labels that are free, and mixed, does not end.
+        why = "no images with one label each make the last layer's gradient: labels may be mixed"
+        return "lbfgs", why
+    if not layer.is_only_rounded:
+        return None
+    known = None if labels is None or isinstance(labels, str) else explanation(layer, labels)
+    if known is not None and np.isfinite(known.errors).any():
+        why = "the last layer shows the features of images whose label no other has"
+        return "levenberg-marquardt", why
+    if client.batch * prod(client.model.image_shape) > MOST_PIXELS:
+        return None
+    return "lbfgs+levenberg-marquardt", "rounding hides the features of the batch"
 
 
 def _told(client: Client, method: str, why: str) -> Client:

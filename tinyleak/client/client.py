@@ -125,7 +125,7 @@ class Client:
                 that is known; else what the first layer shows, if it is linear.
             update: whether the gradient is the change of the weights over the learning rate.
             known: other attributes of a client; `local` and `dtype` matter here. The dtype is that
-                of the gradient where all of it is float32.
+                of the gradient where all of it is float32 or float16, the coarser if both.
 
         Raises:
             ValueError: weights or gradients that do not fit the network, are not finite, or are

@@ -134,11 +134,11 @@ def as_sent(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a gradient with zeros where nothing was sent, and what that tells of its client."""
     sent = [g for g in gradients.values() if g is not None]
-    single = all(str(getattr(g, "dtype", "")).endswith("float32") for g in sent)
+    kinds = {str(getattr(g, "dtype", "")).rpartition(".")[2] for g in sent}
     frozen = {
         n: np.zeros(shape) for n, shape in model.shapes.items() if gradients.get(n, 0) is None
     }
-    told = {"dtype": "float32"} if single else {}
+    told = {"dtype": min(kinds)} if kinds and kinds <= {"float16", "float32"} else {}
     return {**gradients, **frozen}, told | {**known, "frozen": (*known.get("frozen", ()), *frozen)}
 
 

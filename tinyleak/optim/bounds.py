@@ -60,7 +60,7 @@ def raised_damping(gram: Array, slope: Array, scale: Array, radius: float, dampi
     Returns:
         λ, at least twice what it is.
     """
-    solve = _solver(gram)
+    solve = solver(gram)
     step = solve(slope)
     length = float(scale @ step**2) ** 0.5
     pull = scale * step / length
@@ -70,10 +70,10 @@ def raised_damping(gram: Array, slope: Array, scale: Array, radius: float, dampi
 
 def _solve(matrix: Array, right: Array) -> Array:
     """Solve a symmetric system."""
-    return _solver(matrix)(right)
+    return solver(matrix)(right)
 
 
-def _solver(matrix: Array) -> Callable[[Array], Array]:
+def solver(matrix: Array) -> Callable[[Array], Array]:
     """Return what solves a symmetric system: by Cholesky, or LU if rounding left it indefinite.
 
     The solution of a singular one is NaN, from which a larger damping leads back.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from tinyleak.attacks.least_squares.features import (
     read_features,
     read_span,
 )
-from tinyleak.attacks.least_squares.polishing import polished
+from tinyleak.attacks.least_squares.one_label import in_own_units, told_apart
+from tinyleak.attacks.least_squares.polishing import DETERMINED, polished
 from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64, named
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
@@ -25,6 +27,9 @@ from tinyleak.optim import Fit
 FIRST_STARTS = 60
 """How many starts the first search for the features has; each later one has one. Sixty take up to
 ten seconds for nine digits, one step of all of them twenty."""
+
+ROUNDINGS = 3.0
+"""How many roundings a parameter's gradient may err by, of its size, where all images are known."""
 
 
 class Search:
@@ -72,11 +77,31 @@ def alone(
         return start
     gradient = GradientResidual(matching, targets, np.zeros(0, np.int64))
     images, determined = moved(found, gradient, start)
-    if not determined.any():
+    if not determined.any() and np.isfinite(found.errors).any():
         return start
     r, done = gradient.value(images), bool(determined.all())
     yield Fit(images, float(r @ r), math.inf, FIRST_DAMPING, 1, 1, None if done else "stalled")
-    if not done:  # rounding hides what tells the others apart
+    if not done:
+        yield from _told_apart(gradient, images, targets, found, search)
         return None
     fit = yield from polished(gradient, images, goal, most - 1, 1, 1)
     return fit.x if fit.reason is None else None
+
+
+def _told_apart(
+    gradient: GradientResidual,
+    x: Array,
+    targets: Array,
+    features: FeatureSubspace,
+    search: Search,
+) -> Iterator[Fit]:
+    """Tell apart images that rounding left as their mean, if that leads to the client's."""
+    labels, hidden = targets.argmax(axis=1), ~np.isfinite(features.errors)
+    groups = [np.flatnonzero(hidden & (labels == label)) for label in np.unique(labels[hidden])]
+    if search.layer is None or not groups:
+        return
+    goal = max(DETERMINED, (ROUNDINGS * search.layer.roundoff) ** 2)
+    for fit in told_apart(in_own_units(gradient), x, groups, goal, search.rng):
+        if fit.reason == "converged":
+            r = gradient.value(fit.x)
+            yield replace(fit, value=float(r @ r), iterations=1 + fit.iterations)

@@ -106,7 +106,7 @@ class GradientResidual:
         """
         images, labels = self.images(x), self.labels(x)
         moving = np.arange(len(x)) if moving is None else moving
-        rows = self._rows(images, labels, moving)
+        rows = self.rows(images, labels, moving)
         gram = rows @ rows.T
         del rows  # the largest array of all
         if self.last is not None:
@@ -137,7 +137,7 @@ class GradientResidual:
         by_logits = [_by_logits(labels[image]) for image in self.unsettled]
         return owners, np.concatenate([np.zeros((size, classes)), *by_logits])
 
-    def _rows(self, images: Array, labels: Array, moving: Indices) -> Array:
+    def rows(self, images: Array, labels: Array, moving: Indices) -> Array:
         """Return columns of J as rows, but for the last layer's share of them: (m, P′)."""
         pixels, classes = images[0].size, labels.shape[1]
         out = np.empty((len(moving), len(self._scale_of_others)))
