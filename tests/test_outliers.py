@@ -7,7 +7,7 @@ import pytest
 from test_smoothed import client_of
 
 from tinyleak import attack, attack_many, nn
-from tinyleak.attacks import Settings, smoothed
+from tinyleak.attacks import Settings, outliers, smoothed
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
 from tinyleak.attacks.features_first import GOALS
 from tinyleak.attacks.outliers import without_outliers
@@ -30,6 +30,32 @@ def test_the_last_wrong_kinks_are_outliers(seed: int) -> None:
     found = without_outliers(image.shape, shown, client.gradients, 0.0, 1.0, 1e-13)(near)
     assert found.value < 1e-12
     assert np.mean((found.x - image.ravel()) ** 2) < 1e-13
+
+
+@pytest.mark.parametrize(("size", "arrives"), [(1e-6, True), (1e-2, False)])
+def test_near_the_image_turns_without_progress_are_made(
+    monkeypatch, size: float, arrives: bool
+) -> None:
+    lefts = [size, *[2 * size] * 12, 0.0]  # what is left after each turn
+
+    def next_of(objective: object, x: np.ndarray, *_: object) -> Reached:
+        if objective == "robust":  # one search of it ends a turn, as there is one s here
+            return Reached(x + 1.0, 0.0)
+        return Reached(x, 0.0)
+
+    def distance(x: np.ndarray) -> tuple[float, np.ndarray]:
+        return lefts[int(x[0])], x
+
+    monkeypatch.setattr(outliers, "VARIANCES", (1e-7,))
+    monkeypatch.setattr(outliers, "search_in_range", next_of)
+    monkeypatch.setattr(outliers, "objective_of", lambda *_: distance)
+    monkeypatch.setattr(outliers, "robust_objective_of", lambda *_: lambda _: "robust")
+    client, image = client_of(0)
+    shown = shown_layer(client.model, client.params, client.gradients)
+    assert shown is not None
+    search = outliers.without_outliers(image.shape, shown, client.gradients, 0.0, 1.0, 1e-13)
+    found = search(np.zeros(image.size))
+    assert found.value == (0.0 if arrives else size)
 
 
 def test_ctrl_c_past_kinks_keeps_the_best_so_far(monkeypatch) -> None:

@@ -26,8 +26,13 @@ rounding."""
 ALONE, EACH = 300, 200
 """Iterations by features alone, and at each s."""
 
-TURNS, PROGRESS = 20, 0.7
-"""At most, and to what share of itself the distance must fall in one."""
+TURNS, PROGRESS = 40, 0.7
+"""At most, and to what share of its least the distance must fall in one, while it is not NEAR."""
+
+NEAR, PATIENCE = 1e-5, 20
+"""Where the distance is below this, so many turns may pass without a new least one: of two images
+of 3,072 pixels one took ten at 4e-7, and the other nine at 1e-8 and then one to 1e-14. A third was
+at a squared error of 2e-6 after 55 turns."""
 
 
 def without_outliers(
@@ -54,16 +59,17 @@ def without_outliers(
     alone = objective_of(shape, shown, None) if enough else joint
 
     def search(x: Array) -> Reached:
-        best, least = Reached(x, joint(x)[0]), alone(x)[0]
+        best, least, since = Reached(x, joint(x)[0]), alone(x)[0], 0
         for _ in range(TURNS):
             if enough:
                 x = search_in_range(alone, x, goal, lowest, highest, ALONE).x
             for variance in VARIANCES:
                 x = search_in_range(robust(variance), x, -np.inf, lowest, highest, EACH).x
-            before, left = least, alone(x)[0]
+            left, before, since = alone(x)[0], least, since + 1
             if left < least:  # the gradients below jump at kinks, and say less of how near it is
-                best, least = Reached(x, joint(x)[0]), left
-            if best.value <= goal or left > PROGRESS * before:
+                best, least, since = Reached(x, joint(x)[0]), left, 0
+            stuck = since >= PATIENCE if least < NEAR else left > PROGRESS * before
+            if best.value <= goal or stuck:
                 break
         return best
 
