@@ -121,3 +121,17 @@ def test_fewer_rehearsals_than_none_are_refused(rng: np.random.Generator) -> Non
     model = MLP((1, 4, 4), 4, widths=(8,))
     with pytest.raises(ValueError, match="-1 rehearsals were asked for; give 0 or more"):
         audit(model, model.init(rng), rehearsals=-1)
+
+
+def test_ctrl_c_in_a_search_keeps_the_best_pixels() -> None:
+    seen: list[tuple[float, np.ndarray]] = []
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        seen.append((float(np.sum((x - 0.3) ** 4)), x.copy()))
+        return seen[-1][0], 4 * (x - 0.3) ** 3
+
+    with pytest.raises(StoppedError) as stopped:
+        search_in_range(objective, np.ones(3), 0.0)
+    np.testing.assert_array_equal(stopped.value.x, min(seen, key=lambda one: one[0])[1])

@@ -9,7 +9,8 @@ has an error of its own size, or over single numbers: what is much larger than s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -98,6 +99,24 @@ def _objective(
     return at
 
 
+@contextmanager
+def keeping_the_best(objective: Objective, start: Array) -> Iterator[Objective]:
+    """Give an objective whose best pixels a `StoppedError` has, where Ctrl-C ends the block."""
+    best = End(math.inf, start, 0)
+
+    def watched(x: Array) -> tuple[float, Array]:
+        nonlocal best
+        value, slope = objective(x)
+        if value < best.value:
+            best = End(value, x.copy(), 0)
+        return value, slope
+
+    try:
+        yield watched
+    except KeyboardInterrupt:
+        raise StoppedError(best.x) from None
+
+
 def search_in_range(
     objective: Objective,
     start: Array,
@@ -109,6 +128,9 @@ def search_in_range(
     """Minimise within [0, 1] or other bounds, by the L-BFGS-B of Byrd, Lu, Nocedal and Zhu (1995).
 
     It ends at the goal, or after so many iterations or evaluations.
+
+    Raises:
+        StoppedError: Ctrl-C.
     """
     from scipy.optimize import minimize
 
@@ -116,19 +138,21 @@ def search_in_range(
         if intermediate_result.fun <= goal:
             raise StopIteration
 
-    end = minimize(
-        objective,
-        np.clip(start, lowest, highest),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(lowest, highest)] * len(start),
-        callback=stop_when_near,
-        options={
-            "maxcor": 50,
-            "maxiter": iterations,
-            "maxfun": iterations,
-            "ftol": 0.0,
-            "gtol": 0.0,
-        },
-    )
+    start = np.clip(start, lowest, highest)
+    with keeping_the_best(objective, start) as watched:
+        end = minimize(
+            watched,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(lowest, highest)] * len(start),
+            callback=stop_when_near,
+            options={
+                "maxcor": 50,
+                "maxiter": iterations,
+                "maxfun": iterations,
+                "ftol": 0.0,
+                "gtol": 0.0,
+            },
+        )
     return End(float(end.fun), end.x, end.nfev)

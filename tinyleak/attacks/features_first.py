@@ -28,6 +28,7 @@ from tinyleak.attacks.distances import (
     End,
     Objective,
     StoppedError,
+    keeping_the_best,
     objective_of,
     rounded_objective_of,
     search_in_range,
@@ -73,7 +74,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         enough: whether to search only where a layer has as many features as the image has pixels.
 
     Raises:
-        StoppedError: Ctrl-C past kinks, where it takes the longest; it has the best so far.
+        StoppedError: Ctrl-C; it has the best so far.
     """
     if client.batch != 1 or client.local is not None:
         return None
@@ -107,17 +108,21 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     ends = [End(math.inf, start, 0)]
-    while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
-        if not few:
-            ends.append(_search(alone, start, goal))
-        if images and ends[-1].value > goal:
-            # The bounds say as much as too few features, or a flat valley, leave open.
-            start = ends[-1].x if ends[-1].value <= close else start
-            ends.append(search_in_range(alone, start, goal))
-        best = min(ends, key=lambda end: end.value)
-        if best.value <= close or len(ends) == 1:
-            break
-        start = GREY * images + CONTRAST * rng.standard_normal(pixels)
+    try:
+        while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
+            if not few:
+                ends.append(_search(alone, start, goal))
+            if images and ends[-1].value > goal:
+                # The bounds say as much as too few features, or a flat valley, leave open.
+                start = ends[-1].x if ends[-1].value <= close else start
+                ends.append(search_in_range(alone, start, goal))
+            best = min(ends, key=lambda end: end.value)
+            if best.value <= close or len(ends) == 1:
+                break
+            start = GREY * images + CONTRAST * rng.standard_normal(pixels)
+    except StoppedError as stopped:
+        xs = [stopped.x, *[end.x for end in ends]]
+        raise StoppedError(min(xs, key=lambda x: alone(x)[0])) from None
     if few or best.value > close:
         joint = objective_of(shape, shown, client.gradients)
     if few and images:
@@ -191,5 +196,6 @@ def are_images(model: Model) -> bool:
 
 
 def _search(objective: Objective, start: Array, goal: float) -> End:
-    *_, end = lbfgs(objective, start, goal=goal, max_iterations=ITERATIONS)
+    with keeping_the_best(objective, start) as watched:
+        *_, end = lbfgs(watched, start, goal=goal, max_iterations=ITERATIONS)
     return End(end.value, end.x, end.evaluations)

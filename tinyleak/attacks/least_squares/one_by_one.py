@@ -98,7 +98,8 @@ def _told_apart(
     """Tell apart images that rounding left as their mean, if that leads to the client's."""
     labels, hidden = targets.argmax(axis=1), ~np.isfinite(features.errors)
     groups = [np.flatnonzero(hidden & (labels == label)) for label in np.unique(labels[hidden])]
-    if search.layer is None or not groups:
+    # Of three wrong mixtures leave no more than right ones, so that all would be tried in vain.
+    if search.layer is None or {len(group) for group in groups} != {2}:
         return
     goal = max(DETERMINED, (ROUNDINGS * search.layer.roundoff) ** 2)
     for fit in told_apart(in_own_units(gradient), x, groups, goal, search.rng):
