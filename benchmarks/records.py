@@ -51,17 +51,21 @@ MAIN = ("sigmoid", "tanh", "softplus", "relu")
 BATCHES = ("different", "repeated", "one label", "patches")
 """Kinds of batches: of different digits; of half as many, each twice; of digits of one kind; of
 parts of a photograph, which do not overlap, with labels at random."""
-NETWORKS = {"784-1000-10": (1000,), "784-256-128-10": (256, 128)}
+NETWORKS = {"784-1000-10": (1000,), "784-256-128-10": (256, 128), "no first bias": (1000,)}
 FIRST_SEED = 300
 CLIENTS = {16: 10, 32: 3, 64: 3, 128: 2, 256: 1}
 """How many clients a cell of N has, at most."""
 
 
-def network(widths: tuple[int, ...], act: str, init: str) -> torch.nn.Sequential:
-    """A perceptron as a user of PyTorch writes it."""
+def network(
+    widths: tuple[int, ...], act: str, init: str, *, bias: bool = True
+) -> torch.nn.Sequential:
+    """A perceptron as a user of PyTorch writes it, with or without a bias of its first layer."""
     sizes, layers = (784, *widths, 10), []
     for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(fan_in, fan_out), ACTIVATIONS[act]()]
+    if not bias:
+        layers[0] = torch.nn.Linear(784, widths[0], bias=False)
     made = torch.nn.Sequential(*layers[:-1])
     if init == "uniform":
         for parameter in made.parameters():
@@ -147,7 +151,8 @@ def client(
 ) -> Shared:
     """One client: its network, weights and gradient, its images and labels."""
     torch.manual_seed(seed)
-    made = network(NETWORKS[name], act, init)
+    biased = name != "no first bias"
+    made = network(NETWORKS[name], act, init, bias=biased)
     images, labels = batch(data, count, seed, kind)
     if trained:
         train(made, data, seed)
@@ -158,7 +163,8 @@ def client(
     params = {n: p.detach().double().numpy() for n, p in made.named_parameters()}
     rng = np.random.default_rng(seed)
     gradients = {n: blurred(p.grad.numpy(), blur, rng) for n, p in made.named_parameters()}
-    return MLP((1, 28, 28), 10, act, NETWORKS[name]), params, gradients, images, labels
+    model = MLP((1, 28, 28), 10, act, NETWORKS[name], unbiased=() if biased else ("0",))
+    return model, params, gradients, images, labels
 
 
 def search(data: Dataset, *setting) -> tuple[Records, np.ndarray, np.ndarray, float]:
@@ -166,7 +172,7 @@ def search(data: Dataset, *setting) -> tuple[Records, np.ndarray, np.ndarray, fl
     model, params, gradients, images, labels = client(data, *setting)
     dtype, blur = setting[3], setting[-2]
     eps = torch.finfo(getattr(torch, blur if "float" in blur else dtype)).eps
-    layer = LayerGradient(gradients["0.weight"], gradients["0.bias"], len(images), eps)
+    layer = LayerGradient(gradients["0.weight"], gradients.get("0.bias"), len(images), eps)
     cut = split(model, params, "0.weight")
     known, start = not blur.startswith("clip"), process_time()
     try:
@@ -209,7 +215,7 @@ def settings(quick: bool, noise: bool) -> list[tuple]:
     plain = (False, "different", "")
     if quick:
         return [("784-256-128-10", "tanh", "default", "float32", 4, *plain)]
-    one, two = NETWORKS
+    one, two, unbiased = NETWORKS
     if noise:
         blurs = [f"noise 1e-{power}" for power in range(14, 5, -2)]
         blurs += ["prune 0.001", "clip 0.5", "bfloat16", "float16"]
@@ -228,7 +234,8 @@ def settings(quick: bool, noise: bool) -> list[tuple]:
     cells += [
         (one, a, "default", "float32", n, False, "patches", "") for n in (32, 64, 128) for a in MAIN
     ]
-    cells += [(one, a, "default", "float64", 256, *plain) for a in MAIN[:3]]
+    cells += [(unbiased, a, "default", "float32", n, *plain) for n in (32, 128) for a in MAIN]
+    cells += [(one, a, "default", "float64", 256, *plain) for a in MAIN]
     return cells
 
 
