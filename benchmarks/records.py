@@ -53,7 +53,7 @@ BATCHES = ("different", "repeated", "one label", "patches")
 parts of a photograph, which do not overlap, with labels at random."""
 NETWORKS = {"784-1000-10": (1000,), "784-256-128-10": (256, 128), "no first bias": (1000,)}
 FIRST_SEED = 300
-CLIENTS = {16: 10, 32: 3, 64: 3, 128: 2, 256: 1}
+CLIENTS = {16: 10, 32: 10, 64: 5, 128: 5, 256: 1}
 """How many clients a cell of N has, at most."""
 
 
