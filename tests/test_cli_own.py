@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ordinary_networks import export  # noqa: E402  # the benchmarks are scripts
 from tinyleak import attack, load_network  # noqa: E402
 from tinyleak.client import Client  # noqa: E402
 from tinyleak.nn.model import parameter_gradients  # noqa: E402
+from tinyleak.nn.models.exported import ending  # noqa: E402
 from tinyleak.nn.split import given_one_row  # noqa: E402
 from tinyleak.tensor import Tensor  # noqa: E402
 
@@ -276,6 +278,41 @@ def test_of_one_image_the_loss_does_not_matter(tmp_path: Path, name: str) -> Non
     other = {n: p.grad.numpy() for n, p in net.named_parameters()}
     wrong = Client.of(client.network, client.params, other)
     assert wrong.explain(found).verdict == "not explained"
+
+
+@pytest.mark.parametrize(
+    ("last", "criterion", "kept"),
+    [
+        (nn.LogSoftmax(-1), functional.nll_loss, ""),
+        (nn.Softmax(-1), lambda p, y: functional.nll_loss(p.log(), y), ""),
+        (nn.Softmax(-1), functional.cross_entropy, "softmax"),
+    ],
+    ids=["log-softmax", "a softmax's logarithm", "softmax twice"],
+)
+def test_of_a_batch_the_size_of_the_gradient_tells_whose_softmax_it_is(
+    last: nn.Module, criterion: Callable[..., torch.Tensor], kept: str, tmp_path: Path
+) -> None:
+    net = perceptron(5, last)
+    export(net, SHAPE, str(tmp_path / "net.pt2"))
+    images = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(7)).double()
+    criterion(net(images), torch.tensor([1, 2, 3, 0])).backward()
+    gradients = {name: p.grad.numpy() for name, p in net.named_parameters()}
+    weights = as_numpy(net.named_parameters())
+    client = Client.of(load_network(tmp_path / "net.pt2"), weights, gradients, batch=4)
+    assert ending(client.network) == kept
+    assert client.loss.exact == (not kept)
+
+
+def test_one_number_of_a_last_layer_without_bias_is_no_hinge_loss(tmp_path: Path) -> None:
+    torch.manual_seed(8)
+    convolution = nn.Conv2d(1, 6, 3, 2, 1)
+    net = nn.Sequential(convolution, nn.Sigmoid(), nn.Flatten(), nn.Linear(96, 1, bias=False))
+    net = nn.Sequential(net, nn.Sigmoid()).double()
+    client_of(tmp_path, net, nn.BCELoss(), torch.ones(1, 1).double())
+    given = {"weights": tmp_path / "w.safetensors", "gradients": tmp_path / "g.safetensors"}
+    client = Client.from_files(**given, model=str(tmp_path / "net.pt2"))
+    assert client.loss.kind == "cross-entropy"
+    assert ending(client.network) == ""
 
 
 def test_a_recurrent_layer_is_given_several_rows_by_one_image(tmp_path: Path) -> None:

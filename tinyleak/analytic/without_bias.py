@@ -47,6 +47,8 @@ class Direction:
     @property
     def is_hinge(self) -> bool:
         """Whether δ is one number wherever it is not 0, but at the label, where it is the rest."""
+        if len(self.delta) < 3:
+            return False
         sizes = self.delta * -np.sign(self.delta[np.abs(self.delta).argmax()])
         others = np.delete(sizes, int(sizes.argmin()))
         error = np.maximum(EQUAL * others.max(), 6.0 * self.delta_error.max())

@@ -120,13 +120,15 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
         # One number is the logit of a yes or no, unless neither makes its gradient.
         number = premises_of(client, with_outputs_for(network, "mse"), None, update=update)
         read = number if number.loss is None else read
-    told = read.factor is not None
-    inside = (end, read.loss) in (("sigmoid", "bce"), ("softmax", "cross-entropy" if told else ""))
+    inside = (end, read.loss) in (("sigmoid", "bce"), ("log_softmax", "cross-entropy"))
+    if (end, read.loss) == ("softmax", "cross-entropy") and read.factor is not None:
+        # Of probabilities that are taken for logits the gradient is smaller than the mean's.
+        alone = premises_of(client, without_ending(network), loss, update=update)
+        inside = alone.factor is not None and read_loss(alone, client.batch, network.classes).exact
+        read = alone if inside else read
     if end and (inside or (read.loss is None and read.targets is not None)):
         return without_ending(network), read
-    if end and (end, read.loss) != ("log_softmax", "cross-entropy"):
-        read = replace(read, targets=None)
-    return network, read
+    return network, replace(read, targets=None) if end else read
 
 
 def as_sent(
