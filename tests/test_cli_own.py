@@ -303,6 +303,22 @@ def test_of_a_batch_the_size_of_the_gradient_tells_whose_softmax_it_is(
     assert client.loss.exact == (not kept)
 
 
+@pytest.mark.parametrize("criterion", [functional.cross_entropy, functional.multi_margin_loss])
+def test_a_last_bias_that_is_frozen_is_still_in_the_logits(
+    criterion: Callable[..., torch.Tensor], tmp_path: Path
+) -> None:
+    net = perceptron(4)
+    image, _ = client_of(tmp_path, net, criterion, torch.tensor([2]))
+    gradients = {name: p.grad.numpy() for name, p in net.named_parameters()} | {"3.bias": None}
+    weights = as_numpy(net.named_parameters())
+    client = Client.of(load_network(tmp_path / "net.pt2"), weights, gradients)
+    usual = criterion is functional.cross_entropy
+    assert client.loss.kind == ("cross-entropy" if usual else "mse")
+    found = attack(client)
+    assert client.explain(found).verdict == "exact"
+    assert np.mean((found.images - image) ** 2) < 1e-16
+
+
 def test_one_number_of_a_last_layer_without_bias_is_no_hinge_loss(tmp_path: Path) -> None:
     torch.manual_seed(8)
     convolution = nn.Conv2d(1, 6, 3, 2, 1)

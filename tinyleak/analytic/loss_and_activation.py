@@ -29,7 +29,7 @@ def readings_of_one(
     activation = told if known else activation_of_one(shared, image, variance)
     if image is None and activation.length is not None:
         image = image_of_length(last, activation.length, variance, shared.computed)
-    elif last.bias is None:
+    elif last.bias_gradient is None:
         image = look_without_bias(last, variance, shared.computed)
         if image is not None and not known:
             activation = activation_of_one(shared, image, variance)
@@ -37,7 +37,7 @@ def readings_of_one(
         return None, activation, _unexplained(last, noise)
     right = True if activation.held else False if activation.refuted else None
     reading = loss_of_one(image, noise.zero_sum, right, said)
-    if last.bias is None and activation.length is None:
+    if last.bias_gradient is None and activation.length is None:
         reading = _with_usual_factor(reading)
     causes = list(reading.causes)
     if activation.refuted and reading.factor is not None:
@@ -50,8 +50,8 @@ def readings_of_one(
 
 
 def _unexplained(last: Layer, noise: Noise) -> list[Cause]:
-    """Return why no length of the features may explain a last layer without bias."""
-    if last.bias is not None or not last.gradient.any():
+    """Return why no length of the features may explain a last layer whose bias sent nothing."""
+    if last.bias_gradient is not None or not last.gradient.any():
         return []
     if direction_of(last, noise.variance or 0.0).is_hinge:
         text = "the last layer's δ is one number for every class but the label, as the hinge loss's"

@@ -28,9 +28,9 @@ class Layer:
 
     Attributes:
         gradient: (O, F), that of the weight.
-        bias_gradient: (O,), or None.
+        bias_gradient: (O,), or None where it has no bias or none was sent.
         weight: (O, F).
-        bias: (O,), or None.
+        bias: (O,), or None where it has none.
         deviation: (O, F), the standard deviation of the gradient's rounding.
         bias_deviation: (O,).
     """
@@ -49,8 +49,8 @@ class Layer:
 
     @property
     def own(self) -> Array:
-        """Θ: the weight, with the bias as its last column if there is one."""
-        return _beside(self.weight, self.bias)
+        """Θ: the weight, with the bias as its last column if G has that."""
+        return _beside(self.weight, None if self.bias_gradient is None else self.bias)
 
     @property
     def deviations(self) -> Array:
@@ -146,14 +146,13 @@ class Shared:
         }
 
     def _layer(self, weight: str, bias: str | None) -> Layer:
-        bias = bias if bias in self.gradients else None
         return Layer(
             self.gradients[weight],
-            None if bias is None else self.gradients[bias],
+            None if bias is None else self.gradients.get(bias),
             self.params[weight],
             None if bias is None else self.params[bias],
             self.deviation[weight],
-            None if bias is None else self.deviation[bias],
+            None if bias is None else self.deviation.get(bias),
         )
 
     def rounding_of(self, matrix: Array, deviations: Array) -> Array:

@@ -1,7 +1,7 @@
-"""The features of one image where the last layer has no bias, whose gradient would show their size.
+"""The features of one image where the last layer's bias, which shows their size, sent no gradient.
 
 Then the gradient δ hᵀ shows δ and h up to a factor, h = t v and δ = s u / t with singular vectors u
-and v. A loss has to make δ of W h with some label, and only one t does: it is searched for.
+and v. A loss has to make δ of W h + b with some label, and only one t does: it is searched for.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def image_of_length(layer: Layer, length: float, noise: float, computed: float) 
 
 @np.errstate(over="ignore")  # lengths that are far off make numbers that are anything
 def look_without_bias(layer: Layer, noise: float, computed: float) -> OneImage | None:
-    """Return h, δ and z of the one image behind the gradient of a last layer without bias.
+    """Return h, δ and z of the one image behind the gradient of a last layer's weight.
 
     Args:
         layer: the last one; there are more than two classes.
@@ -89,13 +89,14 @@ def look_without_bias(layer: Layer, noise: float, computed: float) -> OneImage |
     if len(layer.gradient) < 3 or not layer.gradient.any():
         return None
     u, sizes, v = np.linalg.svd(layer.gradient, full_matrices=False)
+    bias = 0.0 if layer.bias is None else layer.bias
     found: list[tuple[Fit, OneImage]] = []
     for sign in (1.0, -1.0):
         z = sign * (layer.weight @ v[0])
         direction = sign * u[:, 0]
-        costs = np.array([_costs(direction, size * z) for size in SIZES])
+        costs = np.array([_costs(direction, size * z + bias) for size in SIZES])
         for loss in range(costs.shape[1]):
-            size = _refine(direction, z, loss, int(np.argmin(costs[:, loss])))
+            size = _refine(direction, z, bias, loss, int(np.argmin(costs[:, loss])))
             image = _image(layer, direction * sizes[0] / size, noise, computed)
             fit = next(fit for fit in fits_of(image) if fit.kind in ("hard", "several"))
             found.append((fit, image))
@@ -105,7 +106,8 @@ def look_without_bias(layer: Layer, noise: float, computed: float) -> OneImage |
 
 def _image(layer: Layer, delta: Array, noise: float, computed: float) -> OneImage:
     nothing = np.zeros(len(delta))
-    with_bias = replace(layer, bias_gradient=delta, bias=nothing, bias_deviation=nothing)
+    bias = nothing if layer.bias is None else layer.bias
+    with_bias = replace(layer, bias_gradient=delta, bias=bias, bias_deviation=nothing)
     return look_at_one_image(with_bias, noise, computed)
 
 
@@ -124,11 +126,12 @@ def _costs(direction: Array, z: Array) -> Array:
     return np.array(best)
 
 
-def _refine(direction: Array, z: Array, loss: int, start: int) -> float:
+def _refine(direction: Array, z: Array, bias: Array | float, loss: int, start: int) -> float:
     low, high = SIZES[max(start - 1, 0)], SIZES[min(start + 1, len(SIZES) - 1)]
     for _ in range(REFINED):
         near, far = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        if _costs(direction, near * z)[loss] < _costs(direction, far * z)[loss]:
+        at_near, at_far = (_costs(direction, t * z + bias)[loss] for t in (near, far))
+        if at_near < at_far:
             high = far
         else:
             low = near
