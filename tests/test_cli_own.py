@@ -226,6 +226,15 @@ def test_what_is_no_row_of_logits_has_another_loss_than_cross_entropy(
         np.testing.assert_allclose(slope.numpy(), client.gradients[name], rtol=0, atol=1e-12)
 
 
+class Applied(nn.Module):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.function(z)
+
+
 YES_AND_NO = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).double()
 LOSSES = {
     "a sigmoid's binary": (
@@ -246,6 +255,22 @@ LOSSES = {
         1,
         nn.Identity(),
         lambda z: functional.mse_loss(z, torch.tensor([[40.0]]).double()),
+    ),
+    "a price of 1": (1, nn.Identity(), lambda z: functional.mse_loss(z, torch.ones_like(z))),
+    "a temperature": (
+        4,
+        Applied(lambda z: z / 3),
+        lambda z: functional.cross_entropy(z, torch.tensor([2])),
+    ),
+    "capped logits": (
+        4,
+        Applied(lambda z: 5 * torch.tanh(z / 5)),
+        lambda z: functional.cross_entropy(z, torch.tensor([2])),
+    ),
+    "a number up to 10": (
+        1,
+        Applied(lambda z: 10 * torch.sigmoid(z)),
+        lambda z: functional.mse_loss(z, torch.ones_like(z)),
     ),
     "a robust price": (
         1,
@@ -314,6 +339,30 @@ def test_a_last_bias_that_is_frozen_is_still_in_the_logits(
     client = Client.of(load_network(tmp_path / "net.pt2"), weights, gradients)
     usual = criterion is functional.cross_entropy
     assert client.loss.kind == ("cross-entropy" if usual else "mse")
+    found = attack(client)
+    assert client.explain(found).verdict == "exact"
+    assert np.mean((found.images - image) ** 2) < 1e-16
+
+
+def test_what_is_written_down_last_need_not_be_the_last_layer(tmp_path: Path) -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first, self.middle = (
+                nn.Linear(5, 5),
+                nn.Linear(64, 32),
+                nn.Linear(32, 5),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = functional.gelu(self.first(x.flatten(1)))
+            return self.last(functional.gelu(self.middle(h)))
+
+    torch.manual_seed(4)
+    image, _ = client_of(tmp_path, Backwards().double(), nn.CrossEntropyLoss(), torch.tensor([2]))
+    given = {"weights": tmp_path / "w.safetensors", "gradients": tmp_path / "g.safetensors"}
+    client = Client.from_files(**given, model=str(tmp_path / "net.pt2"))
+    assert client.loss.kind == "cross-entropy"
     found = attack(client)
     assert client.explain(found).verdict == "exact"
     assert np.mean((found.images - image) ** 2) < 1e-16

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.labels import LabelInference, infer_labels
+from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.backend import Array
@@ -19,6 +20,7 @@ from tinyleak.nn.models.as_trained import as_trained, heads_of
 from tinyleak.nn.models.exported import (
     Exported,
     ending,
+    ends_in,
     with_outputs_for,
     without_ending,
 )
@@ -109,7 +111,7 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
     """Return the network whose outputs the client's loss takes, and what its gradient says.
 
     What follows the last layer may belong to the loss: the binary cross-entropy of a sigmoid is one
-    of logits, and so is the logarithm of a softmax.
+    of logits, and so is the logarithm of a softmax. Of one image it does so whatever it is.
     """
     network, end = client.model, ending(client.model)
     single = isinstance(network, Exported) and network.heads == (1,)
@@ -117,16 +119,18 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
         network, end = without_ending(network), ""
     read = client.read or premises_of(client, network, loss, update=update)
     if single and loss is None and client.batch == 1:
-        # One number is the logit of a yes or no, unless neither makes its gradient.
+        # One number is the logit of a yes or no, unless neither makes its gradient, or 1 does.
         number = premises_of(client, with_outputs_for(network, "mse"), None, update=update)
-        read = number if number.loss is None else read
+        read = number if number.loss in (None, "mse") else read
     inside = (end, read.loss) in (("sigmoid", "bce"), ("log_softmax", "cross-entropy"))
     if (end, read.loss) == ("softmax", "cross-entropy") and read.factor is not None:
         # Of probabilities that are taken for logits the gradient is smaller than the mean's.
         alone = premises_of(client, without_ending(network), loss, update=update)
         inside = alone.factor is not None and read_loss(alone, client.batch, network.classes).exact
         read = alone if inside else read
-    if end and (inside or (read.loss is None and read.targets is not None)):
+    if read.loss is None and not ends_in(network, layer_names(network)[-1][0]):
+        read = replace(read, targets=None)
+    if end and (inside or (loss is None and read.targets is not None)):
         return without_ending(network), read
     return network, replace(read, targets=None) if end else read
 

@@ -3,13 +3,14 @@
 from tinyleak.nn.models.exported.dropout import with_masks
 from tinyleak.nn.models.exported.graph import Graph, parse_graph
 from tinyleak.nn.models.exported.model import OPERATIONS, Exported
-from tinyleak.nn.models.exported.outputs import ending, with_outputs_for, without_ending
+from tinyleak.nn.models.exported.outputs import ending, ends_in, with_outputs_for, without_ending
 
 __all__ = [
     "OPERATIONS",
     "Exported",
     "Graph",
     "ending",
+    "ends_in",
     "parse_graph",
     "with_masks",
     "with_outputs_for",
