@@ -14,7 +14,7 @@ What is wrong of the pattern at the end is solved for together with the image (`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial, reduce
 
@@ -125,6 +125,8 @@ def past_kinks(
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
     by_pattern = partial(solve_for_pattern, kinks, apart, exact, start, goal, lowest, highest)
     robust = without_outliers(start.shape, shown, gradients, lowest, highest, goal)
+    mended = partial(_in_turn, robust, by_pattern, goal)
+    finished = partial(_by_pattern_too, by_pattern, goal)
     close = max(CLOSE, goal)
     few, rng = start.size <= MANY_PIXELS, np.random.default_rng(0)
 
@@ -132,20 +134,6 @@ def past_kinks(
         soft.cool(temperature, at)
         z = inside(soft, x, steps=STEPS).x
         return Reached(z, float(np.sum(exact.value(z) ** 2)))
-
-    def jolted() -> Reached:
-        return Reached(best.x + JOLT * rng.standard_normal(start.size), math.inf)
-
-    def mended(near: Reached) -> Reached:
-        """Return where robust regression and the pattern, in turn, end; near if they lead nowhere."""
-        for _ in range(TURNS):
-            end = robust(near.x)
-            if end.value > LEADS_ON * near.value:
-                return min(near, end, key=_distance)
-            near = end if end.value <= goal else min(end, by_pattern(end), key=_distance)
-            if near.value <= goal:
-                break
-        return near
 
     best = here = Reached(start.ravel(), math.inf)
     try:
@@ -155,7 +143,8 @@ def past_kinks(
         if few and (end := by_pattern(here)).value <= close:
             return end
         for cycle in range(CYCLES if few else 1):
-            here = jolted() if cycle > 0 else here
+            if cycle > 0:
+                here = Reached(best.x + JOLT * rng.standard_normal(start.size), math.inf)
             before = math.inf
             for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
                 if k >= LEAST and best.value > PROGRESS * before:
@@ -171,14 +160,33 @@ def past_kinks(
                     return best
                 if turned.value <= LEADS_ON * here.value:
                     break
-            best = inside(exact, best.x, steps=LAST_STEPS)
-            if best.value > goal:
-                best = min(best, by_pattern(best), key=_distance)
+            best = finished(inside(exact, best.x, steps=LAST_STEPS))
             if best.value <= close:
                 break
     except KeyboardInterrupt:
         raise StoppedError(best.x) from None
     return best
+
+
+def _in_turn(
+    robust: Callable[[Array], Reached],
+    by_pattern: Callable[[Reached], Reached],
+    goal: float,
+    near: Reached,
+) -> Reached:
+    """Return where robust regression and the pattern end, each from where the other did."""
+    for _ in range(TURNS):
+        end = robust(near.x)
+        if end.value > LEADS_ON * near.value:
+            return min(near, end, key=_distance)
+        near = _by_pattern_too(by_pattern, goal, end)
+        if near.value <= goal:
+            break
+    return near
+
+
+def _by_pattern_too(by_pattern: Callable[[Reached], Reached], goal: float, end: Reached) -> Reached:
+    return end if end.value <= goal else min(end, by_pattern(end), key=_distance)
 
 
 def _distance(reached: Reached) -> float:
