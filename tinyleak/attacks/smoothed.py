@@ -143,8 +143,8 @@ def past_kinks(
         if few and (end := by_pattern(here)).value <= close:
             return end
         for cycle in range(CYCLES if few else 1):
-            if cycle > 0:
-                here = Reached(best.x + JOLT * rng.standard_normal(start.size), math.inf)
+            noise = JOLT * rng.standard_normal(start.size)
+            here = Reached(best.x + noise, math.inf) if cycle > 0 else here
             before = math.inf
             for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
                 if k >= LEAST and best.value > PROGRESS * before:
