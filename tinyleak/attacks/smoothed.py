@@ -128,7 +128,7 @@ def past_kinks(
     mended = partial(_in_turn, robust, by_pattern, goal)
     finished = partial(_by_pattern_too, by_pattern, goal)
     close = max(CLOSE, goal)
-    few, rng = start.size <= MANY_PIXELS, np.random.default_rng(0)
+    few, noise = start.size <= MANY_PIXELS, np.random.default_rng(0).standard_normal
 
     def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
         soft.cool(temperature, at)
@@ -143,8 +143,7 @@ def past_kinks(
         if few and (end := by_pattern(here)).value <= close:
             return end
         for cycle in range(CYCLES if few else 1):
-            noise = JOLT * rng.standard_normal(start.size)
-            here = Reached(best.x + noise, math.inf) if cycle > 0 else here
+            here = Reached(best.x + JOLT * noise(start.size), math.inf) if cycle > 0 else here
             before = math.inf
             for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
                 if k >= LEAST and best.value > PROGRESS * before:
