@@ -29,9 +29,9 @@ ALONE, EACH = 300, 200
 TURNS, PROGRESS = 40, 0.7
 """At most, and to what share of its least the distance must fall in one, while it is not NEAR."""
 
-NEAR, PATIENCE = 1e-5, 8
+NEAR, PATIENCE = 1e-5, 12
 """Where the distance is below this, so many turns may pass without a new least one: of three images
-of 3,072 pixels one took nine, and two ended at squared errors of 6e-9 and 2e-6."""
+of 3,072 pixels one took ten, and two ended at squared errors of 6e-9 and 2e-6."""
 
 
 def without_outliers(
