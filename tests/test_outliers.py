@@ -36,7 +36,7 @@ def test_the_last_wrong_kinks_are_outliers(seed: int) -> None:
 def test_near_the_image_turns_without_progress_are_made(
     monkeypatch, size: float, arrives: bool
 ) -> None:
-    lefts = [size, *[2 * size] * 12, 0.0]  # what is left after each turn
+    lefts = [size, *[2 * size] * 6, 0.0]  # what is left after each turn
 
     def next_of(objective: object, x: np.ndarray, *_: object) -> Reached:
         if objective == "robust":  # one search of it ends a turn, as there is one s here

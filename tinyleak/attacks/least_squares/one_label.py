@@ -34,7 +34,7 @@ COPIES, SPREAD = 3, 0.2
 EVALUATIONS, LAST = 300, 50
 """Of the distance, with so many dummies, and with one for each image."""
 
-TRIALS, MIXTURES, NEAR = 20, 10, 2e-3
+TRIALS, MIXTURES, NEAR = 12, 6, 2e-3
 """Mixtures to try, at most, of how many of them the dummies are the same, and the share of the
 distance that one leaves that leads on: of pairs those left 2e-4 to 2e-3, others 9e-3 to 3e-2."""
 
