@@ -211,3 +211,17 @@ def test_fewer_images_than_were_said_are_counted() -> None:
         causes = likely_causes(problem, found, wrong.explain(found))
         named = {cause.advice: cause.text for cause in causes}
         assert f"shows 3 different images; {said} were said" in named["--batch 3"]
+
+
+def test_weights_may_be_others_where_no_loss_explains_one_image() -> None:
+    model, rng = MLP((1, 8, 8), 4, "tanh", (40,)), np.random.default_rng(0)
+    made, _ = simulate(AsTrained(model, "mse"), rng.random((1, 1, 8, 8)), [2], init="default")
+    targets = {"2.bias": made.gradients["2.bias"] + 0.3}  # no loss of the library makes it
+    others = {
+        name: array + 0.1 * rng.standard_normal(array.shape) for name, array in made.params.items()
+    }
+    client = Client.of(model, others, made.gradients | targets)
+    problem = problem_of(client, Attacker(settings=Settings(iterations=3)))
+    found = attack(problem)
+    causes = likely_causes(problem, found, client.explain(found))
+    assert "stale weights" in [cause.name for cause in causes[:2]]

@@ -51,6 +51,9 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     causes = [cause for cause in client.premises.causes if cause not in taken]
     if outcome.verdict == "exact":
         return [*causes, *taken]
+    if client.premises.loss is None and client.premises.targets is not None:
+        text = "no loss at all explains the gradient with these weights, which may be others"
+        causes.insert(1, Cause("stale weights", text))
     sure = sum(cause.sure for cause in causes)
     if not sure and one_label_each(client) is False:
         text = "no images with one label each make the last layer's gradient by the cross-entropy"
