@@ -77,7 +77,7 @@ def alone(
         return start
     gradient = GradientResidual(matching, targets, np.zeros(0, np.int64))
     images, determined = moved(found, gradient, start)
-    if not determined.any() and np.isfinite(found.errors).any():
+    if not determined.any():  # of images that are all hidden L-BFGS has been nearer to some
         return start
     r, done = gradient.value(images), bool(determined.all())
     yield Fit(images, float(r @ r), math.inf, FIRST_DAMPING, 1, 1, None if done else "stalled")
