@@ -43,6 +43,7 @@ def solve_for_pattern(
     lowest: float,
     highest: float,
     near: Reached,
+    rounds: int = ROUNDS,
 ) -> Reached:
     """Return the best image that is found with its pattern as an unknown.
 
@@ -55,6 +56,7 @@ def solve_for_pattern(
         lowest: what pixels are at least.
         highest: what they are at most.
         near: where another search ended.
+        rounds: how often the pattern is set free, at most.
     """
     size, sizes = image.size, [len(each.elements) * each.many for each in kinks.at(Tensor(image))]
     ends, masks = np.cumsum(sizes, dtype=int), int(np.sum(sizes, dtype=int))
@@ -74,7 +76,7 @@ def solve_for_pattern(
     least = np.concatenate([np.full(size, lowest), np.zeros(masks)])
     most = np.concatenate([np.full(size, highest), np.ones(masks)])
     best, here, before = near, near, math.inf
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         chosen, gaps = _pattern(kinks.at(Tensor(here.x.reshape(image.shape))))
         free_to_choose.held = chosen, 1.0 * (gaps < BAND * math.sqrt(here.value))
         start = np.concatenate([here.x, np.zeros(masks)])

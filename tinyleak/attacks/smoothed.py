@@ -64,10 +64,10 @@ MENDED = range(8, len(TEMPERATURES), 3)
 """At which temperatures robust regression is tried: of one of CIFAR's images it takes an error of
 1e-3 to 3e-7 at the first. To solve for the pattern there took 220 s more and did not arrive."""
 
-TURNS, LEADS_ON = 4, 1e-2
-"""Where it leaves less than that share of the distance, the pattern is solved for from its end, and
-then it goes on from there, so often at most: of CIFAR's images one ended at 6e-9 by robust
-regression, at 1e-10 by the pattern then, and at 9e-15 two seconds later."""
+TURNS, LEADS_ON, PATTERNS = 4, 1e-2, 3
+"""Where it leaves less than that share of the distance, the pattern is solved for from its end, in
+so many rounds, and then it goes on from there, so often at most: one of CIFAR's images ended at
+6e-9 by robust regression, at 1e-10 by the pattern then, and at 9e-15 two seconds later."""
 
 STEPS, LAST_STEPS = 3, 30
 """Steps of Gauss and Newton in each round, and at the end without smoothing."""
@@ -125,7 +125,7 @@ def past_kinks(
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
     by_pattern = partial(solve_for_pattern, kinks, apart, exact, start, goal, lowest, highest)
     robust = without_outliers(start.shape, shown, gradients, lowest, highest, goal)
-    mended = partial(_in_turn, robust, by_pattern, goal)
+    mended = partial(_in_turn, robust, partial(by_pattern, rounds=PATTERNS), goal)
     finished = partial(_by_pattern_too, by_pattern, goal)
     close = max(CLOSE, goal)
     few, noise = start.size <= MANY_PIXELS, np.random.default_rng(0).standard_normal
