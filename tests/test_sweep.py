@@ -621,15 +621,13 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
 def test_a_worker_that_is_killed_while_it_starts_is_not_the_scripts_fault(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    submit = LocalProcesses.submit
-
-    def submit_and_kill(self: LocalProcesses, *arguments: Any) -> Future[Any]:
-        future = submit(self, *arguments)
-        for child in multiprocessing.active_children():
+    def listed_and_killed() -> list[Any]:
+        children = multiprocessing.active_children()
+        for child in children:
             child.kill()
-        return future
+        return children
 
-    monkeypatch.setattr(LocalProcesses, "submit", submit_and_kill)
+    monkeypatch.setattr("tinyleak.sweep.executors.active_children", listed_and_killed)
     with pytest.raises(OSError, match="a worker process was killed by signal 9 while it started"):
         LocalProcesses(1)
 
