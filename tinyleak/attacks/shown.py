@@ -12,6 +12,7 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.gradient import depending_on, grad, topological_order
 from tinyleak.nn.model import Model
+from tinyleak.nn.split import leaf_of
 from tinyleak.ops import sum
 from tinyleak.tensor import Tensor
 
@@ -154,15 +155,9 @@ def added_to(
         if _is(node, "add"):
             for one, other in (node.inputs, node.inputs[::-1]):
                 fits = other in by_image and math.prod(other.shape) == math.prod(one.shape)
-                if fits and _leaf(one) is weights[name]:
+                if fits and leaf_of(one) is weights[name]:
                     found.append(other)
     return found[0] if len(found) == 1 else None
-
-
-def _leaf(node: Tensor) -> Tensor:
-    while len(node.inputs) == 1:
-        node = node.inputs[0]
-    return node
 
 
 def input_of(

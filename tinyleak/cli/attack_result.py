@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class Result:
         """Return what only a simulated client has; None of one known by its files."""
         return value if self.args.weights is None else None
 
-    @property
+    @cached_property
     def _causes(self) -> list[Cause]:
         """Why it may have failed; what contradicts the assumptions is said in any case."""
         causes = likely_causes(self.problem, self.found, self.explained)

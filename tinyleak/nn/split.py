@@ -110,11 +110,11 @@ def _readers(weight: Tensor, order: Sequence[Tensor], by_image: set[Tensor]) -> 
     return [
         node
         for node in order
-        if not by_image.isdisjoint(node.inputs) and any(_leaf(x) is weight for x in node.inputs)
+        if not by_image.isdisjoint(node.inputs) and any(leaf_of(x) is weight for x in node.inputs)
     ]
 
 
-def _leaf(node: Tensor) -> Tensor:
+def leaf_of(node: Tensor) -> Tensor:
     """Return what a node is in another shape."""
     while len(node.inputs) == 1:
         node = node.inputs[0]
@@ -143,7 +143,7 @@ def _run(model: Model, params: Mapping[str, Array], images: Tensor, weight: str)
 
     def parameter(node: Tensor) -> str | None:
         """The parameter that a node holds, in whatever shape."""
-        return next((name for name, tensor in own.items() if tensor is _leaf(node)), None)
+        return next((name for name, tensor in own.items() if tensor is leaf_of(node)), None)
 
     def refuse(why: str) -> ValueError:
         return ValueError(f"{model} cannot be cut at {weight!r}: {why}; choose another layer")
