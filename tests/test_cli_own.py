@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from ordinary_networks import export  # noqa: E402  # the benchmarks are scripts, not a package
 
 from tinyleak import attack, load_network  # noqa: E402
+from tinyleak.cli.attack_result import labels_told  # noqa: E402
 from tinyleak.client import Client  # noqa: E402
 from tinyleak.nn.model import parameter_gradients  # noqa: E402
 from tinyleak.nn.models.exported import ending  # noqa: E402
@@ -204,6 +205,8 @@ def test_what_a_network_is_trained_for_need_be_no_class(
     found = np.load(out / "reconstruction.npz")
     assert np.mean((found["images"] - image) ** 2) < 1e-16
     np.testing.assert_allclose(found["soft_labels"], target, atol=1e-6)
+    labels = labels_told(loss, found["soft_labels"], found["labels"])
+    assert (labels is None) is (told not in ("target 1 (", "label 1 ("))
 
 
 def test_what_is_no_row_of_logits_has_another_loss_than_cross_entropy(
@@ -399,3 +402,9 @@ def test_a_recurrent_layer_is_given_several_rows_by_one_image(tmp_path: Path) ->
     assert given_one_row(client.network, client.params) == ["last.weight"]
     assert client.premises.rank == 1
     assert client.premises.causes == ()
+
+
+def test_a_label_is_told_only_where_one_was_found() -> None:
+    soft = np.array([[0.1, 0.8, 0.1], [1 / 3, 1 / 3, 1 / 3]])
+    assert labels_told("cross-entropy", soft, np.array([1, 0])) == ["1", "?"]
+    assert labels_told("mse", soft, np.array([1, 0])) is None

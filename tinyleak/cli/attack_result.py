@@ -165,7 +165,8 @@ class Result:
         if truth is not None:
             arrays |= {"truth": truth, "labels_true": outcome.labels_true}
         write_arrays(directory / "reconstruction.npz", **arrays)
-        labels, labels_true = found.labels, outcome.labels_true
+        kind, labels_true = self.problem.client.loss.kind, outcome.labels_true
+        labels = labels_told(kind, found.soft_labels, found.labels)
         figure = emergence(found.snapshots, truth, labels=labels, labels_true=labels_true)
         save(figure, directory / "progress.png")
         below = None if truth is None else RECOVERED_MSE
@@ -261,13 +262,11 @@ class Result:
     def _targets(self) -> str:
         """What was found of each image beside its pixels: its label, its classes or its numbers."""
         kind, found = self.problem.client.loss.kind, self.outcome.soft_labels
-        classes = found.shape[1]
-        if kind == "bce" and classes > 1:
+        labels, classes = labels_told(kind, found, self.outcome.labels), found.shape[1]
+        if labels is not None:
+            return listed(labels)
+        if kind == "bce":
             return ", ".join(listed(np.flatnonzero(row > 0.5)) or "none" for row in found)
-        hard = np.arange(classes) == self.outcome.labels[:, np.newaxis]
-        if kind != "mse" or (classes > 1 and np.abs(found - hard).max() < NEARLY_HARD):
-            unknown = (found.min(axis=1) == found.max(axis=1)) & (classes > 1)
-            return listed(np.where(unknown, "?", self.outcome.labels.astype(str)))
         if classes > MOST_NUMBERS:
             return ", ".join(f"numbers from {y.min():.3g} to {y.max():.3g}" for y in found)
         return ", ".join(listed([f"{y:.3g}" for y in row]) for row in found)
@@ -276,6 +275,17 @@ class Result:
     def _topic(self) -> str:
         name = "label" if self.problem.client.loss.kind != "mse" else "target"
         return name if len(self.outcome.labels) == 1 else f"{name}s"
+
+
+def labels_told(kind: str, soft: Array, labels: Array) -> list[str] | None:
+    """Return each image's label, "?" where all are as likely; None where targets are no labels."""
+    classes = soft.shape[1]
+    hard = np.arange(classes) == labels[:, np.newaxis]
+    numbers = classes == 1 or np.abs(soft - hard).max() >= NEARLY_HARD
+    if (kind == "mse" and numbers) or (kind == "bce" and classes > 1):
+        return None
+    unknown = (soft.min(axis=1) == soft.max(axis=1)) & (classes > 1)
+    return ["?" if one else str(label) for one, label in zip(unknown, labels, strict=True)]
 
 
 def listed(labels: Any) -> str:
