@@ -3,7 +3,8 @@
 Each network comes from its `.pt2` file, with its own activation and PyTorch's initial weights, and
 again after 300 steps of training; each client's weights and gradient are in float32, as it saves
 them. Beside each stands PyTorch: gradient matching by `torch.optim.LBFGS` with strong Wolfe line
-search in float64, label known, for as many seconds as tinyleak took, and ten at least.
+search in float64, label known, for as many seconds as tinyleak took, and ten at least. How fast an
+evaluation is is told beside PyTorch's, and JAX's of the same graphs if it is installed.
 
     python benchmarks/own_networks.py --data-dir mnist --clients 10
 
@@ -32,6 +33,7 @@ import numpy as np
 import torch
 from cells import Cell, Cells, folder_of, mnist
 from ordinary_networks import NETWORKS, build, export, loss_of
+from problems import installed
 
 from tinyleak import attack, cross_entropy, load_network, one_hot, ops, trace
 from tinyleak.attacks import Attacker, Settings, problem_of
@@ -155,15 +157,21 @@ def pace(name: str, trained: bool, source: Dataset) -> Cell:
     problem = problem_of(client, Attacker(start="noise"))
     z, target = problem.starts[0], torch.tensor([label])
     program = trace(problem.matching.value_and_gradient, z, check=False)
-    free = torch.tensor(x[None].astype(float), requires_grad=True)
+    noise = np.random.default_rng(0).standard_normal((1, *x.shape))
+    free = torch.tensor(noise, requires_grad=True)
 
-    def torchs() -> object:
-        return torch.autograd.grad(torch_distance(name, network, free, target, wanted), free)
+    def torchs() -> np.ndarray:
+        distance = torch_distance(name, network, free, target, wanted)
+        return np.asarray(torch.autograd.grad(distance, free)[0])
 
-    return {
-        "agreement": np.array(agrees),
-        "paces": np.array(quickest(lambda: program(z), torchs)),
-    }
+    calls: list[Callable[[], object]] = [lambda: program(z), torchs]
+    if installed("jax"):
+        from jax_networks import distance
+
+        by_jax = distance(name, network, label, [g.numpy() for g in wanted], noise)
+        np.testing.assert_allclose(by_jax(noise)[1], torchs(), atol=1e-9 * np.abs(torchs()).max())
+        calls.append(lambda: np.asarray(by_jax(noise)[1]))
+    return {"agreement": np.array(agrees), "paces": np.array(quickest(*calls))}
 
 
 def client_of(network: torch.nn.Module, model: Exported, gradient: Sequence[Any]) -> Client:
@@ -294,12 +302,13 @@ def report(found: dict[Row, Cell], expected: dict[Row, Cell], tried: dict[Row, C
 
     rows = []
     for (name, trained), cell in found.items():
-        ours, torchs = cell["paces"] * 1e3
+        ours, torchs, jaxs = [*(1e3 * cell["paces"]), math.nan][:3]
         said, shown = expected.get((name, trained)), tried.get((name, trained))
         rows.append(
             [
                 *(name, "trained" if trained else "fresh", f"{float(cell['agreement']):.0e}"),
                 *(f"{ours:.2f}", f"{torchs:.2f}", f"{torchs / ours:.1f}"),
+                *(f"{jaxs:.2f}", f"{jaxs / ours:.1f}"),
                 f"{int((cell['ours'] < RECOVERED).sum())} of {cell['ours'].size}",
                 *(f"{np.median(cell['ours']):.0e}", f"{np.median(cell['theirs']):.0e}"),
                 f"{int((cell['ours'] < cell['theirs']).sum())} of {cell['ours'].size}",
@@ -308,8 +317,9 @@ def report(found: dict[Row, Cell], expected: dict[Row, Cell], tried: dict[Row, C
                 "-" if said is None else str(said["word"]),
             ]
         )
-    heads = ["network", "weights", "agreement", "ms", "PyTorch ms", "times", "MSE < 1e-6"]
-    heads += ["median MSE", "PyTorch's", "nearer", "variance", "seconds", "forecast", "rehearsal"]
+    heads = ["network", "weights", "agreement", "ms", "PyTorch ms", "times", "JAX ms", "times"]
+    heads += ["MSE < 1e-6", "median MSE", "PyTorch's", "nearer", "variance", "seconds"]
+    heads += ["forecast", "rehearsal"]
     text = HEAD + table([*heads, "audit"], rows)
     for what, cells in (("forecast", expected), ("rehearsal", tried)):
         both = [row for row in found if row in cells]
