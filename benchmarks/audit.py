@@ -106,7 +106,7 @@ def measure(setting: Setting, source: Dataset, effort: Effort) -> Cell:
     found = audit(model, params, known.images, known.labels, **options)
     norm = float(np.mean([length(one.gradients) for one, _ in clients]))
     variance = (setting.noise * norm) ** 2 / found.counting.parameters
-    without = found.at(variance or found.rounding)
+    without = found.at(variance) if variance else found.rounded
     cells: dict[str, list[float]] = {name: [] for name in ("given", "attack", "ideal")}
     for row, (exact, truth) in enumerate(clients):
         client = noisy(exact, variance, [setting.seed, 2, row])
@@ -141,7 +141,7 @@ def forecast_given(found: Audit) -> float:
     """Return the forecast for the given gradient, at the noise that is read off it."""
     assert found.shared is not None, "it was given"
     noise = found.shared.noise
-    return found.at(noise if noise and not found.shared.exact else found.rounding).mse
+    return (found.at(noise) if noise and not found.shared.exact else found.rounded).mse
 
 
 def part(source: Dataset, start: int, stop: int) -> Dataset:

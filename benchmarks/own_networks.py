@@ -232,7 +232,7 @@ def forecast(name: str, trained: bool, source: Dataset, clients: int) -> Cell:
         _, _, slopes = gradient_of(name, network, source, number)
         client = client_of(network, model, slopes)
         found.append(audit(client, images=images, examples=1))
-    expected = [one.at(one.rounding).mse for one in found]
+    expected = [one.rounded.mse for one in found]
     return {"mse": np.array(expected), "word": np.array(found[0].verdict)}
 
 

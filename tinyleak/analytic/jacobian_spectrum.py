@@ -105,11 +105,14 @@ class Spectrum:
         return round(self.unknowns * float(self.shares[which].sum()))
 
 
-def measure(jacobian: Jacobian) -> Spectrum:
-    """Return the singular values at one batch: all of them up to `MOST_DENSE`, else an estimate."""
+def measure(jacobian: Jacobian, gram: Array | None = None) -> Spectrum:
+    """Return the singular values at one batch: all of them up to `MOST_DENSE`, else an estimate.
+
+    `gram` is JᵀJ, (n, n), if it has been computed.
+    """
     if jacobian.size > MOST_DENSE:
         return estimate(jacobian)
-    return of_gram(jacobian.gram())
+    return of_gram(jacobian.gram() if gram is None else gram)
 
 
 def of_gram(gram: Array) -> Spectrum:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian, without_ties
-from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
+from tinyleak.analytic.jacobian_spectrum import MOST_DENSE, Spectrum, measure
+from tinyleak.analytic.within_bounds import error_within_bounds
+from tinyleak.attacks.features_first import are_images
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
@@ -141,7 +143,7 @@ def audit(
     jacobians = [
         replace(one, images=without_ties(one.images), precision=precision) for one in jacobians
     ]
-    spectra = _measured(jacobians)
+    spectra, rounded = _measured(jacobians, rounding, prior)
     measured = known.images[: batch * len(spectra)]
     dtype = client.dtype if isinstance(client, Client) else "float32"
     rehearsed = [
@@ -159,6 +161,7 @@ def audit(
         spectra=spectra,
         prior=prior,
         rounding=rounding,
+        errors=rounded,
         variances=variances,
         shared=shared,
         rehearsals=rehearsed,
@@ -166,16 +169,26 @@ def audit(
     )
 
 
-def _measured(jacobians: Sequence[Jacobian]) -> list[Spectrum]:
-    """Return the spectra of the Jacobians, or of those that were done when Ctrl-C came."""
-    spectra = []
+def _measured(
+    jacobians: Sequence[Jacobian], rounding: float, prior: float
+) -> tuple[list[Spectrum], list[float]]:
+    """Return the spectra of the Jacobians, or of those that were done when Ctrl-C came.
+
+    Beside them the mean squared error that rounding leaves at each, within [0, 1] for images.
+    """
+    spectra, errors = [], []
     try:
         for jacobian in jacobians:
-            spectra.append(measure(jacobian))
+            gram = jacobian.gram() if jacobian.size <= MOST_DENSE else None
+            spectrum, error = measure(jacobian, gram), None
+            if gram is not None and rounding > 0 and are_images(jacobian.model):
+                error = error_within_bounds(gram, jacobian.images.ravel(), rounding, prior)
+            errors.append(spectrum.forecast(rounding, prior) if error is None else error)
+            spectra.append(spectrum)
     except KeyboardInterrupt:
         if not spectra:
             raise
-    return spectra
+    return spectra, errors[: len(spectra)]
 
 
 def _client(

@@ -51,6 +51,7 @@ class Measured:
     spectra: list[Spectrum]  # the singular values of each
     prior: float  # τ², the variance of a pixel before anything is shared
     rounding: float  # the mean squared error that float32 leaves on a gradient's numbers
+    errors: Sequence[float]  # that it leaves of a pixel, at each typical batch, within [0, 1]
     variances: tuple[float, ...]  # of the noise to forecast for
     shared: Shared | None  # what was read off the client's gradient, if it is known
     rehearsals: Sequence[Rehearsal] = ()  # of attacks on simulated clients with typical images
@@ -58,7 +59,14 @@ class Measured:
 
     def at(self, variance: float) -> Forecast:
         """Return the forecast at noise of this variance; below 0 it is a ValueError."""
-        errors = forecasts(self.spectra, np.array([variance]), self.prior)[:, 0]
+        return self._forecast(variance, forecasts(self.spectra, np.array([variance]), self.prior))
+
+    @property
+    def rounded(self) -> Forecast:
+        """The forecast where there is no noise but float32's rounding, and bounds are known."""
+        return self._forecast(self.rounding, np.array(self.errors))
+
+    def _forecast(self, variance: float, errors: Array) -> Forecast:
         seen = [one.seen(variance, self.prior) / one.unknowns for one in self.spectra]
         mean, low, high = float(errors.mean()), float(errors.min()), float(errors.max())
         verdict = "recognisable" if mean < HIDDEN * self.prior else "hidden"
@@ -79,7 +87,7 @@ class Measured:
             return "shown"
         if self.contradiction is not None:
             return "unknown"
-        return self.at(self.rounding if self.noise is None else self.noise).verdict
+        return (self.rounded if self.noise is None else self.at(self.noise)).verdict
 
     @property
     def ranks(self) -> list[int]:
@@ -89,7 +97,8 @@ class Measured:
     @property
     def recovered_below(self) -> float:
         """The variance of the noise below which images are recovered; 0 if they never are."""
-        return noise_for(RECOVERED_MSE, self.spectra, self.prior)
+        least = self.rounding if self.rounded.mse < RECOVERED_MSE else 0.0
+        return max(least, noise_for(RECOVERED_MSE, self.spectra, self.prior))
 
     @property
     def hidden_above(self) -> float:
@@ -109,7 +118,7 @@ class Measured:
 
         That is "float32 rounding", "the given gradient", or "asked for", by strength.
         """
-        found = [("float32 rounding", self.at(self.rounding))]
+        found = [("float32 rounding", self.rounded)]
         if self.noise is not None:
             found.append(("the given gradient", self.at(self.noise)))
         return found + [("asked for", self.at(variance)) for variance in self.variances]

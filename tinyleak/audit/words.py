@@ -36,9 +36,10 @@ SCOPE = {
     ),
     "The best attacker": (
         "The forecast is what is left to somebody who solves the problem perfectly and knows of "
-        "pixels only how much they vary. A real attack may do worse: it can get stuck, the more "
-        "easily the larger the batch; a rehearsal shows it. It can do better as well, if it knows "
-        "what images look like."
+        "pixels only how much they vary, and without noise that black and white ones cannot be "
+        "more so. A real attack may do worse: it can get stuck, the more easily the "
+        "larger the batch; a rehearsal shows it. It can do better as well, if it knows what images "
+        "look like."
     ),
     "Near typical images": (
         "The network is taken to be linear around the image, at images of the given kind. Where "
@@ -78,7 +79,7 @@ def headline(audit: Measured) -> str:
             f"the gradient is not of the kind that is forecast here, for {audit.contradiction.text}"
             f"; what it shows of {kind} cannot be told before that is known"
         )
-    bare = audit.at(audit.rounding)
+    bare = audit.rounded
     if audit.noise is not None:
         return _headline_of_noise(audit, audit.at(audit.noise), kind, bare.verdict)
     below, above = audit.recovered_below, audit.hidden_above

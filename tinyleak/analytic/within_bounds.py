@@ -1,0 +1,63 @@
+"""What noise leaves of an image whose pixels lie in [0, 1], by simulating the best attacker.
+
+Of a digit three quarters of the pixels are black, and none can be blacker: most directions that a
+gradient determines weakly lead out of [0, 1]. While the noise is small, an attacker who knows that
+looks for the change d of the image that is nearest to what noise e makes of the gradient,
+
+    minimise ‖J d − e‖² + v ‖d‖² / τ²,   d ≥ 0 where a pixel is 0, d ≤ 0 where it is 1,
+
+non-negative least squares (Lawson and Hanson 1974, chapter 23). Without bounds the error is that of
+`jacobian_spectrum`, 3 to 200 times as large for digits and ordinary networks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyleak.analytic.jacobian import TIE
+from tinyleak.analytic.jacobian_spectrum import RESOLUTION
+from tinyleak.backend import Array
+
+DRAWS = 2
+"""How many times noise is drawn: errors of one image differ by a third from draw to draw."""
+
+MOST_STEPS = 20
+"""Of non-negative least squares, for each pixel."""
+
+
+def error_within_bounds(gram: Array, image: Array, variance: float, prior: float) -> float | None:
+    """Return the mean squared error of a pixel that noise leaves to one who knows the bounds.
+
+    Args:
+        gram: JᵀJ, (n, n).
+        image: (n,), where it was taken; pixels on a bound may have been moved by `TIE`.
+        variance: v, of the noise on each number of the gradient; more than 0, and small.
+        prior: τ², the variance of a pixel before anything was shared.
+
+    Returns:
+        None where no pixel is on a bound, or no solution is found.
+    """
+    from scipy.optimize import nnls
+
+    black, white = image <= TIE, image >= 1.0
+    bound = black | white
+    if not bound.any():
+        return None
+    squares, axes = np.linalg.eigh(gram)
+    squares = np.where(squares > RESOLUTION**2 * squares[-1], squares, 0.0) + variance / prior
+    root = np.sqrt(squares)[:, None] * axes.T
+    basis, triangle = np.linalg.qr(root[:, ~bound])
+    inward = (root * np.where(white, -1.0, 1.0))[:, bound]
+    against = inward - basis @ (basis.T @ inward)
+    errors, rng = [], np.random.default_rng(0)
+    for _ in range(DRAWS):
+        noise = rng.standard_normal(len(root))
+        try:
+            held, _ = nnls(
+                against, noise - basis @ (basis.T @ noise), maxiter=MOST_STEPS * len(root)
+            )
+        except RuntimeError:
+            return None
+        others = np.linalg.solve(triangle, basis.T @ (noise - inward @ held))
+        errors.append(held @ held + others @ others)
+    return variance * float(np.mean(errors)) / len(image)
