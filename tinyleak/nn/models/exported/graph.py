@@ -158,7 +158,9 @@ def _node(said: Mapping[str, Any]) -> Node:
         else:
             raise ValueError(f"its node {quoted(name)} computes something other than an array")
     in_place = operation.endswith("_") and not operation.endswith("__")
-    return Node(name, operation.removesuffix("_"), in_place, arguments, tuple(outputs))
+    return Node(
+        name, operation[:-1] if in_place else operation, in_place, arguments, tuple(outputs)
+    )
 
 
 def _argument(node: str, said: Mapping[str, Any]) -> Argument:
@@ -186,6 +188,8 @@ def _argument(node: str, said: Mapping[str, Any]) -> Argument:
         )
     if isinstance(value, list):
         return tuple(_plain(node, one) for one in value)
+    if value in ("Infinity", "-Infinity"):
+        value = float(value)
     return None if isinstance(value, dict) else _plain(node, value)
 
 

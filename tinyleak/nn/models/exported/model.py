@@ -17,7 +17,9 @@ from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.models.exported.elementwise import ELEMENTWISE
 from tinyleak.nn.models.exported.graph import Graph, Node, Ref, refs
 from tinyleak.nn.models.exported.layers import LAYERS
+from tinyleak.nn.models.exported.moves import MOVES
 from tinyleak.nn.models.exported.norms import NORMS
+from tinyleak.nn.models.exported.reductions import REDUCTIONS
 from tinyleak.nn.models.exported.sequences import SEQUENCES
 from tinyleak.nn.models.exported.shapes import SHAPES, VIEWS
 from tinyleak.nn.models.exported.values import Value
@@ -27,7 +29,8 @@ from tinyleak.tensor import Tensor
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{**LAYERS, **NORMS, **SEQUENCES},
-    **{**ELEMENTWISE, **SHAPES},
+    **{**ELEMENTWISE, **REDUCTIONS},
+    **{**SHAPES, **MOVES},
 }
 """All that is known, by PyTorch's name."""
 
