@@ -193,8 +193,8 @@ def with_branch() -> bytes:
 
 def with_dynamic_shapes() -> bytes:
     network, file = nn.Linear(4, 2), io.BytesIO()
-    batch = ({0: torch.export.Dim("batch")},)
-    program = torch.export.export(network, (torch.zeros(2, 4),), dynamic_shapes=batch)
+    axes = ({1: torch.export.Dim("length")},)
+    program = torch.export.export(network, (torch.zeros(1, 9, 4),), dynamic_shapes=axes)
     torch.export.save(program, file)
     return file.getvalue()
 

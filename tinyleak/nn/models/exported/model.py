@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -122,6 +122,16 @@ class Exported:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter, by name."""
         return {name: self.graph.shapes[value] for value, name in self.graph.parameters.items()}
+
+    def holds(self, arrays: Mapping[str, Array]) -> bool:
+        """Return whether these are the parameters that were saved with the network."""
+        return all(np.array_equal(self.weights[name], array) for name, array in arrays.items())
+
+    def with_buffers(self, arrays: Mapping[str, Array]) -> Exported:
+        """Return the network with those of the arrays that are buffers in place of its own."""
+        own = {n: a for n, a in arrays.items() if n in self.constants}
+        fits = {n: a for n, a in own.items() if a.shape == self.constants[n].shape}
+        return replace(self, constants={**self.constants, **fits})
 
     @cached_property
     def training(self) -> tuple[str, ...]:

@@ -219,7 +219,7 @@ SHAPES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     **{"unsqueeze": _unsqueeze, "squeeze": _squeeze, "slice": _cut, "expand": _expand},
     **{"stack": _stack, "chunk": _chunk, "unbind": _unbind, "arange": _arange},
     **{"broadcast_to": _expand, "eye": _identity, "linspace": _line},
-    **{"embedding": _embedding, "_assert_tensor_metadata": lambda **_: ()},
+    **{"embedding": _embedding},
 }
 """By PyTorch's name."""
 
