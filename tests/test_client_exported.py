@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from test_exported import export
 from torch import nn
 from torch.nn import functional
 
-from tinyleak.client import Client
+from tinyleak import attack, load_network
+from tinyleak.attacks import Settings
+from tinyleak.client import Client, LocalSteps
+from tinyleak.nn.models.exported import Exported
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -103,3 +107,133 @@ def test_a_network_may_be_exported_for_any_batch(tmp_path: Path) -> None:
     client = read(tmp_path, net.state_dict(), gradients)
     assert client.model.image_shape == (1, 6, 6) and client.loss.kind == "cross-entropy"
     assert client.premises.loss_source == "read off"
+
+
+# Losses of networks that end in more than their last layer.
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+LABEL, ONES = torch.tensor([2]), torch.tensor([[0.0, 0.0, 1.0]])
+
+
+class Ends(nn.Module):
+    """Two layers, or two heads, each of which ends in a function."""
+
+    def __init__(self, end: Function, heads: int = 1, outputs: int = 3) -> None:
+        super().__init__()
+        self.first, self.end = nn.Linear(16, 20), end
+        self.heads = nn.ModuleList([nn.Linear(20, outputs) for _ in range(heads)])
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        h = torch.tanh(self.first(x.flatten(1)))
+        return tuple(self.end(head(h)) for head in self.heads)
+
+
+def as_arrays(net: nn.Module, of: str = "data") -> dict[str, np.ndarray]:
+    return {name: getattr(p, of).detach().numpy().copy() for name, p in net.named_parameters()}
+
+
+def exported(net: nn.Module, folder: Path) -> Exported:
+    export(net, (1, 4, 4), str(folder / "net.pt2"))
+    return load_network(folder / "net.pt2")
+
+
+def plain(z: torch.Tensor) -> torch.Tensor:
+    return z
+
+
+def log_softmax(z: torch.Tensor) -> torch.Tensor:
+    return z.log_softmax(1)
+
+
+def softmax(z: torch.Tensor) -> torch.Tensor:
+    return z.softmax(1)
+
+
+def cross_entropy(z: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(z, LABEL)
+
+
+def likelihood(z: torch.Tensor) -> torch.Tensor:
+    return functional.nll_loss(z.log() if z.min() > 0 else z, LABEL)
+
+
+def binary(z: torch.Tensor) -> torch.Tensor:
+    return functional.binary_cross_entropy(z, ONES)
+
+
+def squares(z: torch.Tensor) -> torch.Tensor:
+    return (z - 0.7 * ONES).square().mean()
+
+
+HEADS: dict[str, tuple[Function, Function, str]] = {
+    "logits": (plain, cross_entropy, "as it is, summed over 2 heads, read off"),
+    "log-softmax": (log_softmax, likelihood, "as it is, summed over 2 heads, read off"),
+    "softmax": (softmax, likelihood, "as it is, summed over 2 heads, read off"),
+    "softmax twice": (softmax, cross_entropy, "no usual one of each of 2 heads"),
+    "sigmoid": (torch.sigmoid, binary, "no usual one of each of 2 heads"),
+    "numbers": (plain, squares, "no usual one of each of 2 heads"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_two_heads_of_one_image_may_have_any_loss(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(4)
+    end, loss, said = HEADS[name]
+    net, x = Ends(end, 2), torch.rand(1, 1, 4, 4)
+    one, other = net(x)
+    (loss(one) + loss(other)).backward()
+    client = Client.of(exported(net, tmp_path), as_arrays(net), as_arrays(net, "grad"))
+    assert str(client.loss.fact).startswith(said)
+    found = attack(client, settings=Settings(iterations=100))
+    assert client.explain(found).verdict == "exact"
+    assert np.mean((found.images - x.numpy()) ** 2) < 1e-8
+
+
+def test_features_beside_the_logits_are_no_head_of_their_own(tmp_path: Path) -> None:
+    class Both(Ends):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            h = torch.tanh(self.first(x.flatten(1)))
+            return self.heads[0](h), h
+
+    torch.manual_seed(4)
+    net, x = Both(plain), torch.rand(1, 1, 4, 4)
+    cross_entropy(net(x)[0]).backward()
+    client = Client.of(exported(net, tmp_path), as_arrays(net), as_arrays(net, "grad"))
+    assert client.explain(attack(client, settings=Settings(iterations=100))).verdict == "exact"
+
+
+STEPS: dict[str, tuple[Function, int, Function, str]] = {
+    "logits": (plain, 3, cross_entropy, "cross-entropy"),
+    "log-softmax": (log_softmax, 3, likelihood, "cross-entropy"),
+    "softmax": (softmax, 3, likelihood, "cross-entropy"),
+    "softmax twice": (softmax, 3, cross_entropy, "cross-entropy"),
+    "sigmoid": (torch.sigmoid, 3, binary, "bce"),
+    "squares of sigmoids": (torch.sigmoid, 3, squares, "mse"),
+    "numbers": (plain, 3, squares, "mse"),
+    "one number": (plain, 1, lambda z: (z - 1.5).square().mean(), "mse"),
+    "one logit": (plain, 1, lambda z: -functional.logsigmoid(z).mean(), "cross-entropy"),
+}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", STEPS)
+def test_the_loss_of_several_steps_is_told(tmp_path: Path, name: str, momentum: float) -> None:
+    torch.manual_seed(7)
+    end, outputs, loss, kind = STEPS[name]
+    net, x = Ends(end, 1, outputs), torch.rand(1, 1, 4, 4)
+    model, before = exported(net, tmp_path), as_arrays(net)
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=momentum)
+    for _ in range(3):
+        optimiser.zero_grad()
+        loss(*net(x)).backward()
+        optimiser.step()
+    moved = {name: (before[name] - after) / 0.1 for name, after in as_arrays(net).items()}
+    local = LocalSteps(3, 0.1, momentum=momentum)
+    client = Client.of(model, before, moved, update=True, local=local, dtype="float32")
+    assert client.loss.kind == kind
+    assert not [cause for cause in client.premises.causes if cause.name in ("loss", "noise")]
+    if not momentum:
+        outcome = client.explain(attack(client, settings=Settings(iterations=200)))
+        assert outcome.verdict == "exact"
+        assert np.mean((outcome.images - x.numpy()) ** 2) < 1e-6

@@ -88,19 +88,19 @@ def loss_of_one(
     # than a soft one, which nearly every δ has.
     best = min(fits, key=_strangeness)
     rivals = {fit.loss for fit in fits if _strangeness(fit)[:2] <= _strangeness(best)[:2]}
-    if not _usual(best) or best.kind == "soft":
-        rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
-    told = (seen > 2 and best.factor > 0) or _usual(best) or len(image.delta) == 2
+    if not is_usual(best) or best.kind == "soft":
+        rivals |= {fit.loss for fit in every if is_usual(fit) and fit.misfit < ROUGHLY}
+    told = (seen > 2 and best.factor > 0) or is_usual(best) or len(image.delta) == 2
     told = told or (seen > 2 and abs(best.factor) * UNSATURATED < float(sizes.max()))
     told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
         loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
-        free = None if loss else _free_targets(image, "mse")
+        free = None if loss else free_targets(image, "mse")
         return LossReading(loss, "said" if said else "assumed", targets=free)
-    factor = 1.0 if _usual(best) else best.factor
+    factor = 1.0 if is_usual(best) else best.factor
     if best.loss not in RESIDUALS:
         cause = Cause("loss", f"the loss is a {best.loss}, times {factor:.4g}", sure=True)
-        return LossReading(None, "read off", targets=_free_targets(image, "mse"), causes=(cause,))
+        return LossReading(None, "read off", targets=free_targets(image, "mse"), causes=(cause,))
     return LossReading(
         best.loss,
         "said" if said else "read off",
@@ -113,7 +113,7 @@ def loss_of_one(
 
 
 def _strangeness(fit: Fit) -> tuple[bool, bool, bool]:
-    return fit.kind == "soft", not _usual(fit), fit.loss not in RESIDUALS
+    return fit.kind == "soft", not is_usual(fit), fit.loss not in RESIDUALS
 
 
 def _structured(fit: Fit, seen: int) -> bool:
@@ -121,7 +121,8 @@ def _structured(fit: Fit, seen: int) -> bool:
     return fit.kind in ("smoothed", "mixed") and seen > FREE
 
 
-def _usual(fit: Fit) -> bool:
+def is_usual(fit: Fit) -> bool:
+    """Return whether a fit is that of the mean, no multiple of it."""
     return abs(fit.factor - 1.0) <= EXACTLY_USUAL + fit.error * abs(fit.factor)
 
 
@@ -149,7 +150,7 @@ def _none_fits(
     image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None, soft: list[Fit]
 ) -> LossReading:
     """Say what no hard label explains; `soft` are the fits that only a soft one has."""
-    free = _free_targets(image, "mse" if said is None else said)
+    free = free_targets(image, "mse" if said is None else said)
     if said == "mse" or (said == "bce" and bool(((free > -SURE) & (free < 1.0 + SURE)).all())):
         return LossReading(said, "said", targets=free)
     if said is not None:
@@ -175,7 +176,7 @@ def _none_fits(
     return LossReading(causes=(Cause("soft labels", f"{text}, as of a soft label"), stale))
 
 
-def _free_targets(image: OneImage, loss: str) -> Array:
+def free_targets(image: OneImage, loss: str) -> Array:
     """Return the targets, (1, K), by which a loss makes this δ, were they any numbers."""
     without, by_targets = RESIDUALS[loss](image.logits)
     return np.linalg.solve(by_targets, without - image.delta)[np.newaxis]

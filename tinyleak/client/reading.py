@@ -8,22 +8,33 @@ from typing import Any
 
 import numpy as np
 
+from tinyleak.analytic.heads import targets_of_heads
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.premises import Premises, read_premises
+from tinyleak.analytic.residuals import TWICE
+from tinyleak.analytic.steps import loss_of_steps
 from tinyleak.backend import Array
 from tinyleak.client.facts import facts_of
-from tinyleak.client.loss import ANY_LOSS, read_loss, said_loss
+from tinyleak.client.loss import any_loss, read_loss, said_loss
+from tinyleak.nn.criteria import LOSSES
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, heads_of
 from tinyleak.nn.models.exported import (
     Exported,
     ending,
     ends_in,
+    last_layers,
     with_outputs_for,
     without_ending,
 )
+
+LOSSES_OF_ENDING = {
+    "softmax": ("cross-entropy", TWICE, "mean squared error of probabilities"),
+    "sigmoid": ("bce", "mean squared error of sigmoids"),
+}
+"""Which losses of the last layer a network's ending makes likely."""
 
 WHOLE = 1e-4
 """How far from whole numbers the counts of labels may be: float32 leaves 1e-6 of a label."""
@@ -79,14 +90,15 @@ def as_it_tells(
             "client's backward pass was run"
         )
     model, read = _network_and_reading(client, loss, update=update)
+    heads = len(heads_of(model))
     if read.loss is None and read.targets is not None:
-        how = ANY_LOSS
+        how = any_loss(heads)
     elif reduction is not None:
         kind = read.loss or "cross-entropy"
         how = said_loss(reduction, client.batch, "", kind, model.classes, read.loss_source)
     else:
         how = read_loss(read, client.batch, model.classes, client.steps)
-    how = how.of_heads(len(heads_of(model)))
+    how = how if read.loss is None else how.of_heads(heads)
     plain: Mapping[str, Array] = client.gradients
     if client.steps == 1:
         plain = read.without_decay(client.params, plain)
@@ -114,6 +126,10 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
     of logits, and so is the logarithm of a softmax. Of one image it does so whatever it is.
     """
     network, end = client.model, ending(client.model)
+    if isinstance(network, Exported) and len(network.heads) > 1 and loss in (None, "mse"):
+        return _heads_and_reading(client, network, loss, update=update)
+    if isinstance(network, Exported) and client.local is not None and client.batch == 1:
+        return _steps_and_reading(client, network, end, loss, update=update)
     single = isinstance(network, Exported) and network.heads == (1,)
     if single and end == "sigmoid" and loss != "mse":
         network, end = without_ending(network), ""
@@ -133,6 +149,51 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
     if end and (inside or (loss is None and read.targets is not None)):
         return without_ending(network), read
     return network, replace(read, targets=None) if end else read
+
+
+def _steps_and_reading(
+    client: Any, network: Exported, end: str, loss: str | None, *, update: bool
+) -> tuple[Any, Premises]:
+    """Return the same of several steps on one image, whose mean tells about which loss it was."""
+    if loss is not None:
+        return network, premises_of(client, network, loss, update=update)
+    bare = without_ending(network)
+    told = loss_of_steps(
+        with_outputs_for(bare, "mse"),
+        client.params,
+        {n: g for n, g in client.gradients.items() if n not in client.frozen},
+        LOSSES_OF_ENDING.get(end, ("cross-entropy", "bce")),
+        count=client.local.count,
+        rate=client.local.learning_rate,
+        momentum=client.local.momentum,
+        dtype=client.dtype,
+    )
+    one = network.heads == (1,)
+    # One logit's cross-entropy is the binary one.
+    kind = "cross-entropy" if told is None or (one and told == "bce") else told
+    kind = "cross-entropy" if kind == TWICE else kind if kind in LOSSES else "mse"
+    inside = (end, told) in (("sigmoid", "bce"), ("softmax", "cross-entropy"))
+    inside = inside or end == "log_softmax"
+    network = bare if inside else network
+    read = premises_of(client, network, kind, update=update)
+    return network, replace(read, loss_source="read off" if told else "assumed")
+
+
+def _heads_and_reading(
+    client: Any, network: Exported, loss: str | None, *, update: bool
+) -> tuple[Any, Premises]:
+    """Return the same of a network with several heads; of one image each may have any loss."""
+    bare = with_outputs_for(without_ending(network), "mse")
+    layers, targets, usual = last_layers(network), None, False
+    if layers and client.batch == 1 and client.local is None:
+        sent = {n: g for n, g in client.gradients.items() if n not in client.frozen}
+        targets, usual = targets_of_heads(bare, client.params, sent, layers, client.dtype)
+    read = premises_of(client, network, loss, update=update)
+    if targets is None:
+        return network, read
+    if usual and loss is None:
+        return without_ending(network), replace(read, factor=1.0, factor_exact=True)
+    return bare, replace(read, loss=None, targets=targets)
 
 
 def as_sent(
