@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from tinyleak import attack, load_network
-from tinyleak.attacks import Settings
+from tinyleak.attacks import Attacker, Settings, problem_of
+from tinyleak.attacks.advice import likely_causes
 from tinyleak.client import Client, LocalSteps
 from tinyleak.nn.models.exported import Exported
 
@@ -237,3 +238,84 @@ def test_the_loss_of_several_steps_is_told(tmp_path: Path, name: str, momentum: 
         outcome = client.explain(attack(client, settings=Settings(iterations=200)))
         assert outcome.verdict == "exact"
         assert np.mean((outcome.images - x.numpy()) ** 2) < 1e-6
+
+
+class Plain(nn.Module):
+    """Two layers after a convolution that leaves no linear layer but the last."""
+
+    def __init__(self, outputs: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 6, 3, padding=1), nn.Linear(96, outputs, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.sigmoid(self.first(x)).flatten(1))
+
+
+def client_of(
+    net: nn.Module, folder: Path, of: Function, noise: float = 0.0, **said: str
+) -> tuple[Client, np.ndarray]:
+    x, rng = torch.rand(1, 1, 4, 4), np.random.default_rng(0)
+    found = net(x)
+    of(found[0] if isinstance(found, tuple) else found).backward()
+    gradients = {
+        name: one + np.float32(noise) * rng.standard_normal(one.shape, dtype=np.float32)
+        for name, one in as_arrays(net, "grad").items()
+    }
+    return Client.of(exported(net, folder), as_arrays(net), gradients, **said), x.numpy()
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("loss", [squares, lambda z: z.abs().mean()])
+def test_a_last_layer_without_bias_leaves_the_loss_open(
+    tmp_path: Path, outputs: int, loss: Function
+) -> None:
+    torch.manual_seed(1)
+    client, x = client_of(Plain(outputs, bias=False), tmp_path, loss)
+    assert str(client.loss.fact).startswith("mse, a mean over the batch, assumed")
+    found = attack(client, settings=Settings(iterations=200))
+    assert client.explain(found).verdict == "exact"
+    assert np.mean((found.images - x) ** 2) < 1e-6
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e-8, 1e8])
+def test_an_unknown_loss_may_be_scaled(tmp_path: Path, size: float) -> None:
+    torch.manual_seed(1)
+    client, x = client_of(Ends(plain), tmp_path, lambda z: squares(z) * size)
+    assert client.premises.loss is None
+    found = attack(client, settings=Settings(iterations=100))
+    assert client.explain(found).verdict == "exact"
+    assert np.mean((found.images - x) ** 2) < 1e-6
+
+
+@pytest.mark.parametrize("said", [{}, {"loss": "mse"}])
+@pytest.mark.parametrize("loss", [squares, lambda z: -functional.logsigmoid(z).mean()])
+def test_noise_on_the_gradient_of_one_output_is_measured(
+    tmp_path: Path, loss: Function, said: dict[str, str]
+) -> None:
+    torch.manual_seed(1)
+    client, _ = client_of(Ends(plain, 1, 1), tmp_path, loss, 1e-3, **said)
+    assert client.noise is not None and 3e-7 < client.noise < 3e-6
+    assert client.explain(attack(client, settings=Settings(iterations=100))).verdict == "consistent"
+
+
+def test_noise_that_no_layer_shows_is_a_likely_cause(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    client, _ = client_of(Plain(1), tmp_path, squares, 1e-4)
+    problem = problem_of(client, Attacker(settings=Settings(iterations=100)))
+    found = attack(problem)
+    first, *_ = likely_causes(problem, found, client.explain(found))
+    assert "may be noise on it: no layer has room to show that" in first.text
+
+
+@pytest.mark.parametrize("end", [plain, torch.sigmoid])
+def test_numbers_of_a_batch_are_not_taken_for_labels(tmp_path: Path, end: Function) -> None:
+    torch.manual_seed(2)
+    net, x, aims = Ends(end), torch.rand(2, 1, 4, 4), torch.rand(2, 3)
+    (net(x)[0] - aims).abs().pow(1.5).mean().backward()
+    arrays = (as_arrays(net), as_arrays(net, "grad"))
+    client = Client.of(exported(net, tmp_path), *arrays, batch=2)
+    assert str(client.loss.fact).startswith("mse, a mean over the batch, assumed")
+    problem = problem_of(client, Attacker(settings=Settings(iterations=20)))
+    found = attack(problem)
+    causes = likely_causes(problem, found, client.explain(found))
+    assert "--loss bce" not in [cause.advice for cause in causes]

@@ -11,21 +11,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyleak.analytic.loss_kind import free_targets, is_usual
+from tinyleak.analytic.loss_kind import LossReading, any_loss, is_usual
 from tinyleak.analytic.one_image import fits_of, look_at_one_image
 from tinyleak.analytic.shared import Shared
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 
 
-def targets_of_heads(
+def reading_of_heads(
     model: Model,
     params: Mapping[str, Array],
     gradients: Mapping[str, Array],
     layers: Sequence[tuple[str, str]],
     dtype: str,
-) -> tuple[Array | None, bool]:
-    """Return the targets of a squared error that has the gradient of one image.
+) -> tuple[LossReading | None, bool]:
+    """Return the squared error, with its targets, that has the gradient of one image.
 
     Args:
         model: a network that returns what its heads' last layers do, one after another.
@@ -35,7 +35,7 @@ def targets_of_heads(
         dtype: the coarsest in which the gradient was written.
 
     Returns:
-        The targets, (1, K), or None if a layer does not tell; and whether every head's is the
+        That error, or None if a layer does not tell; and whether every head's is the
         gradient of the cross-entropy with one label.
     """
     shared = Shared.of(model, params, gradients, 1, dtype, None)
@@ -55,4 +55,4 @@ def targets_of_heads(
         for image in found
     )
     logits, delta = (np.concatenate([getattr(i, n) for i in found]) for n in ("logits", "delta"))
-    return free_targets(replace(found[0], logits=logits, delta=delta), "mse"), usual
+    return any_loss(replace(found[0], logits=logits, delta=delta)), usual

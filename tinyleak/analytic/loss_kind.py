@@ -42,6 +42,9 @@ SURE = 1e-3
 FREE = 4
 """Numbers that a smoothed or mixed label leaves open: two labels, a share and a factor."""
 
+SMALL = 1e-3
+"""The size of δ below which it is made 1: float32 knows z − y to 1e-7."""
+
 ROUGHLY = 1000.0
 """A loss with its usual factor that explains δ to so many times the error, three digits fewer, is
 not ruled out in favour of one with a factor that only fits."""
@@ -94,13 +97,16 @@ def loss_of_one(
     told = told or (seen > 2 and abs(best.factor) * UNSATURATED < float(sizes.max()))
     told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
-        loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
-        free = None if loss else free_targets(image, "mse")
-        return LossReading(loss, "said" if said else "assumed", targets=free)
+        # Where δ is hidden by p's error any label near p fits.
+        any_fits = best.kind == "soft" and best.error >= ALLOWED
+        loss = said or ("cross-entropy" if "cross-entropy" in rivals and not any_fits else None)
+        if loss is None:
+            return any_loss(image)
+        return LossReading(loss, "said" if said else "assumed")
     factor = 1.0 if is_usual(best) else best.factor
     if best.loss not in RESIDUALS:
         cause = Cause("loss", f"the loss is a {best.loss}, times {factor:.4g}", sure=True)
-        return LossReading(None, "read off", targets=free_targets(image, "mse"), causes=(cause,))
+        return replace(any_loss(image), source="read off", causes=(cause,))
     return LossReading(
         best.loss,
         "said" if said else "read off",
@@ -160,11 +166,11 @@ def _none_fits(
         text = "the last layer's rows do not add up to zero, and no label explains them"
         advice = "--loss mse"
         causes = (Cause("loss", text, advice, sure=True),)
-        return LossReading(None, "assumed", targets=free, causes=causes)
+        return replace(any_loss(image), causes=causes)
     if right:
         text = "the weights are the client's, and no label explains its gradient by cross-entropy"
         causes = (Cause("loss", text, sure=True),)
-        return LossReading(None, "assumed", targets=free, causes=causes)
+        return replace(any_loss(image), causes=causes)
     targets = softmax(image.logits) - image.delta
     text = (
         f"the targets that cross-entropy needs with these weights, softmax(Wh + b) − δ, go from "
@@ -174,6 +180,17 @@ def _none_fits(
     if not soft:
         return LossReading(causes=(stale,))
     return LossReading(causes=(Cause("soft labels", f"{text}, as of a soft label"), stale))
+
+
+def any_loss(image: OneImage) -> LossReading:
+    """Return the squared error that stands for an unknown loss, δ made of the size of targets.
+
+    A small δ would be lost in the error of z − y.
+    """
+    size = float(np.abs(image.delta).max())
+    factor = size if size < SMALL else 1.0
+    scaled = replace(image, delta=image.delta / factor)
+    return LossReading(None, factor=factor, targets=free_targets(scaled, "mse"))
 
 
 def free_targets(image: OneImage, loss: str) -> Array:
@@ -232,7 +249,7 @@ def loss_of_batch(
     if loss != "cross-entropy" and said is None:
         text = "the last layer's rows do not add up to zero, as cross-entropy's do"
         sure = zero_sum is False and clean
-        advice = f"--loss {loss or 'bce'}"
+        advice = f"--loss {loss or 'mse'}"
         causes.append(Cause("loss", text, advice, sure))
     found = scales.get(loss or "")
     if found is not None and not found.exact and found.error < MOST_ERROR:

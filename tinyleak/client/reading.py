@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.heads import targets_of_heads
+from tinyleak.analytic.heads import reading_of_heads
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LayerGradient
@@ -92,7 +92,7 @@ def as_it_tells(
     model, read = _network_and_reading(client, loss, update=update)
     heads = len(heads_of(model))
     if read.loss is None and read.targets is not None:
-        how = any_loss(heads)
+        how = any_loss(read.factor or 1.0, heads)
     elif reduction is not None:
         kind = read.loss or "cross-entropy"
         how = said_loss(reduction, client.batch, "", kind, model.classes, read.loss_source)
@@ -133,22 +133,42 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
     single = isinstance(network, Exported) and network.heads == (1,)
     if single and end == "sigmoid" and loss != "mse":
         network, end = without_ending(network), ""
-    read = client.read or premises_of(client, network, loss, update=update)
-    if single and loss is None and client.batch == 1:
-        # One number is the logit of a yes or no, unless neither makes its gradient, or 1 does.
-        number = premises_of(client, with_outputs_for(network, "mse"), None, update=update)
-        read = number if number.loss in (None, "mse") else read
+    # One logit is read as the number that it is, of which the loss is a yes or no's or another.
+    as_number = single and (loss == "mse" or (loss is None and client.batch == 1))
+    outputs = with_outputs_for(network, "mse") if as_number else network
+    read = client.read or premises_of(client, outputs, loss, update=update)
+    if as_number and read.loss not in (None, "mse"):
+        yes = read.targets
+        both = None if yes is None else np.concatenate([1.0 - yes, yes], axis=1)
+        read = replace(read, loss="cross-entropy", targets=both)
+    if loss is None and client.batch == 1 and _lacks_bias(client, outputs, read):
+        return without_ending(network), replace(read, loss="mse", loss_source="assumed")
     inside = (end, read.loss) in (("sigmoid", "bce"), ("log_softmax", "cross-entropy"))
     if (end, read.loss) == ("softmax", "cross-entropy") and read.factor is not None:
         # Of probabilities that are taken for logits the gradient is smaller than the mean's.
         alone = premises_of(client, without_ending(network), loss, update=update)
         inside = alone.factor is not None and read_loss(alone, client.batch, network.classes).exact
         read = alone if inside else read
+    if read.loss is None and loss is None and client.batch > 1:
+        # Each image's targets may be any numbers, and so may its δ.
+        bare = without_ending(network) if isinstance(network, Exported) else network
+        return bare, replace(read, loss="mse", loss_source="assumed", targets=None)
     if read.loss is None and not ends_in(network, layer_names(network)[-1][0]):
         read = replace(read, targets=None)
     if end and (inside or (loss is None and read.targets is not None)):
         return without_ending(network), read
     return network, replace(read, targets=None) if end else read
+
+
+def _lacks_bias(client: Any, network: Any, read: Premises) -> bool:
+    """Return whether only a bias that is not there would tell the loss of one image.
+
+    A squared error with targets that are found with the image has the gradient of any.
+    """
+    weight, bias = layer_names(network)[-1]
+    told = read.factor is not None or read.targets is not None or client.local is not None
+    untold = network.classes == 1 or any(cause.name == "loss" for cause in read.causes)
+    return bias is None and not told and untold and ends_in(network, weight)
 
 
 def _steps_and_reading(
@@ -184,16 +204,16 @@ def _heads_and_reading(
 ) -> tuple[Any, Premises]:
     """Return the same of a network with several heads; of one image each may have any loss."""
     bare = with_outputs_for(without_ending(network), "mse")
-    layers, targets, usual = last_layers(network), None, False
+    layers, any_, usual = last_layers(network), None, False
     if layers and client.batch == 1 and client.local is None:
         sent = {n: g for n, g in client.gradients.items() if n not in client.frozen}
-        targets, usual = targets_of_heads(bare, client.params, sent, layers, client.dtype)
+        any_, usual = reading_of_heads(bare, client.params, sent, layers, client.dtype)
     read = premises_of(client, network, loss, update=update)
-    if targets is None:
+    if any_ is None:
         return network, read
     if usual and loss is None:
         return without_ending(network), replace(read, factor=1.0, factor_exact=True)
-    return bare, replace(read, loss=None, targets=targets)
+    return bare, replace(read, loss=None, factor=any_.factor, targets=any_.targets)
 
 
 def as_sent(
