@@ -77,6 +77,18 @@ def test_a_layer_that_sent_nothing_may_be_wrapped_as_well(tmp_path: Path) -> Non
     assert read(tmp_path, net.state_dict(), gradients).frozen == ("0.weight", "0.bias")
 
 
+def test_dropout_that_was_off_in_the_client_is_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = (nn.Flatten(), nn.Linear(36, 60), nn.Tanh(), nn.Dropout(0.3), nn.Linear(60, 4))
+    net = nn.Sequential(*layers).train()
+    export(net, (1, 6, 6), str(tmp_path / "net.pt2"))
+    gradients = shared_by(net.eval())
+    client = read(tmp_path, net.state_dict(), gradients)
+    said = "off, though it was exported with it, read off (no zeros in what linear layers were"
+    assert str(client.facts["dropout"]).startswith(said)
+    assert client.explain(attack(client, settings=Settings(iterations=200))).verdict == "exact"
+
+
 def test_files_that_were_swapped_are_refused(tmp_path: Path) -> None:
     net = network()
     export(net, (1, 6, 6), str(tmp_path / "net.pt2"))
