@@ -131,7 +131,8 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
     if isinstance(network, Exported) and client.local is not None and client.batch == 1:
         return _steps_and_reading(client, network, end, loss, update=update)
     single = isinstance(network, Exported) and network.heads == (1,)
-    if single and end == "sigmoid" and loss != "mse":
+    logit = single and end == "sigmoid" and loss != "mse"
+    if logit:
         network, end = without_ending(network), ""
     # One logit is read as the number that it is, of which the loss is a yes or no's or another.
     as_number = single and (loss == "mse" or (loss is None and client.batch == 1))
@@ -141,7 +142,8 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
         yes = read.targets
         both = None if yes is None else np.concatenate([1.0 - yes, yes], axis=1)
         read = replace(read, loss="cross-entropy", targets=both)
-    if loss is None and client.batch == 1 and _lacks_bias(client, outputs, read):
+    untold = loss is None and client.batch == 1 and not logit
+    if untold and _lacks_bias(client, outputs, read):
         return without_ending(network), replace(read, loss="mse", loss_source="assumed")
     inside = (end, read.loss) in (("sigmoid", "bce"), ("log_softmax", "cross-entropy"))
     if (end, read.loss) == ("softmax", "cross-entropy") and read.factor is not None:
@@ -165,6 +167,8 @@ def _lacks_bias(client: Any, network: Any, read: Premises) -> bool:
 
     A squared error with targets that are found with the image has the gradient of any.
     """
+    if not isinstance(network, Exported) or not layer_names(network):
+        return False
     weight, bias = layer_names(network)[-1]
     told = read.factor is not None or read.targets is not None or client.local is not None
     untold = network.classes == 1 or any(cause.name == "loss" for cause in read.causes)
