@@ -148,6 +148,8 @@ ELEMENTWISE = [
     *rows("log", ops.log, torch.log, ONE_SHAPE, draw=positive),
     *rows("sqrt", ops.sqrt, torch.sqrt, ONE_SHAPE, draw=positive),
     *rows("tanh", ops.tanh, torch.tanh, ONE_SHAPE),
+    *rows("sin", ops.sin, torch.sin, ONE_SHAPE),
+    *rows("cos", ops.cos, torch.cos, ONE_SHAPE),
     *rows("erf", ops.erf, torch.erf, ONE_SHAPE),
     *rows("sigmoid", ops.sigmoid, torch.sigmoid, ONE_SHAPE),
     *rows("softplus", ops.softplus, functional.softplus, ONE_SHAPE),

@@ -301,7 +301,7 @@ def test_an_attack_starts_from_what_it_reads_off_the_gradient(tmp_path: Path) ->
     [
         ({}, "tell a gradient only together with the learning rate"),
         ({"learning_rate": 0.1, "local_steps": 101}, "100 at most can be unrolled"),
-        ({"learning_rate": 0.1}, "so nothing can be read from them; check that the client has"),
+        ({"learning_rate": 0.1}, "so nothing can be read from them; check which file is which"),
     ],
 )
 def test_weights_after_that_say_nothing(tmp_path: Path, said: dict[str, Any], message: str) -> None:

@@ -42,6 +42,9 @@ SURE = 1e-3
 FREE = 4
 """Numbers that a smoothed or mixed label leaves open: two labels, a share and a factor."""
 
+SMALL = 1e-3
+"""The size of δ below which it is made 1: float32 knows z − y to 1e-7."""
+
 ROUGHLY = 1000.0
 """A loss with its usual factor that explains δ to so many times the error, three digits fewer, is
 not ruled out in favour of one with a factor that only fits."""
@@ -88,19 +91,22 @@ def loss_of_one(
     # than a soft one, which nearly every δ has.
     best = min(fits, key=_strangeness)
     rivals = {fit.loss for fit in fits if _strangeness(fit)[:2] <= _strangeness(best)[:2]}
-    if not _usual(best) or best.kind == "soft":
-        rivals |= {fit.loss for fit in every if _usual(fit) and fit.misfit < ROUGHLY}
-    told = (seen > 2 and best.factor > 0) or _usual(best) or len(image.delta) == 2
+    if not is_usual(best) or best.kind == "soft":
+        rivals |= {fit.loss for fit in every if is_usual(fit) and fit.misfit < ROUGHLY}
+    told = (seen > 2 and best.factor > 0) or is_usual(best) or len(image.delta) == 2
     told = told or (seen > 2 and abs(best.factor) * UNSATURATED < float(sizes.max()))
     told = told and len(rivals) == 1 and max(error, best.error / ALLOWED) < TELLING
     if not told:
-        loss = said or ("cross-entropy" if "cross-entropy" in rivals else None)
-        free = None if loss else _free_targets(image, "mse")
-        return LossReading(loss, "said" if said else "assumed", targets=free)
-    factor = 1.0 if _usual(best) else best.factor
+        # Where δ is hidden by p's error any label near p fits.
+        any_fits = best.kind == "soft" and best.error >= ALLOWED
+        loss = said or ("cross-entropy" if "cross-entropy" in rivals and not any_fits else None)
+        if loss is None:
+            return any_loss(image)
+        return LossReading(loss, "said" if said else "assumed")
+    factor = 1.0 if is_usual(best) else best.factor
     if best.loss not in RESIDUALS:
         cause = Cause("loss", f"the loss is a {best.loss}, times {factor:.4g}", sure=True)
-        return LossReading(None, "read off", targets=_free_targets(image, "mse"), causes=(cause,))
+        return replace(any_loss(image), source="read off", causes=(cause,))
     return LossReading(
         best.loss,
         "said" if said else "read off",
@@ -113,7 +119,7 @@ def loss_of_one(
 
 
 def _strangeness(fit: Fit) -> tuple[bool, bool, bool]:
-    return fit.kind == "soft", not _usual(fit), fit.loss not in RESIDUALS
+    return fit.kind == "soft", not is_usual(fit), fit.loss not in RESIDUALS
 
 
 def _structured(fit: Fit, seen: int) -> bool:
@@ -121,7 +127,8 @@ def _structured(fit: Fit, seen: int) -> bool:
     return fit.kind in ("smoothed", "mixed") and seen > FREE
 
 
-def _usual(fit: Fit) -> bool:
+def is_usual(fit: Fit) -> bool:
+    """Return whether a fit is that of the mean, no multiple of it."""
     return abs(fit.factor - 1.0) <= EXACTLY_USUAL + fit.error * abs(fit.factor)
 
 
@@ -149,7 +156,7 @@ def _none_fits(
     image: OneImage, zero_sum: bool | None, right: bool | None, said: str | None, soft: list[Fit]
 ) -> LossReading:
     """Say what no hard label explains; `soft` are the fits that only a soft one has."""
-    free = _free_targets(image, "mse" if said is None else said)
+    free = free_targets(image, "mse" if said is None else said)
     if said == "mse" or (said == "bce" and bool(((free > -SURE) & (free < 1.0 + SURE)).all())):
         return LossReading(said, "said", targets=free)
     if said is not None:
@@ -159,11 +166,11 @@ def _none_fits(
         text = "the last layer's rows do not add up to zero, and no label explains them"
         advice = "--loss mse"
         causes = (Cause("loss", text, advice, sure=True),)
-        return LossReading(None, "assumed", targets=free, causes=causes)
+        return replace(any_loss(image), causes=causes)
     if right:
         text = "the weights are the client's, and no label explains its gradient by cross-entropy"
         causes = (Cause("loss", text, sure=True),)
-        return LossReading(None, "assumed", targets=free, causes=causes)
+        return replace(any_loss(image), causes=causes)
     targets = softmax(image.logits) - image.delta
     text = (
         f"the targets that cross-entropy needs with these weights, softmax(Wh + b) − δ, go from "
@@ -175,7 +182,18 @@ def _none_fits(
     return LossReading(causes=(Cause("soft labels", f"{text}, as of a soft label"), stale))
 
 
-def _free_targets(image: OneImage, loss: str) -> Array:
+def any_loss(image: OneImage) -> LossReading:
+    """Return the squared error that stands for an unknown loss, δ made of the size of targets.
+
+    A small δ would be lost in the error of z − y.
+    """
+    size = float(np.abs(image.delta).max())
+    factor = size if size < SMALL else 1.0
+    scaled = replace(image, delta=image.delta / factor)
+    return LossReading(None, factor=factor, targets=free_targets(scaled, "mse"))
+
+
+def free_targets(image: OneImage, loss: str) -> Array:
     """Return the targets, (1, K), by which a loss makes this δ, were they any numbers."""
     without, by_targets = RESIDUALS[loss](image.logits)
     return np.linalg.solve(by_targets, without - image.delta)[np.newaxis]
@@ -231,7 +249,7 @@ def loss_of_batch(
     if loss != "cross-entropy" and said is None:
         text = "the last layer's rows do not add up to zero, as cross-entropy's do"
         sure = zero_sum is False and clean
-        advice = f"--loss {loss or 'bce'}"
+        advice = f"--loss {loss or 'mse'}"
         causes.append(Cause("loss", text, advice, sure))
     found = scales.get(loss or "")
     if found is not None and not found.exact and found.error < MOST_ERROR:

@@ -144,7 +144,8 @@ def _soft(image: OneImage, p: Array, error: Array) -> list[Fit]:
     allowed = np.hypot(image.delta_error, error)
     outside = float((np.maximum(-targets, targets - 1.0) / allowed).max())
     total = abs(float(targets.sum()) - 1.0) / float(np.linalg.norm(allowed))
-    return [*kept, Fit(loss, "soft", targets, 1.0, 0.0, max(outside, total, 0.0))]
+    relative = ALLOWED * float(np.linalg.norm(allowed) / np.linalg.norm(image.delta))
+    return [*kept, Fit(loss, "soft", targets, 1.0, relative, max(outside, total, 0.0))]
 
 
 def _fit(

@@ -172,7 +172,7 @@ def _look_at_layers(
     if steps > 1:
         # Each step has weights of its own, so that only sums over classes are what they were.
         found = replace(found, rank=None)
-        return found, [decay.cause, *several_steps(shared, last, decay, steps)]
+        return found, [decay.cause, *several_steps(shared, last, decay, steps, said)]
     rank, clean = noise.rank, bool(noise.clean)
     exact = clean and shared.written in COMPUTED
     alone = rank in (1, None) if shared.batch == 1 else exact and rank == 1

@@ -82,8 +82,11 @@ RESIDUALS: dict[str, Callable[[Array], Residual]] = {
 }
 """The losses that an attack may be made with."""
 
+TWICE = "cross-entropy of probabilities (softmax applied twice)"
+"""PyTorch's common mistake: its cross-entropy takes logits."""
+
 OTHERS: dict[str, Callable[[Array, int], Array]] = {
-    "cross-entropy of probabilities (softmax applied twice)": softmax_twice,
+    TWICE: softmax_twice,
     "mean squared error of probabilities": mse_of_probabilities,
     "mean squared error of sigmoids": mse_of_sigmoids,
     "hinge loss": hinge,

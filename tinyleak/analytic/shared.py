@@ -136,6 +136,12 @@ class Shared:
         weight = layer_names(self.model)[-1][0]
         return self._by_weight.get(weight) if ends_linear(self.model) else None
 
+    def layer(self, weight: str, bias: str | None) -> Layer | None:
+        """A fully connected layer of these parameters, as in `layers`; None if it is not there."""
+        rows = given_one_row(self.model, self.params)
+        fits = weight in rows and weight in self.gradients
+        return self._layer(weight, bias) if fits else None
+
     @cached_property
     def _by_weight(self) -> dict[str, Layer]:
         given = given_one_row(self.model, self.params)

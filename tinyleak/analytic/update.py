@@ -99,9 +99,13 @@ def adaptive_steps(moved: Mapping[str, Array]) -> Cause | None:
     return Cause("adam", text)
 
 
-def several_steps(shared: Shared, last: Layer, decay: Decay, steps: float) -> list[Cause]:
-    """Return what the mean over several steps still tells."""
-    causes = []
+def several_steps(
+    shared: Shared, last: Layer, decay: Decay, steps: float, said: str | None
+) -> list[Cause]:
+    """Return what the mean over several steps of a loss, or of the usual one, still tells."""
+    causes: list[Cause] = []
+    if said not in (None, "cross-entropy"):
+        return causes
     if not decay.zero_sum and not decay.rate:
         text = "the last layer's rows do not add up to zero, as those of cross-entropy's steps do"
         causes.append(Cause("loss", text, "--loss bce"))

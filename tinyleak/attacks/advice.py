@@ -51,7 +51,15 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     causes = [cause for cause in client.premises.causes if cause not in taken]
     if outcome.verdict == "exact":
         return [*causes, *taken]
-    if client.premises.loss is None and client.premises.targets is not None:
+    near = outcome.distance is not None and outcome.distance < NEARLY and not client.frozen
+    ended = found.reason not in ("out of iterations", "interrupted")
+    if near and ended and client.noise is None and client.batch == client.steps == 1:
+        text = (
+            f"what is left, {outcome.distance:.1g} of the gradient, may be noise on it: no layer "
+            "has room to show that"
+        )
+        causes.insert(sum(cause.sure for cause in causes), Cause("noise", text))
+    elif client.premises.loss is None and client.premises.targets is not None:
         text = "no loss at all explains the gradient with these weights, which may be others"
         causes.insert(1, Cause("stale weights", text))
     sure = sum(cause.sure for cause in causes)
@@ -74,7 +82,6 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
         place = min(1, sure) + sum(cause.name == "stale weights" for cause in causes[sure:])
     causes += search
     causes[place:place] = _activation(client)
-    near = outcome.distance is not None and outcome.distance < NEARLY and not client.frozen
     if near and (beyond := _beyond_unit_range(client, found)):
         causes.insert(sum(cause.sure for cause in causes), beyond)
     return [*causes, *(replace(cause, advice="") for cause in taken)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -42,6 +42,9 @@ class NetworkNames(tuple[str, ...]):
     """The networks that --model takes: those of these names, and any in a `.pt2` file."""
 
     __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*super().__iter__(), f"NAME{SUFFIX}"))
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or str(name).endswith(SUFFIX)

@@ -62,7 +62,10 @@ def activation_fact(name: str, allowed: Sequence[str], *, steps: int = 1) -> Fac
 def facts_of_exported(model: Exported) -> dict[str, Fact]:
     """Return what an exported network itself says, as facts by topic."""
     facts = {"network": Fact(f"{model.name}, with its activations", "said", "by its file")}
-    if model.masks:
+    if model.masks and all((mask == 1.0).all() for mask in model.masks.values()):
+        why = "no zeros in what linear layers were given"
+        facts["dropout"] = Fact("off, though it was exported with it", "read off", why)
+    elif model.masks:
         text = f"{len(model.masks)} masks of dropout"
         facts["dropout"] = Fact(text, "read off", "zeros in what linear layers were given")
     elif "dropout" in model.training:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from tinyleak.backend import Array
@@ -15,7 +14,7 @@ from tinyleak.interop import quoted
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet, match_names, model_from_shapes
 from tinyleak.nn.models.exported import Exported
-from tinyleak.nn.models.names import among, without_copies
+from tinyleak.nn.models.names import among, unwrapped, without_copies
 from tinyleak.nn.models.shapes import MODELS
 
 MODEL, IMAGE_SHAPE, ACTIVATION = "lenet", (1, 28, 28), "sigmoid"
@@ -106,15 +105,22 @@ def _exported(
     ):
         if wanted not in (None, there):
             raise ValueError(f"--{what} {wanted} was said, but {said.model!r} has {there}")
-    fits = {n: a for n, a in tensors.items() if n in model.constants}
-    buffers = {n: a for n, a in fits.items() if a.shape == model.constants[n].shape}
-    model = replace(model, constants={**model.constants, **buffers})
+    called = names_of(model, tensors, rename)
+    model = model.with_buffers({name: tensors[old] for name, old in called.items()})
     require_room(model, images)
-    left = {n: a for n, a in tensors.items() if n not in model.constants}
+    left = {name: old for name, old in called.items() if name not in model.constants}
     if set(model.shapes) <= set(left):  # what else a checkpoint holds is not used
         left = {name: left[name] for name in model.shapes}
-    shapes = {name: array.shape for name, array in left.items()}
-    return model, match_names(model.shapes, shapes, rename, "weights")
+    shapes = {name: tensors[old].shape for name, old in left.items()}
+    found = match_names(model.shapes, shapes, rename, "weights")
+    return model, {name: left[old] for name, old in found.items()}
+
+
+def names_of(model: Model, given: Collection[str], rename: Mapping[str, str]) -> dict[str, str]:
+    """Return the names in a file by what an exported network calls them, its buffers too."""
+    if rename or not isinstance(model, Exported):
+        return {name: name for name in given}
+    return unwrapped(given, model.shapes, model.constants)
 
 
 def parameter_shapes(tensors: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:

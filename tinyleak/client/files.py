@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.client.file_network import network_of_tensors, parameter_shapes, require_room
+from tinyleak.client.file_network import (
+    names_of,
+    network_of_tensors,
+    parameter_shapes,
+    require_room,
+)
 from tinyleak.client.local import STEPS, LocalSteps
 from tinyleak.client.notes import Notes, gather_notes
 from tinyleak.data.bounds import wrong_dtype
@@ -94,19 +99,25 @@ def read_files(
             if name in needed:
                 fault = wrong_dtype(name, left_out[name])
                 raise ValueError(f"{str(file)!r} cannot be used: {fault}")
-    sent = _by_the_same_names(shared, tensors, names, what)
-    sent = sent or match_names(model.shapes, parameter_shapes(shared), rename, what)
+    sent = _by_the_same_names(shared, tensors, names, what) or names_in(model, shared, rename, what)
     params, given = {name: tensors[old] for name, old in names.items()}, {}
     dtype = shared[next(iter(sent.values()))].dtype
     for name, array in params.items():
         unsent = np.zeros(array.shape, dtype) if steps is None else array
         given[name] = shared[sent[name]] if name in sent else unsent
-    if steps is not None and all(np.array_equal(params[name], given[name]) for name in params):
+    if all(np.array_equal(params[name], given[name]) for name in params):
         raise ValueError(
-            f"the weights in {str(weights_after)!r} are those from before, so nothing can be read "
-            "from them; check that the client has trained before they were saved"
+            f"the {what} in {str(path)!r} are the weights from before, so nothing can be read "
+            "from them; check which file is which, and that the client had trained by then"
         )
-    used = {*names.values(), *sent.values()}
+    if isinstance(model, Exported) and model.holds(given):
+        raise ValueError(
+            f"the {what} in {str(path)!r} are the weights that were saved with the network; check "
+            "which file is which"
+        )
+    used, buffers = {*names.values(), *sent.values()}, getattr(model, "constants", {})
+    for held in ({**tensors, **others}, {**shared, **more_others}):
+        used |= {old for name, old in names_of(model, held, rename).items() if name in buffers}
     unused = tuple(sorted({*tensors, *others, *shared, *more_others} - used))
     return Files(model, params, given, steps, noted, known, unused)
 
@@ -131,6 +142,26 @@ def _by_the_same_names(
     return sent if agree and fit else {}
 
 
+def names_in(
+    model: Model, tensors: Mapping[str, Array], rename: Mapping[str, str], what: str
+) -> dict[str, str]:
+    """Return what a file calls the parameters that it holds, by the model's names.
+
+    It holds all of them, or of an exported network any, whose buffers may stand beside them.
+
+    Raises:
+        ValueError: the tensors are not the model's.
+    """
+    shapes = parameter_shapes(tensors)
+    if isinstance(model, Exported):
+        named = names_of(model, shapes, rename)
+        held = {name: old for name, old in named.items() if name not in model.constants}
+        if all(model.shapes.get(name) == shapes[old] for name, old in held.items()):
+            return held
+        shapes = {old: shapes[old] for old in held.values()}
+    return match_names(model.shapes, shapes, rename, what)
+
+
 def read_like(model: Model, path: Path, rename: Mapping[str, str], what: str) -> dict[str, Array]:
     """Return the tensors of a file by the names that the model has for them.
 
@@ -140,7 +171,7 @@ def read_like(model: Model, path: Path, rename: Mapping[str, str], what: str) ->
     """
     tensors = read_tensors(path)
     _require_numbers(path, tensors, what)
-    names = match_names(model.shapes, parameter_shapes(tensors), rename, what)
+    names = names_in(model, tensors, rename, what)
     return {name: tensors[old] for name, old in names.items()}
 
 

@@ -113,18 +113,14 @@ def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> L
     return Loss(factor, True, Fact(value, "read off", "the last layer's gradient"), kind)
 
 
-ANY_LOSS = Loss(
-    1.0,
-    True,
-    Fact(
-        "not a usual one: a squared error stands for it, whose targets may be any numbers",
-        "assumed",
-        "of one image it has the same gradient",
-    ),
-    "mse",
-)
-"""The loss that an unknown one of one image is replaced with: its gradient with respect to the
-network's outputs, δ = 2 (z − y) / K, is any vector."""
+def any_loss(factor: float = 1.0, heads: int = 1) -> Loss:
+    """Return the loss that an unknown one of one image is replaced with.
+
+    Its gradient with respect to the network's outputs, δ = 2 (z − y) / K, is any vector.
+    """
+    what = "not a usual one" if heads == 1 else f"no usual one of each of {heads} heads"
+    text = f"{what}: a squared error stands for it, whose targets may be any numbers"
+    return Loss(factor, True, Fact(text, "assumed", "of one image it has the same gradient"), "mse")
 
 
 def _named(kind: str, how: str, source: str) -> str:

@@ -8,22 +8,33 @@ from typing import Any
 
 import numpy as np
 
+from tinyleak.analytic.heads import reading_of_heads
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.premises import Premises, read_premises
+from tinyleak.analytic.residuals import TWICE
+from tinyleak.analytic.steps import loss_of_steps
 from tinyleak.backend import Array
 from tinyleak.client.facts import facts_of
-from tinyleak.client.loss import ANY_LOSS, read_loss, said_loss
+from tinyleak.client.loss import any_loss, read_loss, said_loss
+from tinyleak.nn.criteria import LOSSES
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import as_trained, heads_of
 from tinyleak.nn.models.exported import (
     Exported,
     ending,
     ends_in,
+    last_layers,
     with_outputs_for,
     without_ending,
 )
+
+LOSSES_OF_ENDING = {
+    "softmax": ("cross-entropy", TWICE, "mean squared error of probabilities"),
+    "sigmoid": ("bce", "mean squared error of sigmoids"),
+}
+"""Which losses of the last layer a network's ending makes likely."""
 
 WHOLE = 1e-4
 """How far from whole numbers the counts of labels may be: float32 leaves 1e-6 of a label."""
@@ -79,14 +90,15 @@ def as_it_tells(
             "client's backward pass was run"
         )
     model, read = _network_and_reading(client, loss, update=update)
+    heads = len(heads_of(model))
     if read.loss is None and read.targets is not None:
-        how = ANY_LOSS
+        how = any_loss(read.factor or 1.0, heads)
     elif reduction is not None:
         kind = read.loss or "cross-entropy"
         how = said_loss(reduction, client.batch, "", kind, model.classes, read.loss_source)
     else:
         how = read_loss(read, client.batch, model.classes, client.steps)
-    how = how.of_heads(len(heads_of(model)))
+    how = how if read.loss is None else how.of_heads(heads)
     plain: Mapping[str, Array] = client.gradients
     if client.steps == 1:
         plain = read.without_decay(client.params, plain)
@@ -114,25 +126,98 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
     of logits, and so is the logarithm of a softmax. Of one image it does so whatever it is.
     """
     network, end = client.model, ending(client.model)
+    if isinstance(network, Exported) and len(network.heads) > 1 and loss in (None, "mse"):
+        return _heads_and_reading(client, network, loss, update=update)
+    if isinstance(network, Exported) and client.local is not None and client.batch == 1:
+        return _steps_and_reading(client, network, end, loss, update=update)
     single = isinstance(network, Exported) and network.heads == (1,)
-    if single and end == "sigmoid" and loss != "mse":
+    logit = single and end == "sigmoid" and loss != "mse"
+    if logit:
         network, end = without_ending(network), ""
-    read = client.read or premises_of(client, network, loss, update=update)
-    if single and loss is None and client.batch == 1:
-        # One number is the logit of a yes or no, unless neither makes its gradient, or 1 does.
-        number = premises_of(client, with_outputs_for(network, "mse"), None, update=update)
-        read = number if number.loss in (None, "mse") else read
+    # One logit is read as the number that it is, of which the loss is a yes or no's or another.
+    as_number = single and (loss == "mse" or (loss is None and client.batch == 1))
+    outputs = with_outputs_for(network, "mse") if as_number else network
+    read = client.read or premises_of(client, outputs, loss, update=update)
+    if as_number and read.loss not in (None, "mse"):
+        yes = read.targets
+        both = None if yes is None else np.concatenate([1.0 - yes, yes], axis=1)
+        read = replace(read, loss="cross-entropy", targets=both)
+    untold = loss is None and client.batch == 1 and not logit
+    if untold and _lacks_bias(client, outputs, read):
+        return without_ending(network), replace(read, loss="mse", loss_source="assumed")
     inside = (end, read.loss) in (("sigmoid", "bce"), ("log_softmax", "cross-entropy"))
     if (end, read.loss) == ("softmax", "cross-entropy") and read.factor is not None:
         # Of probabilities that are taken for logits the gradient is smaller than the mean's.
         alone = premises_of(client, without_ending(network), loss, update=update)
         inside = alone.factor is not None and read_loss(alone, client.batch, network.classes).exact
         read = alone if inside else read
+    if read.loss is None and loss is None and client.batch > 1:
+        # Each image's targets may be any numbers, and so may its δ.
+        bare = without_ending(network) if isinstance(network, Exported) else network
+        return bare, replace(read, loss="mse", loss_source="assumed", targets=None)
     if read.loss is None and not ends_in(network, layer_names(network)[-1][0]):
         read = replace(read, targets=None)
     if end and (inside or (loss is None and read.targets is not None)):
         return without_ending(network), read
     return network, replace(read, targets=None) if end else read
+
+
+def _lacks_bias(client: Any, network: Any, read: Premises) -> bool:
+    """Return whether only a bias that is not there would tell the loss of one image.
+
+    A squared error with targets that are found with the image has the gradient of any.
+    """
+    if not isinstance(network, Exported) or not layer_names(network):
+        return False
+    weight, bias = layer_names(network)[-1]
+    told = read.factor is not None or read.targets is not None or client.local is not None
+    untold = network.classes == 1 or any(cause.name == "loss" for cause in read.causes)
+    return bias is None and not told and untold and ends_in(network, weight)
+
+
+def _steps_and_reading(
+    client: Any, network: Exported, end: str, loss: str | None, *, update: bool
+) -> tuple[Any, Premises]:
+    """Return the same of several steps on one image, whose mean tells about which loss it was."""
+    if loss is not None:
+        return network, premises_of(client, network, loss, update=update)
+    bare = without_ending(network)
+    told = loss_of_steps(
+        with_outputs_for(bare, "mse"),
+        client.params,
+        {n: g for n, g in client.gradients.items() if n not in client.frozen},
+        LOSSES_OF_ENDING.get(end, ("cross-entropy", "bce")),
+        count=client.local.count,
+        rate=client.local.learning_rate,
+        momentum=client.local.momentum,
+        dtype=client.dtype,
+    )
+    one = network.heads == (1,)
+    # One logit's cross-entropy is the binary one.
+    kind = "cross-entropy" if told is None or (one and told == "bce") else told
+    kind = "cross-entropy" if kind == TWICE else kind if kind in LOSSES else "mse"
+    inside = (end, told) in (("sigmoid", "bce"), ("softmax", "cross-entropy"))
+    inside = inside or end == "log_softmax"
+    network = bare if inside else network
+    read = premises_of(client, network, kind, update=update)
+    return network, replace(read, loss_source="read off" if told else "assumed")
+
+
+def _heads_and_reading(
+    client: Any, network: Exported, loss: str | None, *, update: bool
+) -> tuple[Any, Premises]:
+    """Return the same of a network with several heads; of one image each may have any loss."""
+    bare = with_outputs_for(without_ending(network), "mse")
+    layers, any_, usual = last_layers(network), None, False
+    if layers and client.batch == 1 and client.local is None:
+        sent = {n: g for n, g in client.gradients.items() if n not in client.frozen}
+        any_, usual = reading_of_heads(bare, client.params, sent, layers, client.dtype)
+    read = premises_of(client, network, loss, update=update)
+    if any_ is None:
+        return network, read
+    if usual and loss is None:
+        return without_ending(network), replace(read, factor=1.0, factor_exact=True)
+    return bare, replace(read, loss=None, factor=any_.factor, targets=any_.targets)
 
 
 def as_sent(

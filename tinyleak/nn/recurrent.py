@@ -19,6 +19,16 @@ Step = Callable[[Tensor, Tensor, State], State]
 """Takes what a step's input and the last h contribute to the gates, (…, N, k·H) each."""
 
 
+def rnn(
+    activation: Callable[[Tensor], Tensor], x: Tensor, *weights: Tensor, backwards: bool = False
+) -> tuple[Tensor, State]:
+    """Run a plain recurrent layer over series, from zeros: h becomes f(W x + U h) (Elman 1990).
+
+    As `gru`, with H in place of 3·H.
+    """
+    return _run(lambda i, h, _: (activation(i + h),), 1, x, weights, backwards)
+
+
 def gru(x: Tensor, *weights: Tensor, backwards: bool = False) -> tuple[Tensor, State]:
     """Run a layer of gated recurrent units over series, from zeros (Cho et al. 2014).
 

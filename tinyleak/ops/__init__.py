@@ -33,7 +33,7 @@ from tinyleak.ops.indexing import concatenate, crop, crop_to, index, pad, pad_to
 from tinyleak.ops.linalg import inner, matmul
 from tinyleak.ops.reduce import broadcast_to, sum, sum_to
 from tinyleak.ops.shape import reshape, swap_last_axes, transpose
-from tinyleak.ops.special import erf, logsumexp, mean, power, softplus
+from tinyleak.ops.special import cos, erf, logsumexp, mean, power, sin, softplus
 from tinyleak.ops.window import fold, unfold
 from tinyleak.ops.winners import largest_of_windows
 from tinyleak.tensor import OPERATIONS
@@ -43,6 +43,7 @@ __all__ = [
     "broadcast_to",
     "clip",
     "concatenate",
+    "cos",
     "crop",
     "crop_to",
     "divide",
@@ -74,6 +75,7 @@ __all__ = [
     "reshape",
     "scatter_add",
     "sigmoid",
+    "sin",
     "softplus",
     "split",
     "sqrt",

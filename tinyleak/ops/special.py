@@ -9,9 +9,9 @@ import numpy as np
 
 from tinyleak.backend import Array, error_function
 from tinyleak.ops.choice import max, where
-from tinyleak.ops.elementwise import exp, log, sigmoid, stop_gradient
+from tinyleak.ops.elementwise import exp, library_primitive, log, sigmoid, stop_gradient
 from tinyleak.ops.reduce import Axes, normalise_axes, sum
-from tinyleak.tensor import NUMBERS, Later, Tensor, TensorLike, primitive
+from tinyleak.tensor import NUMBERS, Later, Primitive, Tensor, TensorLike, primitive
 
 
 @primitive()
@@ -74,6 +74,10 @@ def softplus(xp: Any, x: Array) -> Array:
 softplus.rule(lambda g, out, x: (g * sigmoid(x),))
 
 
+sin: Primitive = library_primitive("sin", "The sine of x.", lambda g, out, x: (g * cos(x),))
+cos: Primitive = library_primitive("cos", "The cosine of x.", lambda g, out, x: (-g * sin(x),))
+
+
 def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     """Average over the given axes (all, if None); errors as `sum`'s, or nothing to average."""
     count = math.prod(x.shape[axis] for axis in normalise_axes(axes, x.ndim))
@@ -82,8 +86,8 @@ def mean(x: Tensor, axes: Axes = None, *, keepdims: bool = False) -> Tensor:
     return sum(x, axes, keepdims=keepdims) * (1.0 / count)
 
 
-def logsumexp(x: Tensor, axis: int = -1) -> Tensor:
-    """Return `log Σ eˣ` along an axis, which is kept with length 1; large `x` do not overflow."""
+def logsumexp(x: Tensor, axis: Axes = -1) -> Tensor:
+    """Return `log Σ eˣ` along axes, which are kept with length 1; large `x` do not overflow."""
     # The shift cancels, so holding it constant changes no derivative of any order.
     largest = stop_gradient(max(x, axis, keepdims=True))
     # ∞ − ∞ would be NaN: an infinite maximum is taken off as the largest number there is.

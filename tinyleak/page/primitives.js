@@ -41,6 +41,8 @@ const ALONE = {
   log: Math.log,
   sqrt: Math.sqrt,
   tanh: Math.tanh,
+  sin: Math.sin,
+  cos: Math.cos,
   sigmoid: (x) => 1 / (1 + Math.exp(Math.min(-x, 709))), // 709: more overflows
   softplus: (x) => Math.log1p(Math.exp(-Math.abs(x))) + Math.max(x, 0),
   erf: errorFunction,

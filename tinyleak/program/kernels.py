@@ -35,7 +35,7 @@ They may be called again and again, and read the arrays anew each time."""
 ELEMENTWISE = {
     "negate": "negative",
     **{name: name for name in ("add", "subtract", "multiply", "divide", "maximum")},
-    **{name: name for name in ("exp", "log", "sqrt", "tanh")},
+    **{name: name for name in ("exp", "log", "sqrt", "tanh", "sin", "cos")},
 }
 """Primitives that are one elementwise function of the library, and its name."""
 

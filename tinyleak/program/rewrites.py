@@ -23,7 +23,10 @@ from tinyleak.program.products import (
     scale_one_column,
 )
 
-UNARY = ("negate", "exp", "log", "sqrt", "tanh", "sigmoid", "softplus", "power")
+UNARY = (
+    *("negate", "exp", "log", "sqrt", "tanh", "sin", "cos"),
+    *("sigmoid", "softplus", "power"),
+)
 ARITHMETIC = ("add", "subtract", "multiply", "divide")
 BINARY = (*ARITHMETIC, "maximum", "greater", "greater_equal", "equal", "not_equal")
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = Mapping[str, Shape]
+
+WRAPPERS = ("module", "_orig_mod")
+"""What PyTorch's parallel training and its compiler put into names."""
 
 MOST_JOINTS = 20
 """How many points and underlines of a name are looked at."""
@@ -29,8 +32,8 @@ def match_names(
 ) -> dict[str, str]:
     """Return which of the given tensors is each expected parameter: its name, by the model's name.
 
-    Names that are not the model's may all have one prefix more, such as "module.". Otherwise they
-    are matched by shape: where only one tensor has that shape; where a tensor stands beside one
+    Names that are not the model's may be wrapped, as by "module." (`unwrapped`). Otherwise they are
+    matched by shape: where only one tensor has that shape; where a tensor stands beside one
     already matched, as `conv1.bias` beside `conv1.weight`; and where names differ in one number
     alone, as `conv2.weight` and `conv3.weight`, in the order of the numbers. A name that happens to
     be the model's is ignored then: the second layer of the one may be the third of the other.
@@ -67,6 +70,36 @@ def match_names(
             {name: names[old] for name, old in found.items()},
         )
     return {name: names[found[name]] for name in expected}
+
+
+def unwrapped(
+    given: Collection[str], wanted: Collection[str], beside: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the names in a file by what a network calls them: without what was put around all.
+
+    PyTorch's parallel training puts "module." before names, its compiler "_orig_mod."; others put
+    what they call the network, or ".grad" behind. What is wanted must all be there then, or nothing
+    but that and what may stand beside it; else the names stay as they are.
+    """
+    known = {*wanted, *beside}
+    first = next(iter(given), "")
+    before = [first[: -len(name)] for name in known if first.endswith(f".{name}")]
+    ways = [_without(""), _without_wrappers, *[_without(prefix) for prefix in sorted(before)]]
+    for strip in [strip for strip in ways if strip(first) in known]:
+        names = {strip(name): name for name in given}
+        complete = names.keys() >= {*wanted} or names.keys() <= known
+        if complete and len(names) == len(given):
+            return names
+    return {name: name for name in given}
+
+
+def _without_wrappers(name: str) -> str:
+    parts = [part for part in name.split(".") if part not in WRAPPERS]
+    return ".".join(parts[:-1] if parts[-1:] == ["grad"] else parts)
+
+
+def _without(prefix: str) -> Callable[[str], str]:
+    return lambda name: name.removeprefix(prefix)
 
 
 def without_copies(shapes: Shapes) -> dict[str, Shape]:
@@ -149,12 +182,9 @@ def _renamed(given: Shapes, rename: Mapping[str, str]) -> dict[str, str]:
 
 
 def _by_prefix(open_: Shapes, rest: Shapes, found: Mapping[str, str]) -> dict[str, str]:
-    """Match names that all lack the same prefix."""
-    prefixes = {name[: -len(wanted)] for wanted in open_ for name in rest if name.endswith(wanted)}
-    for prefix in sorted(prefixes):
-        if prefix.endswith(".") and {prefix + wanted for wanted in open_} == set(rest):
-            return {wanted: prefix + wanted for wanted in open_}
-    return {}
+    """Match names that are all wrapped alike."""
+    names = unwrapped(rest, open_)
+    return names if names.keys() == open_.keys() else {}
 
 
 def _by_shape(open_: Shapes, rest: Shapes, found: Mapping[str, str]) -> dict[str, str]:

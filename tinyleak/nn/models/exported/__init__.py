@@ -3,7 +3,13 @@
 from tinyleak.nn.models.exported.dropout import with_masks
 from tinyleak.nn.models.exported.graph import Graph, parse_graph
 from tinyleak.nn.models.exported.model import OPERATIONS, Exported
-from tinyleak.nn.models.exported.outputs import ending, ends_in, with_outputs_for, without_ending
+from tinyleak.nn.models.exported.outputs import (
+    ending,
+    ends_in,
+    last_layers,
+    with_outputs_for,
+    without_ending,
+)
 
 __all__ = [
     "OPERATIONS",
@@ -11,6 +17,7 @@ __all__ = [
     "Graph",
     "ending",
     "ends_in",
+    "last_layers",
     "parse_graph",
     "with_masks",
     "with_outputs_for",

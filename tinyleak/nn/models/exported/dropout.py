@@ -17,6 +17,9 @@ from tinyleak.nn.models.exported.graph import Node, Ref
 from tinyleak.nn.models.exported.model import Exported
 from tinyleak.nn.models.exported.shapes import VIEWS
 
+CHANCE = 1e-6
+"""How likely it may be that dropout leaves all features, for it to be taken for off."""
+
 
 def with_masks(model: Exported, gradients: Mapping[str, Array]) -> Exported:
     """Return the network with the masks of all dropout that lies right before a linear layer.
@@ -33,7 +36,10 @@ def with_masks(model: Exported, gradients: Mapping[str, Array]) -> Exported:
         shape, rate = model.graph.shapes[node.outputs[0]], node.arguments["p"]
         assert isinstance(rate, float), "a share"
         if features.size == np.prod(shape) and rate < 1:
-            masks[node.name] = (features != 0).reshape(shape) / (1.0 - rate)
+            kept = (features != 0).reshape(shape)
+            # It was off, whatever the network was exported with, where nothing was dropped.
+            off = kept.all() and (1.0 - rate) ** kept.size < CHANCE
+            masks[node.name] = kept / (1.0 if off else 1.0 - rate)
     return replace(model, masks=masks)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyleak import nn, ops
+from tinyleak import ops
 from tinyleak.nn import activations
 from tinyleak.nn.models.exported.values import Value
 from tinyleak.tensor import Tensor
@@ -42,19 +43,6 @@ def aligned(*values: Value | Number) -> list[Any]:
     """Return Tensors of equally many axes that the graph knows, and numbers as they are."""
     rank = max(value.rank for value in values if isinstance(value, Value))
     return [value.lifted(rank) if isinstance(value, Value) else value for value in values]
-
-
-def reduction(function: Callable[..., Tensor]) -> Operation:
-    """Make an operation of a function that takes axes and `keepdims`."""
-
-    def operation(
-        self: Value, dim: int | tuple[int, ...] = (), keepdim: bool = False, dtype: Any = None
-    ) -> Tensor:
-        axes = (dim,) if isinstance(dim, int) else dim
-        axes = axes or tuple(range(self.rank))
-        return function(self.tensor, tuple([self.axis(axis) for axis in axes]), keepdims=keepdim)
-
-    return operation
 
 
 def along(function: Callable[[Tensor], Tensor]) -> Operation:
@@ -98,6 +86,15 @@ def absolute(x: Tensor) -> Tensor:
     return x * ops.where(x > 0.0, 1.0, -1.0)
 
 
+def rrelu(
+    self: Value, lower: Number = 1 / 8, upper: Number = 1 / 3, training: bool = False
+) -> Tensor:
+    """Return leaky relu with a slope between two, as when nothing is drawn at random."""
+    if training:
+        raise ValueError("slopes that are drawn at random are not known here")
+    return activations.leaky_relu(self.tensor, 0.5 * (lower + upper))
+
+
 def prelu(self: Value, weight: Value) -> Tensor:
     """Return x where it is positive, else x times a slope that is learnt, one for each channel."""
     slopes = weight
@@ -118,9 +115,11 @@ def masked_fill(self: Value, mask: Value, value: Value | Number) -> Tensor:
     return ops.where(where, filling, x)
 
 
-def power(self: Value, exponent: Number | Value) -> Tensor:
+def power(self: Value | Number, exponent: Number | Value) -> Tensor:
     """Return a power."""
     x, by = aligned(self, exponent)
+    if not isinstance(x, Tensor):
+        return ops.exp(by * math.log(x))
     return ops.power(x, by)
 
 
@@ -132,32 +131,50 @@ def divide(self: Value, other: Value | Number, rounding_mode: str | None = None)
     return ops.divide(x, y)
 
 
+def plus(function: Operation) -> Operation:
+    """Make an operation that adds a multiple of what two others make."""
+
+    def operation(self: Value, tensor1: Value, tensor2: Value, value: Number = 1) -> Tensor:
+        x, y, z = aligned(self, tensor1, tensor2)
+        return x + function(y, z) * value
+
+    return operation
+
+
+def between(self: Value, end: Value, weight: Value | Number) -> Tensor:
+    """Return what lies between two arrays: the first where the weight is 0, the second at 1."""
+    x, y, share = aligned(self, end, weight)
+    return x + (y - x) * share
+
+
 def glu(self: Value, dim: int = -1) -> Tensor:
     """Return the first half of an axis times the sigmoid of the second."""
     return activations.glu(self.tensor, self.axis(dim))
 
 
-def matmul(self: Value, other: Value | None = None, mat2: Value | None = None) -> Tensor:
-    """Return a product of matrices, or of many."""
-    second = other or mat2
-    assert second is not None, "one of the two is given"
-    if min(self.rank, second.rank) < 2:
-        raise ValueError("a product with a vector is not known here")
-    x, y = aligned(self, second)
-    return ops.matmul(x, y)
+def matmul(self: Value, **other: Value) -> Tensor:
+    """Return a product of matrices, or of many, or with vectors."""
+    (second,) = other.values()
+    row, column = self.rank == 1, second.rank == 1
+    left = Value(self.lifted(2), 2) if row else self
+    right = Value(second.reshaped((*second.shape, 1)), 2) if column else second
+    x, y = aligned(left, right)
+    product = ops.matmul(x, y)
+    gone = (-2,) * row + (-1,) * column
+    return ops.sum(product, gone) if gone else product
 
 
 def add_product(self: Value, beta: Number = 1, alpha: Number = 1, **factors: Value) -> Tensor:
     """Return `beta · self + alpha · (a product)`."""
     first, second = factors.values()
-    product = Value(matmul(first, second) * alpha, max(first.rank, second.rank))
+    product = Value(matmul(first, other=second) * alpha, max(first.rank, second.rank))
     x, y = aligned(self, product)
     return x * beta + y
 
 
 ELEMENTWISE: dict[str, Operation] = {
     **{name: unary(getattr(ops, name)) for name in ("relu", "sigmoid", "tanh", "exp", "log")},
-    **{name: unary(getattr(ops, name)) for name in ("sqrt", "erf")},
+    **{name: unary(getattr(ops, name)) for name in ("sqrt", "erf", "sin", "cos")},
     **{
         name: unary(getattr(activations, name))
         for name in ("selu", "silu", "mish", "relu6", "hardswish", "hardsigmoid")
@@ -167,6 +184,16 @@ ELEMENTWISE: dict[str, Operation] = {
     "rsqrt": unary(lambda x: 1.0 / ops.sqrt(x)),
     "reciprocal": unary(lambda x: 1.0 / x),
     "square": unary(lambda x: x * x),
+    "log1p": unary(lambda x: ops.log(1.0 + x)),
+    "expm1": unary(lambda x: ops.exp(x) - 1.0),
+    "log2": unary(lambda x: ops.log(x) * (1.0 / math.log(2.0))),
+    "log10": unary(lambda x: ops.log(x) * (1.0 / math.log(10.0))),
+    "sign": unary(lambda x: ops.where(x > 0.0, 1.0, ops.where(x < 0.0, -1.0, 0.0))),
+    "hardshrink": unary(lambda x, at=0.5: ops.where(absolute(x) > at, x, 0.0), lambd="at"),
+    "softshrink": unary(lambda x, at=0.5: x - clamp(x, -at, at), lambd="at"),
+    "threshold": unary(
+        lambda x, at, below: ops.where(x > at, x, below), threshold="at", value="below"
+    ),
     "log_sigmoid": unary(lambda x: -ops.softplus(-x)),
     "softsign": unary(lambda x: x / (1.0 + absolute(x))),
     "softplus": unary(softplus, beta="beta", threshold="threshold"),
@@ -174,28 +201,32 @@ ELEMENTWISE: dict[str, Operation] = {
     "celu": unary(lambda x, a=1.0: activations.elu(x / a, 1.0) * a, alpha="a"),
     "leaky_relu": unary(activations.leaky_relu, negative_slope="slope"),
     "hardtanh": unary(activations.hardtanh, min_val="lowest", max_val="highest"),
-    "clamp": unary(clamp, min="lowest", max="highest"),
+    **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), unary(clamp, min="lowest", max="highest")),
     "gelu": unary(gelu, approximate="approximate"),
     "prelu": prelu,
+    "rrelu": rrelu,
     "glu": glu,
     "add": binary(ops.add),
     "sub": binary(ops.subtract),
     "rsub": binary(ops.subtract, reflected=True),
     "mul": binary(ops.multiply),
     "div": divide,
+    **{"addcmul": plus(ops.multiply), "addcdiv": plus(ops.divide), "lerp": between},
     "maximum": binary(ops.maximum),
     "minimum": binary(lambda x, y: -ops.maximum(-x, -y)),
     **{"gt": binary(ops.greater), "ge": binary(ops.greater_equal), "lt": binary(ops.less)},
     **{"le": binary(ops.less_equal), "eq": binary(ops.equal), "ne": binary(ops.not_equal)},
+    **dict.fromkeys(
+        ("logical_and", "bitwise_and", "__and__"), binary(lambda x, y: ops.where(x, y, False))
+    ),
+    **dict.fromkeys(
+        ("logical_or", "bitwise_or", "__or__"), binary(lambda x, y: ops.where(x, True, y))
+    ),
+    **dict.fromkeys(("logical_not", "bitwise_not"), unary(lambda x: ops.equal(x, False))),
     "pow": power,
     "where": choose,
     "masked_fill": masked_fill,
-    **dict.fromkeys(("matmul", "mm", "bmm"), matmul),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot"), matmul),
     **dict.fromkeys(("addmm", "baddbmm"), add_product),
-    "mean": reduction(ops.mean),
-    "sum": reduction(ops.sum),
-    "amax": reduction(ops.max),
-    "softmax": along(nn.softmax),
-    "log_softmax": along(nn.log_softmax),
 }
 """By PyTorch's name."""

@@ -7,6 +7,7 @@ said here of a file's schema is that of PyTorch's `torch/_export/serde/schema.py
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,6 +16,9 @@ from tinyleak.interop import quoted
 
 SCHEMA = 8
 """The major version of the schema that is read: PyTorch 2.6 to 2.13 write it."""
+
+ARRAYS = ("as_none", "as_tensor", "as_tensors", "as_optional_tensor", "as_optional_tensors")
+"""The kinds of arguments that are arrays, or where one may be missing."""
 
 MOST_NODES, MOST_AXES = 10_000, 8
 """More than any network has on which an attack could succeed."""
@@ -81,20 +85,26 @@ def parse_graph(program: Any) -> Graph:
 
 
 def _graph(graph: Mapping[str, Any], signature: Mapping[str, Any]) -> Graph:
-    shapes = {str(name): sizes_of(meta) for name, meta in graph["tensor_values"].items()}
+    parameters, constants, inputs = _inputs(signature)
+    if len(inputs) != 1:
+        raise ValueError(f"it takes {len(inputs)} inputs; export a network that takes one")
+    arrays, batch = graph["tensor_values"], ""
+    for first in arrays.get(inputs[0], {"sizes": ()})["sizes"][:1]:
+        batch = str(first.get("as_expr", {}).get("expr_str", ""))
+    shapes = {str(name): sizes_of(meta, batch) for name, meta in arrays.items()}
+    sizes = {str(name): size_of(one, batch) for name, one in graph["sym_int_values"].items()}
     numbers = sum(math.prod(shape) for shape in shapes.values())
     if len(graph["nodes"]) > MOST_NODES or numbers > MOST_NUMBERS:
         raise ValueError(
             f"its graph has {len(graph['nodes']):,} operations on {numbers:,} numbers; "
             f"{MOST_NODES:,} on {MOST_NUMBERS:,} are worked with at most"
         )
-    parameters, constants, inputs = _inputs(signature)
-    if len(inputs) != 1:
-        raise ValueError(f"it takes {len(inputs)} inputs; export a network that takes one")
     known = {*parameters, *constants, *inputs}
     nodes = []
     for said in graph["nodes"]:
-        node = _node(said)
+        if _is_about_sizes(said):
+            continue
+        node = _node(said, sizes)
         missing = [ref for ref in refs(tuple(node.arguments.values())) if ref not in known]
         if missing or not known.isdisjoint(node.outputs):
             about = f"reads {quoted(missing[0])}" if missing else "computes a value a second time"
@@ -130,24 +140,42 @@ def _inputs(signature: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str
     return parameters, constants, inputs
 
 
-def sizes_of(meta: Mapping[str, Any]) -> Shape:
+def sizes_of(meta: Mapping[str, Any], batch: str = "") -> Shape:
     """Return the shape that is written down of an array: few whole numbers, or ValueError."""
-    sizes = [size.get("as_int") for size in meta["sizes"]]
-    if any(size is None for size in sizes):
-        raise ValueError(
-            "a shape in it is not fixed; export it without dynamic shapes, for an input (1, …)"
-        )
+    sizes = [size_of(size, batch) for size in meta["sizes"]]
     if len(sizes) > MOST_AXES or not all(type(size) is int and size >= 0 for size in sizes):
         raise ValueError(f"it has an array of shape {quoted(sizes)}")
     return tuple(sizes)
 
 
-def _node(said: Mapping[str, Any]) -> Node:
+def size_of(said: Mapping[str, Any], batch: str) -> Any:
+    """Return a size, for one input: `batch` is how that of the first axis is written, if open."""
+    if "as_expr" not in said:
+        return said["as_int"]
+    text = str(said["as_expr"]["expr_str"])
+    one = re.escape(batch)
+    found = re.fullmatch(rf"{one}|Mul\(Integer\(([0-9]{{1,9}})\), {one}\)", text)
+    if batch and found:
+        return int(found[1] or 1)
+    raise ValueError(
+        "a shape in it is not fixed; export it without dynamic shapes but that of the batch, for "
+        "an input (1, …)"
+    )
+
+
+def _is_about_sizes(said: Mapping[str, Any]) -> bool:
+    """Return whether a node computes sizes, which are known, or asserts something of them."""
+    kinds = {kind for out in said["outputs"] for kind in out}
+    ours = str(said["target"]).startswith(("torch.ops.aten.", "_operator."))
+    return ours and all(kind.startswith("as_sym") for kind in kinds)
+
+
+def _node(said: Mapping[str, Any], sizes: Mapping[str, int]) -> Node:
     name, target = str(said["name"]), str(said["target"])
     operation = target.removeprefix("torch.ops.aten.")
     if operation != target:
         operation = operation.partition(".")[0]
-    arguments = {str(each["name"]): _argument(name, each["arg"]) for each in said["inputs"]}
+    arguments = {str(each["name"]): _argument(name, each["arg"], sizes) for each in said["inputs"]}
     outputs: list[str] = []
     for out in said["outputs"]:
         ((kind, about),) = out.items()
@@ -158,22 +186,19 @@ def _node(said: Mapping[str, Any]) -> Node:
         else:
             raise ValueError(f"its node {quoted(name)} computes something other than an array")
     in_place = operation.endswith("_") and not operation.endswith("__")
-    return Node(name, operation.removesuffix("_"), in_place, arguments, tuple(outputs))
+    return Node(
+        name, operation[:-1] if in_place else operation, in_place, arguments, tuple(outputs)
+    )
 
 
-def _argument(node: str, said: Mapping[str, Any]) -> Argument:
+def _argument(node: str, said: Mapping[str, Any], sizes: Mapping[str, int]) -> Argument:
     ((kind, value),) = said.items()
-    if kind == "as_none":
-        return None
-    if kind == "as_tensor":
-        return Ref(str(value["name"]))
-    if kind == "as_optional_tensor":
-        return _argument(node, value)
-    if kind in ("as_tensors", "as_optional_tensors"):
-        return tuple(
-            _argument(node, one if "as_none" in one or "as_tensor" in one else {"as_tensor": one})
-            for one in value
-        )
+    if kind in ARRAYS:
+        return _arrays(value)
+    if kind in ("as_sym_int", "as_sym_ints"):
+        each = value if isinstance(value, list) else [value]
+        fixed = tuple(sizes[one["as_name"]] if "as_name" in one else one["as_int"] for one in each)
+        return fixed if isinstance(value, list) else fixed[0]
     if kind == "as_graph":
         raise ValueError(
             f"its node {quoted(node)} has a graph of its own, a loop or a branch that depends on "
@@ -186,7 +211,18 @@ def _argument(node: str, said: Mapping[str, Any]) -> Argument:
         )
     if isinstance(value, list):
         return tuple(_plain(node, one) for one in value)
+    if value in ("Infinity", "-Infinity"):
+        value = float(value)
     return None if isinstance(value, dict) else _plain(node, value)
+
+
+def _arrays(value: Any) -> Argument:
+    """Return a value that is read, several of them, or None where one may be missing."""
+    if isinstance(value, list):
+        return tuple(_arrays(one) for one in value)
+    if not isinstance(value, dict) or "as_none" in value:
+        return None
+    return Ref(str(value["name"])) if "name" in value else _arrays(value["as_tensor"])
 
 
 def _plain(node: str, value: Any) -> str | float:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyleak import nn
+from tinyleak.backend import Array
 from tinyleak.nn.models.exported.values import Value, require_room
 from tinyleak.nn.pooling import resample
 from tinyleak.ops import concatenate, reshape, split
@@ -184,33 +185,54 @@ def _pool_adaptively(axes: int, largest: bool, self: Value, output_size: int | I
     return as_before(nn.max_pool2d(image, (down, across)), axes)
 
 
-def _upsample_nearest2d(
+def _upsample(
+    mode: str,
+    axes: int,
     input: Value,
     output_size: Ints | None = None,
-    scale_factors: Any = None,
-    scales_h: float | None = None,
-    scales_w: float | None = None,
+    align_corners: bool = False,
+    scale_factors: tuple[float, ...] | None = None,
 ) -> Tensor:
-    sizes = output_size or [
-        int(n * s) for n, s in zip(input.shape[-2:], scale_factors, strict=True)
+    """Sample an image anew on a grid, down and across; a factor that was said sets the step."""
+    lengths = input.shape[-axes:]
+    factors: Any = scale_factors or (None,) * axes
+    sizes = output_size or [int(n * s) for n, s in zip(lengths, factors, strict=True)]
+    require_room(*input.shape[:-axes], *sizes)
+    weights = [
+        _weights_of_samples(mode, n, k, 1.0 / f if f else n / k, ends=align_corners)
+        for n, k, f in zip(lengths, sizes, factors, strict=True)
     ]
-    places = [np.arange(k) * n // k for n, k in zip(input.shape[-2:], sizes, strict=True)]
-    rows, columns = (np.eye(n)[at] for n, at in zip(input.shape[-2:], places, strict=True))
-    return resample(input.tensor, rows, columns)
+    rows, columns = (np.eye(1), *weights)[-2:]
+    return as_before(resample(as_image(input.tensor, axes), rows, columns), axes)
+
+
+def _weights_of_samples(mode: str, length: int, count: int, step: float, *, ends: bool) -> Array:
+    """Return what each of so many samples of a line is made of: (count, length)."""
+    places = np.arange(count)
+    if mode != "linear":
+        exact = 0.5 if mode == "nearest-exact" else 0.0
+        return np.eye(length)[np.minimum(((places + exact) * step).astype(int), length - 1)]
+    at = places * ((length - 1) / max(count - 1, 1)) if ends else (places + 0.5) * step - 0.5
+    distance = np.abs(np.clip(at, 0.0, length - 1.0)[:, np.newaxis] - np.arange(length))
+    return np.maximum(1.0 - distance, 0.0)
 
 
 LAYERS: dict[str, Callable[..., Tensor]] = {
     "linear": _linear,
     "bilinear": _bilinear,
-    "upsample_nearest2d": _upsample_nearest2d,
+    "upsample_linear1d": partial(_upsample, "linear", 1),
+    "upsample_bilinear2d": partial(_upsample, "linear", 2),
 }
 """By PyTorch's name."""
 
 for _axes in (1, 2):
     LAYERS |= {
+        f"upsample_nearest{_axes}d": partial(_upsample, "nearest", _axes),
+        f"_upsample_nearest_exact{_axes}d": partial(_upsample, "nearest-exact", _axes),
         f"conv{_axes}d": partial(_convolve, _axes),
         f"conv_transpose{_axes}d": partial(_convolve_transposed, _axes),
         f"max_pool{_axes}d": partial(_pool_largest, _axes),
+        f"max_pool{_axes}d_with_indices": partial(_pool_largest, _axes),
         f"avg_pool{_axes}d": partial(_pool_average, _axes),
         f"adaptive_avg_pool{_axes}d": partial(_pool_adaptively, _axes, False),
         f"adaptive_max_pool{_axes}d": partial(_pool_adaptively, _axes, True),

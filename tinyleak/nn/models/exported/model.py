@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,9 @@ from tinyleak.nn.losses import log_softmax
 from tinyleak.nn.models.exported.elementwise import ELEMENTWISE
 from tinyleak.nn.models.exported.graph import Graph, Node, Ref, refs
 from tinyleak.nn.models.exported.layers import LAYERS
+from tinyleak.nn.models.exported.moves import MOVES
 from tinyleak.nn.models.exported.norms import NORMS
+from tinyleak.nn.models.exported.reductions import REDUCTIONS
 from tinyleak.nn.models.exported.sequences import SEQUENCES
 from tinyleak.nn.models.exported.shapes import SHAPES, VIEWS
 from tinyleak.nn.models.exported.values import Value
@@ -27,7 +29,8 @@ from tinyleak.tensor import Tensor
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{**LAYERS, **NORMS, **SEQUENCES},
-    **{**ELEMENTWISE, **SHAPES},
+    **{**ELEMENTWISE, **REDUCTIONS},
+    **{**SHAPES, **MOVES},
 }
 """All that is known, by PyTorch's name."""
 
@@ -119,6 +122,16 @@ class Exported:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter, by name."""
         return {name: self.graph.shapes[value] for value, name in self.graph.parameters.items()}
+
+    def holds(self, arrays: Mapping[str, Array]) -> bool:
+        """Return whether these are the parameters that were saved with the network."""
+        return all(np.array_equal(self.weights[name], array) for name, array in arrays.items())
+
+    def with_buffers(self, arrays: Mapping[str, Array]) -> Exported:
+        """Return the network with those of the arrays that are buffers in place of its own."""
+        own = {n: a for n, a in arrays.items() if n in self.constants}
+        fits = {n: a for n, a in own.items() if a.shape == self.constants[n].shape}
+        return replace(self, constants={**self.constants, **fits})
 
     @cached_property
     def training(self) -> tuple[str, ...]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+import numpy as np
+
 from tinyleak import nn
 from tinyleak.backend import array_module
+from tinyleak.nn.models.exported.elementwise import aligned
 from tinyleak.nn.models.exported.values import Value
-from tinyleak.ops import reshape
+from tinyleak.ops import mean, multiply, reshape, sqrt, sum
 from tinyleak.tensor import Tensor
 
 Ints: TypeAlias = tuple[int, ...]
@@ -83,6 +86,23 @@ def _layer_norm(
     return input.each(keep, apply)
 
 
+def _rms_norm(
+    input: Value, normalized_shape: Ints, weight: Value | None = None, eps: float | None = None
+) -> Tensor:
+    axes = tuple(range(-len(normalized_shape), 0))
+    # PyTorch adds what is 1's last place in the dtype of the client, float32.
+    least = float(np.finfo(np.float32).eps) if eps is None else eps
+    squares = mean(input.tensor * input.tensor, axes, keepdims=True)
+    row = input.tensor / sqrt(squares + least)
+    return row if weight is None else multiply(*aligned(Value(row, input.rank), weight))
+
+
+def _weight_norm(v: Value, g: Value, dim: int = 0) -> Tensor:
+    axes = tuple(n for n in range(-v.rank, 0) if dim == -1 or n != v.axis(dim))
+    lengths = sqrt(sum(v.tensor * v.tensor, axes, keepdims=True))
+    return v.tensor * (g.lifted(v.rank) / lengths)
+
+
 def scale_and_shift(
     input: Value, first: int, weight: Value | None, bias: Value | None
 ) -> tuple[Tensor, Tensor]:
@@ -100,5 +120,7 @@ NORMS: dict[str, Callable[..., Tensor]] = {
     "instance_norm": _instance_norm,
     "group_norm": _group_norm,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "_weight_norm": _weight_norm,
 }
 """By PyTorch's name."""

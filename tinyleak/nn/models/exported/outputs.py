@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 from tinyleak.nn.activations import ACTIVATIONS
@@ -38,13 +39,23 @@ def ending(network: object) -> str:
 
 
 def without_ending(network: Exported) -> Exported:
-    """Return a network that returns what its last layer does."""
-    value, operations, _ = _walk(network)
-    if not operations:
-        return network
-    graph = network.graph
-    last = next(i for i, node in enumerate(graph.nodes) if value in node.outputs)
-    return replace(network, graph=replace(graph, nodes=graph.nodes[: last + 1], outputs=(value,)))
+    """Return a network that returns what its last layers do."""
+    values = [value for value, _, _ in _walks(network)]
+    nodes = network.graph.nodes
+    last = max(i for i, node in enumerate(nodes) if not {*values}.isdisjoint(node.outputs))
+    graph = replace(network.graph, nodes=nodes[: last + 1], outputs=tuple(values))
+    return replace(network, graph=graph)
+
+
+def last_layers(network: Exported) -> list[tuple[str, str]]:
+    """Return each head's weight and bias, or nothing if not every head has a layer of its own."""
+    layers = []
+    for _, _, own in _walks(network):
+        names = sorted(own, key=lambda name: -len(network.shapes[name]))
+        if [len(network.shapes[name]) for name in names] != [2, 1]:
+            return []
+        layers.append((names[0], names[1]))
+    return layers
 
 
 def ends_in(network: object, weight: str) -> bool:
@@ -52,30 +63,46 @@ def ends_in(network: object, weight: str) -> bool:
     return not isinstance(network, Exported) or weight in _walk(network)[2]
 
 
-def _walk(network: Exported) -> tuple[str, list[str], set[str]]:
-    """Return what the last layer returns, the operations on that alone, and its parameters.
+Walk = tuple[str, list[str], set[str]]
+"""What a last layer returns, the operations on that alone, and the layer's parameters."""
+
+
+def _walk(network: Exported) -> Walk:
+    """Return the walk of the only head; of several, one that does not lead anywhere."""
+    walks = _walks(network)
+    return walks[0] if len(walks) == 1 else (network.graph.outputs[-1], [], walks[-1][2])
+
+
+def _walks(network: Exported) -> list[Walk]:
+    """Return each head's walk back to its last layer.
 
     Operations are those that keep each number or the whole row, and leave no other way around.
     """
     graph = network.graph
     made = {name: node for node in graph.nodes for name in node.outputs}
-    value = name = graph.outputs[-1]
-    operations: list[str] = []
-    while len(graph.outputs) == 1 and name in made:
-        sources = _sources(made[name], graph)
-        view = made[name].operation in VIEWS
-        if len(sources) != 1 or not (view or made[name].operation in ENDINGS):
-            break
-        if math.prod(graph.shapes[sources[0]]) != math.prod(graph.shapes[name]):
-            break
-        operations += [] if view else [made[name].operation]
-        name = sources[0]
-        value = value if view else name
-    read = set(_sources(made[name], graph)) if name in made else set()
-    while moved := {one for one in read if one in made and made[one].operation in VIEWS}:
-        read = (read - moved).union(*[_sources(made[one], graph) for one in moved])
-    own = {graph.parameters[one] for one in read if one in graph.parameters}
-    return (value, operations, own) if own else (graph.outputs[-1], [], own)
+    readers = Counter(one for node in graph.nodes for one in {*_sources(node, graph)})
+    walks: list[Walk] = []
+    for output in graph.outputs:
+        value = name = output
+        operations: list[str] = []
+        alone = readers[name] == 0
+        while name in made:
+            sources = _sources(made[name], graph)
+            view = made[name].operation in VIEWS
+            if len(sources) != 1 or not (view or made[name].operation in ENDINGS):
+                break
+            if math.prod(graph.shapes[sources[0]]) != math.prod(graph.shapes[name]):
+                break
+            operations += [] if view else [made[name].operation]
+            name = sources[0]
+            value = value if view else name
+            alone = alone and readers[name] == 1
+        read = set(_sources(made[name], graph)) if name in made and alone else set()
+        while moved := {one for one in read if one in made and made[one].operation in VIEWS}:
+            read = (read - moved).union(*[_sources(made[one], graph) for one in moved])
+        own = {graph.parameters[one] for one in read if one in graph.parameters}
+        walks.append((value, operations, own) if own else (output, [], own))
+    return walks
 
 
 def _sources(node: Node, graph: Graph) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 from tinyleak import nn
 from tinyleak.backend import to_numpy
 from tinyleak.nn.models.exported.values import Value, require_room
-from tinyleak.nn.recurrent import gru, lstm
-from tinyleak.ops import concatenate, reshape, transpose
+from tinyleak.nn.recurrent import gru, lstm, rnn
+from tinyleak.ops import concatenate, relu, reshape, tanh, transpose
 from tinyleak.tensor import Tensor
 
 MOST_STEPS = 10_000
@@ -86,5 +86,7 @@ SEQUENCES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "scaled_dot_product_attention": _scaled_dot_product_attention,
     "gru": partial(_recur, gru, 1),
     "lstm": partial(_recur, lstm, 2),
+    "rnn_tanh": partial(_recur, partial(rnn, tanh), 1),
+    "rnn_relu": partial(_recur, partial(rnn, relu), 1),
 }
 """By PyTorch's name."""

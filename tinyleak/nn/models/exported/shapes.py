@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyleak import nn, ops
+from tinyleak.backend import Array
 from tinyleak.nn.models.exported.values import Value
 from tinyleak.tensor import Tensor
 
@@ -27,11 +28,22 @@ def same(**arguments: Any) -> Tensor:
     return x.tensor
 
 
+def _held(self: Value) -> Tensor:
+    """Return a constant as it is; what is cut off from a gradient is refused."""
+    if self.tensor.primitive is not None:
+        raise ValueError("a gradient that stops inside of a network is not known here")
+    return self.tensor
+
+
 def _view(self: Value, size: Ints = (), shape: Ints = ()) -> Tensor:
     full, total = list(size or shape), math.prod(self.shape)
     if -1 in full:
         full[full.index(-1)] = total // max(1, -math.prod(full))
     return self.reshaped(tuple(full))
+
+
+def _view_as(self: Value, other: Value) -> Tensor:
+    return self.reshaped(other.shape)
 
 
 def _flatten(self: Value, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -51,9 +63,9 @@ def _permute(self: Value, dims: Ints) -> Tensor:
     return ops.transpose(self.tensor, [self.axis(axis) + self.rank for axis in dims])
 
 
-def _transpose(self: Value, dim0: int = 0, dim1: int = 1) -> Tensor:
+def _transpose(self: Value, dim0: int = 0, dim1: int = 1, **named: int) -> Tensor:
     order = list(range(self.rank))
-    one, other = self.axis(dim0), self.axis(dim1)
+    one, other = self.axis(named.get("axis0", dim0)), self.axis(named.get("axis1", dim1))
     order[one], order[other] = order[other], order[one]
     return ops.transpose(self.tensor, order)
 
@@ -85,6 +97,11 @@ def _cut(
     return part(self, dim, slice(start, end, step))
 
 
+def _narrow(self: Value, dim: int, start: int, length: int) -> Tensor:
+    start = start % self.shape[self.axis(dim)]
+    return part(self, dim, slice(start, start + length))
+
+
 def _expand(self: Value, size: Ints) -> Tensor:
     shape = (*(1,) * (len(size) - self.rank), *self.shape)
     full = [m if n == -1 else n for n, m in zip(size, shape, strict=True)]
@@ -102,6 +119,10 @@ def _cat(tensors: Sequence[Value], dim: int = 0) -> Tensor:
     if any(one.rank != rank for one in tensors):
         raise ValueError("arrays of different numbers of axes are to be joined")
     return ops.concatenate(full, axis)
+
+
+def _join_columns(tensors: Sequence[Value]) -> Tensor:
+    return _cat(tensors, min(1, tensors[0].rank - 1))
 
 
 def _stack(tensors: Sequence[Value], dim: int = 0) -> Tensor:
@@ -126,12 +147,6 @@ def _unbind(self: Value, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple([_select(self, dim, n) for n in range(self.shape[self.axis(dim)])])
 
 
-def _pad(self: Value, pad: Ints, mode: str = "constant", value: float | None = None) -> Tensor:
-    if mode != "constant" or value or min(pad) < 0:
-        raise ValueError("padding by anything but zeros is not known here")
-    return ops.pad(self.tensor, list(zip(pad[::2], pad[1::2], strict=True))[::-1])
-
-
 def _embedding(weight: Value, indices: Value, **_: Any) -> Tensor:
     return nn.embedding(weight.weight, indices.tensor)
 
@@ -145,17 +160,22 @@ def _convert(self: Value, dtype: int | None = None, **_: Any) -> Tensor:
         return self.tensor
     if wanted == "b":
         return self.tensor != 0
-    if self.tensor.primitive is not None and kind == "f":
-        raise ValueError("numbers that depend on others are to be rounded, which has no gradient")
+    if self.tensor.primitive is not None:
+        if kind == "f":
+            why = "numbers that depend on others are to be rounded, which has no gradient"
+            raise ValueError(why)
+        return self.tensor  # a mask, which arithmetic takes for 1 and 0
     return Tensor(self.tensor._array.astype({"i": "int64", "f": "float64"}[wanted]))
 
 
-def _lower_triangle(self: Value, diagonal: int = 0) -> Tensor:
-    rows, columns = self.shape[-2:]
-    triangle = np.tri(rows, columns, diagonal, dtype=bool)
-    if self.tensor.dtype.kind != "f":
-        return Tensor(self.tensor._array & triangle)
-    return ops.where(Tensor(triangle), self.tensor, 0.0)
+def triangle(kept: Callable[..., Array]) -> Callable[..., Tensor]:
+    """Make an operation that keeps what NumPy's `tril` or `triu` keeps of each matrix."""
+
+    def operation(self: Value, diagonal: int = 0) -> Tensor:
+        mask = kept(np.ones(self.shape[-2:], bool), diagonal)
+        return ops.where(Tensor(mask), self.tensor, False)
+
+    return operation
 
 
 def filled(number: float) -> Callable[..., Tensor]:
@@ -174,25 +194,38 @@ def _arange(end: int, start: int = 0, step: int = 1, **_: Any) -> Tensor:
     return Tensor(np.arange(start, end, step))
 
 
+def _line(start: float, end: float, steps: int, **_: Any) -> Tensor:
+    return Tensor(np.linspace(start, end, steps))
+
+
+def _identity(n: int, m: int | None = None, **_: Any) -> Tensor:
+    return Tensor(np.eye(n, m))
+
+
 SHAPES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "clone", "contiguous"), same),
-    **dict.fromkeys(("alias", "detach", "lift_fresh_copy"), same),
-    **{"to": _convert, "_to_copy": _convert, "tril": _lower_triangle, "expand_as": _expand_as},
+    **{"alias": same, "detach": _held, "lift_fresh_copy": same},
+    **{"to": _convert, "_to_copy": _convert, "expand_as": _expand_as},
+    **{"tril": triangle(np.tril), "triu": triangle(np.triu)},
     **dict.fromkeys(("view", "reshape", "_unsafe_view"), _view),
     **dict.fromkeys(("split", "split_with_sizes"), _split),
-    **dict.fromkeys(("transpose", "t"), _transpose),
+    **dict.fromkeys(("transpose", "t", "swapaxes", "swapdims"), _transpose),
+    **{"mT": lambda self: _transpose(self, -2, -1), "view_as": _view_as, "reshape_as": _view_as},
+    **{"ravel": _flatten, "narrow": _narrow, "hstack": _join_columns},
     **dict.fromkeys(("cat", "concat"), _cat),
-    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
-    **dict.fromkeys(("zeros", "zeros_like", "new_zeros", "full"), filled(0.0)),
-    **dict.fromkeys(("ones", "ones_like"), filled(1.0)),
+    **dict.fromkeys(("zeros", "zeros_like", "new_zeros", "full", "full_like"), filled(0.0)),
+    **dict.fromkeys(("ones", "ones_like", "new_ones"), filled(1.0)),
     **{"flatten": _flatten, "unflatten": _unflatten, "permute": _permute, "select": _select},
     **{"unsqueeze": _unsqueeze, "squeeze": _squeeze, "slice": _cut, "expand": _expand},
     **{"stack": _stack, "chunk": _chunk, "unbind": _unbind, "arange": _arange},
-    **{"embedding": _embedding, "_assert_tensor_metadata": lambda **_: ()},
+    **{"broadcast_to": _expand, "eye": _identity, "linspace": _line},
+    **{"embedding": _embedding},
 }
 """By PyTorch's name."""
 
 VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "unsqueeze"}
 VIEWS |= {"squeeze", "select", "slice", "expand", "split", "split_with_sizes", "chunk", "unbind"}
-VIEWS |= {"alias", "detach", "contiguous", "dropout", "to"}
+VIEWS |= {"alias", "detach", "contiguous", "dropout", "to", "broadcast_to", "narrow", "ravel"}
+VIEWS |= {"view_as", "reshape_as", "swapaxes", "swapdims", "mT", "movedim", "diagonal", "unfold"}
+VIEWS |= {"expand_as"}
 """Those whose result may look at the memory of their input."""
