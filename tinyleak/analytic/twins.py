@@ -39,7 +39,7 @@ SURE = 4.0
 times, root mean square, and 4.1 at most."""
 
 FREE = 10.0
-"""How many times as long as noise makes it what J d has outside of the column space must be, for all
+"""How many times as long as noise makes it what J d has outside of the column space must be for all
 d: of twins it was 1 to 5 times as long, of copies 20 times or more."""
 
 RCOND = 1e-10
