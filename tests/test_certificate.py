@@ -169,6 +169,45 @@ def test_under_a_relu_records_hold_each_other_and_one_alone_may_slide() -> None:
     assert certify_images(client, images, labels).verdicts == (True,) * 12
 
 
+@pytest.mark.parametrize(
+    ("towards_another", "apart", "copies_beside", "factor"),
+    [(True, 0.01, False, 1.0), (False, 0.03, True, 1.0), (False, 0.02, False, 0.75)],
+)
+def test_the_mean_of_near_twins_is_no_record(
+    towards_another: bool, apart: float, copies_beside: bool, factor: float
+) -> None:
+    """Twins that the rank hides, or shows beside copies of another, or whose factor is unknown."""
+    rng = np.random.default_rng(3)
+    images, labels = draw(rng, 8)
+    aside = rng.standard_normal(images[0].shape)
+    if towards_another:
+        aside = images[2] - images[0]
+    images[1] = images[0] + apart * np.linalg.norm(images[0]) / np.linalg.norm(aside) * aside
+    labels[1] = labels[0]
+    if copies_beside:
+        images[7], labels[7] = images[6], labels[6]
+    model = nn.MLP((1, 28, 28), 10, "sigmoid", (100,))
+    client, _ = simulate(model, images, labels, dtype="float32", init="default")
+    shared = {n: factor * g for n, g in client.gradients.items()}
+    client = Client.of(model, client.params, shared, batch=8, dtype="float32")
+    asked = np.concatenate([[images[:2].mean(axis=0)], images])
+    known = {"factor_known": factor == 1.0, "together": True}
+    found = ask(client, asked, np.append(labels[0], labels), **known)
+    assert not found.certified[0]
+    assert found.certified[3:].all()
+
+
+def test_what_agrees_on_a_factor_may_all_be_means() -> None:
+    rng = np.random.default_rng(4)
+    images, labels = draw(rng, 8)
+    images[4:] = images[:4] + 2e-3 * rng.standard_normal(images[4:].shape)
+    labels[4:] = labels[:4]
+    client, _ = simulate(nn.MLP(widths=(100,)), images, labels, dtype="float32", init="default")
+    means = 0.5 * (images[:4] + images[4:])
+    for known in (True, False):
+        assert not ask(client, means, labels[:4], factor_known=known, together=True).certified.any()
+
+
 def test_soft_labels_are_taken_as_they_are(rng: np.random.Generator) -> None:
     images, labels = draw(rng, 3)
     soft = 0.9 * nn.one_hot(labels, 10) + 0.01

@@ -34,7 +34,7 @@ import numpy as np
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
-from tinyleak.analytic.twins import are_copies
+from tinyleak.analytic.twins import are_no_means
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.interop import as_array
@@ -129,7 +129,8 @@ def certify(
             of it; if not, copies cannot be counted and are taken to be one.
         spread: how far noise may have moved the inputs within the row space, where they were found
             by this gradient, in units of theirs.
-        together: whether, under a ReLU, enough others of the candidates must hold each one.
+        together: whether others of the candidates must hold each one: under a ReLU enough of
+            them, and by a common factor where that is not known. One alone may be a mean.
 
     Returns:
         A verdict for each. None for all of them, with the reason, where the layer has more records
@@ -140,7 +141,7 @@ def certify(
             known.
     """
     inputs, targets = _checked(layer, cut, inputs, labels)
-    (U, S, V), (rows, columns), rank = layer.decomposition, layer.matrix.shape, layer.rank
+    (U, S, V), rank = layer.decomposition, layer.rank
     U, S, V = U[:, :rank], S[:rank], V[:rank]
     deltas, doubts = _deltas(cut, inputs, targets, loss, max(layer.roundoff, np.finfo(float).eps))
     H = np.pad(inputs, [(0, 0), (0, int(layer.bias_gradient is not None))], constant_values=1)
@@ -157,48 +158,48 @@ def certify(
     whole = np.clip(np.rint(count), 1.0, most) if factor_known else np.maximum(np.abs(count), tiny)
     by_count = np.abs(count / whole - 1.0)
 
-    # What noise E adds to each, to first order, from (h, 1) = cᵀ S⁻¹ Uᵀ (G − E) on.
-    deviation = np.sqrt(layer.variance)
-    length_c, length_b = np.linalg.norm(c / S, axis=1), np.linalg.norm(b / S, axis=1)
-    of_delta = deviation * np.sqrt(rows - rank) * length_b / _lengths(deltas)
-    of_input = deviation * np.sqrt(columns - rank) * length_c / _lengths(H)
-    per_input = length_b * whole / layer.records
-    of_count = deviation * np.sqrt(rank) * length_c * per_input
-    distances, expected = np.stack([by_delta, by_input, by_count]), [of_delta, of_input, of_count]
+    distances = np.stack([by_delta, by_input, by_count])
+    per_input = np.linalg.norm(b / S, axis=1) * whole / layer.records
+    expected = _expected(layer, c / S, b / S, deltas, H, whole)
     fixed = next((t for error, t in FARTHEST.items() if layer.roundoff <= error), None)
-    soft = ((targets != 0.0) & (targets != 1.0)).any()
-    why = why_not(layer, cut, soft_labels=bool(soft), factor_known=factor_known)
+    soft = bool(((targets != 0.0) & (targets != 1.0)).any())
+    why = why_not(layer, cut, soft_labels=soft, factor_known=factor_known)
     if fixed is None and why is None:
         why = "the gradient was written too coarsely to tell records from mixtures"
-    limits = np.clip(SURE * np.stack(expected), np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
+    limits = np.clip(SURE * expected, np.reshape(fixed or (0.0,) * 3, (3, 1)), MOST)
     rounded = np.minimum(SURE * doubts, NEARLY)
     fits = by_delta <= np.minimum(limits[0], LIKELY) + rounded
     if spread:  # what was found by this gradient was moved by what moved that
         limits[0] += rounded
         limits[2] += rounded + np.minimum(SURE * spread * per_input, MOST)
     near = distances <= limits
-    expected = np.stack(expected) + [doubts, 0.0 * doubts, doubts]
+    expected[[0, 2]] += doubts
     excused = distances <= MARGIN * expected + NEARLY
     # At a last layer what counts several times may be the mean of several, of which δ are alike.
     alone = np.full(len(inputs), not cut.is_last or rank == layer.records)
     certified = near.all(axis=0) & (alone | ((whole == 1.0) & factor_known)) & (why is None)
-    certified &= are_copies(
-        layer,
-        inputs,
-        whole * certified * factor_known,
-        lambda h: _deltas(cut, h, targets, loss)[0],
+    suspect = certified & (whole > 1.0) & factor_known
+    if together and not factor_known:
+        whole, agree, single = _agreement(count, c, certified, limits[2], layer.records)
+        certified &= agree
+        suspect = certified & ~single
+    network = Deltas(cut, loss)
+    certified &= ~suspect | are_no_means(
+        layer, network, inputs, targets, np.where(suspect, whole, 0.0), factor_known=factor_known
     )
-    turns = min(rows - rank, cut.model.classes - 2) + factor_known
-    needed = rank - (layer.bias_gradient is not None) - turns  # of other records, under a ReLU
-    if together and needed >= 0 and not cut.is_last and Deltas(cut, loss).has_kinks:
+    # Under a ReLU so many others must hold each.
+    turns = min(len(layer.matrix) - rank, cut.model.classes - 2) + factor_known
+    needed = rank - (layer.bias_gradient is not None) - turns
+    if together and needed >= 0 and not cut.is_last and network.has_kinks:
         across = np.abs((c / S) @ b.T) / layer.records
         certified &= _others(across, certified) > needed
     copies = np.where(certified, whole if factor_known else 1.0, 0.0).astype(np.int64)
     # Records whose share is lost in the noise lie outside what is left: then nothing is refused.
     complete = rank == layer.records or _total(c[certified], copies[certified]) == layer.records
     refused = ~(near | excused).all(axis=0) & np.full(len(inputs), complete and why is None)
-    verdicts = as_verdicts(certified, refused)
-    return Certificates(verdicts, copies, by_delta, by_input, count, by_count, fits, why)
+    return Certificates(
+        as_verdicts(certified, refused), copies, by_delta, by_input, count, by_count, fits, why
+    )
 
 
 def as_verdicts(certified: Array, refused: Array) -> tuple[bool | None, ...]:
@@ -268,6 +269,35 @@ def why_not(
         return None
     most = (rows - cut.is_last + factor_known + (layer.bias_gradient is not None) - soft - 1) // 2
     return f"its {rows} outputs tell {max(most, 0)} records apart at most, and it has {rank}"
+
+
+def _expected(
+    layer: LayerGradient, by_c: Array, by_b: Array, deltas: Array, H: Array, whole: Array
+) -> Array:
+    """Return what noise E adds to each distance, to first order: (3, M).
+
+    It does so from (h, 1) = cᵀ S⁻¹ Uᵀ (G − E) on.
+    """
+    (rows, columns), rank = layer.matrix.shape, layer.rank
+    of_c, of_b = np.linalg.norm(by_c, axis=1), np.linalg.norm(by_b, axis=1)
+    of_delta = np.sqrt(rows - rank) * of_b / _lengths(deltas)
+    of_input = np.sqrt(columns - rank) * of_c / _lengths(H)
+    of_count = np.sqrt(rank) * of_c * of_b * whole / (layer.records or 1)
+    return np.sqrt(layer.variance) * np.stack([of_delta, of_input, of_count])
+
+
+def _agreement(
+    counts: Array, c: Array, certified: Array, limits: Array, records: int
+) -> tuple[Array, Array, Array]:
+    """Return copies times the factor that most certified agree on; which agree; which are single.
+
+    They may all be means of two records unless they are more than half of the batch.
+    """
+    factor = float(np.median(np.abs(counts[certified]))) if certified.any() else 1.0
+    whole = np.maximum(np.rint(np.abs(counts) / factor), 1.0)
+    agree = certified & (np.abs(counts / factor / whole - 1.0) <= limits)
+    single = agree & (whole == 1.0)
+    return whole * factor, agree, single & (2 * _total(c[single], whole[single]) > records)
 
 
 def _total(c: Array, copies: Array) -> int:

@@ -14,6 +14,7 @@ from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.points import RowSpace, without
 from tinyleak.analytic.together import refine
+from tinyleak.analytic.twins import is_no_mean
 from tinyleak.backend import Array
 
 CLEAR = 1e-3
@@ -123,13 +124,25 @@ class Known(Descent):
     def _keep_what_agrees(self) -> None:
         """Keep records that have a factor of the loss in common, as most must: none shows it alone.
 
-        Mixtures of a few records that are all alike may agree on another.
+        Mixtures of a few records that are all alike may agree on another. And what agrees may all
+        be means of two, unless it is more than half of the batch.
         """
         counts = np.array(self.counts)
-        shares = counts / np.median(counts) if len(counts) > 1 else np.zeros(len(counts))
-        whole = np.rint(shares)
-        agree = (whole > 0) & (np.abs(shares - whole) < CLEAR)
-        self._keep(np.flatnonzero(agree).tolist() if agree.sum() > max(len(counts) / 2, 1) else [])
+        factor = float(np.median(counts)) if len(counts) > 1 else math.inf
+        whole = np.maximum(np.rint(counts / factor), 1.0)
+        agree = np.abs(counts / factor / whole - 1.0) < CLEAR
+        single = agree & (whole == 1.0)
+        single &= 2 * single.sum() > (self.layer.records or 0)
+        copies = [
+            k for k in np.flatnonzero(agree & ~single).tolist() if self._alone(k, whole[k] * factor)
+        ]
+        kept = sorted([*np.flatnonzero(single).tolist(), *copies])
+        self._keep(kept if agree.sum() > max(len(counts) / 2, 1) else [])
+
+    def _alone(self, k: int, count: float) -> bool:
+        """Tell whether a record that counts several times, perhaps, is no mean of others."""
+        known = self.inputs[k], self.targets[self.labels[k]], count
+        return is_no_mean(self.layer, self.space, self.deltas, *known, factor_known=False)
 
     def _keep(self, kept: list[int]) -> None:
         """Keep these alone of the records that are certified."""
@@ -154,7 +167,10 @@ class Known(Descent):
         known = [*zip(self.inputs, self.labels, strict=True), *self.guesses]
         c = self._coordinates(np.array([h for h, _ in known]))
         labels = np.array([label for _, label in known])
-        counts = (self.layer.records or 0) / np.append(self.copies, np.ones(len(self.guesses)))
+        products = [one @ self._dual(label, one) for one, label in zip(c, labels, strict=True)]
+        copies = np.maximum(np.rint((self.layer.records or 0) / np.array(products)), 1.0)
+        copies[:certified] = self.copies
+        counts = (self.layer.records or 0) / copies
         fits = np.arange(len(c))
         noise = math.sqrt(self.layer.variance)
         while True:
