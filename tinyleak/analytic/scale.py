@@ -26,8 +26,8 @@ LEAST_ERROR = 1e-3
 """No estimate from probes is taken to be better than this share."""
 
 UNLIKE = 0.5
-"""How far the mean over a client's images is from that over probes beside what differs from probe to
-probe, however many images there are: 0.3 to 0.7 at the median, with fresh and trained networks."""
+"""How far the mean over a client's images is from that over probes, beside what differs from probe
+to probe, however many images there are: 0.3 to 0.7 at the median, of fresh and trained networks."""
 
 MOST_ERROR = 0.1
 """With a larger error an estimate cannot distinguish a mean from a mean times a factor …"""
@@ -47,7 +47,8 @@ class LossScale:
         factor: c; 1 where the client averaged, N where it added up.
         exact: whether c is known exactly: for one image, and for a batch where it can only be a
             mean or a sum. Otherwise it is an estimate.
-        error: how far off the factor may be, as a share of it: about three standard deviations.
+        error: how far off the factor may be, as a share of it: about three standard deviations;
+            above 1 it is a lower bound.
     """
 
     factor: float
@@ -70,6 +71,9 @@ def factor_of_batch(
         batch: N.
         noise: the standard deviation of the error of each g.
         usual: the factors that a mean and a sum have.
+
+    Returns:
+        None where the gradient does not tell, as where images have every label.
     """
     p, differ = shown.mean(axis=0), math.sqrt(1.0 / batch + UNLIKE**2)
     deviation = differ * shown.std(axis=0)
@@ -100,4 +104,12 @@ def factor_of_batch(
             return LossScale(c, exact=True, error=error)
         error = max(error, off * (1.0 + LEAST_ERROR))
         break
+    else:
+        # Where images have every label, what was taken for absent is not: counts are not whole.
+        n, allowed = counts(factor)
+        allowed = allowed + batch * np.abs(g / factor) * error
+        wrong = (np.abs(n - np.maximum(np.rint(n), 0.0)) > allowed).any()
+        if wrong or (batch >= len(p) and allowed.max() > 0.5):
+            # It is a lower bound all the same: above 1 it rules out a mean.
+            return LossScale(factor, exact=False, error=batch) if factor > 1.0 + error else None
     return LossScale(factor, exact=False, error=UNSURE * error)
