@@ -44,8 +44,9 @@ ALONE, ALTOGETHER = 10.0, 40.0
 """Seconds to search for records, and for labels, at most. Of 80 batches of two to five by trained
 LeNets, in float64 and float32, records told the labels of 80, each in less than a second."""
 
-USUAL = 1e-5
-"""How near a mean's or a sum's factor is taken for that: float32 leaves 1e-6 of it."""
+USUAL, AGREED = 1e-4, 1e-6
+"""How near a mean's or a sum's factor is taken for that, and how well records must agree on others:
+of float32 files with large weights it was off by 1e-5."""
 
 
 def labels_by_records(layer: LastLayerGradient) -> LabelInference | None:
@@ -72,7 +73,7 @@ def factor_by_records(layer: LastLayerGradient) -> float | None:
     A factor near 1 or N, a mean's or a sum's, is that.
 
     Returns:
-        None where not all images are found, each of them once.
+        None where not all images are found, each of them once, or they do not agree.
     """
     found, cut = _all_records(layer, factor_known=False)
     if found is None or cut is None:
@@ -80,7 +81,9 @@ def factor_by_records(layer: LastLayerGradient) -> float | None:
     told = certify(layer, cut, found.inputs, found.labels, factor_known=False)
     factor = float(np.median(told.counts))
     usual = (1.0, float(layer.batch))
-    return next((c for c in usual if abs(factor / c - 1.0) <= USUAL), factor)
+    agreed = float(np.ptp(told.counts)) <= AGREED * factor
+    others = factor if agreed else None
+    return next((c for c in usual if abs(factor / c - 1.0) <= USUAL), others)
 
 
 def _all_records(

@@ -48,7 +48,7 @@ class LossScale:
         exact: whether c is known exactly: for one image, and for a batch where it can only be a
             mean or a sum. Otherwise it is an estimate.
         error: how far off the factor may be, as a share of it: about three standard deviations;
-            above 1 it is a lower bound.
+            infinite for a lower bound.
     """
 
     factor: float
@@ -111,5 +111,6 @@ def factor_of_batch(
         wrong = (np.abs(n - np.maximum(np.rint(n), 0.0)) > allowed).any()
         if wrong or (batch >= len(p) and allowed.max() > 0.5):
             # It is a lower bound all the same: above 1 it rules out a mean.
-            return LossScale(factor, exact=False, error=batch) if factor > 1.0 + error else None
+            no_mean = factor * (1.0 - UNSURE * error) > 1.0
+            return LossScale(factor, exact=False, error=math.inf) if no_mean else None
     return LossScale(factor, exact=False, error=UNSURE * error)

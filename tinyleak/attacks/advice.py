@@ -146,12 +146,17 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
         text = "rounding hides what tells images of one label apart, which are left as their mean"
         causes.append(Cause("hidden images", text, sure=True))
     shows = first_layer(client) if client.batch > 1 and client.steps == 1 else None
-    if shows is not None and (why := why_not(*shows)) is not None:
-        text = f"the first linear layer shows a batch of {client.batch} mixed: {why}"
-        causes.append(Cause("batch size", text))
-    elif shows is not None and 0 < (count := shows[0].shown) < client.batch:
-        text = f"the first linear layer shows {count} different images; {client.batch} were said"
-        causes.append(Cause("batch size", text, f"--batch {count}"))
+    if shows is not None:
+        layer, cut = shows
+        count, most = layer.shown, len(layer.matrix) - cut.is_last
+        if 0 < count < min(client.batch, most):
+            text = (
+                f"the first linear layer shows {count} different images; {client.batch} were said"
+            )
+            causes.append(Cause("batch size", text, f"--batch {count}"))
+        elif (why := why_not(layer, cut)) is not None:
+            text = f"the first linear layer shows a batch of {client.batch} mixed: {why}"
+            causes.append(Cause("batch size", text))
     if client.frozen:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))

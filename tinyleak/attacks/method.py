@@ -74,7 +74,7 @@ def _by_last_layer(
         if labels is not None:
             return "levenberg-marquardt", "the last layer shows the features of the batch"
         # Least squares with labels that are free, and mixed, does not end.
-        why = "no images with one label each were found to make the last layer's gradient"
+        why = "no images with one label each were found for it: labels may be mixed"
         return "lbfgs", why
     if not layer.is_only_rounded:
         return None

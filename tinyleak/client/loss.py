@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from tinyleak.analytic.premises import Premises
@@ -94,14 +95,14 @@ def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> L
         return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
     if not premises.factor_exact:
         # A rough estimate stands for a mean if it is nearer to that, as a ratio, than to a sum.
-        bound = premises.factor_error > 1.0 and factor > 1.0
+        bound = math.isinf(premises.factor_error)
         if abs(factor - 1.0) <= premises.factor_error * factor and factor**2 <= batch and not bound:
             error = premises.factor_error * factor
             why = f"the last layer tells no more than {factor:.2g} ± {error:.1g} times that"
             return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
         why = "last layer; only the direction is matched"
         named = _named(kind, how, "read off")
-        about = "at least" if premises.factor_error > 1.0 else "about"
+        about = "at least" if bound else "about"
         fact = Fact(f"{named}{about} {factor:.3g} times the mean", "read off", why)
         return Loss(factor, False, fact, kind)
     factor = 1.0 if abs(factor - 1.0) <= EXACTLY_ONE else factor
