@@ -223,7 +223,7 @@ def test_soft_labels_are_taken_as_they_are(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("model", "batch", "why"),
     [
-        (nn.LeNet(), 6, "its 10 outputs tell 5 records apart at most, and it has 6"),
+        (nn.LeNet(), 6, "its 10 outputs tell 5 records apart at most, and it shows 6"),
         (nn.LeNet((1, 28, 28), 10), 12, "its 10 outputs tell 5 records apart at most"),
         (nn.MLP((1, 28, 28), 10, "tanh", (12,)), 8, "12 outputs tell 6 records apart at most"),
     ],

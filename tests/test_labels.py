@@ -223,12 +223,29 @@ def test_labels_that_are_a_guess_are_those_with_which_features_make_the_gradient
         client, truth = share(model, params, rng.random((3, 1, 4, 4)), [1, 1, 3])
         assert client.last_layer is not None
         wrong += infer_labels(client.last_layer).labels.tolist() != [1, 1, 3]
-        found = search_labels(client.last_layer)
-        assert found is not None and found.trusted and found.rule == "features"
-        assert found.labels.tolist() == [1, 1, 3] and found.counts[[1, 3]].tolist() == [2, 1]
+        for rule in ("records", "features"):
+            found = search_labels(client.last_layer)
+            assert found is not None and found.trusted and found.rule == rule
+            assert found.labels.tolist() == [1, 1, 3] and found.counts[[1, 3]].tolist() == [2, 1]
+            assert client.labels.trusted and client.labels.rule == "records"
+            monkeypatch.setattr(label_search, "labels_by_records", lambda layer: None)
+        monkeypatch.undo()
     assert wrong == 4
+    monkeypatch.setattr(label_search, "labels_by_records", lambda layer: None)
     monkeypatch.setattr(label_search, "MOST_SETS", 1)
     assert search_labels(client.last_layer) is None, "the nearest that is tried is wrong"
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0, 0.37])
+def test_records_of_the_last_layer_tell_by_how_much_a_gradient_is_multiplied(factor):
+    model = MLP((1, 4, 4), 8, "tanh", (12,))
+    rng = np.random.default_rng(5)
+    params = {name: 8.0 * array for name, array in model.init(rng).items()}
+    client, _ = share(model, params, rng.random((3, 1, 4, 4)), [1, 1, 3])
+    gradients = {name: factor * g for name, g in client.gradients.items()}
+    layer = LayerGradient.last(model, params, gradients, 3)
+    assert label_search.factor_by_records(layer) == pytest.approx(factor, rel=1e-9)
+    assert label_search.labels_by_records(layer) is None or factor == 1.0
 
 
 @pytest.mark.parametrize(("seed", "label", "batch"), [(3, 1, 2), (7, 1, 3), (13, 8, 3)])

@@ -10,9 +10,10 @@ import pytest
 from tinyleak import attack, data, nn, simulate
 from tinyleak.analytic import label_search
 from tinyleak.attacks import Attacker, Settings, problem_of
-from tinyleak.client import Client, Fact, LocalSteps
+from tinyleak.client import Client, Fact, LocalSteps, share
 from tinyleak.client.loss import Loss
 from tinyleak.nn.model import parameter_gradients
+from tinyleak.nn.models.as_trained import as_trained
 from tinyleak.tensor import Tensor
 
 GLYPHS = data.load("glyphs")
@@ -129,3 +130,15 @@ def test_a_loss_read_off_roughly_is_told_by_the_features_that_it_leads_to(factor
     assert problem.attacker.method == "levenberg-marquardt"
     for name, gradient in problem.client.gradients.items():
         np.testing.assert_allclose(gradient, client.gradients[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_batch_of_a_squared_error_comes_apart_too(activation) -> None:
+    """Under a ReLU δ is m ∘ Wᵀ e, and of a squared error e does not add up to zero."""
+    model = replace(MLP, activation=activation)
+    plain, truth = client_of(model, 4, init="default")
+    trained = as_trained(model, "mse")
+    gradients = share(trained, plain.params, truth.images, truth.labels)[0].gradients
+    client = Client.of(model, plain.params, gradients, batch=4, loss="mse", reduction="mean")
+    found = attack(client, method="auto")
+    assert truth.judge(found).succeeded and all(client.explain(found).certified or ())

@@ -136,6 +136,18 @@ def test_two_copies_of_an_image_may_not_be_told_from_two_images_near_it() -> Non
     assert max(told, default=0.0) >= 0.05, "at 0.05 the error is 2.5e-3, which is no success"
 
 
+def test_copies_that_are_certified_are_exact() -> None:
+    """To first order the gradient shows their sum alone, but its row space shows what each is."""
+    images, labels = GLYPHS.batch([3, 4, 5])
+    model, order = MLP((1, 28, 28), 10, "relu", (60,)), [0, 0, 1, 1, 2, 2]
+    client, truth = simulate(model, images[order], labels[order], init="default", dtype="float32")
+    outcome = client.explain(found := attack(client, method="auto"))
+    assert truth.judge(found).succeeded
+    assert all(outcome.certified or ())
+    assert outcome.succeeded and outcome.verdict == "exact"
+    assert outcome.expected_mse is not None and outcome.expected_mse < 1e-8
+
+
 def test_an_image_that_hardly_changes_the_gradient_is_not_called_found() -> None:
     """Units that are flat pass nothing on: the gradient is reproduced by many images."""
     model = MLP((1, 6, 6), 4, "sigmoid", (16,))

@@ -268,7 +268,7 @@ def why_not(
     if equations > unknowns:
         return None
     most = (rows - cut.is_last + factor_known + (layer.bias_gradient is not None) - soft - 1) // 2
-    return f"its {rows} outputs tell {max(most, 0)} records apart at most, and it has {rank}"
+    return f"its {rows} outputs tell {max(most, 0)} records apart at most, and it shows {rank}"
 
 
 def _expected(

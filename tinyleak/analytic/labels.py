@@ -62,7 +62,8 @@ class LabelInference:
         labels: (N,) int64, ascending: which image has which is not known.
         counts: (K,) int64, how many images have each label.
         rule: "bias", "weight" or "rows" for one image; for a batch "signs", if those told them
-            all, "features" if they were searched for (`search_labels`), else "counts".
+            all, "records" or "features" if they were searched for (`search_labels`), else
+            "counts".
         warning: why the labels may be wrong, or None.
     """
 

@@ -45,7 +45,13 @@ NEW = 1e-3
 
 
 def lock(
-    U: Array, slopes: Array, above: Array | None, trust: Array, noise: Array
+    U: Array,
+    slopes: Array,
+    above: Array | None,
+    trust: Array,
+    noise: Array,
+    *,
+    zero_sum: bool = True,
 ) -> tuple[list[tuple[Array, Array | None]], Array]:
     """Find v with U v = δ of one record, or of several whose slopes hardly differ.
 
@@ -55,6 +61,7 @@ def lock(
         above: (O, K), Wᵀ; None if more than one layer is above: then only zeros are used.
         trust: (O,), from 0 to 1, how sure each slope is.
         noise: (r,), how far each column of U may be off, as a share of its length.
+        zero_sum: whether e adds up to zero, as with cross-entropy logits may all rise together.
 
     Returns:
         For each, v, (r,), of length 1, and e, (K,), up to a factor; None if only zeros were used.
@@ -65,8 +72,7 @@ def lock(
         Q = np.zeros((len(U), 0))
         M, trust = U[slopes == 0.0], trust[slopes == 0.0]
     else:
-        # Logits may all rise together, so e adds up to zero: e₀ is what the others lack.
-        Q = above[:, 1:] - above[:, :1]
+        Q = above[:, 1:] - above[:, :1] if zero_sum else above  # e₀ is what the others lack
         Q = Q / np.linalg.norm(Q)
         M = np.hstack([U, -slopes[:, None] * Q])
     rank, unknowns = U.shape[1], M.shape[1]
@@ -119,7 +125,8 @@ def lock(
     answers: list[tuple[Array, Array | None]] = []
     for x in found:
         v, e, size = x[:rank], x[rank:], np.linalg.norm(x[:rank])
-        answers.append((v / size, None if above is None else np.append(-e.sum(), e) / size))
+        e = np.append(-e.sum(), e) if zero_sum else e
+        answers.append((v / size, None if above is None else e / size))
     return answers, span
 
 

@@ -14,6 +14,7 @@ from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
 from tinyleak.analytic.points import Points, without
 from tinyleak.analytic.search import OUTSIDE, Search
 from tinyleak.backend import Array
+from tinyleak.nn.losses import cross_entropy
 
 SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
 """How soft the slopes are one after the other, in units of the spread of a layer's answers, and the
@@ -134,12 +135,13 @@ class ReluSearch(Search):
                 slopes = self._slopes(z)
                 trust = 1.0 - np.exp(-np.abs(z) / (softness * z.std()))
                 above = self.steepest.T if self.is_last_but_one else None
-                answers, alike = lock(self.space.U @ Q.T, slopes, above, trust, noise)
+                columns, zero_sum = self.space.U @ Q.T, self.deltas.loss is cross_entropy
+                answers, alike = lock(columns, slopes, above, trust, noise, zero_sum=zero_sum)
                 span = alike @ Q if len(alike) > MOST_ALIKE else span
                 if answers:
                     # Of p − y the label's entry is what all others add up to.
                     return [
-                        (v @ Q, c, None if e is None else int(np.argmax(np.abs(e))))
+                        (v @ Q, c, None if e is None or not zero_sum else int(np.argmax(np.abs(e))))
                         for v, e in answers
                     ], span
         return [], span

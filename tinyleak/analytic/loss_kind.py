@@ -14,7 +14,7 @@ import numpy as np
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.one_image import OPERATIONS, Fit, OneImage, fits_of
 from tinyleak.analytic.residuals import RESIDUALS, sigmoid, softmax
-from tinyleak.analytic.scale import MOST_ERROR, SURE_COUNT, factor_of_batch
+from tinyleak.analytic.scale import MOST_ERROR, SURE_COUNT, LossScale, factor_of_batch
 from tinyleak.analytic.shared import ALLOWED
 from tinyleak.backend import Array
 
@@ -249,8 +249,13 @@ def loss_of_batch(
     if loss != "cross-entropy" and said is None:
         text = "the last layer's rows do not add up to zero, as cross-entropy's do"
         sure = zero_sum is False and clean
-        advice = f"--loss {loss or 'mse'}"
-        causes.append(Cause("loss", text, advice, sure))
+        likely = loss or min(
+            scales or names, key=lambda name: _oddness(scales.get(name), candidates[name][2])
+        )
+        others = [name for name in names if name not in (likely, "cross-entropy")]
+        if loss is None and others:
+            text = f"{text}: it may be {likely}, or {others[0]}"
+        causes.append(Cause("loss", text, f"--loss {likely}", sure))
     found = scales.get(loss or "")
     if found is not None and not found.exact and found.error < MOST_ERROR:
         text = f"the loss, or the learning rate, is about {found.factor:.2f} times the usual one"
@@ -259,3 +264,10 @@ def loss_of_batch(
     if found is None:
         return LossReading(loss, source, causes=tuple(causes))
     return LossReading(loss, source, found.factor, found.exact, found.error, None, tuple(causes))
+
+
+def _oddness(scale: LossScale | None, usual: tuple[float, ...]) -> float:
+    """Return how far a factor is from the nearest usual one, as a logarithm."""
+    if scale is None:
+        return np.inf
+    return float(min(abs(np.log(scale.factor / c)) for c in usual))

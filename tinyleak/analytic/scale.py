@@ -18,8 +18,16 @@ import numpy as np
 
 from tinyleak.backend import Array
 
+UNSURE = 2.0
+"""How many times that a factor may be off that is neither a mean's nor a sum's: a client may have
+normalised its images, which takes the mean of p up to twice as far from that over probes."""
+
 LEAST_ERROR = 1e-3
-"""No estimate from probes is taken to be better than this share: the client's images differ."""
+"""No estimate from probes is taken to be better than this share."""
+
+UNLIKE = 0.5
+"""How far the mean over a client's images is from that over probes, beside what differs from probe
+to probe, however many images there are: 0.3 to 0.7 at the median, of fresh and trained networks."""
 
 MOST_ERROR = 0.1
 """With a larger error an estimate cannot distinguish a mean from a mean times a factor …"""
@@ -39,7 +47,8 @@ class LossScale:
         factor: c; 1 where the client averaged, N where it added up.
         exact: whether c is known exactly: for one image, and for a batch where it can only be a
             mean or a sum. Otherwise it is an estimate.
-        error: how far off the factor may be, as a share of it: about three standard deviations.
+        error: how far off the factor may be, as a share of it: about three standard deviations;
+            infinite for a lower bound.
     """
 
     factor: float
@@ -62,8 +71,12 @@ def factor_of_batch(
         batch: N.
         noise: the standard deviation of the error of each g.
         usual: the factors that a mean and a sum have.
+
+    Returns:
+        None where the gradient does not tell, as where images have every label.
     """
-    p, deviation = shown.mean(axis=0), shown.std(axis=0) / math.sqrt(batch)
+    p, differ = shown.mean(axis=0), math.sqrt(1.0 / batch + UNLIKE**2)
+    deviation = differ * shown.std(axis=0)
 
     def counts(factor: float) -> tuple[Array, Array]:
         """Return n, and how far it may be off."""
@@ -80,7 +93,7 @@ def factor_of_batch(
             return None
         factor = float(g[absent].sum() / p[absent].sum())
     probable = shown[:, absent].sum(axis=1)
-    error = LEAST_ERROR + 3 * float(probable.std() / probable.mean()) / math.sqrt(batch)
+    error = LEAST_ERROR + 3 * float(probable.std() / probable.mean()) * differ
     error += 3 * noise * math.sqrt(absent.sum()) / float(g[absent].sum())
     for c in usual:
         n, allowed = counts(c)
@@ -91,4 +104,13 @@ def factor_of_batch(
             return LossScale(c, exact=True, error=error)
         error = max(error, off * (1.0 + LEAST_ERROR))
         break
-    return LossScale(factor, exact=False, error=error)
+    else:
+        # Where images have every label, what was taken for absent is not: counts are not whole.
+        n, allowed = counts(factor)
+        allowed = allowed + batch * np.abs(g / factor) * error
+        wrong = (np.abs(n - np.maximum(np.rint(n), 0.0)) > allowed).any()
+        if wrong or (batch >= len(p) and allowed.max() > 0.5):
+            # It is a lower bound all the same: above 1 it rules out a mean.
+            no_mean = factor * (1.0 - UNSURE * error) > 1.0
+            return LossScale(factor, exact=False, error=math.inf) if no_mean else None
+    return LossScale(factor, exact=False, error=UNSURE * error)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.certificate import why_not
 from tinyleak.attacks.features_first import are_images
 from tinyleak.attacks.method import first_layer, one_label_each
 from tinyleak.attacks.problem import Problem
@@ -63,8 +64,9 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
         text = "no loss at all explains the gradient with these weights, which may be others"
         causes.insert(1, Cause("stale weights", text))
     sure = sum(cause.sure for cause in causes)
-    if not sure and one_label_each(client) is False:
-        text = "no images with one label each make the last layer's gradient by the cross-entropy"
+    # After Ctrl-C nobody waits for what may take half a minute.
+    if not sure and found.reason != "interrupted" and one_label_each(client) is False:
+        text = "no images with one label each were found to make the last layer's gradient"
         soft = Cause("soft labels", f"{text}: labels may be soft", "--labels optimise")
         other = Cause("loss", f"{text}: the loss may be another")
         # Soft labels make a gradient a little smaller, and other losses make it of any size.
@@ -82,7 +84,8 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
         place = min(1, sure) + sum(cause.name == "stale weights" for cause in causes[sure:])
     causes += search
     causes[place:place] = _activation(client)
-    if near and (beyond := _beyond_unit_range(client, found)):
+    mixed = any(cause.name == "batch size" for cause in causes)
+    if near and not mixed and (beyond := _beyond_unit_range(client, found)):
         causes.insert(sum(cause.sure for cause in causes), beyond)
     return [*causes, *(replace(cause, advice="") for cause in taken)]
 
@@ -150,9 +153,17 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
         text = "rounding hides what tells images of one label apart, which are left as their mean"
         causes.append(Cause("hidden images", text, sure=True))
     shows = first_layer(client) if client.batch > 1 and client.steps == 1 else None
-    if shows is not None and 0 < (count := shows[0].shown) < client.batch:
-        text = f"the first linear layer shows {count} different images; {client.batch} were said"
-        causes.append(Cause("batch size", text, f"--batch {count}"))
+    if shows is not None:
+        layer, cut = shows
+        count, most = layer.shown, len(layer.matrix) - cut.is_last
+        if 0 < count < min(client.batch, most):
+            text = (
+                f"the first linear layer shows {count} different images; {client.batch} were said"
+            )
+            causes.append(Cause("batch size", text, f"--batch {count}"))
+        elif (why := why_not(layer, cut)) is not None:
+            text = f"the first linear layer shows a batch of {client.batch} mixed: {why}"
+            causes.append(Cause("batch size", text))
     if client.frozen:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))

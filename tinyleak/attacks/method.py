@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from tinyleak.analytic.certificate import why_not
-from tinyleak.analytic.label_search import explanation, search_labels
+from tinyleak.analytic.label_search import explanation, factor_by_records, search_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.attacks.attacker import Attacker, Labels, Method
 from tinyleak.attacks.least_squares.features import WORTH, read_span
@@ -34,7 +34,6 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
     settings = attacker.settings
     beyond = settings.direction or settings.smoothness or client.local
-    beyond = beyond or client.loss.kind != "cross-entropy"
     alone = client.batch == 1 or attacker.restarts > 1 or not isinstance(attacker.start, str)
     if alone or unsuited or beyond or attacker.start not in ("noise", "auto"):
         return client, plain
@@ -46,6 +45,8 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     elif first is not None and first[0].shown <= client.batch:
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
+    if client.loss.kind != "cross-entropy":
+        return client, plain
     # A last layer that was not sent, or is not linear, tells none.
     labels, told = attacker.labels, client.last_layer is not None and client.labels.trusted
     if not client.loss.exact or (labels is None and not told):
@@ -73,7 +74,7 @@ def _by_last_layer(
         if labels is not None:
             return "levenberg-marquardt", "the last layer shows the features of the batch"
         # Least squares with labels that are free, and mixed, does not end.
-        why = "no images with one label each make the last layer's gradient: labels may be mixed"
+        why = "no images with one label each were found for it: labels may be mixed"
         return "lbfgs", why
     if not layer.is_only_rounded:
         return None
@@ -97,6 +98,10 @@ def _unmixed(client: Client) -> tuple[Client, Array | None]:
     A wrong factor leaves a misfit as wrong labels do.
     """
     factors = [client.loss.factor] if client.loss.exact else [1.0, float(client.batch)]
+    plain = None if client.loss.exact else _with_factor(client, 1.0).last_layer
+    if plain is not None:
+        told = factor_by_records(plain)
+        factors = factors if told is None else [told]
     for guess in [_with_factor(client, factor) for factor in factors]:
         found = None if guess.last_layer is None else search_labels(guess.last_layer)
         if found is not None:

@@ -150,7 +150,11 @@ class Result:
         if certified is None or set(certified) == {None}:
             return "no linear layer can tell; the whole gradient decides"
         yes, no = (sum(one is answer for one in certified) for answer in (True, False))
-        return f"{yes} of {len(certified)} images by the linear layers' gradients, {no} refused"
+        different = len(np.unique(self.found.images.reshape(len(certified), -1), axis=0))
+        twice = f"; {different} different ones" if different < len(certified) == yes else ""
+        return (
+            f"{yes} of {len(certified)} images by the linear layers' gradients, {no} refused{twice}"
+        )
 
     def write(self, directory: Path) -> None:
         """Write all `FILES` into the directory, those that cannot be made from others first."""
@@ -242,7 +246,8 @@ class Result:
         """Return how well what was found explains the gradient, where no truth is known."""
         outcome, images = self.outcome, self.found.images
         origin = "read off beforehand"
-        if self.problem.client.premises.loss is None:
+        client = self.problem.client
+        if client.premises.loss is None and client.loss.kind == "mse":
             origin = "of that squared error"
         elif self.problem.matching.targets is None:
             origin = "found with the images"

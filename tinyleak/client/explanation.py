@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -90,6 +90,7 @@ def explain(
         return float(np.sum(weight * (made - shared) ** 2)) / length
 
     distance = apart(made)
+    certified = certify_images(client, found.images, found.soft_labels).verdicts
 
     saved = 0.0 if client.rounding is None else float(np.sum(weight * _row(client.rounding)))
     rounding = client.roundoff**2 + saved / length
@@ -104,8 +105,12 @@ def explain(
         # The residual of so many more numbers than pixels shows how large the rounding really is.
         shown = RESIDUAL_MARGIN * distance * shared.size / max(1, shared.size - found.images.size)
         variance = max(noise, min(rounding, shown)) * length / shared.size
-        expected = expected_mse(client, found, variance, shared - made, precision)
-        one = _as_one(images, labels)
+        each = _once(found) if all(certified) else found
+        # Its gradient is the mean over fewer images, and as many times larger.
+        larger = len(found.images) / len(each.images)
+        left = larger * (shared - made)
+        expected = expected_mse(client, each, larger**2 * variance, left, precision)
+        one = None if all(certified) else _as_one(images, labels)
         if one is not None:
             again = factor / client.loss.factor * _gradient(client, one, labels)
             as_near = max(exact, NOISE_MARGIN * noise, MARGIN * distance)
@@ -126,7 +131,7 @@ def explain(
         noisy=NOISE_MARGIN * noise > max(exact, reached),
         factor=factor,
         expected_mse=expected,
-        certified=certify_images(client, found.images, found.soft_labels).verdicts,
+        certified=certified,
     )
 
 
@@ -189,6 +194,24 @@ def _sentence(verdict: Verdict, expected: float | None) -> str:
         "consistent: what was found makes the shared gradient as nearly as that is known, which "
         f"leaves each pixel a mean squared error of about {expected:.1e}"
     )
+
+
+def _once(found: Found) -> Found:
+    """Return what was found with each image once: what certifies them tells copies apart.
+
+    To first order the gradient does not: it depends on the sum of two that are alike.
+    """
+    flat = np.concatenate([found.images.reshape(len(found.images), -1), found.soft_labels], axis=1)
+    kept = np.sort(np.unique(flat, axis=0, return_index=True)[1])
+    return Distinct(found.images[kept], found.labels[kept], found.soft_labels[kept])
+
+
+class Distinct(NamedTuple):
+    """Some of the images that were found, with their labels."""
+
+    images: Array
+    labels: Array
+    soft_labels: Array
 
 
 def _as_one(images: Array, labels: Array) -> Array | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from tinyleak.analytic.premises import Premises
@@ -33,7 +34,8 @@ class Loss:
 
     def exactly(self, factor: float, batch: int) -> Loss:
         """Return the loss once its factor has been told by what was found with it."""
-        value = "a mean over the batch" if factor == 1.0 else "a sum over the batch"
+        usual = {1.0: "a mean over the batch", float(batch): "a sum over the batch"}
+        value = usual.get(factor, f"{factor:.6g} times as large")
         return Loss(factor, True, Fact(value, "read off", f"features of {batch} images fit so"))
 
     def of_heads(self, heads: int) -> Loss:
@@ -93,14 +95,16 @@ def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> L
         return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
     if not premises.factor_exact:
         # A rough estimate stands for a mean if it is nearer to that, as a ratio, than to a sum.
-        if abs(factor - 1.0) <= premises.factor_error * factor and factor**2 <= batch:
+        bound = math.isinf(premises.factor_error)
+        if abs(factor - 1.0) <= premises.factor_error * factor and factor**2 <= batch and not bound:
             error = premises.factor_error * factor
             why = f"the last layer tells no more than {factor:.2g} ± {error:.1g} times that"
             return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
         why = "last layer; only the direction is matched"
         named = _named(kind, how, "read off")
-        about = Fact(f"{named}about {factor:.3g} times the mean", "read off", why)
-        return Loss(factor, False, about, kind)
+        about = "at least" if bound else "about"
+        fact = Fact(f"{named}{about} {factor:.3g} times the mean", "read off", why)
+        return Loss(factor, False, fact, kind)
     factor = 1.0 if abs(factor - 1.0) <= EXACTLY_ONE else factor
     terms = batch if kind == "cross-entropy" else batch * classes
     if factor == 1.0:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.heads import reading_of_heads
+from tinyleak.analytic.label_search import labels_by_records
 from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.layer_gradient import LayerGradient
@@ -262,4 +263,7 @@ def labels_of(client: Any) -> LabelInference:
             f"labels are inferred from the last layer's gradient, which {why}; give "
             "them, or find them with the images (--labels optimise)"
         )
-    return infer_labels(client.last_layer)
+    inferred = infer_labels(client.last_layer)
+    if inferred.trusted or client.batch == 1 or not client.loss.exact or client.local is not None:
+        return inferred
+    return labels_by_records(client.last_layer) or inferred
