@@ -426,7 +426,7 @@ def test_help_names_every_option_and_its_default(run: Run) -> None:
     text = " ".join(answer.out.split())
     usage = (
         "--data {glyphs,portrait,mnist,cifar100} --data-dir --image FILE --shape --classes --label "
-        "--index --batch --seed --model {lenet,mlp,resnet} --activation "
+        "--index --batch --seed --model {lenet,mlp,resnet,NAME.pt2} --activation "
         "--init {U,default} --recipe {default,paper} --iterations --goal --line-search "
         "--history --dtype "
         "--method {lbfgs,levenberg-marquardt,lbfgs+levenberg-marquardt,records,auto} "
