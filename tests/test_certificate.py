@@ -274,3 +274,13 @@ def test_bad_input_is_refused(rng) -> None:
     unknown = LayerGradient(client.gradients["0.weight"], client.gradients["0.bias"])
     with pytest.raises(ValueError, match="it must be known how many it has"):
         certify(unknown, cut, images.reshape(2, -1), labels)
+
+
+@pytest.mark.parametrize(("widths", "shade"), [((40,), 0.0), ((1, 20), 0.5)])
+def test_copies_that_leave_no_measure_of_themselves_are_not_claimed(widths, shade) -> None:
+    """Black images, of which no share is small, and a layer whose only unit leaves no noise."""
+    images = np.full((3, 1, 4, 4), shade)
+    images[2] += 0.3 * (len(widths) == 1)
+    client, _ = simulate(nn.MLP((1, 4, 4), 10, "sigmoid", widths), images, [3, 3, 3])
+    verdicts = ask(client, images, np.array([3, 3, 3])).verdicts
+    assert verdicts[:2] == (None, None)

@@ -101,6 +101,26 @@ def test_files_that_were_swapped_are_refused(tmp_path: Path) -> None:
         read(tmp_path, net.state_dict(), {"a": torch.ones(3, 3), "b": torch.ones(2)})
 
 
+def test_a_network_may_be_exported_after_the_steps(tmp_path: Path) -> None:
+    net = network()
+    before = {name: one.clone() for name, one in net.state_dict().items()}
+    shared = shared_by(net)
+    with torch.no_grad():
+        for name, one in net.named_parameters():
+            one.sub_(0.1 * shared[name])
+    export(net, (1, 6, 6), str(tmp_path / "net.pt2"))
+    for name, tensors in (("w", before), ("g", net.state_dict())):
+        plain = {key: one.detach().clone().contiguous() for key, one in tensors.items()}
+        save_file(plain, tmp_path / f"{name}.safetensors")
+    client = Client.from_files(
+        tmp_path / "w.safetensors",
+        weights_after=tmp_path / "g.safetensors",
+        model=str(tmp_path / "net.pt2"),
+        learning_rate=0.1,
+    )
+    assert np.allclose(client.gradients["4.bias"], shared["4.bias"], atol=1e-5)
+
+
 def test_a_network_may_be_exported_for_any_batch(tmp_path: Path) -> None:
     class Series(nn.Module):
         def __init__(self) -> None:
@@ -330,4 +350,13 @@ def test_numbers_of_a_batch_are_not_taken_for_labels(tmp_path: Path, end: Functi
     problem = problem_of(client, Attacker(settings=Settings(iterations=20)))
     found = attack(problem)
     causes = likely_causes(problem, found, client.explain(found))
-    assert "--loss bce" not in [cause.advice for cause in causes]
+    assert all("or mse" in cause.text for cause in causes if cause.advice == "--loss bce")
+
+
+def test_what_speaks_for_a_yes_or_no_speaks_not_against_the_cross_entropy_of_one_logit(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(1)
+    client, _ = client_of(Plain(1), tmp_path, lambda z: -functional.logsigmoid(z).mean())
+    assert client.loss.kind == "cross-entropy"
+    assert "loss" not in [cause.name for cause in client.premises.causes]

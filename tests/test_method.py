@@ -142,3 +142,38 @@ def test_a_batch_of_a_squared_error_comes_apart_too(activation) -> None:
     client = Client.of(model, plain.params, gradients, batch=4, loss="mse", reduction="mean")
     found = attack(client, method="auto")
     assert truth.judge(found).succeeded and all(client.explain(found).certified or ())
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce"])
+def test_targets_that_are_no_labels_are_matched(loss: str) -> None:
+    """Records have one label each; the targets of a squared error may be any numbers."""
+    model, rng = nn.MLP((1, 6, 6), 5, "sigmoid", (60,)), np.random.default_rng(1)
+    images, targets = rng.random((3, 1, 6, 6)), rng.random((3, 5))
+    trained = as_trained(model, loss)
+    params = model.init(rng, "default")
+    leaves = {name: Tensor(one) for name, one in params.items()}
+    aims = Tensor(targets if loss == "mse" else np.array([[1, 1, 0, 1, 0]] * 3, float))
+    shared = parameter_gradients(trained, leaves, Tensor(images), aims)
+    gradients = {name: gradient.data for name, gradient in shared.items()}
+    client = Client.of(model, params, gradients, batch=3, loss=loss, reduction="mean")
+    problem = problem_of(client, Attacker(method="auto", settings=Settings(iterations=2000)))
+    assert problem.attacker.method == "lbfgs"
+    assert client.explain(attack(problem)).verdict == "exact"
+
+
+def test_records_are_not_searched_for_twice(monkeypatch) -> None:
+    """Where labels were not told by records, the method is chosen without another search."""
+    calls, search = [], label_search.find_records
+
+    def counted(*args, **known):
+        calls.append(known)
+        return search(*args, **known)
+
+    monkeypatch.setattr(label_search, "find_records", counted)
+    monkeypatch.setattr(label_search, "ALONE", 0.0)
+    monkeypatch.setattr(label_search, "MOST_SETS", 1)
+    params = {name: 8.0 * one for name, one in LENET.init(np.random.default_rng(5)).items()}
+    client, _ = share(LENET, params, GLYPHS.batch([20, 21, 22])[0], [1, 1, 3])
+    assert not client.labels.trusted
+    problem_of(client, AUTO)
+    assert len(calls) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.lock import lock
 from tinyleak.analytic.points import without
 from tinyleak.analytic.records import find_records
+from tinyleak.analytic.search import Search
 from tinyleak.client import Client, share, simulate
 from tinyleak.nn.activations import relu
 from tinyleak.nn.losses import softmax
@@ -130,6 +133,14 @@ def test_a_delta_that_rounds_to_zero_does_not_end_the_search(rng: np.random.Gene
     found = search(client, bounds=(0.0, 1.0))
     assert len(found.inputs) >= 12
     assert errors(found, images).max() < 1e-6
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-310, math.nan])
+def test_where_nothing_shows_an_input_it_is_not_known(size: float) -> None:
+    space = SimpleNamespace(U=np.eye(4, 2), S=np.ones(2))
+    search = SimpleNamespace(space=space, evaluate=lambda *_, **__: (1.0, size * np.eye(2), None))
+    with np.errstate(all="raise"):
+        assert Search._spread(search, None, 0, np.zeros(2)) == math.inf
 
 
 def test_a_network_that_is_sure_of_most_images_gives_them_all(rng) -> None:

@@ -102,12 +102,13 @@ def _all_records(
     return (None if found.missing else found), cut
 
 
-def search_labels(layer: LastLayerGradient) -> LabelInference | None:
+def search_labels(layer: LastLayerGradient, *, records: bool = True) -> LabelInference | None:
     """Search for the labels of a batch with which some images make the last layer's gradient.
 
     Args:
         layer: the last layer's gradient, with that of its bias, of the mean cross-entropy over
             fewer images than classes.
+        records: whether to search for records first; not, if that was in vain.
 
     Returns:
         The labels, by the rule "records" or "features"; they are trusted. None if none of those
@@ -116,7 +117,7 @@ def search_labels(layer: LastLayerGradient) -> LabelInference | None:
     """
     if layer.bias_gradient is None:
         return None
-    if (alone := labels_by_records(layer)) is not None:
+    if records and (alone := labels_by_records(layer)) is not None:
         return alone
     inferred, begun = infer_labels(layer), time.perf_counter()
     possible = [inferred.labels]

@@ -25,6 +25,9 @@ NEW = 1e-2
 """What a δ must have of its dual that no known one has: of records found for the first time it was
 0.02 to 1, of others mostly below 1e-3."""
 
+TINY = 1e-290
+"""The size below which numbers have no inverse."""
+
 
 class Ray(NamedTuple):
     """What may be a record: where, (r,), its label, how far noise may have moved it, and its f."""
@@ -174,6 +177,6 @@ class Search(Known):
             return 0.0
         f, gram, _ = self.evaluate(points, label, t, U=U)
         equations = max(len(self.space.U) - len(self.space.S), 1)
-        if not np.isfinite(gram).all():
+        if not TINY < np.abs(gram).max() < math.inf:  # nothing shows there where h is
             return math.inf
         return math.sqrt(abs(float(np.trace(np.linalg.pinv(gram, hermitian=True)))) * f / equations)

@@ -107,6 +107,8 @@ def is_no_mean(
     move = np.linalg.pinv(gram, RCOND, hermitian=True) @ (J @ (delta - U @ b))
     coefficient = (c - move @ points.c) / S @ (b - move @ within)
     reach = EXACT * float(np.abs(h).max()) * math.sqrt(len(h))
+    if not reach or len(U) == len(S):  # of a black image no share is known, or noise is not
+        return False
     if abs(layer.records / (coefficient * count) - 1.0) * float(h @ h) > reach**2:
         return False
     # Where an input is 0 all of them are, as far as they are not negative.

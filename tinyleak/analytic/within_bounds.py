@@ -18,8 +18,9 @@ from tinyleak.analytic.jacobian import TIE
 from tinyleak.analytic.jacobian_spectrum import RESOLUTION
 from tinyleak.backend import Array
 
-DRAWS = 2
-"""How many times noise is drawn: errors of one image differ by a third from draw to draw."""
+DRAWS, MANY = 2, 1024
+"""How many times noise is drawn: errors of one image differ by a third from draw to draw. Of more
+pixels than that it is once: they average more, and two digits take 7 seconds."""
 
 MOST_STEPS = 20
 """Of non-negative least squares, for each pixel."""
@@ -50,7 +51,7 @@ def error_within_bounds(gram: Array, image: Array, variance: float, prior: float
     inward = (root * np.where(white, -1.0, 1.0))[:, bound]
     against = inward - basis @ (basis.T @ inward)
     errors, rng = [], np.random.default_rng(0)
-    for _ in range(DRAWS):
+    for _ in range(DRAWS if len(image) <= MANY else 1):
         noise = rng.standard_normal(len(root))
         try:
             held, _ = nnls(

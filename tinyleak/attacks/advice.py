@@ -11,7 +11,8 @@ import numpy as np
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.certificate import why_not
 from tinyleak.attacks.features_first import are_images
-from tinyleak.attacks.method import first_layer, one_label_each
+from tinyleak.attacks.first_layer import first_layer
+from tinyleak.attacks.method import one_label_each
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Reconstruction
 from tinyleak.client import Client

@@ -19,11 +19,9 @@ import numpy as np
 
 from tinyleak.analytic.deltas import Deltas, Loss
 from tinyleak.analytic.layer_gradient import LayerGradient
-from tinyleak.analytic.probes import smooth_noise
-from tinyleak.analytic.records import find_records
 from tinyleak.attacks.distances import objective_of, search_in_range
 from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY
-from tinyleak.attacks.method import first_layer
+from tinyleak.attacks.first_layer import first_layer, records_of
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
 from tinyleak.attacks.result import Progress, Reconstruction
@@ -41,9 +39,6 @@ PATIENCE = 350
 MET, STARTS = 1e-5, 4
 """Squared relative distance at which an image has its features, which may themselves be known to
 three digits only, and how many starts are made until one does: max pooling stops some."""
-
-PROBES = 8
-"""Images of noise by which it is told whether features are never negative."""
 
 SECONDS = 300.0
 """How long to search, at most: 128 records of 784 pixels take 10 to 20 seconds."""
@@ -69,21 +64,9 @@ def attack_by_records(
             f"image has pixels; {client.network} has none: choose another method"
         )
     layer, cut = found
-    rng = np.random.default_rng(problem.attacker.seed)
-    shape = client.model.image_shape
-    direct, probes = takes_pixels(cut.below, shape), smooth_noise(shape)[:PROBES]
-    never_negative = float(cut.below(Tensor(probes)).data.min()) >= 0.0
-    bounds = (0.0, 1.0) if direct else (0.0, math.inf) if never_negative else None
-    loss = loss_of(client.model)
-    records = find_records(
-        layer,
-        cut,
-        bounds=bounds,
-        loss=loss,
-        factor_known=client.loss.exact,
-        rng=rng,
-        seconds=SECONDS,
-    )
+    rng, loss = np.random.default_rng(problem.attacker.seed), loss_of(client.model)
+    direct = takes_pixels(cut.below, client.model.image_shape)
+    records = records_of(client, layer, cut, rng, SECONDS)
     order = np.repeat(np.arange(len(records.copies)), records.copies)
     inputs = np.concatenate([records.inputs[order], records.guesses])
     images = np.full((client.batch, *client.model.image_shape), 0.5)

@@ -11,14 +11,17 @@ from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.label_search import explanation, factor_by_records, search_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.attacks.attacker import Attacker, Labels, Method
+from tinyleak.attacks.first_layer import first_layer, records_of
 from tinyleak.attacks.least_squares.features import WORTH, read_span
-from tinyleak.attacks.shown import takes_pixels
 from tinyleak.backend import Array
 from tinyleak.client import Client, Fact
-from tinyleak.nn.split import Split, linear_layers
+from tinyleak.nn.split import Split
 
 MOST_PIXELS = 3200
 """Of four digits: least squares takes 5 seconds a step for them, and 0.5 GB."""
+
+SOON = 5.0
+"""Seconds within which one record of a loss other than cross-entropy is to be found."""
 
 
 def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
@@ -42,7 +45,7 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     exact = client.loss.exact
     if first is not None and (why := why_not(*first, factor_known=exact)) is not None:
         client = _told(client, "lbfgs", f"the first linear layer does not tell images apart: {why}")
-    elif first is not None and first[0].shown <= client.batch:
+    elif first is not None and first[0].shown <= client.batch and _come_apart(client, *first):
         why = "the first linear layer shows each image"
         return _told(client, "records", why), replace(attacker, method="records", labels=None)
     if client.loss.kind != "cross-entropy":
@@ -64,6 +67,17 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker]:
     method, why = told_by
     squares = replace(attacker, method=method, labels="trusted" if labels is None else labels)
     return _told(client, method, why), plain if method == "lbfgs" else squares
+
+
+def _come_apart(client: Client, layer: LayerGradient, cut: Split) -> bool:
+    """Return whether records are to be had: of other losses targets may be any numbers.
+
+    Then none has one label, and L-BFGS finds them with the images.
+    """
+    if client.loss.kind == "cross-entropy":
+        return True
+    found = records_of(client, layer, cut, np.random.default_rng(0), SOON)
+    return len(found.inputs) > 0
 
 
 def _by_last_layer(
@@ -103,8 +117,11 @@ def _unmixed(client: Client) -> tuple[Client, Array | None]:
         told = factor_by_records(plain)
         factors = factors if told is None else [told]
     for guess in [_with_factor(client, factor) for factor in factors]:
-        found = None if guess.last_layer is None else search_labels(guess.last_layer)
-        if found is not None:
+        if (layer := guess.last_layer) is None:
+            continue
+        # Labels that are not trusted were searched for by records, in vain.
+        records = not client.loss.exact or client.labels.trusted
+        if (found := search_labels(layer, records=records)) is not None:
             return guess, found.labels
     return client, None
 
@@ -133,22 +150,3 @@ def one_label_each(client: Client) -> bool | None:
         return None
     found = _unmixed(client)[1] is not None
     return found if found or read_span(layer) is not None else None
-
-
-def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
-    """Return the gradient of a network's first linear layer, if its inputs tell the image.
-
-    They are the image's pixels, or as many features of it or more. Else, or if the layer sent no
-    gradient, None.
-    """
-    params = {name: array.astype(float) for name, array in client.params.items()}
-    for cut in linear_layers(client.model, params)[:1]:
-        shape = client.model.image_shape
-        wide = client.model.shapes[cut.weight][1] >= prod(shape)
-        sent = {cut.weight, cut.bias}.isdisjoint(client.frozen)
-        if sent and (takes_pixels(cut.below, shape) or (wide and not cut.is_last)):
-            bias = None if cut.bias is None else client.gradients[cut.bias]
-            roundoff = float(np.finfo(client.dtype).eps)
-            weight = client.gradients[cut.weight]
-            return LayerGradient(weight, bias, client.batch, roundoff), cut
-    return None

@@ -142,7 +142,9 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
     if as_number and read.loss not in (None, "mse"):
         yes = read.targets
         both = None if yes is None else np.concatenate([1.0 - yes, yes], axis=1)
-        read = replace(read, loss="cross-entropy", targets=both)
+        # What speaks for the binary cross-entropy does not speak against this one.
+        causes = tuple([cause for cause in read.causes if cause.name != "loss"])
+        read = replace(read, loss="cross-entropy", targets=both, causes=causes)
     untold = loss is None and client.batch == 1 and not logit
     if untold and _lacks_bias(client, outputs, read):
         return without_ending(network), replace(read, loss="mse", loss_source="assumed")
