@@ -124,7 +124,16 @@ def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tupl
     """Return the network whose outputs the client's loss takes, and what its gradient says.
 
     What follows the last layer may belong to the loss: the binary cross-entropy of a sigmoid is one
-    of logits, and so is the logarithm of a softmax. Of one image it does so whatever it is.
+    of logits, and so is the logarithm of a softmax. Of one image it does so whatever it is. In
+    order:
+
+    - of several heads each may have any loss, of one image;
+    - several steps on one image tell the loss by what they add up to;
+    - one output is the logit of a yes or no, unless a number explains the gradient;
+    - without a bias that would tell the loss of one image, it is a squared error with free targets;
+    - an ending that the loss turns out to contain is cut off;
+    - so it is where no usual loss explains the gradient: then a squared error with free targets
+      stands for it, which of a batch is assumed.
     """
     network, end = client.model, ending(client.model)
     if isinstance(network, Exported) and len(network.heads) > 1 and loss in (None, "mse"):
