@@ -89,7 +89,7 @@ def read_shared(client: Client, typical_norm: float, probes: Array) -> Shared:
             "the gradients are zero everywhere, so nothing can be read from them; check that the "
             "client's backward pass was run before they were saved"
         )
-    sent = [array for name, array in client.gradients.items() if name not in client.frozen]
+    sent = list(client.sent.values())
     numbers = sum(array.size for array in sent)
     noise = None if client.noise is None else client.noise / client.multiple**2
     labels, warning, error_norms = None, None, None

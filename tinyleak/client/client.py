@@ -221,6 +221,11 @@ class Client:
             return None
         return replace(layer, bias_gradient=None) if bias in self.frozen else layer
 
+    @property
+    def sent(self) -> dict[str, Array]:
+        """The gradients that were sent, by name: `gradients` has zeros for the others."""
+        return {name: g for name, g in self.gradients.items() if name not in self.frozen}
+
     def weigh(self, precision: Mapping[str, Array] | None = None) -> Mapping[str, Array] | None:
         """Return by name what each squared difference counts: 0 where no gradient was sent.
 

@@ -61,7 +61,7 @@ def premises_of(
     return read_premises(
         model,
         client.params,
-        {name: g for name, g in client.gradients.items() if name not in client.frozen},
+        client.sent,
         client.batch,
         loss=loss,
         steps=client.multiple,
@@ -197,7 +197,7 @@ def _steps_and_reading(
     told = loss_of_steps(
         with_outputs_for(bare, "mse"),
         client.params,
-        {n: g for n, g in client.gradients.items() if n not in client.frozen},
+        client.sent,
         LOSSES_OF_ENDING.get(end, ("cross-entropy", "bce")),
         count=client.local.count,
         rate=client.local.learning_rate,
@@ -222,8 +222,7 @@ def _heads_and_reading(
     bare = with_outputs_for(without_ending(network), "mse")
     layers, any_, usual = last_layers(network), None, False
     if layers and client.batch == 1 and client.local is None:
-        sent = {n: g for n, g in client.gradients.items() if n not in client.frozen}
-        any_, usual = reading_of_heads(bare, client.params, sent, layers, client.dtype)
+        any_, usual = reading_of_heads(bare, client.params, client.sent, layers, client.dtype)
     read = premises_of(client, network, loss, update=update)
     if any_ is None:
         return network, read

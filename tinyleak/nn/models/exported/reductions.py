@@ -142,10 +142,10 @@ def distances(x1: Value, x2: Value, p: float = 2.0, **_: Any) -> Tensor:
 
 def einsum(equation: str, tensors: tuple[Value, ...], **_: Any) -> Tensor:
     """Return a sum of products, as a product of matrices wherever two arrays meet."""
-    inputs, _arrow, output = equation.replace(" ", "").partition("->")
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
     names = inputs.split(",")
     fit = len(names) == len(tensors)
-    if not _arrow or not fit or any(len({*n}) != len(n) or "." in n for n in names):
+    if not arrow or not fit or any(len({*n}) != len(n) or "." in n for n in names):
         raise ValueError(f"the sum {equation!r} is not known here")
     pairs = list(zip(names, tensors, strict=True))
     found, letters = pairs[0][1], pairs[0][0]
