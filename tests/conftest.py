@@ -1,4 +1,4 @@
-"""What every test shares: one thread, one source of randomness, the MNIST files, a second core."""
+"""What every test shares: one thread, one source of randomness, the MNIST files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,30 +20,6 @@ settings.register_profile(
     "tinyleak", derandomize=True, max_examples=25, deadline=None, database=None
 )
 settings.load_profile("tinyleak")
-
-# The runs of scripts that were begun ahead of their tests, by the tests' names.
-AHEAD = pytest.StashKey[dict[str, Future[Any]]]()
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin what the tests that are marked `ahead(by=function)` wait for, one after the other.
-
-    A script runs in a process of its own, so a second core can do that while this process tests.
-    The function is called with the test's parameters; the fixture `ahead` is what it returns.
-    """
-    pool = ThreadPoolExecutor(1)
-    session.config.add_cleanup(lambda: pool.shutdown(wait=False, cancel_futures=True))
-    begun = session.config.stash.setdefault(AHEAD, {})
-    for item in session.items:
-        if (mark := item.get_closest_marker("ahead")) and not session.config.option.collectonly:
-            parameters = item.callspec.params if hasattr(item, "callspec") else {}
-            begun[item.nodeid] = pool.submit(mark.kwargs["by"], **parameters)
-
-
-@pytest.fixture
-def ahead(request: pytest.FixtureRequest) -> Any:
-    """What the function of the mark `ahead` returned; waits for it."""
-    return request.config.stash[AHEAD][request.node.nodeid].result()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -105,19 +104,12 @@ def test_an_attack_goes_on_until_noise_explains_what_is_left(
     assert list(ahead) == left
 
 
-def quick_run_and_report() -> tuple[subprocess.CompletedProcess[str], ...]:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(BENCHMARKS / "audit.py"), "--quick", "--results", folder]
-        first = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert first.returncode == 0, first.stderr
-        again = subprocess.run([*command, "--report"], capture_output=True, text=True, check=False)
-        assert (Path(folder) / "audit.png").read_bytes().startswith(b"\x89PNG")
-        return first, again
-
-
-@pytest.mark.ahead(by=quick_run_and_report)
-def test_a_quick_run_is_kept_and_reported(ahead: tuple) -> None:
-    first, again = ahead
+def test_a_quick_run_is_kept_and_reported(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "audit.py"), "--quick", "--results", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    again = subprocess.run([*command, "--report"], capture_output=True, text=True, check=False)
+    assert (tmp_path / "audit.png").read_bytes().startswith(b"\x89PNG")
     assert "Spearman's rank correlation" in first.stdout
     assert again.stdout == first.stdout
     assert again.stderr == ""

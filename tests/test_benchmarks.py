@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,17 +75,11 @@ def test_help(script: str) -> None:
     assert "--quick" in done.stdout
 
 
-def compare() -> tuple[subprocess.CompletedProcess[str], dict]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "figures.json"
-        done = run("compare.py", "--quick", "--json", str(path))
-        assert done.returncode == 0, done.stderr
-        return done, json.loads(path.read_text())
-
-
-@pytest.mark.ahead(by=compare)
-def test_a_quick_comparison_prints_its_table_and_writes_the_figures(ahead: tuple) -> None:
-    done, figures = ahead
+def test_a_quick_comparison_prints_its_table_and_writes_the_figures(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    done = run("compare.py", "--quick", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(path.read_text())
     assert "| N = 1, float32" in done.stdout
     assert all(row["seconds"]["tinyleak"] > 0 for row in figures["objective"])
     assert figures["lbfgs"]["tinyleak"] > 0
@@ -101,26 +93,26 @@ def test_a_comparison_on_a_gpu_that_is_not_there_says_so_in_one_line() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.ahead(by=partial(run, "growth.py", "--quick"))
-def test_quick_growth_prints_its_table(ahead: subprocess.CompletedProcess[str]) -> None:
-    assert ahead.returncode == 0, ahead.stderr
-    assert "| N = 1, R = 2" in ahead.stdout
-    assert "Slower than PyTorch at: " in ahead.stdout
+def test_quick_growth_prints_its_table() -> None:
+    done = run("growth.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "| N = 1, R = 2" in done.stdout
+    assert "Slower than PyTorch at: " in done.stdout
 
 
-@pytest.mark.ahead(by=partial(run, "own_networks.py", "--quick"))
-def test_one_s_own_network_comes_back(ahead: subprocess.CompletedProcess[str]) -> None:
-    assert ahead.returncode == 0, ahead.stderr
-    *_, fresh, trained = ahead.stdout.splitlines()
-    assert all("1 of 1" in row and "shown" in row for row in (fresh, trained)), ahead.stdout
+def test_one_s_own_network_comes_back() -> None:
+    done = run("own_networks.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    *_, fresh, trained = done.stdout.splitlines()
+    assert all("1 of 1" in row and "shown" in row for row in (fresh, trained)), done.stdout
 
 
-@pytest.mark.ahead(by=partial(run, "success.py", "--quick"))
-def test_quick_success_prints_both_initialisations(ahead: subprocess.CompletedProcess[str]) -> None:
-    assert ahead.returncode == 0, ahead.stderr
-    assert "Initial weights: U" in ahead.stdout
-    assert "Initial weights: default" in ahead.stdout
-    assert "| tinyleak, float32, to the goal, many at once | 0/2" in ahead.stdout
+def test_quick_success_prints_both_initialisations() -> None:
+    done = run("success.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "Initial weights: U" in done.stdout
+    assert "Initial weights: default" in done.stdout
+    assert "| tinyleak, float32, to the goal, many at once | 0/2" in done.stdout
 
 
 def test_data_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
@@ -213,20 +205,13 @@ def test_contestants_take_turns() -> None:
     assert "".join(calls) == "aaabbb" + 2 * "aaabbb"
 
 
-def paper_twice() -> tuple[subprocess.CompletedProcess[str], ...]:
-    with tempfile.TemporaryDirectory() as folder:
-        parts = ("paper.py", "squares", "networks", "--quick", "--results", folder)
-        done, again = run(*parts), run(*parts)
-        assert done.returncode == 0, done.stderr
-        kept = (Path(folder) / "squares.md").read_text(encoding="utf-8")
-        assert "batches with every MSE < 1e-08" in kept
-        assert (Path(folder) / "networks" / "portrait.png").stat().st_size > 10_000
-        return done, again
-
-
-@pytest.mark.ahead(by=paper_twice)
-def test_the_paper_in_parts_runs_prints_and_goes_on_where_it_was(ahead: tuple) -> None:
-    done, again = ahead
+def test_the_paper_in_parts_runs_prints_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    parts = ("paper.py", "squares", "networks", "--quick", "--results", str(tmp_path))
+    done, again = run(*parts), run(*parts)
+    assert done.returncode == 0, done.stderr
+    kept = (tmp_path / "squares.md").read_text(encoding="utf-8")
+    assert "batches with every MSE < 1e-08" in kept
+    assert (tmp_path / "networks" / "portrait.png").stat().st_size > 10_000
     assert "## squares: batches to the rounding error" in done.stdout
     assert "| LeNet   | default |" in done.stdout
     assert again.stdout == done.stdout

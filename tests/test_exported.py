@@ -289,13 +289,13 @@ def test_a_file_that_means_harm_is_refused_in_a_sentence(tmp_path: Path, kind: s
     make, message = HOSTILE[kind]
     path = tmp_path / "net.pt2"
     path.write_bytes(make())
-    began = time.perf_counter()
+    began = time.process_time()
     tracemalloc.start()
     with pytest.raises(ValueError, match=message) as caught:
         load_network(path)
     assert tracemalloc.get_traced_memory()[1] < BYTES
     tracemalloc.stop()
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert str(caught.value).isprintable()
 
 
@@ -325,12 +325,12 @@ def test_damage_anywhere_is_refused_or_harmless(
 
     path = tmp_path_factory.mktemp("fuzz") / "net.pt2"
     path.write_bytes(edited(damage, name))
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         load_network(path)
     except ValueError as error:
         assert str(error).isprintable()
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
 
 
 def test_every_operation_of_the_networks_is_known() -> None:

@@ -151,10 +151,10 @@ MISFITS: list[tuple[str, Callable[[], object], str]] = [
 
 @pytest.mark.parametrize(("call", "message"), [m[1:] for m in MISFITS], ids=[m[0] for m in MISFITS])
 def test_shapes_of_no_such_network_are_refused(call: Callable[[], object], message: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ValueError, match=message) as caught:
         call()
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert "\n" not in str(caught.value)
 
 
@@ -247,10 +247,10 @@ LENET_FIRST = ["body.0.weight", "(12,", "1,", "5,", "5)"]
     ],
 )
 def test_what_is_not_the_models_is_refused(given: Shapes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ValueError, match=f"{len(given)} tensors, cannot be told") as caught:
         match_names(LENET, given)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     table = notes(caught)
     assert len(table) < 8000
     assert table.replace("\n", "").isprintable()
