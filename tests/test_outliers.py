@@ -10,13 +10,15 @@ from tinyleak import attack, attack_many, nn
 from tinyleak.attacks import Settings, outliers, smoothed
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
 from tinyleak.attacks.features_first import GOALS
-from tinyleak.attacks.outliers import without_outliers
+from tinyleak.attacks.outliers import in_turn_with_features
 from tinyleak.attacks.shown import shown_layer
 from tinyleak.audit import audit, rehearse
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import lines
 from tinyleak.nn import MLP, one_hot
-from tinyleak.optim.truncated import Reached
+from tinyleak.ops import concatenate, reshape
+from tinyleak.optim.truncated import Reached, Traced
+from tinyleak.tensor import Tensor
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -24,38 +26,52 @@ def test_the_last_wrong_kinks_are_outliers(seed: int) -> None:
     client, image = client_of(seed)
     shown = shown_layer(client.model, client.params, client.gradients)
     assert shown is not None
+
+    def residual(z: Tensor) -> Tensor:
+        features = shown.below(reshape(z, image.shape))
+        assert features is not None
+        parts = shown.differences(features, client.gradients)
+        return concatenate([reshape(part, (-1,)) for part in parts], axis=0)
+
     near = (image + 0.1 * np.random.default_rng(1).standard_normal(image.shape)).ravel()
     squares = objective_of(image.shape, shown, client.gradients)
     assert np.mean((search_in_range(squares, near, 1e-13).x - image.ravel()) ** 2) > 1e-6
-    found = without_outliers(image.shape, shown, client.gradients, 0.0, 1.0, 1e-13)(near)
-    assert found.value < 1e-12
+    alone, exact = objective_of(image.shape, shown, None), Traced(residual, image.size)
+    found = in_turn_with_features(exact, alone, 0.0, 1.0, 1e-13, near)
+    assert found.value == pytest.approx(squares(found.x)[0]) and found.value < 1e-12
     assert np.mean((found.x - image.ravel()) ** 2) < 1e-13
 
 
-@pytest.mark.parametrize(("size", "arrives"), [(1e-6, True), (1e-2, False)])
-def test_near_the_image_turns_without_progress_are_made(
-    monkeypatch, size: float, arrives: bool
+@pytest.mark.parametrize(
+    ("sizes", "values", "turns"),
+    [
+        ([1e-6, *[2e-6] * 6], [1.0] * 7, 4),  # near: three turns without a new least one
+        ([1e-6, 2e-6, 9e-7, *[2e-6] * 6], [1.0] * 9, 6),
+        ([1e-2] * 7, [0.4, 0.1, 0.09, 0.0], 3),  # far: the distance has to fall by half
+        ([1e-6] * 4, [0.4, 0.0, 0.0, 0.0], 2),
+    ],
+)
+def test_how_many_turns_are_made(
+    monkeypatch, sizes: list[float], values: list[float], turns: int
 ) -> None:
-    lefts = [size, *[2 * size] * 6, 0.0]  # what is left after each turn
+    made: list[float] = []
 
-    def next_of(objective: object, x: np.ndarray, *_: object) -> Reached:
-        if objective == "robust":  # one search of it ends a turn, as there is one s here
-            return Reached(x + 1.0, 0.0)
-        return Reached(x, 0.0)
+    def next_of(*_: object) -> Reached:
+        made.append(values[len(made)])
+        return Reached(np.zeros(1), made[-1])
 
-    def distance(x: np.ndarray) -> tuple[float, np.ndarray]:
-        return lefts[int(x[0])], x
+    def alone(x: np.ndarray) -> tuple[float, np.ndarray]:
+        return sizes[len(made) - 1], x
 
-    monkeypatch.setattr(outliers, "VARIANCES", (1e-7,))
-    monkeypatch.setattr(outliers, "search_in_range", next_of)
-    monkeypatch.setattr(outliers, "objective_of", lambda *_: distance)
-    monkeypatch.setattr(outliers, "robust_objective_of", lambda *_: lambda _: "robust")
-    client, image = client_of(0)
-    shown = shown_layer(client.model, client.params, client.gradients)
-    assert shown is not None
-    search = outliers.without_outliers(image.shape, shown, client.gradients, 0.0, 1.0, 1e-13)
-    found = search(np.zeros(image.size))
-    assert found.value == (0.0 if arrives else size)
+    class Ones:
+        def value(self, x: np.ndarray) -> np.ndarray:
+            return np.ones(1)
+
+    monkeypatch.setattr(outliers, "without_outliers", next_of)
+    monkeypatch.setattr(outliers, "search_in_range", lambda _, x, *__: Reached(x, 0.0))
+    found = in_turn_with_features(Ones(), alone, 0.0, 1.0, 1e-13, np.zeros(1))  # type: ignore[arg-type]
+    assert len(made) == turns
+    assert found.value == (0.0 if 0.0 in made else values[int(np.argmin(sizes[:turns]))])
 
 
 def test_ctrl_c_past_kinks_keeps_the_best_so_far(monkeypatch) -> None:
@@ -66,9 +82,7 @@ def test_ctrl_c_past_kinks_keeps_the_best_so_far(monkeypatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(smoothed, "solve_for_pattern", lambda *_: Reached(start, 1.0))
-    monkeypatch.setattr(smoothed, "without_outliers", lambda *_: interrupted)
-    monkeypatch.setattr(smoothed, "MENDED", range(smoothed.WARMER, 8))
+    monkeypatch.setattr(smoothed, "in_turn_with_features", interrupted)
     with pytest.raises(StoppedError) as stopped:
         smoothed.past_kinks(shown, client.gradients, start, 0.0, 1.0, -1.0)
     assert np.mean((stopped.value.x - image.ravel()) ** 2) < 0.5 * np.mean((start - image) ** 2)

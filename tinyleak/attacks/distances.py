@@ -1,9 +1,8 @@
 """How far an image's features, and the gradients below them, are from the client's; and a search.
 
-Where errors are of one size their squares are added up. What is left at an image that is nearly the
-client's is not: float32 rounds large numbers more than small ones, and a unit that is active where
-the client's is not is off by far more. Then Σ log(‖r‖² + s²) is minimised, over parts of which each
-has an error of its own size, or over single numbers: what is much larger than s hardly pulls.
+Where errors are of one size their squares are added up. What is left at the client's image is not:
+float32 rounds large numbers more than small ones. Then Σ log(‖r‖² + s²) is minimised, over parts of
+which each has an error of its own size.
 """
 
 from __future__ import annotations
@@ -63,13 +62,6 @@ def rounded_objective_of(
         return log(sum(part * part) + s) * float(math.prod(part.shape))
 
     return _objective(shape, shown, gradients, counted)(rounding**2)
-
-
-def robust_objective_of(
-    shape: Shape, shown: Shown, gradients: Mapping[str, Array]
-) -> Callable[[float], Objective]:
-    """Return, for a variance s², Σ log(r² + s²) over the numbers r of that distance."""
-    return _objective(shape, shown, gradients, lambda part, s: sum(log(part * part + s)))
 
 
 def _objective(

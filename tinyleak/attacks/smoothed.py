@@ -8,22 +8,21 @@ becomes b + t·softplus((a − b)/t), the largest of a window their mean weighte
 A smoothed network is another network, and its solution is another image. So its residual is
 corrected by what smoothing changes at the image found so far, r_t(z) − r_t(z₀) + r(z₀), as in
 deferred correction: then the client's image is a solution at every temperature once z₀ is near.
-What is wrong of the pattern at the end is solved for together with the image (`patterns`).
+What is wrong of the pattern at the end is left to robust regression (`outliers`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial, reduce
 
 import numpy as np
 
-from tinyleak.attacks.distances import StoppedError
+from tinyleak.attacks.distances import StoppedError, objective_of
 from tinyleak.attacks.kinks import AtKink, Choices, Kinks
-from tinyleak.attacks.outliers import without_outliers
-from tinyleak.attacks.patterns import solve_for_pattern
+from tinyleak.attacks.outliers import in_turn_with_features
 from tinyleak.attacks.shown import Shown
 from tinyleak.backend import Array
 from tinyleak.ops import add, concatenate, exp, maximum, reshape, softplus, stop_gradient
@@ -41,18 +40,15 @@ wrong patterns; of 3,072 pixels the distance falls on until the twentieth or thi
 POOLING = 3.0
 """Times as high for max pooling: of 1, 3, 6 and 15 the best on a CNN with two pools."""
 
-WARMER, ROUNDS = 6, 10
-"""After so many temperatures the residual is corrected, and how often at each. Of seven images of a
-network with three convolutions and two heads 10 rounds brought all back, 6 four."""
+WARMER, ROUNDS = 6, 4
+"""After so many temperatures the residual is corrected, and how often at each."""
 
 MANY_PIXELS = 1024
-"""With no more, the pattern is first solved for after WARMER temperatures: of twenty images of that
-network all come back then, in a third of the time that cooling takes; with more it takes minutes,
-and ends at a wrong one."""
+"""With more, the cooler temperatures are gone through once."""
 
 JOLT, CYCLES = 0.05, 3
 """The standard deviation of the noise on the best image so far from which the cooler temperatures
-are gone through again, and how often: VGG's end then leaves a third of the error. Not with more."""
+are gone through again, and how often: VGG's end then leaves a third of the error."""
 
 CLOSE = 1e-8
 """Where a search with the right pattern ends is below this, one with a wrong pattern above 1e-6."""
@@ -60,16 +56,9 @@ CLOSE = 1e-8
 SHARP = 1e-9
 """A temperature at which a network is itself, but for the pattern that is known."""
 
-MENDED, NEARER = range(8, len(TEMPERATURES), 3), 0.5
-"""At which temperatures robust regression is tried: of one of CIFAR's images it takes an error of
-1e-3 to 3e-7 at the first. To solve for the pattern there took 220 s more and did not arrive. It is
-tried again where the distance has fallen to that share: tried at each it took half an hour of an
-image that float32 does not determine."""
-
-TURNS, LEADS_ON, PATTERNS = 4, 1e-2, 3
-"""Where it leaves less than that share of the distance, the pattern is solved for from its end, in
-so many rounds, and then it goes on from there, so often at most: one of CIFAR's images ended at
-6e-9 by robust regression, at 1e-10 by the pattern then, and at 9e-15 two seconds later."""
+EVERY = 2
+"""At so many temperatures robust regression is tried, and first after WARMER: from there it brings
+back a network with two convolutions and pools, and after the eighth CIFAR's."""
 
 STEPS, LAST_STEPS = 3, 30
 """Steps of Gauss and Newton in each round, and at the end without smoothing."""
@@ -124,10 +113,9 @@ def past_kinks(
 
     soft, exact = _Corrected(smoothed, start.size, np.ones(())), Traced(exactly, start.size)
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
-    by_pattern = partial(solve_for_pattern, kinks, apart, exact, start, goal, lowest, highest)
-    robust = without_outliers(start.shape, shown, gradients, lowest, highest, goal)
-    mended = partial(_in_turn, robust, partial(by_pattern, rounds=PATTERNS), goal)
-    finished = partial(_by_pattern_too, by_pattern, goal)
+    enough = shown.features is not None and shown.features.size >= start.size
+    alone = objective_of(start.shape, shown, None) if enough else None
+    robust = partial(in_turn_with_features, exact, alone, lowest, highest, goal)
     close = max(CLOSE, goal)
     few, noise = start.size <= MANY_PIXELS, np.random.default_rng(0).standard_normal
 
@@ -141,11 +129,12 @@ def past_kinks(
         for temperature in TEMPERATURES[:WARMER]:
             here = cooled(here.x, temperature, None)
             best = min(best, here, key=_distance)
-        if few and (end := by_pattern(here)).value <= close:
-            return end
+        here = best = min(best, robust(here.x), key=_distance)
+        if best.value <= close:
+            return best
         for cycle in range(CYCLES if few else 1):
             here = Reached(best.x + JOLT * noise(start.size), math.inf) if cycle > 0 else here
-            before = tried = math.inf
+            before = math.inf
             for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
                 if k >= LEAST and best.value > PROGRESS * before:
                     break
@@ -153,41 +142,19 @@ def past_kinks(
                 ends = [here]
                 for _ in range(ROUNDS):
                     ends.append(cooled(ends[-1].x, temperature, ends[-1].x))
-                here = ends[-1]
-                again = k in MENDED and here.value < NEARER * tried
-                tried, turned = (here.value, mended(here)) if again else (tried, here)
-                best = min(best, *ends, turned, key=_distance)
+                here, best = ends[-1], min(best, *ends, key=_distance)
+                here = best if best.value <= close else here
+                if k % EVERY == 0 or here.value <= close:
+                    here = min(here, robust(here.x), key=_distance)
+                    best = min(best, here, key=_distance)
                 if best.value <= close:
                     return best
-                if turned.value <= LEADS_ON * here.value:
-                    break
-            best = finished(inside(exact, best.x, steps=LAST_STEPS))
+            best = inside(exact, best.x, steps=LAST_STEPS)
             if best.value <= close:
                 break
     except KeyboardInterrupt:
         raise StoppedError(best.x) from None
     return best
-
-
-def _in_turn(
-    robust: Callable[[Array], Reached],
-    by_pattern: Callable[[Reached], Reached],
-    goal: float,
-    near: Reached,
-) -> Reached:
-    """Return where robust regression and the pattern end, each from where the other did."""
-    for _ in range(TURNS):
-        end = robust(near.x)
-        if end.value > LEADS_ON * near.value:
-            return min(near, end, key=_distance)
-        near = _by_pattern_too(by_pattern, goal, end)
-        if near.value <= goal:
-            break
-    return near
-
-
-def _by_pattern_too(by_pattern: Callable[[Reached], Reached], goal: float, end: Reached) -> Reached:
-    return end if end.value <= goal else min(end, by_pattern(end), key=_distance)
 
 
 def _distance(reached: Reached) -> float:

@@ -12,7 +12,8 @@ a step is cut off at the bounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -96,54 +97,79 @@ def truncated_gauss_newton(
     steps: int = 30,
     products: int = 100,
     goal: float = 0.0,
+    scales: Iterable[float] = (math.inf,),
+    rough: float = ROUGH,
 ) -> Reached:
     """Minimise ‖r(x)‖² within bounds; end where no step leads lower.
+
+    With a finite scale s, Σ s² log(1 + r²/s²) in its place: about r² for what is smaller than s,
+    while what is much larger, an outlier, hardly pulls. Each step is one of least squares, with
+    each number weighed by 1 / (1 + r²/s²) (Holland and Welsch 1977).
 
     Args:
         residual: r and products with its Jacobian.
         start: (n,).
         lowest: no unknown may be less; one number, or one each.
         highest: no unknown may be more, likewise.
-        steps: at most.
+        steps: at most, at each scale.
         products: of conjugate gradients, at most, for each of them.
         goal: a value that is small enough.
+        scales: one after the other, each from where the one before ended.
+        rough: how much of a linear system's residual may be left.
     """
     x, damping = np.clip(start, lowest, highest), FIRST_DAMPING
-    r = residual.value(x)
-    value = float(r @ r)
-    for _ in range(steps):
-        slope = residual.back(x, r)
-        free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
-        for _ in range(MOST_FAILURES):
-            s = _step(residual, x, -slope * free, free, damping, products)
-            end = np.clip(x + s, lowest, highest)
-            r_end = residual.value(end)
-            value_end = float(r_end @ r_end)
-            if value_end < value:
+    r, value = residual.value(x), math.inf
+    for scale in scales:
+        damping = min(damping, FIRST_DAMPING)
+        value = _cost(r, scale)
+        for _ in range(steps):
+            weights = 1.0 / (1.0 + (r / scale) ** 2)
+            slope = residual.back(x, weights * r)
+            free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
+            for _ in range(MOST_FAILURES):
+                s = _step(residual, x, weights, -slope * free, free, damping, products, rough)
+                end = np.clip(x + s, lowest, highest)
+                r_end = residual.value(end)
+                value_end = _cost(r_end, scale)
+                if value_end < value:
+                    break
+                damping *= 10.0
+            else:
                 break
-            damping *= 10.0
-        else:
-            break
-        expected = value - float(np.sum((r + residual.along(x, s)) ** 2))
-        share = (value - value_end) / expected if expected > 0 else 1.0
-        factor = 0.1 if share > 0.5 else 1.0 if share > 0.1 else 3.0
-        damping = max(LEAST_DAMPING, factor * damping)
-        x, r, value = end, r_end, value_end
-        if value <= goal:
-            break
-    return Reached(x, value)
+            expected = float(weights @ (r**2 - (r + residual.along(x, s)) ** 2))
+            share = (value - value_end) / expected if expected > 0 else 1.0
+            factor = 0.1 if share > 0.5 else 1.0 if share > 0.1 else 3.0
+            damping = max(LEAST_DAMPING, factor * damping)
+            x, r, value = end, r_end, value_end
+            if value <= goal:
+                break
+    return Reached(x, float(r @ r))
+
+
+def _cost(r: Array, scale: float) -> float:
+    """Return Σ s² log(1 + r²/s²); of an infinite scale it is ‖r‖²."""
+    return float(r @ r if scale == math.inf else scale**2 * np.sum(np.log1p((r / scale) ** 2)))
 
 
 def _step(
-    residual: Products, x: Array, downhill: Array, free: Array, damping: float, products: int
+    residual: Products,
+    x: Array,
+    weights: Array,
+    downhill: Array,
+    free: Array,
+    damping: float,
+    products: int,
+    rough: float,
 ) -> Array:
-    """Return about (JᵀJ + λ)⁻¹ downhill, for the unknowns that are free."""
+    """Return about (JᵀWJ + λ)⁻¹ downhill, for the unknowns that are free."""
     s, left, direction = np.zeros_like(x), downhill.copy(), downhill.copy()
     square = first = float(left @ left)
     for _ in range(products):
-        if square <= ROUGH**2 * first:
+        if square <= rough**2 * first:
             break
-        image = residual.back(x, residual.along(x, direction)) * free + damping * direction
+        image = (
+            residual.back(x, weights * residual.along(x, direction)) * free + damping * direction
+        )
         length = square / float(direction @ image)
         s, left = s + length * direction, left - length * image
         square, before = float(left @ left), square
