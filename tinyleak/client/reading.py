@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.heads import reading_of_heads
-from tinyleak.analytic.label_search import labels_by_records
-from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.last_layer import layer_names
-from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.analytic.residuals import TWICE
 from tinyleak.analytic.steps import loss_of_steps
@@ -36,9 +33,6 @@ LOSSES_OF_ENDING = {
     "sigmoid": ("bce", "mean squared error of sigmoids"),
 }
 """Which losses of the last layer a network's ending makes likely."""
-
-WHOLE = 1e-4
-"""How far from whole numbers the counts of labels may be: float32 leaves 1e-6 of a label."""
 
 
 def premises_of(
@@ -242,38 +236,3 @@ def as_sent(
     }
     told = {"dtype": min(kinds)} if kinds and kinds <= {"float16", "float32"} else {}
     return {**gradients, **frozen}, told | {**known, "frozen": (*known.get("frozen", ()), *frozen)}
-
-
-def rows_of(told: Array, batch: int) -> Array:
-    """Return the labels of a batch, (N, K), whose gradient is that of one image with a soft one.
-
-    Images that are equal to the network, with one label each, have the mean of their labels; else
-    each has that soft label.
-    """
-    counts = np.rint(batch * told)
-    if np.abs(batch * told - counts).max() < WHOLE and counts.sum() == batch:
-        return np.repeat(np.eye(told.shape[1]), counts[0].astype(int), axis=0)
-    return np.repeat(told, batch // len(told), axis=0)
-
-
-def labels_of(client: Any) -> LabelInference:
-    """Return the labels that follow from a client's last layer; see `Client.labels`."""
-    if client.premises.targets is not None:
-        soft = client.targets
-        assert soft is not None, "it has been told"
-        likeliest = np.argmax(soft, axis=1)
-        counts = np.bincount(likeliest, minlength=soft.shape[1])
-        return LabelInference(likeliest, counts, "bias", None)
-    if client.last_layer is None:
-        # Says which layer it is, and what to do.
-        LayerGradient.last(client.model, client.params, client.gradients, client.batch)
-        other = client.loss.kind != "cross-entropy"
-        why = f"is that of {client.loss.kind} of a batch" if other else "was not sent"
-        raise ValueError(
-            f"labels are inferred from the last layer's gradient, which {why}; give "
-            "them, or find them with the images (--labels optimise)"
-        )
-    inferred = infer_labels(client.last_layer)
-    if inferred.trusted or client.batch == 1 or not client.loss.exact or client.local is not None:
-        return inferred
-    return labels_by_records(client.last_layer) or inferred
