@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.attacks.problem import length
 from tinyleak.audit import (
     Audit,
     Spectrum,
@@ -27,7 +28,6 @@ from tinyleak.audit import (
     typical,
 )
 from tinyleak.audit.figures import best_guesses
-from tinyleak.audit.shared import length
 from tinyleak.audit.words import headline, lines
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.data import Dataset

@@ -206,13 +206,13 @@ def _matching(
     model = client.model
     scale = 1.0
     if settings.scale_free:
-        length = _length(client.gradients, precision)
-        if length == 0.0:
+        size = length(client.gradients, precision)
+        if size == 0.0:
             raise ValueError(
                 "every shared gradient is zero, or has no precision, so nothing can be read from "
                 "it; check that the client's backward pass was run"
             )
-        scale = 1.0 / length
+        scale = 1.0 / size
 
     def numbers(array: Any) -> Array:
         return np.asarray(array, dtype=settings.dtype)
@@ -239,7 +239,7 @@ def _matching(
     return ExtendedMatching(**parts, **beyond) if extended else Matching(**parts)
 
 
-def _length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | None) -> float:
+def length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | None = None) -> float:
     """Return √Σ precision · gradient², without squaring what is too small or large for it."""
     largest = max(float(np.abs(g).max(initial=0.0)) for g in gradients.values()) or 1.0
     total = 0.0

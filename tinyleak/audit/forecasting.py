@@ -16,12 +16,13 @@ from tinyleak.analytic.jacobian import Jacobian, without_ties
 from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.analytic.within_bounds import error_within_bounds
 from tinyleak.attacks.features_first import are_images
+from tinyleak.attacks.problem import length
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
 from tinyleak.audit.rehearsal import rehearse
 from tinyleak.audit.rescaled import rescaled_jacobians
-from tinyleak.audit.shared import length, read_shared
+from tinyleak.audit.shared import read_shared
 from tinyleak.audit.structure import count, find, saturation
 from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline
