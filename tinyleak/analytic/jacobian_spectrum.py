@@ -120,7 +120,7 @@ def of_gram(gram: Array) -> Spectrum:
     return Spectrum(values, np.full(size, 1.0 / size), size, axes[:, ::-1])
 
 
-def estimate(jacobian: Jacobian, *, starts: int = STARTS, steps: int = STEPS) -> Spectrum:
+def estimate(jacobian: Jacobian, *, steps: int = STEPS) -> Spectrum:
     """Return an estimate of the spectrum, from some hundred products with JᵀJ and without a matrix.
 
     Stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017): from a random vector, the Krylov
@@ -129,14 +129,13 @@ def estimate(jacobian: Jacobian, *, starts: int = STARTS, steps: int = STEPS) ->
 
     Args:
         jacobian: at one batch.
-        starts: how many random vectors are averaged.
         steps: the dimension of each Krylov space, at most n.
     """
     size = jacobian.size
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (starts, size))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (STARTS, size))
     found = seen_from(jacobian, signs, steps)
     every = np.concatenate([values for values, _ in found])
-    shares = np.concatenate([shares for _, shares in found]) / starts
+    shares = np.concatenate([shares for _, shares in found]) / STARTS
     order = np.argsort(every)[::-1]
     return Spectrum(every[order], shares[order], size, complete=False)
 
