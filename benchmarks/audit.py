@@ -41,8 +41,8 @@ from posterior import Posterior, attacked, first, more
 from scipy.stats import spearmanr
 
 from tinyleak import data
+from tinyleak.attacks.problem import length
 from tinyleak.audit import Audit, audit, typical
-from tinyleak.audit.shared import length
 from tinyleak.client import Client, Truth, share
 from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian

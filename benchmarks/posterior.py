@@ -12,8 +12,8 @@ import numpy as np
 
 from tinyleak.attacks import Matching, Settings, attack
 from tinyleak.attacks.least_squares.residual import GradientResidual
+from tinyleak.attacks.problem import length
 from tinyleak.attacks.recursion import recursion
-from tinyleak.audit.shared import length
 from tinyleak.client import Client, share
 from tinyleak.data import Dataset
 from tinyleak.defenses import Gaussian

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.attacks.problem import length
 from tinyleak.audit import (
     Audit,
     Spectrum,
@@ -27,7 +28,6 @@ from tinyleak.audit import (
     typical,
 )
 from tinyleak.audit.figures import best_guesses
-from tinyleak.audit.shared import length
 from tinyleak.audit.words import headline, lines
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.data import Dataset
@@ -205,10 +205,31 @@ def test_the_forecast_is_what_the_best_guess_achieves(rng: np.random.Generator) 
     variances = (1e-5, 1e-3, 1e-1)
     errors = []
     for index, jacobian in enumerate(found.jacobians):
-        guesses = best_guesses(replace(found, jacobians=[jacobian]), variances, seed=index) or []
+        one = replace(found, jacobians=[jacobian], spectra=[measure(jacobian)])
+        guesses = best_guesses(one, variances, seed=index) or []
         errors.append([np.mean((guess - jacobian.images[0]) ** 2) for guess in guesses])
     forecasts = [found.at(variance).mse for variance in variances]
     np.testing.assert_allclose(np.mean(errors, axis=0), forecasts, rtol=0.15)
+
+
+def test_the_spectrum_of_a_batch_is_computed_once(monkeypatch, tmp_path) -> None:
+    """For the forecast, for what rounding leaves of bounded pixels, and for the page's guesses."""
+    calls, eigh = [], np.linalg.eigh
+    monkeypatch.setattr(Jacobian, "gram", counting(calls, "gram", Jacobian.gram))
+    monkeypatch.setattr(np.linalg, "eigh", counting(calls, "eigh", eigh))
+    params = SMALL.init(np.random.default_rng(0))
+    found = audit(SMALL, params, examples=1)
+    assert found.errors[0] < found.spectra[0].forecast(found.rounding, found.prior)
+    found.save(tmp_path / "audit.html")
+    assert sorted(calls) == ["eigh", "gram"]
+
+
+def counting(calls: list[str], name: str, function):
+    def counted(*args, **known):
+        calls.append(name)
+        return function(*args, **known)
+
+    return counted
 
 
 def test_rounding_is_that_of_computing_in_float32(rng: np.random.Generator) -> None:

@@ -14,9 +14,10 @@ from torch import nn
 from torch.nn import functional
 
 from tinyleak import attack, load_network
+from tinyleak.analytic.premises import Premises
 from tinyleak.attacks import Attacker, Settings, problem_of
 from tinyleak.attacks.advice import likely_causes
-from tinyleak.client import Client, LocalSteps
+from tinyleak.client import Client, LocalSteps, reading
 from tinyleak.nn.models.exported import Exported
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -360,3 +361,75 @@ def test_what_speaks_for_a_yes_or_no_speaks_not_against_the_cross_entropy_of_one
     client, _ = client_of(Plain(1), tmp_path, lambda z: -functional.logsigmoid(z).mean())
     assert client.loss.kind == "cross-entropy"
     assert "loss" not in [cause.name for cause in client.premises.causes]
+
+
+def test_a_squared_error_of_two_heads_that_was_said_is_said(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    net, x = Ends(plain, 2), torch.rand(1, 1, 4, 4)
+    sum(squares(z) for z in net(x)).backward()
+    arrays = as_arrays(net), as_arrays(net, "grad")
+    client = Client.of(exported(net, tmp_path), *arrays, loss="mse", reduction="mean")
+    assert str(client.loss.fact).startswith("mse, a mean over the batch, summed over 2 heads, said")
+    np.testing.assert_allclose(client.targets, [[0.0, 0.0, 0.7] * 2], atol=1e-5)
+    found = attack(client, settings=Settings(iterations=100))
+    assert client.explain(found).verdict == "exact"
+    assert np.mean((found.images - x.numpy()) ** 2) < 1e-8
+
+
+@pytest.mark.parametrize("idle", [0, 1])
+def test_a_head_that_is_not_in_the_loss_is_left_out(tmp_path: Path, idle: int) -> None:
+    torch.manual_seed(4)
+    net, x = Ends(plain, 2), torch.rand(1, 1, 4, 4)
+    cross_entropy(net(x)[1 - idle]).backward()
+    gradients = {n: None if p.grad is None else p.grad.numpy() for n, p in net.named_parameters()}
+    client = Client.of(exported(net, tmp_path), as_arrays(net), gradients)
+    assert client.loss.fact.source == "read off" and client.labels.labels.tolist() == [2]
+    assert str(client.facts["heads"]).startswith("1 of 2 in the loss, assumed")
+    found = attack(client, settings=Settings(iterations=100))
+    assert client.explain(found).verdict == "exact"
+    assert np.mean((found.images - x.numpy()) ** 2) < 1e-8
+
+
+@pytest.mark.parametrize("end", [plain, torch.sigmoid])
+def test_one_output_of_a_batch_may_be_a_number(tmp_path: Path, end: Function) -> None:
+    torch.manual_seed(2)
+    net, x = Ends(end, 1, 1), torch.rand(2, 1, 4, 4)
+    (net(x)[0] - 0.5).square().mean().backward()
+    arrays = as_arrays(net), as_arrays(net, "grad")
+    model = exported(net, tmp_path)
+    client = Client.of(model, *arrays, batch=2)
+    assert client.loss.kind == "cross-entropy" and client.premises.rank == 2
+    assert [(one.name, one.advice) for one in client.premises.causes] == [("loss", "--loss mse")]
+    assert Client.of(model, *arrays, batch=2, loss="mse").premises.causes == ()
+
+
+def test_a_binary_loss_of_several_steps_that_was_said_is_that_of_logits(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    net, x = Ends(torch.sigmoid), torch.rand(1, 1, 4, 4)
+    model, before = exported(net, tmp_path), as_arrays(net)
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        binary(net(x)[0]).backward()
+        optimiser.step()
+    moved = {name: (before[name] - after) / 0.1 for name, after in as_arrays(net).items()}
+    known = {"update": True, "local": LocalSteps(3, 0.1), "dtype": "float32", "loss": "bce"}
+    client = Client.of(model, before, moved, **known)
+    assert client.explain(attack(client, settings=Settings(iterations=200))).verdict == "exact"
+
+
+@pytest.mark.parametrize("kind", ["heads", "steps", "softmax"])
+def test_what_has_been_read_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    batch = 2 if kind == "softmax" else 1
+    net = Ends(softmax if kind == "softmax" else plain, 2 if kind == "heads" else 1)
+    outputs, labels = net(torch.rand(batch, 1, 4, 4)), torch.tensor([2, 0][:batch])
+    sum(functional.cross_entropy(z, labels) for z in outputs).backward()
+    known = {"batch": batch, "local": LocalSteps(3, 0.1) if kind == "steps" else None}
+    read = Premises(factor=0.5)
+    monkeypatch.setattr(reading, "read_premises", None)
+    client = Client.of(
+        exported(net, tmp_path), as_arrays(net), as_arrays(net, "grad"), read=read, **known
+    )
+    assert client.premises.factor == 0.5 and client.loss.kind == "cross-entropy"

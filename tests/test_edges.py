@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tinyleak import Attacker, Client, Settings, cross_entropy, grad, nn, ops, simulate
-from tinyleak.audit.shared import length
+from tinyleak.attacks.problem import length
 from tinyleak.data import Dataset
 from tinyleak.interop import called
 from tinyleak.nn import MLP

@@ -9,8 +9,10 @@ import pytest
 
 from tinyleak import attack, data, nn, simulate
 from tinyleak.analytic import label_search
-from tinyleak.attacks import Attacker, Settings, problem_of
+from tinyleak.attacks import Attacker, Settings, first_layer, problem_of
+from tinyleak.attacks.method import one_label_each
 from tinyleak.client import Client, Fact, LocalSteps, share
+from tinyleak.client import labels as client_labels
 from tinyleak.client.loss import Loss
 from tinyleak.nn.model import parameter_gradients
 from tinyleak.nn.models.as_trained import as_trained
@@ -177,3 +179,42 @@ def test_records_are_not_searched_for_twice(monkeypatch) -> None:
     assert not client.labels.trusted
     problem_of(client, AUTO)
     assert len(calls) == 1
+
+
+def counted(monkeypatch, module, name: str) -> list[str]:
+    """Return a list that grows with each call of a function."""
+    calls, function = [], getattr(module, name)
+
+    def count(*args, **known):
+        calls.append(name)
+        return function(*args, **known)
+
+    monkeypatch.setattr(module, name, count)
+    return calls
+
+
+def test_labels_are_searched_for_once_by_the_attack_and_by_the_advice_on_it(monkeypatch) -> None:
+    """Also where they are what tells the loss's factor, and where they are sought in vain."""
+    client, _ = client_of(LENET, 4, dtype="float32")
+    rough = Loss(0.75, False, Fact("about", "read off", ""))
+    shared = {name: gradient / 0.75 for name, gradient in client.gradients.items()}
+    soft = {name: gradient * (1.0 + 1e-3 * (gradient > 0)) for name, gradient in shared.items()}
+    calls = counted(monkeypatch, client_labels, "search_labels")
+    monkeypatch.setattr(label_search, "MOST_SETS", 1)
+    for gradients, told in ((shared, True), (soft, False)):
+        monkeypatch.setattr(label_search, "ALONE", 10.0 if told else 0.0)
+        calls.clear()
+        problem = problem_of(Client(LENET, client.params, gradients, 4, rough, "float32"), AUTO)
+        assert problem.client.loss.exact is told
+        tried = len(calls)
+        assert one_label_each(problem.client) is not False or not told
+        assert len(calls) == tried > 0
+
+
+def test_records_of_another_loss_are_searched_for_once(monkeypatch) -> None:
+    plain, truth = client_of(MLP, 4, init="default")
+    gradients = share(as_trained(MLP, "mse"), plain.params, truth.images, truth.labels)[0].gradients
+    client = Client.of(MLP, plain.params, gradients, batch=4, loss="mse", reduction="mean")
+    calls = counted(monkeypatch, first_layer, "find_records")
+    found = attack(client, method="auto")
+    assert calls == ["find_records"] and truth.judge(found).succeeded

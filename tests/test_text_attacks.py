@@ -180,16 +180,24 @@ class TestBatch:
 
     @pytest.mark.parametrize("meets", [True, False])
     def test_where_there_are_too_many_to_try(self, meets: bool, monkeypatch) -> None:
-        """They are found by halves, or random ones are improved."""
+        """They are found by halves; if these have too many sums, the nearest words are all."""
         monkeypatch.setattr(assignment, "MOST_TRIED", 4)
-        monkeypatch.setattr(assignment, "can_meet", lambda options: meets)
+        if not meets:
+            monkeypatch.setattr(assignment, "can_meet", lambda options: False)
         made, truth = client(sentences(8, 2, 9), "moved")
-        distances, allowed = membership(made, row_space(made))
-        rng = np.random.default_rng(0)
-        inputs, sure = assignment.assign_sentences(made, distances, allowed, rng)
-        assert sure
+        inputs, sure = assignment.assign_sentences(made, *membership(made, row_space(made)))
+        assert sure is meets
         read = np.where(truth.hidden, TOKENIZER.special.mask, truth.tokens)
-        assert {tuple(row) for row in inputs} == {tuple(row) for row in read}
+        if meets:
+            assert {tuple(row) for row in inputs} == {tuple(row) for row in read}
+        else:
+            assert all(np.isin(inputs[:, position], read[:, position]).all() for position in (0, 7))
+
+    def test_where_noise_hides_every_hidden_position(self) -> None:
+        """No word is [MASK] then, and there are more to try than can be."""
+        noise = {"defenses": [parse("gaussian:1e-8")], "noise": np.random.default_rng(2)}
+        made, truth = client(sentences(8, 2, 9, 14, 5), **noise)
+        assert truth.judge(text.attack(made, "span")).tokens_recovered.shape == truth.tokens.shape
 
 
 class TestHalves:

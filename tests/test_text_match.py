@@ -135,6 +135,16 @@ class TestRelaxation:
         np.testing.assert_array_equal(read.answers, guess.answers)
         assert nearness.shape == (int(client.words.sum()), MODEL.vocabulary)
 
+    def test_a_guess_may_answer_what_is_named_nowhere(self) -> None:
+        client, truth = share()
+        guess = right(truth)
+        named = set(named_answers(client))
+        other = next(word for word in range(10, MODEL.vocabulary) if word not in named)
+        wrong = guess._replace(answers=np.where(guess.answers >= 0, other, -1))
+        function = Relaxation(Distance(client), named_answers(client), any_word(client))
+        read, _ = function.read(function.start(np.random.default_rng(0), 1, wrong)[0])
+        assert set(read.answers[read.answers >= 0]) == named
+
     def test_only_what_is_allowed_is_read(self) -> None:
         client, truth = share()
         allowed = np.zeros((*client.shape, MODEL.vocabulary), bool)
@@ -280,7 +290,7 @@ class TestSpanMatch:
 
     def test_a_full_space_excludes_no_word(self) -> None:
         client, truth = share(*[SENTENCE] * 4)  # 28 tokens, of width 24
-        members = _members(client, np.random.default_rng(0))
+        members = _members(client)
         np.testing.assert_array_equal(members.allowed, any_word(client))
         assert members.distances == members.guesses == []
         assert not members.sure

@@ -27,9 +27,9 @@ def test_the_error_is_that_of_bounded_least_squares():
     for seed in range(8):
         rng = np.random.default_rng(seed)
         jacobian, image = linear_case(rng)
-        gram = jacobian.T @ jacobian
-        forecast.append(error_within_bounds(gram, image, NOISE, PRIOR))
-        without.append(of_gram(gram).forecast(NOISE, PRIOR))
+        spectrum = of_gram(jacobian.T @ jacobian)
+        forecast.append(error_within_bounds(spectrum, image, NOISE, PRIOR))
+        without.append(spectrum.forecast(NOISE, PRIOR))
         for _ in range(4):
             seen = jacobian @ image + np.sqrt(NOISE) * rng.standard_normal(60)
             x = lsq_linear(jacobian, seen, (0, 1), method="bvls", tol=1e-15).x
@@ -40,7 +40,8 @@ def test_the_error_is_that_of_bounded_least_squares():
 
 def test_without_pixels_on_a_bound_it_is_not_told():
     jacobian, _ = linear_case(np.random.default_rng(0))
-    assert error_within_bounds(jacobian.T @ jacobian, np.full(PIXELS, 0.5), NOISE, PRIOR) is None
+    spectrum = of_gram(jacobian.T @ jacobian)
+    assert error_within_bounds(spectrum, np.full(PIXELS, 0.5), NOISE, PRIOR) is None
 
 
 def test_an_audit_of_images_tells_less_of_rounding_than_of_as_much_noise():
@@ -56,6 +57,6 @@ def test_an_audit_of_images_tells_less_of_rounding_than_of_as_much_noise():
 def test_an_image_that_is_all_bound_is_told(kind):
     jacobian, _ = linear_case(np.random.default_rng(0))
     image = np.full(PIXELS, float(kind == "white"))
-    gram = jacobian.T @ jacobian
-    error = error_within_bounds(gram, image, NOISE, PRIOR)
-    assert 0 < error < of_gram(gram).forecast(NOISE, PRIOR)
+    spectrum = of_gram(jacobian.T @ jacobian)
+    error = error_within_bounds(spectrum, image, NOISE, PRIOR)
+    assert 0 < error < spectrum.forecast(NOISE, PRIOR)

@@ -11,21 +11,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyleak.analytic.loss_kind import LossReading, any_loss, is_usual
-from tinyleak.analytic.one_image import fits_of, look_at_one_image
+from tinyleak.analytic.loss_kind import is_usual
+from tinyleak.analytic.one_image import OneImage, fits_of, look_at_one_image
 from tinyleak.analytic.shared import Shared
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 
 
-def reading_of_heads(
+def heads_of_one(
     model: Model,
     params: Mapping[str, Array],
     gradients: Mapping[str, Array],
     layers: Sequence[tuple[str, str]],
     dtype: str,
-) -> tuple[LossReading | None, bool]:
-    """Return the squared error, with its targets, that has the gradient of one image.
+) -> tuple[OneImage, bool] | None:
+    """Return what the heads' last layers show of one image, as one layer.
 
     Args:
         model: a network that returns what its heads' last layers do, one after another.
@@ -35,17 +35,15 @@ def reading_of_heads(
         dtype: the coarsest in which the gradient was written.
 
     Returns:
-        That error, or None if a layer does not tell; and whether every head's is the
-        gradient of the cross-entropy with one label.
+        That, and whether every head's is the gradient of the cross-entropy with one label; None if
+        a layer does not tell.
     """
     shared = Shared.of(model, params, gradients, 1, dtype, None)
     found = []
     for weight, bias in layers:
-        if bias not in gradients or not gradients[bias].any():
-            return None, False
         layer = shared.layer(weight, bias)
-        if layer is None:
-            return None, False
+        if layer is None or bias not in gradients or not gradients[bias].any():
+            return None
         found.append(look_at_one_image(layer, 0.0, shared.computed))
     usual = all(
         any(
@@ -55,4 +53,4 @@ def reading_of_heads(
         for image in found
     )
     logits, delta = (np.concatenate([getattr(i, n) for i in found]) for n in ("logits", "delta"))
-    return any_loss(replace(found[0], logits=logits, delta=delta)), usual
+    return replace(found[0], logits=logits, delta=delta), usual

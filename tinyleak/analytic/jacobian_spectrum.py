@@ -45,12 +45,14 @@ class Spectrum:
         shares: (m,), the share of all directions that has each value; they add up to 1. Each is
             1/n where the spectrum is complete.
         unknowns: n, how many directions there are: the batch's pixels.
+        axes: (n, n), the direction of each value as a column, where the spectrum is complete.
         complete: whether these are all values, or an estimate of how they are distributed.
     """
 
     values: Array
     shares: Array
     unknowns: int
+    axes: Array | None = None
     complete: bool = True
 
     def __repr__(self) -> str:
@@ -60,10 +62,11 @@ class Spectrum:
     @property
     def rank(self) -> int:
         """How many directions a gradient in float32 determines at all; rounded if estimated."""
-        return self._count(self._determined)
+        return self._count(self.determined)
 
     @property
-    def _determined(self) -> Array:
+    def determined(self) -> Array:
+        """Which values are those of directions that a gradient in float32 determines: (m,)."""
         return self.values > RESOLUTION * self.values.max(initial=0.0)
 
     def seen(self, variance: float, prior: float) -> int:
@@ -71,7 +74,7 @@ class Spectrum:
 
         A direction drowns where its posterior variance is half of the prior's: at v = σ²τ².
         """
-        return self._count(self._determined & (self.values**2 * prior > variance))
+        return self._count(self.determined & (self.values**2 * prior > variance))
 
     def drowning(self, prior: float) -> Array:
         """Return the variance of the noise at which each direction drowns: (m,), descending."""
@@ -98,31 +101,26 @@ class Spectrum:
         # 1 / (σ²/v + 1/τ²) = τ² · v / (σ²τ² + v), which also holds without any noise.
         strength = self.values**2 * prior
         left = np.ones_like(strength)
-        np.divide(variance, strength + variance, out=left, where=self._determined)
+        np.divide(variance, strength + variance, out=left, where=self.determined)
         return float(prior * (self.shares @ left))
 
     def _count(self, which: Array) -> int:
         return round(self.unknowns * float(self.shares[which].sum()))
 
 
-def measure(jacobian: Jacobian, gram: Array | None = None) -> Spectrum:
-    """Return the singular values at one batch: all of them up to `MOST_DENSE`, else an estimate.
-
-    `gram` is JᵀJ, (n, n), if it has been computed.
-    """
-    if jacobian.size > MOST_DENSE:
-        return estimate(jacobian)
-    return of_gram(jacobian.gram() if gram is None else gram)
+def measure(jacobian: Jacobian) -> Spectrum:
+    """Return the singular values at one batch: all of them up to `MOST_DENSE`, else an estimate."""
+    return estimate(jacobian) if jacobian.size > MOST_DENSE else of_gram(jacobian.gram())
 
 
 def of_gram(gram: Array) -> Spectrum:
-    """Return the spectrum of a Jacobian J from JᵀJ, (n, n)."""
-    size = len(gram)
-    squares = np.linalg.eigvalsh(gram)[::-1]
-    return Spectrum(np.sqrt(np.maximum(squares, 0.0)), np.full(size, 1.0 / size), size)
+    """Return the spectrum of a Jacobian J, with its directions, from JᵀJ, (n, n)."""
+    squares, axes = np.linalg.eigh(gram)
+    values, size = np.sqrt(np.maximum(squares[::-1], 0.0)), len(gram)
+    return Spectrum(values, np.full(size, 1.0 / size), size, axes[:, ::-1])
 
 
-def estimate(jacobian: Jacobian, *, starts: int = STARTS, steps: int = STEPS) -> Spectrum:
+def estimate(jacobian: Jacobian, *, steps: int = STEPS) -> Spectrum:
     """Return an estimate of the spectrum, from some hundred products with JᵀJ and without a matrix.
 
     Stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017): from a random vector, the Krylov
@@ -131,14 +129,13 @@ def estimate(jacobian: Jacobian, *, starts: int = STARTS, steps: int = STEPS) ->
 
     Args:
         jacobian: at one batch.
-        starts: how many random vectors are averaged.
         steps: the dimension of each Krylov space, at most n.
     """
     size = jacobian.size
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (starts, size))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (STARTS, size))
     found = seen_from(jacobian, signs, steps)
     every = np.concatenate([values for values, _ in found])
-    shares = np.concatenate([shares for _, shares in found]) / starts
+    shares = np.concatenate([shares for _, shares in found]) / STARTS
     order = np.argsort(every)[::-1]
     return Spectrum(every[order], shares[order], size, complete=False)
 

@@ -55,10 +55,10 @@ class LossReading:
     """What is known of a loss; the attributes are those of `Premises`."""
 
     loss: str | None = "cross-entropy"
-    source: str = "assumed"
+    loss_source: str = "assumed"
     factor: float | None = None
-    exact: bool = False
-    error: float = 0.0
+    factor_exact: bool = False
+    factor_error: float = 0.0
     targets: Array | None = None
     causes: tuple[Cause, ...] = ()
 
@@ -106,7 +106,7 @@ def loss_of_one(
     factor = 1.0 if is_usual(best) else best.factor
     if best.loss not in RESIDUALS:
         cause = Cause("loss", f"the loss is a {best.loss}, times {factor:.4g}", sure=True)
-        return replace(any_loss(image), source="read off", causes=(cause,))
+        return replace(any_loss(image), loss_source="read off", causes=(cause,))
     return LossReading(
         best.loss,
         "said" if said else "read off",

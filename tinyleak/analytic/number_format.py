@@ -47,16 +47,11 @@ def rounding_deviation(gradient: Array, written: str) -> Array:
     with np.errstate(over="ignore"):
         if written == "int8":
             values = np.unique(np.append(np.abs(gradient), 0.0))
-            spacing = np.full(gradient.shape, _step(values))
-        elif written == "float16":
-            spacing = np.spacing(np.abs(gradient).astype(np.float16)).astype(float)
-        elif written == "bfloat16":
-            spacing = 2.0**16 * np.spacing(np.abs(gradient).astype(np.float32)).astype(float)
-        elif written == "float32":
-            spacing = np.spacing(np.abs(gradient).astype(np.float32)).astype(float)
-        else:
-            spacing = np.spacing(np.abs(gradient))
-    return spacing / np.sqrt(12.0)
+            return np.full(gradient.shape, _step(values) / np.sqrt(12.0))
+        # A bfloat16 is a float32 without its last 16 bits.
+        dtype, times = ("float32", 2.0**16) if written == "bfloat16" else (written, 1.0)
+        spacing = np.spacing(np.abs(gradient).astype(dtype)).astype(float)
+    return times / np.sqrt(12.0) * spacing
 
 
 def _rounded(array: Array, name: str) -> Array:

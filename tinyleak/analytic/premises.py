@@ -17,6 +17,7 @@ from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.changes import clipping, pruning, written_coarsely
 from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.loss_and_activation import readings_of_one, readings_of_several
+from tinyleak.analytic.loss_kind import LossReading
 from tinyleak.analytic.noise import measure_noise
 from tinyleak.analytic.normalisation import Normalisation, read_normalisation
 from tinyleak.analytic.number_format import COMPUTED
@@ -39,7 +40,7 @@ STALE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Premises:
+class Premises(LossReading):
     """What a gradient's structure says of how it came about.
 
     Attributes:
@@ -65,19 +66,12 @@ class Premises:
 
     decay: float = 0.0
     decayed: tuple[str, ...] = ()
-    loss: str | None = "cross-entropy"
-    loss_source: str = "assumed"
-    factor: float | None = None
-    factor_exact: bool = False
-    factor_error: float = 0.0
-    targets: Array | None = None
     activations: tuple[str, ...] = ()
     normalisation: Normalisation | None = None
     noise: float | None = None
     rank: int | None = None
     pruned: float = 0.0
     written: str = "float64"
-    causes: tuple[Cause, ...] = ()
 
     def without_decay(
         self, params: Mapping[str, Array], gradients: Mapping[str, Array]
@@ -189,15 +183,7 @@ def _look_at_layers(
         else readings_of_several(shared, last, noise, images, said)
     )
     if reading is not None:
-        found = replace(
-            found,
-            loss=reading.loss,
-            loss_source=reading.source,
-            factor=reading.factor,
-            factor_exact=reading.exact,
-            factor_error=reading.error,
-            targets=reading.targets,
-        )
+        found = replace(found, **{**vars(reading), "causes": ()})
     return replace(found, activations=activation.names), [*causes, *more]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinyleak.analytic.jacobian import TIE
-from tinyleak.analytic.jacobian_spectrum import RESOLUTION
+from tinyleak.analytic.jacobian_spectrum import Spectrum
 from tinyleak.backend import Array
 
 DRAWS = 2
@@ -29,27 +29,29 @@ MOST_STEPS = 20
 """Of non-negative least squares, for each pixel."""
 
 
-def error_within_bounds(gram: Array, image: Array, variance: float, prior: float) -> float | None:
+def error_within_bounds(
+    spectrum: Spectrum, image: Array, variance: float, prior: float
+) -> float | None:
     """Return the mean squared error of a pixel that noise leaves to one who knows the bounds.
 
     Args:
-        gram: JᵀJ, (n, n).
+        spectrum: of J there.
         image: (n,), where it was taken; pixels on a bound may have been moved by `TIE`.
         variance: v, of the noise on each number of the gradient; more than 0, and small.
         prior: τ², the variance of a pixel before anything was shared.
 
     Returns:
-        None where no pixel is on a bound, or more than `MOST_BOUND`, or no solution is found.
+        None where the spectrum is estimated, where no pixel is on a bound, or more than
+        `MOST_BOUND`, or where no solution is found.
     """
     from scipy.optimize import nnls
 
     black, white = image <= TIE, image >= 1.0
     bound = black | white
-    if not 0 < bound.sum() <= MOST_BOUND:
+    if spectrum.axes is None or not 0 < bound.sum() <= MOST_BOUND:
         return None
-    squares, axes = np.linalg.eigh(gram)
-    squares = np.where(squares > RESOLUTION**2 * squares[-1], squares, 0.0) + variance / prior
-    root = np.sqrt(squares)[:, None] * axes.T
+    squares = np.where(spectrum.determined, spectrum.values**2, 0.0) + variance / prior
+    root = np.sqrt(squares)[:, None] * spectrum.axes.T
     basis, triangle = np.linalg.qr(root[:, ~bound])
     inward = (root * np.where(white, -1.0, 1.0))[:, bound]
     against = inward - basis @ (basis.T @ inward)

@@ -66,7 +66,7 @@ def attack_by_records(
     layer, cut = found
     rng, loss = np.random.default_rng(problem.attacker.seed), loss_of(client.model)
     direct = takes_pixels(cut.below, client.model.image_shape)
-    records = records_of(client, layer, cut, rng, SECONDS)
+    records = problem.records or records_of(client, layer, cut, rng, SECONDS)
     order = np.repeat(np.arange(len(records.copies)), records.copies)
     inputs = np.concatenate([records.inputs[order], records.guesses])
     images = np.full((client.batch, *client.model.image_shape), 0.5)

@@ -13,8 +13,9 @@ from tinyleak.analytic.probes import smooth_noise
 from tinyleak.analytic.records import find_records
 from tinyleak.attacks.shown import takes_pixels
 from tinyleak.client import Client
+from tinyleak.client.certificates import layers_of
 from tinyleak.nn.criteria import loss_of
-from tinyleak.nn.split import Split, linear_layers
+from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 
 PROBES = 8
@@ -27,17 +28,12 @@ def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
     They are the image's pixels, or as many features of it or more. Else, or if the layer sent no
     gradient, None.
     """
-    params = {name: array.astype(float) for name, array in client.params.items()}
-    for cut in linear_layers(client.model, params)[:1]:
-        shape = client.model.image_shape
-        wide = client.model.shapes[cut.weight][1] >= prod(shape)
-        sent = {cut.weight, cut.bias}.isdisjoint(client.frozen)
-        if sent and (takes_pixels(cut.below, shape) or (wide and not cut.is_last)):
-            bias = None if cut.bias is None else client.gradients[cut.bias]
-            roundoff = float(np.finfo(client.dtype).eps)
-            weight = client.gradients[cut.weight]
-            return LayerGradient(weight, bias, client.batch, roundoff), cut
-    return None
+    layer, cut = next(layers_of(client), (None, None))
+    if layer is None or cut is None:
+        return None
+    shape = client.model.image_shape
+    wide = client.model.shapes[cut.weight][1] >= prod(shape) and not cut.is_last
+    return (layer, cut) if wide or takes_pixels(cut.below, shape) else None
 
 
 def records_of(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyleak.analytic.known import Records
 from tinyleak.analytic.labels import LabelInference
 from tinyleak.attacks.attacker import Attacker, Labels, make_attacker
 from tinyleak.attacks.distances import StoppedError
@@ -47,6 +48,7 @@ class Problem:
         inference: where the labels come from, if they were inferred from the gradient.
         seconds: how long it took to work this out.
         interrupted: whether Ctrl-C came by then: the start is as near as it will get.
+        records: those of the batch, if all were found when the method was chosen.
     """
 
     client: Client
@@ -57,6 +59,7 @@ class Problem:
     inference: LabelInference | None
     seconds: float = 0.0
     interrupted: bool = False
+    records: Records | None = None
 
     def __repr__(self) -> str:
         return f"<Problem: {self.client}; {self.attacker}>"
@@ -112,10 +115,11 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     began = time.perf_counter()
     if not isinstance(client, Client):
         raise TypeError(f"{called(client)} was given as client; give a tinyleak.Client")
+    records = None
     if attacker.method == "auto":
         from tinyleak.attacks.method import chosen
 
-        client, attacker = chosen(client, attacker)
+        client, attacker, records = chosen(client, attacker)
     settings, precision = apply_knowledge(client, attacker)
     # Where records come apart nothing is minimised, and what they are does not follow the factor.
     squares = attacker.method not in ("lbfgs", "records")
@@ -165,7 +169,9 @@ def problem_of(client: Client, attacker: Attacker) -> Problem:
     if isinstance(attacker.start, str) and attacker.start == "auto":
         attacker = replace(attacker, start="noise" if images is None else "features")
     seconds = time.perf_counter() - began
-    return Problem(client, attacker, matching, starts, settings, inference, seconds, interrupted)
+    return Problem(
+        client, attacker, matching, starts, settings, inference, seconds, interrupted, records
+    )
 
 
 def apply_knowledge(
@@ -200,13 +206,13 @@ def _matching(
     model = client.model
     scale = 1.0
     if settings.scale_free:
-        length = _length(client.gradients, precision)
-        if length == 0.0:
+        size = length(client.gradients, precision)
+        if size == 0.0:
             raise ValueError(
                 "every shared gradient is zero, or has no precision, so nothing can be read from "
                 "it; check that the client's backward pass was run"
             )
-        scale = 1.0 / length
+        scale = 1.0 / size
 
     def numbers(array: Any) -> Array:
         return np.asarray(array, dtype=settings.dtype)
@@ -233,7 +239,7 @@ def _matching(
     return ExtendedMatching(**parts, **beyond) if extended else Matching(**parts)
 
 
-def _length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | None) -> float:
+def length(gradients: Mapping[str, Array], precision: Mapping[str, Array] | None = None) -> float:
     """Return √Σ precision · gradient², without squaring what is too small or large for it."""
     largest = max(float(np.abs(g).max(initial=0.0)) for g in gradients.values()) or 1.0
     total = 0.0

@@ -79,24 +79,23 @@ def best_guesses(
     noise of each variance v, 0 or more. None where the spectrum was estimated, since a guess needs
     all of JᵀJ.
     """
-    if not audit.spectra[0].complete:
+    jacobian, spectrum = audit.jacobians[0], audit.spectra[0]
+    if (axes := spectrum.axes) is None:
         return None
-    jacobian = audit.jacobians[0]
-    gram = jacobian.gram()
     mean = audit.images.mean(axis=0 if len(audit.images) > 1 else None)
     truth = jacobian.images - mean
     rng = np.random.default_rng(seed)
     noise = {
         name: Tensor(rng.standard_normal((1, *shape))) for name, shape in audit.model.shapes.items()
     }
-    noise_seen = jacobian.transposed_times(noise).data[0]
-    shown = gram @ truth.ravel()
+    noise_seen = axes.T @ jacobian.transposed_times(noise).data[0]
+    squares = spectrum.values**2
+    shown = squares * (axes.T @ truth.ravel())
     guesses = []
     for variance in variances:
-        seen = shown + np.sqrt(variance) * noise_seen
-        # Without noise the solution of least norm: what J does not see is guessed to be the mean.
-        damped = gram + variance / audit.prior * np.eye(len(gram))
-        found = np.linalg.solve(damped, seen) if variance else np.linalg.pinv(gram) @ seen
+        seen, damped = shown + np.sqrt(variance) * noise_seen, squares + variance / audit.prior
+        # What J does not determine is guessed to be the mean.
+        found = axes @ np.divide(seen, damped, out=np.zeros_like(seen), where=spectrum.determined)
         guesses.append(found.reshape(truth.shape)[0] + mean)
     return guesses
 

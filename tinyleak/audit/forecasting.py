@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian, without_ties
-from tinyleak.analytic.jacobian_spectrum import MOST_DENSE, Spectrum, measure
+from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.analytic.within_bounds import error_within_bounds
 from tinyleak.attacks.features_first import are_images
+from tinyleak.attacks.problem import length
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
 from tinyleak.audit.rehearsal import rehearse
 from tinyleak.audit.rescaled import rescaled_jacobians
-from tinyleak.audit.shared import length, read_shared
+from tinyleak.audit.shared import read_shared
 from tinyleak.audit.structure import count, find, saturation
 from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline
@@ -176,15 +177,16 @@ def _measured(
 
     Beside them the mean squared error that rounding leaves at each, within [0, 1] for images.
     """
-    spectra, errors = [], []
+    spectra: list[Spectrum] = []
+    errors = []
     try:
         for jacobian in jacobians:
-            gram = jacobian.gram() if jacobian.size <= MOST_DENSE else None
-            spectrum, error = measure(jacobian, gram), None
-            if gram is not None and rounding > 0 and are_images(jacobian.model):
-                error = error_within_bounds(gram, jacobian.images.ravel(), rounding, prior)
+            spectrum, error = measure(jacobian), None
+            if rounding > 0 and are_images(jacobian.model):
+                error = error_within_bounds(spectrum, jacobian.images.ravel(), rounding, prior)
             errors.append(spectrum.forecast(rounding, prior) if error is None else error)
-            spectra.append(spectrum)
+            # Guesses are made of the first batch, and directions take much memory.
+            spectra.append(replace(spectrum, axes=None) if spectra else spectrum)
     except KeyboardInterrupt:
         if not spectra:
             raise

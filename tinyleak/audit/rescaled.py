@@ -17,7 +17,8 @@ import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian
 from tinyleak.analytic.probes import logits_of
-from tinyleak.audit.shared import Shared, length
+from tinyleak.attacks.problem import length
+from tinyleak.audit.shared import Shared
 from tinyleak.backend import Array
 from tinyleak.client import share
 from tinyleak.data import Dataset

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from tinyleak.analytic import LastLayerGradient, LayerGradient, infer_labels, unmix
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.first_layer import error_of_input
+from tinyleak.attacks.problem import length
 from tinyleak.backend import Array
 from tinyleak.client import Client
 
@@ -164,10 +164,3 @@ def _error_norms(layer: LastLayerGradient, labels: list[int]) -> Array | None:
     except ValueError:
         return None
     return found.error_norms if found.misfit < MOST_MISFIT else None
-
-
-def length(gradients: Mapping[str, Array]) -> float:
-    """Return the norm of all gradients together."""
-    largest = max(float(np.abs(array).max(initial=0.0)) for array in gradients.values()) or 1.0
-    scaled = [array.astype(float) / largest for array in gradients.values()]  # none underflows
-    return largest * math.sqrt(math.fsum(float(np.sum(np.square(array))) for array in scaled))

@@ -29,7 +29,7 @@ from tinyleak.client import Client, Fact, Notes, simulate
 from tinyleak.client.file_network import ACTIVATION, MODEL, read_network
 from tinyleak.client.files import read_like
 from tinyleak.client.knows import as_data, in_one_line, knows
-from tinyleak.client.notes import gather_notes
+from tinyleak.client.notes import gather_notes, parse_number
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
 from tinyleak.data.networks import SUFFIX, load_network
 from tinyleak.nn import MLP, LeNet
@@ -49,6 +49,9 @@ WEIGHTS = {
     "weights": "its weights, .safetensors or .npz by parameter name, as a state_dict is saved "
     "(default: freshly initialised)"
 }
+VARIANCE = parse_number(
+    float, lambda v: 0 <= v < math.inf, "the variance of noise is a number of 0 or more"
+)
 NETWORK = {
     "shape": f"of an image (default: as the notes say, else {','.join(map(str, IMAGE_SHAPE))})",
     "classes": f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})",
@@ -117,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise",
         metavar="V",
         nargs="+",
-        type=_variance,
+        type=options.checked(VARIANCE),
         default=list(VARIANCES),
         help="forecast for noise of these variances on the gradient "
         f"(default: {VARIANCES[0]:g} to {VARIANCES[-1]:g})",
@@ -247,16 +250,3 @@ def _model(text: str) -> str:
             f"its size; choose {', '.join(MODELS)} or {TEXT}, or attack one by tinyleak attack"
         )
     return text
-
-
-def _variance(text: str) -> float:
-    """Parse the variance of noise."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} was given; the variance of noise is a number of 0 or more"
-        )
-    return number

@@ -70,18 +70,11 @@ def certify_images(
     if client.local is not None:
         why = "what several local steps changed is no gradient of one batch"
         return ImageCertificates(unknown, {}, why)
-    params = {name: array.astype(float) for name, array in client.params.items()}
     layers: dict[str, Certificates] = {}
     said_yes, said_no = np.zeros((2, len(images)), np.bool_)
-    for cut in linear_layers(client.model, params):
-        if not {cut.weight, cut.bias}.isdisjoint(client.frozen):
+    for layer, cut in layers_of(client):
+        if layer is None:
             continue
-        layer = LayerGradient(
-            client.gradients[cut.weight],
-            None if cut.bias is None else client.gradients[cut.bias],
-            client.batch,
-            float(np.finfo(client.dtype).eps),
-        )
 
         def ask(
             images: Array, labels: Array, cut: Split = cut, layer: LayerGradient = layer
@@ -103,6 +96,18 @@ def certify_images(
     return ImageCertificates(
         as_verdicts(said_yes & ~said_no, said_no), layers, why if all(reasons) else None
     )
+
+
+def layers_of(client: Any) -> Iterator[tuple[LayerGradient | None, Split]]:
+    """Yield the gradient of each linear layer, None if it sent none, and the network cut there."""
+    params = {name: array.astype(float) for name, array in client.params.items()}
+    for cut in linear_layers(client.model, params):
+        layer = None
+        if {cut.weight, cut.bias}.isdisjoint(client.frozen):
+            bias = None if cut.bias is None else client.gradients[cut.bias]
+            roundoff = float(np.finfo(client.dtype).eps)
+            layer = LayerGradient(client.gradients[cut.weight], bias, client.batch, roundoff)
+        yield layer, cut
 
 
 def _determined(images: Array, features: int) -> Array:

@@ -7,6 +7,7 @@ labels, is a `Truth` that no attack sees.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +25,12 @@ from tinyleak.client.explanation import explain
 from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
 from tinyleak.client.from_files import arguments_of
+from tinyleak.client.labels import Unmixed, labels_of, rows_of, unmix
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome, require_found
-from tinyleak.client.reading import as_it_tells, as_sent, labels_of, premises_of, rows_of
+from tinyleak.client.reading import as_it_tells, as_sent, premises_of
 from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.labels import one_hot
@@ -183,7 +185,13 @@ class Client:
             return client
         alone = client.premises.rank == 1
         how = ("read off", "the gradient's rank") if alone else ("assumed",)
-        return replace(client, facts={**client.facts, "batch": Fact("1 image", *how)})
+        return client.with_fact("batch", Fact("1 image", *how))
+
+    def with_fact(self, topic: str, fact: Fact) -> Client:
+        """Return the client with one more fact, and with all that was worked out before."""
+        again = copy(self)
+        object.__setattr__(again, "facts", {**self.facts, topic: fact})
+        return again
 
     @property
     def network(self) -> Any:
@@ -280,6 +288,24 @@ class Client:
             ValueError: the last layer is not linear.
         """
         return labels_of(self)
+
+    @cached_property
+    def unmixed(self) -> Unmixed | None:
+        """With what labels, and factor of the loss, some features make the last layer's gradient.
+
+        They are searched for, once, for up to two minutes; None if none were found.
+        """
+        return unmix(self)
+
+    def with_factor(self, factor: float) -> Client:
+        """Return the client whose loss has this factor, where it was not known exactly."""
+        if self.loss.exact:
+            return self
+        scaled = {n: g * (self.loss.factor / factor) for n, g in self.gradients.items()}
+        again = replace(self, gradients=scaled, loss=self.loss.exactly(factor, self.batch))
+        if (found := vars(self).get("unmixed")) is not None and found.factor == factor:
+            vars(again)["unmixed"] = found  # which is not searched for again
+        return again
 
     def explain(
         self,

@@ -7,9 +7,10 @@ are somebody else's, and are left alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from tinyleak.data.tensors import read_notes
 from tinyleak.nn.activations import ACTIVATIONS
 from tinyleak.nn.criteria import LOSSES
 from tinyleak.nn.models.shapes import MODELS
+
+T = TypeVar("T")
 
 LONGEST_NOTE = 200
 """No note that means anything has more letters."""
@@ -77,21 +80,20 @@ class Notes:
             except ValueError as error:
                 raise ValueError(f"{name} {text[:80]!r}: {error}") from error
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is said, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
     def under(self, said: Notes) -> Notes:
         """Return these notes with what somebody said instead taking their place."""
-        told = {field.name: getattr(said, field.name) for field in fields(said)}
-        told = {name: value for name, value in told.items() if value is not None}
+        told = said.told
         if {"epochs", "local_steps"} & told.keys():  # the one takes the place of the other, too
             told = {"epochs": None, "local_steps": None} | told
         return replace(self, **told)
 
     def __str__(self) -> str:
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ", ".join(
-            f"{name.replace('_', ' ')} {_text(value)}"
-            for name, value in told.items()
-            if value is not None
-        )
+        return ", ".join(f"{k.replace('_', ' ')} {_text(v)}" for k, v in self.told.items())
 
 
 def gather_notes(*paths: Path | None) -> Notes:
@@ -145,67 +147,43 @@ def parse_normalize(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     Raises:
         ValueError: it is something else.
     """
-    try:
+    with suppress(ValueError):
         numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    half = len(numbers) // 2
-    if (
-        not numbers
-        or len(numbers) % 2
-        or not np.isfinite(numbers).all()
-        or min(numbers[half:]) <= 0
-    ):
-        raise ValueError(
-            f"{text!r} was given; write what images were normalised by as MEAN,STD, such as "
-            "0.1307,0.3081, or the means of all channels and then their standard deviations"
-        )
-    return numbers[:half], numbers[half:]
+        half = len(numbers) // 2
+        if len(numbers) % 2 == 0 and np.isfinite(numbers).all() and min(numbers[half:]) > 0:
+            return numbers[:half], numbers[half:]
+    raise ValueError(
+        f"{text!r} was given; write what images were normalised by as MEAN,STD, such as "
+        "0.1307,0.3081, or the means of all channels and then their standard deviations"
+    )
 
 
-def parse_whole(least: int) -> Callable[[str], int]:
-    """Return what parses a whole number of `least` or more."""
+def parse_number(
+    kind: Callable[[str], T], fits: Callable[[T], bool], wanted: str
+) -> Callable[[str], T]:
+    """Return what parses a number, and says in a ValueError what was wanted if it does not fit."""
 
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if number < least:
-            raise ValueError(f"{text!r} was given; a whole number of {least} or more is needed")
-        return number
+    def parse(text: str) -> T:
+        with suppress(ValueError):
+            if fits(number := kind(text)):
+                return number
+        raise ValueError(f"{text!r} was given; {wanted}")
 
     return parse
 
 
-def parse_rate(text: str) -> float:
-    """Parse a learning rate.
-
-    Raises:
-        ValueError: it is not a finite number above 0.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{text!r} was given; a learning rate is a finite number above 0")
-    return number
+def parse_whole(least: int) -> Callable[[str], int]:
+    """Return what parses a whole number of `least` or more."""
+    wanted = f"a whole number of {least} or more is needed"
+    return parse_number(int, lambda number: number >= least, wanted)
 
 
-def parse_momentum(text: str) -> float:
-    """Parse a momentum.
-
-    Raises:
-        ValueError: it is not in [0, 1).
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = 1.0
-    if not 0 <= number < 1:
-        raise ValueError(f"{text!r} was given; a momentum is a number in [0, 1)")
-    return number
+parse_rate = parse_number(
+    float, lambda rate: 0 < rate < float("inf"), "a learning rate is a finite number above 0"
+)
+_parse_momentum = parse_number(
+    float, lambda momentum: 0 <= momentum < 1, "a momentum is a number in [0, 1)"
+)
 
 
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
@@ -243,7 +221,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "local_steps": parse_whole(1),
     "epochs": parse_whole(1),
     "local_batch": parse_whole(1),
-    "momentum": parse_momentum,
+    "momentum": parse_number(float, lambda m: 0 <= m < 1, "a momentum is a number in [0, 1)"),
     "loss": _one_of(LOSSES),
     "normalize": parse_normalize,
 }

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.heads import reading_of_heads
-from tinyleak.analytic.label_search import labels_by_records
-from tinyleak.analytic.labels import LabelInference, infer_labels
+from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.heads import heads_of_one
 from tinyleak.analytic.last_layer import layer_names
-from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.loss_kind import any_loss as any_loss_of
+from tinyleak.analytic.loss_kind import free_targets
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.analytic.residuals import TWICE
 from tinyleak.analytic.steps import loss_of_steps
 from tinyleak.backend import Array
-from tinyleak.client.facts import facts_of
+from tinyleak.client.facts import Fact, facts_of
 from tinyleak.client.loss import any_loss, read_loss, said_loss
 from tinyleak.nn.criteria import LOSSES
 from tinyleak.nn.model import Model
@@ -26,19 +26,24 @@ from tinyleak.nn.models.exported import (
     Exported,
     ending,
     ends_in,
+    in_loss,
     last_layers,
     with_outputs_for,
     without_ending,
 )
+
+LOSS_WITH_ENDING = {
+    "sigmoid": "bce",
+    "log_softmax": "cross-entropy",
+    "softmax": "cross-entropy",
+}
+"""The loss that a network's ending may belong to: then it is one of what the last layer returns."""
 
 LOSSES_OF_ENDING = {
     "softmax": ("cross-entropy", TWICE, "mean squared error of probabilities"),
     "sigmoid": ("bce", "mean squared error of sigmoids"),
 }
 """Which losses of the last layer a network's ending makes likely."""
-
-WHOLE = 1e-4
-"""How far from whole numbers the counts of labels may be: float32 leaves 1e-6 of a label."""
 
 
 def premises_of(
@@ -91,7 +96,11 @@ def as_it_tells(
             "client's backward pass was run"
         )
     model, read = _network_and_reading(client, loss, update=update)
-    heads = len(heads_of(model))
+    heads, every = len(heads_of(model)), len(heads_of(client.model))
+    facts = {**client.facts, **facts_of(read, normalize)}
+    if heads < every:
+        why = "the layers of the others sent no gradient"
+        facts["heads"] = Fact(f"{heads} of {every} in the loss", "assumed", why)
     if read.loss is None and read.targets is not None:
         how = any_loss(read.factor or 1.0, heads)
     elif reduction is not None:
@@ -115,7 +124,7 @@ def as_it_tells(
         loss=how,
         local=local,
         rounding=rounding,
-        facts={**client.facts, **facts_of(read, normalize)},
+        facts=facts,
         read=read,
     )
 
@@ -123,55 +132,72 @@ def as_it_tells(
 def _network_and_reading(client: Any, loss: str | None, *, update: bool) -> tuple[Any, Premises]:
     """Return the network whose outputs the client's loss takes, and what its gradient says.
 
-    What follows the last layer may belong to the loss: the binary cross-entropy of a sigmoid is one
-    of logits, and so is the logarithm of a softmax. Of one image it does so whatever it is. In
-    order:
-
-    - of several heads each may have any loss, of one image;
-    - several steps on one image tell the loss by what they add up to;
-    - one output is the logit of a yes or no, unless a number explains the gradient;
-    - without a bias that would tell the loss of one image, it is a squared error with free targets;
-    - an ending that the loss turns out to contain is cut off;
-    - so it is where no usual loss explains the gradient: then a squared error with free targets
-      stands for it, which of a batch is assumed.
+    Of a batch each image's targets may be any numbers, and so may its δ: where no usual loss
+    explains the gradient, a squared error with free targets is assumed.
     """
-    network, end = client.model, ending(client.model)
-    if isinstance(network, Exported) and len(network.heads) > 1 and loss in (None, "mse"):
-        return _heads_and_reading(client, network, loss, update=update)
-    if isinstance(network, Exported) and client.local is not None and client.batch == 1:
-        return _steps_and_reading(client, network, end, loss, update=update)
-    single = isinstance(network, Exported) and network.heads == (1,)
+    network = client.model
+    if isinstance(network, Exported):
+        return _cut_and_read(client, in_loss(network, client.sent), loss, update=update)
+    read = client.read or premises_of(client, network, loss, update=update)
+    untold = read.loss is None and loss is None and client.batch > 1
+    return network, _of_numbers(read) if untold else read
+
+
+def _cut_and_read(
+    client: Any, network: Exported, loss: str | None, *, update: bool
+) -> tuple[Exported, Premises]:
+    """Return the same of an exported network, which is read as what its last layers return.
+
+    What follows these belongs to the loss where the gradient says so: the binary cross-entropy of a
+    sigmoid is one of logits, the logarithm of a softmax a cross-entropy of them, and of one image
+    any loss is a squared error whose targets may be any numbers. Else it is the network's own.
+    """
+    end, bare, alone = ending(network), without_ending(network), client.batch == 1
+    if client.read is None and len(network.heads) > 1 and loss in (None, "mse"):
+        return _of_heads(client, network, bare, loss, update=update)
+    if client.read is None and client.local is not None and alone and loss is None:
+        return _of_steps(client, network, bare, end, update=update)
+    single, belongs = network.heads == (1,), LOSS_WITH_ENDING.get(end)
+    as_number = single and loss in (None, "mse")
     logit = single and end == "sigmoid" and loss != "mse"
-    if logit:
-        network, end = without_ending(network), ""
-    # One logit is read as the number that it is, of which the loss is a yes or no's or another.
-    as_number = single and (loss == "mse" or (loss is None and client.batch == 1))
-    outputs = with_outputs_for(network, "mse") if as_number else network
-    read = client.read or premises_of(client, outputs, loss, update=update)
-    if as_number and read.loss not in (None, "mse"):
-        yes = read.targets
-        both = None if yes is None else np.concatenate([1.0 - yes, yes], axis=1)
-        # What speaks for the binary cross-entropy does not speak against this one.
-        causes = tuple([cause for cause in read.causes if cause.name != "loss"])
-        read = replace(read, loss="cross-entropy", targets=both, causes=causes)
-    untold = loss is None and client.batch == 1 and not logit
-    if untold and _lacks_bias(client, outputs, read):
-        return without_ending(network), replace(read, loss="mse", loss_source="assumed")
-    inside = (end, read.loss) in (("sigmoid", "bce"), ("log_softmax", "cross-entropy"))
-    if (end, read.loss) == ("softmax", "cross-entropy") and read.factor is not None:
+    cut = bare if logit or loss in (None, belongs) else network
+    cut = with_outputs_for(cut, "mse") if as_number else cut
+    read = client.read or premises_of(client, cut, loss, update=update)
+    if as_number and loss is None and (read.loss in ("bce", "cross-entropy") or not alone):
+        read = _of_logit(read, alone=alone)
+    if loss is None and alone and not logit and _lacks_bias(client, cut, read):
+        return bare, replace(read, loss="mse", loss_source="assumed")
+    inside = logit or (read.loss is not None and read.loss == belongs)
+    if inside and end == "softmax":
         # Of probabilities that are taken for logits the gradient is smaller than the mean's.
-        alone = premises_of(client, without_ending(network), loss, update=update)
-        inside = alone.factor is not None and read_loss(alone, client.batch, network.classes).exact
-        read = alone if inside else read
-    if read.loss is None and loss is None and client.batch > 1:
-        # Each image's targets may be any numbers, and so may its δ.
-        bare = without_ending(network) if isinstance(network, Exported) else network
-        return bare, replace(read, loss="mse", loss_source="assumed", targets=None)
+        inside = read.factor is not None and read_loss(read, client.batch, network.classes).exact
+        if not (inside or alone or client.read):
+            read = premises_of(client, network, loss, update=update)
+    other = read.loss is None or (end and not inside and read.loss != "cross-entropy")
+    if other and loss is None and not alone:
+        return bare, _of_numbers(read)
     if read.loss is None and not ends_in(network, layer_names(network)[-1][0]):
         read = replace(read, targets=None)
     if end and (inside or (loss is None and read.targets is not None)):
-        return without_ending(network), read
+        return bare, read
     return network, replace(read, targets=None) if end else read
+
+
+def _of_numbers(read: Premises) -> Premises:
+    """Return what was read of a batch's gradient, with a squared error that has it."""
+    return replace(read, loss="mse", loss_source="assumed", factor=None, targets=None)
+
+
+def _of_logit(read: Premises, *, alone: bool) -> Premises:
+    """Return what was read of a number, where it is the logit of a yes or no."""
+    yes = read.targets
+    both = None if yes is None else np.concatenate([1.0 - yes, yes], axis=1)
+    # What speaks for the binary cross-entropy does not speak against this one.
+    causes = tuple([cause for cause in read.causes if cause.name != "loss"])
+    if not alone:
+        text = "its one output was taken for the logit of a yes or no, and may be a number"
+        causes = (*causes, Cause("loss", text, "--loss mse"))
+    return replace(read, loss="cross-entropy", targets=both, causes=causes)
 
 
 def _lacks_bias(client: Any, network: Any, read: Premises) -> bool:
@@ -179,7 +205,7 @@ def _lacks_bias(client: Any, network: Any, read: Premises) -> bool:
 
     A squared error with targets that are found with the image has the gradient of any.
     """
-    if not isinstance(network, Exported) or not layer_names(network):
+    if not layer_names(network):
         return False
     weight, bias = layer_names(network)[-1]
     told = read.factor is not None or read.targets is not None or client.local is not None
@@ -187,13 +213,10 @@ def _lacks_bias(client: Any, network: Any, read: Premises) -> bool:
     return bias is None and not told and untold and ends_in(network, weight)
 
 
-def _steps_and_reading(
-    client: Any, network: Exported, end: str, loss: str | None, *, update: bool
-) -> tuple[Any, Premises]:
-    """Return the same of several steps on one image, whose mean tells about which loss it was."""
-    if loss is not None:
-        return network, premises_of(client, network, loss, update=update)
-    bare = without_ending(network)
+def _of_steps(
+    client: Any, network: Exported, bare: Exported, end: str, *, update: bool
+) -> tuple[Exported, Premises]:
+    """Return the same of several steps on one image, which tell the loss by what they add up to."""
     told = loss_of_steps(
         with_outputs_for(bare, "mse"),
         client.params,
@@ -204,31 +227,36 @@ def _steps_and_reading(
         momentum=client.local.momentum,
         dtype=client.dtype,
     )
-    one = network.heads == (1,)
-    # One logit's cross-entropy is the binary one.
-    kind = "cross-entropy" if told is None or (one and told == "bce") else told
-    kind = "cross-entropy" if kind == TWICE else kind if kind in LOSSES else "mse"
     inside = (end, told) in (("sigmoid", "bce"), ("softmax", "cross-entropy"))
-    inside = inside or end == "log_softmax"
-    network = bare if inside else network
+    network = bare if inside or end == "log_softmax" else network
+    kind = told if told in LOSSES else "mse"
+    # One logit's cross-entropy is the binary one.
+    if told in (None, TWICE) or (network.heads == (1,) and told == "bce"):
+        kind = "cross-entropy"
     read = premises_of(client, network, kind, update=update)
     return network, replace(read, loss_source="read off" if told else "assumed")
 
 
-def _heads_and_reading(
-    client: Any, network: Exported, loss: str | None, *, update: bool
-) -> tuple[Any, Premises]:
-    """Return the same of a network with several heads; of one image each may have any loss."""
-    bare = with_outputs_for(without_ending(network), "mse")
-    layers, any_, usual = last_layers(network), None, False
+def _of_heads(
+    client: Any, network: Exported, bare: Exported, loss: str | None, *, update: bool
+) -> tuple[Exported, Premises]:
+    """Return the same of several heads, which of one image may have any loss each."""
+    layers, shown = last_layers(network), None
+    bare = with_outputs_for(bare, "mse")
     if layers and client.batch == 1 and client.local is None:
-        any_, usual = reading_of_heads(bare, client.params, client.sent, layers, client.dtype)
+        shown = heads_of_one(bare, client.params, client.sent, layers, client.dtype)
     read = premises_of(client, network, loss, update=update)
-    if any_ is None:
+    if shown is None:
         return network, read
-    if usual and loss is None:
-        return without_ending(network), replace(read, factor=1.0, factor_exact=True)
-    return bare, replace(read, loss=None, factor=any_.factor, targets=any_.targets)
+    image, usual = shown
+    if loss is not None:
+        # The sum of the heads' losses is so many times a squared error of all that they return.
+        own = replace(image, delta=image.delta / len(layers))
+        return bare, replace(read, targets=free_targets(own, loss))
+    if usual:
+        return bare, replace(read, factor=1.0, factor_exact=True)
+    told = any_loss_of(image)
+    return bare, replace(read, loss=None, factor=told.factor, targets=told.targets)
 
 
 def as_sent(
@@ -242,38 +270,3 @@ def as_sent(
     }
     told = {"dtype": min(kinds)} if kinds and kinds <= {"float16", "float32"} else {}
     return {**gradients, **frozen}, told | {**known, "frozen": (*known.get("frozen", ()), *frozen)}
-
-
-def rows_of(told: Array, batch: int) -> Array:
-    """Return the labels of a batch, (N, K), whose gradient is that of one image with a soft one.
-
-    Images that are equal to the network, with one label each, have the mean of their labels; else
-    each has that soft label.
-    """
-    counts = np.rint(batch * told)
-    if np.abs(batch * told - counts).max() < WHOLE and counts.sum() == batch:
-        return np.repeat(np.eye(told.shape[1]), counts[0].astype(int), axis=0)
-    return np.repeat(told, batch // len(told), axis=0)
-
-
-def labels_of(client: Any) -> LabelInference:
-    """Return the labels that follow from a client's last layer; see `Client.labels`."""
-    if client.premises.targets is not None:
-        soft = client.targets
-        assert soft is not None, "it has been told"
-        likeliest = np.argmax(soft, axis=1)
-        counts = np.bincount(likeliest, minlength=soft.shape[1])
-        return LabelInference(likeliest, counts, "bias", None)
-    if client.last_layer is None:
-        # Says which layer it is, and what to do.
-        LayerGradient.last(client.model, client.params, client.gradients, client.batch)
-        other = client.loss.kind != "cross-entropy"
-        why = f"is that of {client.loss.kind} of a batch" if other else "was not sent"
-        raise ValueError(
-            f"labels are inferred from the last layer's gradient, which {why}; give "
-            "them, or find them with the images (--labels optimise)"
-        )
-    inferred = infer_labels(client.last_layer)
-    if inferred.trusted or client.batch == 1 or not client.loss.exact or client.local is not None:
-        return inferred
-    return labels_by_records(client.last_layer) or inferred

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -41,16 +42,14 @@ def parse_numbers(least: int) -> Callable[[str], range]:
 
     def parse(text: str) -> range:
         first, dash, last = text.partition("-")
-        try:
+        with suppress(ValueError):
             numbers = range(int(first), int(last if dash else first) + 1)
-        except ValueError:
-            numbers = range(0)
-        if not numbers or numbers[0] < least:
-            raise ValueError(
-                f"{text!r} was given; write a whole number of {least} or more, or a range of them "
-                "such as 0-9"
-            )
-        return numbers
+            if numbers and numbers[0] >= least:
+                return numbers
+        raise ValueError(
+            f"{text!r} was given; write a whole number of {least} or more, or a range of them "
+            "such as 0-9"
+        )
 
     return parse
 

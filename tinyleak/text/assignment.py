@@ -7,9 +7,10 @@ of the output layers, whose gradient has the inputs at hidden positions alone: t
 space is small, and hardly anything lies in it by chance. (DAGER takes the second layer, and all
 positions.)
 
-All sentences that the words allow are tried, if they are few. If they are many, the likeliest are
-found by `tinyleak.text.meet_in_the_middle`; and if that finds too few, each of many random ones is
-improved at one position after another.
+All sentences that the words allow are tried, if they are few. If they are many, those that
+`tinyleak.text.meet_in_the_middle` finds the likeliest are, and those of the nearest words. (Random
+ones, improved at one position after another, took half a minute a batch: of six that were not told
+so either, they had 22 % of the words right, and these have 22 %.)
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ a second."""
 MOST_WORDS = 32
 """How many words are tried at each position at most, if as many as sentences do not fit."""
 
-STARTS, ROUNDS = 64, 4
-"""How many random sentences are improved at once where there are more, and how often."""
+AT_ONCE = 64
+"""How many sentences are read at once."""
 
 MOST_HIDDEN, BASES = 64, 2
 """How many choices of hidden positions are met in the middle; and the effects of words are measured
@@ -60,7 +61,7 @@ class Reader:
         self._table = client.params[model.word_table].astype(float)
         self._program = trace(
             lambda words: model.encode(params, words),
-            np.zeros((STARTS, length, self._table.shape[1])),
+            np.zeros((AT_ONCE, length, self._table.shape[1])),
             check=False,
         )
 
@@ -84,9 +85,9 @@ class Reader:
     def _read(self, sentences: Array) -> Array:
         """Return the last layer's output at each position of (C, T) sentences, (C, T, d)."""
         seen = []
-        for start in range(0, max(1, len(sentences)), STARTS):
-            some = sentences[start : start + STARTS]
-            filled = np.resize(some, (STARTS, some.shape[1]))  # with the same ones over again
+        for start in range(0, max(1, len(sentences)), AT_ONCE):
+            some = sentences[start : start + AT_ONCE]
+            filled = np.resize(some, (AT_ONCE, some.shape[1]))  # with the same ones over again
             seen.append(self._program(self._table[filled])[0][: len(some)])
         return np.concatenate(seen)
 
@@ -98,9 +99,7 @@ class Assigned(NamedTuple):
     sure: bool
 
 
-def assign_sentences(
-    client: TextClient, distances: Array, allowed: Array, rng: np.random.Generator
-) -> Assigned:
+def assign_sentences(client: TextClient, distances: Array, allowed: Array) -> Assigned:
     """Make sentences of the words that may stand at each position, of a client with a BERT.
 
     `distances`, (T, V), are how far each word at each position is from being one of them;
@@ -117,7 +116,7 @@ def assign_sentences(
                 _options(client, position, length, distances, allowed, most)
                 for position in range(length)
             ]
-            tried, scores = _tried(options, len(rows), reader, rng)
+            tried, scores = _tried(options, len(rows), reader)
             if np.sum(scores <= 1.0) >= len(rows):
                 break
         order = np.argsort(scores)
@@ -141,9 +140,7 @@ def _options(
     return [int(word) for word in words if word != special.end] or [int(words[0])]
 
 
-def _tried(
-    options: Sequence[list[int]], wanted: int, reader: Reader, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def _tried(options: Sequence[list[int]], wanted: int, reader: Reader) -> tuple[Array, Array]:
     """Return sentences (C, T), all different, and the score of each, (C,).
 
     `options` are the words that may stand at each position, and `wanted` is how many sentences
@@ -155,14 +152,9 @@ def _tried(
         likely = (tried == reader.mask).sum(axis=1) == hidden
         tried = tried[likely] if likely.any() else tried
         return tried, reader.score(tried)
-    every = [_met_in_the_middle(options, hidden, reader)]
-    for _ in range(ROUNDS):
-        tried = np.unique(np.concatenate(every), axis=0)
-        scores = reader.score(tried)
-        if np.sum(scores <= 1.0) >= wanted:
-            break
-        every.append(_improved(_random(options, hidden, reader.mask, rng), options, reader, rng))
-    return tried, scores
+    nearest = [[words[min(rank, len(words) - 1)] for words in options] for rank in range(wanted)]
+    tried = np.unique([*_met_in_the_middle(options, hidden, reader), *nearest], axis=0)
+    return tried, reader.score(tried)
 
 
 def _met_in_the_middle(options: Sequence[list[int]], hidden: int, reader: Reader) -> Array:
@@ -187,34 +179,6 @@ def _met_in_the_middle(options: Sequence[list[int]], hidden: int, reader: Reader
             bases = likely[np.argsort(reader.score(likely))[:BASES]]
             found = np.concatenate([found, likely])
     return found
-
-
-def _random(
-    options: Sequence[list[int]], hidden: int, mask: int, rng: np.random.Generator
-) -> Array:
-    """Return random sentences, (STARTS, T), with so many hidden positions each."""
-    positions = [position for position, words in enumerate(options) if mask in words]
-    sentences = np.array([[rng.choice(_spoken(w, mask)) for w in options] for _ in range(STARTS)])
-    for sentence in sentences:
-        sentence[rng.permutation(positions)[:hidden]] = mask
-    return sentences
-
-
-def _improved(
-    sentences: Array, options: Sequence[list[int]], reader: Reader, rng: np.random.Generator
-) -> Array:
-    """Return sentences (C, T), each improved at one position after another that is not hidden."""
-    hidden, scores, before = sentences == reader.mask, reader.score(sentences), np.inf
-    while scores.sum() < before:
-        before = scores.sum()
-        for position in rng.permutation(len(options)):
-            for word in _spoken(options[position], reader.mask):
-                changed = sentences.copy()
-                changed[~hidden[:, position], position] = word
-                found = reader.score(changed)
-                better = found < scores
-                sentences[better], scores[better] = changed[better], found[better]
-    return sentences
 
 
 def _spoken(words: list[int], mask: int) -> list[int]:

@@ -107,9 +107,10 @@ class Relaxation:
             words += FAVOUR * chosen if self.mixed else chosen @ self.table
             left: list[int | None] = [*self.answers]
             for position in np.flatnonzero(answers >= 0):
-                which = left.index(int(answers[position]))
-                left[which] = None
-                positions[:, which, position] += FAVOUR
+                if (answer := int(answers[position])) in left:  # another is named nowhere
+                    which = left.index(answer)
+                    left[which] = None
+                    positions[:, which, position] += FAVOUR
         return np.concatenate([words.reshape(starts, -1), positions.reshape(starts, -1)], axis=1)
 
     def _leaning(self) -> Array:

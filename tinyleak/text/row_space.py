@@ -48,7 +48,7 @@ BEFORE_FIRST_LAYER = ("bert.embeddings.", "transformer.wpe.", "transformer.h.0.l
 def span(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = None) -> FoundText:
     """Read the sentences off the row space of the first layer's gradient.
 
-    The seed decides which sentences of a batch are tried, where there are too many. With d − 1
+    Nothing is drawn, so that the seed decides nothing. With d − 1
     tokens or more, of vectors of d numbers, or a gradient of zeros, it is a ValueError.
     """
     distances, allowed = membership(client, row_space(client))
@@ -57,8 +57,7 @@ def span(client: TextClient, *, seed: int = 0, on_progress: OnProgress | None = 
         inputs = np.argmin(distances, axis=1) if sure else likeliest_inputs(client, distances)
         inputs = inputs[np.newaxis]
     else:
-        rng = np.random.default_rng(seed)
-        inputs, sure = assign_sentences(client, distances, allowed, rng)
+        inputs, sure = assign_sentences(client, distances, allowed)
     reason = UNAMBIGUOUS if sure else "the space leaves a choice"
     farthest = float(np.min(distances, axis=1).max())
     return FoundText.at_once(client, fill_in(client, inputs), reason, sure, on_progress, farthest)

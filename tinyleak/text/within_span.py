@@ -51,7 +51,7 @@ def span_match(
     require_counts(iterations, rounds, restarts)
     if client.model.causal:
         return span(client, seed=seed, on_progress=on_progress)
-    members = _members(client, np.random.default_rng([seed, 1]))
+    members = _members(client)
     if members.sure:
         tokens = members.guesses[0].tokens
         return FoundText.at_once(client, tokens, UNAMBIGUOUS, True, on_progress)
@@ -72,7 +72,7 @@ class Members(NamedTuple):
     sure: bool = False  # whether membership leaves no choice
 
 
-def _members(client: TextClient, rng: np.random.Generator) -> Members:
+def _members(client: TextClient) -> Members:
     """Test which words lie in the space; any may, where the space is full or unknown."""
     try:
         space = row_space(client)
@@ -81,7 +81,7 @@ def _members(client: TextClient, rng: np.random.Generator) -> Members:
     distances, held = membership(client, space)
     if len(client.lengths) == 1:
         return _of_one(client, distances, held)
-    return _of_batch(client, distances, held, rng)
+    return _of_batch(client, distances, held)
 
 
 def _of_one(client: TextClient, distances: Array, held: Array) -> Members:
@@ -100,15 +100,13 @@ def _of_one(client: TextClient, distances: Array, held: Array) -> Members:
     return Members(allowed, [afterwards, distances], guesses)
 
 
-def _of_batch(
-    client: TextClient, distances: Array, held: Array, rng: np.random.Generator
-) -> Members:
+def _of_batch(client: TextClient, distances: Array, held: Array) -> Members:
     """Tell sentences apart; under noise the edge of the space is unsure and excludes nothing."""
     allowed = any_word(client)
     members = np.where((allowed & held).any(axis=-1, keepdims=True), allowed & held, allowed)
     if client.noise > 0.0:
         members, distances = allowed, noisy_distances(client)
-    inputs, sure = assign_sentences(client, distances, held, rng)
+    inputs, sure = assign_sentences(client, distances, held)
     guesses = _as_guesses(client, inputs)
     return Members(members, [distances], guesses, sure=sure and len(guesses) > 0)
 

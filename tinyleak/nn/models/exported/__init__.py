@@ -6,6 +6,7 @@ from tinyleak.nn.models.exported.model import OPERATIONS, Exported
 from tinyleak.nn.models.exported.outputs import (
     ending,
     ends_in,
+    in_loss,
     last_layers,
     with_outputs_for,
     without_ending,
@@ -17,6 +18,7 @@ __all__ = [
     "Graph",
     "ending",
     "ends_in",
+    "in_loss",
     "last_layers",
     "parse_graph",
     "with_masks",

@@ -65,6 +65,7 @@ def _bilinear(input1: Value, input2: Value, weight: Value, bias: Value | None = 
 
 def _convolve(
     axes: int,
+    transposed: bool,
     input: Value,
     weight: Value,
     bias: Value | None = None,
@@ -72,10 +73,11 @@ def _convolve(
     padding: int | Ints | str = 0,
     dilation: int | Ints = 1,
     groups: int = 1,
+    output_padding: int | Ints = 0,
 ) -> Tensor:
     w, b = as_image(weight.weight, axes), optional(bias)
     apart = pair(dilation, axes, 1)
-    require_room(*input.shape[-axes:], *weight.shape[1:])
+    require_room(*input.shape[-axes:], *weight.shape[1:], *apart * transposed)
     if isinstance(padding, str):
         widths = [
             d * (k - 1) if padding == "same" else 0
@@ -89,40 +91,12 @@ def _convolve(
         "padding": sides,
         "dilation": apart,
         "groups": groups,
+        **({"extra": pair(output_padding, axes, 0)} if transposed else {}),
     }
-
-    def apply(x: Tensor) -> Tensor:
-        return as_before(nn.convolution(as_image(x, axes), w, b, **settings), axes)
-
-    return input.each(axes + 1, apply)
-
-
-def _convolve_transposed(
-    axes: int,
-    input: Value,
-    weight: Value,
-    bias: Value | None = None,
-    stride: int | Ints = 1,
-    padding: int | Ints = 0,
-    output_padding: int | Ints = 0,
-    groups: int = 1,
-    dilation: int | Ints = 1,
-) -> Tensor:
-    w, b = as_image(weight.weight, axes), optional(bias)
-    apart = pair(dilation, axes, 1)
-    require_room(*input.shape[-axes:], *weight.shape[1:], *apart)
-    settings = {
-        "stride": pair(stride, axes, 1),
-        "padding": pair(padding, axes, 0),
-        "extra": pair(output_padding, axes, 0),
-        "dilation": apart,
-    }
-
-    def apply(x: Tensor) -> Tensor:
-        out = nn.transposed_convolution(as_image(x, axes), w, b, groups=groups, **settings)
-        return as_before(out, axes)
-
-    return input.each(axes + 1, apply)
+    function: Any = nn.transposed_convolution if transposed else nn.convolution
+    return input.each(
+        axes + 1, lambda x: as_before(function(as_image(x, axes), w, b, **settings), axes)
+    )
 
 
 # Pooling.
@@ -229,8 +203,8 @@ for _axes in (1, 2):
     LAYERS |= {
         f"upsample_nearest{_axes}d": partial(_upsample, "nearest", _axes),
         f"_upsample_nearest_exact{_axes}d": partial(_upsample, "nearest-exact", _axes),
-        f"conv{_axes}d": partial(_convolve, _axes),
-        f"conv_transpose{_axes}d": partial(_convolve_transposed, _axes),
+        f"conv{_axes}d": partial(_convolve, _axes, False),
+        f"conv_transpose{_axes}d": partial(_convolve, _axes, True),
         f"max_pool{_axes}d": partial(_pool_largest, _axes),
         f"max_pool{_axes}d_with_indices": partial(_pool_largest, _axes),
         f"avg_pool{_axes}d": partial(_pool_average, _axes),

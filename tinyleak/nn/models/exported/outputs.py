@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Container
 from dataclasses import replace
 
 from tinyleak.nn.activations import ACTIVATIONS
@@ -56,6 +57,21 @@ def last_layers(network: Exported) -> list[tuple[str, str]]:
             return []
         layers.append((names[0], names[1]))
     return layers
+
+
+def in_loss(network: Exported, sent: Container[str]) -> Exported:
+    """Return a network without the heads whose last layer sent no gradient, where others' did.
+
+    The parameters of these heads come first then, so that what is last is the last layer's.
+    """
+    graph, walks = network.graph, _walks(network)
+    idle = [bool(own) and not any(name in sent for name in own) for _, _, own in walks]
+    if all(idle) or not any(idle):
+        return network
+    unused = {name for (_, _, own), out in zip(walks, idle, strict=True) if out for name in own}
+    parameters = dict(sorted(graph.parameters.items(), key=lambda item: item[1] not in unused))
+    outputs = tuple([o for o, out in zip(graph.outputs, idle, strict=True) if not out])
+    return replace(network, graph=replace(graph, outputs=outputs, parameters=parameters))
 
 
 def ends_in(network: object, weight: str) -> bool:
