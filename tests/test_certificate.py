@@ -197,6 +197,33 @@ def test_the_mean_of_near_twins_is_no_record(
     assert found.certified[3:].all()
 
 
+@pytest.mark.parametrize(("act", "count", "classes"), [("softplus", 8, 1), ("relu", 40, 10)])
+def test_copies_are_certified_where_noise_hides_their_count(
+    act: str, count: int, classes: int, rng: np.random.Generator
+) -> None:
+    """The δ of one label are alike under softplus; of many images each adds little."""
+    images, labels = draw(rng, count)
+    labels %= classes
+    twice = np.repeat(images, 2, axis=0), np.repeat(labels, 2)
+    model = nn.MLP((1, 28, 28), 10, act, (200,))
+    client, _ = simulate(model, *twice, dtype="float32", init="default")
+    assert ask(client, images, labels).copies.tolist() == [2] * count
+
+
+@pytest.mark.parametrize(("act", "seed"), [("sigmoid", 1), ("softplus", 4)])
+def test_the_mean_of_three_that_are_partly_others_is_no_record(act: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images, labels = draw(rng, 8)
+    for k in (1, 2):
+        images[k] = images[0] + 0.007 * (images[k + 2] - images[0])
+        labels[k] = labels[0]
+    model = nn.MLP((1, 28, 28), 10, act, (100,))
+    client, _ = simulate(model, images, labels, seed=seed, dtype="float32", init="default")
+    mean = images[:3].mean(axis=0)
+    assert np.square(images - mean).mean(axis=(1, 2, 3)).min() > 2e-6
+    assert not ask(client, mean[None], labels[:1]).certified.any()
+
+
 def test_what_agrees_on_a_factor_may_all_be_means() -> None:
     rng = np.random.default_rng(4)
     images, labels = draw(rng, 8)

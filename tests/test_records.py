@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from tinyleak import attack, data, nn
-from tinyleak.analytic import LayerGradient
+from tinyleak.analytic import LayerGradient, known
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.lock import lock
 from tinyleak.analytic.points import without
 from tinyleak.analytic.records import find_records
 from tinyleak.analytic.search import Search
+from tinyleak.analytic.together import Together
 from tinyleak.client import Client, share, simulate
 from tinyleak.nn.activations import relu
 from tinyleak.nn.losses import softmax
@@ -336,6 +337,28 @@ def test_images_that_are_alike_are_refined_together_and_then_certified() -> None
     found = search(client, bounds=(0.0, 1.0))
     assert found.missing == 0, "one by one six are found"
     assert errors(found, 0.27 + 0.1 * images).max() < 1e-6
+
+
+@pytest.mark.parametrize(("spread", "certified"), [(4e-3, 6), (6e-3, 0)])
+def test_what_is_known_to_a_sixth_of_a_pixels_exactness_is_certified(
+    spread: float, certified: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 784 pixels from 0 to 1 a thousandth each is a distance of 0.028."""
+    images, labels = batch(rng, 6)
+    model = nn.MLP(MNIST, 10, "tanh", (80,))
+    client, _ = simulate(model, images, labels, dtype="float32", init="default")
+    layer = LayerGradient(client.gradients["0.weight"], client.gradients["0.bias"], 6, 1.2e-7)
+    deltas = Deltas(split(model, client.params, "0.weight"))
+    one = Search(layer, deltas, (0.0, 1.0), rng, 60.0, True)
+    one.guesses = [*zip(images.reshape(6, -1), labels.tolist(), strict=True)]
+
+    def as_they_are(space, deltas, c, targets, counts, noise, rng) -> Together:
+        return Together(c, np.full(len(c), spread), np.zeros((len(c), len(c))))
+
+    monkeypatch.setattr(known, "refine", as_they_are)
+    assert one._refine()
+    assert len(one.inputs) == certified
+    assert len(one.guesses) == 6 - certified
 
 
 def test_twins_that_noise_hides_are_not_claimed_as_copies_of_their_mean(rng) -> None:

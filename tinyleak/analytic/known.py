@@ -14,7 +14,7 @@ from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.points import RowSpace, without
 from tinyleak.analytic.together import refine
-from tinyleak.analytic.twins import is_no_mean
+from tinyleak.analytic.twins import EXACT, is_no_mean
 from tinyleak.backend import Array
 
 CLEAR = 1e-3
@@ -25,8 +25,8 @@ GUESSED, NEARLY, HALF = 3e-2, 1e-2, 0.5
 less, likewise, are one record, and a guess is known as well as that; and how far its copies may be
 from a whole number."""
 
-SAFE = 4.0
-"""How many times better than that what was refined must be known: it was up to 3.6 spreads off."""
+SAFE = 6.0
+"""So many spreads what was refined must be from a pixel's exactness: of 128 it was up to 5.9."""
 
 FIT = 5.0
 """How far a product of two records may be from what it should, in units of its noise: of refined
@@ -191,7 +191,7 @@ class Known(Descent):
         self.inputs, self.labels, self.copies, self.counts, self.guesses = [], [], [], [], []
         self.basis = self.columns = np.eye(len(space.S))
         inputs = c @ space.V[:, : self.layer.weight_gradient.shape[1]]
-        clear = CLEAR / SAFE * math.sqrt(np.square(inputs).sum(axis=1).mean())
+        clear = EXACT / SAFE * float(np.abs(inputs).max()) * math.sqrt(inputs.shape[1])
         for h, one, label, spread in zip(
             inputs, c, labels.tolist(), told.spreads.tolist(), strict=True
         ):

@@ -99,32 +99,46 @@ class _Equations:
             np.fill_diagonal(self.weights, 0.0)
         wanted = np.diag(np.zeros(count) if counts is None else counts)
         self.products = (self.c @ (b / space.S).T - wanted) * self.weights
-        self.slope += self.back(self.products)
+        self.slope += self.back(self.products[None])[0]
         self.value = float(own.sum() + np.square(self.products).sum())
 
     def along(self, a: Array) -> Array:
-        """Return how the products change, (M, M), with moves (M, n)."""
-        by_b = np.matmul(self.by_b, a[:, :, None])[:, :, 0].T
+        """Return how the products change, (P, M, M), with P moves of all records, (P, M, n)."""
+        by_b = np.matmul(self.by_b, a.transpose(1, 2, 0)).transpose(2, 1, 0)
         return np.asarray((a @ self.by_c.T + by_b) * self.weights)
 
     def back(self, change: Array) -> Array:
         """Return what is the transpose of `along`."""
         change = change * self.weights
-        return np.asarray(change @ self.by_c + np.matmul(change.T[:, None], self.by_b)[:, 0])
+        by_b = np.matmul(change.transpose(2, 0, 1), self.by_b).transpose(1, 0, 2)
+        return np.asarray(change @ self.by_c + by_b)
 
-    def solve(self, slope: Array, inverse: Array) -> Array:
-        """Return the moves that have this slope, by preconditioned conjugate gradients."""
-        a, rest = np.zeros_like(slope), slope
-        z = np.matmul(inverse, rest[:, :, None])[:, :, 0]
-        p, size = z, float((rest * z).sum())
+    def solve(self, slopes: Array, inverse: Array) -> Array:
+        """Return P moves that have these slopes, (P, M, n), by preconditioned conjugate gradients.
+
+        Args:
+            slopes: (P, M, n).
+            inverse: (M, n, n), of each record's own block.
+        """
+
+        def preconditioned(rest: Array) -> Array:
+            return np.matmul(inverse, rest.transpose(1, 2, 0)).transpose(2, 0, 1)
+
+        def dot(a: Array, b: Array) -> Array:
+            return np.einsum("pmn,pmn->p", a, b)[:, None, None]
+
+        a, rest = np.zeros_like(slopes), slopes
+        p = z = preconditioned(rest)
+        size = dot(rest, z)
         for _ in range(PRODUCTS):
-            if size <= ENOUGH * len(slope):
+            if (size <= ENOUGH * slopes.shape[1]).all():
                 break
-            q = np.matmul(self.own, p[:, :, None])[:, :, 0] + self.back(self.along(p))
-            share = size / float((p * q).sum())
+            q = np.matmul(self.own, p.transpose(1, 2, 0)).transpose(2, 0, 1)
+            q = q + self.back(self.along(p))
+            share = size / dot(p, q)
             a, rest = a + share * p, rest - share * q
-            z = np.matmul(inverse, rest[:, :, None])[:, :, 0]
-            before, size = size, float((rest * z).sum())
+            z = preconditioned(rest)
+            before, size = size, dot(rest, z)
             p = z + (size / before) * p
         return a
 
@@ -162,7 +176,7 @@ def refine(
     now = _Equations(space, deltas, c, targets, counts, noise)
     inverse = now.inverse()
     for _ in range(STEPS):
-        move, before = now.solve(now.slope, inverse) @ now.axes, now.value
+        move, before = now.solve(now.slope[None], inverse)[0] @ now.axes, now.value
         for _ in range(HALVINGS):
             new = _Equations(space, deltas, now.c - move, targets, counts, noise)
             if new.value < before:
@@ -177,10 +191,9 @@ def refine(
     scale = max(1.0, math.sqrt(now.value / equations), float(np.median(size)) / MEDIAN)
     axes, sizes, _ = np.linalg.svd(now.own, hermitian=True)
     roots = axes * np.sqrt(sizes)[:, None]
-    moved = []
-    for _ in range(PROBES):
-        drawn = now.back(rng.standard_normal(now.products.shape))
-        drawn += np.matmul(roots, rng.standard_normal(drawn.shape)[:, :, None])[:, :, 0]
-        moved.append(np.square(now.solve(drawn, inverse) @ now.axes @ space.V).sum(axis=1))
-    spreads = scale * np.sqrt(np.mean(moved, axis=0))
+    drawn = now.back(rng.standard_normal((PROBES, *now.products.shape)))
+    own = rng.standard_normal(drawn.shape).transpose(1, 2, 0)
+    drawn += np.matmul(roots, own).transpose(2, 0, 1)
+    moved = now.solve(drawn, inverse) @ now.axes @ space.V
+    spreads = scale * np.sqrt(np.square(moved).sum(axis=2).mean(axis=0))
     return Together(now.c, spreads, np.maximum(size, size.T) / scale)

@@ -9,14 +9,17 @@ second part is lost in noise, or in what other records span. Copies are claimed 
 no room for it, that is, where records would be told apart that differ from h by a pixel's
 exactness:
 
-- What the gradient has outside of both spaces, R, is noise, and ⟨J, R⟩ is as small as noise makes
-  it; with dₖ it would be Σₖ ‖J dₖ‖² / N, whichever way they point.
+- What the gradient has outside of both spaces, R, is noise. With dₖ it would have Σₖ J dₖ dₖᵀ / N
+  there, which would show in ⟨J, R⟩, whichever way they point, and in R's largest singular value.
 - Where the rank shows records apart, J d is in the column space for one d of the row space. Where h
   is there alone it is so for none.
-- Where d is a mixture of h and others, aᵢ of each, the count of h errs by its own a².
+- Where d is a mixture of h and others, aᵢ of each, the count of h errs by its own a². Noise may
+  hide that, as under softplus, whose δ of one label are alike, and so may how the mixture is made.
+  But where h is black all of its records are, and there a mixture with others shows.
 
 Under a ReLU the second is not asked: signs that a mean does not share with all of them tell it. Not
-told are records that differ only in what the layer does not see, or by a difference of two others.
+told are records that differ only in what the layer does not see, or, where nothing is black, by a
+difference of two others.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ EXACT = 1e-3
 of its largest entry: of pixels that is an error of 1e-6."""
 
 SURE = 4.0
-"""How many times what noise is expected to make of ⟨J, R⟩ hides copies: of 900 copies it was 1.1
-times, root mean square, and 4.1 at most."""
+"""How many times what noise is expected to make of something hides copies: of ⟨J, R⟩ of 900 copies
+it was 1.1 times, root mean square, and 4.1 at most."""
 
 FREE = 10.0
 """How many times as long as noise makes it what J d has outside of the column space must be for all
@@ -91,26 +94,71 @@ def is_no_mean(
     """
     assert layer.records is not None, "who counts copies knows of how many"
     points, U, S = space.points(np.eye(len(space.S))), space.U, space.S
+    reach = EXACT * float(np.abs(h).max()) * math.sqrt(len(h))
+    # Of a black image no share is known, and where the column space is all there is, no noise.
+    if not reach or len(U) == len(S) or (deltas.has_kinks and not factor_known):
+        return False
     c = np.append(h, np.ones(space.V.shape[1] - len(h))) @ space.V.T
-    z = points.at(points.nearest(c))[2]
+    _, here, z = points.at(points.nearest(c))
     delta, J = deltas.along(z, target, points.z)
     b, within = U.T @ delta, J @ U
     gram = J @ J.T - within @ within.T
-    if deltas.has_kinks and not factor_known:
-        return False
     if not deltas.has_kinks and len(gram):
         noise = within / S
         expected = layer.variance * (len(U) - len(S)) * noise @ noise.T
         if np.linalg.eigvalsh(gram - FREE**2 * expected)[0] <= 0.0:
             return False
-    # The count is that where δ is nearest to the column space.
-    move = np.linalg.pinv(gram, RCOND, hermitian=True) @ (J @ (delta - U @ b))
-    coefficient = (c - move @ points.c) / S @ (b - move @ within)
-    reach = EXACT * float(np.abs(h).max()) * math.sqrt(len(h))
-    if not reach or len(U) == len(S):  # of a black image no share is known, or noise is not
-        return False
-    if abs(layer.records / (coefficient * count) - 1.0) * float(h @ h) > reach**2:
-        return False
+    # Of so many records each is as far from their mean as all others together.
+    others = (count if factor_known else layer.records) - 1.0
+    blur = math.sqrt(layer.variance * len(h)) * float(np.linalg.norm(c / S))
+    apart = _apart_in_the_dark(points.h, here, blur)
+    if apart is None:
+        # The count is that where δ is nearest to the column space.
+        move = np.linalg.pinv(gram, RCOND, hermitian=True) @ (J @ (delta - U @ b))
+        coefficient = (c - move @ points.c) / S @ (b - move @ within)
+        error = abs(layer.records / (coefficient * count) - 1.0)
+        mixed = error * float(h @ h) > reach**2
+    else:
+        mixed = apart * others > reach
+    return not mixed and _would_show(layer, space, deltas, h, z, target, count, others)
+
+
+def _apart_in_the_dark(axes: Array, h: Array, blur: float) -> float | None:
+    """Return how far from their mean two inputs may be that differ within the row space.
+
+    Args:
+        axes: (n, F), orthonormal, in which they may differ.
+        h: (F,), their mean.
+        blur: how far noise may have moved it.
+
+    Returns:
+        What noise leaves of the mean where it is black; None where too little is, or where it is
+        less than black.
+    """
+    limit = EXACT * float(np.abs(h).max())
+    dark = np.abs(h) <= limit
+    if h.min() < -limit or dark.sum() < len(axes):
+        return None
+    least = float(np.linalg.svd(axes[:, dark], compute_uv=False)[-1]) if len(axes) else 1.0
+    return SURE * max(float(np.linalg.norm(h[dark])), blur) / max(least, RCOND)
+
+
+def _would_show(
+    layer: LayerGradient,
+    space: RowSpace,
+    deltas: Deltas,
+    h: Array,
+    z: Array,
+    target: Array,
+    count: float,
+    others: float,
+) -> bool:
+    """Tell whether records as far from their mean as counts would show outside of both spaces.
+
+    Beside the arguments of `is_no_mean` z is what the layer answers to h, (O,), and `others` beside
+    how many others each record is.
+    """
+    U, S = space.U, space.S
     # Where an input is 0 all of them are, as far as they are not negative.
     lit = np.flatnonzero(np.abs(h) > EXACT * np.abs(h).max())
     some = np.random.default_rng(0).permutation(lit)[:MOST]
@@ -119,7 +167,21 @@ def is_no_mean(
     J = J - (J @ U) @ U.T
     R = layer.matrix[:, some] - (U * S) @ space.V[:, some]
     free = (len(U) - len(S)) * len(some)
-    variance = max(layer.variance, float(np.square(R).sum()) / free)
+    deviation = math.sqrt(max(layer.variance, float(np.square(R).sum()) / free))
     size = float(np.square(J).sum() - np.square(space.V[:, some] @ J).sum())
-    hidden = max(float((J * R.T).sum()), 0.0) + SURE * math.sqrt(variance * size)
-    return hidden < count / layer.records * reach**2 / len(lit) * size
+    if not 0.0 < size < math.inf:
+        return False
+    square = (EXACT * float(np.abs(h).max())) ** 2 * len(h)
+    shown = count / (layer.records or 1) * square / len(lit) * size
+    if max(float((J * R.T).sum()), 0.0) + SURE * deviation * math.sqrt(size) < shown:
+        return True
+    # They differ along one direction, or along as many as there are others at most.
+    largest = _largest(J, R) + SURE * deviation
+    return largest * others < shown * math.sqrt(len(lit) / size)
+
+
+def _largest(J: Array, R: Array) -> float:
+    """Return the largest singular value of R, (O, M), within what the rows of J, (M, O), span."""
+    squares, axes = np.linalg.eigh(J @ J.T)
+    seen = squares > RCOND * squares[-1]
+    return float(np.linalg.norm((axes[:, seen] / np.sqrt(squares[seen])).T @ (J @ R), 2))
