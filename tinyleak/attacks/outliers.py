@@ -5,8 +5,8 @@ are not so at the client's: there the numbers that depend on them are off, and l
 that over the image. Σ log(r² + s²), the likelihood of errors with Cauchy's heavy tails (Huber and
 Ronchetti 2009, "Robust statistics", chapter 7), leaves outliers alone: s falls from about what
 numbers are off by to their rounding. In turn with features alone, whose distance has fewer kinks,
-that brings ever more units to the right side. Each step is one of least squares with weights, solved
-by conjugate gradients: L-BFGS took ten times as long, and ended farther away.
+that brings ever more units to the right side. Each step is one of least squares with weights,
+solved by conjugate gradients: L-BFGS took ten times as long, and ended farther away.
 """
 
 from __future__ import annotations
