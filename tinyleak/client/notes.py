@@ -181,9 +181,6 @@ def parse_whole(least: int) -> Callable[[str], int]:
 parse_rate = parse_number(
     float, lambda rate: 0 < rate < float("inf"), "a learning rate is a finite number above 0"
 )
-_parse_momentum = parse_number(
-    float, lambda momentum: 0 <= momentum < 1, "a momentum is a number in [0, 1)"
-)
 
 
 def _one_of(choices: Collection[str]) -> Callable[[str], str]:
