@@ -26,7 +26,7 @@ features in float32 some 1e-18 each is rounding. It begins at the mean of r², i
 ALONE = 300
 """Iterations by features alone."""
 
-STEPS, PRODUCTS, ROUGH = 2, 100, 0.01
+STEPS, PRODUCTS, ROUGH = 2, 50, 0.01
 """Steps of Gauss and Newton at each s, of so many products at most, solved to that share."""
 
 TURNS, PROGRESS = 12, 0.5

@@ -129,7 +129,7 @@ def past_kinks(
         for temperature in TEMPERATURES[:WARMER]:
             here = cooled(here.x, temperature, None)
             best = min(best, here, key=_distance)
-        here = best = min(best, robust(here.x), key=_distance)
+        best = min(best, robust(here.x), key=_distance)
         if best.value <= close:
             return best
         for cycle in range(CYCLES if few else 1):
@@ -145,8 +145,7 @@ def past_kinks(
                 here, best = ends[-1], min(best, *ends, key=_distance)
                 here = best if best.value <= close else here
                 if k % EVERY == 0 or here.value <= close:
-                    here = min(here, robust(here.x), key=_distance)
-                    best = min(best, here, key=_distance)
+                    best = min(best, robust(here.x), key=_distance)
                 if best.value <= close:
                     return best
             best = inside(exact, best.x, steps=LAST_STEPS)
