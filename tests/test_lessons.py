@@ -75,7 +75,7 @@ def run(
         [sys.executable, "-W", "error", "-c", code, str(script), *solutions],
         env=os.environ
         | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        | ({builder.STRICT: "1"} if strict else {}),
+        | {builder.STRICT: "1" if strict else ""},  # which building lessons here has set
         capture_output=True,
         text=True,
         timeout=10 * SECONDS,
