@@ -1,8 +1,7 @@
 """The kinks of a network: where ReLU and max pooling choose, and what else may stand there.
 
 Max(a, b) chooses one of two, max pooling one element of each window. The graph of a network is
-replayed with something else in their place: smoothed (`smoothed`), or with a pattern of choices
-that is an unknown itself (`patterns`).
+replayed with something else in their place: smoothed (`smoothed`).
 
 At the uppermost ReLU the pattern is known: the features that are shown are positive where its units
 are active. The gradient below is taken with that pattern, without any ReLU there.

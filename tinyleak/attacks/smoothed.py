@@ -21,7 +21,7 @@ from functools import partial, reduce
 import numpy as np
 
 from tinyleak.attacks.distances import StoppedError, objective_of
-from tinyleak.attacks.kinks import AtKink, Choices, Kinks
+from tinyleak.attacks.kinks import Choices, Kinks
 from tinyleak.attacks.outliers import in_turn_with_features
 from tinyleak.attacks.shown import Shown
 from tinyleak.backend import Array
@@ -97,14 +97,10 @@ def past_kinks(
     if features is not None:
         known = replace(shown, slopes=shown.slopes * (features > 0))
 
-    def apart(z: Tensor, at_kink: AtKink) -> Tensor:
-        """Return the residual with something else at the kinks."""
-        images = reshape(z, shape)
+    def smoothed(z: Tensor, temperature: Tensor) -> Tensor:
+        images, at_kink = reshape(z, shape), partial(_soft, [temperature * s for s in spreads])
         opened = kinks.replay(images, at_kink, open_top=True)
         return _in_a_row(known.differences(kinks.replay(images, at_kink), gradients, opened))
-
-    def smoothed(z: Tensor, temperature: Tensor) -> Tensor:
-        return apart(z, partial(_soft, [temperature * spread for spread in spreads]))
 
     def exactly(z: Tensor) -> Tensor:
         features = shown.below(reshape(z, shape))
