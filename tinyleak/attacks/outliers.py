@@ -37,9 +37,7 @@ NEAR, PATIENCE = 1e-5, 3
 below jump at kinks, and say less of how near an image is."""
 
 
-def without_outliers(
-    residual: Products, x: Array, lowest: float | Array, highest: float | Array
-) -> Reached:
+def without_outliers(residual: Products, x: Array, lowest: float, highest: float) -> Reached:
     """Return where robust regression from x, (n,), ends as s falls, and ‖r‖² there.
 
     Near the image squares come first: where no kink is wrong they arrive, and small s creep.

@@ -92,8 +92,8 @@ def truncated_gauss_newton(
     residual: Products,
     start: Array,
     *,
-    lowest: float | Array = -np.inf,
-    highest: float | Array = np.inf,
+    lowest: float = -np.inf,
+    highest: float = np.inf,
     steps: int = 30,
     products: int = 100,
     goal: float = 0.0,
@@ -109,8 +109,8 @@ def truncated_gauss_newton(
     Args:
         residual: r and products with its Jacobian.
         start: (n,).
-        lowest: no unknown may be less; one number, or one each.
-        highest: no unknown may be more, likewise.
+        lowest: no unknown may be less.
+        highest: no unknown may be more.
         steps: at most, at each scale.
         products: of conjugate gradients, at most, for each of them.
         goal: a value that is small enough.
@@ -118,7 +118,7 @@ def truncated_gauss_newton(
         rough: how much of a linear system's residual may be left.
     """
     x, damping = np.clip(start, lowest, highest), FIRST_DAMPING
-    r, value = residual.value(x), math.inf
+    r = residual.value(x)
     for scale in scales:
         damping = min(damping, FIRST_DAMPING)
         value = _cost(r, scale)
@@ -167,9 +167,8 @@ def _step(
     for _ in range(products):
         if square <= rough**2 * first:
             break
-        image = (
-            residual.back(x, weights * residual.along(x, direction)) * free + damping * direction
-        )
+        image = residual.back(x, weights * residual.along(x, direction))
+        image = image * free + damping * direction
         length = square / float(direction @ image)
         s, left = s + length * direction, left - length * image
         square, before = float(left @ left), square
