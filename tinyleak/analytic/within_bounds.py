@@ -1,4 +1,4 @@
-"""What noise leaves of an image whose pixels lie in [0, 1], by simulating the best attacker.
+"""What errors leave of an image whose pixels lie in [0, 1], by simulating the best attacker.
 
 Of a digit three quarters of the pixels are black, and none can be blacker: most directions that a
 gradient determines weakly lead out of [0, 1]. While the noise is small, an attacker who knows that
@@ -44,26 +44,63 @@ def error_within_bounds(
         None where the spectrum is estimated, where no pixel is on a bound, or more than
         `MOST_BOUND`, or where no solution is found.
     """
+    if spectrum.axes is None or not _on_a_bound(image).any():
+        return None
+    rng, scale = np.random.default_rng(0), np.sqrt(_squares(spectrum, variance, prior))
+    errors = []
+    for _ in range(DRAWS):
+        pull = spectrum.axes @ (scale * rng.standard_normal(len(scale)))
+        change = change_within_bounds(spectrum, image, variance, prior, np.sqrt(variance) * pull)
+        if change is None:
+            return None
+        errors.append(change @ change)
+    return float(np.mean(errors)) / len(image)
+
+
+def change_within_bounds(
+    spectrum: Spectrum, image: Array, variance: float, prior: float, pull: Array
+) -> Array | None:
+    """Return the change d of an image to which errors e of its gradient lead, (n,).
+
+    Args:
+        spectrum: of J there, with its axes.
+        image: as above.
+        variance: as above.
+        prior: as above.
+        pull: Jᵀe, (n,).
+
+    Returns:
+        None where more than `MOST_BOUND` pixels are on a bound, or where no solution is found.
+    """
     from scipy.optimize import nnls
 
-    black, white = image <= TIE, image >= 1.0
-    bound = black | white
-    if spectrum.axes is None or not 0 < bound.sum() <= MOST_BOUND:
+    assert spectrum.axes is not None, "an estimate has no directions"
+    bound = _on_a_bound(image)
+    if bound.sum() > MOST_BOUND:
         return None
-    squares = np.where(spectrum.determined, spectrum.values**2, 0.0) + variance / prior
-    root = np.sqrt(squares)[:, None] * spectrum.axes.T
+    scale = np.sqrt(_squares(spectrum, variance, prior))
+    root, pulled = scale[:, None] * spectrum.axes.T, spectrum.axes.T @ pull / scale
+    signs = np.where(image >= 1.0, -1.0, 1.0)
     basis, triangle = np.linalg.qr(root[:, ~bound])
-    inward = (root * np.where(white, -1.0, 1.0))[:, bound]
+    inward = (root * signs)[:, bound]
     against = inward - basis @ (basis.T @ inward)
-    errors, rng = [], np.random.default_rng(0)
-    for _ in range(DRAWS):
-        noise = rng.standard_normal(len(root))
+    held = np.zeros(len(inward.T))
+    if len(held):
         try:
-            held, _ = nnls(
-                against, noise - basis @ (basis.T @ noise), maxiter=MOST_STEPS * len(root)
-            )
+            most = MOST_STEPS * len(root)
+            held, _ = nnls(against, pulled - basis @ (basis.T @ pulled), maxiter=most)
         except RuntimeError:
             return None
-        others = np.linalg.solve(triangle, basis.T @ (noise - inward @ held))
-        errors.append(held @ held + others @ others)
-    return variance * float(np.mean(errors)) / len(image)
+    change = np.zeros(len(image))
+    change[bound] = signs[bound] * held
+    change[~bound] = np.linalg.solve(triangle, basis.T @ (pulled - inward @ held))
+    return change
+
+
+def _on_a_bound(image: Array) -> Array:
+    return (image <= TIE) | (image >= 1.0)
+
+
+def _squares(spectrum: Spectrum, variance: float, prior: float) -> Array:
+    """Return the squares of J's singular values, and what the prior adds to each."""
+    return np.where(spectrum.determined, spectrum.values**2, 0.0) + variance / prior

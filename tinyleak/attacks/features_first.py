@@ -33,7 +33,7 @@ from tinyleak.attacks.distances import (
     rounded_objective_of,
     search_in_range,
 )
-from tinyleak.attacks.shown import Shown, shown_addition, shown_layer, sum_of, takes_pixels
+from tinyleak.attacks.shown import Shown, most_shown, takes_pixels
 from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
@@ -80,17 +80,16 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         return None
     model = client.model
     shape = (1, *model.image_shape)
-    pixels, parts = math.prod(shape), (model, client.params, client.gradients)
-    shown, added = shown_layer(*parts), shown_addition(*parts)
-    few = shown is None or shown.features is None or shown.features.size < pixels
-    if few and added is not None and sum_of(added.lower) >= pixels:
+    pixels, shown = math.prod(shape), most_shown(model, client.params, client.gradients)
+    if shown is None:
+        return None
+    if shown.features is None:
         rng = np.random.default_rng(seed)
         start = GREY + CONTRAST * rng.standard_normal(pixels)
-        best = _search(objective_of(shape, added, client.gradients), start, GOALS[client.dtype])
-        return _polished(client, added, best)
-    if shown is None or shown.features is None or (few and enough):
-        return None
-    if not (np.isfinite(shown.features).all() and shown.features.any()):
+        best = _search(objective_of(shape, shown, client.gradients), start, GOALS[client.dtype])
+        return _polished(client, shown, best)
+    few, finite = shown.features.size < pixels, bool(np.isfinite(shown.features).all())
+    if (few and enough) or not (finite and shown.features.any()):
         return None
     if takes_pixels(shown.below, model.image_shape):
         return shown.features.reshape(shape)

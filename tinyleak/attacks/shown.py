@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from tinyleak.backend import Array
 from tinyleak.gradient import depending_on, grad, topological_order
 from tinyleak.nn.model import Model
 from tinyleak.nn.split import leaf_of
-from tinyleak.ops import sum
+from tinyleak.ops import concatenate, reshape, sum
 from tinyleak.tensor import Tensor
 
 Below = Callable[[Tensor], Tensor | None]
@@ -61,12 +61,38 @@ class Shown:
                 parts.append((slope - Tensor(wanted[name])) * (1.0 / length))
         return parts
 
+    def in_a_row(self, images: Tensor, gradients: Mapping[str, Array]) -> Tensor:
+        """Return these differences of images (1, C, H, W) as one residual, (m,)."""
+        features = self.below(images)
+        assert features is not None, "it was found before"
+        return in_a_row(self.differences(features, gradients))
+
+
+def in_a_row(parts: Sequence[Tensor]) -> Tensor:
+    """Return all numbers of all parts, (m,)."""
+    return concatenate([reshape(part, (-1,)) for part in parts], axis=0)
+
 
 def takes_pixels(below: Below, shape: tuple[int, int, int]) -> bool:
     """Return whether what comes into a layer is the image (C, H, W) itself."""
     images = np.random.default_rng(0).random((1, *shape))
     found = below(Tensor(images))
     return found is not None and np.array_equal(found.data, images.reshape(1, -1))
+
+
+def most_shown(
+    model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> Shown | None:
+    """Return what to search by: a layer's features, or an addition where these are too few.
+
+    None if the gradient of one image shows neither.
+    """
+    shown, added = (find(model, params, gradients) for find in (shown_layer, shown_addition))
+    pixels = math.prod(model.image_shape)
+    if added is None or sum_of(added.lower) < pixels:
+        return shown
+    few = shown is None or shown.features is None or shown.features.size < pixels
+    return added if few else shown
 
 
 def shown_layer(

@@ -23,9 +23,9 @@ import numpy as np
 from tinyleak.attacks.distances import StoppedError, objective_of
 from tinyleak.attacks.kinks import Choices, Kinks
 from tinyleak.attacks.outliers import in_turn_with_features
-from tinyleak.attacks.shown import Shown
+from tinyleak.attacks.shown import Shown, in_a_row
 from tinyleak.backend import Array
-from tinyleak.ops import add, concatenate, exp, maximum, reshape, softplus, stop_gradient
+from tinyleak.ops import add, exp, maximum, reshape, softplus, stop_gradient
 from tinyleak.optim.truncated import Reached, Traced, truncated_gauss_newton
 from tinyleak.tensor import Tensor
 
@@ -100,12 +100,10 @@ def past_kinks(
     def smoothed(z: Tensor, temperature: Tensor) -> Tensor:
         images, at_kink = reshape(z, shape), partial(_soft, [temperature * s for s in spreads])
         opened = kinks.replay(images, at_kink, open_top=True)
-        return _in_a_row(known.differences(kinks.replay(images, at_kink), gradients, opened))
+        return in_a_row(known.differences(kinks.replay(images, at_kink), gradients, opened))
 
     def exactly(z: Tensor) -> Tensor:
-        features = shown.below(reshape(z, shape))
-        assert features is not None, "it was found before"
-        return _in_a_row(shown.differences(features, gradients))
+        return shown.in_a_row(reshape(z, shape), gradients)
 
     soft, exact = _Corrected(smoothed, start.size, np.ones(())), Traced(exactly, start.size)
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
@@ -154,10 +152,6 @@ def past_kinks(
 
 def _distance(reached: Reached) -> float:
     return reached.value
-
-
-def _in_a_row(parts: list[Tensor]) -> Tensor:
-    return concatenate([reshape(part, (-1,)) for part in parts], axis=0)
 
 
 class _Corrected(Traced):

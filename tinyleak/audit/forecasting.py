@@ -17,6 +17,7 @@ from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.analytic.within_bounds import error_within_bounds
 from tinyleak.attacks.features_first import are_images
 from tinyleak.attacks.problem import length
+from tinyleak.audit.by_features import error_by_features, in_float32
 from tinyleak.audit.figures import directions, forecast, panels
 from tinyleak.audit.measured import LONGEST, Measured
 from tinyleak.audit.page import STYLE, content_of, write
@@ -27,7 +28,7 @@ from tinyleak.audit.structure import count, find, saturation
 from tinyleak.audit.typical_images import pixel_variance, typical
 from tinyleak.audit.words import headline
 from tinyleak.backend import Array
-from tinyleak.client import Client, share
+from tinyleak.client import Client, Truth, share
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
 from tinyleak.interop import called, whole
@@ -141,10 +142,12 @@ def audit(
         jacobians = [
             Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches[:examples]
         ]
+    whole_gradient = precision is None and not frozen
+    clients = [in_float32(one) if whole_gradient else None for one in jacobians]
     jacobians = [
         replace(one, images=without_ties(one.images), precision=precision) for one in jacobians
     ]
-    spectra, rounded = _measured(jacobians, rounding, prior)
+    spectra, rounded = _measured(jacobians, clients, rounding, prior)
     measured = known.images[: batch * len(spectra)]
     dtype = client.dtype if isinstance(client, Client) else "float32"
     rehearsed = [
@@ -171,7 +174,10 @@ def audit(
 
 
 def _measured(
-    jacobians: Sequence[Jacobian], rounding: float, prior: float
+    jacobians: Sequence[Jacobian],
+    clients: Sequence[tuple[Client, Truth] | None],
+    rounding: float,
+    prior: float,
 ) -> tuple[list[Spectrum], list[float]]:
     """Return the spectra of the Jacobians, or of those that were done when Ctrl-C came.
 
@@ -180,9 +186,10 @@ def _measured(
     spectra: list[Spectrum] = []
     errors = []
     try:
-        for jacobian in jacobians:
-            spectrum, error = measure(jacobian), None
-            if rounding > 0 and are_images(jacobian.model):
+        for jacobian, simulated in zip(jacobians, clients, strict=True):
+            spectrum = measure(jacobian)
+            error = None if simulated is None else error_by_features(*simulated, prior)
+            if error is None and rounding > 0 and are_images(jacobian.model):
                 error = error_within_bounds(spectrum, jacobian.images.ravel(), rounding, prior)
             errors.append(spectrum.forecast(rounding, prior) if error is None else error)
             # Guesses are made of the first batch, and directions take much memory.
