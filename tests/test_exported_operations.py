@@ -260,6 +260,24 @@ def test_a_recurrent_layer(tmp_path: Path, layer: nn.Module) -> None:
     check_beside_pytorch(Net(), (3, 5), tmp_path / "net.pt2")
 
 
+@pytest.mark.parametrize(
+    "cell", [nn.GRUCell(3, 4), nn.LSTMCell(3, 4), nn.RNNCell(3, 4), nn.RNNCell(3, 4, False, "relu")]
+)
+def test_a_cell_that_a_loop_of_ones_own_calls(tmp_path: Path, cell: nn.Module) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = cell
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state: Any = None
+            for step in range(x.shape[2]):
+                state = self.cell(x[:, :, step], state)
+            return torch.cat(state, 1) if isinstance(state, tuple) else state
+
+    check_beside_pytorch(Net(), (3, 5), tmp_path / "net.pt2")
+
+
 def test_a_mask_is_made_anew_of_other_numbers(tmp_path: Path, rng: np.random.Generator) -> None:
     network = Calls(lambda x, m: x * (x > 0).float()).double()
     model = check_beside_pytorch(network, (2, 6, 6), tmp_path / "net.pt2")

@@ -26,7 +26,7 @@ def rnn(
 
     As `gru`, with H in place of 3·H.
     """
-    return _run(lambda i, h, _: (activation(i + h),), 1, x, weights, backwards)
+    return _run(plain_step(activation), 1, x, weights, backwards)
 
 
 def gru(x: Tensor, *weights: Tensor, backwards: bool = False) -> tuple[Tensor, State]:
@@ -41,7 +41,7 @@ def gru(x: Tensor, *weights: Tensor, backwards: bool = False) -> tuple[Tensor, S
     Returns:
         h after every step, (…, N, T, H), and the last state.
     """
-    return _run(_gru_step, 1, x, weights, backwards)
+    return _run(gru_step, 1, x, weights, backwards)
 
 
 def lstm(x: Tensor, *weights: Tensor, backwards: bool = False) -> tuple[Tensor, State]:
@@ -49,10 +49,16 @@ def lstm(x: Tensor, *weights: Tensor, backwards: bool = False) -> tuple[Tensor, 
 
     As `gru`, with 4·H in place of 3·H: input, forget, cell and output gate.
     """
-    return _run(_lstm_step, 2, x, weights, backwards)
+    return _run(lstm_step, 2, x, weights, backwards)
 
 
-def _gru_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
+def plain_step(activation: Callable[[Tensor], Tensor]) -> Step:
+    """Return the step of a plain recurrent layer, from what input and last h contribute to it."""
+    return lambda inputs, hidden, _: (activation(inputs + hidden),)
+
+
+def gru_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
+    """Return h after a step, from what input and last h contribute to the gates, and that h."""
     (h,) = state
     reset, update, new = split(inputs, (h.shape[-1],) * 3, -1)
     by_state = split(hidden, (h.shape[-1],) * 3, -1)
@@ -60,7 +66,8 @@ def _gru_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
     return (candidate + sigmoid(update + by_state[1]) * (h - candidate),)
 
 
-def _lstm_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
+def lstm_step(inputs: Tensor, hidden: Tensor, state: State) -> State:
+    """Return h and c after a step, from what input and last h contribute, and both before it."""
     h, c = state
     write, forget, cell, read = split(inputs + hidden, (h.shape[-1],) * 4, -1)
     c = sigmoid(forget) * c + sigmoid(write) * tanh(cell)

@@ -9,7 +9,16 @@ from typing import Any
 from tinyleak import nn
 from tinyleak.backend import to_numpy
 from tinyleak.nn.models.exported.values import Value, require_room
-from tinyleak.nn.recurrent import gru, lstm, rnn
+from tinyleak.nn.recurrent import (
+    State,
+    Step,
+    gru,
+    gru_step,
+    lstm,
+    lstm_step,
+    plain_step,
+    rnn,
+)
 from tinyleak.ops import concatenate, relu, reshape, tanh, transpose
 from tinyleak.tensor import Tensor
 
@@ -82,11 +91,38 @@ def _recur_once(
     return out
 
 
+def _cell(
+    step: Step,
+    input: Value,
+    hx: Value | tuple[Value, ...],
+    w_ih: Value,
+    w_hh: Value,
+    b_ih: Value | None = None,
+    b_hh: Value | None = None,
+) -> Tensor | State:
+    """Take one step of a recurrent layer."""
+    states = (hx,) if isinstance(hx, Value) else tuple(hx)
+    inputs, hidden = (
+        one.each(1, partial(_linear, weight, bias))
+        for one, weight, bias in ((input, w_ih, b_ih), (states[0], w_hh, b_hh))
+    )
+    after = step(inputs, hidden, tuple([one.tensor for one in states]))
+    return after[0] if isinstance(hx, Value) else after
+
+
+def _linear(weight: Value, bias: Value | None, x: Tensor) -> Tensor:
+    return nn.linear(x, weight.weight, None if bias is None else bias.weight)
+
+
 SEQUENCES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "scaled_dot_product_attention": _scaled_dot_product_attention,
     "gru": partial(_recur, gru, 1),
     "lstm": partial(_recur, lstm, 2),
     "rnn_tanh": partial(_recur, partial(rnn, tanh), 1),
     "rnn_relu": partial(_recur, partial(rnn, relu), 1),
+    "gru_cell": partial(_cell, gru_step),
+    "lstm_cell": partial(_cell, lstm_step),
+    "rnn_tanh_cell": partial(_cell, plain_step(tanh)),
+    "rnn_relu_cell": partial(_cell, plain_step(relu)),
 }
 """By PyTorch's name."""
