@@ -43,12 +43,14 @@ POOLING = 3.0
 WARMER, ROUNDS = 6, 4
 """After so many temperatures the residual is corrected, and how often at each."""
 
-MANY_PIXELS = 1024
-"""With more, the cooler temperatures are gone through once."""
+JOLT, CYCLES, AGAIN = 0.1, 3, 3
+"""The standard deviation, over all pixels, of the noise on the best image so far from which the
+temperatures are gone through again, how often, and from which of them: what is wrong there is wrong
+in a few places, and these the features show."""
 
-JOLT, CYCLES = 0.05, 3
-"""The standard deviation of the noise on the best image so far from which the cooler temperatures
-are gone through again, and how often: VGG's end then leaves a third of the error."""
+SIGNS, LEAST_SEEN = 16, 1e-6
+"""How many random signs tell where features are off; and a pixel that features hardly see counts as
+seen by so much of what one is seen at most."""
 
 CLOSE = 1e-8
 """Where a search with the right pattern ends is below this, one with a wrong pattern above 1e-6."""
@@ -110,8 +112,8 @@ def past_kinks(
     enough = shown.features is not None and shown.features.size >= start.size
     alone = objective_of(start.shape, shown, None) if enough else None
     robust = partial(in_turn_with_features, exact, alone, lowest, highest, goal)
-    close = max(CLOSE, goal)
-    few, noise = start.size <= MANY_PIXELS, np.random.default_rng(0).standard_normal
+    close, rng = max(CLOSE, goal), np.random.default_rng(0)
+    count = None if shown.features is None else shown.features.size
 
     def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
         soft.cool(temperature, at)
@@ -120,25 +122,20 @@ def past_kinks(
 
     best = here = Reached(start.ravel(), math.inf)
     try:
-        for temperature in TEMPERATURES[:WARMER]:
-            here = cooled(here.x, temperature, None)
-            best = min(best, here, key=_distance)
-        best = min(best, robust(here.x), key=_distance)
-        if best.value <= close:
-            return best
-        for cycle in range(CYCLES if few else 1):
-            here = Reached(best.x + JOLT * noise(start.size), math.inf) if cycle > 0 else here
+        for cycle in range(CYCLES):
+            if cycle > 0:
+                here = Reached(_jolted(exact, best.x, count, rng), math.inf)
             before = math.inf
-            for k, temperature in enumerate(TEMPERATURES[WARMER:], WARMER):
+            for k in range(AGAIN if cycle > 0 else 0, len(TEMPERATURES)):
                 if k >= LEAST and best.value > PROGRESS * before:
                     break
-                before = best.value
-                ends = [here]
-                for _ in range(ROUNDS):
-                    ends.append(cooled(ends[-1].x, temperature, ends[-1].x))
+                before, ends = best.value, [here]
+                for _ in range(ROUNDS if k >= WARMER else 1):
+                    at = ends[-1].x if k >= WARMER else None
+                    ends.append(cooled(ends[-1].x, TEMPERATURES[k], at))
                 here, best = ends[-1], min(best, *ends, key=_distance)
                 here = best if best.value <= close else here
-                if k % EVERY == 0 or here.value <= close:
+                if k + 1 == WARMER or (k >= WARMER and k % EVERY == 0) or here.value <= close:
                     best = min(best, robust(here.x), key=_distance)
                 if best.value <= close:
                     return best
@@ -148,6 +145,21 @@ def past_kinks(
     except KeyboardInterrupt:
         raise StoppedError(best.x) from None
     return best
+
+
+def _jolted(exact: Traced, x: Array, count: int | None, rng: np.random.Generator) -> Array:
+    """Return an image with noise where the first numbers of the residual, its features, are off.
+
+    How far, of each pixel, Σ Jᵢⱼ² rᵢ² / Σ Jᵢⱼ² tells; sums over i are means over random signs.
+    """
+    r, off, seen = exact.value(x), np.zeros_like(x), np.zeros_like(x)
+    for _ in range(SIGNS):
+        signs = rng.choice([-1.0, 1.0], len(r))
+        signs[count:] = 0.0
+        off += exact.back(x, signs * r) ** 2
+        seen += exact.back(x, signs) ** 2
+    heat = off / (seen + LEAST_SEEN * seen.max()) if off.any() else np.ones_like(x)
+    return x + JOLT * heat / math.sqrt(np.mean(heat**2)) * rng.standard_normal(len(x))
 
 
 def _distance(reached: Reached) -> float:
