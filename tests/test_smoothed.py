@@ -15,12 +15,12 @@ from tinyleak.attacks.distances import objective_of
 from tinyleak.attacks.features_first import _search, features_first
 from tinyleak.attacks.kinks import Kinks
 from tinyleak.attacks.shown import shown_layer
-from tinyleak.attacks.smoothed import POOLING, SHARP, _soft, past_kinks
+from tinyleak.attacks.smoothed import JOLT, POOLING, SHARP, _jolted, _soft, past_kinks
 from tinyleak.client import Client
 from tinyleak.nn import MLP, init
 from tinyleak.ops import concatenate, largest_of_windows, relu
 from tinyleak.ops.winners import Windows
-from tinyleak.optim.truncated import truncated_gauss_newton
+from tinyleak.optim.truncated import Traced, truncated_gauss_newton
 from tinyleak.tensor import Tensor
 
 
@@ -195,3 +195,15 @@ def test_outliers_hardly_pull_at_a_finite_scale(scale: float, rng: np.random.Gen
     assert found.value == pytest.approx(float(np.sum(problem.value(found.x) ** 2)))
     squares = truncated_gauss_newton(problem, near, steps=60)
     assert np.abs(squares.x - near).max() > 10 * np.abs(found.x - near).max()
+
+
+def test_a_search_goes_on_from_noise_where_features_are_off() -> None:
+    rng, x = np.random.default_rng(0), np.zeros(400)
+    wanted = np.where(np.arange(600) % 50 == 0, 1.0, 1e-3)
+    residual = Traced(lambda z: concatenate([z, 5.0 * z[:200]], axis=0) - Tensor(wanted), 400)
+    noise = _jolted(residual, x, 400, rng)
+    assert 0.3 * JOLT < np.sqrt(np.mean(noise**2)) < 3.0 * JOLT
+    off = wanted[:400] == 1.0
+    assert np.abs(noise[off]).min() > 1e3 * np.abs(noise[~off]).max()
+    residual = Traced(lambda z: z * 1.0, 400)  # all fit: it may be anywhere
+    assert np.abs(_jolted(residual, x, None, rng)).min() > 0.0

@@ -8,7 +8,9 @@ becomes b + t·softplus((a − b)/t), the largest of a window their mean weighte
 A smoothed network is another network, and its solution is another image. So its residual is
 corrected by what smoothing changes at the image found so far, r_t(z) − r_t(z₀) + r(z₀), as in
 deferred correction: then the client's image is a solution at every temperature once z₀ is near.
-What is wrong of the pattern at the end is left to robust regression (`outliers`).
+What is wrong of the pattern at the end is left to robust regression (`outliers`). Where that ends
+as well, most of the image is right and a few places are not: these get noise, and all is done again
+from there.
 """
 
 from __future__ import annotations
