@@ -32,6 +32,7 @@ from tinyleak.nn.model import Model
 from tinyleak.program import CapturedProgram, Program, TraceError, load_program, trace
 from tinyleak.program.rewrites import REWRITES
 from tinyleak.tensor import Tensor
+from tinyleak.transforms import copies
 
 Arrays = Sequence[np.ndarray]
 Function = Callable[..., "Tensor | tuple[Tensor, ...]"]
@@ -592,6 +593,13 @@ SIMPLIFIED: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
             [(2, 3, 4), (2, 3, 4)],
         ),
     ],
+    "compute once": [
+        (lambda x, y: ops.sigmoid(copies(x, 4)) * y, [(3,), (4, 3)]),
+        (lambda x, y: copies(x, 4) @ Tensor(np.ones((4, 2, 5))) + y, [(3, 2), (4, 3, 5)]),
+        (lambda x, y: ops.reshape(copies(x, 4), (4, 6)) + y, [(2, 3), (4, 6)]),
+        (lambda x, y: ops.transpose(copies(x, 4), (1, 0)) + y, [(2, 3), (4, 3, 2)]),
+        (lambda x, y: ops.unfold(copies(x, 2), (2, 2)) + y, [(3, 3, 1), (2, 2, 2, 2, 2, 1)]),
+    ],
     "leave broadcasting to the operation": [
         (lambda x, y: ops.broadcast_to(x, shape=(2, 3)) * y, [(3,), (2, 3)]),
         (lambda x, y: y - ops.broadcast_to(x, shape=(2, 3)), [(2, 1), (2, 3)]),
@@ -685,6 +693,17 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
             lambda x, y: ops.inner(ops.transpose(x, (1, 2, 0)), ops.transpose(y, (2, 0, 1)), 3),
             [(2, 3, 3, 3), (2, 3, 3, 3)],
         ),
+    ],
+    "compute once": [
+        # Copies along another axis, of one alone, or with others; axes that are used whole.
+        (lambda x: ops.exp(ops.broadcast_to(x, shape=(2, 3))), [(2, 1)]),
+        (lambda x: ops.exp(copies(x, 1)), [(3,)]),
+        (lambda x, y: copies(x, 4) * y, [(3,), (4, 3)]),
+        (lambda x: copies(x, 4) @ Tensor(np.arange(40.0).reshape(4, 2, 5)), [(3, 2)]),
+        (lambda x: copies(x, 4) @ Tensor(np.ones((3, 5))), [(3,)]),
+        (lambda x: ops.transpose(copies(x, 4), (1, 0, 2)), [(2, 3)]),
+        (lambda x: ops.reshape(copies(x, 4), (8, 3)), [(2, 3)]),
+        (lambda x: ops.unfold(copies(x, 3), (2, 2)), [(3, 1)]),
     ],
     "leave broadcasting to the operation": [
         (lambda x: ops.broadcast_to(x, shape=(2, 3)) * 2.0, [(3,)]),

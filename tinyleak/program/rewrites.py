@@ -22,6 +22,7 @@ from tinyleak.program.products import (
     multiply_in_order,
     scale_one_column,
 )
+from tinyleak.program.repeats import compute_once
 
 UNARY = (
     *("negate", "exp", "log", "sqrt", "tanh", "sin", "cos"),
@@ -126,6 +127,9 @@ for _name in BINARY:
     last = [_leave_broadcasting_to_the_operation, move_later, multiply_in_order]
     REWRITES[_name] = [*first, *REWRITES.get(_name, []), *last]
 
+for _name in (*UNARY, *BINARY, "where", "matmul", "unfold", "fold", "reshape", "transpose"):
+    REWRITES[_name] = [compute_once, *REWRITES.get(_name, [])]
+
 LOOKS_FOR: dict[Rewrite, set[str]] = {
     _drop_neutral_element: {"constant"},
     lay_constants_out: {"constant"},
@@ -137,6 +141,7 @@ LOOKS_FOR: dict[Rewrite, set[str]] = {
     compare_by_vectors: {"subtract", "transpose"},
     make_long_rows: {"transpose"},
     multiply_in_order: {"transpose"},
+    compute_once: {"broadcast_to"},
     _leave_broadcasting_to_the_operation: {"broadcast_to"},
     _join_signs: {"negate"},
     join_products: {"matmul"},

@@ -23,6 +23,7 @@ be: then the features determine it alone, and hardly anything is left to be matc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -175,10 +176,12 @@ def read_features(
 
 
 class _Alone:
-    """How far the features of one image are from what they should be, as a residual."""
+    """How far the features of one image are from those `wanted`, as a residual."""
 
-    def __init__(self, last: LastLayer, wanted: Array, shape: tuple[int, ...]) -> None:
-        self.last, self.wanted, self.shape = last, wanted, shape
+    def __init__(self, last: LastLayer, shape: tuple[int, ...]) -> None:
+        self.last, self.shape, self.wanted = last, shape, np.zeros(0)
+        self.dark = np.full(math.prod(shape), DARK)
+        self._gram_of_dark = self._gram(self.dark)
 
     def value(self, x: Array) -> Array:
         return self.last.features(x.reshape(self.shape))[0] - self.wanted
@@ -187,6 +190,10 @@ class _Alone:
         return self.last.back(x.reshape(self.shape), r[None]).ravel()
 
     def gram(self, x: Array) -> Array:
+        # The search for every image begins there.
+        return self._gram_of_dark.copy() if np.array_equal(x, self.dark) else self._gram(x)
+
+    def _gram(self, x: Array) -> Array:
         jacobian = self.last.jacobian(x.reshape(self.shape))
         return jacobian @ jacobian.T
 
@@ -211,18 +218,18 @@ def images_with(
     found, determined = images.copy(), np.zeros(len(images), np.bool_)
     if images[0].size > WORTH * features.points.shape[1]:
         return found, determined
-    last = LastLayer(model, params, 1)
+    alone = _Alone(LastLayer(model, params, 1), (1, *images[0].shape))
     for index, image in enumerate(images):
-        wanted = features.points[index]
+        wanted = alone.wanted = features.points[index]
         known = bool(np.isfinite(features.errors[index]))
         if not known and index and np.array_equal(wanted, features.points[index - 1]):
             found[index] = found[index - 1]
             continue
         square = float(wanted @ wanted)
         expected = float(features.errors[index]) ** 2 if known else 0.0
-        for start in (np.full(image.size, DARK), image.ravel()):
+        for start in (alone.dark, image.ravel()):
             *_, fit = levenberg_marquardt(
-                _Alone(last, wanted, (1, *image.shape)),
+                alone,
                 start,
                 lowest=0.0,
                 highest=1.0,
