@@ -21,6 +21,14 @@ settings.register_profile(
 )
 settings.load_profile("tinyleak")
 
+LONGEST = ("test_lessons", "test_benchmarks", "test_benchmark_audit", "test_verdicts")
+"""Files whose tests run whole programs, or hundreds of verdicts: half a minute each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, so that no core is left with one while the others are done."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:

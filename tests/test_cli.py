@@ -253,8 +253,9 @@ def test_a_resnet_is_attacked_to_a_goal_of_its_own(
     problem = called(*given)
     assert problem.client.model == ResNet((1, 28, 28))
     assert problem.settings.goal == 1e-30
-    assert called(*given, "--goal", "1e-9").settings.goal == 1e-9
-    assert called(*given, "--recipe", "paper").settings.goal == -np.inf
+    for more, goal in ((["--goal", "1e-9"], 1e-9), (["--recipe", "paper"], -np.inf)):
+        args = build_parser().parse_args([*map(str, given), *more])
+        assert options.build_settings(args).goal == goal
 
 
 def test_the_method_reaches_the_attack(

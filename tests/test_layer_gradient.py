@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from tinyleak.analytic import LayerGradient, infer_labels, unmix
+from tinyleak.analytic import LayerGradient, infer_labels, probes, unmix
 from tinyleak.analytic.layer_gradient import TableGradient
 from tinyleak.attacks import Settings, attack
 from tinyleak.client import share, simulate
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn import MLP, LeNet, ResNet
 
 MODEL = MLP((1, 4, 4), 6, "tanh", (20,))
 
@@ -118,10 +120,9 @@ def test_layers_of_the_same_inputs_are_stacked_whatever_their_lengths(
 def test_a_client_is_decomposed_and_shown_probes_only_once(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tinyleak.analytic import layer_gradient
-
     layer, shown, decomposed, svd = last_of(rng), [], [], np.linalg.svd
-    monkeypatch.setattr(layer_gradient, "smooth_noise", lambda shape: shown.append(shape) or IMAGES)
+    monkeypatch.setattr(probes, "smooth_noise", lambda shape: shown.append(shape) or IMAGES)
+    monkeypatch.setattr(probes, "_kept", {})
 
     def counting(matrix, **options):
         decomposed.append(matrix.shape == layer.matrix.shape)
@@ -134,6 +135,31 @@ def test_a_client_is_decomposed_and_shown_probes_only_once(
     unmix(layer, labels)
     assert shown == [MODEL.image_shape]
     assert np.sum(decomposed) == 1
+
+
+def test_the_logits_of_probes_are_kept_of_one_network_with_its_weights(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that are equal but for the statistics of their batch norm are not taken for one."""
+    shown, logits_of = [], probes.logits_of
+    monkeypatch.setattr(
+        probes, "logits_of", lambda *given: shown.append(given) or logits_of(*given)
+    )
+    monkeypatch.setattr(probes, "_kept", {})
+    plain = ResNet((1, 4, 4), 3, width=2, blocks=1)
+    other = replace(plain, statistics={"bn1.running_mean": np.array([0.5, -0.5])})
+    params = plain.init(rng)
+    for model, weights in ((plain, params), (other, params), (plain, plain.init(rng))):
+        first = probes.probe_logits(model, weights)
+        copied = {name: weight.copy() for name, weight in weights.items()}
+        assert probes.probe_logits(model, copied) is first
+        np.testing.assert_array_equal(
+            first, logits_of(model, weights, probes.smooth_noise(model.image_shape))
+        )
+    assert (plain == other, len(shown)) == (True, 3)
+    for _ in range(probes.KEPT):
+        probes.probe_logits(plain, plain.init(rng))
+    assert len(probes._kept) == probes.KEPT
 
 
 IMAGES = np.random.default_rng(0).random((40, 1, 4, 4))

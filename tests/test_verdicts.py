@@ -54,7 +54,7 @@ def clients(count: int, seed: int) -> list[tuple[str, Client, Truth]]:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_verdict_agrees_with_the_truth(seed: int) -> None:
     rng, kept = np.random.default_rng(seed), 0
-    for what, client, truth in clients(100, seed):
+    for what, client, truth in clients(60, seed):
         right = client.explain(candidate(truth.images, truth.labels))
         assert right.verdict != "not explained" or right.tolerance == MOST, what
         kept += right.succeeded
@@ -69,7 +69,7 @@ def test_the_verdict_agrees_with_the_truth(seed: int) -> None:
         assert not other.succeeded, (what, other)
         wrong = client.explain(candidate(truth.images, (truth.labels + 1) % 10))
         assert wrong.verdict != "exact", (what, wrong)
-    assert kept >= 60, "only noise of 1e-2 and images that a gradient leaves open are not told"
+    assert kept >= 36, "only noise of 1e-2 and images that a gradient leaves open are not told"
 
 
 def test_what_is_allowed_is_bounded_before_anything_is_found() -> None:

@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from tinyleak.analytic.last_layer import last_layer_names
-from tinyleak.analytic.probes import logits_of, smooth_noise
+from tinyleak.analytic.probes import probe_logits
 from tinyleak.analytic.subspace import Subspace
 from tinyleak.backend import Array, to_numpy
 from tinyleak.interop import as_array, whole
@@ -311,7 +311,7 @@ class LastLayerGradient(LayerGradient):
     @cached_property
     def probe_logits(self) -> Array:
         """The network's logits for smooth noise in place of the client's images: (M, K)."""
-        return logits_of(self.model, self.params, smooth_noise(self.model.image_shape))
+        return probe_logits(self.model, self.params)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -9,7 +9,7 @@ from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.loss_kind import LossReading, loss_of_batch, loss_of_one
 from tinyleak.analytic.noise import Noise
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
-from tinyleak.analytic.probes import logits_of, smooth_noise
+from tinyleak.analytic.probes import probe_logits
 from tinyleak.analytic.shared import Layer, Shared
 from tinyleak.analytic.without_bias import direction_of, image_of_length, look_without_bias
 from tinyleak.backend import Array
@@ -95,5 +95,6 @@ def _probe_logits(shared: Shared, activation: ActivationReading) -> Array:
     """Return the logits of probes, of the network with the likeliest activation."""
     model = shared.model
     if activation.names and "activation" in getattr(model, "__dataclass_fields__", {}):
-        model = replace(model, activation=activation.names[0])  # type: ignore[type-var]
-    return logits_of(model, shared.params, smooth_noise(model.image_shape))
+        (likeliest, *_), own = activation.names, vars(model)["activation"]
+        model = model if likeliest == own else replace(model, activation=likeliest)  # type: ignore[type-var]
+    return probe_logits(model, shared.params)

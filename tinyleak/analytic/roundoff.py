@@ -45,7 +45,7 @@ def relative_roundoff(layer: LastLayerGradient | None, written: str) -> float:
         return written_in + computed_in
     length = float(np.linalg.norm(layer.weight_gradient)) * math.sqrt(layer.batch)
     with np.errstate(all="ignore"):  # huge weights make any logits
-        probes = smooth_noise(layer.model.image_shape)[:FEW]
+        probes = smooth_noise(layer.model.image_shape, FEW)
         largest = np.abs(logits_of(layer.model, layer.params, probes)).max(axis=1)
         logits = max(1.0, float(largest.mean()))
         error = logits * math.sqrt(layer.weight.shape[1]) / np.float64(length)

@@ -41,7 +41,7 @@ def records_of(
 ) -> Records:
     """Return the records of a client's batch that its first linear layer shows."""
     shape = client.model.image_shape
-    direct, probes = takes_pixels(cut.below, shape), smooth_noise(shape)[:PROBES]
+    direct, probes = takes_pixels(cut.below, shape), smooth_noise(shape, PROBES)
     never_negative = float(cut.below(Tensor(probes)).data.min()) >= 0.0
     bounds = (0.0, 1.0) if direct else (0.0, math.inf) if never_negative else None
     return find_records(

@@ -8,7 +8,7 @@ its centre of mass near the middle.
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +63,7 @@ def load_glyphs(count: int = 1000, seed: int = 0) -> Dataset:
 
 
 class Glyphs(Dataset):
-    """Digits that are drawn when they are looked at: one takes a millisecond."""
+    """Digits that are drawn when they are first looked at: one takes a millisecond."""
 
     def __init__(self, count: int, seed: int) -> None:
         labels = np.arange(count, dtype=np.int64) % 10
@@ -72,25 +72,23 @@ class Glyphs(Dataset):
     @cached_property
     def images(self) -> Array:
         """(n, 1, 28, 28), all of them."""
-        return _digits(len(self), self.__dict__["seed"])[:, np.newaxis].copy()
+        return self._chosen(np.arange(len(self)))
 
     def _chosen(self, indices: Array) -> Array:
-        if "images" in self.__dict__:
-            return super()._chosen(indices)
         drawn = [draw_digit(int(index), self.__dict__["seed"]) for index in indices]
         return np.stack(drawn)[:, np.newaxis]
-
-
-@cache
-def _digits(count: int, seed: int) -> Array:
-    """Return the images, (count, 28, 28). Drawing a thousand takes a second, so they are kept."""
-    return np.stack([draw_digit(index, seed) for index in range(count)])
 
 
 def draw_digit(index: int, seed: int = 0) -> Array:
     """Return image `index`, (28, 28) float64 in [0, 1], white on black; it shows `index % 10`."""
     if index < 0 or seed < 0:
         raise ValueError(f"index {index} and seed {seed} of a digit must not be negative")
+    return _greys(index, seed) / 255.0
+
+
+@lru_cache(maxsize=100_000)  # 80 MB at most: training looks at the same digits again and again
+def _greys(index: int, seed: int) -> Array:
+    """Return image `index`, (28, 28) uint8."""
     rng = np.random.default_rng([seed, index])
     shapes = SHAPES[index % 10]
     outline = _outline(*shapes[rng.integers(len(shapes))])
@@ -206,7 +204,7 @@ def _place(points: Array, outline: Outline, rng: np.random.Generator) -> Array:
 
 
 def _fill(outline: Outline, points: Array) -> Array:
-    """Return the antialiased image (28, 28) of the shape that the curves enclose."""
+    """Return the antialiased image, (28, 28) uint8, of the shape that the curves enclose."""
     from PIL import Image, ImageDraw, ImageFilter
 
     canvas = Image.new("L", (SIZE * SUPERSAMPLING, SIZE * SUPERSAMPLING))
@@ -219,4 +217,4 @@ def _fill(outline: Outline, points: Array) -> Array:
         draw.polygon(hole.ravel().tolist(), fill=0)
     blurred = canvas.filter(ImageFilter.GaussianBlur(BLUR_RADIUS * SUPERSAMPLING))
     sharp = blurred.point(CONTRAST_TABLE)
-    return np.asarray(sharp.reduce(SUPERSAMPLING)) / 255.0
+    return np.asarray(sharp.reduce(SUPERSAMPLING))
