@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers  # whose models are imported when they are asked for
 from safetensors.torch import save_file
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from tinyleak.nn.models.bert import Bert
 
@@ -21,7 +21,7 @@ TIED = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
 
 def theirs(model: Bert, params: dict[str, np.ndarray]) -> Any:
     """Hugging Face's model with the same weights."""
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=model.vocabulary,
         hidden_size=model.width,
         num_hidden_layers=model.layers,
@@ -33,7 +33,7 @@ def theirs(model: Bert, params: dict[str, np.ndarray]) -> Any:
         layer_norm_eps=model.epsilon,
     )
     config._attn_implementation = "eager"
-    made = BertForMaskedLM(config).double().eval()
+    made = transformers.BertForMaskedLM(config).double().eval()
     state = {name: torch.tensor(array) for name, array in params.items()}
     missing, unexpected = made.load_state_dict(state, strict=False)
     assert set(missing) == TIED
@@ -60,7 +60,7 @@ def bert_files(
         mask: the token that hides.
         config: of the network, as `BertConfig` has it.
     """
-    model = BertForMaskedLM(BertConfig(**config))
+    model = transformers.BertForMaskedLM(transformers.BertConfig(**config))
     inputs, labels = torch.tensor([sentence]), torch.full((1, len(sentence)), -100)
     labels[0, hidden] = inputs[0, hidden]
     inputs[0, hidden] = mask
@@ -71,7 +71,8 @@ def gpt2_files(directory: Path, *sentences: list[int], **config: Any) -> None:
     """Write the same of a client with a GPT-2."""
     inputs = torch.tensor(sentences)
     ends = {"bos_token_id": 0, "eos_token_id": 0}
-    _write(directory, GPT2LMHeadModel(GPT2Config(**config, **ends)), inputs, inputs)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**config, **ends))
+    _write(directory, model, inputs, inputs)
 
 
 def _write(directory: Path, model: Any, inputs: torch.Tensor, labels: torch.Tensor) -> None:
