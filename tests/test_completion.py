@@ -10,6 +10,7 @@ from tinyleak.analytic import LayerGradient
 from tinyleak.analytic.completion import completed
 from tinyleak.analytic.records import find_records
 from tinyleak.client import Client, simulate
+from tinyleak.client.certificates import certify_images
 from tinyleak.defenses import Prune
 from tinyleak.nn.split import split
 
@@ -98,3 +99,13 @@ def test_an_attack_fills_in_what_was_pruned_as_it_shows_or_is_said(said: bool, r
     assert client.premises.pruned > 0.09
     found = attack(client, method="auto", defenses=[Prune(0.1)] if said else [])
     assert truth.judge(found).succeeded
+
+
+def test_pruning_refuses_no_record(rng) -> None:
+    """What the last layer lost looked as if records had no share in it."""
+    images, labels = GLYPHS.batch([0, 1, 2, 3])
+    model = nn.MLP((1, 28, 28), 10, "sigmoid", (60,))
+    client, _ = simulate(model, images, labels, seed=0, init="default")
+    shared = Prune(0.3)(client.gradients, rng)
+    client = Client.of(client.model, client.params, shared, batch=4, reduction="mean")
+    assert False not in certify_images(client, images, np.asarray(labels)).verdicts
