@@ -10,6 +10,7 @@ while the search was made. A record is exact below an MSE of 1e-8 in float64, 1e
 1e-4 where its gradient was blurred; a false one is any other that was certified, and a guess, which
 is not certified, is counted if it is within 1e-4. Seconds are of one processor's time. Beside what
 is blurred stands gradient matching by L-BFGS with the labels known: images within 1e-4, median MSE.
+Where pruning is "known", what it took is first filled in by the gradient's rank.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from cells import Cell, Cells, add_options, folder_of, mnist, random_batch
 
 from tinyleak import attack
 from tinyleak.analytic import LayerGradient
+from tinyleak.analytic.completion import completed
 from tinyleak.analytic.records import Records, find_records
 from tinyleak.attacks import Settings
 from tinyleak.client import Client
 from tinyleak.data import Dataset
+from tinyleak.defenses import Prune
 from tinyleak.nn import MLP
 from tinyleak.nn.split import split
 
@@ -52,6 +55,8 @@ BATCHES = ("different", "repeated", "one label", "patches")
 """Kinds of batches: of different digits; of half as many, each twice; of digits of one kind; of
 parts of a photograph, which do not overlap, with labels at random."""
 NETWORKS = {"784-1000-10": (1000,), "784-256-128-10": (256, 128), "no first bias": (1000,)}
+PRUNED = 0.001, 0.3, 0.5, 0.7, 0.9
+"""Shares of each tensor. Of the weight's gradient half is zero anyway, where digits are black."""
 FIRST_SEED = 300
 CLIENTS = {16: 10, 32: 10, 64: 5, 128: 5, 256: 1}
 """How many clients a cell of N has, at most."""
@@ -120,13 +125,12 @@ def blurred(gradient: np.ndarray, how: str, rng: np.random.Generator) -> np.ndar
     """A gradient after noise of a relative variance, pruning, clipping to a share of its length, or
     rounding: "noise 1e-12".
     """
-    kind, _, amount = how.partition(" ")
+    kind, amount = (*how.split(), "", "")[:2]
     if kind == "noise":
         size = np.sqrt(float(amount) * np.square(gradient).mean())
         return gradient + size * rng.standard_normal(gradient.shape)
     if kind == "prune":
-        least = np.quantile(np.abs(gradient), float(amount))
-        return np.where(np.abs(gradient) < least, 0.0, gradient)
+        return Prune(float(amount))({"": gradient}, rng)[""]
     if kind == "clip":
         return float(amount) * gradient
     if kind in ("float16", "bfloat16"):
@@ -175,6 +179,8 @@ def search(data: Dataset, *setting) -> tuple[Records, np.ndarray, np.ndarray, fl
     layer = LayerGradient(gradients["0.weight"], gradients.get("0.bias"), len(images), eps)
     cut = split(model, params, "0.weight")
     known, start = not blur.startswith("clip"), process_time()
+    if blur.endswith("known"):
+        layer = completed(layer, params["0.weight"])
     try:
         found = find_records(layer, cut, bounds=(0.0, 1.0), factor_known=known, seconds=300.0)
     except ValueError:  # what blurs the gradient hides how many records it shows
@@ -218,7 +224,9 @@ def settings(quick: bool, noise: bool) -> list[tuple]:
     one, two, unbiased = NETWORKS
     if noise:
         blurs = [f"noise 1e-{power}" for power in range(14, 5, -2)]
-        blurs += ["prune 0.001", "clip 0.5", "bfloat16", "float16"]
+        for share in PRUNED:
+            blurs += [f"prune {share}", f"prune {share} known"]
+        blurs += ["clip 0.5", "bfloat16", "float16"]
         clear = "default", "float64", 16, False, "different"
         return [(one, a, *clear, blur) for blur in blurs for a in ("sigmoid", "tanh", "relu")]
     cells = [(one, a, "default", "float32", n, *plain) for n in (16, 64) for a in ACTIVATIONS]
@@ -304,9 +312,11 @@ def main() -> None:
                 f"{np.median(seconds):.1f}",
             ]
         )
-        if options.noise:
+        if options.noise and not setting[-1].endswith("known"):
             beside = cells.get(f"{name} matched", lambda s=setting: matched(data, *s))
             rows[-1] += [f"{float(beside['near']):.0%}", f"{float(beside['median']):.0e}"]
+        elif options.noise:
+            rows[-1] += ["", ""]
     heads = ["network", "activation", "weights", "dtype", "N", "trained", "batch", "blurred by"]
     heads += ["all found", "exact", "false", "guessed", "seconds"]
     print(table(heads + ["by L-BFGS", "its MSE"] * options.noise, rows))

@@ -57,7 +57,7 @@ def attack_by_records(
             tell so many records apart.
     """
     client, recorder = problem.client, Recorder(problem, on_progress)
-    found = first_layer(client)
+    found = first_layer(client, problem.attacker.defenses)
     if found is None:
         raise ValueError(
             "method records needs a network whose first linear layer has as many inputs as an "

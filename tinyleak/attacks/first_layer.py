@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 
+from tinyleak.analytic.completion import completed
 from tinyleak.analytic.known import Records
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.probes import smooth_noise
@@ -14,6 +16,7 @@ from tinyleak.analytic.records import find_records
 from tinyleak.attacks.shown import takes_pixels
 from tinyleak.client import Client
 from tinyleak.client.certificates import layers_of
+from tinyleak.defenses import Defense, Prune
 from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
@@ -22,18 +25,24 @@ PROBES = 8
 """Images of noise by which it is told whether features are never negative."""
 
 
-def first_layer(client: Client) -> tuple[LayerGradient, Split] | None:
+def first_layer(
+    client: Client, defenses: Sequence[Defense] = ()
+) -> tuple[LayerGradient, Split] | None:
     """Return the gradient of a network's first linear layer, if its inputs tell the image.
 
     They are the image's pixels, or as many features of it or more. Else, or if the layer sent no
-    gradient, None.
+    gradient, None. Where it was pruned, as it shows or as `defenses` say, it is filled in.
     """
     layer, cut = next(layers_of(client), (None, None))
     if layer is None or cut is None:
         return None
     shape = client.model.image_shape
     wide = client.model.shapes[cut.weight][1] >= prod(shape) and not cut.is_last
-    return (layer, cut) if wide or takes_pixels(cut.below, shape) else None
+    if not wide and not takes_pixels(cut.below, shape):
+        return None
+    if client.premises.pruned or any(isinstance(one, Prune) for one in defenses):
+        layer = completed(layer, cut.params[cut.weight])
+    return layer, cut
 
 
 def records_of(

@@ -15,6 +15,7 @@ from tinyleak.attacks.attacker import Attacker, Labels, Method
 from tinyleak.attacks.first_layer import first_layer, records_of
 from tinyleak.attacks.least_squares.features import WORTH, read_span
 from tinyleak.client import Client, Fact
+from tinyleak.defenses import Prune
 
 MOST_PIXELS = 3200
 """Of four digits: least squares takes 5 seconds a step for them, and 0.5 GB."""
@@ -35,13 +36,14 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Record
     last layer's gradient.
     """
     plain = replace(attacker, method="lbfgs")
-    unsuited = attacker.defenses or attacker.precision or attacker.device != "cpu"
+    pruned = all(isinstance(one, Prune) for one in attacker.defenses)
+    unsuited = not pruned or attacker.precision or attacker.device != "cpu"
     settings = attacker.settings
     beyond = settings.direction or settings.smoothness or client.local
     alone = client.batch == 1 or attacker.restarts > 1 or not isinstance(attacker.start, str)
     if alone or unsuited or beyond or attacker.start not in ("noise", "auto"):
         return client, plain, None
-    first = first_layer(client)
+    first = first_layer(client, attacker.defenses)
     # More records than were said are no reason to stop: whoever looks on is told of them.
     exact = client.loss.exact
     if first is not None and (why := why_not(*first, factor_known=exact)) is not None:
@@ -55,7 +57,7 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Record
             client = _told(client, "records", "the first linear layer shows each image")
             known = None if records is None or records.missing else records
             return client, replace(attacker, method="records", labels=None), known
-    if client.loss.kind != "cross-entropy":
+    if client.loss.kind != "cross-entropy" or attacker.defenses:
         return client, plain, None
     # A last layer that was not sent, or is not linear, tells none.
     labels, told = attacker.labels, client.last_layer is not None and client.labels.trusted

@@ -88,7 +88,8 @@ def certify_images(
         for changed in _changes(images) if yes.any() else ():
             yes &= ~ask(changed, labels).certified
         said_yes |= yes
-        said_no |= [verdict is False for verdict in found.verdicts]
+        # What pruning took may be all that a record lacks.
+        said_no |= [v is False and not client.premises.pruned for v in found.verdicts]
     if not layers:
         return ImageCertificates(unknown, {}, f"{client.network} has no linear layer to be asked")
     reasons = [found.why for found in layers.values()]
