@@ -4,7 +4,7 @@ The gradient G of a linear layer has the rank N of its inputs (see `layer_gradie
 unknowns, N (O + F + 1 − N), than entries. So those that a client made zero follow from the others:
 of all A B, with A of (O, N) and B of (N, F + 1), it is the one that leaves least of G, by weighted
 squares; A and B are solved for by turns (Srebro and Jaakkola 2003, "Weighted low-rank
-approximations", section 2). What became zero was small, so it counts as zero at first, and half as
+approximations"). What became zero was small, so it counts as zero at first, and half as
 much each time; and the columns that lost least come first. Else the smallest directions, which tell
 records apart, are spent on a few entries.
 
