@@ -142,8 +142,8 @@ def audit(
         jacobians = [
             Jacobian(model, weights, x, one_hot(y, model.classes)) for x, y in batches[:examples]
         ]
-    whole_gradient = precision is None and not frozen
-    clients = [in_float32(one) if whole_gradient else None for one in jacobians]
+    alone = batch == 1 and precision is None and not frozen
+    clients = [in_float32(one) if alone else None for one in jacobians]
     jacobians = [
         replace(one, images=without_ties(one.images), precision=precision) for one in jacobians
     ]
