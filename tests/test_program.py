@@ -697,6 +697,8 @@ SIMPLIFIED_NOT: dict[str, list[tuple[Function, list[tuple[int, ...]]]]] = {
     "compute once": [
         # Copies along another axis, of one alone, or with others; axes that are used whole.
         (lambda x: ops.exp(ops.broadcast_to(x, shape=(2, 3))), [(2, 1)]),
+        (lambda x: ops.exp(ops.broadcast_to(x, shape=(3, 3))), [(3, 1)]),
+        (lambda x: ops.exp(ops.broadcast_to(x, shape=(3, 3, 3))), [(3, 3, 1)]),
         (lambda x: ops.exp(copies(x, 1)), [(3,)]),
         (lambda x, y: copies(x, 4) * y, [(3,), (4, 3)]),
         (lambda x: copies(x, 4) @ Tensor(np.arange(40.0).reshape(4, 2, 5)), [(3, 2)]),

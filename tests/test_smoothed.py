@@ -206,4 +206,4 @@ def test_a_search_goes_on_from_noise_where_features_are_off() -> None:
     off = wanted[:400] == 1.0
     assert np.abs(noise[off]).min() > 1e3 * np.abs(noise[~off]).max()
     residual = Traced(lambda z: z * 1.0, 400)  # all fit: it may be anywhere
-    assert np.abs(_jolted(residual, x, None, rng)).min() > 0.0
+    assert np.abs(_jolted(residual, x, 400, rng)).min() > 0.0

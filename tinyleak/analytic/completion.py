@@ -11,8 +11,9 @@ records apart, are spent on a few entries.
 Whether a zero is a zero of its own, as where no unit is active that sees a pixel, need not be
 known: it counts as missing, and comes out as zero. Of a whole row or column of zeros, and of one
 with too few entries, nothing follows: it is zero in what is returned, as of a dead pixel. A record
-that has something there has another δ than without it, and so no certificate. But what is filled in
-may certify alone: it must not be asked to refuse, since such a record is one all the same.
+that has something there has another δ than without it, where the weights are as large as usual
+(`NOTICED`), and so no certificate. But what is filled in may certify alone: it must not be asked to
+refuse, since such a record is one all the same.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ RIDGE = 1e-14
 EXPLAINED = 1e-12
 """What may be left as a share of G, or `ROUNDING` roundings of what was written if that is more."""
 
-NOTICED = 1e-3
+NOTICED = 0.1
 """Where nothing is told of a pixel its weights must be no smaller than this share of the usual
 ones: else no δ says whether it was black."""
 
@@ -66,9 +67,12 @@ def completed(layer: LayerGradient, weight: Array) -> LayerGradient:
         layer: the gradient, of a known number of records.
         weight: (O, F), the layer's own.
     """
-    G, records, width = layer.matrix, layer.records, weight.shape[1]
+    records, width, scale = layer.records, weight.shape[1], float(np.abs(layer.matrix).max())
+    if records is None or records > MOST or not scale:
+        return layer
+    G = layer.matrix / scale  # it may be too small to be squared
     known = G != 0.0
-    if records is None or records > MOST:
+    if known.all():
         return layer
     if min(map(sum, _told(known, records + SPARE))) <= records + SPARE:
         return layer
@@ -85,6 +89,7 @@ def completed(layer: LayerGradient, weight: Array) -> LayerGradient:
         and seen[width:].all()
     ):
         return layer
+    filled *= scale
     bias = None if layer.bias_gradient is None else filled[:, width]
     answer = replace(layer, weight_gradient=filled[:, :width], bias_gradient=bias)
     return answer if answer.rank == records >= answer.shown else layer

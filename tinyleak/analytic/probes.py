@@ -18,7 +18,7 @@ PROBES = 512
 AT_ONCE = 64
 """How many images are shown to the network at once, so that its activations fit into memory."""
 
-KEPT = 4
+KEPT = 2
 """Of how many networks the logits are kept: a client's loss and its labels ask for the same, and so
 do all clients of one round."""
 

@@ -88,8 +88,8 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         start = GREY + CONTRAST * rng.standard_normal(pixels)
         best = _search(objective_of(shape, shown, client.gradients), start, GOALS[client.dtype])
         return _polished(client, shown, best)
-    few, finite = shown.features.size < pixels, bool(np.isfinite(shown.features).all())
-    if (few and enough) or not (finite and shown.features.any()):
+    few = shown.features.size < pixels
+    if few and enough:
         return None
     if takes_pixels(shown.below, model.image_shape):
         return shown.features.reshape(shape)

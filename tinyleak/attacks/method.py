@@ -36,8 +36,8 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Record
     last layer's gradient.
     """
     plain = replace(attacker, method="lbfgs")
-    pruned = all(isinstance(one, Prune) for one in attacker.defenses)
-    unsuited = not pruned or attacker.precision or attacker.device != "cpu"
+    only_pruned = all(isinstance(one, Prune) for one in attacker.defenses)
+    unsuited = not only_pruned or attacker.precision or attacker.device != "cpu"
     settings = attacker.settings
     beyond = settings.direction or settings.smoothness or client.local
     alone = client.batch == 1 or attacker.restarts > 1 or not isinstance(attacker.start, str)

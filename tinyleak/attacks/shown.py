@@ -115,6 +115,8 @@ def shown_layer(
         size = float(np.abs(by_bias).max())
         by_bias = by_bias / size  # it may be too small to be squared
         features = by_bias @ by_weight / (by_bias @ by_bias) / size
+        if not (np.isfinite(features).all() and features.any()):
+            continue
         slopes = _slopes(model, weights, gradients, name)
         lower = {} if slopes is None else _lower(model, weights, below)
         slopes = np.zeros_like(features) if slopes is None else slopes

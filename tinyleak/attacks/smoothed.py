@@ -115,7 +115,7 @@ def past_kinks(
     alone = objective_of(start.shape, shown, None) if enough else None
     robust = partial(in_turn_with_features, exact, alone, lowest, highest, goal)
     close, rng = max(CLOSE, goal), np.random.default_rng(0)
-    count = None if shown.features is None else shown.features.size
+    count = 0 if shown.features is None else shown.features.size
 
     def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
         soft.cool(temperature, at)
@@ -149,7 +149,7 @@ def past_kinks(
     return best
 
 
-def _jolted(exact: Traced, x: Array, count: int | None, rng: np.random.Generator) -> Array:
+def _jolted(exact: Traced, x: Array, count: int, rng: np.random.Generator) -> Array:
     """Return an image with noise where the first numbers of the residual, its features, are off.
 
     How far, of each pixel, Σ Jᵢⱼ² rᵢ² / Σ Jᵢⱼ² tells; sums over i are means over random signs.

@@ -46,7 +46,8 @@ def error_by_features(client: Client, truth: Truth, prior: float) -> float | Non
         prior: τ², the variance of a pixel before anything was shared.
 
     Returns:
-        None where no layer shows anything, for several images, or for too many pixels.
+        None where no layer shows anything, or not all of the image, for several images, or for too
+        many pixels.
     """
     image = truth.images.astype(float)
     if client.batch != 1 or image.size > MOST_DENSE:
@@ -69,7 +70,10 @@ def error_by_features(client: Client, truth: Truth, prior: float) -> float | Non
     rows = [traced.back(x, precision * traced.along(x, unit)) for unit in np.eye(image.size)]
     pull = traced.back(x, precision * np.concatenate(errors))
     inside = image.ravel() if are_images(client.model) else np.full(image.size, INSIDE)
-    change = change_within_bounds(of_gram(np.stack(rows)), inside, 1.0, prior, pull)
+    spectrum = of_gram(np.stack(rows))
+    if spectrum.rank < image.size:  # the rest of the gradient may tell more
+        return None
+    change = change_within_bounds(spectrum, inside, 1.0, prior, pull)
     return None if change is None else float(change @ change) / image.size
 
 

@@ -36,10 +36,10 @@ SCOPE = {
     ),
     "The best attacker": (
         "The forecast is what is left to somebody who solves the problem perfectly and knows of "
-        "pixels only how much they vary, and, without noise, that black and white ones cannot be "
-        "more so; then, of one image, it is of what float32 does to a simulated client. A real "
-        "attack may do worse: it can get stuck, the more easily the larger the batch; a rehearsal "
-        "shows it. It can do better as well, if it knows what images look like."
+        "pixels only how much they vary, and, of one image without noise, that black and white "
+        "ones cannot be more so, and which errors float32 makes. A real attack may do worse: it "
+        "can get stuck, the more easily the larger the batch; a rehearsal shows it. It can do "
+        "better as well, if it knows what images look like."
     ),
     "Near typical images": (
         "The network is taken to be linear around the image, at images of the given kind. Where "
