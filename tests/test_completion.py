@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -109,3 +111,27 @@ def test_pruning_refuses_no_record(rng) -> None:
     shared = Prune(0.3)(client.gradients, rng)
     client = Client.of(client.model, client.params, shared, batch=4, reduction="mean")
     assert False not in certify_images(client, images, np.asarray(labels)).verdicts
+
+
+def test_where_a_lost_pixel_s_weights_are_small_nothing_is_filled_in(rng) -> None:
+    """No δ would show that a record has something there, in float32."""
+    images, labels = batch(rng, 6)
+    images[:, 0, 0, 1] = 0.0
+    images[2, 0, 0, 1] = 0.02
+    _, shared, _, weight = pruned(0.3, "tanh", images, labels, "float32")
+    assert not shared.matrix[:, 1].any()
+    assert completed(shared, weight) is not shared
+    weight[:, 1] *= 0.05
+    assert completed(shared, weight) is shared
+
+
+def test_a_gradient_may_be_too_small_to_be_squared(rng) -> None:
+    images, labels = batch(rng, 6)
+    _, shared, _, weight = pruned(0.2, "tanh", images, labels)
+    whole = completed(shared, weight).matrix
+    tiny = replace(
+        shared,
+        weight_gradient=1e-200 * shared.weight_gradient,
+        bias_gradient=1e-200 * shared.bias_gradient,
+    )
+    np.testing.assert_allclose(completed(tiny, weight).matrix, 1e-200 * whole, rtol=1e-6)
