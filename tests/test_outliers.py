@@ -11,7 +11,7 @@ from tinyleak.attacks import Settings, outliers, smoothed
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
 from tinyleak.attacks.features_first import GOALS
 from tinyleak.attacks.outliers import in_turn_with_features
-from tinyleak.attacks.shown import shown_layer
+from tinyleak.attacks.shown import in_a_row, shown_layer
 from tinyleak.audit import audit, rehearse
 from tinyleak.audit.record import as_dict
 from tinyleak.audit.words import lines
@@ -28,7 +28,7 @@ def test_the_last_wrong_kinks_are_outliers(seed: int) -> None:
     assert shown is not None
 
     def residual(z: Tensor) -> Tensor:
-        return shown.in_a_row(reshape(z, image.shape), client.gradients)
+        return in_a_row(shown.parts(reshape(z, image.shape), client.gradients))
 
     near = (image + 0.1 * np.random.default_rng(1).standard_normal(image.shape)).ravel()
     squares = objective_of(image.shape, shown, client.gradients)

@@ -74,9 +74,10 @@ def completed(layer: LayerGradient, weight: Array) -> LayerGradient:
     known = G != 0.0
     if known.all():
         return layer
-    if min(map(sum, _told(known, records + SPARE))) <= records + SPARE:
+    told = _told(known, records + SPARE)
+    if min(map(sum, told)) <= records + SPARE:
         return layer
-    filled, left = _filled(G, known, records)
+    filled, left = _filled(G, known, np.ix_(*told), records)
     sizes = np.where(known, np.abs(G), np.inf)
     cuts = np.full(G.shape[1], sizes[:, :width].min())
     cuts[width:] = sizes[:, width:].min(initial=np.inf)  # each tensor may be pruned by itself
@@ -95,9 +96,11 @@ def completed(layer: LayerGradient, weight: Array) -> LayerGradient:
     return answer if answer.rank == records >= answer.shown else layer
 
 
-def _filled(G: Array, known: Array, rank: int) -> tuple[Array, float]:
-    """Return G with what its rank tells, zero where it does not; and what it leaves, as a share."""
-    some = np.ix_(*_told(known, rank + SPARE))
+def _filled(G: Array, known: Array, some: tuple[Array, ...], rank: int) -> tuple[Array, float]:
+    """Return G with what its rank tells of some rows and columns, zero elsewhere.
+
+    Beside it, what that leaves of G, as a share.
+    """
     block, there, filled = G[some], known[some], np.zeros_like(G)
     A, B = _factors(block, there, rank)
     left = float(np.linalg.norm(np.where(there, block - A @ B, 0.0)) / np.linalg.norm(G))

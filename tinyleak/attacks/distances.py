@@ -73,9 +73,7 @@ def _objective(
     size = math.prod(shape)
 
     def function(z: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        found = shown.below(reshape(z, shape))
-        assert found is not None, "it was found before"
-        parts = shown.differences(found, gradients)
+        parts = shown.parts(reshape(z, shape), gradients)
         total = reduce(add, [counted(part, variance) for part in parts])
         return total, grad(total, z)
 

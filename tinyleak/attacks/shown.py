@@ -61,11 +61,11 @@ class Shown:
                 parts.append((slope - Tensor(wanted[name])) * (1.0 / length))
         return parts
 
-    def in_a_row(self, images: Tensor, gradients: Mapping[str, Array]) -> Tensor:
-        """Return these differences of images (1, C, H, W) as one residual, (m,)."""
+    def parts(self, images: Tensor, gradients: Mapping[str, Array] | None) -> list[Tensor]:
+        """Return these differences of images (1, C, H, W)."""
         features = self.below(images)
         assert features is not None, "it was found before"
-        return in_a_row(self.differences(features, gradients))
+        return self.differences(features, gradients)
 
 
 def in_a_row(parts: Sequence[Tensor]) -> Tensor:

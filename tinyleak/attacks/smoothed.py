@@ -107,7 +107,7 @@ def past_kinks(
         return in_a_row(known.differences(kinks.replay(images, at_kink), gradients, opened))
 
     def exactly(z: Tensor) -> Tensor:
-        return shown.in_a_row(reshape(z, shape), gradients)
+        return in_a_row(shown.parts(reshape(z, shape), gradients))
 
     soft, exact = _Corrected(smoothed, start.size, np.ones(())), Traced(exactly, start.size)
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)

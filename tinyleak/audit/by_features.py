@@ -59,9 +59,7 @@ def error_by_features(client: Client, truth: Truth, prior: float) -> float | Non
         return float(np.mean((shown.features.ravel() - image.ravel()) ** 2))
 
     def parts(z: Tensor) -> list[Tensor]:
-        features = shown.below(reshape(z, image.shape))
-        assert features is not None, "it was found before"
-        return shown.differences(features, client.gradients)
+        return shown.parts(reshape(z, image.shape), client.gradients)
 
     traced = Traced(lambda z: in_a_row(parts(z)), image.size)
     errors = [part.data.ravel() for part in parts(Tensor(image.ravel()))]
