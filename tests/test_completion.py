@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinyleak import attack, data, nn
-from tinyleak.analytic import LayerGradient
+from tinyleak.analytic import LayerGradient, completion
 from tinyleak.analytic.completion import completed
 from tinyleak.analytic.records import find_records
 from tinyleak.client import Client, simulate
@@ -92,7 +92,11 @@ def test_copies_are_not_counted_in_what_is_filled_in(rng) -> None:
 
 
 @pytest.mark.parametrize("said", [False, True])
-def test_an_attack_fills_in_what_was_pruned_as_it_shows_or_is_said(said: bool, rng) -> None:
+def test_an_attack_fills_in_once_what_was_pruned_as_it_shows_or_is_said(
+    said: bool, rng, monkeypatch
+) -> None:
+    filled, times = completion._filled, []
+    monkeypatch.setattr(completion, "_filled", lambda *a: times.append(1) or filled(*a))
     images, labels = batch(rng, 4)
     model = nn.MLP((1, 28, 28), 10, "tanh", (60,))
     client, truth = simulate(model, images, labels, seed=3, init="default")
@@ -100,6 +104,7 @@ def test_an_attack_fills_in_what_was_pruned_as_it_shows_or_is_said(said: bool, r
     client = Client.of(client.model, client.params, shared, batch=4, reduction="mean")
     assert client.premises.pruned > 0.09
     found = attack(client, method="auto", defenses=[Prune(0.1)] if said else [])
+    assert len(times) == 1
     assert truth.judge(found).succeeded
 
 

@@ -8,7 +8,6 @@ from math import prod
 
 import numpy as np
 
-from tinyleak.analytic.completion import completed
 from tinyleak.analytic.known import Records
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.probes import smooth_noise
@@ -41,7 +40,7 @@ def first_layer(
     if not wide and not takes_pixels(cut.below, shape):
         return None
     if client.premises.pruned or any(isinstance(one, Prune) for one in defenses):
-        layer = completed(layer, cut.params[cut.weight])
+        layer = client.filled_in or layer
     return layer, cut
 
 

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from tinyleak.analytic.completion import completed
 from tinyleak.analytic.labels import LabelInference
 from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
 from tinyleak.analytic.premises import Premises
 from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
+from tinyleak.client.certificates import layers_of
 from tinyleak.client.explanation import explain
 from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
@@ -288,6 +290,15 @@ class Client:
             ValueError: the last layer is not linear.
         """
         return labels_of(self)
+
+    @cached_property
+    def filled_in(self) -> LayerGradient | None:
+        """The first linear layer's gradient, with what pruning took of it filled in, once.
+
+        None if no linear layer sent one.
+        """
+        layer, cut = next(layers_of(self), (None, None))
+        return None if layer is None or cut is None else completed(layer, cut.params[cut.weight])
 
     @cached_property
     def unmixed(self) -> Unmixed | None:
