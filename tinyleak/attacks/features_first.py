@@ -35,6 +35,7 @@ from tinyleak.attacks.distances import (
 )
 from tinyleak.attacks.shown import Shown, most_shown, takes_pixels
 from tinyleak.attacks.smoothed import past_kinks
+from tinyleak.attacks.waist import shown_at_waist
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import grad
@@ -127,14 +128,20 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
     if few and images:
         best = search_in_range(joint, best.x, goal)
     if best.value > close:
-        image = start.reshape(shape)
         try:
-            found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
+            image = start.reshape(shape)
+            args = shown, client.gradients, image, goal, close, int(rng.integers(2**31))
+            waist = shown_at_waist(*args) if few and images else None
+            if waist is not None:
+                x = _best_of_searches(client, waist, False, rng).x
+                best = min(best, End(joint(x)[0], x, 0), key=lambda end: end.value)
+            if best.value > close:
+                found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
+                if found is not None and not found.value > joint(best.x)[0]:
+                    best = End(found.value, found.x, 0)
         except StoppedError as stopped:
             x = min(stopped.x, best.x, key=lambda x: joint(x)[0])
             raise StoppedError(x) from None
-        if found is not None and not found.value > joint(best.x)[0]:
-            best = End(found.value, found.x, 0)
     return best
 
 

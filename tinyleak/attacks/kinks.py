@@ -90,7 +90,7 @@ class Kinks:
         features = self._below(images)
         assert features is not None, "it was found before"
         order = topological_order(features)
-        return _top(features), order, depending_on([images], order)
+        return relu_of(features), order, depending_on([images], order)
 
 
 def _name(node: Tensor) -> str | None:
@@ -103,7 +103,7 @@ def _is_kink(node: Tensor) -> bool:
     return pools or _name(node) == "maximum"
 
 
-def _top(features: Tensor) -> Tensor | None:
+def relu_of(features: Tensor) -> Tensor | None:
     """Return the ReLU above which values are only moved or pooled, so that its pattern shows."""
     node = features
     while _name(node) in ("reshape", "transpose", "broadcast_to", "take"):

@@ -75,6 +75,7 @@ def past_kinks(
     lowest: float,
     highest: float,
     goal: float,
+    cycles: int = CYCLES,
 ) -> Reached | None:
     """Search for the image that has the features that are shown, and the gradient below them.
 
@@ -85,6 +86,7 @@ def past_kinks(
         lowest: what pixels are at least.
         highest: what they are at most.
         goal: a squared relative distance that is small enough.
+        cycles: how often the temperatures are gone through.
 
     Returns:
         The pixels, (C·H·W,), and the squared relative distance there, without smoothing; None for
@@ -124,7 +126,7 @@ def past_kinks(
 
     best = here = Reached(start.ravel(), math.inf)
     try:
-        for cycle in range(CYCLES):
+        for cycle in range(cycles):
             if cycle > 0:
                 here = Reached(_jolted(exact, best.x, count, rng), math.inf)
             before = math.inf

@@ -1,0 +1,91 @@
+"""Where features are too few: the values at a network's waist first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from tinyleak import nn, share
+from tinyleak.attacks import waist
+from tinyleak.attacks.distances import StoppedError
+from tinyleak.attacks.features_first import features_first
+from tinyleak.attacks.shown import Shown, shown_layer
+from tinyleak.attacks.waist import shown_at_waist
+from tinyleak.client import Client
+from tinyleak.nn import init
+from tinyleak.ops import relu
+from tinyleak.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """Three convolutions: 200 values after the first, 144 after the second, 8 features."""
+
+    classes: int = 5
+    image_shape: tuple[int, int, int] = (1, 8, 8)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            **{"one.weight": (8, 1, 4, 4), "one.bias": (8,)},
+            **{"two.weight": (16, 8, 3, 3), "two.bias": (16,)},
+            **{"three.weight": (8, 16, 3, 3), "three.bias": (8,)},
+            **{"last.weight": (5, 8), "last.bias": (5,)},
+        }
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return nn.linear(nn.flatten(self.hidden(params, x)[-1]), *self.last(params))
+
+    def hidden(self, params: Mapping[str, Tensor], x: Tensor) -> list[Tensor]:
+        values = [x]
+        for name in ("one", "two", "three"):
+            weights = params[f"{name}.weight"], params[f"{name}.bias"]
+            values.append(relu(nn.conv2d(values[-1], *weights)))
+        return values
+
+    def last(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return params["last.weight"], params["last.bias"]
+
+
+def client_of(seed: int) -> tuple[Client, np.ndarray, Shown]:
+    model, rng = Narrowing(), np.random.default_rng(seed)
+    image = rng.random((1, 1, 8, 8))
+    params = init.draw(model.shapes, rng, "default", dtype="float32")
+    client, _ = share(model, params, image, [int(rng.integers(0, 5))], dtype="float32")
+    shown = shown_layer(model, client.params, client.gradients)
+    assert shown is not None and shown.features is not None and shown.features.size == 8
+    return client, image, shown
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_narrowest_values_that_the_gradients_above_determine_are_found(seed: int) -> None:
+    client, image, shown = client_of(seed)
+    start = 0.5 + 0.1 * np.random.default_rng(9).standard_normal(image.shape)
+    found = shown_at_waist(shown, client.gradients, start, 1e-13, 1e-8, seed)
+    assert found is not None and found.features is not None and found.features.size == 144
+    params = {name: Tensor(array.astype(float)) for name, array in client.params.items()}
+    truth = client.model.hidden(params, Tensor(image))[2].data  # type: ignore[attr-defined]
+    assert np.allclose(found.features.ravel(), truth.ravel(), atol=1e-4 * truth.max())
+    assert sorted(found.lower) == ["one.bias", "one.weight", "two.bias", "two.weight"]
+    assert np.allclose(found.below(Tensor(image)).data, truth.reshape(1, -1))  # type: ignore[union-attr]
+
+
+def test_an_image_is_found_by_them() -> None:
+    client, image, _ = client_of(1)
+    reached = features_first(client)
+    assert reached is not None and np.mean((reached - image) ** 2) < 1e-8
+
+
+def test_ctrl_c_on_the_way_has_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, image, shown = client_of(0)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise StoppedError(np.zeros(144))
+
+    monkeypatch.setattr(waist, "past_kinks", interrupted)
+    with pytest.raises(StoppedError) as stopped:
+        shown_at_waist(shown, client.gradients, image, 1e-13, 1e-8, 0)
+    assert np.array_equal(stopped.value.x, image.ravel())
