@@ -22,6 +22,7 @@ from tinyleak.attacks.shown import Shown, sum_of
 from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
 from tinyleak.gradient import depending_on, grad, topological_order
+from tinyleak.nn.split import computed_again
 from tinyleak.ops import reshape, sum
 from tinyleak.tensor import Tensor
 
@@ -56,13 +57,7 @@ def shown_at_waist(
     def upper(values: Tensor) -> Tensor:
         order, through = _through(shown, Tensor(np.zeros_like(start)))
         waist = through[number]
-        new = {waist: reshape(values, waist.shape)}
-        after = depending_on([waist], order)
-        for node in order:
-            if node in after and node is not waist and node.primitive is not None:
-                inputs = [new.get(one, one) for one in node.inputs]
-                new[node] = node.primitive(*inputs, **node.params)
-        return new[order[-1]]
+        return computed_again(order[-1], {waist: reshape(values, waist.shape)})
 
     def below(images: Tensor) -> Tensor:
         return reshape(_through(shown, images)[1][number], (1, -1))

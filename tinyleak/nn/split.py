@@ -57,13 +57,28 @@ class Split:
         """
         blank = Tensor(np.zeros((*z.shape[:-1], *self.model.image_shape), z.dtype))
         run = _run(self.model, self.params, blank, self.weight)
-        again = {run.z: z}
-        for node in topological_order(run.logits):
-            if node not in again and not again.keys().isdisjoint(node.inputs):
-                assert node.primitive is not None, "it has inputs"
-                compute = replaced.get(node.primitive, node.primitive)
-                again[node] = compute(*[again.get(x, x) for x in node.inputs], **node.params)
-        return again[run.logits]
+        return computed_again(run.logits, {run.z: z}, replaced)
+
+
+def computed_again(
+    end: Tensor,
+    given: Mapping[Tensor, Tensor],
+    replaced: Mapping[Primitive, Callable[..., Tensor]] = {},
+) -> Tensor:
+    """Return what a node of a graph is, where some nodes before it are other numbers.
+
+    Args:
+        end: the node.
+        given: what stands for some of the others, of which it depends on one at least.
+        replaced: what to compute in place of a primitive, from its inputs.
+    """
+    again = dict(given)
+    for node in topological_order(end):
+        if node not in again and not again.keys().isdisjoint(node.inputs):
+            assert node.primitive is not None, "it has inputs"
+            compute = replaced.get(node.primitive, node.primitive)
+            again[node] = compute(*[again.get(x, x) for x in node.inputs], **node.params)
+    return again[end]
 
 
 def split(model: Model, params: Mapping[str, Array], weight: str) -> Split:
