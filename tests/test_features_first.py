@@ -128,6 +128,15 @@ def test_a_number_of_heads_is_of_attention_and_not_of_answers(rng: np.random.Gen
     assert known_label(frozen, truth.images) is None
 
 
+def test_a_frozen_layer_is_no_layer_whose_gradient_is_zero() -> None:
+    model = Pooled(3, "tanh", largest=False)  # 48 features of 64 pixels
+    client, images = client_of(model)
+    some = {name: g for name, g in client.gradients.items() if name != "conv.bias"}
+    frozen = Client.of(model, client.params, {**some, "conv.bias": None}, reduction="mean")
+    assert frozen.frozen == ("conv.bias",)
+    assert error(features_first(frozen), images) < 1e-8
+
+
 def test_fewer_features_than_pixels_leave_one_image_within_the_range_of_pixels() -> None:
     model = Pooled(3, "tanh", largest=False)  # 48 features of 64 pixels
     client, images = client_of(model)

@@ -81,7 +81,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         return None
     model = client.model
     shape = (1, *model.image_shape)
-    pixels, shown = math.prod(shape), most_shown(model, client.params, client.gradients)
+    pixels, shown = math.prod(shape), most_shown(model, client.params, client.sent)
     if shown is None:
         return None
     if shown.features is None:

@@ -29,7 +29,7 @@ class Shown:
         features: the values themselves; None where only their slopes are shown.
         slopes: the loss's gradient with respect to them.
         below: the network below them, from images (1, C, H, W).
-        lower: the parameters below them, by name.
+        lower: the parameters below them that sent a gradient, by name.
     """
 
     layer: str
@@ -86,6 +86,11 @@ def most_shown(
     """Return what to search by: a layer's features, or an addition where these are too few.
 
     None if the gradient of one image shows neither.
+
+    Args:
+        model: the network.
+        params: its weights, by name.
+        gradients: those that were sent, by name: zeros of a frozen parameter are none.
     """
     shown, added = (find(model, params, gradients) for find in (shown_layer, shown_addition))
     pixels = math.prod(model.image_shape)
@@ -105,6 +110,7 @@ def shown_layer(
         for name, shape in model.shapes.items()
         if len(shape) == 2
         and model.shapes.get(bias_of(name)) == shape[:1]
+        and gradients.keys() >= {name, bias_of(name)}
         and gradients[bias_of(name)].any()
     ]
     for name in sorted(names, key=lambda name: -model.shapes[name][1]):  # a stable order
@@ -118,7 +124,7 @@ def shown_layer(
         if not (np.isfinite(features).all() and features.any()):
             continue
         slopes = _slopes(model, weights, gradients, name)
-        lower = {} if slopes is None else _lower(model, weights, below)
+        lower = {} if slopes is None else _lower(model, weights, gradients, below)
         slopes = np.zeros_like(features) if slopes is None else slopes
         return Shown(name, features[None], slopes[None], below, lower)
     return None
@@ -163,13 +169,13 @@ def shown_addition(
     """Return the values to which a parameter is added, one number to each, as to positions."""
     weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
     for name, shape in model.shapes.items():
-        if len(shape) < 2 or name.endswith("bias") or not gradients[name].any():
+        if len(shape) < 2 or name.endswith("bias") or not np.any(gradients.get(name, 0)):
             continue
         below = partial(added_to, model, weights, name)
         found = below(Tensor(np.zeros((1, *model.image_shape))))
         if found is not None:
             slopes = gradients[name].astype(float).reshape(found.shape)
-            return Shown(name, None, slopes, below, _lower(model, weights, below))
+            return Shown(name, None, slopes, below, _lower(model, weights, gradients, below))
     return None
 
 
@@ -213,11 +219,13 @@ def bias_of(weight: str) -> str:
     return weight.removesuffix("weight") + "bias"
 
 
-def _lower(model: Model, weights: Mapping[str, Tensor], below: Below) -> dict[str, Tensor]:
-    """Return the parameters that the features depend on."""
+def _lower(
+    model: Model, weights: Mapping[str, Tensor], gradients: Mapping[str, Array], below: Below
+) -> dict[str, Tensor]:
+    """Return the parameters that the features depend on, of those that sent a gradient."""
     features = below(Tensor(np.zeros((1, *model.image_shape))))
     leaves = set() if features is None else set(topological_order(features))
-    return {name: weight for name, weight in weights.items() if weight in leaves}
+    return {k: weight for k, weight in weights.items() if weight in leaves and k in gradients}
 
 
 def sum_of(lower: Mapping[str, Tensor]) -> int:

@@ -52,7 +52,7 @@ def error_by_features(client: Client, truth: Truth, prior: float) -> float | Non
     image = truth.images.astype(float)
     if client.batch != 1 or image.size > MOST_DENSE:
         return None
-    shown = most_shown(client.model, client.params, client.gradients)
+    shown = most_shown(client.model, client.params, client.sent)
     if shown is None:
         return None
     if shown.features is not None and takes_pixels(shown.below, client.model.image_shape):
