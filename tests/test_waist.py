@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,3 +90,16 @@ def test_ctrl_c_on_the_way_has_an_image(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(StoppedError) as stopped:
         shown_at_waist(shown, client.gradients, image, 1e-13, 1e-8, 0)
     assert np.array_equal(stopped.value.x, image.ravel())
+
+
+@pytest.mark.parametrize("work", ["shown_at_waist", "rounded_objective_of"])
+def test_ctrl_c_between_searches_has_an_image(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, image, _ = client_of(1)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules[features_first.__module__], work, interrupted)
+    with pytest.raises(StoppedError) as stopped:
+        features_first(client)
+    assert stopped.value.x.shape == (image.size,)

@@ -107,7 +107,7 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
     alone, images = objective_of(shape, shown, None), are_images(model)
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
-    ends = [End(math.inf, start, 0)]
+    distance, ends = alone, [End(math.inf, start, 0)]
     try:
         while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
             if not few:
@@ -116,32 +116,30 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
                 # The bounds say as much as too few features, or a flat valley, leave open.
                 start = ends[-1].x if ends[-1].value <= close else start
                 ends.append(search_in_range(alone, start, goal))
-            best = min(ends, key=lambda end: end.value)
+            best = min(ends, key=_value)
             if best.value <= close or len(ends) == 1:
                 break
             start = GREY * images + CONTRAST * rng.standard_normal(pixels)
-    except StoppedError as stopped:
-        xs = [stopped.x, *[end.x for end in ends]]
-        raise StoppedError(min(xs, key=lambda x: alone(x)[0])) from None
-    if few or best.value > close:
-        joint = objective_of(shape, shown, client.gradients)
-    if few and images:
-        best = search_in_range(joint, best.x, goal)
-    if best.value > close:
-        try:
-            image = start.reshape(shape)
-            args = shown, client.gradients, image, goal, close, int(rng.integers(2**31))
-            waist = shown_at_waist(*args) if few and images else None
+        if few or best.value > close:
+            distance = objective_of(shape, shown, client.gradients)
+        if few and images:
+            best = search_in_range(distance, best.x, goal)
+            ends.append(best)
+            args = start.reshape(shape), goal, close, int(rng.integers(2**31))
+            far = best.value > close
+            waist = shown_at_waist(shown, client.gradients, *args) if far else None
             if waist is not None:
                 x = _best_of_searches(client, waist, False, rng).x
-                best = min(best, End(joint(x)[0], x, 0), key=lambda end: end.value)
-            if best.value > close:
-                found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
-                if found is not None and not found.value > joint(best.x)[0]:
-                    best = End(found.value, found.x, 0)
-        except StoppedError as stopped:
-            x = min(stopped.x, best.x, key=lambda x: joint(x)[0])
-            raise StoppedError(x) from None
+                best = min(best, End(distance(x)[0], x, 0), key=_value)
+                ends.append(best)
+        if best.value > close:
+            image = start.reshape(shape)
+            found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
+            if found is not None and not found.value > distance(best.x)[0]:
+                best = End(found.value, found.x, 0)
+    except KeyboardInterrupt as stopped:  # not all are a search's, and have its best
+        xs = [getattr(stopped, "x", start), *[end.x for end in ends]]
+        raise StoppedError(min(xs, key=lambda x: distance(x)[0])) from None
     return best
 
 
@@ -156,13 +154,16 @@ def _polished(client: Client, shown: Shown, end: End) -> Array | None:
     if are_images(client.model) and np.abs(x - np.clip(x, 0.0, 1.0)).max() < OUTSIDE:
         lowest, highest = 0.0, 1.0
     objectives = []
-    if end.value <= CLOSE and shown.features is not None and shown.features.size >= x.size:
-        objectives.append(objective_of(shape, shown, None))
-    if end.value <= CLOSE:
-        rounding = float(np.finfo(client.dtype).eps)
-        objectives.append(rounded_objective_of(shape, shown, client.gradients, rounding))
-    for objective in objectives:
-        x = search_in_range(objective, x, -math.inf, lowest, highest, POLISHING).x
+    try:
+        if end.value <= CLOSE and shown.features is not None and shown.features.size >= x.size:
+            objectives.append(objective_of(shape, shown, None))
+        if end.value <= CLOSE:
+            rounding = float(np.finfo(client.dtype).eps)
+            objectives.append(rounded_objective_of(shape, shown, client.gradients, rounding))
+        for objective in objectives:
+            x = search_in_range(objective, x, -math.inf, lowest, highest, POLISHING).x
+    except KeyboardInterrupt as stopped:
+        raise StoppedError(getattr(stopped, "x", x)) from None
     return x.reshape(shape)
 
 
@@ -205,3 +206,7 @@ def _search(objective: Objective, start: Array, goal: float) -> End:
     with keeping_the_best(objective, start) as watched:
         *_, end = lbfgs(watched, start, goal=goal, max_iterations=ITERATIONS)
     return End(end.value, end.x, end.evaluations)
+
+
+def _value(end: End) -> float:
+    return end.value
