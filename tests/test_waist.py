@@ -70,6 +70,7 @@ def test_the_narrowest_values_that_the_gradients_above_determine_are_found(seed:
     params = {name: Tensor(array.astype(float)) for name, array in client.params.items()}
     truth = client.model.hidden(params, Tensor(image))[2].data  # type: ignore[attr-defined]
     assert np.allclose(found.features.ravel(), truth.ravel(), atol=1e-4 * truth.max())
+    assert np.array_equal(found.features.ravel() > 0, truth.ravel() > 0)  # who is active shows
     assert sorted(found.lower) == ["one.bias", "one.weight", "two.bias", "two.weight"]
     assert np.allclose(found.below(Tensor(image)).data, truth.reshape(1, -1))  # type: ignore[union-attr]
 
