@@ -49,26 +49,25 @@ def shown_at_waist(
         seed: decides the starts.
 
     Returns:
-        None for a network without a waist, and where the search does not arrive.
+        None for a network without a waist, or without kinks above it, and where the search does
+        not arrive.
 
     Raises:
         StoppedError: Ctrl-C; it has the start, since values are no image.
     """
-    number = _waist(shown, start)
-    if number is None:
+    narrowest = _waist(shown, start)
+    if narrowest is None:
         return None
+    number, waist = narrowest
 
     def upper(values: Tensor) -> Tensor:
         order, through = _through(shown, Tensor(np.zeros_like(start)))
-        waist = through[number]
-        return computed_again(order[-1], {waist: reshape(values, waist.shape)})
+        return computed_again(order[-1], {through[number]: reshape(values, waist.shape)})
 
     def below(images: Tensor) -> Tensor:
         return reshape(_through(shown, images)[1][number], (1, -1))
 
-    waist = _through(shown, Tensor(start))[1][number]
-    under = set(topological_order(waist))
-    sent = {name: weight for name, weight in shown.lower.items() if weight not in under}
+    sent = _parameters_above(shown, waist)
     above = Shown(shown.layer, shown.features, shown.slopes, upper, sent)
     lowest = -math.inf if relu_of(waist) is None else 0.0
     size, rng = LARGE * float(np.mean(np.abs(waist.data))), np.random.default_rng(seed)
@@ -92,20 +91,24 @@ def shown_at_waist(
     return Shown(shown.layer, features.data, slopes, below, lower)
 
 
-def _waist(shown: Shown, start: Array) -> int | None:
-    """Return which of the nodes that all paths lead through is the narrowest.
+def _waist(shown: Shown, start: Array) -> tuple[int, Tensor] | None:
+    """Return which of the nodes that all paths lead through is the narrowest, and that node.
 
     It has as many numbers as an image at least, no more than there are gradients above it, and
     some below. Of equals it is the lowest that a ReLU bounds: the more gradients are above it.
     """
     whole, found = sum_of(shown.lower), []
     for number, node in enumerate(_through(shown, Tensor(start))[1]):
-        under = set(topological_order(node))
-        above = whole - sum_of({k: w for k, w in shown.lower.items() if w in under})
-        size = math.prod(node.shape)
+        above, size = sum_of(_parameters_above(shown, node)), math.prod(node.shape)
         if start.size <= size <= above < whole:
-            found.append((size, relu_of(node) is None, number))
-    return min(found)[2] if found else None
+            found.append((size, relu_of(node) is None, number, node))
+    return min(found)[2:] if found else None  # no two have one number
+
+
+def _parameters_above(shown: Shown, node: Tensor) -> dict[str, Tensor]:
+    """Return the parameters below the features that a node does not depend on."""
+    under = set(topological_order(node))
+    return {name: weight for name, weight in shown.lower.items() if weight not in under}
 
 
 def _through(shown: Shown, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
