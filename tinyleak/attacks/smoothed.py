@@ -64,8 +64,12 @@ EVERY = 2
 """At so many temperatures robust regression is tried, and first after WARMER: from there it brings
 back a network with two convolutions and pools, and after the eighth CIFAR's."""
 
-STEPS, LAST_STEPS = 3, 30
-"""Steps of Gauss and Newton in each round, and at the end without smoothing."""
+STEPS = 3
+"""Steps of Gauss and Newton in each round."""
+
+LAST_STEPS, PRODUCTS, EXACT, UNDAMPED = 30, 300, 1e-3, 1e-7
+"""Steps at the end, without smoothing, of so many products at most, solved to that share, and λ at
+first. Steps that are rough, or damped, cross kinks that the way to the image does not."""
 
 
 def past_kinks(
@@ -113,6 +117,7 @@ def past_kinks(
 
     soft, exact = _Corrected(smoothed, start.size, np.ones(())), Traced(exactly, start.size)
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
+    to_end = partial(inside, exact, steps=LAST_STEPS, products=PRODUCTS, rough=EXACT)
     enough = shown.features is not None and shown.features.size >= start.size
     alone = objective_of(start.shape, shown, None) if enough else None
     robust = partial(in_turn_with_features, exact, alone, lowest, highest, goal)
@@ -142,8 +147,8 @@ def past_kinks(
                 if k + 1 == WARMER or (k >= WARMER and k % EVERY == 0) or here.value <= close:
                     best = min(best, robust(here.x), key=_distance)
                 if best.value <= close:
-                    return best
-            best = inside(exact, best.x, steps=LAST_STEPS)
+                    break
+            best = to_end(best.x, damping=UNDAMPED)
             if best.value <= close:
                 break
     except KeyboardInterrupt:

@@ -99,6 +99,7 @@ def truncated_gauss_newton(
     goal: float = 0.0,
     scales: Iterable[float] = (math.inf,),
     rough: float = ROUGH,
+    damping: float = FIRST_DAMPING,
 ) -> Reached:
     """Minimise ‖r(x)‖² within bounds; end where no step leads lower.
 
@@ -116,11 +117,12 @@ def truncated_gauss_newton(
         goal: a value that is small enough.
         scales: one after the other, each from where the one before ended.
         rough: how much of a linear system's residual may be left.
+        damping: λ at first, at each scale.
     """
-    x, damping = np.clip(start, lowest, highest), FIRST_DAMPING
+    x, most = np.clip(start, lowest, highest), damping
     r = residual.value(x)
     for scale in scales:
-        damping = min(damping, FIRST_DAMPING)
+        damping = min(damping, most)
         value = _cost(r, scale)
         for _ in range(steps):
             weights = 1.0 / (1.0 + (r / scale) ** 2)
