@@ -33,9 +33,9 @@ from tinyleak.attacks.distances import (
     rounded_objective_of,
     search_in_range,
 )
+from tinyleak.attacks.further_down import shown_further_down
 from tinyleak.attacks.shown import Shown, most_shown, takes_pixels
 from tinyleak.attacks.smoothed import past_kinks
-from tinyleak.attacks.waist import shown_at_waist
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import grad
@@ -98,7 +98,9 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     return _polished(client, shown, best)
 
 
-def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Generator) -> End:
+def _best_of_searches(
+    client: Client, shown: Shown, few: bool, rng: np.random.Generator, further: bool = True
+) -> End:
     """Search for the image that has the features that are shown, fewer than its pixels or not."""
     model, goal = client.model, GOALS[client.dtype]
     close = max(CLOSE, goal)  # as float16's rounding is
@@ -126,10 +128,11 @@ def _best_of_searches(client: Client, shown: Shown, few: bool, rng: np.random.Ge
             best = search_in_range(distance, best.x, goal)
             ends.append(best)
             args = start.reshape(shape), goal, close, int(rng.integers(2**31))
-            far = best.value > close
-            waist = shown_at_waist(shown, client.gradients, *args) if far else None
-            if waist is not None:
-                x = _best_of_searches(client, waist, False, rng).x
+            further = further and best.value > close
+            lower = shown_further_down(shown, client.gradients, *args) if further else None
+            if lower is not None and lower.features is not None:
+                few = lower.features.size < pixels
+                x = _best_of_searches(client, lower, few, rng, further=False).x
                 best = min(best, End(distance(x)[0], x, 0), key=_value)
                 ends.append(best)
         if best.value > close:
