@@ -4,8 +4,6 @@ It stands beside the student's path: `Tensor(data)` and the files that take a ca
 through here.
 """
 
-from __future__ import annotations
-
 import operator
 import sys
 from collections.abc import Iterable

@@ -6,8 +6,6 @@ connected layers, the one's output into the other's input. For a batch only mean
 seen: they lie where features can, and say which activations are likely.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

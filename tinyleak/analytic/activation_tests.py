@@ -8,8 +8,6 @@ fully connected layers the input of both is known, and with it act(W x + b) itse
 For a batch only means of features are seen, which lie where features can.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Why a gradient may not be what it is taken for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -24,8 +24,6 @@ What is accepted lies within distances that were fixed beforehand, for the preci
 gradient was written. What noise may have moved farther is neither accepted nor refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

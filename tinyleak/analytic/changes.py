@@ -1,7 +1,5 @@
 """What was done to a gradient before it was shared, as its numbers alone show."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

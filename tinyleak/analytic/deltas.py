@@ -7,8 +7,6 @@ graph of δ together: what is elementwise multiplies all of them by one row, so 
 are multiplied, and only the products with weights touch n rows of numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """How far δ of a point is from the column space, and the way down from there; see `records`."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -8,8 +8,6 @@ successive projection (Araújo et al. 2001): the farthest column is one, and wha
 then taken off all columns. That needs no labels, and nothing of the network above.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.backend import Array

@@ -4,8 +4,6 @@ Each head's layer has a bias, whose gradient is δ = ∂L/∂z of that head, wha
 squared error over all that they return has the same gradient, with targets that may be any numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

@@ -12,8 +12,6 @@ each is a gradient's `vjp`. R directions go at once, each with its own copy of w
 Lesson: lessons/11_batches.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 

@@ -10,8 +10,6 @@ R-GAP (Zhu and Blaschko 2021, section 4) counts the rank of the linear constrain
 architecture puts on its input; this measures the spectrum of one network with its weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What is known of the records of a batch so far; see `records`."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass

@@ -18,8 +18,6 @@ image has that label. In a trained network, whose other p are small, this often 
 Lesson: lessons/10_labels.py
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -15,8 +15,6 @@ Records whose slopes differ in a few rows only, as of plain parts of one photogr
 they have in common, and so do their mixtures. They are told apart by the rows that are left.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 See `lock` for how δ is told by the signs of the layer's answers.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The loss and the activation of a client, read off the gradients of its last layers."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from tinyleak.analytic.activation import ActivationReading, activation_of_batch, activation_of_one

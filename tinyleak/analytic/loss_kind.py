@@ -5,8 +5,6 @@ probes stand in for its images (see `scale`); with weights as they are before mu
 tells which losses make such a gradient with a mean or a sum over the batch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -17,8 +17,6 @@ are one image that counts several times, and has the mean of their features; wit
 label nobody shares, nothing else changes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

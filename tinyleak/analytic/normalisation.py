@@ -4,8 +4,6 @@ Pixels of eight bits are k / 255. Normalised to (pixel − mean) / std they are 
 and black is −mean / std. The usual constants are tried; others cannot be told from pixels alone.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.cause import Cause

@@ -1,7 +1,5 @@
 """In which numbers a gradient was written, and how far that rounds it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -6,8 +6,6 @@ z with targets that can be: zeros with a one, or ones in several places for bina
 Soft targets are right if all of them are probabilities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Probes: images in place of a client's, to see what its network predicts for images in general."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from hashlib import blake2b
 

@@ -22,8 +22,6 @@ What noise moves too far to be certified, but δ says is a record, is kept apart
 Lesson: lessons/11b_a_batch_is_a_mixture.py
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.certificate import why_not

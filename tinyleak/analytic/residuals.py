@@ -4,8 +4,6 @@ Those that an attack is made with are affine in the targets y: δ = c (a(z) − 
 the mean that PyTorch takes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

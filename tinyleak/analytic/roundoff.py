@@ -9,8 +9,6 @@ one image and four, last layers as they are and three and ten times as large): t
 float32 is off by 0.2 to 4.3 times what `relative_roundoff` says, where it does not vanish.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

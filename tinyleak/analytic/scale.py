@@ -9,8 +9,6 @@ and c. For a batch a mean of p is enough, since a label that no image has gives 
 much training that hardly depends on the images, so probes show it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

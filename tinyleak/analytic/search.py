@@ -1,7 +1,5 @@
 """The search for records one by one, by Gauss and Newton's method; see `records`."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

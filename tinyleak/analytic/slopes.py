@@ -4,8 +4,6 @@ A monotone activation's slope follows from its value: σ′ = h (1 − h), tanh�
 their like fall before they rise, so that a value below 0 has two slopes.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -5,8 +5,6 @@ inputs (see `layer_gradient`). What is beside that rank is rounding, noise, or w
 decay the gradient is G + λΘ, and the layer's own weights Θ = [W | b] have every rank.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ The last layer shows the sum of the steps' δ. With features h that hardly chang
 −η (h·h + 1) δ a step: so a loss and a label say what that sum is, and one suits it or none does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 

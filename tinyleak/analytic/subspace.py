@@ -4,8 +4,6 @@ An input of the layer lies in the row space up to the noise on the gradient, and
 far away from it, so membership is a test (DAGER: Petrov et al., NeurIPS 2024, section 4).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

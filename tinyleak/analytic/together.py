@@ -13,8 +13,6 @@ s |S⁻¹ cᵢ| |S⁻¹ bⱼ| for a product. A step is solved for by conjugate g
 own equations precondition.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -22,8 +22,6 @@ told are records that differ only in what the layer does not see, or, where noth
 difference of two others.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

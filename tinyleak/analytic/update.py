@@ -1,7 +1,5 @@
 """By which optimiser, and in how many steps, weights changed, as the change itself shows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

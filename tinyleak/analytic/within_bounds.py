@@ -10,8 +10,6 @@ non-negative least squares (Lawson and Hanson 1974, chapter 23). Without bounds 
 `jacobian_spectrum`, 3 to 200 times as large for digits and ordinary networks.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.jacobian import TIE

@@ -4,8 +4,6 @@ Then the gradient δ hᵀ shows δ and h up to a factor, h = t v and δ = s u / 
 and v. A loss has to make δ of W h + b with some label, and only one t does: it is searched for.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -6,8 +6,6 @@ layers of another kind come before, as in most networks for images, it shows the
 and the image is then found alone, by its features.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable

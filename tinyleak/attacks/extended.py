@@ -1,7 +1,5 @@
 """Beyond the paper's objective: local steps, a direction alone, a preference for smooth images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The first linear layer, where its inputs tell the image, and the records that it shows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from math import prod

@@ -1,7 +1,5 @@
 """Which method suits a client, as its gradient shows."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import prod
 

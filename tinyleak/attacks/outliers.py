@@ -9,8 +9,6 @@ that brings ever more units to the right side. Each step is one of least squares
 solved by conjugate gradients: L-BFGS took ten times as long, and ended farther away.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 All that can be refused is refused here, before any work.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What is noted while an attack runs, and what is made of it in the end."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from functools import partial

@@ -10,8 +10,6 @@ the attack is linear least squares from there, within [0, 1] for images, with ea
 its own error as the attack does.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian, without_ties

@@ -1,7 +1,5 @@
 """Three pictures of an audit: the forecast, the directions, and what the eye can still see."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

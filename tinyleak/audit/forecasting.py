@@ -3,8 +3,6 @@
 Lesson: lessons/15_pytorch.py
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

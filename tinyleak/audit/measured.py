@@ -1,7 +1,5 @@
 """What an audit measured, and what follows from it: a forecast at every strength of noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

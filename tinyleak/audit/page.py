@@ -1,7 +1,5 @@
 """An audit as one HTML page that needs nothing else, and as a part of a notebook."""
 
-from __future__ import annotations
-
 import base64
 import html
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """An audit as what audit.json holds."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

@@ -8,8 +8,6 @@ that is unknown, all of J by the ratio of the gradients' lengths. Where the labe
 are those that the network gives the typical images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What an audit found in a language model's gradient: its words, its dictionary and its page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

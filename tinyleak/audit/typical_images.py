@@ -1,7 +1,5 @@
 """Typical images to measure at: built-in digits, other data, or the user's own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An audit in words: what was audited, its lines, its table, and what it takes for granted."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from tinyleak.audit.measured import HIDDEN, Forecast, Measured

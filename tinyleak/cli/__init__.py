@@ -1,7 +1,5 @@
 """The command line: one file a command, each with NAME, SUMMARY, `add_arguments` and `run`."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import io

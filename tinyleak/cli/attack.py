@@ -4,8 +4,6 @@ The client is simulated, so that the truth can judge; or a real one's files are 
 what was found is judged by whether it explains the gradient.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

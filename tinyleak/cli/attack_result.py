@@ -3,8 +3,6 @@
 One form serves both kinds of client. Where no truth is known, what needs it is null.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """`tinyleak audit`: what a network's gradient gives away, said before anybody attacks it."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import textwrap

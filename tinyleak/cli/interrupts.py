@@ -4,8 +4,6 @@ The first one raises KeyboardInterrupt, so that an attack ends with the best it 
 on, and wherever results are written, more of them wait until that is done.
 """
 
-from __future__ import annotations
-
 import _thread
 import signal
 import sys

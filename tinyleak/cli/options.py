@@ -3,8 +3,6 @@
 An option that is not given is None, and leaves what it fills to its own default.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What comes out of a command: the options that ask for it, its files, and what it prints."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """What `tinyleak text` shows and leaves behind: a bar, the files of --out, and a summary."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager

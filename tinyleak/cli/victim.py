@@ -1,7 +1,5 @@
 """`tinyleak victim`: a client made up for teaching, written as the files that `attack` reads."""
 
-from __future__ import annotations
-
 import argparse
 
 from tinyleak.cli.interrupts import undisturbed

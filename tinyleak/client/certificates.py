@@ -5,8 +5,6 @@ certified if one layer says so whose input determines the image, and no layer re
 can tell, only the whole gradient decides.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -8,8 +8,6 @@ That the gradients agree does not say that the images do: a gradient may hardly 
 Jacobian at what was found says how far the images may be off (see `analytic.jacobian_spectrum`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple

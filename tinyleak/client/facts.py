@@ -4,8 +4,6 @@ Nothing else may be claimed of a client. What was said can be wrong, what was re
 the gradient's structure, and what is assumed is only the usual.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias

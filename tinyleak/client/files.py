@@ -4,8 +4,6 @@ They are named tensors, a `state_dict()` and `{name: p.grad}`, in `.safetensors`
 tensor is which parameter is told by names and shapes (see `tinyleak.nn.models.names`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

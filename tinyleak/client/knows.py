@@ -1,7 +1,5 @@
 """What an attacker was given: the threat model, as data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tinyleak.client.client import Client

@@ -1,7 +1,5 @@
 """The labels of a client's batch, as its gradient tells them or a search finds them."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How good what an attack found is: judged by the truth, or by the shared gradient."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 

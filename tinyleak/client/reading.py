@@ -1,7 +1,5 @@
 """A client as its gradient tells: without the factor of its loss, and without weight decay."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """A client that is simulated: data and weights in, gradient and truth out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

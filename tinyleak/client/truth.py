@@ -1,7 +1,5 @@
 """What a client keeps to itself, and how close an attack came to it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tinyleak.backend import Array

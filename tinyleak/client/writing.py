@@ -1,7 +1,5 @@
 """A client written as the files that a user of PyTorch would save, for `Client.from_files`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Limits on a file of tensors, and the sentences for what exceeds them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

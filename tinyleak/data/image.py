@@ -1,7 +1,5 @@
 """Image files: any that Pillow can read, cropped and resized to what a network takes."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ network was exported with, as a pickle. That is never opened, but it is there: w
 a photograph hands that photograph out together with the network, so export with zeros.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import zipfile

@@ -5,8 +5,6 @@ is compared with how many bytes are there before memory is taken, no Python obje
 from it, and each fault is one sentence.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -8,8 +8,6 @@ A word that the vocabulary has is one token; any other is several, `bridge` perh
 A sentence begins with the token [CLS] and ends with [SEP] (Devlin et al. 2019, section 3).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property

@@ -3,8 +3,6 @@
 A network that is trained by another loss than cross-entropy has it as its `loss`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

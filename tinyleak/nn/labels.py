@@ -1,7 +1,5 @@
 """Labels as rows of probabilities."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.backend import Array

@@ -3,8 +3,6 @@
 Lesson: lessons/06b_training.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 

@@ -4,8 +4,6 @@ An evaluation ends with one read of a few numbers for each problem, the only tim
 the device. What the host sends, step lengths and indices, it sends without waiting.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

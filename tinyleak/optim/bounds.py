@@ -1,7 +1,5 @@
 """A step of least squares between bounds, and the linear systems that are solved for it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any

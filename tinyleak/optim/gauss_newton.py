@@ -22,8 +22,6 @@ costs tens of steps, but sometimes it is the better one: both are tried, and the
 Lesson: lessons/11_batches.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf

@@ -1,7 +1,5 @@
 """What a caller of L-BFGS sets and brings, checked, and the limits that a descent is held to."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from math import inf, nan

@@ -1,7 +1,5 @@
 """L-BFGS that minimises many independent problems at once, each at its own pace."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf

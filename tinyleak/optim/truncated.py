@@ -10,8 +10,6 @@ Eisenstat and Steihaug 1982). Unknowns that the gradient pushes against a bound 
 a step is cut off at the bounds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol

@@ -1,7 +1,5 @@
 """The page: one HTML file that holds programs, weights, digits, and all that shows them."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

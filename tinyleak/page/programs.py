@@ -4,8 +4,6 @@ Weights and gradients are arguments and not constants, so that one program serve
 weights and every defence.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -8,8 +8,6 @@ A primitive without a kernel is computed by its forward, and copied into the buf
 Lesson: lessons/14_a_graph_is_a_program.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias

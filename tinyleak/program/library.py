@@ -1,7 +1,5 @@
 """Calls of the array library that write into memory which is there already, prepared once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias

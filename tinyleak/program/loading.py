@@ -3,8 +3,6 @@
 What the text says is looked up or counted, never executed; `tinyleak.program.export` describes it.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import math

@@ -1,7 +1,5 @@
 """What all pictures have in common: the canvas, how images and numbers look on it, and the PNG."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Pictures of an attack: how images emerge, what was found beside the truth, how distance falls."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The output directory, files that are either whole or not there, and text that only reads."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

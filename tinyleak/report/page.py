@@ -1,7 +1,5 @@
 """One HTML page that needs nothing else."""
 
-from __future__ import annotations
-
 import html
 
 from tinyleak.data.files import PathLike, write_atomically

@@ -1,7 +1,5 @@
 """One HTML page that plays an attack: its moments as numbers, drawn on a canvas when shown."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -1,7 +1,5 @@
 """A sentence as it emerges from a gradient: as a table of text, and as a picture."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -13,8 +13,6 @@ ones, improved at one position after another, took half a minute a batch: of six
 so either, they had 22 % of the words right, and these have 22 %.)
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

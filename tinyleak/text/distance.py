@@ -6,8 +6,6 @@ are not hidden: the gradient of a hidden position is hundreds of times that of a
 tensor is divided by the typical size of its own entries, and the table of positions row by row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

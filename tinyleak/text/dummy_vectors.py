@@ -11,8 +11,6 @@ has a distance of zero, so it is known when it is found. Where rounding leaves s
 others are tried in their stead, one or two at a time, and L-BFGS starts again from the result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

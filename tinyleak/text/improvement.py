@@ -6,8 +6,6 @@ variance v shortens a squared distance by v on average, and along the luckiest o
 left alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple, TypeAlias

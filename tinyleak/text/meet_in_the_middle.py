@@ -8,8 +8,6 @@ matrix product: one sentence of millions. This is how knapsack problems are met 
 (Horowitz and Sahni 1974).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The attacks on text by their names, and the one call that makes them."""
 
-from __future__ import annotations
-
 import inspect
 import time
 from collections.abc import Callable

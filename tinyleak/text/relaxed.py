@@ -6,8 +6,6 @@ vector is nearest. The hidden words are continuous too: each has a distribution 
 where it may have stood, and to the extent that it stands at one, the model reads [MASK] there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

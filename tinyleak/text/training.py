@@ -1,7 +1,5 @@
 """Brief training of a language model, so that an attack can be tried on weights that know words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -21,8 +21,6 @@ has more pixels than the LeNet has features, but most of its pixels are black, a
 be: then the features determine it alone, and hardly anything is left to be matched.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

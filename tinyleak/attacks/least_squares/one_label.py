@@ -13,8 +13,6 @@ algorithm for solving semidefinite programs via low-rank factorization"). So `CO
 for each image; mixtures of what becomes of them are so near that one of a few leads to the dᵢ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 

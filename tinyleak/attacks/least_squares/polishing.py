@@ -1,7 +1,5 @@
 """The last steps of a batch whose images are known but for a few digits, by their moving pixels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator
 from dataclasses import replace

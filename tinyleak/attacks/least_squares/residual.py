@@ -13,8 +13,6 @@ Jᵀr is a `vjp` of g. The last layer's rows of J are never formed: its share of
 without (see `last_layer`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -15,8 +15,6 @@ those features whose label no other image has, it ends there, with the others wh
 Lesson: lessons/11_batches.py
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

@@ -16,8 +16,6 @@ layer, faster with noise, and with relu, whose units show nothing when they are 
 start that gradient matching makes exact where it would get stuck from noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A network together with how a client trains it: its images normalised, its loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ besides, for other tasks, as a buffer or twice over, is left out. What shapes do
 activation, epsilon) is in the `config.json` beside it, or is as in the published models.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ An ambiguous file is refused, and nothing is guessed: the error carries, as a no
 the file has beside what the network expects.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

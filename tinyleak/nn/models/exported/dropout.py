@@ -5,8 +5,6 @@ input of a linear layer with a bias is exact in its gradient, zeros and all. Wha
 there; what is 0 because ReLU made it so may as well have been dropped: no derivative tells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ It is JSON: values with names and shapes, and nodes, each an operation on values
 said here of a file's schema is that of PyTorch's `torch/_export/serde/schema.py`, version 8.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Each takes the values that it reads as `Value`, and returns Tensors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias

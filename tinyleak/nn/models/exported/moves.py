@@ -4,8 +4,6 @@ Where a number comes from does not depend on it. So the operation is done once t
 places, whole numbers in an array of NumPy, and what it makes of these is looked up.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """PyTorch's normalisations by the names that an exported graph has for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeAlias
 

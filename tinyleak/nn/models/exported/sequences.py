@@ -1,7 +1,5 @@
 """Attention and recurrent layers by the names that an exported graph has for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """PyTorch's operations that move numbers and never change them, and constants, by their names."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias

@@ -4,8 +4,6 @@ A graph may fold the axis of one input into others, as attention does. So each i
 axis of its own, in front of the shape that the graph knows: (…, N, 1, C, H, W) for (1, C, H, W).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple
