@@ -18,7 +18,7 @@ from tinyleak.backend import Array
 from tinyleak.cli.options import given
 from tinyleak.cli.output import counted, paragraphs, readable, versions, written
 from tinyleak.client import RECOVERED_MSE, Fact, Notes, Outcome
-from tinyleak.client.knows import as_data, in_one_line, knows
+from tinyleak.client.facts import as_data, in_one_line, knows
 from tinyleak.report import curves, emergence, pixel_range, player, save, write_arrays, write_json
 
 MOST_CAUSES = 2

@@ -24,9 +24,9 @@ from tinyleak.cli.output import (
     written,
 )
 from tinyleak.client import Client, Fact, Notes, simulate
+from tinyleak.client.facts import as_data, in_one_line, knows
 from tinyleak.client.file_network import ACTIVATION, MODEL, read_network
 from tinyleak.client.files import read_like
-from tinyleak.client.knows import as_data, in_one_line, knows
 from tinyleak.client.notes import gather_notes, parse_number
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
 from tinyleak.data.networks import SUFFIX, load_network

@@ -19,8 +19,8 @@ from tinyleak.analytic.completion import completed
 from tinyleak.analytic.labels import LabelInference
 from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.analytic.number_format import UNITS, relative_roundoff
 from tinyleak.analytic.premises import Premises
-from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
 from tinyleak.client.certificates import layers_of
 from tinyleak.client.explanation import explain

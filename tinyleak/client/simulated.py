@@ -9,7 +9,7 @@ from tinyleak.backend import Array
 from tinyleak.client.client import Client
 from tinyleak.client.local import LocalSteps, shared_gradients
 from tinyleak.client.loss import said_loss
-from tinyleak.client.truth import Truth
+from tinyleak.client.outcome import Truth
 from tinyleak.defenses import Defense, as_defenses, need_examples, protect
 from tinyleak.interop import as_array, whole
 from tinyleak.nn.criteria import loss_of

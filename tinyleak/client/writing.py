@@ -6,7 +6,7 @@ from typing import Any
 from tinyleak.client.client import Client
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import said_loss
-from tinyleak.client.truth import Truth
+from tinyleak.client.outcome import Truth
 from tinyleak.data.tensors import write_tensors
 from tinyleak.nn.models.as_trained import network_of
 from tinyleak.nn.models.shapes import MODELS, kind_of
