@@ -30,24 +30,16 @@ FEWEST_SIGNS = 20
 
 @dataclass(frozen=True)
 class ActivationReading:
-    """Which activations a gradient allows.
+    """Which activations a gradient allows."""
 
-    Attributes:
-        names: likeliest first; a single one is told.
-        held: whether the first one explains all that is seen exactly.
-        refuted: whether a test that is exact refutes all of the library.
-        dropped: the share of features that dropout left out; 0 where it was off.
-        maybe_dropped: the share of features that are zero in a batch, where the activation may have
-            none such.
-        length: the factor from the features' direction, as `Direction` has it, to the features, if
-            that was told; None if not.
-    """
-
-    names: tuple[str, ...] = ()
-    held: bool = False
-    refuted: bool = False
-    dropped: float = 0.0
+    names: tuple[str, ...] = ()  # likeliest first; a single one is told
+    held: bool = False  # whether the first one explains all that is seen exactly
+    refuted: bool = False  # whether a test that is exact refutes all of the library
+    dropped: float = 0.0  # the share of features that dropout left out; 0 where it was off
+    # The share of features that are zero in a batch, where the activation may have none such.
     maybe_dropped: float = 0.0
+    # The factor from the features' direction, as `Direction` has it, to the features, if that was
+    # told; None if not.
     length: float | None = None
 
 

@@ -29,24 +29,16 @@ differ by more wherever inputs are of order 1."""
 
 @dataclass(frozen=True)
 class ActivationFit:
-    """How well an activation explains what a gradient shows.
+    """How well an activation explains what a gradient shows."""
 
-    Attributes:
-        name: in `tinyleak.nn.ACTIVATIONS`.
-        misfit: the largest deviation, in those that rounding and noise allow.
-        possible: whether its other slopes, where it has two, could explain the rest.
-        distance: of all that is compared, relative to its length.
-        precise: whether no more than a hundredth was allowed, so that another would not fit.
-        dropped: the share of features that dropout left out; 0 where it was off.
-        scale: what the features were multiplied with, where only their direction is known.
-    """
-
-    name: str
-    misfit: float
-    possible: bool
-    distance: float
+    name: str  # in `tinyleak.nn.ACTIVATIONS`
+    misfit: float  # the largest deviation, in those that rounding and noise allow
+    possible: bool  # whether its other slopes, where it has two, could explain the rest
+    distance: float  # of all that is compared, relative to its length
+    # Whether no more than a hundredth was allowed, so that another would not fit.
     precise: bool = True
-    dropped: float = 0.0
+    dropped: float = 0.0  # the share of features that dropout left out; 0 where it was off
+    # What the features were multiplied with, where only their direction is known.
     scale: float = 1.0
 
     @property

@@ -69,29 +69,19 @@ AT_ONCE = 1024
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Certificates:
-    """What one layer's gradient says of M candidates.
+    """What one layer's gradient says of M candidates."""
 
-    Attributes:
-        verdicts: for each True (it is a record), False (it is none) or None (cannot tell, as of
-            what is a record to two digits or three, but not to those that were shared).
-        copies: (M,) int64, how many records of the batch each is; 0 where it is not certified.
-        delta_distances: (M,), of δ from the column space, relative to its length, 0 to 1.
-        input_distances: (M,), of (h, 1) from the row space, likewise.
-        counts: (M,), N over the coefficient: copies, times a factor that is not known.
-        count_errors: (M,), of that from a whole number, relative to it; of its sign alone without
-            the factor.
-        fits: (M,), whether δ is in the column space as far as can be told.
-        why: why nothing can be told by this layer; None if something can.
-    """
-
+    # For each True (it is a record), False (it is none) or None (cannot tell, as of what is a
+    # record to two digits or three, but not to those that were shared).
     verdicts: tuple[bool | None, ...]
-    copies: Array
-    delta_distances: Array
-    input_distances: Array
-    counts: Array
+    copies: Array  # (M,) int64, how many records of the batch each is; 0 where it is not certified
+    delta_distances: Array  # (M,), of δ from the column space, relative to its length, 0 to 1
+    input_distances: Array  # (M,), of (h, 1) from the row space, likewise
+    counts: Array  # (M,), N over the coefficient: copies, times a factor that is not known
+    # (M,), of that from a whole number, relative to it; of its sign alone without the factor.
     count_errors: Array
-    fits: Array
-    why: str | None = None
+    fits: Array  # (M,), whether δ is in the column space as far as can be told
+    why: str | None = None  # why nothing can be told by this layer; None if something can
 
     def __repr__(self) -> str:
         found, refused = (sum(v is answer for v in self.verdicts) for answer in (True, False))

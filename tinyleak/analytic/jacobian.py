@@ -44,20 +44,13 @@ def without_ties(images: Array) -> Array:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Jacobian:
-    """The derivative of the shared gradient with respect to the images, at one batch.
+    """The derivative of the shared gradient with respect to the images, at one batch."""
 
-    Attributes:
-        model: the network.
-        params: its weights, by name.
-        images: (N, C, H, W), where the derivative is taken; n = N·C·H·W.
-        targets: (N, K), rows of probabilities: the labels, which do not move.
-        precision: what JᵀJ weighs each number of the gradient with, by name; None is 1.
-    """
-
-    model: Model
-    params: Mapping[str, Array]
-    images: Array
-    targets: Array
+    model: Model  # the network
+    params: Mapping[str, Array]  # its weights, by name
+    images: Array  # (N, C, H, W), where the derivative is taken; n = N·C·H·W
+    targets: Array  # (N, K), rows of probabilities: the labels, which do not move
+    # What JᵀJ weighs each number of the gradient with, by name; None is 1.
     precision: Mapping[str, Array] | None = field(default=None, kw_only=True)
 
     @property

@@ -36,21 +36,16 @@ LEAST_EXPONENT, MOST_EXPONENT = -40.0, 20.0
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Spectrum:
-    """The singular values of the Jacobian at one batch.
+    """The singular values of the Jacobian at one batch."""
 
-    Attributes:
-        values: (m,), descending, 0 or more.
-        shares: (m,), the share of all directions that has each value; they add up to 1. Each is
-            1/n where the spectrum is complete.
-        unknowns: n, how many directions there are: the batch's pixels.
-        axes: (n, n), the direction of each value as a column, where the spectrum is complete.
-        complete: whether these are all values, or an estimate of how they are distributed.
-    """
-
-    values: Array
+    values: Array  # (m,), descending, 0 or more
+    # (m,), the share of all directions that has each value; they add up to 1. Each is 1/n where the
+    # spectrum is complete.
     shares: Array
-    unknowns: int
+    unknowns: int  # n, how many directions there are: the batch's pixels
+    # (n, n), the direction of each value as a column, where the spectrum is complete.
     axes: Array | None = None
+    # Whether these are all values, or an estimate of how they are distributed.
     complete: bool = True
 
     def __repr__(self) -> str:

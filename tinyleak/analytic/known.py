@@ -33,28 +33,18 @@ ones it was at most 4.4, and 5.0 and more where one of two was not what it is.""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Records:
-    """The records that were found, each certified, in the order in which they were.
+    """The records that were found, each certified, in the order in which they were."""
 
-    Attributes:
-        inputs: (M, F), what came into the layer; pixels where it is the network's first.
-        labels: (M,) int64.
-        copies: (M,) int64, how often each is in the batch.
-        missing: how many of the batch were not found.
-        attempts: from how many points was searched.
-        seconds: how long it took.
-        guesses: (G, F), what may be some of those that were not found: each is a record as far as
-            noise lets it be told, which is not far enough to certify it.
-        guessed_labels: (G,) int64.
-    """
-
-    inputs: Array
-    labels: Array
-    copies: Array
-    missing: int
-    attempts: int
-    seconds: float
+    inputs: Array  # (M, F), what came into the layer; pixels where it is the network's first
+    labels: Array  # (M,) int64
+    copies: Array  # (M,) int64, how often each is in the batch
+    missing: int  # how many of the batch were not found
+    attempts: int  # from how many points was searched
+    seconds: float  # how long it took
+    # (G, F), what may be some of those that were not found: each is a record as far as noise lets
+    # it be told, which is not far enough to certify it.
     guesses: Array
-    guessed_labels: Array
+    guessed_labels: Array  # (G,) int64
 
     def __repr__(self) -> str:
         found = int(self.copies.sum())

@@ -54,21 +54,14 @@ normal noise alone reaches once in 30,000 entries."""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelInference:
-    """The labels of a batch, as far as the last layer's gradient shows them.
+    """The labels of a batch, as far as the last layer's gradient shows them."""
 
-    Attributes:
-        labels: (N,) int64, ascending: which image has which is not known.
-        counts: (K,) int64, how many images have each label.
-        rule: "bias", "weight" or "rows" for one image; for a batch "signs", if those told them
-            all, "records" or "features" if they were searched for (`search_labels`), else
-            "counts".
-        warning: why the labels may be wrong, or None.
-    """
-
-    labels: Array
-    counts: Array
+    labels: Array  # (N,) int64, ascending: which image has which is not known
+    counts: Array  # (K,) int64, how many images have each label
+    # "bias", "weight" or "rows" for one image; for a batch "signs", if those told them all,
+    # "records" or "features" if they were searched for (`search_labels`), else "counts".
     rule: str
-    warning: str | None
+    warning: str | None  # why the labels may be wrong, or None
 
     def __repr__(self) -> str:
         some = ", ".join(map(str, self.labels[:20])) + (", …" if len(self.labels) > 20 else "")

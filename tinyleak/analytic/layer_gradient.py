@@ -55,22 +55,19 @@ what is below 1e-38, and then the number."""
 class LayerGradient:
     """The gradient of one linear layer, in float64 on the host; decomposed once, when first asked.
 
-    Attributes:
-        weight_gradient: (O, F), ∂L/∂W.
-        bias_gradient: (O,), ∂L/∂b; None if the layer has no bias, or it is not used.
-        records: N, how many inputs (images, or tokens) it adds up; None if that is not known.
-        roundoff: of the floating point that the client computed in, relative to an entry, if
-            noise of that size is to be taken for rounding; else 0.
-
     Raises:
         ValueError: shapes that do not belong together, numbers that are not finite, or fewer than
             1 record.
         TypeError: gradients that are not arrays of numbers.
     """
 
-    weight_gradient: Array
+    weight_gradient: Array  # (O, F), ∂L/∂W
+    # (O,), ∂L/∂b; None if the layer has no bias, or it is not used.
     bias_gradient: Array | None = None
+    # N, how many inputs (images, or tokens) it adds up; None if that is not known.
     records: int | None = None
+    # Of the floating point that the client computed in, relative to an entry, if noise of that size
+    # is to be taken for rounding; else 0.
     roundoff: float = 0.0
 
     def __post_init__(self) -> None:
@@ -277,18 +274,12 @@ class LastLayerGradient(LayerGradient):
 
     Of the softmax cross-entropy δᵢ = (pᵢ − yᵢ) / N, with the probabilities pᵢ that the network
     gives image i, and its label yᵢ as a row of zeros with a one.
-
-    Attributes:
-        model: the network.
-        params: its weights, by name.
-        weight: (K, F), the last layer's own.
-        bias: (K,), or None.
     """
 
-    model: Model
-    params: Mapping[str, Array]
-    weight: Array
-    bias: Array | None
+    model: Model  # the network
+    params: Mapping[str, Array]  # its weights, by name
+    weight: Array  # (K, F), the last layer's own
+    bias: Array | None  # (K,), or None
 
     @property
     def batch(self) -> int:
@@ -320,12 +311,9 @@ class TableGradient(LayerGradient):
 
     That is a linear layer of inputs that are zeros with a one. A row that is not looked up has a
     gradient of zero.
-
-    Attributes:
-        looked_up: (R,), true for each row that may have been looked up.
     """
 
-    looked_up: Array
+    looked_up: Array  # (R,), true for each row that may have been looked up
 
     @property
     def unused(self) -> Array:

@@ -72,22 +72,17 @@ SINGLE_PRECISION = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A batch as its last layer sees it.
+    """A batch as its last layer sees it."""
 
-    Attributes:
-        features: (N, F), the input of the last layer.
-        residuals: (N, K), rᵢ = pᵢ − yᵢ: the gradient of image i's loss with respect to its logits.
-            Where noise hides an image nothing is known of it, and its residual is 0.
-        misfit: the mean square of the equations' error, in units of the noise: about 1 if they were
-            solved.
-        errors: (N,), how far the features of each are expected to be from the client's; infinite
-            where noise hides an image, or what tells it from others of its label: these have the
-            mean of their features.
-    """
-
-    features: Array
+    features: Array  # (N, F), the input of the last layer
+    # (N, K), rᵢ = pᵢ − yᵢ: the gradient of image i's loss with respect to its logits. Where noise
+    # hides an image nothing is known of it, and its residual is 0.
     residuals: Array
+    # The mean square of the equations' error, in units of the noise: about 1 if they were solved.
     misfit: float
+    # (N,), how far the features of each are expected to be from the client's; infinite where noise
+    # hides an image, or what tells it from others of its label: these have the mean of their
+    # features.
     errors: Array
 
     def __repr__(self) -> str:

@@ -39,18 +39,14 @@ ROUNDS = 10
 
 @dataclass(frozen=True)
 class LossScale:
-    """The factor by which a client multiplied the mean cross-entropy.
+    """The factor by which a client multiplied the mean cross-entropy."""
 
-    Attributes:
-        factor: c; 1 where the client averaged, N where it added up.
-        exact: whether c is known exactly: for one image, and for a batch where it can only be a
-            mean or a sum. Otherwise it is an estimate.
-        error: how far off the factor may be, as a share of it: about three standard deviations;
-            infinite for a lower bound.
-    """
-
-    factor: float
+    factor: float  # c; 1 where the client averaged, N where it added up
+    # Whether c is known exactly: for one image, and for a batch where it can only be a mean or a
+    # sum. Otherwise it is an estimate.
     exact: bool
+    # How far off the factor may be, as a share of it: about three standard deviations; infinite for
+    # a lower bound.
     error: float = 0.0
 
 

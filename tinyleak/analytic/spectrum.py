@@ -35,21 +35,15 @@ once in 10¹⁵ times; what is not quite normal is allowed for."""
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What a layer's gradient is made of.
+    """What a layer's gradient is made of."""
 
-    Attributes:
-        rank: how many inputs it shows, or as many as it has room for.
-        room: how many it has room for.
-        noise: the variance of each entry's error; None where the rank leaves none to see.
-        free: how many numbers the noise was measured with.
-        clean: whether rounding explains that error; where all room is taken that is not known, and
-            `clean` is false.
-    """
-
-    rank: int
-    room: int
+    rank: int  # how many inputs it shows, or as many as it has room for
+    room: int  # how many it has room for
+    # The variance of each entry's error; None where the rank leaves none to see.
     noise: float | None
-    free: int
+    free: int  # how many numbers the noise was measured with
+    # Whether rounding explains that error; where all room is taken that is not known, and `clean`
+    # is false.
     clean: bool
 
 

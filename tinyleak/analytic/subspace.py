@@ -17,17 +17,11 @@ space. In the tests inputs are at 0.4 to 2.5; the rest is left for noise that is
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Subspace:
-    """What the rows of a gradient span, and how exactly that is known.
+    """What the rows of a gradient span, and how exactly that is known."""
 
-    Attributes:
-        basis: (r, d), orthonormal rows.
-        sizes: (r,), the singular value of the gradient that belongs to each.
-        noise: the variance of the error of each entry of the gradient, rounding included.
-    """
-
-    basis: Array
-    sizes: Array
-    noise: float
+    basis: Array  # (r, d), orthonormal rows
+    sizes: Array  # (r,), the singular value of the gradient that belongs to each
+    noise: float  # the variance of the error of each entry of the gradient, rounding included
 
     def __repr__(self) -> str:
         rank, width = self.basis.shape

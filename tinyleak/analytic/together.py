@@ -45,17 +45,11 @@ PROBES = 4
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """Records after they were refined.
+    """Records after they were refined."""
 
-    Attributes:
-        c: (M, r), in coordinates of the row space's basis.
-        spreads: (M,), how far noise may have moved each, in units of its input.
-        misfits: (M, M), the larger error of the two equations of a pair, in units of its noise.
-    """
-
-    c: Array
-    spreads: Array
-    misfits: Array
+    c: Array  # (M, r), in coordinates of the row space's basis
+    spreads: Array  # (M,), how far noise may have moved each, in units of its input
+    misfits: Array  # (M, M), the larger error of the two equations of a pair, in units of its noise
 
 
 class _Equations:

@@ -28,19 +28,12 @@ EQUAL = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """What δ hᵀ shows of its factors, either of them turned around and stretched.
+    """What δ hᵀ shows of its factors, either of them turned around and stretched."""
 
-    Attributes:
-        features: (F,), v, of length 1.
-        delta: (K,), s u.
-        features_error: (F,), a standard deviation.
-        delta_error: (K,).
-    """
-
-    features: Array
-    delta: Array
-    features_error: Array
-    delta_error: Array
+    features: Array  # (F,), v, of length 1
+    delta: Array  # (K,), s u
+    features_error: Array  # (F,), a standard deviation
+    delta_error: Array  # (K,)
 
     @property
     def is_hinge(self) -> bool:

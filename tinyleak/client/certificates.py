@@ -26,17 +26,12 @@ NOTICED = 1e-3
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageCertificates:
-    """What a client's gradient says of M images, image by image.
+    """What a client's gradient says of M images, image by image."""
 
-    Attributes:
-        verdicts: for each True (a record of the batch), False (none) or None (cannot tell).
-        layers: what each linear layer says, by the name of its weight.
-        why: why none of the images can be told about; None if some can.
-    """
-
+    # For each True (a record of the batch), False (none) or None (cannot tell).
     verdicts: tuple[bool | None, ...]
-    layers: dict[str, Certificates]
-    why: str | None = None
+    layers: dict[str, Certificates]  # what each linear layer says, by the name of its weight
+    why: str | None = None  # why none of the images can be told about; None if some can
 
     def __repr__(self) -> str:
         counts = [sum(v is answer for v in self.verdicts) for answer in (True, False, None)]

@@ -26,17 +26,11 @@ MOST_NAMES, MOST_TARGETS = 4, 10
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing known of a client.
+    """One thing known of a client."""
 
-    Attributes:
-        value: what it is.
-        source: how that is known.
-        detail: a clause that says more: by whom it was said, what it was read off, or why it could
-            not be.
-    """
-
-    value: Any
-    source: Source
+    value: Any  # what it is
+    source: Source  # how that is known
+    # A clause that says more: by whom it was said, what it was read off, or why it could not be.
     detail: str = ""
 
     def __str__(self) -> str:

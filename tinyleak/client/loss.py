@@ -18,19 +18,12 @@ REDUCTIONS = ("mean", "sum")
 
 @dataclass(frozen=True)
 class Loss:
-    """A client's loss, and how it relates to the mean of that loss over its batch.
+    """A client's loss, and how it relates to the mean of that loss over its batch."""
 
-    Attributes:
-        factor: how many times as large it is, as far as that is known.
-        exact: whether it is; otherwise only the gradient's direction is to be matched.
-        fact: the same for a person to read, and how it is known.
-        kind: one of `tinyleak.nn.criteria.LOSSES`.
-    """
-
-    factor: float
-    exact: bool
-    fact: Fact
-    kind: str = "cross-entropy"
+    factor: float  # how many times as large it is, as far as that is known
+    exact: bool  # whether it is; otherwise only the gradient's direction is to be matched
+    fact: Fact  # the same for a person to read, and how it is known
+    kind: str = "cross-entropy"  # one of `tinyleak.nn.criteria.LOSSES`
 
     def exactly(self, factor: float, batch: int) -> Loss:
         """Return the loss once its factor has been told by what was found with it."""

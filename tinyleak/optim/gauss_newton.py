@@ -72,26 +72,17 @@ class Residual(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """Where the problem is.
+    """Where the problem is."""
 
-    Attributes:
-        x: (n,) the iterate, on the device of the start.
-        value: ‖r(x)‖².
-        gradient_norm: the largest component of ∂‖r‖²/∂x, in magnitude, at the iterate before.
-        damping: the λ with which the next step will be tried.
-        iterations: steps made so far.
-        evaluations: residuals computed so far; each iteration has a JᵀJ besides.
-        reason: None while it runs, then "converged" (the goal is reached), "stationary" (the
-            gradient has all but vanished elsewhere), "stalled" (no step leads lower, or none by
-            enough), "non-finite" (the start is) or "out of iterations".
-    """
-
-    x: Array = field(repr=False)
-    value: float
-    gradient_norm: float
-    damping: float
-    iterations: int
-    evaluations: int
+    x: Array = field(repr=False)  # (n,) the iterate, on the device of the start
+    value: float  # ‖r(x)‖²
+    gradient_norm: float  # the largest component of ∂‖r‖²/∂x, in magnitude, at the iterate before
+    damping: float  # the λ with which the next step will be tried
+    iterations: int  # steps made so far
+    evaluations: int  # residuals computed so far; each iteration has a JᵀJ besides
+    # None while it runs, then "converged" (the goal is reached), "stationary" (the gradient has all
+    # but vanished elsewhere), "stalled" (no step leads lower, or none by enough), "non-finite" (the
+    # start is) or "out of iterations".
     reason: str | None
 
 
