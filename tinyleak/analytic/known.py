@@ -10,7 +10,8 @@ from tinyleak.analytic.certificate import Certificates, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.layer_gradient import LayerGradient
-from tinyleak.analytic.points import RowSpace, without
+from tinyleak.analytic.points import RowSpace
+from tinyleak.analytic.subspace import without
 from tinyleak.analytic.together import refine
 from tinyleak.analytic.twins import EXACT, is_no_mean
 from tinyleak.backend import Array

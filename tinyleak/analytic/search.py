@@ -7,7 +7,8 @@ import numpy as np
 
 from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.known import CLEAR, GUESSED, HALF, NEARLY, Known
-from tinyleak.analytic.points import Points, without
+from tinyleak.analytic.points import Points
+from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 
 PATIENCE = 60

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 
 EDGE = 1.5
@@ -60,7 +61,7 @@ def read_spectrum(matrix: Array, deviations: Array, batch: int, *, zero_sum: boo
     # together (Bandeira and van Handel 2016, theorem 1.1).
     reach = sum(float(np.linalg.norm(deviations, axis=axis).max()) for axis in (0, 1))
     if zero_sum:
-        matrix = _without_mean(matrix)
+        matrix = without(matrix, np.ones(len(matrix)))
     rows, columns = matrix.shape
     sizes = np.linalg.svd(matrix, compute_uv=False)
     room, edge = len(sizes), max(ROUNDING_EDGE * reach, DECOMPOSED * float(sizes[0]))
@@ -115,15 +116,3 @@ def _tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]
 def _outside(array: Array, u: Array, v: Array) -> Array:
     array = array - u @ (u.T @ array)
     return array - (array @ v.T) @ v
-
-
-def _without_mean(matrix: Array) -> Array:
-    """Return the rows as one fewer, an orthonormal basis of those that add up to zero: (O − 1, …).
-
-    A Householder reflection takes (1, …, 1) to the first axis, which is then left out.
-    """
-    rows = len(matrix)
-    mirror = np.ones(rows)
-    mirror[0] += np.sqrt(rows)
-    reflected = matrix - np.outer(mirror, mirror @ matrix) * (2.0 / (mirror @ mirror))
-    return reflected[1:]

@@ -4,6 +4,7 @@ An input of the layer lies in the row space up to the noise on the gradient, and
 far away from it, so membership is a test (DAGER: Petrov et al., NeurIPS 2024, section 4).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,3 +51,14 @@ class Subspace:
     def holds(self, inputs: Array) -> Array:
         """Return whether each of (…, d) is no farther away than noise explains: (…) booleans."""
         return self.distances(inputs) <= self.allowance(inputs)
+
+
+def without(rows: Array, coefficients: Array) -> Array:
+    """Return combinations of rows, (k, r), as one fewer, by a basis of those that lack one of them.
+
+    They are at right angles to that one, whose coefficients are (k,), if the rows are orthonormal.
+    """
+    # Householder's reflection takes the vector to the first axis, which is then left out.
+    u = coefficients / np.linalg.norm(coefficients)
+    u[0] += math.copysign(1.0, u[0])
+    return np.asarray(rows[1:] - np.outer(u[1:], u @ rows) * (2.0 / (u @ u)))
