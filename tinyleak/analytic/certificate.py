@@ -36,7 +36,7 @@ from tinyleak.analytic.twins import are_no_means
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.interop import as_array
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor

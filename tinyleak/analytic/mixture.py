@@ -27,7 +27,7 @@ import numpy as np
 from tinyleak.analytic.first_layer import first_layer_input
 from tinyleak.analytic.layer_gradient import LEAST_ROW, LastLayerGradient, LayerGradient
 from tinyleak.backend import Array
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.losses import softmax
 from tinyleak.tensor import Tensor
 

@@ -26,8 +26,7 @@ from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.shown import Shown, takes_pixels
 from tinyleak.backend import Array
 from tinyleak.client import Client
-from tinyleak.nn.criteria import loss_of
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import loss_of, one_hot
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 

@@ -25,9 +25,8 @@ from tinyleak.client import Client
 from tinyleak.client.explanation import MARGIN, MOST_ROUNDING
 from tinyleak.defenses import knowledge
 from tinyleak.interop import as_array, called
-from tinyleak.nn.criteria import dummies_of
+from tinyleak.nn.criteria import dummies_of, one_hot
 from tinyleak.nn.fitting import require_fit
-from tinyleak.nn.labels import one_hot
 
 GREY, CONTRAST = 0.5, 0.1
 """Mean and standard deviation of the pixels that least squares starts from."""

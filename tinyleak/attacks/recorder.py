@@ -12,7 +12,7 @@ from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
 from tinyleak.backend import Array, array_module, to_numpy
 from tinyleak.client.explanation import COARSE
-from tinyleak.nn.labels import likeliest
+from tinyleak.nn.criteria import likeliest
 from tinyleak.tensor import Tensor
 
 DIVERGED_PIXEL = 20.0

@@ -10,7 +10,7 @@ from tinyleak.audit.measured import Measured
 from tinyleak.audit.words import SCOPE, describe, lines, meaning, strength
 from tinyleak.data.files import PathLike
 from tinyleak.report.canvas import as_png, number
-from tinyleak.report.page import write_page
+from tinyleak.report.files import write_page
 
 TITLE = "What leaks from this gradient"
 

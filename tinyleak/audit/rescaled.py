@@ -20,7 +20,7 @@ from tinyleak.audit.shared import Shared
 from tinyleak.backend import Array
 from tinyleak.client import share
 from tinyleak.data import Dataset
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor

@@ -34,8 +34,8 @@ from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome, require_found
 from tinyleak.client.reading import as_it_tells, as_sent, premises_of
 from tinyleak.interop import require_fields, whole
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.fitting import own_parameters
-from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import network_of
 

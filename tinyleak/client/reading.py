@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
-from tinyleak.analytic.heads import heads_of_one
 from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.loss_kind import any_loss as any_loss_of
 from tinyleak.analytic.loss_kind import free_targets
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.analytic.residuals import TWICE
-from tinyleak.analytic.steps import loss_of_steps
+from tinyleak.analytic.sums import heads_of_one, loss_of_steps
 from tinyleak.backend import Array
 from tinyleak.client.facts import Fact, facts_of
 from tinyleak.client.loss import any_loss, read_loss, said_loss

@@ -12,10 +12,9 @@ from tinyleak.client.loss import said_loss
 from tinyleak.client.outcome import Truth
 from tinyleak.defenses import Defense, as_defenses, need_examples, protect
 from tinyleak.interop import as_array, whole
-from tinyleak.nn.criteria import loss_of
+from tinyleak.nn.criteria import loss_of, one_hot
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
-from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import per_example_gradients

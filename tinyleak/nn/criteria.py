@@ -1,4 +1,4 @@
-"""Losses beside cross-entropy, of logits and targets as PyTorch averages them, and whose is which.
+"""Losses beside cross-entropy, of logits and targets as PyTorch has them, and labels as targets.
 
 A network that is trained by another loss than cross-entropy has it as its `loss`.
 """
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyleak.backend import Array
+from tinyleak.interop import as_array
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.ops import inner, sigmoid, softplus, sum
 from tinyleak.tensor import Tensor
@@ -64,3 +65,24 @@ def dummies_of(loss: str, targets: Array) -> Array:
 def loss_of(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the loss by which a network is trained: its own, else cross-entropy."""
     return getattr(model, "loss", cross_entropy)
+
+
+def one_hot(labels: Array, classes: int, dtype: str = "float64") -> Array:
+    """Return rows of probabilities that say each label for certain, (…, classes), from (…).
+
+    Labels are whole numbers in [0, classes); any others are a ValueError.
+    """
+    labels = as_array(labels)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels of dtype {labels.dtype} were given; whole numbers are needed")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise ValueError(
+            f"label {wrong[0]} was given; with {classes} classes labels are in [0, {classes})"
+        )
+    return np.eye(classes, dtype=dtype)[labels]
+
+
+def likeliest(soft: Array) -> Array:
+    """Return the class (…) of rows of probabilities (…, K); of a single one whether it is yes."""
+    return np.argmax(soft, axis=-1) if soft.shape[-1] > 1 else (soft[..., 0] > 0.5).astype(int)

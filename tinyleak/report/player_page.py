@@ -13,7 +13,7 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.data.files import PathLike
 from tinyleak.report.canvas import number, on_screen, tile
-from tinyleak.report.page import write_page
+from tinyleak.report.files import write_page
 from tinyleak.report.snapshots import Shown, SnapshotLike, choose, prepare
 
 HERE = Path(__file__).parent

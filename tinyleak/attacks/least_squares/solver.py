@@ -30,7 +30,7 @@ from tinyleak.attacks.least_squares.polishing import polished
 from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.losses import softmax
 from tinyleak.optim import Fit, Residual, State, levenberg_marquardt
 from tinyleak.tensor import Tensor
