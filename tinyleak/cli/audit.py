@@ -55,11 +55,7 @@ NETWORK = {
     "classes": f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})",
     "activation": "the weights do not tell (default: as the notes beside them say, or the gradient "
     f"shows, else {ACTIVATION})",
-    "loss": "the client's (default: as the notes say, else read off the gradient where it tells, "
-    "else cross-entropy)",
-    "normalize": "what it normalises images by: the channels' means, then their standard "
-    "deviations, of pixels in [0, 1] (default: as the notes say, else read off the gradient of a "
-    "first layer that is linear, else not at all)",
+    **options.TRAINING,
 }
 INIT = {
     "init": "without --weights: from U(-0.5, 0.5), or as PyTorch does by default (default: U)",

@@ -213,6 +213,13 @@ NETWORK = {
     "your own, net.pt2, as torch.export.save writes it, with its weights",
     "activation": "(default: sigmoid)",
 }
+TRAINING = {
+    "loss": "the client's (default: as the notes say, else read off the gradient where it tells, "
+    "else cross-entropy)",
+    "normalize": "what the client normalised its images by: the channels' means, then their "
+    "standard deviations, of pixels in [0, 1]; 0,0.00392157 for pixels of 0 to 255 (default: as "
+    "the notes say, else read off a first layer that is linear, else not at all)",
+}
 INIT = {"init": "weights from U(-0.5, 0.5), or as PyTorch does by default (default: U)"}
 
 
