@@ -56,17 +56,13 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
     for layer, following in zip(shared.layers, shared.layers[1:], strict=False):
         if len(layer.weight) != following.weight.shape[1] or not _has_bias(layer):
             continue
-        before = look_at_one_image(layer, noise, shared.computed)
-        z, z_error = before.logits, before.logits_error
         if _has_bias(following):
-            after = look_at_one_image(following, noise, shared.computed)
-            outputs, error, scaled = after.features, after.features_error, False
+            after: OneImage | Direction = look_at_one_image(following, noise, shared.computed)
         elif following.gradient.any():
-            seen = direction_of(following, noise)
-            outputs, error, scaled = seen.features, seen.features_error, True
+            after = direction_of(following, noise)
         else:
             continue
-        tests.append(by_values(z, z_error, outputs, error, shared.computed, scaled=scaled))
+        tests.append(by_values(look_at_one_image(layer, noise, shared.computed), after))
         to_the_end = bool(tests[-1]) and following is shared.layers[-1]
     tests = [test for test in tests if test]
     last = shared.last
@@ -179,16 +175,8 @@ def _by_slopes(shared: Shared, image: OneImage) -> list[ActivationFit]:
     by_noise = np.sqrt(np.square(last.weight).T @ np.square(image.delta_error))
     by_rounding = shared.computed * np.abs(last.weight).T @ np.abs(image.delta)
     noise = np.sqrt(np.mean(np.square(image.delta_error)))
-    return by_slopes(
-        image.features,
-        image.features_error,
-        last.weight.T @ image.delta,
-        np.hypot(by_noise, by_rounding),
-        below,
-        np.hypot(rounding, noise),
-        shared.computed,
-        scaled=scaled,
-    )
+    errors = np.hypot(by_noise, by_rounding), np.hypot(rounding, noise)
+    return by_slopes(image, last.weight.T @ image.delta, errors[0], below, errors[1], scaled=scaled)
 
 
 def _by_distance(tests: list[list[ActivationFit]]) -> tuple[str, ...]:

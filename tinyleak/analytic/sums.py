@@ -7,7 +7,7 @@ Each head's layer has a bias, whose gradient is δ = ∂L/∂z of that head, wha
 squared error over all that they return has the same gradient, with targets that may be any numbers.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +18,6 @@ from tinyleak.analytic.one_image import OneImage, fits_of, look_at_one_image
 from tinyleak.analytic.residuals import OTHERS, RESIDUALS
 from tinyleak.analytic.shared import Shared
 from tinyleak.backend import Array
-from tinyleak.nn.model import Model
 
 NEAR, ANYWHERE = 0.1, 1.0
 """How far, as a share of its length, the sum of δ may be from what a loss makes of it, in general
@@ -31,32 +30,20 @@ BALANCED = 0.01
 
 @np.errstate(over="ignore", invalid="ignore")  # steps by another loss may run away
 def loss_of_steps(
-    model: Model,
-    params: Mapping[str, Array],
-    gradients: Mapping[str, Array],
-    losses: Collection[str],
-    *,
-    count: int,
-    rate: float,
-    momentum: float,
-    dtype: str,
+    shared: Shared, losses: Collection[str], *, count: int, rate: float, momentum: float
 ) -> str | None:
     """Return the loss that suits what several steps on one image changed.
 
     Args:
-        model: a network that returns what its last layer does.
-        params: the weights before the steps, by name.
-        gradients: what they changed over the learning rate, by name; parameters may be missing.
+        shared: that, over the learning rate, of a network that returns what its last layer does.
         losses: the names, in `RESIDUALS` and `OTHERS`, of those to choose from, besides "mse".
         count: how many steps.
         rate: η.
         momentum: m.
-        dtype: the coarsest in which it was written.
 
     Returns:
         One of them, or "mse" if only free targets are left; None if the last layer does not tell.
     """
-    shared = Shared.of(model, params, gradients, 1, dtype, None)
     last = shared.last
     if last is None or last.bias is None or last.bias_gradient is None:
         return None
@@ -100,31 +87,21 @@ def _of_label(loss: str, label: int, z: Array) -> Array:
     return OTHERS[loss](z, label)
 
 
-def heads_of_one(
-    model: Model,
-    params: Mapping[str, Array],
-    gradients: Mapping[str, Array],
-    layers: Sequence[tuple[str, str]],
-    dtype: str,
-) -> tuple[OneImage, bool] | None:
+def heads_of_one(shared: Shared, layers: Sequence[tuple[str, str]]) -> tuple[OneImage, bool] | None:
     """Return what the heads' last layers show of one image, as one layer.
 
     Args:
-        model: a network that returns what its heads' last layers do, one after another.
-        params: its weights, by name.
-        gradients: of one image, by name; parameters may be missing.
+        shared: the gradient of a network that returns what these do, one after another.
         layers: the names of each head's weight and bias.
-        dtype: the coarsest in which the gradient was written.
 
     Returns:
         That, and whether every head's is the gradient of the cross-entropy with one label; None if
         a layer does not tell.
     """
-    shared = Shared.of(model, params, gradients, 1, dtype, None)
     found = []
     for weight, bias in layers:
         layer = shared.layer(weight, bias)
-        if layer is None or bias not in gradients or not gradients[bias].any():
+        if layer is None or bias not in shared.gradients or not shared.gradients[bias].any():
             return None
         found.append(look_at_one_image(layer, 0.0, shared.computed))
     usual = all(

@@ -12,6 +12,7 @@ from tinyleak.analytic.loss_kind import any_loss as any_loss_of
 from tinyleak.analytic.loss_kind import free_targets
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.analytic.residuals import TWICE
+from tinyleak.analytic.shared import Shared
 from tinyleak.analytic.sums import heads_of_one, loss_of_steps
 from tinyleak.backend import Array
 from tinyleak.client.facts import Fact, facts_of
@@ -215,14 +216,11 @@ def _of_steps(
 ) -> tuple[Exported, Premises]:
     """Return the same of several steps on one image, which tell the loss by what they add up to."""
     told = loss_of_steps(
-        with_outputs_for(bare, "mse"),
-        client.params,
-        client.sent,
+        _shared(client, with_outputs_for(bare, "mse")),
         LOSSES_OF_ENDING.get(end, ("cross-entropy", "bce")),
         count=client.local.count,
         rate=client.local.learning_rate,
         momentum=client.local.momentum,
-        dtype=client.dtype,
     )
     inside = (end, told) in (("sigmoid", "bce"), ("softmax", "cross-entropy"))
     network = bare if inside or end == "log_softmax" else network
@@ -241,7 +239,7 @@ def _of_heads(
     layers, shown = last_layers(network), None
     bare = with_outputs_for(bare, "mse")
     if layers and client.batch == 1 and client.local is None:
-        shown = heads_of_one(bare, client.params, client.sent, layers, client.dtype)
+        shown = heads_of_one(_shared(client, bare), layers)
     read = premises_of(client, network, loss, update=update)
     if shown is None:
         return network, read
@@ -254,6 +252,11 @@ def _of_heads(
         return bare, replace(read, factor=1.0, factor_exact=True)
     told = any_loss_of(image)
     return bare, replace(read, loss=None, factor=told.factor, targets=told.targets)
+
+
+def _shared(client: Any, network: Exported) -> Shared:
+    """Return what a client of one image shared, of its network as it is cut here."""
+    return Shared.of(network, client.params, client.sent, 1, client.dtype, None)
 
 
 def as_sent(
