@@ -32,7 +32,7 @@ import numpy as np
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
-from tinyleak.analytic.twins import are_no_means
+from tinyleak.analytic.twins import Twins
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.interop import as_array
@@ -171,14 +171,13 @@ def certify(
         whole, agree, single = _agreement(count, c, certified, limits[2], layer.records)
         certified &= agree
         suspect = certified & ~single
-    network = Deltas(cut, loss)
-    certified &= ~suspect | are_no_means(
-        layer, network, inputs, targets, np.where(suspect, whole, 0.0), factor_known=factor_known
-    )
+    twins = Twins(layer, Deltas(cut, loss), factor_known)
+    for k in np.flatnonzero(suspect):
+        certified[k] = twins.excluded(inputs[k], targets[k], whole[k])
     # Under a ReLU so many others must hold each.
     turns = min(len(layer.matrix) - rank, cut.model.classes - 2) + factor_known
     needed = rank - (layer.bias_gradient is not None) - turns
-    if together and needed >= 0 and not cut.is_last and network.has_kinks:
+    if together and needed >= 0 and not cut.is_last and twins.deltas.has_kinks:
         across = np.abs((c / S) @ b.T) / layer.records
         certified &= _others(across, certified) > needed
     copies = np.where(certified, whole if factor_known else 1.0, 0.0).astype(np.int64)

@@ -13,7 +13,7 @@ from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.points import RowSpace
 from tinyleak.analytic.subspace import without
 from tinyleak.analytic.together import refine
-from tinyleak.analytic.twins import EXACT, is_no_mean
+from tinyleak.analytic.twins import EXACT, Twins
 from tinyleak.backend import Array
 
 CLEAR = 1e-3
@@ -130,8 +130,8 @@ class Known(Descent):
 
     def _alone(self, k: int, count: float) -> bool:
         """Tell whether a record that counts several times, perhaps, is no mean of others."""
-        known = self.inputs[k], self.targets[self.labels[k]], count
-        return is_no_mean(self.layer, self.space, self.deltas, *known, factor_known=False)
+        twins = Twins(self.layer, self.deltas, factor_known=False)
+        return twins.excluded(self.inputs[k], self.targets[self.labels[k]], count)
 
     def _keep(self, kept: list[int]) -> None:
         """Keep these alone of the records that are certified."""

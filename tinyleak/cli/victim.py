@@ -2,14 +2,8 @@
 
 import argparse
 
+from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import (
-    add_client_options,
-    add_defense_option,
-    add_options,
-    flag,
-    simulated_client,
-)
 from tinyleak.cli.output import add_output_options, output_directory, say
 from tinyleak.client import LocalSteps, Notes, simulate, write_client
 from tinyleak.client.local import STEPS
@@ -43,11 +37,11 @@ TRAINING = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_client_options(parser)
+    options.add_client_options(parser)
     group = parser.add_argument_group("what the client does")
-    add_options(group, simulate, SIMULATED)
-    add_options(group, Notes, TRAINING)
-    add_defense_option(group)
+    options.add_options(group, simulate, SIMULATED)
+    options.add_options(group, Notes, TRAINING)
+    options.add_defense_option(group)
     group = add_output_options(
         parser,
         "weights, gradients (or weights_after), notes about them, and truth.npz, which a client "
@@ -75,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
         assert directory is not None, "--out is required"
         defenses = [parse(text) for text in args.defense]
         dtype = args.dtype or "float32"
-        client, truth = simulated_client(args, dtype=dtype, defenses=defenses, local=local)
+        client, truth = options.simulated_client(args, dtype=dtype, defenses=defenses, local=local)
         written = {"ending": args.format, "reduction": reduction, "steps": steps}
         with undisturbed():
             paths = write_client(directory, client, truth, **written)
     if not args.quiet:
-        asked = " ".join(f"{flag(path.stem)} {path}" for path in paths)
+        asked = " ".join(f"{options.flag(path.stem)} {path}" for path in paths)
         if args.model is not None and args.model.endswith(SUFFIX):
             asked = f"--model {args.model} {asked}"
         say(f"attack it: tinyleak attack {asked}")
@@ -103,6 +97,6 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
     for name in ("learning_rate", "local_batch", "momentum"):
         if args.local_steps is args.epochs is None and getattr(args, name) is not None:
             raise ValueError(
-                f"{flag(name)} is of --local-steps, but a gradient is to be shared; give how many "
-                "steps, or leave it out"
+                f"{options.flag(name)} is of --local-steps, but a gradient is to be shared; give how "
+                "many steps, or leave it out"
             )
