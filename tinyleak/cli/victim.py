@@ -97,6 +97,6 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
     for name in ("learning_rate", "local_batch", "momentum"):
         if args.local_steps is args.epochs is None and getattr(args, name) is not None:
             raise ValueError(
-                f"{options.flag(name)} is of --local-steps, but a gradient is to be shared; give how "
-                "many steps, or leave it out"
+                f"{options.flag(name)} is of --local-steps, but a gradient is to be shared; give "
+                "how many steps, or leave it out"
             )
