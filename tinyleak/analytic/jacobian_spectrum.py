@@ -136,12 +136,8 @@ def estimate(jacobian: Jacobian, *, steps: int = STEPS) -> Spectrum:
 def seen_from(jacobian: Jacobian, vectors: Array, steps: int = STEPS) -> list[tuple[Array, Array]]:
     """Return the singular values that vectors see, and the share of each vector along each.
 
-    For a vector b, the sum over these of share · f(value²) is about bᵀ f(JᵀJ) b / ‖b‖².
-
-    Args:
-        jacobian: at one batch.
-        vectors: (R, n), none of them zero.
-        steps: the dimension of each Krylov space, at most n.
+    For a vector b, the sum over these of share · f(value²) is about bᵀ f(JᵀJ) b / ‖b‖². The vectors
+    are (R, n), none of them zero; for the others see `estimate`.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     diagonals, sides = _lanczos(jacobian, vectors / lengths, min(steps, jacobian.size))

@@ -47,13 +47,9 @@ def find_records(
     """Find the records of a batch in the gradient of one linear layer.
 
     Args:
-        layer: the gradient, of the mean loss over its `records`; its `roundoff` is that of the
-            floating point which it was written in, 0 for float64.
-        cut: the network, cut at that layer.
+        layer, cut, loss, factor_known: as for `certify`.
         bounds: about between which numbers the inputs are, if that is known, as of pixels; from 0
             to infinity where they come out of a ReLU.
-        loss: the client's.
-        factor_known: whether the gradient is that of the mean loss, as for `certify`.
         rng: draws where to search.
         seconds: how long to search, at most; what was found until then is returned.
 

@@ -60,15 +60,8 @@ def change_within_bounds(
 ) -> Array | None:
     """Return the change d of an image to which errors e of its gradient lead, (n,).
 
-    Args:
-        spectrum: of J there, with its axes.
-        image: as above.
-        variance: as above.
-        prior: as above.
-        pull: Jᵀe, (n,).
-
-    Returns:
-        None where more than `MOST_BOUND` pixels are on a bound, or where no solution is found.
+    Of them `pull`, (n,), is Jᵀe; the spectrum has its axes. None where more than `MOST_BOUND`
+    pixels are on a bound, or where no solution is found.
     """
     from scipy.optimize import nnls
 

@@ -71,8 +71,7 @@ def look_without_bias(layer: Layer, noise: float, computed: float) -> OneImage |
 
     Args:
         layer: the last one; there are more than two classes.
-        noise: the variance of what is on each number beside rounding.
-        computed: half of the last place in which the client computed.
+        noise, computed: as for `look_at_one_image`.
 
     Returns:
         None if no length of h explains δ by a loss and a hard label with its usual factor.

@@ -67,14 +67,7 @@ six attacks on trained LeNets that had not ended was told to 0.6 to 1.0 times of
 def explain(
     client: Any, found: Found, precision: Mapping[str, Array] | None, dtype: str
 ) -> Outcome:
-    """Compare the gradient that was found with the one that was shared.
-
-    Args:
-        client: whose it is, a `tinyleak.Client`.
-        found: by the attack.
-        precision: what each entry's squared difference was multiplied with, by name, or None.
-        dtype: in which the attack computed.
-    """
+    """Compare the gradient that was found with the one that was shared; see `Client.explain`."""
     shared = _row(client.gradients)
     weight = np.ones_like(shared) if precision is None else _row(precision)
     length = float(np.sum(weight * shared**2))

@@ -52,14 +52,9 @@ def premises_of(
     update: bool = False,
     activation: str | None = None,
 ) -> Premises:
-    """Return what a client's gradient says of all that is taken for granted of it.
+    """Return what the gradient of a `tinyleak.Client` says of all that is taken for granted of it.
 
-    Args:
-        client: a `tinyleak.client.Client`.
-        model: its network, without its loss and normalisation.
-        loss: the loss's name, if it was said.
-        update: whether the gradient is the change of the weights over the learning rate.
-        activation: the network's, if it is beyond doubt.
+    `model` is its network, without its loss and normalisation; for the others see `read_premises`.
     """
     return read_premises(
         model,
