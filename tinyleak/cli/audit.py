@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyleak import data
 from tinyleak.audit import VARIANCES, audit
-from tinyleak.audit.record import as_dict
+from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import describe, lines, meaning, table
 from tinyleak.cli import options
 from tinyleak.cli.audit_text import run_text, write_audit
