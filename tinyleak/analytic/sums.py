@@ -7,15 +7,14 @@ Each head's layer has a bias, whose gradient is δ = ∂L/∂z of that head, wha
 squared error over all that they return has the same gradient, with targets that may be any numbers.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from tinyleak.analytic.loss_kind import is_usual
 from tinyleak.analytic.one_image import OneImage, fits_of, look_at_one_image
-from tinyleak.analytic.residuals import OTHERS, RESIDUALS
+from tinyleak.analytic.residuals import delta_of
 from tinyleak.analytic.shared import Shared
 from tinyleak.backend import Array
 
@@ -54,37 +53,22 @@ def loss_of_steps(
     rate *= float(image.features @ image.features) + 1.0
     balanced = len(found) > 1 and abs(found.sum()) < BALANCED * np.abs(found).sum()
     misfits = {"mse": ANYWHERE if balanced else NEAR}
-    for loss, step in _losses(losses, image.logits, found):
+    for loss, targets in _candidates(losses, found):
         z, velocity, made = image.logits, np.zeros_like(found), np.zeros_like(found)
         for _ in range(count):
-            velocity = momentum * velocity + step(z)
+            velocity = momentum * velocity + delta_of(loss, z, targets)
             made, z = made + velocity, z - rate * velocity
         misfit = float(np.nan_to_num(np.linalg.norm(made - found) / total, nan=np.inf))
         misfits[loss] = min(misfit, misfits.get(loss, np.inf))
     return min(misfits, key=misfits.__getitem__)
 
 
-def _losses(
-    losses: Collection[str], z: Array, delta: Array
-) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    """Yield each loss with what makes δ of logits, with every label that there may be."""
-    labels = range(len(z) if len(z) > 1 else 0)
+def _candidates(losses: Collection[str], delta: Array) -> Iterator[tuple[str, Array]]:
+    """Yield each loss with all targets that there may be, by what δ adds up to."""
+    labels = np.eye(len(delta) if len(delta) > 1 else 0)
     for loss in losses:
-        if loss == "bce":
-            yield loss, partial(_of_targets, loss, np.asarray(delta < 0, float))
-        elif loss in RESIDUALS:
-            yield from ((loss, partial(_of_targets, loss, np.eye(len(z))[k])) for k in labels)
-        else:
-            yield from ((loss, partial(_of_label, loss, k)) for k in labels)
-
-
-def _of_targets(loss: str, targets: Array, z: Array) -> Array:
-    without, by_targets = RESIDUALS[loss](z)
-    return np.asarray(without - by_targets @ targets)
-
-
-def _of_label(loss: str, label: int, z: Array) -> Array:
-    return OTHERS[loss](z, label)
+        for targets in [np.asarray(delta < 0, float)] if loss == "bce" else labels:
+            yield loss, targets
 
 
 def heads_of_one(shared: Shared, layers: Sequence[tuple[str, str]]) -> tuple[OneImage, bool] | None:

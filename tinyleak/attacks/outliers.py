@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyleak.attacks.distances import Objective, search_in_range
 from tinyleak.backend import Array
-from tinyleak.optim.truncated import Products, Reached, truncated_gauss_newton
+from tinyleak.optim.truncated import Reached, Traced, truncated_gauss_newton
 
 LARGEST, SMALLEST = -7, -19
 """Powers of ten between which s² falls, relative to all numbers of a part together: of 4,096
@@ -35,7 +35,7 @@ NEAR, PATIENCE = 1e-5, 3
 below jump at kinks, and say less of how near an image is."""
 
 
-def without_outliers(residual: Products, x: Array, lowest: float, highest: float) -> Reached:
+def without_outliers(residual: Traced, x: Array, lowest: float, highest: float) -> Reached:
     """Return where robust regression from x, (n,), ends as s falls, and ‖r‖² there.
 
     Near the image squares come first: where no kink is wrong they arrive, and small s creep.
@@ -56,7 +56,7 @@ def without_outliers(residual: Products, x: Array, lowest: float, highest: float
 
 
 def in_turn_with_features(
-    exact: Products, alone: Objective | None, lowest: float, highest: float, goal: float, x: Array
+    exact: Traced, alone: Objective | None, lowest: float, highest: float, goal: float, x: Array
 ) -> Reached:
     """Return where robust regression, in turn with features alone, ends, and ‖r‖² there.
 

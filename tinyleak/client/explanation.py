@@ -24,7 +24,7 @@ from tinyleak.metrics import mse
 from tinyleak.tensor import Tensor
 
 MARGIN = 10.0
-"""How many times the expected rounding a gradient may be off: `analytic.number_format` measured up to
+"""How many times the expected rounding a gradient may be off: of `relative_roundoff` it was up to
 4.3 times, and the client's additions may have been in another order."""
 
 NOISE_MARGIN = 1.5

@@ -12,7 +12,7 @@ a step is cut off at the bounds.
 
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,19 +30,6 @@ and ended at the same places."""
 
 MOST_FAILURES = 8
 """Steps that may fail one after the other: λ has grown by 10⁸ by then."""
-
-
-class Products(Protocol):
-    """A residual r(x), (m,), of x, (n,), with products with its Jacobian J = ∂r/∂x."""
-
-    def value(self, x: Array) -> Array:
-        """Return r(x), (m,)."""
-
-    def back(self, x: Array, u: Array) -> Array:
-        """Return Jᵀu, (n,)."""
-
-    def along(self, x: Array, v: Array) -> Array:
-        """Return J v, (m,)."""
 
 
 class Traced:
@@ -87,7 +74,7 @@ class Reached(NamedTuple):
 
 
 def truncated_gauss_newton(
-    residual: Products,
+    residual: Traced,
     start: Array,
     *,
     lowest: float = -np.inf,
@@ -150,7 +137,7 @@ def _cost(r: Array, scale: float) -> float:
 
 
 def _step(
-    residual: Products,
+    residual: Traced,
     x: Array,
     weights: Array,
     downhill: Array,
