@@ -15,8 +15,7 @@ import numpy as np
 
 from tinyleak.backend import Array, owner
 
-MOST_LETTERS = 100
-"""How many letters of a file's own text a message quotes."""
+MOST_LETTERS = 100  # how many letters of a file's own text a message quotes
 
 
 def as_array(value: Any, *, copy: bool = False) -> Array:

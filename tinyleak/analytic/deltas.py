@@ -45,8 +45,7 @@ ELEMENTWISE = {
 }
 """Primitives whose derivative with respect to an input of their own shape is a row of factors."""
 
-STEP = 16
-"""A program is traced for a multiple of so many directions; the others are zero."""
+STEP = 16  # a program is traced for a multiple of so many directions; the others are zero
 
 
 class Deltas:

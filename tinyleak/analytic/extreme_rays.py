@@ -12,11 +12,8 @@ import numpy as np
 
 from tinyleak.backend import Array
 
-LEAST = 1e-3
-"""Columns shorter than this, relative to the longest, are left out: noise turns them."""
-
-ALIKE = 3.0
-"""Columns that differ by less, in units of their noise, are taken to be of one ray."""
+LEAST = 1e-3  # columns shorter than this, relative to the longest, are left out: noise turns them
+ALIKE = 3.0  # columns that differ by less, in units of their noise, are taken to be of one ray
 
 
 def extreme_rays(V: Array, noise: Array) -> tuple[Array, Array] | None:

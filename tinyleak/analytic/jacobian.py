@@ -29,8 +29,7 @@ from tinyleak.transforms import copies
 IMAGES_AT_ONCE = 16
 """About how many images are carried through the network at once, counting every direction's."""
 
-TIE = 1e-6
-"""How far pixels are moved apart: more than rounding, and far less than a grey level."""
+TIE = 1e-6  # how far pixels are moved apart: more than rounding, and far less than a grey level
 
 
 def without_ties(images: Array) -> Array:

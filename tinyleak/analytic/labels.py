@@ -40,8 +40,7 @@ LEAST_VARIANCE = 1e-6
 """A direction whose variance over the probes is less than this share of the largest is left out of
 the linear map: what it would read there is mostly noise. Chosen with benchmarks/labels.py."""
 
-SURE_ERROR = 0.15
-"""Counts are trusted below this standard error, expected from the probes, …"""
+SURE_ERROR = 0.15  # counts are trusted below this standard error, expected from the probes, …
 
 SURE_REMAINDER = 0.25
 """… and if they are all nearer than this to whole numbers. Both were chosen so that no trusted

@@ -35,14 +35,9 @@ it may have none or several."""
 SOFT, LEAST_SOFT = ("smoothed", "mixed", "soft"), 1e-3
 """The kinds of labels that are soft, and by how much at least: nobody smooths by less."""
 
-SURE = 1e-3
-"""By how much targets that are probabilities may seem to be beyond 0 and 1."""
-
-FREE = 4
-"""Numbers that a smoothed or mixed label leaves open: two labels, a share and a factor."""
-
-SMALL = 1e-3
-"""The size of δ below which it is made 1: float32 knows z − y to 1e-7."""
+SURE = 1e-3  # by how much targets that are probabilities may seem to be beyond 0 and 1
+FREE = 4  # numbers that a smoothed or mixed label leaves open: two labels, a share and a factor
+SMALL = 1e-3  # the size of δ below which it is made 1: float32 knows z − y to 1e-7
 
 ROUGHLY = 1000.0
 """A loss with its usual factor that explains δ to so many times the error, three digits fewer, is

@@ -62,8 +62,7 @@ FEW_STARTS = 3
 """How many starts are made for images of one label as one: of six batches of eight, each needed
 one, and wrong labels left a misfit of 1e11 and more."""
 
-TINY = 1e-18
-"""Singular values of the equations below this share are zero; one label's may be 1e-12."""
+TINY = 1e-18  # singular values of the equations below this share are zero; one label's may be 1e-12
 
 SINGLE_PRECISION = 1e-7
 """How exact a gradient is taken to be, relative to its entries' root mean square: float32 rounds to

@@ -10,8 +10,7 @@ from tinyleak.analytic.probes import logits_of, smooth_noise
 from tinyleak.backend import Array
 from tinyleak.defenses.rounding import round_to_bfloat16
 
-LEVELS = 256
-"""How many values eight bits can tell apart."""
+LEVELS = 256  # how many values eight bits can tell apart
 
 ENOUGH = 600
 """Of fewer entries than this, twice `LEVELS` and some, many may have values of their own."""
@@ -26,8 +25,7 @@ TYPICAL = 0.41
 """The root mean square of it in these units: rounding to the nearest errs by up to half of the last
 place, evenly (1/√3), and that is between the whole and the half of it relative to the number."""
 
-FEW = 16
-"""Probes that tell how large logits are: of all 512 a ResNet takes a minute."""
+FEW = 16  # probes that tell how large logits are: of all 512 a ResNet takes a minute
 
 
 def number_format(gradients: Mapping[str, Array], dtype: str) -> str:

@@ -20,8 +20,7 @@ UNSURE = 2.0
 """How many times that a factor may be off that is neither a mean's nor a sum's: a client may have
 normalised its images, which takes the mean of p up to twice as far from that over probes."""
 
-LEAST_ERROR = 1e-3
-"""No estimate from probes is taken to be better than this share."""
+LEAST_ERROR = 1e-3  # no estimate from probes is taken to be better than this share
 
 UNLIKE = 0.5
 """How far the mean over a client's images is from that over probes, beside what differs from probe

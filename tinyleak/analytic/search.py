@@ -24,8 +24,7 @@ NEW = 1e-2
 """What a δ must have of its dual that no known one has: of records found for the first time it was
 0.02 to 1, of others mostly below 1e-3."""
 
-TINY = 1e-290
-"""The size below which numbers have no inverse."""
+TINY = 1e-290  # the size below which numbers have no inverse
 
 
 class Ray(NamedTuple):

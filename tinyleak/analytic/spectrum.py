@@ -12,8 +12,7 @@ import numpy as np
 from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 
-EDGE = 1.5
-"""How far a singular value stands out from noise, at least: as in `layer_gradient`."""
+EDGE = 1.5  # how far a singular value stands out from noise, at least: as in `layer_gradient`
 
 ROUNDING_EDGE = 6.0
 """The same where rounding is all the noise. It is uneven, and a sum over a batch is rounded more

@@ -36,11 +36,8 @@ ENOUGH = 1e-5
 RIDGE = 1e-12
 """Added to each record's own equations, relative to their diagonal, so that an inverse exists."""
 
-MEDIAN = 0.674
-"""Of the size of a normal variable, in units of its standard deviation."""
-
-PROBES = 4
-"""How many draws of the noise tell how far it may have moved each record."""
+MEDIAN = 0.674  # of the size of a normal variable, in units of its standard deviation
+PROBES = 4  # how many draws of the noise tell how far it may have moved each record
 
 
 @dataclass(frozen=True, eq=False)

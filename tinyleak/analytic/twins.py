@@ -45,8 +45,7 @@ FREE = 10.0
 """How many times as long as noise makes it what J d has outside of the column space must be for all
 d: of twins it was 1 to 5 times as long, of copies 20 times or more."""
 
-RCOND = 1e-10
-"""Under a ReLU δ does not change in most directions at all, but for rounding."""
+RCOND = 1e-10  # under a ReLU δ does not change in most directions at all, but for rounding
 
 MOST = 2048
 """In how many inputs it is looked for what noise hides, at most; where there are more, in some."""

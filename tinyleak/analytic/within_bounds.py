@@ -16,15 +16,13 @@ from tinyleak.analytic.jacobian import TIE
 from tinyleak.analytic.jacobian_spectrum import Spectrum
 from tinyleak.backend import Array
 
-DRAWS = 2
-"""How many times noise is drawn: errors of one image differ by a third from draw to draw."""
+DRAWS = 2  # how many times noise is drawn: errors of one image differ by a third from draw to draw
 
 MOST_BOUND = 1024
 """How many pixels on a bound are looked at, at most: of one digit there are 600, in half a second;
 of four 2,400 take 40."""
 
-MOST_STEPS = 20
-"""Of non-negative least squares, for each pixel."""
+MOST_STEPS = 20  # of non-negative least squares, for each pixel
 
 
 def error_within_bounds(

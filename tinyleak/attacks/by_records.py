@@ -37,8 +37,7 @@ MET, STARTS = 1e-5, 4
 """Squared relative distance at which an image has its features, which may themselves be known to
 three digits only, and how many starts are made until one does: max pooling stops some."""
 
-SECONDS = 300.0
-"""How long to search, at most: 128 records of 784 pixels take 10 to 20 seconds."""
+SECONDS = 300.0  # how long to search, at most: 128 records of 784 pixels take 10 to 20 seconds
 
 
 def attack_by_records(

@@ -18,8 +18,7 @@ from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 
-PROBES = 8
-"""Images of noise by which it is told whether features are never negative."""
+PROBES = 8  # images of noise by which it is told whether features are never negative
 
 
 def first_layer(

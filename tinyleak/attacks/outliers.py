@@ -21,8 +21,7 @@ LARGEST, SMALLEST = -7, -19
 """Powers of ten between which s² falls, relative to all numbers of a part together: of 4,096
 features in float32 some 1e-18 each is rounding. It begins at the mean of r², if that is less."""
 
-ALONE = 300
-"""Iterations by features alone."""
+ALONE = 300  # iterations by features alone
 
 STEPS, PRODUCTS, ROUGH = 2, 50, 0.01
 """Steps of Gauss and Newton at each s, of so many products at most, solved to that share."""

@@ -21,8 +21,7 @@ DIVERGED_PIXEL = 20.0
 ROUNDED = {"float64": 1e-20, "float32": COARSE}
 """A search that stalls at so small a relative distance is at the end of what the dtype can tell."""
 
-MAX_SNAPSHOTS = 200
-"""How many snapshots of a run are kept; beyond that every second one is dropped."""
+MAX_SNAPSHOTS = 200  # how many snapshots of a run are kept; beyond that every second one is dropped
 
 
 class Recorder:

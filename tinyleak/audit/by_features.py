@@ -23,8 +23,7 @@ from tinyleak.ops import reshape
 from tinyleak.optim.truncated import Traced
 from tinyleak.tensor import Tensor
 
-INSIDE = 0.5
-"""A pixel that no bound holds, as the numbers of a table have none."""
+INSIDE = 0.5  # a pixel that no bound holds, as the numbers of a table have none
 
 
 def in_float32(jacobian: Jacobian) -> tuple[Client, Truth]:

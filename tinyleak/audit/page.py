@@ -15,8 +15,7 @@ from tinyleak.report.files import write_page
 
 TITLE = "What leaks from this gradient"
 
-DOTS_PER_INCH = 110
-"""The page's figures are then as wide as its text."""
+DOTS_PER_INCH = 110  # the page's figures are then as wide as its text
 
 STYLE = """<style>
 .audit { max-width: 820px; font: 1rem/1.5 system-ui, sans-serif; color: #222; background: #fff; }

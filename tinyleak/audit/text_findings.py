@@ -9,8 +9,7 @@ from tinyleak.audit.page import STYLE, fill, write
 from tinyleak.data.files import PathLike
 from tinyleak.text import FoundText
 
-SHOWN = 40
-"""Words that are listed on the screen; audit.json has all of them."""
+SHOWN = 40  # words that are listed on the screen; audit.json has all of them
 
 SCOPE = {
     "Several steps": (

@@ -11,8 +11,7 @@ from tinyleak.report.canvas import number
 FEW = 0.05
 """Where every layer has a smaller share of saturated units, one phrase says so: a convention."""
 
-SOME_ZEROS = 0.005
-"""A share of zeros is reported from here on: it is 1 % when rounded."""
+SOME_ZEROS = 0.005  # a share of zeros is reported from here on: it is 1 % when rounded
 
 SCOPE = {
     "One step": (

@@ -21,8 +21,7 @@ from tinyleak.client import RECOVERED_MSE, Fact, Notes, Outcome
 from tinyleak.client.facts import as_data, in_one_line, knows
 from tinyleak.report import curves, emergence, pixel_range, player, save, write_arrays, write_json
 
-MOST_CAUSES = 2
-"""How many likely causes the summary names."""
+MOST_CAUSES = 2  # how many likely causes the summary names
 
 MOST_NUMBERS, NEARLY_HARD = 5, 1e-2
 """Targets of so many numbers are listed; numbers so near one 1 among 0s are a label."""

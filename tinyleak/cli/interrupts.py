@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-"""The last is not known on Windows."""
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is not known on Windows
 
 PATIENCE = 10.0
 """Seconds after which a signal raises again, in case some library has swallowed the first."""

@@ -17,8 +17,7 @@ from tinyleak.backend import device_module
 from tinyleak.cli.options import flag
 from tinyleak.report import prepare_directory, printable
 
-WIDTH = 100
-"""Columns of text."""
+WIDTH = 100  # columns of text
 
 
 def add_output_options(
@@ -38,8 +37,7 @@ def add_output_options(
     return group
 
 
-DATA_FILES = ("*-ubyte*", "*.bin", "*/*.bin", "*.gz")
-"""Which files of a --data-dir are read."""
+DATA_FILES = ("*-ubyte*", "*.bin", "*/*.bin", "*.gz")  # which files of a --data-dir are read
 
 
 class OutputError(OSError):

@@ -16,8 +16,7 @@ from tinyleak.nn.models.shapes import MODELS
 NAME = "victim"
 SUMMARY = "write the files of a client, its weights and the gradient that it shares, from data"
 
-RATE = 0.1
-"""The learning rate of local steps where none is given, as in PyTorch's tutorials."""
+RATE = 0.1  # the learning rate of local steps where none is given, as in PyTorch's tutorials
 
 SIMULATED = {
     "seed": "decides the weights, and the noise of its defences (default: 0)",

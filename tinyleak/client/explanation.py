@@ -31,15 +31,13 @@ NOISE_MARGIN = 1.5
 """How many times the noise, as a squared distance, is allowed. Of the 589 numbers that a LeNet's
 last layer shows, the estimate of its variance is right to 6 %; a small last layer's to 20 %."""
 
-LEAST = 1e-16
-"""A relative squared distance that always counts as rounding: eight digits."""
+LEAST = 1e-16  # a relative squared distance that always counts as rounding: eight digits
 
 MOST_ROUNDING = 1e-4
 """Beyond 1 % of the gradient's length rounding is no explanation: a network so sure of its image
 shares a gradient that has no digits left, and that says nothing."""
 
-MOST = 0.5
-"""No larger distance explains anything: a gradient of zeros has the distance 1."""
+MOST = 0.5  # no larger distance explains anything: a gradient of zeros has the distance 1
 
 COARSE = 1e-6
 """Where float32's own rounding ends an attack that computes in it: 24 of one image stalled at 1e-14

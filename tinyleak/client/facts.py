@@ -14,14 +14,12 @@ from tinyleak.analytic.premises import Premises
 from tinyleak.interop import quoted
 from tinyleak.nn.models.exported import Exported
 
-SHOWN = 0.005
-"""Probabilities below it are left out where soft labels are written down."""
+SHOWN = 0.005  # probabilities below it are left out where soft labels are written down
 
 Source: TypeAlias = Literal["said", "read off", "assumed"]
 
 
-MOST_NAMES, MOST_TARGETS = 4, 10
-"""How many names of tensors a line shows, and how many targets."""
+MOST_NAMES, MOST_TARGETS = 4, 10  # how many names of tensors a line shows, and how many targets
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ EXACTLY_ONE = 1e-5
 """A factor so near 1 is 1: it is computed from numbers that float32 rounds to 1e-7, some of them
 small differences of others."""
 
-REDUCTIONS = ("mean", "sum")
-"""How a loss may go over a batch."""
+REDUCTIONS = ("mean", "sum")  # how a loss may go over a batch
 
 
 @dataclass(frozen=True)

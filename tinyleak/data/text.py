@@ -37,8 +37,7 @@ class Special(NamedTuple):
     mask: int
 
 
-UNKNOWN = Special(-1, -1, -1, -1, -1)
-"""Of a vocabulary that has none of them, as GPT-2's."""
+UNKNOWN = Special(-1, -1, -1, -1, -1)  # of a vocabulary that has none of them, as GPT-2's
 
 PUBLISHED = {30522: Special(0, 100, 101, 102, 103), 28996: Special(0, 100, 101, 102, 103)}
 """Those of BERT's published vocabularies, uncased and cased, by how many tokens these have."""

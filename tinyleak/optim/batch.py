@@ -14,8 +14,7 @@ from tinyleak.optim.descent import RUNNING, Step
 from tinyleak.optim.limits import Course
 from tinyleak.optim.line_search import Evaluation, Numbers
 
-FIRST_ROOM = 8
-"""For so many pairs there is room at first, so that short runs stay cheap."""
+FIRST_ROOM = 8  # for so many pairs there is room at first, so that short runs stay cheap
 
 
 class Batch:

@@ -28,8 +28,7 @@ ROUGH = 0.03
 """How much of the linear system's residual may be left; at 0.003 the searches took twice as long
 and ended at the same places."""
 
-MOST_FAILURES = 8
-"""Steps that may fail one after the other: λ has grown by 10⁸ by then."""
+MOST_FAILURES = 8  # steps that may fail one after the other: λ has grown by 10⁸ by then
 
 
 class Traced:

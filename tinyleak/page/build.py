@@ -30,14 +30,9 @@ ENGINE = (
 )
 """Scripts that run in a worker, in this order: a program's, then the attack's."""
 
-FRONT = ("field", "state", "panels", "app")
-"""Scripts that run in the page alone, after the engine."""
-
-BATCHES = (1, 2, 4)
-"""How many pictures a batch may have: with more, L-BFGS takes minutes."""
-
-READY = 10
-"""Ready digits: one of each."""
+FRONT = ("field", "state", "panels", "app")  # scripts that run in the page alone, after the engine
+BATCHES = (1, 2, 4)  # how many pictures a batch may have: with more, L-BFGS takes minutes
+READY = 10  # ready digits: one of each
 
 TRAINING: dict[str, Any] = {"steps": 400, "optimiser": "adam", "learning_rate": 0.003}
 """LeNet then reads nine of ten glyphs, from the start that leaks most, in three seconds."""

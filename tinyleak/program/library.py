@@ -10,11 +10,8 @@ from tinyleak.backend import Array
 
 Call: TypeAlias = "Callable[[], object]"
 
-LINE = 64
-"""Bytes of a line of the processor's cache: what memory is aligned to."""
-
-SCRATCH_BYTES = 2**20
-"""Of scratch memory: as much as a usual second-level cache holds."""
+LINE = 64  # bytes of a line of the processor's cache: what memory is aligned to
+SCRATCH_BYTES = 2**20  # of scratch memory: as much as a usual second-level cache holds
 
 
 def call_into(module: Any, function: str, *arrays: Array, out: Array) -> Call:

@@ -18,8 +18,7 @@ from tinyleak.report.snapshots import Shown, SnapshotLike, choose, prepare
 
 HERE = Path(__file__).parent
 
-TILES = 16
-"""Images of a batch that the player shows: a square of 4 by 4."""
+TILES = 16  # images of a batch that the player shows: a square of 4 by 4
 
 PIXEL_BYTES, FEWEST = 130_000, 8
 """What the frames take together, a byte a number, and how many there are even so: as base64, and

@@ -22,11 +22,8 @@ BLAS_THREADS = (
 )
 """What the libraries behind NumPy read, once, when it is imported."""
 
-SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
-"""How a Dask scheduler is reached."""
-
-CONTACT_SECONDS = 10.0
-"""How long a scheduler has to answer."""
+SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")  # how a Dask scheduler is reached
+CONTACT_SECONDS = 10.0  # how long a scheduler has to answer
 
 
 class LocalProcesses(Executor):

@@ -19,8 +19,7 @@ from tinyleak import __version__
 from tinyleak.report import write_arrays, write_atomically
 from tinyleak.sweep.request import RESULT_COLUMNS, Request
 
-PATIENCE = 60.0
-"""Seconds to wait while another process reads or writes the file."""
+PATIENCE = 60.0  # seconds to wait while another process reads or writes the file
 
 
 class Table:

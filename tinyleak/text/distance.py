@@ -23,8 +23,7 @@ from tinyleak.transforms import copies
 EXACT = 1e-7
 """A distance that only the right sentences have: it is far above rounding, far below one word."""
 
-AT_ONCE = 16
-"""How many guesses are evaluated at once: more no longer fit the processor's cache."""
+AT_ONCE = 16  # how many guesses are evaluated at once: more no longer fit the processor's cache
 
 
 class Guess(NamedTuple):

@@ -29,8 +29,7 @@ MUCH_FARTHER = 10.0
 """A guess stands out if all other words are so many times as far from the gradient. Where a client
 has rounded its gradient, the right words do, though their distance cannot be predicted."""
 
-SUCCESSORS = 3
-"""How many words are tried at a position that a hidden word leaves."""
+SUCCESSORS = 3  # how many words are tried at a position that a hidden word leaves
 
 
 class Improved(NamedTuple):

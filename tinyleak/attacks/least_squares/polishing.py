@@ -15,11 +15,8 @@ DETERMINED = 1e-18
 """The distance that is enough once the features determine all images: from 1e-15 to 1e-21 pixels
 changed by 1e-5, and a step of eight digits takes seconds."""
 
-SLOW = 0.5
-"""A step that leaves more than this share of the distance ends a round of polishing."""
-
-ROUNDS = 4
-"""Rounds of polishing before all pixels move."""
+SLOW = 0.5  # a step that leaves more than this share of the distance ends a round of polishing
+ROUNDS = 4  # rounds of polishing before all pixels move
 
 
 class Moving:

@@ -30,8 +30,7 @@ from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import copies
 
-DIRECTIONS = 16
-"""How many directions are differentiated along at once."""
+DIRECTIONS = 16  # how many directions are differentiated along at once
 
 
 class GradientResidual:

@@ -38,17 +38,13 @@ from tinyleak.tensor import Tensor
 MOST_ITERATIONS = 200
 """Levenberg–Marquardt steps, at most: it converges in tens, and what has not by then is stuck."""
 
-LEAST_PROGRESS = 1e-3
-"""Ten steps that lower the distance by a smaller share than this lead nowhere."""
-
-SETTLED = 3
-"""Iterations for which a label must be the most probable before it is fixed."""
+LEAST_PROGRESS = 1e-3  # ten steps that lower the distance by a smaller share than this lead nowhere
+SETTLED = 3  # iterations for which a label must be the most probable before it is fixed
 
 CERTAIN = 50.0
 """The logit of a fixed label, where those of the others are 0: its probability is 1 in float64."""
 
-SHARE = 10.0
-"""The features' part of the objective at the start, in units of the gradients' part."""
+SHARE = 10.0  # the features' part of the objective at the start, in units of the gradients' part
 
 
 def unstarted(starts: Array) -> State:

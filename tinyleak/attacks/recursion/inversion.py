@@ -35,11 +35,8 @@ EDGE = 1e-12
 """The least distance of outputs from the limits of their activation, where its inverse is
 infinite; rounding errors are far smaller."""
 
-ON = 3.0
-"""A unit of relu counts as on if its output is so many standard errors above zero."""
-
-LEAST_ERROR = 1e-15
-"""No error of an output is taken to be smaller: float64's rounding."""
+ON = 3.0  # a unit of relu counts as on if its output is so many standard errors above zero
+LEAST_ERROR = 1e-15  # no error of an output is taken to be smaller: float64's rounding
 
 MOST_UNKNOWNS = 5000
 """Inputs of one layer in all images together, at most: 5,000 make a matrix of 200 MB."""

@@ -15,11 +15,8 @@ Shapes: TypeAlias = Mapping[str, Shape]
 WRAPPERS = ("module", "_orig_mod")
 """What PyTorch's parallel training and its compiler put into names."""
 
-MOST_JOINTS = 20
-"""How many points and underlines of a name are looked at."""
-
-ROWS, COLUMN = 40, 44
-"""How many rows, and letters of the left column, `mismatch` shows."""
+MOST_JOINTS = 20  # how many points and underlines of a name are looked at
+ROWS, COLUMN = 40, 44  # how many rows, and letters of the left column, `mismatch` shows
 
 
 def match_names(

@@ -15,8 +15,7 @@ from tinyleak.nn.models.exported.graph import Node, Ref
 from tinyleak.nn.models.exported.model import Exported
 from tinyleak.nn.models.exported.shapes import VIEWS
 
-CHANCE = 1e-6
-"""How likely it may be that dropout leaves all features, for it to be taken for off."""
+CHANCE = 1e-6  # how likely it may be that dropout leaves all features, for it to be taken for off
 
 
 def with_masks(model: Exported, gradients: Mapping[str, Array]) -> Exported:

@@ -20,8 +20,7 @@ from tinyleak.nn.recurrent import (
 from tinyleak.ops import concatenate, relu, reshape, tanh, transpose
 from tinyleak.tensor import Tensor
 
-MOST_STEPS = 10_000
-"""How many steps a recurrent layer may take."""
+MOST_STEPS = 10_000  # how many steps a recurrent layer may take
 
 
 def _scaled_dot_product_attention(

@@ -16,8 +16,7 @@ Ints: TypeAlias = tuple[int, ...]
 KINDS = {**dict.fromkeys((1, 2, 3, 4, 5), "i"), **dict.fromkeys((7, 8), "f"), 12: "b"}
 """NumPy's kind of number by PyTorch's number of a dtype, …"""
 
-HALVES = (6, 13)
-"""… and those of 16 bits."""
+HALVES = (6, 13)  # … and those of 16 bits
 
 
 def same(**arguments: Any) -> Tensor:
