@@ -49,15 +49,10 @@ STEP = 16  # a program is traced for a multiple of so many directions; the other
 
 
 class Deltas:
-    """δ and its derivatives, of one record at a time, as programs.
-
-    Attributes:
-        cut: the network, cut at the layer.
-        loss: the client's.
-    """
+    """δ and its derivatives, of one record at a time, as programs."""
 
     def __init__(self, cut: Split, loss: Loss = cross_entropy) -> None:
-        self.cut, self.loss = cut, loss
+        self.cut, self.loss = cut, loss  # the network, cut at the layer, and the client's loss
         self._programs: dict[tuple[int, bool], Program] = {}
 
     def of(self, z: Array, targets: Array) -> Array:

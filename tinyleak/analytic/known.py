@@ -53,15 +53,7 @@ class Records:
 
 
 class Known(Descent):
-    """The records that are known, and where others are not.
-
-    Attributes:
-        basis: of where the other records lie, (k, r), in coordinates of the row space.
-        columns: of their δ, (k, r), in coordinates of U.
-        inputs, labels, copies, counts: of each that is certified; counts are copies times the
-            loss's factor.
-        guesses: inputs and labels that may be others.
-    """
+    """The records that are known, and where others are not."""
 
     def __init__(
         self,
@@ -75,14 +67,15 @@ class Known(Descent):
         super().__init__(RowSpace.of(layer, deltas.cut), deltas, bounds)
         self.layer, self.rng, self.factor_known = layer, rng, factor_known
         self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
-        self.basis = np.eye(len(self.space.S))  # of where the other records lie
-        self.columns = self.basis  # of their δ, in coordinates of U
+        # Of where the other records lie, (k, r), in coordinates of the row space.
+        self.basis = np.eye(len(self.space.S))
+        self.columns = self.basis  # of their δ, (k, r), in coordinates of U
         self.weights = np.ones(len(self.targets))  # how likely a label is worth an attempt
-        self.inputs: list[Array] = []
+        self.inputs: list[Array] = []  # of each record that is certified, as the three that follow
         self.labels: list[int] = []
         self.copies: list[int] = []
         self.counts: list[float] = []  # the same, times the loss's factor
-        self.guesses: list[tuple[Array, int]] = []
+        self.guesses: list[tuple[Array, int]] = []  # inputs and labels that may be others
 
     def found(self) -> Records:
         """Return what has been found."""

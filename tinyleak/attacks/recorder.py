@@ -25,17 +25,13 @@ MAX_SNAPSHOTS = 200  # how many snapshots of a run are kept; beyond that every s
 
 
 class Recorder:
-    """Takes note of where the nearest attack on a client is, and tells whoever watches.
-
-    Attributes:
-        distances: after each iteration, the start first.
-    """
+    """Takes note of where the nearest attack on a client is, and tells whoever watches."""
 
     def __init__(
         self, problem: Problem, on_progress: Callable[[Progress], None] | None = None
     ) -> None:
         self.problem, self.on_progress = problem, on_progress
-        self.distances: list[float] = []
+        self.distances: list[float] = []  # after each iteration, the start first
         self.snapshots = Snapshots()
         self.began = time.perf_counter()
 

@@ -64,13 +64,6 @@ def lbfgs_many(
             each time to half or less.
         starts: (R, n), float32 or float64, of the array module that is to do the work; whole
             numbers become float64. Copied.
-        line_search: see `lbfgs`, as for all that follow.
-        history: pairs to keep for each problem.
-        max_iterations: for each problem.
-        max_evaluations: for each problem.
-        tolerance_gradient: likewise.
-        tolerance_change: likewise.
-        inner_iterations: likewise.
         goal: a value at or below which a problem has converged, one for all or (R,).
 
     Raises:

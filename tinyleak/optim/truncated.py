@@ -32,14 +32,10 @@ MOST_FAILURES = 8  # steps that may fail one after the other: λ has grown by 10
 
 
 class Traced:
-    """A residual r(x, …) of Tensors with products with its Jacobian in x, all three as programs.
-
-    Attributes:
-        held: what it depends on beside x, (n,).
-    """
+    """A residual r(x, …) of Tensors with products with its Jacobian in x, all three as programs."""
 
     def __init__(self, function: Callable[..., Tensor], size: int, *held: Array) -> None:
-        self.held, x = held, np.zeros(size)
+        self.held, x = held, np.zeros(size)  # what it depends on beside x, (n,)
         self._u = np.zeros(function(*map(Tensor, (x, *held))).shape)
 
         def back(x: Tensor, u: Tensor, *held: Tensor) -> Tensor:

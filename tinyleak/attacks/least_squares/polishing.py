@@ -20,15 +20,10 @@ ROUNDS = 4  # rounds of polishing before all pixels move
 
 
 class Moving:
-    """A residual of some of its unknowns; the others stay where they are.
-
-    Attributes:
-        residual: the difference between gradients.
-        x: (n,), where all are.
-        moving: (m,), which are unknown, rising.
-    """
+    """A residual of some of its unknowns; the others stay where they are."""
 
     def __init__(self, residual: GradientResidual, x: Array, moving: Indices) -> None:
+        """All are at x, (n,); those move whose numbers are `moving`, (m,), rising."""
         self.residual, self.x, self.moving = residual, x, moving
 
     def at(self, y: Array) -> Array:

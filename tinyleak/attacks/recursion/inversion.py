@@ -112,11 +112,7 @@ def _spread(inverse: Inverse, outputs: Array) -> tuple[float, float]:
 
 
 class _Equations:
-    """The linear equations for the inputs of a layer.
-
-    Attributes:
-        deltas: (N, P, O), the gradient with respect to what the activation is applied to.
-    """
+    """The linear equations for the inputs of a layer."""
 
     def __init__(
         self, layer: Layer, inverse: Inverse, outputs: Array, errors: Array, slopes: Array
@@ -129,6 +125,7 @@ class _Equations:
         else:
             known = outputs.clip(EDGE)
         slope = inverse.slope(known)
+        # (N, P, O), the gradient with respect to what the activation is applied to.
         self.deltas = self._by_window(slopes * slope)
         self.wanted = self._by_window(inverse.of(known)) - layer.bias
         self.weights = self._by_window(slope / errors)

@@ -1,7 +1,5 @@
 """PyTorch's elementwise functions, sums and comparisons, by the names in an exported graph."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -13,7 +11,7 @@ from tinyleak.nn import activations
 from tinyleak.nn.models.exported.values import Value
 from tinyleak.tensor import Tensor
 
-Number: TypeAlias = "int | float"
+Number: TypeAlias = int | float
 Operation: TypeAlias = Callable[..., Tensor]
 
 
