@@ -24,7 +24,6 @@ What is accepted lies within distances that were fixed beforehand, for the preci
 gradient was written. What noise may have moved farther is neither accepted nor refused.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +35,10 @@ from tinyleak.analytic.twins import Twins
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.interop import as_array
-from tinyleak.nn.criteria import one_hot
+from tinyleak.nn.criteria import Loss, one_hot
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""A loss averaged over the batch, of logits (N, K) and targets (N, K)."""
 
 FARTHEST = {1e-10: (1e-9, 1e-9, 1e-6), 1e-6: (3e-6, 3e-5, 3e-5)}
 """How far from the column space, the row space and a whole number of copies a record may be, all

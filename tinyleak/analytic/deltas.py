@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.gradient import grad, topological_order, vjp
+from tinyleak.nn.criteria import Loss
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.split import Split
 from tinyleak.ops import (
@@ -32,9 +33,6 @@ from tinyleak.ops import (
 from tinyleak.program import Program, trace
 from tinyleak.tensor import PRIMITIVES, Primitive, Tensor
 from tinyleak.transforms import jvp
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""A loss averaged over the batch, of logits (N, K) and targets (N, K)."""
 
 Parts = dict[Tensor, "Tensor | None"]
 """A derivative along n directions: blocks, (n, W), each times a row of factors or as it is."""

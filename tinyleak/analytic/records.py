@@ -25,11 +25,12 @@ Lesson: lessons/11b_a_batch_is_a_mixture.py
 import numpy as np
 
 from tinyleak.analytic.certificate import why_not
-from tinyleak.analytic.deltas import Deltas, Loss
+from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.known import Records
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.locked import ReluSearch
 from tinyleak.analytic.search import Search
+from tinyleak.nn.criteria import Loss
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.split import Split
 

@@ -21,7 +21,6 @@ REFINED = 60
 
 GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
-
 EQUAL = 1e-4  # entries of δ that differ by less than this share, or by their error, are one number
 
 

@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from tinyleak.analytic.deltas import Deltas, Loss
+from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.attacks.distances import objective_of, search_in_range
 from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY
@@ -26,7 +26,7 @@ from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.shown import Shown, takes_pixels
 from tinyleak.backend import Array
 from tinyleak.client import Client
-from tinyleak.nn.criteria import loss_of, one_hot
+from tinyleak.nn.criteria import Loss, loss_of, one_hot
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 

@@ -25,7 +25,6 @@ SCOPE = {
 }
 """What might be different from one step of one client, and what each of these changes."""
 
-
 SUBJECT = "a language model"
 """The line under a page's heading where nothing else is known of the network."""
 

@@ -25,7 +25,6 @@ exit codes:
   2  the request was bad; one line on the standard error says why
 """
 
-
 COMMANDS = (attack, text, victim, audit, sweep, page, info)
 """A new command is a new file beside this one, and an entry here. Its `add_arguments` declares its
 options; its `run` does it, and returns the exit code: errors are raised, as everywhere."""

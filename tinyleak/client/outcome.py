@@ -12,7 +12,6 @@ from tinyleak.metrics import match_batch, mse, psnr
 RECOVERED_MSE = 1e-3
 """An image counts as recovered below this mean squared error, of pixels in [0, 1]."""
 
-
 Verdict: TypeAlias = Literal["exact", "consistent", "not explained"]
 """What the shared gradient says of what was found: that it makes it to the rounding that it was
 written with, as nearly as its noise allows, or not."""

@@ -14,6 +14,9 @@ from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.ops import inner, sigmoid, softplus, sum
 from tinyleak.tensor import Tensor
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""A loss averaged over the batch, of logits (N, K) and targets (N, K)."""
+
 LEAST_PROBABILITY = 1e-12
 """What a probability is held at before its logarithm: exact ones are 0 and 1."""
 
@@ -34,7 +37,7 @@ def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
     return inner(difference, difference, axes=2) * (1.0 / (logits.shape[-2] * logits.shape[-1]))
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: dict[str, Loss] = {
     "cross-entropy": cross_entropy,
     "bce": binary_cross_entropy,
     "mse": squared_error,
@@ -62,7 +65,7 @@ def dummies_of(loss: str, targets: Array) -> Array:
     return np.asarray(np.log(odds))
 
 
-def loss_of(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
+def loss_of(model: Any) -> Loss:
     """Return the loss by which a network is trained: its own, else cross-entropy."""
     return getattr(model, "loss", cross_entropy)
 

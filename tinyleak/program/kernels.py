@@ -49,7 +49,6 @@ IN_PLACE = {*ELEMENTWISE, "power", "erf", "sigmoid"}
 VIEWS = {"broadcast_to", "crop_to", "reshape", "stop_gradient", "transpose"}
 """Primitives whose result is, where possible, only another view of the first input."""
 
-
 WORKING = {"fold", "where", "winners"}
 """Primitives whose kernels work in scratch memory, which they are given as `scratch`."""
 

@@ -6,16 +6,14 @@ places, whole numbers in an array of NumPy, and what it makes of these is looked
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tinyleak import ops
 from tinyleak.backend import Array, to_numpy
-from tinyleak.nn.models.exported.values import Value, require_room
+from tinyleak.nn.models.exported.values import Ints, Value, require_room
 from tinyleak.tensor import Tensor
-
-Ints: TypeAlias = tuple[int, ...]
 
 
 def moving(function: Callable[..., Array]) -> Callable[..., Tensor]:

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tinyleak import nn, ops
 from tinyleak.backend import Array
-from tinyleak.nn.models.exported.values import Value
+from tinyleak.nn.models.exported.values import Ints, Value
 from tinyleak.tensor import Tensor
-
-Ints: TypeAlias = tuple[int, ...]
 
 KINDS = {**dict.fromkeys((1, 2, 3, 4, 5), "i"), **dict.fromkeys((7, 8), "f"), 12: "b"}
 """NumPy's kind of number by PyTorch's number of a dtype, …"""

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from tinyleak.ops import reshape
 from tinyleak.tensor import Tensor
 
-Shape = tuple[int, ...]
-
+Ints = tuple[int, ...]
 
 MOST_NUMBERS = 2**28
 """How many numbers the windows of one layer, or the scores of attention, may be."""
@@ -28,16 +27,16 @@ class Value(NamedTuple):
     rank: int
 
     @property
-    def lead(self) -> Shape:
+    def lead(self) -> Ints:
         """The leading axes: (*R, N), or none."""
         return self.tensor.shape[: self.tensor.ndim - self.rank]
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> Ints:
         """The axes that the graph knows."""
         return self.tensor.shape[self.tensor.ndim - self.rank :]
 
-    def reshaped(self, shape: Shape) -> Tensor:
+    def reshaped(self, shape: Ints) -> Tensor:
         """Return it in another shape, the leading axes left alone."""
         return reshape(self.tensor, (*self.lead, *shape))
 
