@@ -23,6 +23,7 @@ import numpy as np
 
 from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.probes import probe_logits
+from tinyleak.analytic.spectrum import EDGE, tail
 from tinyleak.analytic.subspace import Subspace
 from tinyleak.backend import Array, to_numpy
 from tinyleak.interop import as_array, whole
@@ -36,13 +37,8 @@ about so many roundings of the largest: measured at 1 for 10 x 769 numbers, at 2
 MOST_ROUNDED = 100.0
 """How many roundings of a typical entry a client's gradient may err by: 1 to 25 were measured."""
 
-EDGE = 1.5
-"""How far a singular value stands out from noise, at least. Noise of standard deviation s alone
-gives an (m, n) matrix singular values of up to about s (√m + √n) (Davidson and Szarek 2001); half
-as much again allows for an s that is itself an estimate."""
-
 UNEVEN_EDGE = 4.0
-"""The same where rounding is all the noise: an entry's is in proportion to it, and so not even. Of
+"""`EDGE` where rounding is all the noise: an entry's is in proportion to it, and so not even. Of
 84 float32 BERTs, rounding stood out 1.03 to 1.75 times as far, and what tokens add 32 times or
 more (lengths 8, 16, 30 and batches of 4)."""
 
@@ -185,8 +181,7 @@ class LayerGradient:
             return None
         kept, before = self.records, columns
         while kept < before:
-            free = (rows - kept) * (columns - kept)
-            noise = float(np.square(self.sizes[kept:]).sum() / free)
+            noise, _ = tail(self.sizes, kept, rows, columns)
             kept, before = self.standing_out(noise, kept), kept
         return noise
 

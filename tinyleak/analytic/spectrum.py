@@ -12,7 +12,10 @@ import numpy as np
 from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 
-EDGE = 1.5  # how far a singular value stands out from noise, at least: as in `layer_gradient`
+EDGE = 1.5
+"""How far a singular value stands out from noise, at least. Noise of standard deviation s alone
+gives an (m, n) matrix singular values of up to about s (√m + √n) (Davidson and Szarek 2001); half
+as much again allows for an s that is itself an estimate."""
 
 ROUNDING_EDGE = 6.0
 """The same where rounding is all the noise. It is uneven, and a sum over a batch is rounded more
@@ -66,15 +69,15 @@ def read_spectrum(matrix: Array, deviations: Array, batch: int, *, zero_sum: boo
     room, edge = len(sizes), max(ROUNDING_EDGE * reach, DECOMPOSED * float(sizes[0]))
     kept = int(np.sum(sizes > edge))
     if kept < room:
-        return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
+        return Spectrum(kept, room, *tail(sizes, kept, rows, columns), clean=True)
     for kept in range(max(0, min(batch, room - FEWEST)), room - FEWEST + 1):
-        noise, free = _tail(sizes, kept, rows, columns)
+        noise, free = tail(sizes, kept, rows, columns)
         edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
         if sizes[kept] <= edge:
             rank = max(1, int(np.sum(sizes > edge)))  # noise alone is no gradient
             return Spectrum(rank, room, noise, free, clean=False)
     if batch < room:
-        return Spectrum(room, room, *_tail(sizes, batch, rows, columns), clean=False)
+        return Spectrum(room, room, *tail(sizes, batch, rows, columns), clean=False)
     return Spectrum(room, room, None, 0, clean=False)
 
 
@@ -107,7 +110,8 @@ def read_decay(matrix: Array, weights: Array, rank: int, start: float = 0.0) -> 
     return decay + moved, float(np.sqrt(np.sum(rest**2) / free / square))
 
 
-def _tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:
+def tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:
+    """Return the variance of noise that is all beside a rank, and how many numbers measured it."""
     free = (rows - kept) * (columns - kept)
     return float(np.square(sizes[kept:]).sum()) / free, free
 
