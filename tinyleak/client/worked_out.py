@@ -73,7 +73,7 @@ class WorkedOut:
     def filled_in(self: Any) -> LayerGradient | None:
         """The first linear layer's gradient, with what pruning took of it filled in, once.
 
-        None if no linear layer sent one.
+        None if that layer sent none, or there is none.
         """
         layer, cut = next(layers_of(self), (None, None))
         return None if layer is None or cut is None else completed(layer, cut.params[cut.weight])
