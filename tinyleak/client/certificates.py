@@ -38,11 +38,7 @@ class ImageCertificates:
         return "ImageCertificates({} certified, {} refused, {} unknown)".format(*counts)
 
 
-def certify_images(
-    client: Any,
-    images: Array,
-    labels: Array,
-) -> ImageCertificates:
+def certify_images(client: Any, images: Array, labels: Array) -> ImageCertificates:
     """Tell which images, each with its label, are records of a client's batch; needs no truth.
 
     Args:

@@ -7,16 +7,7 @@ from typing import Any
 from tinyleak import nn
 from tinyleak.backend import to_numpy
 from tinyleak.nn.models.exported.values import Value, require_room
-from tinyleak.nn.recurrent import (
-    State,
-    Step,
-    gru,
-    gru_step,
-    lstm,
-    lstm_step,
-    plain_step,
-    rnn,
-)
+from tinyleak.nn.recurrent import State, Step, gru, gru_step, lstm, lstm_step, plain_step, rnn
 from tinyleak.ops import concatenate, relu, reshape, tanh, transpose
 from tinyleak.tensor import Tensor
 
