@@ -90,7 +90,7 @@ class Client(WorkedOut):
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
         if not isinstance(self.local, LocalSteps | None):
-            raise TypeError(f"local steps {self.local!r} were given; give a tinyleak.client.LocalSteps")
+            raise TypeError(f"local steps {self.local!r} were given; give a client.LocalSteps")
         if self.local is not None:
             self.local.parts(batch)
 
