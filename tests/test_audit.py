@@ -12,22 +12,12 @@ import numpy as np
 import pytest
 
 from tinyleak.analytic.jacobian import Jacobian
+from tinyleak.analytic.jacobian_spectrum import Spectrum, estimate, measure, noise_for, of_gram
 from tinyleak.attacks.problem import length
-from tinyleak.audit import (
-    Audit,
-    Spectrum,
-    audit,
-    count,
-    estimate,
-    find,
-    measure,
-    noise_for,
-    of_gram,
-    pixel_variance,
-    saturation,
-    typical,
-)
+from tinyleak.audit import Audit, audit, typical
 from tinyleak.audit.figures import best_guesses
+from tinyleak.audit.structure import count, find, saturation
+from tinyleak.audit.typical_images import pixel_variance
 from tinyleak.audit.words import headline, lines
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.data import Dataset

@@ -642,7 +642,7 @@ def interrupted_at_4(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_is_no_success_however_far_the_attack_was(
     run: Run, digits: Path, interrupted_at_4: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tinyleak.client.truth.RECOVERED_MSE", np.inf)
+    monkeypatch.setattr("tinyleak.client.outcome.RECOVERED_MSE", np.inf)
     given = ["attack", "--data", "mnist", "--data-dir", digits, "--labels", "known"]
     answer = run(*given)
     assert answer.code == 1

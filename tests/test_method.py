@@ -11,8 +11,7 @@ from tinyleak import attack, data, nn, simulate
 from tinyleak.analytic import label_search
 from tinyleak.attacks import Attacker, Settings, first_layer, problem_of
 from tinyleak.attacks.method import one_label_each
-from tinyleak.client import Client, Fact, LocalSteps, share
-from tinyleak.client import labels as client_labels
+from tinyleak.client import Client, Fact, LocalSteps, share, worked_out
 from tinyleak.client.loss import Loss
 from tinyleak.nn.model import parameter_gradients
 from tinyleak.nn.models.as_trained import as_trained
@@ -199,7 +198,7 @@ def test_labels_are_searched_for_once_by_the_attack_and_by_the_advice_on_it(monk
     rough = Loss(0.75, False, Fact("about", "read off", ""))
     shared = {name: gradient / 0.75 for name, gradient in client.gradients.items()}
     soft = {name: gradient * (1.0 + 1e-3 * (gradient > 0)) for name, gradient in shared.items()}
-    calls = counted(monkeypatch, client_labels, "search_labels")
+    calls = counted(monkeypatch, worked_out, "search_labels")
     monkeypatch.setattr(label_search, "MOST_SETS", 1)
     for gradients, told in ((shared, True), (soft, False)):
         monkeypatch.setattr(label_search, "ALONE", 10.0 if told else 0.0)

@@ -13,7 +13,7 @@ from tinyleak.attacks.features_first import GOALS
 from tinyleak.attacks.outliers import in_turn_with_features
 from tinyleak.attacks.shown import in_a_row, shown_layer
 from tinyleak.audit import audit, rehearse
-from tinyleak.audit.record import as_dict
+from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import lines
 from tinyleak.nn import MLP, one_hot
 from tinyleak.ops import reshape

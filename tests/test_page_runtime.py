@@ -17,9 +17,9 @@ from tinyleak.client import simulate
 from tinyleak.data import load_glyphs
 from tinyleak.defenses import knowledge, parse, protect
 from tinyleak.nn import MLP, LeNet
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.optim import lbfgs
-from tinyleak.page.programs import client_program, objective_program
+from tinyleak.page.build import client_program, objective_program
 from tinyleak.program import Program, trace
 from tinyleak.tensor import PRIMITIVES, Tensor
 

@@ -26,7 +26,7 @@ from tinyleak import ops
 from tinyleak.attacks import Matching
 from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.layers import flatten
 from tinyleak.nn.model import Model
 from tinyleak.program import CapturedProgram, Program, TraceError, load_program, trace

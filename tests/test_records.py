@@ -14,9 +14,9 @@ from tinyleak.analytic import LayerGradient, known
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.lock import lock
-from tinyleak.analytic.points import without
 from tinyleak.analytic.records import find_records
 from tinyleak.analytic.search import Search
+from tinyleak.analytic.subspace import without
 from tinyleak.analytic.together import Together
 from tinyleak.client import Client, share, simulate
 from tinyleak.nn.activations import relu

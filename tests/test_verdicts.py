@@ -16,7 +16,7 @@ from tinyleak.attacks import Settings, attack
 from tinyleak.client import RECOVERED_MSE, Client, Truth, simulate
 from tinyleak.client.explanation import MOST, PIXEL_VARIANCE
 from tinyleak.defenses import parse
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.models import MLP, LeNet
 
 GLYPHS = data.load("glyphs")

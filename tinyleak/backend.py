@@ -4,8 +4,6 @@ This is the only file that imports CuPy. The rest of the package asks an array f
 and calls that module, so one line of code runs on either device.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from importlib import import_module

@@ -8,8 +8,6 @@ check on the function x ↦ ∇f(x), so one short recursion covers them all.
 Lesson: lessons/04_gradients_of_gradients.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import reduce
 

@@ -7,8 +7,6 @@ returns are Tensors that remember how *they* were made, so `grad` of a `grad` is
 Lessons: lessons/02_walking_backwards.py, lessons/04_gradients_of_gradients.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 

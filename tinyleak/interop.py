@@ -4,8 +4,6 @@ It stands beside the student's path: `Tensor(data)` and the files that take a ca
 through here.
 """
 
-from __future__ import annotations
-
 import operator
 import sys
 from collections.abc import Iterable
@@ -17,8 +15,7 @@ import numpy as np
 
 from tinyleak.backend import Array, owner
 
-MOST_LETTERS = 100
-"""How many letters of a file's own text a message quotes."""
+MOST_LETTERS = 100  # how many letters of a file's own text a message quotes
 
 
 def as_array(value: Any, *, copy: bool = False) -> Array:

@@ -3,8 +3,6 @@
 Lesson: lessons/09_why_it_fails.py
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -237,8 +237,7 @@ class Primitive:
         return f"<primitive {self.name}>"
 
 
-PRIMITIVES: dict[str, Primitive] = {}
-"""Every primitive by name."""
+PRIMITIVES: dict[str, Primitive] = {}  # every primitive by name
 
 
 def primitive(*, arithmetic: bool = True) -> Callable[[Callable[..., Array]], Primitive]:

@@ -8,8 +8,6 @@ product of a scalar function f, for example, is one line:
 Here J = ∂f/∂x is the Jacobian of a function f, as a matrix with a row for each number of its value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 from tinyleak import gradient

@@ -6,8 +6,6 @@ connected layers, the one's output into the other's input. For a batch only mean
 seen: they lie where features can, and say which activations are likely.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -32,24 +30,16 @@ FEWEST_SIGNS = 20
 
 @dataclass(frozen=True)
 class ActivationReading:
-    """Which activations a gradient allows.
+    """Which activations a gradient allows."""
 
-    Attributes:
-        names: likeliest first; a single one is told.
-        held: whether the first one explains all that is seen exactly.
-        refuted: whether a test that is exact refutes all of the library.
-        dropped: the share of features that dropout left out; 0 where it was off.
-        maybe_dropped: the share of features that are zero in a batch, where the activation may have
-            none such.
-        length: the factor from the features' direction, as `Direction` has it, to the features, if
-            that was told; None if not.
-    """
-
-    names: tuple[str, ...] = ()
-    held: bool = False
-    refuted: bool = False
-    dropped: float = 0.0
+    names: tuple[str, ...] = ()  # likeliest first; a single one is told
+    held: bool = False  # whether the first one explains all that is seen exactly
+    refuted: bool = False  # whether a test that is exact refutes all of the library
+    dropped: float = 0.0  # the share of features that dropout left out; 0 where it was off
+    # The share of features that are zero in a batch, where the activation may have none such.
     maybe_dropped: float = 0.0
+    # The factor from the features' direction, as `Direction` has it, to the features, if that was
+    # told; None if not.
     length: float | None = None
 
 
@@ -66,17 +56,13 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
     for layer, following in zip(shared.layers, shared.layers[1:], strict=False):
         if len(layer.weight) != following.weight.shape[1] or not _has_bias(layer):
             continue
-        before = look_at_one_image(layer, noise, shared.computed)
-        z, z_error = before.logits, before.logits_error
         if _has_bias(following):
-            after = look_at_one_image(following, noise, shared.computed)
-            outputs, error, scaled = after.features, after.features_error, False
+            after: OneImage | Direction = look_at_one_image(following, noise, shared.computed)
         elif following.gradient.any():
-            seen = direction_of(following, noise)
-            outputs, error, scaled = seen.features, seen.features_error, True
+            after = direction_of(following, noise)
         else:
             continue
-        tests.append(by_values(z, z_error, outputs, error, shared.computed, scaled=scaled))
+        tests.append(by_values(look_at_one_image(layer, noise, shared.computed), after))
         to_the_end = bool(tests[-1]) and following is shared.layers[-1]
     tests = [test for test in tests if test]
     last = shared.last
@@ -189,16 +175,8 @@ def _by_slopes(shared: Shared, image: OneImage) -> list[ActivationFit]:
     by_noise = np.sqrt(np.square(last.weight).T @ np.square(image.delta_error))
     by_rounding = shared.computed * np.abs(last.weight).T @ np.abs(image.delta)
     noise = np.sqrt(np.mean(np.square(image.delta_error)))
-    return by_slopes(
-        image.features,
-        image.features_error,
-        last.weight.T @ image.delta,
-        np.hypot(by_noise, by_rounding),
-        below,
-        np.hypot(rounding, noise),
-        shared.computed,
-        scaled=scaled,
-    )
+    errors = np.hypot(by_noise, by_rounding), np.hypot(rounding, noise)
+    return by_slopes(image, last.weight.T @ image.delta, errors[0], below, errors[1], scaled=scaled)
 
 
 def _by_distance(tests: list[list[ActivationFit]]) -> tuple[str, ...]:

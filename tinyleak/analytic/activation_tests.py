@@ -8,15 +8,15 @@ fully connected layers the input of both is known, and with it act(W x + b) itse
 For a batch only means of features are seen, which lie where features can.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from tinyleak.analytic.one_image import OneImage
 from tinyleak.analytic.shared import ALLOWED
 from tinyleak.analytic.slopes import INTERPOLATION, range_of, slopes_at
+from tinyleak.analytic.without_bias import Direction
 from tinyleak.backend import Array
 from tinyleak.nn import ACTIVATIONS
 from tinyleak.tensor import Tensor
@@ -31,24 +31,16 @@ differ by more wherever inputs are of order 1."""
 
 @dataclass(frozen=True)
 class ActivationFit:
-    """How well an activation explains what a gradient shows.
+    """How well an activation explains what a gradient shows."""
 
-    Attributes:
-        name: in `tinyleak.nn.ACTIVATIONS`.
-        misfit: the largest deviation, in those that rounding and noise allow.
-        possible: whether its other slopes, where it has two, could explain the rest.
-        distance: of all that is compared, relative to its length.
-        precise: whether no more than a hundredth was allowed, so that another would not fit.
-        dropped: the share of features that dropout left out; 0 where it was off.
-        scale: what the features were multiplied with, where only their direction is known.
-    """
-
-    name: str
-    misfit: float
-    possible: bool
-    distance: float
+    name: str  # in `tinyleak.nn.ACTIVATIONS`
+    misfit: float  # the largest deviation, in those that rounding and noise allow
+    possible: bool  # whether its other slopes, where it has two, could explain the rest
+    distance: float  # of all that is compared, relative to its length
+    # Whether no more than a hundredth was allowed, so that another would not fit.
     precise: bool = True
-    dropped: float = 0.0
+    dropped: float = 0.0  # the share of features that dropout left out; 0 where it was off
+    # What the features were multiplied with, where only their direction is known.
     scale: float = 1.0
 
     @property
@@ -58,30 +50,26 @@ class ActivationFit:
 
 
 def by_slopes(
-    features: Array,
-    features_error: Array,
+    image: OneImage,
     pulled: Array,
     pulled_error: Array,
     below: Array,
     below_error: Array,
-    computed: float,
     *,
     scaled: bool = False,
 ) -> list[ActivationFit]:
     """Compare every activation's slopes with the gradient of the layer below, best first.
 
     Args:
-        features: (F,), h, channel by channel.
-        features_error: (F,), a standard deviation.
+        image: what the last layer shows of it; the features channel by channel.
         pulled: (F,), ∂L/∂h.
-        pulled_error: (F,).
+        pulled_error: (F,), a standard deviation.
         below: (O,), the bias gradient of the layer below; F is a multiple of O.
         below_error: (O,).
-        computed: half of the last place in which the client computed.
         scaled: whether only the direction of `below` is known.
     """
     found: list[ActivationFit] = []
-    shape = (len(below), -1)
+    shape, features, features_error = (len(below), -1), image.features, image.features_error
     kept = np.abs(features) > ALLOWED * features_error
     for dropped in (0.0, *(DROPPED if not kept.all() else ())):
         scale = 1.0 / (1.0 - dropped)
@@ -98,7 +86,7 @@ def by_slopes(
             off = np.maximum(*(np.abs(slope - slopes[0]) for slope in moved))
             terms = r * slopes[0]
             variance = (r * off) ** 2 + (pulled_error * scale * slopes[0]) ** 2
-            size = np.abs(r) * (4 * computed * (1.0 + np.abs(slopes[0])) + INTERPOLATION)
+            size = np.abs(r) * (4 * image.computed * (1.0 + np.abs(slopes[0])) + INTERPOLATION)
             allowed = np.sqrt(variance.reshape(shape).sum(axis=1)) + size.reshape(shape).sum(axis=1)
             total = terms.reshape(shape).sum(axis=1)
             factor = float(total @ below) / float(below @ below) if scaled else 1.0
@@ -120,40 +108,29 @@ def by_slopes(
     return sorted(found, key=lambda fit: (not fit.holds, not fit.possible, fit.distance))
 
 
-def by_values(
-    inputs: Array,
-    inputs_error: Array,
-    outputs: Array,
-    outputs_error: Array,
-    computed: float,
-    *,
-    scaled: bool = False,
-) -> list[ActivationFit]:
-    """Compare every activation of z with what the next layer had as its input, best first.
+def by_values(before: OneImage, after: OneImage | Direction) -> list[ActivationFit]:
+    """Compare every activation of z, a layer's answer, with what came into the next, best first.
 
     Args:
-        inputs: (F,), z.
-        inputs_error: (F,), a standard deviation.
-        outputs: (F,), h = act(z).
-        outputs_error: (F,).
-        computed: half of the last place in which the client computed.
-        scaled: whether only the direction of `outputs` is known.
+        before: what the one layer shows.
+        after: what the next one does, or the direction of that alone.
     """
-    found = []
+    found, inputs, outputs = [], before.logits, after.features
     # GELU is z times 1 + erf z, which cancels where z is far below 0.
-    rounded = 2.0 * computed * (1.0 + np.abs(inputs))
-    kept = np.abs(outputs) > ALLOWED * outputs_error
+    rounded = 2.0 * before.computed * (1.0 + np.abs(inputs))
+    kept = np.abs(outputs) > ALLOWED * after.features_error
     for dropped in (0.0, *(DROPPED if not kept.all() else ())):
         scale = 1.0 / (1.0 - dropped)
         for name, function in ACTIVATIONS.items():
             at, *moved = (
-                function(Tensor(inputs + side * inputs_error)).data * scale
+                function(Tensor(inputs + side * before.logits_error)).data * scale
                 for side in (0.0, 1.0, -1.0)
             )
             off = np.maximum(*(np.abs(value - at) for value in moved))
             seen = at * (kept | (dropped == 0))
+            scaled = isinstance(after, Direction)
             times = float(outputs @ seen) / float(outputs @ outputs) if scaled else 1.0
-            allowed = np.hypot(off, times * outputs_error) + scale * rounded
+            allowed = np.hypot(off, times * after.features_error) + scale * rounded
             missing = np.where(kept | (dropped == 0), times * outputs - at, 0.0)
             misfit = float(np.max(np.abs(missing) / allowed))
             length = abs(times) * np.linalg.norm(outputs)

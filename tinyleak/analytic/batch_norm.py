@@ -1,7 +1,5 @@
 """Batch norm in training mode, told by what it does to the gradient of the layer before it."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,22 +1,13 @@
 """Why a gradient may not be what it is taken for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Cause:
-    """One thing that contradicts what is taken for granted of a gradient.
+    """One thing that contradicts what is taken for granted of a gradient."""
 
-    Attributes:
-        name: a stable key, such as "weight decay" or "noise".
-        text: one clause for a person: what its sign is, with its number.
-        advice: options to try next, as on the command line; "" where there are none.
-        sure: whether a test shows it; otherwise it is only likely.
-    """
-
-    name: str
-    text: str
-    advice: str = ""
-    sure: bool = False
+    name: str  # a stable key, such as "weight decay" or "noise"
+    text: str  # one clause for a person: what its sign is, with its number
+    advice: str = ""  # options to try next, as on the command line; "" where there are none
+    sure: bool = False  # whether a test shows it; otherwise it is only likely

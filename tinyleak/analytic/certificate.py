@@ -24,9 +24,6 @@ What is accepted lies within distances that were fixed beforehand, for the preci
 gradient was written. What noise may have moved farther is neither accepted nor refused.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +31,14 @@ import numpy as np
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.subspace import MARGIN
-from tinyleak.analytic.twins import are_no_means
+from tinyleak.analytic.twins import Twins
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.interop import as_array
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import Loss, one_hot
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""A loss averaged over the batch, of logits (N, K) and targets (N, K)."""
 
 FARTHEST = {1e-10: (1e-9, 1e-9, 1e-6), 1e-6: (3e-6, 3e-5, 3e-5)}
 """How far from the column space, the row space and a whole number of copies a record may be, all
@@ -71,29 +65,19 @@ AT_ONCE = 1024
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Certificates:
-    """What one layer's gradient says of M candidates.
+    """What one layer's gradient says of M candidates."""
 
-    Attributes:
-        verdicts: for each True (it is a record), False (it is none) or None (cannot tell, as of
-            what is a record to two digits or three, but not to those that were shared).
-        copies: (M,) int64, how many records of the batch each is; 0 where it is not certified.
-        delta_distances: (M,), of δ from the column space, relative to its length, 0 to 1.
-        input_distances: (M,), of (h, 1) from the row space, likewise.
-        counts: (M,), N over the coefficient: copies, times a factor that is not known.
-        count_errors: (M,), of that from a whole number, relative to it; of its sign alone without
-            the factor.
-        fits: (M,), whether δ is in the column space as far as can be told.
-        why: why nothing can be told by this layer; None if something can.
-    """
-
+    # For each True (it is a record), False (it is none) or None (cannot tell, as of what is a
+    # record to two digits or three, but not to those that were shared).
     verdicts: tuple[bool | None, ...]
-    copies: Array
-    delta_distances: Array
-    input_distances: Array
-    counts: Array
+    copies: Array  # (M,) int64, how many records of the batch each is; 0 where it is not certified
+    delta_distances: Array  # (M,), of δ from the column space, relative to its length, 0 to 1
+    input_distances: Array  # (M,), of (h, 1) from the row space, likewise
+    counts: Array  # (M,), N over the coefficient: copies, times a factor that is not known
+    # (M,), of that from a whole number, relative to it; of its sign alone without the factor.
     count_errors: Array
-    fits: Array
-    why: str | None = None
+    fits: Array  # (M,), whether δ is in the column space as far as can be told
+    why: str | None = None  # why nothing can be told by this layer; None if something can
 
     def __repr__(self) -> str:
         found, refused = (sum(v is answer for v in self.verdicts) for answer in (True, False))
@@ -183,14 +167,13 @@ def certify(
         whole, agree, single = _agreement(count, c, certified, limits[2], layer.records)
         certified &= agree
         suspect = certified & ~single
-    network = Deltas(cut, loss)
-    certified &= ~suspect | are_no_means(
-        layer, network, inputs, targets, np.where(suspect, whole, 0.0), factor_known=factor_known
-    )
+    twins = Twins(layer, Deltas(cut, loss), factor_known)
+    for k in np.flatnonzero(suspect):
+        certified[k] = twins.excluded(inputs[k], targets[k], whole[k])
     # Under a ReLU so many others must hold each.
     turns = min(len(layer.matrix) - rank, cut.model.classes - 2) + factor_known
     needed = rank - (layer.bias_gradient is not None) - turns
-    if together and needed >= 0 and not cut.is_last and network.has_kinks:
+    if together and needed >= 0 and not cut.is_last and twins.deltas.has_kinks:
         across = np.abs((c / S) @ b.T) / layer.records
         certified &= _others(across, certified) > needed
     copies = np.where(certified, whole if factor_known else 1.0, 0.0).astype(np.int64)

@@ -1,7 +1,5 @@
 """What was done to a gradient before it was shared, as its numbers alone show."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,22 +8,19 @@ from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.backend import Array
 
-ENOUGH = 100
-"""A tensor of fewer entries does not show by its zeros whether it was pruned."""
+ENOUGH = 100  # a tensor of fewer entries does not show by its zeros whether it was pruned
 
 CUT = 0.1
 """Entries go down to zero evenly, so as many lie between a cut and twice that as were cut off. A
 ReLU's zeros are far more than the smallest entries beside them: a tenth tells them apart."""
 
-UNDERFLOW = 10.0
-"""An entry that vanishes below so many times its own rounding did so by itself."""
+UNDERFLOW = 10.0  # an entry that vanishes below so many times its own rounding did so by itself
 
 TINY = 1e-6
 """Relative to the largest. Where probabilities are so small that float32 makes them zero, others
 are nearly zero as well, and pruning leaves none of those."""
 
-BOUND = 10
-"""So many entries are no accident."""
+BOUND = 10  # so many entries are no accident
 
 NEAR = 1e-5
 """How near a norm is to a round number that it was clipped to: PyTorch adds 10⁻⁶ to the norm that

@@ -7,8 +7,6 @@ graph of δ together: what is elementwise multiplies all of them by one row, so 
 are multiplied, and only the products with weights touch n rows of numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.gradient import grad, topological_order, vjp
+from tinyleak.nn.criteria import Loss
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.split import Split
 from tinyleak.ops import (
@@ -35,9 +34,6 @@ from tinyleak.program import Program, trace
 from tinyleak.tensor import PRIMITIVES, Primitive, Tensor
 from tinyleak.transforms import jvp
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""A loss averaged over the batch, of logits (N, K) and targets (N, K)."""
-
 Parts = dict[Tensor, "Tensor | None"]
 """A derivative along n directions: blocks, (n, W), each times a row of factors or as it is."""
 
@@ -47,20 +43,14 @@ ELEMENTWISE = {
 }
 """Primitives whose derivative with respect to an input of their own shape is a row of factors."""
 
-STEP = 16
-"""A program is traced for a multiple of so many directions; the others are zero."""
+STEP = 16  # a program is traced for a multiple of so many directions; the others are zero
 
 
 class Deltas:
-    """δ and its derivatives, of one record at a time, as programs.
-
-    Attributes:
-        cut: the network, cut at the layer.
-        loss: the client's.
-    """
+    """δ and its derivatives, of one record at a time, as programs."""
 
     def __init__(self, cut: Split, loss: Loss = cross_entropy) -> None:
-        self.cut, self.loss = cut, loss
+        self.cut, self.loss = cut, loss  # the network, cut at the layer, and the client's loss
         self._programs: dict[tuple[int, bool], Program] = {}
 
     def of(self, z: Array, targets: Array) -> Array:

@@ -1,7 +1,5 @@
 """How far δ of a point is from the column space, and the way down from there; see `records`."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -19,8 +17,7 @@ BOTTOM = 1e-11
 FIRST_DAMPING, SUCCESS, FAILURE, FAILURES = 1e-3, 0.2, 5.0, 8
 """Of Levenberg and Marquardt's λ, as in `optim.gauss_newton`; no step fails nine times."""
 
-STEPS = 40
-"""Steps of one attempt, at most: one that leads to a record takes 10 to 25."""
+STEPS = 40  # steps of one attempt, at most: one that leads to a record takes 10 to 25
 
 
 class Descent:

@@ -8,17 +8,12 @@ successive projection (Araújo et al. 2001): the farthest column is one, and wha
 then taken off all columns. That needs no labels, and nothing of the network above.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.backend import Array
 
-LEAST = 1e-3
-"""Columns shorter than this, relative to the longest, are left out: noise turns them."""
-
-ALIKE = 3.0
-"""Columns that differ by less, in units of their noise, are taken to be of one ray."""
+LEAST = 1e-3  # columns shorter than this, relative to the longest, are left out: noise turns them
+ALIKE = 3.0  # columns that differ by less, in units of their noise, are taken to be of one ray
 
 
 def extreme_rays(V: Array, noise: Array) -> tuple[Array, Array] | None:

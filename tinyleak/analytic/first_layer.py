@@ -8,8 +8,6 @@ section 3; Geiping et al., "Inverting Gradients", 2020, proposition 3.1).
 Lesson: lessons/10_labels.py
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -12,8 +12,6 @@ each is a gradient's `vjp`. R directions go at once, each with its own copy of w
 Lesson: lessons/11_batches.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -31,8 +29,7 @@ from tinyleak.transforms import copies
 IMAGES_AT_ONCE = 16
 """About how many images are carried through the network at once, counting every direction's."""
 
-TIE = 1e-6
-"""How far pixels are moved apart: more than rounding, and far less than a grey level."""
+TIE = 1e-6  # how far pixels are moved apart: more than rounding, and far less than a grey level
 
 
 def without_ties(images: Array) -> Array:
@@ -46,20 +43,13 @@ def without_ties(images: Array) -> Array:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Jacobian:
-    """The derivative of the shared gradient with respect to the images, at one batch.
+    """The derivative of the shared gradient with respect to the images, at one batch."""
 
-    Attributes:
-        model: the network.
-        params: its weights, by name.
-        images: (N, C, H, W), where the derivative is taken; n = N·C·H·W.
-        targets: (N, K), rows of probabilities: the labels, which do not move.
-        precision: what JᵀJ weighs each number of the gradient with, by name; None is 1.
-    """
-
-    model: Model
-    params: Mapping[str, Array]
-    images: Array
-    targets: Array
+    model: Model  # the network
+    params: Mapping[str, Array]  # its weights, by name
+    images: Array  # (N, C, H, W), where the derivative is taken; n = N·C·H·W
+    targets: Array  # (N, K), rows of probabilities: the labels, which do not move
+    # What JᵀJ weighs each number of the gradient with, by name; None is 1.
     precision: Mapping[str, Array] | None = field(default=None, kw_only=True)
 
     @property

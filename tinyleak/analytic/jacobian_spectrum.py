@@ -10,8 +10,6 @@ R-GAP (Zhu and Blaschko 2021, section 4) counts the rank of the linear constrain
 architecture puts on its input; this measures the spectrum of one network with its weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,21 +36,16 @@ LEAST_EXPONENT, MOST_EXPONENT = -40.0, 20.0
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Spectrum:
-    """The singular values of the Jacobian at one batch.
+    """The singular values of the Jacobian at one batch."""
 
-    Attributes:
-        values: (m,), descending, 0 or more.
-        shares: (m,), the share of all directions that has each value; they add up to 1. Each is
-            1/n where the spectrum is complete.
-        unknowns: n, how many directions there are: the batch's pixels.
-        axes: (n, n), the direction of each value as a column, where the spectrum is complete.
-        complete: whether these are all values, or an estimate of how they are distributed.
-    """
-
-    values: Array
+    values: Array  # (m,), descending, 0 or more
+    # (m,), the share of all directions that has each value; they add up to 1. Each is 1/n where the
+    # spectrum is complete.
     shares: Array
-    unknowns: int
+    unknowns: int  # n, how many directions there are: the batch's pixels
+    # (n, n), the direction of each value as a column, where the spectrum is complete.
     axes: Array | None = None
+    # Whether these are all values, or an estimate of how they are distributed.
     complete: bool = True
 
     def __repr__(self) -> str:
@@ -143,12 +136,8 @@ def estimate(jacobian: Jacobian, *, steps: int = STEPS) -> Spectrum:
 def seen_from(jacobian: Jacobian, vectors: Array, steps: int = STEPS) -> list[tuple[Array, Array]]:
     """Return the singular values that vectors see, and the share of each vector along each.
 
-    For a vector b, the sum over these of share · f(value²) is about bᵀ f(JᵀJ) b / ‖b‖².
-
-    Args:
-        jacobian: at one batch.
-        vectors: (R, n), none of them zero.
-        steps: the dimension of each Krylov space, at most n.
+    For a vector b, the sum over these of share · f(value²) is about bᵀ f(JᵀJ) b / ‖b‖². The vectors
+    are (R, n), none of them zero; for the others see `estimate`.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     diagonals, sides = _lanczos(jacobian, vectors / lengths, min(steps, jacobian.size))

@@ -1,7 +1,5 @@
 """What is known of the records of a batch so far; see `records`."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass
@@ -12,9 +10,10 @@ from tinyleak.analytic.certificate import Certificates, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.descent import Descent
 from tinyleak.analytic.layer_gradient import LayerGradient
-from tinyleak.analytic.points import RowSpace, without
+from tinyleak.analytic.points import RowSpace
+from tinyleak.analytic.subspace import without
 from tinyleak.analytic.together import refine
-from tinyleak.analytic.twins import EXACT, is_no_mean
+from tinyleak.analytic.twins import EXACT, Twins
 from tinyleak.backend import Array
 
 CLEAR = 1e-3
@@ -35,28 +34,18 @@ ones it was at most 4.4, and 5.0 and more where one of two was not what it is.""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Records:
-    """The records that were found, each certified, in the order in which they were.
+    """The records that were found, each certified, in the order in which they were."""
 
-    Attributes:
-        inputs: (M, F), what came into the layer; pixels where it is the network's first.
-        labels: (M,) int64.
-        copies: (M,) int64, how often each is in the batch.
-        missing: how many of the batch were not found.
-        attempts: from how many points was searched.
-        seconds: how long it took.
-        guesses: (G, F), what may be some of those that were not found: each is a record as far as
-            noise lets it be told, which is not far enough to certify it.
-        guessed_labels: (G,) int64.
-    """
-
-    inputs: Array
-    labels: Array
-    copies: Array
-    missing: int
-    attempts: int
-    seconds: float
+    inputs: Array  # (M, F), what came into the layer; pixels where it is the network's first
+    labels: Array  # (M,) int64
+    copies: Array  # (M,) int64, how often each is in the batch
+    missing: int  # how many of the batch were not found
+    attempts: int  # from how many points was searched
+    seconds: float  # how long it took
+    # (G, F), what may be some of those that were not found: each is a record as far as noise lets
+    # it be told, which is not far enough to certify it.
     guesses: Array
-    guessed_labels: Array
+    guessed_labels: Array  # (G,) int64
 
     def __repr__(self) -> str:
         found = int(self.copies.sum())
@@ -64,15 +53,7 @@ class Records:
 
 
 class Known(Descent):
-    """The records that are known, and where others are not.
-
-    Attributes:
-        basis: of where the other records lie, (k, r), in coordinates of the row space.
-        columns: of their δ, (k, r), in coordinates of U.
-        inputs, labels, copies, counts: of each that is certified; counts are copies times the
-            loss's factor.
-        guesses: inputs and labels that may be others.
-    """
+    """The records that are known, and where others are not."""
 
     def __init__(
         self,
@@ -86,14 +67,15 @@ class Known(Descent):
         super().__init__(RowSpace.of(layer, deltas.cut), deltas, bounds)
         self.layer, self.rng, self.factor_known = layer, rng, factor_known
         self.begun, self.seconds, self.attempts = time.perf_counter(), seconds, 0
-        self.basis = np.eye(len(self.space.S))  # of where the other records lie
-        self.columns = self.basis  # of their δ, in coordinates of U
+        # Of where the other records lie, (k, r), in coordinates of the row space.
+        self.basis = np.eye(len(self.space.S))
+        self.columns = self.basis  # of their δ, (k, r), in coordinates of U
         self.weights = np.ones(len(self.targets))  # how likely a label is worth an attempt
-        self.inputs: list[Array] = []
+        self.inputs: list[Array] = []  # of each record that is certified, as the three that follow
         self.labels: list[int] = []
         self.copies: list[int] = []
         self.counts: list[float] = []  # the same, times the loss's factor
-        self.guesses: list[tuple[Array, int]] = []
+        self.guesses: list[tuple[Array, int]] = []  # inputs and labels that may be others
 
     def found(self) -> Records:
         """Return what has been found."""
@@ -141,8 +123,8 @@ class Known(Descent):
 
     def _alone(self, k: int, count: float) -> bool:
         """Tell whether a record that counts several times, perhaps, is no mean of others."""
-        known = self.inputs[k], self.targets[self.labels[k]], count
-        return is_no_mean(self.layer, self.space, self.deltas, *known, factor_known=False)
+        twins = Twins(self.layer, self.deltas, factor_known=False)
+        return twins.excluded(self.inputs[k], self.targets[self.labels[k]], count)
 
     def _keep(self, kept: list[int]) -> None:
         """Keep these alone of the records that are certified."""

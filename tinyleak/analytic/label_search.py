@@ -9,8 +9,6 @@ What `infer_labels` holds likeliest is tried first; then every set of labels tha
 are certain. That tells the labels of trained networks, too, where counts are a guess.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from itertools import combinations_with_replacement, islice

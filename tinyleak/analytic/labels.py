@@ -18,8 +18,6 @@ image has that label. In a trained network, whose other p are small, this often 
 Lesson: lessons/10_labels.py
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -42,8 +40,7 @@ LEAST_VARIANCE = 1e-6
 """A direction whose variance over the probes is less than this share of the largest is left out of
 the linear map: what it would read there is mostly noise. Chosen with benchmarks/labels.py."""
 
-SURE_ERROR = 0.15
-"""Counts are trusted below this standard error, expected from the probes, …"""
+SURE_ERROR = 0.15  # counts are trusted below this standard error, expected from the probes, …
 
 SURE_REMAINDER = 0.25
 """… and if they are all nearer than this to whole numbers. Both were chosen so that no trusted
@@ -56,21 +53,14 @@ normal noise alone reaches once in 30,000 entries."""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelInference:
-    """The labels of a batch, as far as the last layer's gradient shows them.
+    """The labels of a batch, as far as the last layer's gradient shows them."""
 
-    Attributes:
-        labels: (N,) int64, ascending: which image has which is not known.
-        counts: (K,) int64, how many images have each label.
-        rule: "bias", "weight" or "rows" for one image; for a batch "signs", if those told them
-            all, "records" or "features" if they were searched for (`search_labels`), else
-            "counts".
-        warning: why the labels may be wrong, or None.
-    """
-
-    labels: Array
-    counts: Array
+    labels: Array  # (N,) int64, ascending: which image has which is not known
+    counts: Array  # (K,) int64, how many images have each label
+    # "bias", "weight" or "rows" for one image; for a batch "signs", if those told them all,
+    # "records" or "features" if they were searched for (`search_labels`), else "counts".
     rule: str
-    warning: str | None
+    warning: str | None  # why the labels may be wrong, or None
 
     def __repr__(self) -> str:
         some = ", ".join(map(str, self.labels[:20])) + (", …" if len(self.labels) > 20 else "")

@@ -1,7 +1,5 @@
 """Which of a network's parameters are its layers', and its last one's."""
 
-from __future__ import annotations
-
 from tinyleak.nn.model import HasShapes, Model
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.probes import probe_logits
+from tinyleak.analytic.spectrum import EDGE, tail
 from tinyleak.analytic.subspace import Subspace
 from tinyleak.backend import Array, to_numpy
 from tinyleak.interop import as_array, whole
@@ -36,13 +37,8 @@ about so many roundings of the largest: measured at 1 for 10 x 769 numbers, at 2
 MOST_ROUNDED = 100.0
 """How many roundings of a typical entry a client's gradient may err by: 1 to 25 were measured."""
 
-EDGE = 1.5
-"""How far a singular value stands out from noise, at least. Noise of standard deviation s alone
-gives an (m, n) matrix singular values of up to about s (√m + √n) (Davidson and Szarek 2001); half
-as much again allows for an s that is itself an estimate."""
-
 UNEVEN_EDGE = 4.0
-"""The same where rounding is all the noise: an entry's is in proportion to it, and so not even. Of
+"""`EDGE` where rounding is all the noise: an entry's is in proportion to it, and so not even. Of
 84 float32 BERTs, rounding stood out 1.03 to 1.75 times as far, and what tokens add 32 times or
 more (lengths 8, 16, 30 and batches of 4)."""
 
@@ -55,22 +51,19 @@ what is below 1e-38, and then the number."""
 class LayerGradient:
     """The gradient of one linear layer, in float64 on the host; decomposed once, when first asked.
 
-    Attributes:
-        weight_gradient: (O, F), ∂L/∂W.
-        bias_gradient: (O,), ∂L/∂b; None if the layer has no bias, or it is not used.
-        records: N, how many inputs (images, or tokens) it adds up; None if that is not known.
-        roundoff: of the floating point that the client computed in, relative to an entry, if
-            noise of that size is to be taken for rounding; else 0.
-
     Raises:
         ValueError: shapes that do not belong together, numbers that are not finite, or fewer than
             1 record.
         TypeError: gradients that are not arrays of numbers.
     """
 
-    weight_gradient: Array
+    weight_gradient: Array  # (O, F), ∂L/∂W
+    # (O,), ∂L/∂b; None if the layer has no bias, or it is not used.
     bias_gradient: Array | None = None
+    # N, how many inputs (images, or tokens) it adds up; None if that is not known.
     records: int | None = None
+    # Of the floating point that the client computed in, relative to an entry, if noise of that size
+    # is to be taken for rounding; else 0.
     roundoff: float = 0.0
 
     def __post_init__(self) -> None:
@@ -188,8 +181,7 @@ class LayerGradient:
             return None
         kept, before = self.records, columns
         while kept < before:
-            free = (rows - kept) * (columns - kept)
-            noise = float(np.square(self.sizes[kept:]).sum() / free)
+            noise, _ = tail(self.sizes, kept, rows, columns)
             kept, before = self.standing_out(noise, kept), kept
         return noise
 
@@ -277,18 +269,12 @@ class LastLayerGradient(LayerGradient):
 
     Of the softmax cross-entropy δᵢ = (pᵢ − yᵢ) / N, with the probabilities pᵢ that the network
     gives image i, and its label yᵢ as a row of zeros with a one.
-
-    Attributes:
-        model: the network.
-        params: its weights, by name.
-        weight: (K, F), the last layer's own.
-        bias: (K,), or None.
     """
 
-    model: Model
-    params: Mapping[str, Array]
-    weight: Array
-    bias: Array | None
+    model: Model  # the network
+    params: Mapping[str, Array]  # its weights, by name
+    weight: Array  # (K, F), the last layer's own
+    bias: Array | None  # (K,), or None
 
     @property
     def batch(self) -> int:
@@ -320,12 +306,9 @@ class TableGradient(LayerGradient):
 
     That is a linear layer of inputs that are zeros with a one. A row that is not looked up has a
     gradient of zero.
-
-    Attributes:
-        looked_up: (R,), true for each row that may have been looked up.
     """
 
-    looked_up: Array
+    looked_up: Array  # (R,), true for each row that may have been looked up
 
     @property
     def unused(self) -> Array:

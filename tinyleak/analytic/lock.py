@@ -15,33 +15,26 @@ Records whose slopes differ in a few rows only, as of plain parts of one photogr
 they have in common, and so do their mixtures. They are told apart by the rows that are left.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 
 from tinyleak.backend import Array
 
-GAP = 30.0
-"""How many times what noise leaves the smallest singular value, the next must be."""
+GAP = 30.0  # how many times what noise leaves the smallest singular value, the next must be
 
 MOST_ALIKE, CHOICES, ALL_BUT = 12, 4000, 0.95
 """How many records of almost the same slopes are told apart, how many choices of rows are tried for
 that, and how many of the rows in which they differ must hold for one."""
 
-ROUNDS = 14
-"""Reweightings, at most; each halves what counts as no error, from a tenth on."""
-
-LOOSE = 1e-3
-"""Rows that err by less, relative to δ's root mean square, are solved for alone."""
+ROUNDS = 14  # reweightings, at most; each halves what counts as no error, from a tenth on
+LOOSE = 1e-3  # rows that err by less, relative to δ's root mean square, are solved for alone
 
 SURPLUS, MOSTLY = 0.02, 0.5
 """How many rows must hold: more than there are unknowns, by this share of all, and this share of
 all those that were asked."""
 
-NEW = 1e-3
-"""How far a δ must be from the span of all known ones, relative to its length."""
+NEW = 1e-3  # how far a δ must be from the span of all known ones, relative to its length
 
 
 def lock(

@@ -3,16 +3,15 @@
 See `lock` for how δ is told by the signs of the layer's answers.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 
 from tinyleak.analytic.known import CLEAR, GUESSED, HALF
 from tinyleak.analytic.lock import GAP, LOOSE, MOST_ALIKE, NEW, blur, lock
-from tinyleak.analytic.points import Points, without
+from tinyleak.analytic.points import Points
 from tinyleak.analytic.search import OUTSIDE, Search
+from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 from tinyleak.nn.losses import cross_entropy
 

@@ -1,7 +1,5 @@
 """The loss and the activation of a client, read off the gradients of its last layers."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from tinyleak.analytic.activation import ActivationReading, activation_of_batch, activation_of_one
@@ -73,17 +71,10 @@ def readings_of_several(
     by_bias = last.bias_gradient
     if by_bias is None or not by_bias.any():
         return None, ActivationReading(), []
-    variance = noise.variance or 0.0
-    activation = activation_of_batch(shared, last, images, 0.0 if noise.clean else variance)
-    reading = loss_of_batch(
-        by_bias,
-        _probe_logits(shared, activation),
-        images,
-        noise=variance,
-        zero_sum=noise.zero_sum,
-        clean=bool(noise.clean),
-        said=said,
-    )
+    variance = 0.0 if noise.clean else noise.variance or 0.0
+    activation = activation_of_batch(shared, last, images, variance)
+    logits = _probe_logits(shared, activation)
+    reading = loss_of_batch(by_bias, logits, images, noise, said)
     causes = list(reading.causes)
     if activation.maybe_dropped:
         text = f"{activation.maybe_dropped:.0%} of the features are zero in every image"

@@ -5,13 +5,12 @@ probes stand in for its images (see `scale`); with weights as they are before mu
 tells which losses make such a gradient with a mean or a sum over the batch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
+from tinyleak.analytic.noise import Noise
 from tinyleak.analytic.one_image import OPERATIONS, Fit, OneImage, fits_of
 from tinyleak.analytic.residuals import RESIDUALS, sigmoid, softmax
 from tinyleak.analytic.scale import MOST_ERROR, SURE_COUNT, LossScale, factor_of_batch
@@ -36,14 +35,9 @@ it may have none or several."""
 SOFT, LEAST_SOFT = ("smoothed", "mixed", "soft"), 1e-3
 """The kinds of labels that are soft, and by how much at least: nobody smooths by less."""
 
-SURE = 1e-3
-"""By how much targets that are probabilities may seem to be beyond 0 and 1."""
-
-FREE = 4
-"""Numbers that a smoothed or mixed label leaves open: two labels, a share and a factor."""
-
-SMALL = 1e-3
-"""The size of δ below which it is made 1: float32 knows z − y to 1e-7."""
+SURE = 1e-3  # by how much targets that are probabilities may seem to be beyond 0 and 1
+FREE = 4  # numbers that a smoothed or mixed label leaves open: two labels, a share and a factor
+SMALL = 1e-3  # the size of δ below which it is made 1: float32 knows z − y to 1e-7
 
 ROUGHLY = 1000.0
 """A loss with its usual factor that explains δ to so many times the error, three digits fewer, is
@@ -200,14 +194,7 @@ def free_targets(image: OneImage, loss: str) -> Array:
 
 
 def loss_of_batch(
-    by_bias: Array,
-    logits: Array,
-    batch: int,
-    *,
-    noise: float,
-    zero_sum: bool | None,
-    clean: bool,
-    said: str | None,
+    by_bias: Array, logits: Array, batch: int, noise: Noise, said: str | None
 ) -> LossReading:
     """Return the loss of a batch, as far as probes tell.
 
@@ -215,11 +202,11 @@ def loss_of_batch(
         by_bias: (K,), the gradient with respect to the last layer's bias.
         logits: (M, K), the network's of probes.
         batch: N.
-        noise: the variance of the error of each entry.
-        zero_sum: whether the last layer's rows add up to zero; None where noise hides it.
-        clean: whether there is no noise.
+        noise: what is on the gradient beside the batch.
         said: the loss's name, if it was said.
     """
+    zero_sum, clean = noise.zero_sum, bool(noise.clean)
+    deviation = np.sqrt(noise.variance or 0.0)
     candidates = {
         "cross-entropy": (np.array([softmax(z) for z in logits]), 1.0, (1.0, float(batch))),
         "bce": (sigmoid(logits), float(len(by_bias)), (1.0, float(batch * len(by_bias)))),
@@ -231,7 +218,7 @@ def loss_of_batch(
     scales = {}
     for name in names:
         shown, times, usual = candidates[name]
-        scale = factor_of_batch(by_bias * times, shown, batch, np.sqrt(noise) * times, usual)
+        scale = factor_of_batch(by_bias * times, shown, batch, deviation * times, usual)
         if scale is not None:
             # With one label for each image, what the labels take away is 1 for each.
             labels = float(shown.mean(axis=0).sum() - by_bias.sum() * times / scale.factor)

@@ -17,8 +17,6 @@ are one image that counts several times, and has the mean of their features; wit
 label nobody shares, nothing else changes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ import numpy as np
 from tinyleak.analytic.first_layer import first_layer_input
 from tinyleak.analytic.layer_gradient import LEAST_ROW, LastLayerGradient, LayerGradient
 from tinyleak.backend import Array
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.losses import softmax
 from tinyleak.tensor import Tensor
 
@@ -64,8 +62,7 @@ FEW_STARTS = 3
 """How many starts are made for images of one label as one: of six batches of eight, each needed
 one, and wrong labels left a misfit of 1e11 and more."""
 
-TINY = 1e-18
-"""Singular values of the equations below this share are zero; one label's may be 1e-12."""
+TINY = 1e-18  # singular values of the equations below this share are zero; one label's may be 1e-12
 
 SINGLE_PRECISION = 1e-7
 """How exact a gradient is taken to be, relative to its entries' root mean square: float32 rounds to
@@ -74,22 +71,17 @@ SINGLE_PRECISION = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A batch as its last layer sees it.
+    """A batch as its last layer sees it."""
 
-    Attributes:
-        features: (N, F), the input of the last layer.
-        residuals: (N, K), rᵢ = pᵢ − yᵢ: the gradient of image i's loss with respect to its logits.
-            Where noise hides an image nothing is known of it, and its residual is 0.
-        misfit: the mean square of the equations' error, in units of the noise: about 1 if they were
-            solved.
-        errors: (N,), how far the features of each are expected to be from the client's; infinite
-            where noise hides an image, or what tells it from others of its label: these have the
-            mean of their features.
-    """
-
-    features: Array
+    features: Array  # (N, F), the input of the last layer
+    # (N, K), rᵢ = pᵢ − yᵢ: the gradient of image i's loss with respect to its logits. Where noise
+    # hides an image nothing is known of it, and its residual is 0.
     residuals: Array
+    # The mean square of the equations' error, in units of the noise: about 1 if they were solved.
     misfit: float
+    # (N,), how far the features of each are expected to be from the client's; infinite where noise
+    # hides an image, or what tells it from others of its label: these have the mean of their
+    # features.
     errors: Array
 
     def __repr__(self) -> str:

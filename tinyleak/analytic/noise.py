@@ -1,7 +1,5 @@
 """Noise on a gradient, measured where without it there would be zeros."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ Pixels of eight bits are k / 255. Normalised to (pixel − mean) / std they are 
 and black is −mean / std. The usual constants are tried; others cannot be told from pixels alone.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
@@ -31,8 +29,7 @@ USUAL: tuple[Normalisation, ...] = (
 1 / 255), halves, MNIST (two ways to write it), Fashion-MNIST, halves in colour, CIFAR-10 (two
 ways), CIFAR-100, ImageNet."""
 
-SLACK = 1e-3
-"""A quarter of a level: whoever normalises moves black much farther."""
+SLACK = 1e-3  # a quarter of a level: whoever normalises moves black much farther
 
 BLACK = 0.02
 """The share of black pixels from which on black is taken to be there, and not met by accident."""

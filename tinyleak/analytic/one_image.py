@@ -6,8 +6,6 @@ z with targets that can be: zeros with a one, or ones in several places for bina
 Soft targets are right if all of them are probabilities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,46 +23,27 @@ difference."""
 
 @dataclass(frozen=True, eq=False)
 class OneImage:
-    """What the last layer shows of one image, each with its standard deviation.
+    """What the last layer shows of one image, each with its standard deviation."""
 
-    Attributes:
-        features: (F,), h.
-        delta: (K,), ∂L/∂z.
-        logits: (K,), z.
-        features_error: (F,).
-        delta_error: (K,).
-        logits_error: (K,).
-        computed: half of the last place in which the client computed.
-    """
-
-    features: Array
-    delta: Array
-    logits: Array
-    features_error: Array
-    delta_error: Array
-    logits_error: Array
-    computed: float
+    features: Array  # (F,), h
+    delta: Array  # (K,), ∂L/∂z
+    logits: Array  # (K,), z
+    features_error: Array  # (F,)
+    delta_error: Array  # (K,)
+    logits_error: Array  # (K,)
+    computed: float  # half of the last place in which the client computed
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A loss with the targets that suit it best.
+    """A loss with the targets that suit it best."""
 
-    Attributes:
-        loss: its name.
-        kind: of the targets: "hard", "several", "smoothed", "mixed" or "soft".
-        targets: (K,), y.
-        factor: c.
-        error: how far off c may be, relative to it.
-        misfit: the largest deviation of δ, in those that noise and rounding allow.
-    """
-
-    loss: str
-    kind: str
-    targets: Array
-    factor: float
-    error: float
-    misfit: float
+    loss: str  # its name
+    kind: str  # of the targets: "hard", "several", "smoothed", "mixed" or "soft"
+    targets: Array  # (K,), y
+    factor: float  # c
+    error: float  # how far off c may be, relative to it
+    misfit: float  # the largest deviation of δ, in those that noise and rounding allow
 
     @property
     def holds(self) -> bool:

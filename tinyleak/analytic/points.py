@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
@@ -17,18 +18,14 @@ from tinyleak.tensor import Tensor
 class RowSpace:
     """What a layer's inputs span, and what the layer answers to it.
 
-    Attributes:
-        U: (O, r), S: (r,) and V: (r, F), or (r, F + 1) with a bias: the gradient's decomposition,
-            as far as it stands out from noise.
-        answers: (r, O), W times each row of V, but for its last entry if there is a bias.
-        bias: (O,), the layer's; None if it has none.
+    U, S and V are the gradient's decomposition, as far as it stands out from noise.
     """
 
-    U: Array
-    S: Array
-    V: Array
-    answers: Array
-    bias: Array | None
+    U: Array  # (O, r)
+    S: Array  # (r,)
+    V: Array  # (r, F), or (r, F + 1) with a bias
+    answers: Array  # (r, O), W times each row of V, but for its last entry if there is a bias
+    bias: Array | None  # (O,), the layer's; None if it has none
 
     @classmethod
     def of(cls, layer: LayerGradient, cut: Split) -> RowSpace:
@@ -54,20 +51,14 @@ class RowSpace:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Points:
-    """Inputs h = h₀ + t H in coordinates t, (n,); with a bias (h, 1) is in the row space.
+    """Inputs h = h₀ + t H in coordinates t, (n,); with a bias (h, 1) is in the row space."""
 
-    Attributes:
-        c0: (r,), c: (n, r): the same in coordinates of the row space's basis V.
-        h0: (F,), h: (n, F).
-        z0: (O,), z: (n, O): what the layer answers.
-    """
-
-    c0: Array
-    c: Array
-    h0: Array
-    h: Array
-    z0: Array
-    z: Array
+    c0: Array  # (r,), h₀ in coordinates of the row space's basis V
+    c: Array  # (n, r), H likewise
+    h0: Array  # (F,)
+    h: Array  # (n, F)
+    z0: Array  # (O,), what the layer answers to h₀
+    z: Array  # (n, O), and to H
 
     def at(self, t: Array) -> tuple[Array, Array, Array]:
         """Return c, h and z of a point."""
@@ -90,16 +81,3 @@ class Points:
         ones = self.h.sum(axis=1)
         t *= rng.uniform(0.0, 0.5) * size / np.linalg.norm(t @ self.h)
         return np.asarray(t + size * ones / np.linalg.norm(ones))
-
-
-def without(basis: Array, coefficients: Array) -> Array:
-    """Return an orthonormal basis, (k − 1, r), of what is at right angles to a vector of the span.
-
-    Args:
-        basis: (k, r), orthonormal rows.
-        coefficients: (k,), of the vector.
-    """
-    # Householder's reflection takes the vector to the first axis, which is then left out.
-    u = coefficients / np.linalg.norm(coefficients)
-    u[0] += math.copysign(1.0, u[0])
-    return np.asarray(basis[1:] - np.outer(u[1:], u @ basis) * (2.0 / (u @ u)))

@@ -5,8 +5,6 @@ no noise, the right weights and the right number of images. The last layer's gra
 the layer below, contradict most of these if they are wrong, and often say what is right instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Probes: images in place of a client's, to see what its network predicts for images in general."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from hashlib import blake2b
 
@@ -12,8 +10,7 @@ from tinyleak.interop import as_array
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 
-PROBES = 512
-"""How many a mean is over: it is then known to 1/√512, 4 % of how far they differ."""
+PROBES = 512  # how many a mean is over: it is then known to 1/√512, 4 % of how far they differ
 
 AT_ONCE = 64
 """How many images are shown to the network at once, so that its activations fit into memory."""

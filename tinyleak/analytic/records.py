@@ -22,16 +22,15 @@ What noise moves too far to be certified, but δ says is a record, is kept apart
 Lesson: lessons/11b_a_batch_is_a_mixture.py
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.certificate import why_not
-from tinyleak.analytic.deltas import Deltas, Loss
+from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.known import Records
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.locked import ReluSearch
 from tinyleak.analytic.search import Search
+from tinyleak.nn.criteria import Loss
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.split import Split
 
@@ -49,13 +48,9 @@ def find_records(
     """Find the records of a batch in the gradient of one linear layer.
 
     Args:
-        layer: the gradient, of the mean loss over its `records`; its `roundoff` is that of the
-            floating point which it was written in, 0 for float64.
-        cut: the network, cut at that layer.
+        layer, cut, loss, factor_known: as for `certify`.
         bounds: about between which numbers the inputs are, if that is known, as of pixels; from 0
             to infinity where they come out of a ReLU.
-        loss: the client's.
-        factor_known: whether the gradient is that of the mean loss, as for `certify`.
         rng: draws where to search.
         seconds: how long to search, at most; what was found until then is returned.
 

@@ -4,8 +4,6 @@ Those that an attack is made with are affine in the targets y: δ = c (a(z) − 
 the mean that PyTorch takes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -94,3 +92,11 @@ OTHERS: dict[str, Callable[[Array, int], Array]] = {
 """Losses that are only recognised: δ of logits and a label.
 
 The focal loss is not among them: its δ is a multiple of the cross-entropy's (Lin et al. 2017)."""
+
+
+def delta_of(loss: str, z: Array, targets: Array) -> Array:
+    """Return δ, (K,), of logits and targets, (K,), by any of these losses."""
+    if loss in OTHERS:
+        return OTHERS[loss](z, int(np.argmax(targets)))
+    without, by_targets = RESIDUALS[loss](z)
+    return np.asarray(without - by_targets @ targets)

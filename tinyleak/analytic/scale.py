@@ -9,8 +9,6 @@ and c. For a batch a mean of p is enough, since a label that no image has gives 
 much training that hardly depends on the images, so probes show it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -22,8 +20,7 @@ UNSURE = 2.0
 """How many times that a factor may be off that is neither a mean's nor a sum's: a client may have
 normalised its images, which takes the mean of p up to twice as far from that over probes."""
 
-LEAST_ERROR = 1e-3
-"""No estimate from probes is taken to be better than this share."""
+LEAST_ERROR = 1e-3  # no estimate from probes is taken to be better than this share
 
 UNLIKE = 0.5
 """How far the mean over a client's images is from that over probes, beside what differs from probe
@@ -41,18 +38,14 @@ ROUNDS = 10
 
 @dataclass(frozen=True)
 class LossScale:
-    """The factor by which a client multiplied the mean cross-entropy.
+    """The factor by which a client multiplied the mean cross-entropy."""
 
-    Attributes:
-        factor: c; 1 where the client averaged, N where it added up.
-        exact: whether c is known exactly: for one image, and for a batch where it can only be a
-            mean or a sum. Otherwise it is an estimate.
-        error: how far off the factor may be, as a share of it: about three standard deviations;
-            infinite for a lower bound.
-    """
-
-    factor: float
+    factor: float  # c; 1 where the client averaged, N where it added up
+    # Whether c is known exactly: for one image, and for a batch where it can only be a mean or a
+    # sum. Otherwise it is an estimate.
     exact: bool
+    # How far off the factor may be, as a share of it: about three standard deviations; infinite for
+    # a lower bound.
     error: float = 0.0
 
 

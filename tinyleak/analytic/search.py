@@ -1,7 +1,5 @@
 """The search for records one by one, by Gauss and Newton's method; see `records`."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -9,7 +7,8 @@ import numpy as np
 
 from tinyleak.analytic.extreme_rays import extreme_rays
 from tinyleak.analytic.known import CLEAR, GUESSED, HALF, NEARLY, Known
-from tinyleak.analytic.points import Points, without
+from tinyleak.analytic.points import Points
+from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 
 PATIENCE = 60
@@ -25,8 +24,7 @@ NEW = 1e-2
 """What a δ must have of its dual that no known one has: of records found for the first time it was
 0.02 to 1, of others mostly below 1e-3."""
 
-TINY = 1e-290
-"""The size below which numbers have no inverse."""
+TINY = 1e-290  # the size below which numbers have no inverse
 
 
 class Ray(NamedTuple):

@@ -4,8 +4,6 @@ A monotone activation's slope follows from its value: σ′ = h (1 − h), tanh�
 their like fall before they rise, so that a value below 0 has two slopes.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np
@@ -19,8 +17,7 @@ from tinyleak.tensor import Tensor
 KINKS = (1.0, 3.0, 6.0)
 """Where the activations of the library have corners, on both sides of 0 and beside 0 itself."""
 
-FINE = 1e-3
-"""The relative distance of the numbers at which an activation is looked at; …"""
+FINE = 1e-3  # the relative distance of the numbers at which an activation is looked at; …
 
 INTERPOLATION = 1e-7
 """… then a slope between two of them is this good: FINE² / 8 times a second derivative."""

@@ -5,16 +5,17 @@ inputs (see `layer_gradient`). What is beside that rank is rounding, noise, or w
 decay the gradient is G + λΘ, and the layer's own weights Θ = [W | b] have every rank.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
+from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 
 EDGE = 1.5
-"""How far a singular value stands out from noise, at least: as in `layer_gradient`."""
+"""How far a singular value stands out from noise, at least. Noise of standard deviation s alone
+gives an (m, n) matrix singular values of up to about s (√m + √n) (Davidson and Szarek 2001); half
+as much again allows for an s that is itself an estimate."""
 
 ROUNDING_EDGE = 6.0
 """The same where rounding is all the noise. It is uneven, and a sum over a batch is rounded more
@@ -37,21 +38,15 @@ once in 10¹⁵ times; what is not quite normal is allowed for."""
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What a layer's gradient is made of.
+    """What a layer's gradient is made of."""
 
-    Attributes:
-        rank: how many inputs it shows, or as many as it has room for.
-        room: how many it has room for.
-        noise: the variance of each entry's error; None where the rank leaves none to see.
-        free: how many numbers the noise was measured with.
-        clean: whether rounding explains that error; where all room is taken that is not known, and
-            `clean` is false.
-    """
-
-    rank: int
-    room: int
+    rank: int  # how many inputs it shows, or as many as it has room for
+    room: int  # how many it has room for
+    # The variance of each entry's error; None where the rank leaves none to see.
     noise: float | None
-    free: int
+    free: int  # how many numbers the noise was measured with
+    # Whether rounding explains that error; where all room is taken that is not known, and `clean`
+    # is false.
     clean: bool
 
 
@@ -68,21 +63,21 @@ def read_spectrum(matrix: Array, deviations: Array, batch: int, *, zero_sum: boo
     # together (Bandeira and van Handel 2016, theorem 1.1).
     reach = sum(float(np.linalg.norm(deviations, axis=axis).max()) for axis in (0, 1))
     if zero_sum:
-        matrix = _without_mean(matrix)
+        matrix = without(matrix, np.ones(len(matrix)))
     rows, columns = matrix.shape
     sizes = np.linalg.svd(matrix, compute_uv=False)
     room, edge = len(sizes), max(ROUNDING_EDGE * reach, DECOMPOSED * float(sizes[0]))
     kept = int(np.sum(sizes > edge))
     if kept < room:
-        return Spectrum(kept, room, *_tail(sizes, kept, rows, columns), clean=True)
+        return Spectrum(kept, room, *tail(sizes, kept, rows, columns), clean=True)
     for kept in range(max(0, min(batch, room - FEWEST)), room - FEWEST + 1):
-        noise, free = _tail(sizes, kept, rows, columns)
+        noise, free = tail(sizes, kept, rows, columns)
         edge = EDGE * np.sqrt(noise) * (np.sqrt(rows - kept) + np.sqrt(columns - kept))
         if sizes[kept] <= edge:
             rank = max(1, int(np.sum(sizes > edge)))  # noise alone is no gradient
             return Spectrum(rank, room, noise, free, clean=False)
     if batch < room:
-        return Spectrum(room, room, *_tail(sizes, batch, rows, columns), clean=False)
+        return Spectrum(room, room, *tail(sizes, batch, rows, columns), clean=False)
     return Spectrum(room, room, None, 0, clean=False)
 
 
@@ -115,7 +110,8 @@ def read_decay(matrix: Array, weights: Array, rank: int, start: float = 0.0) -> 
     return decay + moved, float(np.sqrt(np.sum(rest**2) / free / square))
 
 
-def _tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:
+def tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:
+    """Return the variance of noise that is all beside a rank, and how many numbers measured it."""
     free = (rows - kept) * (columns - kept)
     return float(np.square(sizes[kept:]).sum()) / free, free
 
@@ -123,15 +119,3 @@ def _tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]
 def _outside(array: Array, u: Array, v: Array) -> Array:
     array = array - u @ (u.T @ array)
     return array - (array @ v.T) @ v
-
-
-def _without_mean(matrix: Array) -> Array:
-    """Return the rows as one fewer, an orthonormal basis of those that add up to zero: (O − 1, …).
-
-    A Householder reflection takes (1, …, 1) to the first axis, which is then left out.
-    """
-    rows = len(matrix)
-    mirror = np.ones(rows)
-    mirror[0] += np.sqrt(rows)
-    reflected = matrix - np.outer(mirror, mirror @ matrix) * (2.0 / (mirror @ mirror))
-    return reflected[1:]

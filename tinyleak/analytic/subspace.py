@@ -4,8 +4,7 @@ An input of the layer lies in the row space up to the noise on the gradient, and
 far away from it, so membership is a test (DAGER: Petrov et al., NeurIPS 2024, section 4).
 """
 
-from __future__ import annotations
-
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,17 +18,11 @@ space. In the tests inputs are at 0.4 to 2.5; the rest is left for noise that is
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Subspace:
-    """What the rows of a gradient span, and how exactly that is known.
+    """What the rows of a gradient span, and how exactly that is known."""
 
-    Attributes:
-        basis: (r, d), orthonormal rows.
-        sizes: (r,), the singular value of the gradient that belongs to each.
-        noise: the variance of the error of each entry of the gradient, rounding included.
-    """
-
-    basis: Array
-    sizes: Array
-    noise: float
+    basis: Array  # (r, d), orthonormal rows
+    sizes: Array  # (r,), the singular value of the gradient that belongs to each
+    noise: float  # the variance of the error of each entry of the gradient, rounding included
 
     def __repr__(self) -> str:
         rank, width = self.basis.shape
@@ -58,3 +51,14 @@ class Subspace:
     def holds(self, inputs: Array) -> Array:
         """Return whether each of (…, d) is no farther away than noise explains: (…) booleans."""
         return self.distances(inputs) <= self.allowance(inputs)
+
+
+def without(rows: Array, coefficients: Array) -> Array:
+    """Return combinations of rows, (k, r), as one fewer, by a basis of those that lack one of them.
+
+    They are at right angles to that one, whose coefficients are (k,), if the rows are orthonormal.
+    """
+    # Householder's reflection takes the vector to the first axis, which is then left out.
+    u = coefficients / np.linalg.norm(coefficients)
+    u[0] += math.copysign(1.0, u[0])
+    return np.asarray(rows[1:] - np.outer(u[1:], u @ rows) * (2.0 / (u @ u)))

@@ -13,8 +13,6 @@ s |S⁻¹ cᵢ| |S⁻¹ bⱼ| for a product. A step is solved for by conjugate g
 own equations precondition.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -38,26 +36,17 @@ ENOUGH = 1e-5
 RIDGE = 1e-12
 """Added to each record's own equations, relative to their diagonal, so that an inverse exists."""
 
-MEDIAN = 0.674
-"""Of the size of a normal variable, in units of its standard deviation."""
-
-PROBES = 4
-"""How many draws of the noise tell how far it may have moved each record."""
+MEDIAN = 0.674  # of the size of a normal variable, in units of its standard deviation
+PROBES = 4  # how many draws of the noise tell how far it may have moved each record
 
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """Records after they were refined.
+    """Records after they were refined."""
 
-    Attributes:
-        c: (M, r), in coordinates of the row space's basis.
-        spreads: (M,), how far noise may have moved each, in units of its input.
-        misfits: (M, M), the larger error of the two equations of a pair, in units of its noise.
-    """
-
-    c: Array
-    spreads: Array
-    misfits: Array
+    c: Array  # (M, r), in coordinates of the row space's basis
+    spreads: Array  # (M,), how far noise may have moved each, in units of its input
+    misfits: Array  # (M, M), the larger error of the two equations of a pair, in units of its noise
 
 
 class _Equations:

@@ -1,7 +1,5 @@
 """By which optimiser, and in how many steps, weights changed, as the change itself shows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,11 +14,8 @@ ALIKE = 0.1
 """Entries within this share of their median are of one size: of a gradient's own entries, whatever
 their distribution, about a tenth are."""
 
-MOST = 0.5
-"""That many of one size are no gradient."""
-
-EXPLAINED = 0.5
-"""A decay has to leave less than this of how entries differ from one size."""
+MOST = 0.5  # that many of one size are no gradient
+EXPLAINED = 0.5  # a decay has to leave less than this of how entries differ from one size
 
 SPREAD = 4.0
 """Tensors whose typical entries are within such a factor of each other were divided by their sizes:

@@ -5,8 +5,6 @@ to λ times the sum of the layer's weights: a direction that nothing else has. F
 rank tells: a gradient of N images has the rank N, and the weights have every rank.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -10,23 +10,19 @@ non-negative least squares (Lawson and Hanson 1974, chapter 23). Without bounds 
 `jacobian_spectrum`, 3 to 200 times as large for digits and ordinary networks.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.jacobian import TIE
 from tinyleak.analytic.jacobian_spectrum import Spectrum
 from tinyleak.backend import Array
 
-DRAWS = 2
-"""How many times noise is drawn: errors of one image differ by a third from draw to draw."""
+DRAWS = 2  # how many times noise is drawn: errors of one image differ by a third from draw to draw
 
 MOST_BOUND = 1024
 """How many pixels on a bound are looked at, at most: of one digit there are 600, in half a second;
 of four 2,400 take 40."""
 
-MOST_STEPS = 20
-"""Of non-negative least squares, for each pixel."""
+MOST_STEPS = 20  # of non-negative least squares, for each pixel
 
 
 def error_within_bounds(
@@ -62,15 +58,8 @@ def change_within_bounds(
 ) -> Array | None:
     """Return the change d of an image to which errors e of its gradient lead, (n,).
 
-    Args:
-        spectrum: of J there, with its axes.
-        image: as above.
-        variance: as above.
-        prior: as above.
-        pull: Jᵀe, (n,).
-
-    Returns:
-        None where more than `MOST_BOUND` pixels are on a bound, or where no solution is found.
+    Of them `pull`, (n,), is Jᵀe; the spectrum has its axes. None where more than `MOST_BOUND`
+    pixels are on a bound, or where no solution is found.
     """
     from scipy.optimize import nnls
 

@@ -4,8 +4,6 @@ Then the gradient δ hᵀ shows δ and h up to a factor, h = t v and δ = s u / 
 and v. A loss has to make δ of W h + b with some label, and only one t does: it is searched for.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,26 +21,17 @@ REFINED = 60
 
 GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
-
-EQUAL = 1e-4
-"""Entries of δ that differ by less than this share, or by their error, are one number."""
+EQUAL = 1e-4  # entries of δ that differ by less than this share, or by their error, are one number
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """What δ hᵀ shows of its factors, either of them turned around and stretched.
+    """What δ hᵀ shows of its factors, either of them turned around and stretched."""
 
-    Attributes:
-        features: (F,), v, of length 1.
-        delta: (K,), s u.
-        features_error: (F,), a standard deviation.
-        delta_error: (K,).
-    """
-
-    features: Array
-    delta: Array
-    features_error: Array
-    delta_error: Array
+    features: Array  # (F,), v, of length 1
+    delta: Array  # (K,), s u
+    features_error: Array  # (F,), a standard deviation
+    delta_error: Array  # (K,)
 
     @property
     def is_hinge(self) -> bool:
@@ -80,8 +69,7 @@ def look_without_bias(layer: Layer, noise: float, computed: float) -> OneImage |
 
     Args:
         layer: the last one; there are more than two classes.
-        noise: the variance of what is on each number beside rounding.
-        computed: half of the last place in which the client computed.
+        noise, computed: as for `look_at_one_image`.
 
     Returns:
         None if no length of h explains δ by a loss and a hard label with its usual factor.

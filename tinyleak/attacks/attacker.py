@@ -1,7 +1,5 @@
 """What an attacker brings to a client: what it knows, where it starts, how it goes about it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args

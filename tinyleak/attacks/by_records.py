@@ -6,8 +6,6 @@ layers of another kind come before, as in most networks for images, it shows the
 and the image is then found alone, by its features.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from tinyleak.analytic.deltas import Deltas, Loss
+from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.attacks.distances import objective_of, search_in_range
 from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY
@@ -28,8 +26,7 @@ from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.shown import Shown, takes_pixels
 from tinyleak.backend import Array
 from tinyleak.client import Client
-from tinyleak.nn.criteria import loss_of
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import Loss, loss_of, one_hot
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 
@@ -40,8 +37,7 @@ MET, STARTS = 1e-5, 4
 """Squared relative distance at which an image has its features, which may themselves be known to
 three digits only, and how many starts are made until one does: max pooling stops some."""
 
-SECONDS = 300.0
-"""How long to search, at most: 128 records of 784 pixels take 10 to 20 seconds."""
+SECONDS = 300.0  # how long to search, at most: 128 records of 784 pixels take 10 to 20 seconds
 
 
 def attack_by_records(

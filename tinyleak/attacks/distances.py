@@ -5,8 +5,6 @@ float32 rounds large numbers more than small ones. Then Σ log(‖r‖² + s²) 
 which each has an error of its own size.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ the gradient that the dummy makes and the gradient that was shared. What comes o
 Lesson: lessons/08_deep_leakage.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Beyond the paper's objective: local steps, a direction alone, a preference for smooth images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,17 +18,13 @@ quarter of a grey level of 256."""
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExtendedMatching(Matching):
-    """The distance to a client that took local steps, scaled its gradient, or put noise on it.
+    """The distance to a client that took local steps, scaled its gradient, or put noise on it."""
 
-    Attributes:
-        local: the local steps, if the client shared the sum of what they did.
-        direction: match the shared gradient's direction, whatever its length.
-        smoothness: β; `2β` times the images' total variation is added to the distance that has
-            not been made relative.
-    """
-
+    # The local steps, if the client shared the sum of what they did.
     local: LocalSteps | None = None
-    direction: bool = False
+    direction: bool = False  # match the shared gradient's direction, whatever its length
+    # β; `2β` times the images' total variation is added to the distance that has not been made
+    # relative.
     smoothness: float = 0.0
 
     def labels(self, z: Tensor) -> Tensor:

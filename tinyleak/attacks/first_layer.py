@@ -1,7 +1,5 @@
 """The first linear layer, where its inputs tell the image, and the records that it shows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from math import prod
@@ -20,8 +18,7 @@ from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 
-PROBES = 8
-"""Images of noise by which it is told whether features are never negative."""
+PROBES = 8  # images of noise by which it is told whether features are never negative
 
 
 def first_layer(

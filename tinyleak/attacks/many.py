@@ -4,8 +4,6 @@ Everything maps over leading axes, so R problems are one `Matching` whose arrays
 R, and the optimiser minimises R problems at once. Least squares goes from one to the next.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any

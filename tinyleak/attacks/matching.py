@@ -10,8 +10,6 @@ shared gradients, are R attacks at once. One attack has none: (n,).
 Lesson: lessons/08_deep_leakage.py
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which method suits a client, as its gradient shows."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import prod
 
@@ -17,11 +15,8 @@ from tinyleak.attacks.least_squares.features import WORTH, read_span
 from tinyleak.client import Client, Fact
 from tinyleak.defenses import Prune
 
-MOST_PIXELS = 3200
-"""Of four digits: least squares takes 5 seconds a step for them, and 0.5 GB."""
-
-SOON = 5.0
-"""Seconds within which one record of a loss other than cross-entropy is to be found."""
+MOST_PIXELS = 3200  # of four digits: least squares takes 5 seconds a step for them, and 0.5 GB
+SOON = 5.0  # seconds within which one record of a loss other than cross-entropy is to be found
 
 
 def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Records | None]:

@@ -9,22 +9,19 @@ that brings ever more units to the right side. Each step is one of least squares
 solved by conjugate gradients: L-BFGS took ten times as long, and ended farther away.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 
 from tinyleak.attacks.distances import Objective, search_in_range
 from tinyleak.backend import Array
-from tinyleak.optim.truncated import Products, Reached, truncated_gauss_newton
+from tinyleak.optim.truncated import Reached, Traced, truncated_gauss_newton
 
 LARGEST, SMALLEST = -7, -19
 """Powers of ten between which s² falls, relative to all numbers of a part together: of 4,096
 features in float32 some 1e-18 each is rounding. It begins at the mean of r², if that is less."""
 
-ALONE = 300
-"""Iterations by features alone."""
+ALONE = 300  # iterations by features alone
 
 STEPS, PRODUCTS, ROUGH = 2, 50, 0.01
 """Steps of Gauss and Newton at each s, of so many products at most, solved to that share."""
@@ -37,7 +34,7 @@ NEAR, PATIENCE = 1e-5, 3
 below jump at kinks, and say less of how near an image is."""
 
 
-def without_outliers(residual: Products, x: Array, lowest: float, highest: float) -> Reached:
+def without_outliers(residual: Traced, x: Array, lowest: float, highest: float) -> Reached:
     """Return where robust regression from x, (n,), ends as s falls, and ‖r‖² there.
 
     Near the image squares come first: where no kink is wrong they arrive, and small s creep.
@@ -58,7 +55,7 @@ def without_outliers(residual: Products, x: Array, lowest: float, highest: float
 
 
 def in_turn_with_features(
-    exact: Products, alone: Objective | None, lowest: float, highest: float, goal: float, x: Array
+    exact: Traced, alone: Objective | None, lowest: float, highest: float, goal: float, x: Array
 ) -> Reached:
     """Return where robust regression, in turn with features alone, ends, and ‖r‖² there.
 

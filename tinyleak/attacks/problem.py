@@ -3,8 +3,6 @@
 All that can be refused is refused here, before any work.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping
@@ -27,9 +25,8 @@ from tinyleak.client import Client
 from tinyleak.client.explanation import MARGIN, MOST_ROUNDING
 from tinyleak.defenses import knowledge
 from tinyleak.interop import as_array, called
-from tinyleak.nn.criteria import dummies_of
+from tinyleak.nn.criteria import dummies_of, one_hot
 from tinyleak.nn.fitting import require_fit
-from tinyleak.nn.labels import one_hot
 
 GREY, CONTRAST = 0.5, 0.1
 """Mean and standard deviation of the pixels that least squares starts from."""
@@ -37,28 +34,18 @@ GREY, CONTRAST = 0.5, 0.1
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Problem:
-    """What an attacker makes of a client: what to minimise, and from where.
+    """What an attacker makes of a client: what to minimise, and from where."""
 
-    Attributes:
-        client: who is attacked.
-        attacker: by whom.
-        matching: the objective, in the dtype of the settings.
-        starts: (restarts, n), dummies to start from, float64.
-        settings: the attacker's, with what follows from the client.
-        inference: where the labels come from, if they were inferred from the gradient.
-        seconds: how long it took to work this out.
-        interrupted: whether Ctrl-C came by then: the start is as near as it will get.
-        records: those of the batch, if all were found when the method was chosen.
-    """
-
-    client: Client
-    attacker: Attacker
-    matching: Matching
-    starts: Array
-    settings: Settings
+    client: Client  # who is attacked
+    attacker: Attacker  # by whom
+    matching: Matching  # the objective, in the dtype of the settings
+    starts: Array  # (restarts, n), dummies to start from, float64
+    settings: Settings  # the attacker's, with what follows from the client
+    # Where the labels come from, if they were inferred from the gradient.
     inference: LabelInference | None
-    seconds: float = 0.0
-    interrupted: bool = False
+    seconds: float = 0.0  # how long it took to work this out
+    interrupted: bool = False  # whether Ctrl-C came by then: the start is as near as it will get
+    # Those of the batch, if all were found when the method was chosen.
     records: Records | None = None
 
     def __repr__(self) -> str:

@@ -1,7 +1,5 @@
 """What is noted while an attack runs, and what is made of it in the end."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +12,7 @@ from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.result import Progress, Reconstruction, Snapshot
 from tinyleak.backend import Array, array_module, to_numpy
 from tinyleak.client.explanation import COARSE
-from tinyleak.nn.labels import likeliest
+from tinyleak.nn.criteria import likeliest
 from tinyleak.tensor import Tensor
 
 DIVERGED_PIXEL = 20.0
@@ -23,22 +21,17 @@ DIVERGED_PIXEL = 20.0
 ROUNDED = {"float64": 1e-20, "float32": COARSE}
 """A search that stalls at so small a relative distance is at the end of what the dtype can tell."""
 
-MAX_SNAPSHOTS = 200
-"""How many snapshots of a run are kept; beyond that every second one is dropped."""
+MAX_SNAPSHOTS = 200  # how many snapshots of a run are kept; beyond that every second one is dropped
 
 
 class Recorder:
-    """Takes note of where the nearest attack on a client is, and tells whoever watches.
-
-    Attributes:
-        distances: after each iteration, the start first.
-    """
+    """Takes note of where the nearest attack on a client is, and tells whoever watches."""
 
     def __init__(
         self, problem: Problem, on_progress: Callable[[Progress], None] | None = None
     ) -> None:
         self.problem, self.on_progress = problem, on_progress
-        self.distances: list[float] = []
+        self.distances: list[float] = []  # after each iteration, the start first
         self.snapshots = Snapshots()
         self.began = time.perf_counter()
 

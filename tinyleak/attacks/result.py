@@ -1,7 +1,5 @@
 """What an attack gives back, while it runs and when it is done."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

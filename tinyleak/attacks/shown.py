@@ -1,7 +1,5 @@
 """What the gradient of one image shows of the values within a network, and where."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

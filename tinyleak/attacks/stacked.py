@@ -1,7 +1,5 @@
 """The objective as the batched L-BFGS wants it: arrays in, arrays out, many attacks at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """Where an attack starts: dummies of noise, or images that the gradient shows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -10,8 +10,6 @@ the attack is linear least squares from there, within [0, 1] for images, with ea
 its own error as the attack does.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.jacobian import Jacobian, without_ties
@@ -25,8 +23,7 @@ from tinyleak.ops import reshape
 from tinyleak.optim.truncated import Traced
 from tinyleak.tensor import Tensor
 
-INSIDE = 0.5
-"""A pixel that no bound holds, as the numbers of a table have none."""
+INSIDE = 0.5  # a pixel that no bound holds, as the numbers of a table have none
 
 
 def in_float32(jacobian: Jacobian) -> tuple[Client, Truth]:

@@ -1,7 +1,5 @@
 """Three pictures of an audit: the forecast, the directions, and what the eye can still see."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,14 +22,9 @@ from tinyleak.tensor import Tensor
 POINTS = 121
 """Strengths of noise at which a curve is drawn: six to a power of ten, which looks smooth."""
 
-LOWEST_ERROR = 1e-6
-"""The curve of the forecast begins here: no eye sees a smaller error."""
-
-DECADES = 20
-"""Powers of ten of noise that the curve spans at most; at least three."""
-
-WIDTH, HEIGHT = 7.6, 4.4
-"""Of one panel, in inches."""
+LOWEST_ERROR = 1e-6  # the curve of the forecast begins here: no eye sees a smaller error
+DECADES = 20  # powers of ten of noise that the curve spans at most; at least three
+WIDTH, HEIGHT = 7.6, 4.4  # of one panel, in inches
 
 GRID_COLOUR = "#E5E5E5"
 

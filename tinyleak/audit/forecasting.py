@@ -3,8 +3,6 @@
 Lesson: lessons/15_pytorch.py
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,8 +30,8 @@ from tinyleak.client import Client, Truth, share
 from tinyleak.data import Dataset
 from tinyleak.data.files import PathLike
 from tinyleak.interop import called, whole
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.fitting import own_parameters
-from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)

@@ -1,7 +1,5 @@
 """What an audit measured, and what follows from it: a forecast at every strength of noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +19,7 @@ HIDDEN = 0.9
 """An image is hidden if the error is more than this part of what a guess without any gradient
 makes: nine tenths of what there is to know is gone, and no eye finds the image in the rest."""
 
-LONGEST = 300
-"""Letters of a `repr`: a line or two in a notebook."""
+LONGEST = 300  # letters of a `repr`: a line or two in a notebook
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ kinks, as those of ReLU and max pooling, do. Whether they do in this network can
 any client, on its own weights.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import NamedTuple

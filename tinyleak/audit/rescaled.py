@@ -8,8 +8,6 @@ that is unknown, all of J by the ratio of the gradients' lengths. Where the labe
 are those that the network gives the typical images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +20,7 @@ from tinyleak.audit.shared import Shared
 from tinyleak.backend import Array
 from tinyleak.client import share
 from tinyleak.data import Dataset
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor

@@ -1,7 +1,5 @@
 """What is read off one client's gradient: its noise, its labels, and how wrong the network was."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Counting: R-GAP (Zhu and Blaschko 2021, section 4); the first layer: Phong et al
 the last layer: Zhao, Mopuri and Bilen, iDLG (2020).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ sentence is. The bias of an output layer has the gradient p − y, which is nega
 were to be guessed. And of a BERT or a GPT-2 a whole sentence is read, by the attack `span`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What an audit found in a language model's gradient: its words, its dictionary and its page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +9,7 @@ from tinyleak.audit.page import STYLE, fill, write
 from tinyleak.data.files import PathLike
 from tinyleak.text import FoundText
 
-SHOWN = 40
-"""Words that are listed on the screen; audit.json has all of them."""
+SHOWN = 40  # words that are listed on the screen; audit.json has all of them
 
 SCOPE = {
     "Several steps": (
@@ -27,7 +24,6 @@ SCOPE = {
     ),
 }
 """What might be different from one step of one client, and what each of these changes."""
-
 
 SUBJECT = "a language model"
 """The line under a page's heading where nothing else is known of the network."""

@@ -1,7 +1,5 @@
 """Typical images to measure at: built-in digits, other data, or the user's own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +11,7 @@ from tinyleak.data import Dataset, load_glyphs
 from tinyleak.interop import as_array
 from tinyleak.nn.model import Model
 
-MOST = 200
-"""Typical images used: the variance of a pixel is then known to √(2/200), 10 %."""
+MOST = 200  # typical images used: the variance of a pixel is then known to √(2/200), 10 %
 
 
 def typical(

@@ -1,7 +1,5 @@
 """An audit in words: what was audited, its lines, its table, and what it takes for granted."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from tinyleak.audit.measured import HIDDEN, Forecast, Measured
@@ -13,8 +11,7 @@ from tinyleak.report.canvas import number
 FEW = 0.05
 """Where every layer has a smaller share of saturated units, one phrase says so: a convention."""
 
-SOME_ZEROS = 0.005
-"""A share of zeros is reported from here on: it is 1 % when rounded."""
+SOME_ZEROS = 0.005  # a share of zeros is reported from here on: it is 1 % when rounded
 
 SCOPE = {
     "One step": (

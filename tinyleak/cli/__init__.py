@@ -1,7 +1,5 @@
 """The command line: one file a command, each with NAME, SUMMARY, `add_arguments` and `run`."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import io
@@ -26,7 +24,6 @@ exit codes:
   1  the attack ended without success, or was interrupted
   2  the request was bad; one line on the standard error says why
 """
-
 
 COMMANDS = (attack, text, victim, audit, sweep, page, info)
 """A new command is a new file beside this one, and an entry here. Its `add_arguments` declares its

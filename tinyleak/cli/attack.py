@@ -4,8 +4,6 @@ The client is simulated, so that the truth can judge; or a real one's files are 
 what was found is judged by whether it explains the gradient.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any
@@ -45,11 +43,7 @@ NOTES = {
     "momentum": "of the steps (default: as the notes say, else 0)",
     "reduction": "how the client's loss goes over the batch (default: as the notes say, else told "
     "by the gradient, which also tells a constant factor)",
-    "loss": "the client's (default: as the notes say, else read off the gradient where it tells, "
-    "else cross-entropy)",
-    "normalize": "what the client normalised its images by: the channels' means, then their "
-    "standard deviations, of pixels in [0, 1]; 0,0.00392157 for pixels of 0 to 255 (default: as "
-    "the notes say, else read off a first layer that is linear, else not at all)",
+    **options.TRAINING,
 }
 START = {
     "start": "what the first start is: noise as in the paper; features, for one image, what has "

@@ -3,8 +3,6 @@
 One form serves both kinds of client. Where no truth is known, what needs it is null.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -20,11 +18,10 @@ from tinyleak.backend import Array
 from tinyleak.cli.options import given
 from tinyleak.cli.output import counted, paragraphs, readable, versions, written
 from tinyleak.client import RECOVERED_MSE, Fact, Notes, Outcome
-from tinyleak.client.knows import as_data, in_one_line, knows
+from tinyleak.client.facts import as_data, in_one_line, knows
 from tinyleak.report import curves, emergence, pixel_range, player, save, write_arrays, write_json
 
-MOST_CAUSES = 2
-"""How many likely causes the summary names."""
+MOST_CAUSES = 2  # how many likely causes the summary names
 
 MOST_NUMBERS, NEARLY_HARD = 5, 1e-2
 """Targets of so many numbers are listed; numbers so near one 1 among 0s are a label."""

@@ -1,7 +1,5 @@
 """`tinyleak audit`: what a network's gradient gives away, said before anybody attacks it."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import textwrap
@@ -12,7 +10,7 @@ import numpy as np
 
 from tinyleak import data
 from tinyleak.audit import VARIANCES, audit
-from tinyleak.audit.record import as_dict
+from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import describe, lines, meaning, table
 from tinyleak.cli import options
 from tinyleak.cli.audit_text import run_text, write_audit
@@ -26,9 +24,9 @@ from tinyleak.cli.output import (
     written,
 )
 from tinyleak.client import Client, Fact, Notes, simulate
+from tinyleak.client.facts import as_data, in_one_line, knows
 from tinyleak.client.file_network import ACTIVATION, MODEL, read_network
 from tinyleak.client.files import read_like
-from tinyleak.client.knows import as_data, in_one_line, knows
 from tinyleak.client.notes import gather_notes, parse_number
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
 from tinyleak.data.networks import SUFFIX, load_network
@@ -57,11 +55,7 @@ NETWORK = {
     "classes": f"how many there are (default: as the weights say; without any, {IMAGE_CLASSES})",
     "activation": "the weights do not tell (default: as the notes beside them say, or the gradient "
     f"shows, else {ACTIVATION})",
-    "loss": "the client's (default: as the notes say, else read off the gradient where it tells, "
-    "else cross-entropy)",
-    "normalize": "what it normalises images by: the channels' means, then their standard "
-    "deviations, of pixels in [0, 1] (default: as the notes say, else read off the gradient of a "
-    "first layer that is linear, else not at all)",
+    **options.TRAINING,
 }
 INIT = {
     "init": "without --weights: from U(-0.5, 0.5), or as PyTorch does by default (default: U)",

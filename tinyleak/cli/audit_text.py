@@ -1,7 +1,5 @@
 """`tinyleak audit --model text`: which words a language model's gradient names by itself."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

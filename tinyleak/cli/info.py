@@ -1,7 +1,5 @@
 """`tinyleak info`: which versions and devices are there, and where data is kept."""
 
-from __future__ import annotations
-
 import argparse
 import platform
 from importlib.metadata import version

@@ -4,8 +4,6 @@ The first one raises KeyboardInterrupt, so that an attack ends with the best it 
 on, and wherever results are written, more of them wait until that is done.
 """
 
-from __future__ import annotations
-
 import _thread
 import signal
 import sys
@@ -16,8 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-"""The last is not known on Windows."""
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is not known on Windows
 
 PATIENCE = 10.0
 """Seconds after which a signal raises again, in case some library has swallowed the first."""

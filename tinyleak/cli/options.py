@@ -3,8 +3,6 @@
 An option that is not given is None, and leaves what it fills to its own default.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -214,6 +212,13 @@ NETWORK = {
     "model": "the paper's LeNet, a perceptron, or ResNet-20 without strides (default: lenet); or "
     "your own, net.pt2, as torch.export.save writes it, with its weights",
     "activation": "(default: sigmoid)",
+}
+TRAINING = {
+    "loss": "the client's (default: as the notes say, else read off the gradient where it tells, "
+    "else cross-entropy)",
+    "normalize": "what the client normalised its images by: the channels' means, then their "
+    "standard deviations, of pixels in [0, 1]; 0,0.00392157 for pixels of 0 to 255 (default: as "
+    "the notes say, else read off a first layer that is linear, else not at all)",
 }
 INIT = {"init": "weights from U(-0.5, 0.5), or as PyTorch does by default (default: U)"}
 

@@ -1,7 +1,5 @@
 """What comes out of a command: the options that ask for it, its files, and what it prints."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os
@@ -19,8 +17,7 @@ from tinyleak.backend import device_module
 from tinyleak.cli.options import flag
 from tinyleak.report import prepare_directory, printable
 
-WIDTH = 100
-"""Columns of text."""
+WIDTH = 100  # columns of text
 
 
 def add_output_options(
@@ -40,8 +37,7 @@ def add_output_options(
     return group
 
 
-DATA_FILES = ("*-ubyte*", "*.bin", "*/*.bin", "*.gz")
-"""Which files of a --data-dir are read."""
+DATA_FILES = ("*-ubyte*", "*.bin", "*/*.bin", "*.gz")  # which files of a --data-dir are read
 
 
 class OutputError(OSError):

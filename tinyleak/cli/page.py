@@ -1,7 +1,5 @@
 """`tinyleak page`: an HTML page in which a drawing is shared as a gradient, and comes back."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

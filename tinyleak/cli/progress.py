@@ -1,7 +1,5 @@
 """The bar that shows how far an attack is, while somebody watches."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

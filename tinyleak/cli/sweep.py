@@ -1,7 +1,5 @@
 """`tinyleak sweep`: every combination of defences, images, seeds and more, into one table."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

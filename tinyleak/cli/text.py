@@ -4,8 +4,6 @@ The client is simulated, so that what is found can be judged by the truth; or, w
 is known by its files, and success is that the sentences explain the gradient.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from tinyleak import text

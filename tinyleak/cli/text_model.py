@@ -1,7 +1,5 @@
 """The client of `tinyleak text`: one known by its files, or a simulated one."""
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What `tinyleak text` shows and leaves behind: a bar, the files of --out, and a summary."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +24,7 @@ from tinyleak.text import OnProgress, Snapshot, TextClient, TextOutcome
 
 FILES = ("result.json", "sentences.txt", "sentences.png")
 
-MOST_SHOWN = 4
-"""How many sentences of a batch are drawn, and shown on the screen."""
+MOST_SHOWN = 4  # how many sentences of a batch are drawn, and shown on the screen
 
 SETTINGS = (
     *("attack", "sentence", "index", "batch", "vocabulary", "weights", "gradients", "lengths"),

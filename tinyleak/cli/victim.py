@@ -1,17 +1,9 @@
 """`tinyleak victim`: a client made up for teaching, written as the files that `attack` reads."""
 
-from __future__ import annotations
-
 import argparse
 
+from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
-from tinyleak.cli.options import (
-    add_client_options,
-    add_defense_option,
-    add_options,
-    flag,
-    simulated_client,
-)
 from tinyleak.cli.output import add_output_options, output_directory, say
 from tinyleak.client import LocalSteps, Notes, simulate, write_client
 from tinyleak.client.local import STEPS
@@ -24,8 +16,7 @@ from tinyleak.nn.models.shapes import MODELS
 NAME = "victim"
 SUMMARY = "write the files of a client, its weights and the gradient that it shares, from data"
 
-RATE = 0.1
-"""The learning rate of local steps where none is given, as in PyTorch's tutorials."""
+RATE = 0.1  # the learning rate of local steps where none is given, as in PyTorch's tutorials
 
 SIMULATED = {
     "seed": "decides the weights, and the noise of its defences (default: 0)",
@@ -45,11 +36,11 @@ TRAINING = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add_client_options(parser)
+    options.add_client_options(parser)
     group = parser.add_argument_group("what the client does")
-    add_options(group, simulate, SIMULATED)
-    add_options(group, Notes, TRAINING)
-    add_defense_option(group)
+    options.add_options(group, simulate, SIMULATED)
+    options.add_options(group, Notes, TRAINING)
+    options.add_defense_option(group)
     group = add_output_options(
         parser,
         "weights, gradients (or weights_after), notes about them, and truth.npz, which a client "
@@ -77,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
         assert directory is not None, "--out is required"
         defenses = [parse(text) for text in args.defense]
         dtype = args.dtype or "float32"
-        client, truth = simulated_client(args, dtype=dtype, defenses=defenses, local=local)
+        client, truth = options.simulated_client(args, dtype=dtype, defenses=defenses, local=local)
         written = {"ending": args.format, "reduction": reduction, "steps": steps}
         with undisturbed():
             paths = write_client(directory, client, truth, **written)
     if not args.quiet:
-        asked = " ".join(f"{flag(path.stem)} {path}" for path in paths)
+        asked = " ".join(f"{options.flag(path.stem)} {path}" for path in paths)
         if args.model is not None and args.model.endswith(SUFFIX):
             asked = f"--model {args.model} {asked}"
         say(f"attack it: tinyleak attack {asked}")
@@ -105,6 +96,6 @@ def _refuse_mixtures(args: argparse.Namespace) -> None:
     for name in ("learning_rate", "local_batch", "momentum"):
         if args.local_steps is args.epochs is None and getattr(args, name) is not None:
             raise ValueError(
-                f"{flag(name)} is of --local-steps, but a gradient is to be shared; give how many "
-                "steps, or leave it out"
+                f"{options.flag(name)} is of --local-steps, but a gradient is to be shared; give "
+                "how many steps, or leave it out"
             )

@@ -6,9 +6,8 @@ from tinyleak.client.facts import Fact
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss
 from tinyleak.client.notes import Notes
-from tinyleak.client.outcome import RECOVERED_MSE, Outcome
+from tinyleak.client.outcome import RECOVERED_MSE, Outcome, Truth
 from tinyleak.client.simulated import share, simulate
-from tinyleak.client.truth import Truth
 from tinyleak.client.writing import write_client
 
 __all__ = [

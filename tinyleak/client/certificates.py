@@ -5,8 +5,6 @@ certified if one layer says so whose input determines the image, and no layer re
 can tell, only the whole gradient decides.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,28 +26,19 @@ NOTICED = 1e-3
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageCertificates:
-    """What a client's gradient says of M images, image by image.
+    """What a client's gradient says of M images, image by image."""
 
-    Attributes:
-        verdicts: for each True (a record of the batch), False (none) or None (cannot tell).
-        layers: what each linear layer says, by the name of its weight.
-        why: why none of the images can be told about; None if some can.
-    """
-
+    # For each True (a record of the batch), False (none) or None (cannot tell).
     verdicts: tuple[bool | None, ...]
-    layers: dict[str, Certificates]
-    why: str | None = None
+    layers: dict[str, Certificates]  # what each linear layer says, by the name of its weight
+    why: str | None = None  # why none of the images can be told about; None if some can
 
     def __repr__(self) -> str:
         counts = [sum(v is answer for v in self.verdicts) for answer in (True, False, None)]
         return "ImageCertificates({} certified, {} refused, {} unknown)".format(*counts)
 
 
-def certify_images(
-    client: Any,
-    images: Array,
-    labels: Array,
-) -> ImageCertificates:
+def certify_images(client: Any, images: Array, labels: Array) -> ImageCertificates:
     """Tell which images, each with its label, are records of a client's batch; needs no truth.
 
     Args:

@@ -15,27 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from tinyleak.analytic.completion import completed
-from tinyleak.analytic.labels import LabelInference
 from tinyleak.analytic.last_layer import last_layer_names
 from tinyleak.analytic.layer_gradient import LastLayerGradient, LayerGradient
+from tinyleak.analytic.number_format import UNITS, relative_roundoff
 from tinyleak.analytic.premises import Premises
-from tinyleak.analytic.roundoff import UNITS, relative_roundoff
 from tinyleak.backend import Array
-from tinyleak.client.certificates import layers_of
 from tinyleak.client.explanation import explain
 from tinyleak.client.facts import Fact
 from tinyleak.client.files import read_files
 from tinyleak.client.from_files import arguments_of
-from tinyleak.client.labels import Unmixed, labels_of, rows_of, unmix
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import Loss, said_loss
 from tinyleak.client.notes import Notes
 from tinyleak.client.outcome import Found, Outcome, require_found
 from tinyleak.client.reading import as_it_tells, as_sent, premises_of
+from tinyleak.client.worked_out import WorkedOut
 from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
-from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import network_of
 
@@ -44,7 +40,7 @@ DTYPES = ("float64", "float32", "float16")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Client:
+class Client(WorkedOut):
     """A client: all that an attacker is given of it, and nothing that it keeps to itself.
 
     Arrays are copied, so that a client does not change when the caller's arrays do. Two clients
@@ -94,7 +90,7 @@ class Client:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
         if not isinstance(self.local, LocalSteps | None):
-            raise TypeError(f"local steps {self.local!r} were given; give tinyleak.LocalSteps")
+            raise TypeError(f"local steps {self.local!r} were given; give a client.LocalSteps")
         if self.local is not None:
             self.local.parts(batch)
 
@@ -271,42 +267,6 @@ class Client:
         """How far rounding is expected to take the gradient, relative to its length."""
         written = self.premises.written
         return relative_roundoff(self._last_layer, written if written in UNITS else self.dtype)
-
-    @cached_property
-    def targets(self) -> Array | None:
-        """The labels as rows of probabilities, (N, K), where the gradient tells them; else None."""
-        told = self.premises.targets
-        if told is not None:
-            return rows_of(told, self.batch)
-        if self.last_layer is None or not self.labels.trusted:
-            return None
-        return one_hot(self.labels.labels, self.model.classes)
-
-    @cached_property
-    def labels(self) -> LabelInference:
-        """The labels that follow from the last layer's gradient, the likeliest of soft ones.
-
-        Raises:
-            ValueError: the last layer is not linear.
-        """
-        return labels_of(self)
-
-    @cached_property
-    def filled_in(self) -> LayerGradient | None:
-        """The first linear layer's gradient, with what pruning took of it filled in, once.
-
-        None if that layer sent none, or there is none.
-        """
-        layer, cut = next(layers_of(self), (None, None))
-        return None if layer is None or cut is None else completed(layer, cut.params[cut.weight])
-
-    @cached_property
-    def unmixed(self) -> Unmixed | None:
-        """With what labels, and factor of the loss, some features make the last layer's gradient.
-
-        They are searched for, once, for up to two minutes; None if none were found.
-        """
-        return unmix(self)
 
     def with_factor(self, factor: float) -> Client:
         """Return the client whose loss has this factor, where it was not known exactly."""

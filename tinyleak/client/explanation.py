@@ -8,8 +8,6 @@ That the gradients agree does not say that the images do: a gradient may hardly 
 Jacobian at what was found says how far the images may be off (see `analytic.jacobian_spectrum`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -26,22 +24,20 @@ from tinyleak.metrics import mse
 from tinyleak.tensor import Tensor
 
 MARGIN = 10.0
-"""How many times the expected rounding a gradient may be off: `analytic.roundoff` measured up to
+"""How many times the expected rounding a gradient may be off: of `relative_roundoff` it was up to
 4.3 times, and the client's additions may have been in another order."""
 
 NOISE_MARGIN = 1.5
 """How many times the noise, as a squared distance, is allowed. Of the 589 numbers that a LeNet's
 last layer shows, the estimate of its variance is right to 6 %; a small last layer's to 20 %."""
 
-LEAST = 1e-16
-"""A relative squared distance that always counts as rounding: eight digits."""
+LEAST = 1e-16  # a relative squared distance that always counts as rounding: eight digits
 
 MOST_ROUNDING = 1e-4
 """Beyond 1 % of the gradient's length rounding is no explanation: a network so sure of its image
 shares a gradient that has no digits left, and that says nothing."""
 
-MOST = 0.5
-"""No larger distance explains anything: a gradient of zeros has the distance 1."""
+MOST = 0.5  # no larger distance explains anything: a gradient of zeros has the distance 1
 
 COARSE = 1e-6
 """Where float32's own rounding ends an attack that computes in it: 24 of one image stalled at 1e-14
@@ -69,14 +65,7 @@ six attacks on trained LeNets that had not ended was told to 0.6 to 1.0 times of
 def explain(
     client: Any, found: Found, precision: Mapping[str, Array] | None, dtype: str
 ) -> Outcome:
-    """Compare the gradient that was found with the one that was shared.
-
-    Args:
-        client: whose it is, a `tinyleak.Client`.
-        found: by the attack.
-        precision: what each entry's squared difference was multiplied with, by name, or None.
-        dtype: in which the attack computed.
-    """
+    """Compare the gradient that was found with the one that was shared; see `Client.explain`."""
     shared = _row(client.gradients)
     weight = np.ones_like(shared) if precision is None else _row(precision)
     length = float(np.sum(weight * shared**2))

@@ -1,10 +1,8 @@
-"""What is known of a client, and how: said, read off, or assumed.
+"""What is known of a client, and how: said, read off, or assumed. To an attacker: the threat model.
 
 Nothing else may be claimed of a client. What was said can be wrong, what was read off follows from
 the gradient's structure, and what is assumed is only the usual.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,29 +14,21 @@ from tinyleak.analytic.premises import Premises
 from tinyleak.interop import quoted
 from tinyleak.nn.models.exported import Exported
 
-SHOWN = 0.005
-"""Probabilities below it are left out where soft labels are written down."""
+SHOWN = 0.005  # probabilities below it are left out where soft labels are written down
 
 Source: TypeAlias = Literal["said", "read off", "assumed"]
 
 
-MOST_NAMES, MOST_TARGETS = 4, 10
-"""How many names of tensors a line shows, and how many targets."""
+MOST_NAMES, MOST_TARGETS = 4, 10  # how many names of tensors a line shows, and how many targets
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing known of a client.
+    """One thing known of a client."""
 
-    Attributes:
-        value: what it is.
-        source: how that is known.
-        detail: a clause that says more: by whom it was said, what it was read off, or why it could
-            not be.
-    """
-
-    value: Any
-    source: Source
+    value: Any  # what it is
+    source: Source  # how that is known
+    # A clause that says more: by whom it was said, what it was read off, or why it could not be.
     detail: str = ""
 
     def __str__(self) -> str:
@@ -114,3 +104,48 @@ def listed(names: Sequence[str]) -> str:
     rest = len(names) - MOST_NAMES
     text = ", ".join(quoted(name)[1:-1] for name in names[:MOST_NAMES])
     return text if rest <= 0 else f"{text} and {rest} more"
+
+
+def knows(client: Any, labels: Fact, defenses: Fact | None = None) -> dict[str, Fact]:
+    """Return what is known of a client by whoever attacks it, by topic.
+
+    Args:
+        client: who is attacked, a `tinyleak.Client`.
+        labels: what is known of its labels.
+        defenses: what is known of its defences; None if nothing.
+    """
+    usual = Fact("", "said")
+    network = type(client.network).__name__.lower()
+    gradient = "one gradient" if client.steps == 1 else f"{client.steps} local steps together"
+    return {
+        "weights": Fact("all", "said"),
+        "architecture": Fact(network, client.facts.get("network", usual).source),
+        "activation": client.facts.get(
+            "activation", Fact(getattr(client.model, "activation", None), "said")
+        ),
+        "batch size": Fact(client.batch, client.facts.get("batch", usual).source),
+        "labels": labels,
+        "loss": client.loss.fact,
+        "steps": client.facts.get("steps", Fact(gradient, "said")),
+        "pixels": client.facts.get("normalisation", Fact("in [0, 1], as they are", "assumed")),
+        "defences": defenses or Fact("none", "assumed"),
+        **{topic: client.facts[topic] for topic in ("weight decay",) if topic in client.facts},
+    }
+
+
+def as_data(known: dict[str, Fact]) -> dict[str, dict[str, Any]]:
+    """Return facts as JSON has them."""
+    return {
+        topic.replace(" ", "_"): {"value": fact.value, "source": fact.source, "detail": fact.detail}
+        for topic, fact in known.items()
+    }
+
+
+def in_one_line(known: dict[str, Fact]) -> str:
+    """Return facts in one line, by how they are known."""
+    parts = []
+    for source in ("said", "read off", "assumed"):
+        topics = [topic for topic, fact in known.items() if fact.source == source]
+        if topics:
+            parts.append(f"{source}: {', '.join(topics)}")
+    return "; ".join(parts)

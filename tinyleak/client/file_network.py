@@ -1,7 +1,5 @@
 """The network that tensors in a file are the weights of, as far as an attack has room for it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path

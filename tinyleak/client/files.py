@@ -4,8 +4,6 @@ They are named tensors, a `state_dict()` and `{name: p.grad}`, in `.safetensors`
 tensor is which parameter is told by names and shapes (see `tinyleak.nn.models.names`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,26 +29,18 @@ from tinyleak.nn.models.exported import Exported
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Files:
-    """What a client's files hold, and what is said about them.
+    """What a client's files hold, and what is said about them."""
 
-    Attributes:
-        model: the network.
-        params: its weights, by its names, in the dtype of the file.
-        given: the gradient, or the weights after, likewise; of a layer that sent nothing, zeros, or
-            the weights before.
-        steps: the steps between the weights before and after; None where a gradient is given.
-        noted: what the notes beside the files say.
-        said: the same, with what was said by whoever read them before it.
-        unused: the names of the tensors that are none of the network's parameters.
-    """
-
-    model: LeNet | MLP | Exported
-    params: dict[str, Array]
+    model: LeNet | MLP | Exported  # the network
+    params: dict[str, Array]  # its weights, by its names, in the dtype of the file
+    # The gradient, or the weights after, likewise; of a layer that sent nothing, zeros, or the
+    # weights before.
     given: dict[str, Array]
+    # The steps between the weights before and after; None where a gradient is given.
     steps: LocalSteps | None
-    noted: Notes
-    said: Notes
-    unused: tuple[str, ...]
+    noted: Notes  # what the notes beside the files say
+    said: Notes  # the same, with what was said by whoever read them before it
+    unused: tuple[str, ...]  # the names of the tensors that are none of the network's parameters
 
     @property
     def dtype(self) -> str:

@@ -1,7 +1,5 @@
 """What a client's files tell of it, and how that is known: what `Client.of` is called with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any

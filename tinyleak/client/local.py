@@ -186,14 +186,10 @@ def shared_gradients(
     targets: Array,
     local: LocalSteps | None,
 ) -> dict[str, Array]:
-    """Return what a client with these images shares, before any defence, by parameter name.
+    """Return what a client shares, before any defence, by parameter name.
 
-    Args:
-        model: its network.
-        params: the weights, by name, of the dtype that it computes in; so the next two.
-        images: (N, C, H, W).
-        targets: (N, K), labels as rows of probabilities.
-        local: its local steps; None for the gradient of the mean cross-entropy.
+    The weights, by name, the images (N, C, H, W) and their labels as rows of probabilities (N, K)
+    are of the dtype that it computes in. Without local steps it is the mean loss's gradient.
     """
     start = {name: Tensor(weight) for name, weight in params.items()}
     steps = local or LocalSteps(1, 1.0)

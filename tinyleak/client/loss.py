@@ -12,25 +12,17 @@ EXACTLY_ONE = 1e-5
 """A factor so near 1 is 1: it is computed from numbers that float32 rounds to 1e-7, some of them
 small differences of others."""
 
-REDUCTIONS = ("mean", "sum")
-"""How a loss may go over a batch."""
+REDUCTIONS = ("mean", "sum")  # how a loss may go over a batch
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A client's loss, and how it relates to the mean of that loss over its batch.
+    """A client's loss, and how it relates to the mean of that loss over its batch."""
 
-    Attributes:
-        factor: how many times as large it is, as far as that is known.
-        exact: whether it is; otherwise only the gradient's direction is to be matched.
-        fact: the same for a person to read, and how it is known.
-        kind: one of `tinyleak.nn.criteria.LOSSES`.
-    """
-
-    factor: float
-    exact: bool
-    fact: Fact
-    kind: str = "cross-entropy"
+    factor: float  # how many times as large it is, as far as that is known
+    exact: bool  # whether it is; otherwise only the gradient's direction is to be matched
+    fact: Fact  # the same for a person to read, and how it is known
+    kind: str = "cross-entropy"  # one of `tinyleak.nn.criteria.LOSSES`
 
     def exactly(self, factor: float, batch: int) -> Loss:
         """Return the loss once its factor has been told by what was found with it."""

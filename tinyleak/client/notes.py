@@ -23,8 +23,7 @@ from tinyleak.nn.models.shapes import MODELS
 
 T = TypeVar("T")
 
-LONGEST_NOTE = 200
-"""No note that means anything has more letters."""
+LONGEST_NOTE = 200  # no note that means anything has more letters
 
 
 @dataclass(frozen=True)

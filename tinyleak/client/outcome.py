@@ -1,18 +1,16 @@
 """How good what an attack found is: judged by the truth, or by the shared gradient."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from tinyleak.backend import Array
-from tinyleak.interop import called
+from tinyleak.interop import as_array, called
+from tinyleak.metrics import match_batch, mse, psnr
 
 RECOVERED_MSE = 1e-3
 """An image counts as recovered below this mean squared error, of pixels in [0, 1]."""
-
 
 Verdict: TypeAlias = Literal["exact", "consistent", "not explained"]
 """What the shared gradient says of what was found: that it makes it to the rounding that it was
@@ -111,3 +109,56 @@ class Outcome:
         from tinyleak.report import png_of
 
         return png_of(self.plot)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Truth:
+    """The data of a client, copied. No attack sees it.
+
+    Attributes:
+        images: (N, C, H, W), pixels in [0, 1].
+        labels: (N,).
+
+    Raises:
+        TypeError: images or labels that are not arrays of numbers.
+    """
+
+    images: Array
+    labels: Array
+
+    def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, as_array(getattr(self, name), copy=True))
+
+    def __repr__(self) -> str:
+        return f"<Truth: images {self.images.shape}, labels {self.labels.tolist()[:20]}>"
+
+    def judge(self, found: Found) -> Outcome:
+        """Compare what an attack found with what the client had, in the order that fits best.
+
+        Raises:
+            ValueError: another number or size of images than the client's.
+            TypeError: something else than what an attack found.
+        """
+        require_found(found)
+        order = match_batch(found.images, self.images)
+        images, labels = found.images[order], found.labels[order]
+        errors = mse(images, self.images)
+        recovered = (errors < RECOVERED_MSE) & (labels == self.labels)
+        sentence = "success" if recovered.all() else "NO success"
+        if len(images) > 1:
+            sentence += f", {int(recovered.sum())} of {len(images)} images recovered"
+        return Outcome(
+            succeeded=bool(recovered.all()),
+            verdict=None,
+            sentence=sentence,
+            images=images,
+            labels=labels,
+            soft_labels=found.soft_labels[order],
+            order=order,
+            truth=self.images,
+            labels_true=self.labels,
+            mse=errors,
+            psnr=psnr(images, self.images),
+            recovered=recovered,
+        )

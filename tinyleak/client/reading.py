@@ -1,7 +1,5 @@
 """A client as its gradient tells: without the factor of its loss, and without weight decay."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from tinyleak.analytic.cause import Cause
-from tinyleak.analytic.heads import heads_of_one
 from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.loss_kind import any_loss as any_loss_of
 from tinyleak.analytic.loss_kind import free_targets
 from tinyleak.analytic.premises import Premises, read_premises
 from tinyleak.analytic.residuals import TWICE
-from tinyleak.analytic.steps import loss_of_steps
+from tinyleak.analytic.shared import Shared
+from tinyleak.analytic.sums import heads_of_one, loss_of_steps
 from tinyleak.backend import Array
 from tinyleak.client.facts import Fact, facts_of
 from tinyleak.client.loss import any_loss, read_loss, said_loss
@@ -54,14 +52,9 @@ def premises_of(
     update: bool = False,
     activation: str | None = None,
 ) -> Premises:
-    """Return what a client's gradient says of all that is taken for granted of it.
+    """Return what the gradient of a `tinyleak.Client` says of all that is taken for granted of it.
 
-    Args:
-        client: a `tinyleak.client.Client`.
-        model: its network, without its loss and normalisation.
-        loss: the loss's name, if it was said.
-        update: whether the gradient is the change of the weights over the learning rate.
-        activation: the network's, if it is beyond doubt.
+    `model` is its network, without its loss and normalisation; for the others see `read_premises`.
     """
     return read_premises(
         model,
@@ -218,14 +211,11 @@ def _of_steps(
 ) -> tuple[Exported, Premises]:
     """Return the same of several steps on one image, which tell the loss by what they add up to."""
     told = loss_of_steps(
-        with_outputs_for(bare, "mse"),
-        client.params,
-        client.sent,
+        _shared(client, with_outputs_for(bare, "mse")),
         LOSSES_OF_ENDING.get(end, ("cross-entropy", "bce")),
         count=client.local.count,
         rate=client.local.learning_rate,
         momentum=client.local.momentum,
-        dtype=client.dtype,
     )
     inside = (end, told) in (("sigmoid", "bce"), ("softmax", "cross-entropy"))
     network = bare if inside or end == "log_softmax" else network
@@ -244,7 +234,7 @@ def _of_heads(
     layers, shown = last_layers(network), None
     bare = with_outputs_for(bare, "mse")
     if layers and client.batch == 1 and client.local is None:
-        shown = heads_of_one(bare, client.params, client.sent, layers, client.dtype)
+        shown = heads_of_one(_shared(client, bare), layers)
     read = premises_of(client, network, loss, update=update)
     if shown is None:
         return network, read
@@ -257,6 +247,11 @@ def _of_heads(
         return bare, replace(read, factor=1.0, factor_exact=True)
     told = any_loss_of(image)
     return bare, replace(read, loss=None, factor=told.factor, targets=told.targets)
+
+
+def _shared(client: Any, network: Exported) -> Shared:
+    """Return what a client of one image shared, of its network as it is cut here."""
+    return Shared.of(network, client.params, client.sent, 1, client.dtype, None)
 
 
 def as_sent(

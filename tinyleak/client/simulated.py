@@ -1,7 +1,5 @@
 """A client that is simulated: data and weights in, gradient and truth out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +9,12 @@ from tinyleak.backend import Array
 from tinyleak.client.client import Client
 from tinyleak.client.local import LocalSteps, shared_gradients
 from tinyleak.client.loss import said_loss
-from tinyleak.client.truth import Truth
+from tinyleak.client.outcome import Truth
 from tinyleak.defenses import Defense, as_defenses, need_examples, protect
 from tinyleak.interop import as_array, whole
-from tinyleak.nn.criteria import loss_of
+from tinyleak.nn.criteria import loss_of, one_hot
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import draw
-from tinyleak.nn.labels import one_hot
 from tinyleak.nn.model import Model
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import per_example_gradients
@@ -37,15 +34,9 @@ def share(
     """Compute the gradient that a client with this batch would share.
 
     Args:
-        model: the network.
-        params: its weights, by name.
-        images: (N, C, H, W), pixels in [0, 1].
-        labels: (N,) whole numbers.
-        dtype: in which the client computes, "float64" or "float32".
-        defenses: what it does to the gradient, in order, before it shares it.
+        model, images, labels, dtype, defenses, local: as `simulate` takes them.
+        params: the network's weights, by name.
         rng: where the noise of its defences comes from.
-        local: steps of SGD that it takes, to share their outcome instead of one gradient: then
-            `client.gradients` is (weights before − weights after) / learning rate.
 
     Returns:
         The client as an attacker sees it, and what is true of it. Both hold copies.
@@ -137,7 +128,8 @@ def simulate(
             has the weights that were saved with it.
         dtype: in which the client computes, "float64" or "float32".
         defenses: what it does to the gradient, in order, before it shares it.
-        local: steps of SGD that it takes, to share their outcome instead of one gradient.
+        local: steps of SGD that it takes, to share their outcome instead of one gradient: then
+            `client.gradients` is (weights before − weights after) / learning rate.
 
     Raises:
         ValueError: an unknown initialisation, a seed below 0, or as `share` does.

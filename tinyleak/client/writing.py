@@ -1,14 +1,12 @@
 """A client written as the files that a user of PyTorch would save, for `Client.from_files`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 from tinyleak.client.client import Client
 from tinyleak.client.local import LocalSteps
 from tinyleak.client.loss import said_loss
-from tinyleak.client.truth import Truth
+from tinyleak.client.outcome import Truth
 from tinyleak.data.tensors import write_tensors
 from tinyleak.nn.models.as_trained import network_of
 from tinyleak.nn.models.shapes import MODELS, kind_of

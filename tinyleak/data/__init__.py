@@ -1,7 +1,5 @@
 """Where the images of a client come from: built-in digits, MNIST, CIFAR-100, image files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Limits on a file of tensors, and the sentences for what exceeds them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +10,7 @@ MAX_BYTES = 2**30
 """The largest file that is read: 268 million parameters in float32. GPT-2 with its output layer, as
 a state_dict has it, is of 652 million bytes."""
 
-MAX_TENSORS = 4096
-"""The most tensors that a file may hold: twenty times those of BERT's base model."""
+MAX_TENSORS = 4096  # the most tensors that a file may hold: twenty times those of BERT's base model
 
 
 @contextmanager

@@ -4,8 +4,6 @@ The file of a split is a row of records: one byte for the coarse class, one for 
 then 3072 for the pixels, channel by channel (red, green, blue) and row by row.
 """
 
-from __future__ import annotations
-
 import gzip
 import tarfile
 import zlib

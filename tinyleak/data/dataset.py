@@ -15,22 +15,16 @@ from tinyleak.interop import as_array, whole
 class Dataset:
     """Labelled images in memory.
 
-    Attributes:
-        name: what `tinyleak.data.load` calls it.
-        images: (n, C, H, W) float64, pixels in [0, 1].
-        labels: (n,) int64 in [0, classes).
-        classes: how many classes there are, counting those that no image here belongs to.
-
     Raises:
         ValueError: images that are not four-dimensional, no classes, another count of labels than
             of images, or a label that is out of range or not a whole number.
         TypeError: images or labels that are not arrays of numbers.
     """
 
-    name: str
-    images: Array
-    labels: Array
-    classes: int
+    name: str  # what `tinyleak.data.load` calls it
+    images: Array  # (n, C, H, W) float64, pixels in [0, 1]
+    labels: Array  # (n,) int64 in [0, classes)
+    classes: int  # how many classes there are, counting those that no image here belongs to
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):

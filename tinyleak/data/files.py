@@ -1,7 +1,5 @@
 """Files: the user's cache, downloads with a checksum, bounded reading, and whole writing."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ rounds its corners, as ink does. As in MNIST, a digit fills about 20 of 28 pixel
 its centre of mass near the middle.
 """
 
-from __future__ import annotations
-
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Image files: any that Pillow can read, cropped and resized to what a network takes."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,11 @@ MOST_PIXELS = {"JPEG": 2**26, "MPO": 2**26, "WEBP": 3 * 2**22, "AVIF": 2**23, "J
 """How many pixels a file of that format may have, 2²⁴ of any other: so that none takes more than
 300 MB, or about a second. A JPEG is reduced while it is decoded; the last two are slow."""
 
-FULL_SIZE = 2**22
-"""Images of more pixels are first averaged down to `MARGIN` times what is needed."""
+FULL_SIZE = 2**22  # images of more pixels are first averaged down to `MARGIN` times what is needed
 
 MARGIN = 4
 
-MOST_SCANS = 64
-"""How many passes over a progressive JPEG there may be; usual are 10."""
+MOST_SCANS = 64  # how many passes over a progressive JPEG there may be; usual are 10
 
 
 def load_image(path: str | Path, shape: tuple[int, int, int]) -> Array:

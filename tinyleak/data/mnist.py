@@ -5,8 +5,6 @@ for unsigned bytes), the number of dimensions, and each dimension as a big-endia
 Other data in MNIST's format and file names, such as Fashion-MNIST, can be read from a folder.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import struct

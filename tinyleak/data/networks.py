@@ -6,8 +6,6 @@ network was exported with, as a pickle. That is never opened, but it is there: w
 a photograph hands that photograph out together with the network, so export with zeros.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import zipfile
@@ -35,8 +33,7 @@ MAX_JSON = 2**26
 DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f2", 7: "<f4", 8: "<f8", 12: "?"}
 """What PyTorch's schema calls the types of numbers. NumPy has no bfloat16, …"""
 
-BFLOAT16 = 13
-"""… which is the upper half of a float32."""
+BFLOAT16 = 13  # … which is the upper half of a float32
 
 OLD_LAYOUT = "serialized_exported_program.json"
 """What an archive of PyTorch 2.6 and before has; its weights are pickles."""

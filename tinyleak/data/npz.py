@@ -4,8 +4,6 @@ An `.npz` is a zip archive of one `.npy` for each array: six magic bytes, a vers
 the dtype and the shape, and the numbers.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import re

@@ -5,8 +5,6 @@ is compared with how many bytes are there before memory is taken, no Python obje
 from it, and each fault is one sentence.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,14 +20,9 @@ from tinyleak.interop import quoted
 
 FORMATS = (".safetensors", ".npz")
 
-MAX_HEADER = 2**20
-"""How long the directory of a file may be, in bytes."""
-
-MAX_NOTES = 2**16
-"""How long a file of notes may be, in bytes."""
-
-MAX_LIST = 100
-"""How many entries a list in it may have to be read as text."""
+MAX_HEADER = 2**20  # how long the directory of a file may be, in bytes
+MAX_NOTES = 2**16  # how long a file of notes may be, in bytes
+MAX_LIST = 100  # how many entries a list in it may have to be read as text
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """What safetensors calls the types of weights and gradients. NumPy has no bfloat16."""

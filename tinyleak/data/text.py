@@ -8,8 +8,6 @@ A word that the vocabulary has is one token; any other is several, `bridge` perh
 A sentence begins with the token [CLS] and ends with [SEP] (Devlin et al. 2019, section 3).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -39,8 +37,7 @@ class Special(NamedTuple):
     mask: int
 
 
-UNKNOWN = Special(-1, -1, -1, -1, -1)
-"""Of a vocabulary that has none of them, as GPT-2's."""
+UNKNOWN = Special(-1, -1, -1, -1, -1)  # of a vocabulary that has none of them, as GPT-2's
 
 PUBLISHED = {30522: Special(0, 100, 101, 102, 103), 28996: Special(0, 100, 101, 102, 103)}
 """Those of BERT's published vocabularies, uncased and cased, by how many tokens these have."""

@@ -13,8 +13,6 @@ pruning; clipping with noise is that of DP-SGD (Abadi et al. 2016, algorithm 1).
 Lesson: lessons/12_defences.py
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import fields
 

@@ -1,7 +1,5 @@
 """What an attacker who knows the defences can use."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Lesson: lessons/12b_clipping_and_privacy.py
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

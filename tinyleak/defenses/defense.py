@@ -1,7 +1,5 @@
 """What every defence is: a function of named gradients, and what can be known of its result."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Noise: its variance is the strength."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

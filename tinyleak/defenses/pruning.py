@@ -1,7 +1,5 @@
 """Pruning: small entries become zero, as in gradient compression (Lin et al. 2018)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Rounding: half precision, and eight bits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

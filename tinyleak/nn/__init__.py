@@ -16,7 +16,7 @@ from tinyleak.nn.activations import (
     silu,
 )
 from tinyleak.nn.convolutions import convolution, transposed_convolution
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.layers import activation, conv2d, flatten, linear
 from tinyleak.nn.losses import cross_entropy, log_softmax, softmax
 from tinyleak.nn.models import MLP, LeNet, ResNet

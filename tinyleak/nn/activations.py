@@ -1,7 +1,5 @@
 """Activations, and the table by which they are called by name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 `tinyleak.nn.conv2d`, on which all of them rest, is the plain one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The door for parameters, and gradients by their names: whether named arrays are a model's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -6,8 +6,6 @@
 Lesson: lessons/06b_training.py
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import TypeAlias

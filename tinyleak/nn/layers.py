@@ -6,8 +6,6 @@ matching leading axes, so that R networks run as one.
 Lesson: lessons/05_convolution.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tinyleak.ops import reshape, transpose, unfold

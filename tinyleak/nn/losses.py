@@ -3,8 +3,6 @@
 Lesson: lessons/06_lenet.py
 """
 
-from __future__ import annotations
-
 from tinyleak.ops import exp, inner, log, max, stop_gradient, sum
 from tinyleak.tensor import Tensor
 

@@ -3,8 +3,6 @@
 A model is any object with `image_shape`, `classes` and `shapes` that returns logits when called.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Normalisation: numbers brought to a common mean and variance, then scaled and shifted."""
 
-from __future__ import annotations
-
 from tinyleak.backend import Array
 from tinyleak.nn.layers import as_row, channels_first, channels_last
 from tinyleak.ops import broadcast_to, mean, reshape, sqrt

@@ -1,7 +1,5 @@
 """Pooling: one number for each window of an image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

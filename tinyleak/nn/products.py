@@ -1,7 +1,5 @@
 """Layers that multiply their inputs with one another, and the look-up in a table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

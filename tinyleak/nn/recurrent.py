@@ -3,8 +3,6 @@
 Weights are PyTorch's, with the gates in its order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tinyleak.backend import array_module

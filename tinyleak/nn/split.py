@@ -5,8 +5,6 @@ and in that graph a linear layer is the one product that reads its weight. What 
 product is `below`; and `above` is the rest of the graph, computed once more from other numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 Lesson: lessons/06b_training.py
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping

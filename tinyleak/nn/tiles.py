@@ -9,8 +9,6 @@ Summed over channels they are 36 matrix products. All of it is linear and made o
 gradients of any order take as few.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import lru_cache

@@ -3,8 +3,6 @@
 Lesson: lessons/06b_training.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
@@ -13,9 +11,9 @@ from numpy.random import Generator
 
 from tinyleak.backend import Array
 from tinyleak.interop import as_array, whole
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import Parameters
-from tinyleak.nn.labels import one_hot
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.model import Model
 from tinyleak.nn.stochastic import Rate, Trained, descend

@@ -1,7 +1,5 @@
 """Primitives that compare and choose: masks, the larger of two, the largest of many."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tinyleak.backend import Array

@@ -1,7 +1,5 @@
 """One dtype an operation: `tinyleak.tensor.apply` asks here when its inputs have several."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Inputs broadcast against each other as in NumPy. A rule answers in the broadcast
 `tinyleak.gradient` sums the answer back, so no rule here mentions shapes.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -3,8 +3,6 @@
 `take ⇄ scatter_add`: either one is the rule of the other. The numbers themselves have no gradient.
 """
 
-from __future__ import annotations
-
 from typing import Any, SupportsIndex
 
 from tinyleak.backend import Array

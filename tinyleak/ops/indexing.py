@@ -4,8 +4,6 @@ Two adjoint pairs, in which each is the rule of the other: `crop_to ⇄ pad_to` 
 `concatenate ⇄ split`.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex

@@ -3,8 +3,6 @@
 The methods of `Tensor` find these in `tinyleak.tensor.OPERATIONS`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -6,8 +6,6 @@ the other's rule, which makes both right to every order. `sum` is `sum_to` and a
 Lesson: lessons/03_broadcasting.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, SupportsIndex

@@ -6,8 +6,6 @@ apart, or joins several, is in ops/indexing.py.
 Lesson: lessons/03_broadcasting.py
 """
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Sequence

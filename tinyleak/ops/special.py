@@ -1,7 +1,5 @@
 """Elementwise functions, and two sums, that the way to the attack does not need."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -7,8 +7,6 @@ line of a window is then contiguous in memory, and laying it out is a plain copy
 Lesson: lessons/05_convolution.py
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -5,8 +5,6 @@ the positions, so all their derivatives are those of `take`; and padding needs n
 for it, since a place outside the image is never looked at.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from itertools import product

@@ -1,7 +1,5 @@
 """Minimisation of smooth functions, without any knowledge of what they are."""
 
-from __future__ import annotations
-
 from tinyleak.optim.bounds import bounded_step
 from tinyleak.optim.descent import LineSearch
 from tinyleak.optim.gauss_newton import Fit, Residual, levenberg_marquardt

@@ -4,8 +4,6 @@ An evaluation ends with one read of a few numbers for each problem, the only tim
 the device. What the host sends, step lengths and indices, it sends without waiting.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +14,7 @@ from tinyleak.optim.descent import RUNNING, Step
 from tinyleak.optim.limits import Course
 from tinyleak.optim.line_search import Evaluation, Numbers
 
-FIRST_ROOM = 8
-"""For so many pairs there is room at first, so that short runs stay cheap."""
+FIRST_ROOM = 8  # for so many pairs there is room at first, so that short runs stay cheap
 
 
 class Batch:

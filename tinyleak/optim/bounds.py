@@ -1,7 +1,5 @@
 """A step of least squares between bounds, and the linear systems that are solved for it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -29,7 +27,7 @@ def bounded_step(
         rounds: how often to solve again, at most.
     """
     xp: Any = array_module(slope)
-    step = _solve(gram, -slope)
+    step = solver(gram)(-slope)
     crossing = (step < low) | (step > high)
     held = xp.zeros(len(slope), dtype=bool)
     for _ in range(rounds):
@@ -39,7 +37,7 @@ def bounded_step(
         step = xp.where(held, step.clip(low, high), step)
         inside, outside = xp.flatnonzero(~held), xp.flatnonzero(held)
         pull = slope[inside] + gram[xp.ix_(inside, outside)] @ step[outside]
-        step[inside] = _solve(gram[xp.ix_(inside, inside)], -pull)
+        step[inside] = solver(gram[xp.ix_(inside, inside)])(-pull)
         crossing = ~held & ((step < low) | (step > high))
     return step.clip(low, high)
 
@@ -66,11 +64,6 @@ def raised_damping(gram: Array, slope: Array, scale: Array, radius: float, dampi
     pull = scale * step / length
     fall = float(pull @ solve(pull))
     return max(2 * damping, damping + (length / radius - 1) / fall) if fall > 0 else 10 * damping
-
-
-def _solve(matrix: Array, right: Array) -> Array:
-    """Solve a symmetric system."""
-    return solver(matrix)(right)
 
 
 def solver(matrix: Array) -> Callable[[Array], Array]:

@@ -4,8 +4,6 @@ A minimiser is shown what every evaluation has found, and answers with the `Step
 numbers may be arrays, (R,), for R problems, each at its own pace. Lesson: lessons/07_lbfgs.py
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np

@@ -22,8 +22,6 @@ costs tens of steps, but sometimes it is the better one: both are tried, and the
 Lesson: lessons/11_batches.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -36,8 +34,7 @@ from tinyleak.backend import Array, array_module, to_numpy
 from tinyleak.optim.bounds import bounded_step, raised_damping
 from tinyleak.optim.limits import own_start, require_counts, require_numbers
 
-LEAST_DAMPING = 1e-15
-"""Below the rounding of JᵀJ in float64 a λ has no effect."""
+LEAST_DAMPING = 1e-15  # below the rounding of JᵀJ in float64 a λ has no effect
 SUCCESS, FAILURE = 1 / 100, 2.0
 """Factors of λ. After a step that went down by a share ρ of what was expected it is multiplied by
 1 − (2ρ − 1)³, but no less than `SUCCESS`; after one that did not by `FAILURE`, and after the next
@@ -48,15 +45,13 @@ GOOD = 0.75
 more; after a failure half of it."""
 BEYOND = 0.2
 """How much longer than the radius a step may be (Moré, section 5, takes 0.1 and tries more λ)."""
-MOST_RAISES = 10
-"""Times that λ is raised for the radius, at most; one or two are enough as a rule."""
+MOST_RAISES = 10  # times that λ is raised for the radius, at most; one or two are enough as a rule
 MOST_FAILURES = 10
 """Steps that may fail one after the other: by then λ has grown by 10¹⁶, or the radius shrunk."""
 FLOOR = 1e-14
 """The smallest damping of an unknown, as a share of the largest: an unknown on which r does not
 depend stays where it is."""
-PATIENCE = 10
-"""Iterations without progress after which the problem has stalled."""
+PATIENCE = 10  # iterations without progress after which the problem has stalled
 
 
 class Residual(Protocol):
@@ -74,26 +69,17 @@ class Residual(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """Where the problem is.
+    """Where the problem is."""
 
-    Attributes:
-        x: (n,) the iterate, on the device of the start.
-        value: ‖r(x)‖².
-        gradient_norm: the largest component of ∂‖r‖²/∂x, in magnitude, at the iterate before.
-        damping: the λ with which the next step will be tried.
-        iterations: steps made so far.
-        evaluations: residuals computed so far; each iteration has a JᵀJ besides.
-        reason: None while it runs, then "converged" (the goal is reached), "stationary" (the
-            gradient has all but vanished elsewhere), "stalled" (no step leads lower, or none by
-            enough), "non-finite" (the start is) or "out of iterations".
-    """
-
-    x: Array = field(repr=False)
-    value: float
-    gradient_norm: float
-    damping: float
-    iterations: int
-    evaluations: int
+    x: Array = field(repr=False)  # (n,) the iterate, on the device of the start
+    value: float  # ‖r(x)‖²
+    gradient_norm: float  # the largest component of ∂‖r‖²/∂x, in magnitude, at the iterate before
+    damping: float  # the λ with which the next step will be tried
+    iterations: int  # steps made so far
+    evaluations: int  # residuals computed so far; each iteration has a JᵀJ besides
+    # None while it runs, then "converged" (the goal is reached), "stationary" (the gradient has all
+    # but vanished elsewhere), "stalled" (no step leads lower, or none by enough), "non-finite" (the
+    # start is) or "out of iterations".
     reason: str | None
 
 

@@ -1,7 +1,5 @@
 """What a caller of L-BFGS sets and brings, checked, and the limits that a descent is held to."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from math import inf, nan
@@ -53,14 +51,7 @@ def require_numbers(goal: Any, **tolerances: Any) -> None:
 
 
 class Course:
-    """How far problems have come, and when that is far enough, or as far as the limits allow.
-
-    Attributes:
-        value, gradient_norm: the objective at x, and the largest component of its gradient there.
-        iterations: moves made so far; the start is iterate 0.
-        evaluations: evaluations spent so far.
-        reason: why a problem is over, as an index of `REASONS`.
-    """
+    """How far problems have come, and when that is far enough, or as far as the limits allow."""
 
     def __init__(
         self, minimiser: Descent | UnitSteps, goal: Numbers, iterations: int, evaluations: int
@@ -68,10 +59,10 @@ class Course:
         """Begin with nothing evaluated, and end after so many iterations or evaluations."""
         self.minimiser, self.decide, self.goal = minimiser, minimiser.begin, goal
         self.most_iterations, self.most_evaluations = iterations, evaluations
-        self.value = self.gradient_norm = np.full(goal.shape, nan)[()]
+        self.value = self.gradient_norm = np.full(goal.shape, nan)[()]  # at x
         self.iterations = np.full(goal.shape, -1)[()]  # the start is accepted as iterate 0
-        self.evaluations = self.iterations + 1
-        self.reason = self.evaluations + RUNNING
+        self.evaluations = self.iterations + 1  # spent so far
+        self.reason = self.evaluations + RUNNING  # why a problem is over, as an index of `REASONS`
 
     def follow(self, found: Evaluation) -> Step:
         """Return what each problem wants to do; one that is over wants nothing."""

@@ -13,8 +13,6 @@ Every number may be an array, (R,): one for each of R problems that are searched
 `where` stands for what would be an `if`. Lesson: lessons/07_lbfgs.py
 """
 
-from __future__ import annotations
-
 from math import inf, nan
 from typing import Any, NamedTuple, TypeAlias
 

@@ -1,7 +1,5 @@
 """L-BFGS that minimises many independent problems at once, each at its own pace."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
@@ -27,23 +25,17 @@ class State:
     """Where all R problems are: the ones still running, and the finished ones where they ended.
 
     Nothing in a state changes later, so it may be kept.
-
-    Attributes:
-        x: (R, n) the iterates, on the device of the start.
-        values: (R,) the objective at x.
-        gradient_norms: (R,) the largest component of the gradient at x, in magnitude.
-        iterations: (R,) moves made so far; the start is iterate 0.
-        evaluations: (R,) evaluations spent so far, those between two iterates included.
-        finished: (R,) whether a problem has ended.
-        reasons: R strings as in `Iterate`, or None where a problem is still running.
     """
 
-    x: Array
-    values: npt.NDArray[np.float64]
+    x: Array  # (R, n) the iterates, on the device of the start
+    values: npt.NDArray[np.float64]  # (R,) the objective at x
+    # (R,) the largest component of the gradient at x, in magnitude.
     gradient_norms: npt.NDArray[np.float64]
-    iterations: npt.NDArray[np.int64]
+    iterations: npt.NDArray[np.int64]  # (R,) moves made so far; the start is iterate 0
+    # (R,) evaluations spent so far, those between two iterates included.
     evaluations: npt.NDArray[np.int64]
-    finished: npt.NDArray[np.bool_]
+    finished: npt.NDArray[np.bool_]  # (R,) whether a problem has ended
+    # R strings as in `Iterate`, or None where a problem is still running.
     reasons: tuple[str | None, ...]
 
 
@@ -72,13 +64,6 @@ def lbfgs_many(
             each time to half or less.
         starts: (R, n), float32 or float64, of the array module that is to do the work; whole
             numbers become float64. Copied.
-        line_search: see `lbfgs`, as for all that follow.
-        history: pairs to keep for each problem.
-        max_iterations: for each problem.
-        max_evaluations: for each problem.
-        tolerance_gradient: likewise.
-        tolerance_change: likewise.
-        inner_iterations: likewise.
         goal: a value at or below which a problem has converged, one for all or (R,).
 
     Raises:

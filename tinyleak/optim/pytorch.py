@@ -1,7 +1,5 @@
 """Descent by unit steps, as `torch.optim.LBFGS` does by default: every step is taken."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.optim.descent import NON_FINITE, OUT, RUNNING, STALLED, STATIONARY, Step

@@ -9,8 +9,6 @@ row of S and Y, the oldest first. With R the upper triangle of S·Yᵀ, and γ t
     u = R⁻¹·S·g,    r = γ·(g − Yᵀ·u),    H·g = r + Sᵀ·R⁻ᵀ·(u − Y·r).    (lessons/07_lbfgs.py)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf

@@ -10,11 +10,9 @@ Eisenstat and Steihaug 1982). Unknowns that the gradient pushes against a bound 
 a step is cut off at the bounds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,32 +28,14 @@ ROUGH = 0.03
 """How much of the linear system's residual may be left; at 0.003 the searches took twice as long
 and ended at the same places."""
 
-MOST_FAILURES = 8
-"""Steps that may fail one after the other: λ has grown by 10⁸ by then."""
-
-
-class Products(Protocol):
-    """A residual r(x), (m,), of x, (n,), with products with its Jacobian J = ∂r/∂x."""
-
-    def value(self, x: Array) -> Array:
-        """Return r(x), (m,)."""
-
-    def back(self, x: Array, u: Array) -> Array:
-        """Return Jᵀu, (n,)."""
-
-    def along(self, x: Array, v: Array) -> Array:
-        """Return J v, (m,)."""
+MOST_FAILURES = 8  # steps that may fail one after the other: λ has grown by 10⁸ by then
 
 
 class Traced:
-    """A residual r(x, …) of Tensors with products with its Jacobian in x, all three as programs.
-
-    Attributes:
-        held: what it depends on beside x, (n,).
-    """
+    """A residual r(x, …) of Tensors with products with its Jacobian in x, all three as programs."""
 
     def __init__(self, function: Callable[..., Tensor], size: int, *held: Array) -> None:
-        self.held, x = held, np.zeros(size)
+        self.held, x = held, np.zeros(size)  # what it depends on beside x, (n,)
         self._u = np.zeros(function(*map(Tensor, (x, *held))).shape)
 
         def back(x: Tensor, u: Tensor, *held: Tensor) -> Tensor:
@@ -89,7 +69,7 @@ class Reached(NamedTuple):
 
 
 def truncated_gauss_newton(
-    residual: Products,
+    residual: Traced,
     start: Array,
     *,
     lowest: float = -np.inf,
@@ -154,7 +134,7 @@ def _cost(r: Array, scale: float) -> float:
 
 
 def _step(
-    residual: Products,
+    residual: Traced,
     x: Array,
     weights: Array,
     downhill: Array,

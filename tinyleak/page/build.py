@@ -1,7 +1,5 @@
 """The page: one HTML file that holds programs, weights, digits, and all that shows them."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html
@@ -13,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from tinyleak.attacks.extended import ExtendedMatching
 from tinyleak.backend import Array
 from tinyleak.data import load_glyphs
 from tinyleak.data.files import PathLike, write_atomically
 from tinyleak.nn import train
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.init import Parameters
-from tinyleak.nn.model import Model
-from tinyleak.page.programs import client_program, objective_program
+from tinyleak.nn.model import Model, parameter_gradients
+from tinyleak.program import Program, trace
+from tinyleak.tensor import Tensor
 
 HERE, REPORT = Path(__file__).parent, Path(__file__).parents[1] / "report"
 
@@ -30,14 +30,9 @@ ENGINE = (
 )
 """Scripts that run in a worker, in this order: a program's, then the attack's."""
 
-FRONT = ("field", "state", "panels", "app")
-"""Scripts that run in the page alone, after the engine."""
-
-BATCHES = (1, 2, 4)
-"""How many pictures a batch may have: with more, L-BFGS takes minutes."""
-
-READY = 10
-"""Ready digits: one of each."""
+FRONT = ("field", "state", "panels", "app")  # scripts that run in the page alone, after the engine
+BATCHES = (1, 2, 4)  # how many pictures a batch may have: with more, L-BFGS takes minutes
+READY = 10  # ready digits: one of each
 
 TRAINING: dict[str, Any] = {"steps": 400, "optimiser": "adam", "learning_rate": 0.003}
 """LeNet then reads nine of ten glyphs, from the start that leaks most, in three seconds."""
@@ -169,3 +164,46 @@ def script(path: Path) -> str:
 def _hashes(texts: tuple[str, ...]) -> str:
     digests = [hashlib.sha256(text.encode()).digest() for text in texts]
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+
+
+def client_program(model: Model, batch: int) -> Program:
+    """Return what a client computes, as a program for every set of weights.
+
+    Its arguments are the images (N, C, H, W), the labels (N, K) as probabilities, and the weights
+    in the model's order; it answers with the gradients in that order.
+    """
+    names = list(model.shapes)
+
+    def gradients(images: Tensor, targets: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        params = dict(zip(names, weights, strict=True))
+        return tuple(parameter_gradients(model, params, images, targets).values())
+
+    images, targets = np.zeros((batch, *model.image_shape)), np.zeros((batch, model.classes))
+    return trace(gradients, images, targets, *_of_shapes(model), check=False)
+
+
+def objective_program(model: Model, batch: int, *, direction: bool) -> Program:
+    """Return the distance that the attack minimises, and its gradient, as in `Matching`.
+
+    Its arguments are the dummies z, (n,), the scale, (); then, each in the model's order, the
+    weights, the shared gradients multiplied by the scale, and the precision of their entries. With
+    `direction`, that of the shared gradient alone is matched.
+    """
+    count = len(model.shapes)
+
+    def evaluate(z: Tensor, scale: Tensor, *arrays: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [arrays[start : start + count] for start in range(0, 3 * count, count)]
+        params, shared, precision = (dict(zip(model.shapes, part, strict=True)) for part in parts)
+        known: dict[str, Any] = {"params": params, "shared": shared, "scale": scale}
+        known["precision"] = precision
+        matching = ExtendedMatching(model, batch=batch, direction=direction, **known)
+        return matching.value_and_gradient(z)
+
+    size = batch * (int(np.prod(model.image_shape)) + model.classes)
+    shapes = _of_shapes(model)
+    with np.errstate(all="ignore"):  # of a made-up example, only the shapes count
+        return trace(evaluate, np.zeros(size), np.ones(()), *shapes, *shapes, *shapes, check=False)
+
+
+def _of_shapes(model: Model) -> list[np.ndarray]:
+    return [np.ones(shape) for shape in model.shapes.values()]

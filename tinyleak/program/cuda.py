@@ -8,8 +8,6 @@ here are small. The primitives know nothing of this: the calls are exchanged at 
 Lesson: lessons/14_a_graph_is_a_program.py
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

@@ -19,8 +19,6 @@ Primitives are described by their docstrings (`tinyleak.tensor.PRIMITIVES`). A c
 reader would get wrong raises the version.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Sequence

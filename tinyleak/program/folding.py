@@ -4,8 +4,6 @@ The forward adds one slice for each place in a window, 25 for LeNet. Here each i
 by a table made once, and one product with ones.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache, partial
 from typing import Any
 

@@ -29,22 +29,16 @@ class Node:
 
 Rewrite: TypeAlias = "Callable[[Graph, Node], Node | None]"
 Candidates: TypeAlias = "Callable[..., Sequence[Rewrite]]"
+"""The rewrites that may find something, by the names of an operation and of its inputs."""
 
 
 class Graph:
-    """Adds nodes, replacing each by something simpler where a rewrite knows how.
-
-    Attributes:
-        candidates: gives, for the name of an operation and those of its inputs, the rewrites that
-            may find something.
-        applied: how often each rewrite found something.
-        merged: how many nodes were equal to one that was there.
-    """
+    """Adds nodes, replacing each by something simpler where a rewrite knows how."""
 
     def __init__(self, candidates: Candidates) -> None:
         self.candidates = candidates
-        self.applied: Counter[Rewrite] = Counter()
-        self.merged = 0
+        self.applied: Counter[Rewrite] = Counter()  # how often each found something
+        self.merged = 0  # how many nodes were equal to one that was there
         self._known: dict[Any, Node] = {}
 
     def constant(self, array: Array) -> Node:

@@ -8,8 +8,6 @@ A primitive without a kernel is computed by its forward, and copied into the buf
 Lesson: lessons/14_a_graph_is_a_program.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -50,7 +48,6 @@ IN_PLACE = {*ELEMENTWISE, "power", "erf", "sigmoid"}
 
 VIEWS = {"broadcast_to", "crop_to", "reshape", "stop_gradient", "transpose"}
 """Primitives whose result is, where possible, only another view of the first input."""
-
 
 WORKING = {"fold", "where", "winners"}
 """Primitives whose kernels work in scratch memory, which they are given as `scratch`."""

@@ -1,7 +1,5 @@
 """Calls of the array library that write into memory which is there already, prepared once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -12,11 +10,8 @@ from tinyleak.backend import Array
 
 Call: TypeAlias = "Callable[[], object]"
 
-LINE = 64
-"""Bytes of a line of the processor's cache: what memory is aligned to."""
-
-SCRATCH_BYTES = 2**20
-"""Of scratch memory: as much as a usual second-level cache holds."""
+LINE = 64  # bytes of a line of the processor's cache: what memory is aligned to
+SCRATCH_BYTES = 2**20  # of scratch memory: as much as a usual second-level cache holds
 
 
 def call_into(module: Any, function: str, *arrays: Array, out: Array) -> Call:

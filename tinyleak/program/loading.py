@@ -3,8 +3,6 @@
 What the text says is looked up or counted, never executed; `tinyleak.program.export` describes it.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import math
@@ -26,20 +24,14 @@ T = TypeVar("T")
 
 PARTS = ("buffers", "arrays", "instructions", "inputs", "outputs")
 
-MOST_TEXT = 2**27
-"""Characters: constants of 100 MB. ResNet-20's objective takes 10 MB."""
-
-MOST_BYTES = 2**31
-"""Of all buffers together."""
+MOST_TEXT = 2**27  # letters: constants of 100 MB; ResNet-20's objective takes 10 MB
+MOST_BYTES = 2**31  # of all buffers together
 
 MOST_ELEMENTS = 2**27
 """Of one array: a view may be far larger than its buffer, and what works on it makes copies."""
 
-MOST_PLACES = 2**16
-"""Of one window."""
-
-MOST_WORK = 2**35
-"""Multiplications, counted as matrix products do them: half a minute of one core."""
+MOST_PLACES = 2**16  # of one window
+MOST_WORK = 2**35  # multiplications, counted as matrix products do them: half a minute of one core
 
 
 def load_program(text: str | bytes) -> Program:

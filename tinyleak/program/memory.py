@@ -3,8 +3,6 @@
 Lesson: lessons/14_a_graph_is_a_program.py
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,8 +12,7 @@ from tinyleak.program.graph import Node
 from tinyleak.program.kernels import IN_PLACE, VIEWS, prepare
 from tinyleak.program.library import LINE, Call, Scratch, empty_bytes, laid_over, shares_memory
 
-BLOCK = 2**14
-"""Bytes that small buffers are cut from, which is quicker than asking for each."""
+BLOCK = 2**14  # bytes that small buffers are cut from, which is quicker than asking for each
 
 
 class Instruction(NamedTuple):

@@ -4,8 +4,6 @@ A move changes no number, but may copy all of them. Those between two layers are
 and cancel once the elementwise work between them is done where the numbers lie.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 from tinyleak.backend import Array, array_module

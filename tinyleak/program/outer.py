@@ -16,8 +16,6 @@ A gradient that was written in float32 leaves an R of 1e-8 of its size. Half as 
 are as many as float64 has of G: R in float32 is read in half the time.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 A product is quickest along the memory: with long rows to read, and long rows to write.
 """
 
-from __future__ import annotations
-
 import math
 
 from tinyleak.backend import Array, array_module

@@ -3,8 +3,6 @@
 Lesson: lessons/14_a_graph_is_a_program.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock

@@ -4,8 +4,6 @@
 alone, as the whole way forward does, is the same for each of them.
 """
 
-from __future__ import annotations
-
 from tinyleak.backend import array_module
 from tinyleak.program.graph import Graph, Node
 

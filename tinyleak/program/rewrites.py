@@ -6,8 +6,6 @@ of arithmetic or of shapes.
 Lesson: lessons/14_a_graph_is_a_program.py
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 from tinyleak.backend import array_module

@@ -3,8 +3,6 @@
 Lesson: lessons/14_a_graph_is_a_program.py
 """
 
-from __future__ import annotations
-
 import gc
 import time
 import weakref

@@ -5,8 +5,6 @@ and `distance` for a moment of an attack. Figures are matplotlib's: `save` and `
 same bytes for the same input.
 """
 
-from __future__ import annotations
-
 from tinyleak.data.files import write_atomically
 from tinyleak.report.canvas import as_png, png_of, save
 from tinyleak.report.figures import curves, emergence, side_by_side

@@ -1,7 +1,5 @@
 """What all pictures have in common: the canvas, how images and numbers look on it, and the PNG."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -23,8 +21,7 @@ DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR = "#0072B2", "#D55E00", "#666666"
 STYLE = ("default", {"font.size": 12, "axes.titlesize": 12})
 """matplotlib's own, whatever the user's settings are, with letters that a slide can show."""
 
-DOTS_PER_INCH = 200
-"""A figure of 11 inches then fills a projector's 1,920 pixels."""
+DOTS_PER_INCH = 200  # a figure of 11 inches then fills a projector's 1,920 pixels
 
 PNG_METADATA = {"Software": None}
 """Leave out matplotlib's version: two versions that draw the same should write the same bytes."""

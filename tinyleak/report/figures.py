@@ -1,7 +1,5 @@
 """Pictures of an attack: how images emerge, what was found beside the truth, how distance falls."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,11 +18,8 @@ from tinyleak.report.canvas import (
 )
 from tinyleak.report.snapshots import SnapshotLike, choose, picture, prepare, require_images, scaled
 
-MOST_IMAGES = 8
-"""Images of a batch that a figure shows: at 1.45 inches each, the width of a slide."""
-
-LINE = 0.23
-"""Inches that a line of text takes, in letters of 12 points."""
+MOST_IMAGES = 8  # images of a batch that a figure shows: at 1.45 inches each, the width of a slide
+LINE = 0.23  # inches that a line of text takes, in letters of 12 points
 
 Labels = Sequence[object] | Array | None
 

@@ -1,7 +1,6 @@
 """The output directory, files that are either whole or not there, and text that only reads."""
 
-from __future__ import annotations
-
+import html
 import json
 import math
 import os
@@ -122,3 +121,24 @@ def write_arrays(path: PathLike, **arrays: npt.ArrayLike) -> None:
             )
     # NumPy leaves the date of every entry at zip's first, so no clock enters the bytes.
     write_atomically(path, lambda file: np.savez(file, **plain))
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+{style}
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def write_page(path: PathLike, title: str, style: str, body: str) -> None:
+    """Write a page that appears under its name once it is whole; `style` is a `<style>` element."""
+    page = PAGE.format(title=html.escape(title), style=style, body=body)
+    write_atomically(path, lambda file: file.write(page.encode()))

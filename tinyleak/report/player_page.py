@@ -1,7 +1,5 @@
 """One HTML page that plays an attack: its moments as numbers, drawn on a canvas when shown."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json
@@ -15,13 +13,12 @@ import numpy as np
 from tinyleak.backend import Array
 from tinyleak.data.files import PathLike
 from tinyleak.report.canvas import number, on_screen, tile
-from tinyleak.report.page import write_page
+from tinyleak.report.files import write_page
 from tinyleak.report.snapshots import Shown, SnapshotLike, choose, prepare
 
 HERE = Path(__file__).parent
 
-TILES = 16
-"""Images of a batch that the player shows: a square of 4 by 4."""
+TILES = 16  # images of a batch that the player shows: a square of 4 by 4
 
 PIXEL_BYTES, FEWEST = 130_000, 8
 """What the frames take together, a byte a number, and how many there are even so: as base64, and

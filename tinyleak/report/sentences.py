@@ -1,7 +1,5 @@
 """A sentence as it emerges from a gradient: as a table of text, and as a picture."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,11 +10,8 @@ from tinyleak.report.canvas import DISTANCE_COLOUR, MSE_COLOUR, QUIET_COLOUR, dr
 
 RIGHT_COLOUR, WRONG_COLOUR = DISTANCE_COLOUR, MSE_COLOUR
 
-MOST_SHOWN = 12
-"""Snapshots that the picture shows, at most."""
-
-LETTER, GAP, LINE = 0.085, 0.16, 0.28
-"""Inches: of a letter, between two words, and of a line."""
+MOST_SHOWN = 12  # snapshots that the picture shows, at most
+LETTER, GAP, LINE = 0.085, 0.16, 0.28  # inches: of a letter, between two words, and of a line
 
 
 class SentenceSnapshot(NamedTuple):

@@ -1,7 +1,5 @@
 """Moments of an attack: which to show, and how their images are made ready for the screen."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 

@@ -1,7 +1,5 @@
 """Many attacks: a grid of them, an executor that runs them, and a table that keeps every result."""
 
-from __future__ import annotations
-
 from tinyleak.sweep.combinations import grid, parse_numbers, parse_strengths
 from tinyleak.sweep.executors import LocalProcesses, dask_executor
 from tinyleak.sweep.request import Request, run_attack

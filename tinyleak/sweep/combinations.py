@@ -1,7 +1,5 @@
 """The attacks of a sweep: every combination of what was asked for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Where attacks run: processes of this machine, or the workers of a Dask cluster."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +22,8 @@ BLAS_THREADS = (
 )
 """What the libraries behind NumPy read, once, when it is imported."""
 
-SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
-"""How a Dask scheduler is reached."""
-
-CONTACT_SECONDS = 10.0
-"""How long a scheduler has to answer."""
+SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")  # how a Dask scheduler is reached
+CONTACT_SECONDS = 10.0  # how long a scheduler has to answer
 
 
 class LocalProcesses(Executor):

@@ -4,8 +4,6 @@ A request travels to another process or another machine, so it holds numbers, na
 arrays, and brings its images along: a worker needs no data files.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """Hands attacks to an executor, and writes each result as it arrives."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import (

@@ -19,8 +19,7 @@ from tinyleak import __version__
 from tinyleak.report import write_arrays, write_atomically
 from tinyleak.sweep.request import RESULT_COLUMNS, Request
 
-PATIENCE = 60.0
-"""Seconds to wait while another process reads or writes the file."""
+PATIENCE = 60.0  # seconds to wait while another process reads or writes the file
 
 
 class Table:
@@ -33,10 +32,8 @@ class Table:
     and those that the two share are not run again. What each sweep was asked for is kept too, in
     the table `sweeps`.
 
-    Only one process writes: the one that hands out the attacks.
-
-    Attributes:
-        path: the file. Reconstructions that are kept lie beside it, in the directory `images_path`.
+    Only one process writes: the one that hands out the attacks. Reconstructions that are kept lie
+    beside the file, in the directory `images_path`.
     """
 
     def __init__(self, path: str | Path, columns: tuple[str, ...]) -> None:

@@ -13,8 +13,6 @@ ones, improved at one position after another, took half a minute a batch: of six
 so either, they had 22 % of the words right, and these have 22 %.)
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -38,8 +36,7 @@ a second."""
 MOST_WORDS = 32
 """How many words are tried at each position at most, if as many as sentences do not fit."""
 
-AT_ONCE = 64
-"""How many sentences are read at once."""
+AT_ONCE = 64  # how many sentences are read at once
 
 MOST_HIDDEN, BASES = 64, 2
 """How many choices of hidden positions are met in the middle; and the effects of words are measured

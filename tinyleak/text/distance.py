@@ -6,8 +6,6 @@ are not hidden: the gradient of a hidden position is hundreds of times that of a
 tensor is divided by the typical size of its own entries, and the table of positions row by row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -25,8 +23,7 @@ from tinyleak.transforms import copies
 EXACT = 1e-7
 """A distance that only the right sentences have: it is far above rounding, far below one word."""
 
-AT_ONCE = 16
-"""How many guesses are evaluated at once: more no longer fit the processor's cache."""
+AT_ONCE = 16  # how many guesses are evaluated at once: more no longer fit the processor's cache
 
 
 class Guess(NamedTuple):

@@ -11,8 +11,6 @@ has a distance of zero, so it is known when it is found. Where rounding leaves s
 others are tried in their stead, one or two at a time, and L-BFGS starts again from the result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,8 +25,7 @@ from tinyleak.text.improvement import Improved, local_search
 from tinyleak.text.relaxed import Relaxation, any_word
 from tinyleak.text.result import FoundText, OnProgress, Snapshot
 
-EVERY = 10
-"""After how many iterations the sentences are read each time."""
+EVERY = 10  # after how many iterations the sentences are read each time
 
 DEVIATIONS = 3.0
 """How many standard deviations the noise may be stronger than it is estimated to be: estimated by
@@ -37,8 +34,7 @@ K numbers, a variance is off by √(2 / K) of itself."""
 EXPONENTS = (1.0, 0.25)
 """The weighting exponents, round by round: networks differ in which of them succeeds."""
 
-NOISY_EXPONENTS = (0.5, 0.25)
-"""The same under noise, which dominates small tensors."""
+NOISY_EXPONENTS = (0.5, 0.25)  # the same under noise, which dominates small tensors
 
 LIKELIHOOD = 0.0
 """The weighting exponent by which whole words are judged under noise: for noise that is the same

@@ -17,8 +17,6 @@ In a batch P is a sum over the sentences, which does not tell where in each a wo
 words are in no sentence, and their rows span those of H: the rows outside that space are named.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.backend import Array

@@ -1,7 +1,5 @@
 """What is known of a client by its files: what they hold, and what can be read off them."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -9,8 +9,6 @@ GPT-2: every token but the last was read, and named. The output layer is linear 
 outputs h_t, so its gradient is Σ_t (p_t − y_t) h_tᵀ, and p − y is negative at the right word alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

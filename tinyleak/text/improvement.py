@@ -6,8 +6,6 @@ variance v shortens a squared distance by v on average, and along the luckiest o
 left alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple, TypeAlias
@@ -31,8 +29,7 @@ MUCH_FARTHER = 10.0
 """A guess stands out if all other words are so many times as far from the gradient. Where a client
 has rounded its gradient, the right words do, though their distance cannot be predicted."""
 
-SUCCESSORS = 3
-"""How many words are tried at a position that a hidden word leaves."""
+SUCCESSORS = 3  # how many words are tried at a position that a hidden word leaves
 
 
 class Improved(NamedTuple):

@@ -8,8 +8,6 @@ matrix product: one sentence of millions. This is how knapsack problems are met 
 (Horowitz and Sahni 1974).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -19,8 +17,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 
-MOST_SUMS = 4096
-"""How many sums a half makes at most: all pairs of them are a matrix of 134 MB."""
+MOST_SUMS = 4096  # how many sums a half makes at most: all pairs of them are a matrix of 134 MB
 
 KEPT = 256
 """How many pairs are kept: since effects do not add up exactly, the best pair may not be first."""

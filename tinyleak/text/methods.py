@@ -1,7 +1,5 @@
 """The attacks on text by their names, and the one call that makes them."""
 
-from __future__ import annotations
-
 import inspect
 import time
 from collections.abc import Callable
@@ -25,11 +23,8 @@ METHODS: dict[str, Callable[..., FoundText]] = {
 }
 """Every attack by its name. It sees a client, and no truth."""
 
-DEFAULT = "span+match"
-"""The attack that is tried if none is named."""
-
-INTERRUPTED = "interrupted"
-"""The reason that is given where somebody stopped an attack."""
+DEFAULT = "span+match"  # the attack that is tried if none is named
+INTERRUPTED = "interrupted"  # the reason that is given where somebody stopped an attack
 
 
 def attack(

@@ -12,8 +12,6 @@ with the vectors that were found is from Lee, Bresler and Junge, "Subspace Metho
 Recovery" (2012).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.backend import Array

@@ -6,8 +6,6 @@ vector is nearest. The hidden words are continuous too: each has a distribution 
 where it may have stood, and to the extent that it stands at one, the model reads [MASK] there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,20 +23,14 @@ from tinyleak.text.distance import Distance, Guess
 from tinyleak.text.hidden import exact_params
 from tinyleak.text.row_space import BEFORE_FIRST_LAYER, first_inputs
 
-SPREAD = 0.1
-"""How far apart the starts are, in standard deviations of the embedding table."""
-
-NEARBY = 0.5
-"""The same for starts near a guess."""
+SPREAD = 0.1  # how far apart the starts are, in standard deviations of the embedding table
+NEARBY = 0.5  # the same for starts near a guess
 
 LEANING = 2.0
 """At the start a hidden word is at each position in proportion to that power of its gradient."""
 
-FAVOUR = 3.0
-"""The logit by which starts near a guess favour its words and hidden positions."""
-
-FORBIDDEN = -1e3
-"""The logit of what is not allowed."""
+FAVOUR = 3.0  # the logit by which starts near a guess favour its words and hidden positions
+FORBIDDEN = -1e3  # the logit of what is not allowed
 
 
 class Relaxation:

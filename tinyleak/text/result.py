@@ -12,8 +12,7 @@ from tinyleak.interop import called
 from tinyleak.metrics import bag_accuracy, match_sentences, token_accuracy
 from tinyleak.text.client import TextClient
 
-MOST_QUOTED = 120
-"""How many letters of the sentences a `repr` quotes."""
+MOST_QUOTED = 120  # how many letters of the sentences a `repr` quotes
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,6 @@ little.
 Lesson: lessons/13_text.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -4,8 +4,6 @@ As Deep Leakage from Gradients does (Zhu, Liu, Han 2019, section 4), it shares t
 BERT's masked-language loss with respect to every parameter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

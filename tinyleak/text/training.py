@@ -1,7 +1,5 @@
 """Brief training of a language model, so that an attack can be tried on weights that know words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,8 +12,7 @@ from tinyleak.tensor import Tensor
 from tinyleak.text.client import attention
 from tinyleak.text.simulated import lay_out, masked_targets
 
-BATCH, RATE = 16, 1e-3
-"""Sentences in a step, and Adam's step length."""
+BATCH, RATE = 16, 1e-3  # sentences in a step, and Adam's step length
 
 
 def train(

@@ -12,8 +12,6 @@ at each position, a mixture of the words that may have been there, and the words
 improved among the same ones, as `match` does among all.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -21,8 +21,6 @@ has more pixels than the LeNet has features, but most of its pixels are black, a
 be: then the features determine it alone, and hardly anything is left to be matched.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,8 +59,7 @@ STILL = 0.9
 FIRST_DAMPING = 1e-4
 """The first λ; bounds keep steps short. Without it images take half as many steps more."""
 
-MOST_ALONE = 50
-"""Steps of one image, at most: one that its features determine needs fewer."""
+MOST_ALONE = 50  # steps of one image, at most: one that its features determine needs fewer
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

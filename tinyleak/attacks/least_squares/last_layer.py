@@ -17,8 +17,6 @@ are in its last layer. The features are a gradient, too: h = ∂logit₀/∂(row
 a copy of the weights for each image (`transforms.copies`); their derivatives are each a `vjp`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

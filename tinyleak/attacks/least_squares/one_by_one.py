@@ -1,7 +1,5 @@
 """Images of a batch one by one: by their features, once the last layer's gradient shows these."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import replace

@@ -13,8 +13,6 @@ algorithm for solving semidefinite programs via low-rank factorization"). So `CO
 for each image; mixtures of what becomes of them are so near that one of a few leads to the dᵢ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -31,21 +29,18 @@ from tinyleak.optim.bounds import solver
 COPIES, SPREAD = 3, 0.2
 """Dummies for each image, and the standard deviation of the noise that they begin as."""
 
-EVALUATIONS, LAST = 300, 50
-"""Of the distance, with so many dummies, and with one for each image."""
+EVALUATIONS, LAST = 300, 50  # of the distance, with so many dummies, and with one for each image
 
 TRIALS, MIXTURES, NEAR = 12, 6, 2e-3
 """Mixtures to try, at most, of how many of them the dummies are the same, and the share of the
 distance that one leaves that leads on: of pairs those left 2e-4 to 2e-3, others 9e-3 to 3e-2."""
 
-DRIFT = 10.0
-"""What the mean square by which dummies leave their mean adds to that share."""
+DRIFT = 10.0  # what the mean square by which dummies leave their mean adds to that share
 
 FLOOR = 1e-10
 """The damping of the directions that J hardly reaches, as a share of their mean square."""
 
-DAMPING, STEPS = 1e-6, 15
-"""The first λ of the last steps, and how many: two to six suffice."""
+DAMPING, STEPS = 1e-6, 15  # the first λ of the last steps, and how many: two to six suffice
 
 
 def in_own_units(gradient: GradientResidual) -> GradientResidual:

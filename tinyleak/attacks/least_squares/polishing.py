@@ -1,7 +1,5 @@
 """The last steps of a batch whose images are known but for a few digits, by their moving pixels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator
 from dataclasses import replace
@@ -17,23 +15,15 @@ DETERMINED = 1e-18
 """The distance that is enough once the features determine all images: from 1e-15 to 1e-21 pixels
 changed by 1e-5, and a step of eight digits takes seconds."""
 
-SLOW = 0.5
-"""A step that leaves more than this share of the distance ends a round of polishing."""
-
-ROUNDS = 4
-"""Rounds of polishing before all pixels move."""
+SLOW = 0.5  # a step that leaves more than this share of the distance ends a round of polishing
+ROUNDS = 4  # rounds of polishing before all pixels move
 
 
 class Moving:
-    """A residual of some of its unknowns; the others stay where they are.
-
-    Attributes:
-        residual: the difference between gradients.
-        x: (n,), where all are.
-        moving: (m,), which are unknown, rising.
-    """
+    """A residual of some of its unknowns; the others stay where they are."""
 
     def __init__(self, residual: GradientResidual, x: Array, moving: Indices) -> None:
+        """All are at x, (n,); those move whose numbers are `moving`, (m,), rising."""
         self.residual, self.x, self.moving = residual, x, moving
 
     def at(self, y: Array) -> Array:

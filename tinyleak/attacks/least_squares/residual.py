@@ -13,8 +13,6 @@ Jᵀr is a `vjp` of g. The last layer's rows of J are never formed: its share of
 without (see `last_layer`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,25 +30,18 @@ from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import copies
 
-DIRECTIONS = 16
-"""How many directions are differentiated along at once."""
+DIRECTIONS = 16  # how many directions are differentiated along at once
 
 
 class GradientResidual:
     """The residual of one attack, as `levenberg_marquardt` wants it.
 
     The unknowns are the pixels of all images, followed by the label logits of those images whose
-    label is not fixed.
-
-    Attributes:
-        matching: the attack; everything is computed in float64.
-        targets: (N, K), the labels of those images whose label is fixed.
-        unsettled: (M,), the images whose label is not fixed.
-        last: the network's last layer; None if its rows of J are computed like all others, because
-            it is not linear, the loss is another, or its gradient's entries have different weights.
+    label is not fixed. Everything is computed in float64.
     """
 
     def __init__(self, matching: Matching, targets: Array, unsettled: Indices) -> None:
+        """All images but the `unsettled`, (M,), have the labels `targets`, (N, K)."""
         self.matching, self.targets, self.unsettled = matching, targets, unsettled
         model = matching.model
         self._params = named(matching.params, model)
@@ -58,6 +49,8 @@ class GradientResidual:
         self._scale = np.full(self._shared.shape, matching.scale.item())
         if matching.precision is not None:
             self._scale *= np.sqrt(_flat(matching.precision, model))
+        # The network's last layer; None if its rows of J are computed like all others, because it
+        # is not linear, the loss is another, or its gradient's entries have different weights.
         self.last = None
         own = loss_of(model) is cross_entropy
         if own and matching.precision is None and ends_linear(model):

@@ -15,8 +15,6 @@ those features whose label no other image has, it ends there, with the others wh
 Lesson: lessons/11_batches.py
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -32,7 +30,7 @@ from tinyleak.attacks.least_squares.polishing import polished
 from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
-from tinyleak.nn.labels import one_hot
+from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.losses import softmax
 from tinyleak.optim import Fit, Residual, State, levenberg_marquardt
 from tinyleak.tensor import Tensor
@@ -40,17 +38,13 @@ from tinyleak.tensor import Tensor
 MOST_ITERATIONS = 200
 """Levenberg–Marquardt steps, at most: it converges in tens, and what has not by then is stuck."""
 
-LEAST_PROGRESS = 1e-3
-"""Ten steps that lower the distance by a smaller share than this lead nowhere."""
-
-SETTLED = 3
-"""Iterations for which a label must be the most probable before it is fixed."""
+LEAST_PROGRESS = 1e-3  # ten steps that lower the distance by a smaller share than this lead nowhere
+SETTLED = 3  # iterations for which a label must be the most probable before it is fixed
 
 CERTAIN = 50.0
 """The logit of a fixed label, where those of the others are 0: its probability is 1 in float64."""
 
-SHARE = 10.0
-"""The features' part of the objective at the start, in units of the gradients' part."""
+SHARE = 10.0  # the features' part of the objective at the start, in units of the gradients' part
 
 
 def unstarted(starts: Array) -> State:

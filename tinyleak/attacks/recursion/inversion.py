@@ -16,8 +16,6 @@ layer, faster with noise, and with relu, whose units show nothing when they are 
 start that gradient matching makes exact where it would get stuck from noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,11 +35,8 @@ EDGE = 1e-12
 """The least distance of outputs from the limits of their activation, where its inverse is
 infinite; rounding errors are far smaller."""
 
-ON = 3.0
-"""A unit of relu counts as on if its output is so many standard errors above zero."""
-
-LEAST_ERROR = 1e-15
-"""No error of an output is taken to be smaller: float64's rounding."""
+ON = 3.0  # a unit of relu counts as on if its output is so many standard errors above zero
+LEAST_ERROR = 1e-15  # no error of an output is taken to be smaller: float64's rounding
 
 MOST_UNKNOWNS = 5000
 """Inputs of one layer in all images together, at most: 5,000 make a matrix of 200 MB."""
@@ -117,11 +112,7 @@ def _spread(inverse: Inverse, outputs: Array) -> tuple[float, float]:
 
 
 class _Equations:
-    """The linear equations for the inputs of a layer.
-
-    Attributes:
-        deltas: (N, P, O), the gradient with respect to what the activation is applied to.
-    """
+    """The linear equations for the inputs of a layer."""
 
     def __init__(
         self, layer: Layer, inverse: Inverse, outputs: Array, errors: Array, slopes: Array
@@ -134,6 +125,7 @@ class _Equations:
         else:
             known = outputs.clip(EDGE)
         slope = inverse.slope(known)
+        # (N, P, O), the gradient with respect to what the activation is applied to.
         self.deltas = self._by_window(slopes * slope)
         self.wanted = self._by_window(inverse.of(known)) - layer.bias
         self.weights = self._by_window(slope / errors)

@@ -1,7 +1,5 @@
 """A network as the list of its linear layers: which inputs each window sees, and its weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,15 +1,13 @@
 """A network together with how a client trains it: its images normalised, its loss."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinyleak.nn.criteria import LOSSES
+from tinyleak.nn.criteria import LOSSES, Loss
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.exported import Exported, with_outputs_for
 from tinyleak.tensor import Tensor
@@ -65,7 +63,7 @@ class AsTrained:
         return getattr(self.network, "activation", None)
 
     @property
-    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss(self) -> Loss:
         """The loss, of logits and targets."""
         return LOSSES[self.loss_name]
 

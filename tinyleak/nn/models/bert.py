@@ -10,8 +10,6 @@ can vary: `model(params, model.embed(params, tokens))`.
 Lesson: lessons/13_text.py
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar

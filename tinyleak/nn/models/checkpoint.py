@@ -5,8 +5,6 @@ besides, for other tasks, as a buffer or twice over, is left out. What shapes do
 activation, epsilon) is in the `config.json` beside it, or is as in the published models.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
@@ -45,11 +43,8 @@ LAYER = re.compile(r"(?:bert\.encoder\.layer|transformer\.h)\.(\d{1,3})\.")
 BERT_HIDDEN = "bert.encoder.layer.0.intermediate.dense.weight"
 GPT2_HIDDEN = "transformer.h.0.mlp.c_fc.weight"
 
-HEAD_WIDTH = 64
-"""How wide a head is in all published BERTs and GPT-2s; shapes do not tell."""
-
-MAX_CONFIG = 2**20
-"""The longest config.json that is read, in bytes."""
+HEAD_WIDTH = 64  # how wide a head is in all published BERTs and GPT-2s; shapes do not tell
+MAX_CONFIG = 2**20  # the longest config.json that is read, in bytes
 
 CONFIG = {
     **{"num_attention_heads": ("heads", int), "n_head": ("heads", int)},

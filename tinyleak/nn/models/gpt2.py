@@ -6,8 +6,6 @@ Learners" (2019), section 2.3. Parameters have the names and layouts of Hugging 
 embedding table once more, so it has no name of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar

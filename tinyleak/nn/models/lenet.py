@@ -3,8 +3,6 @@
 Lesson: lessons/06_lenet.py
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A multilayer perceptron: the network whose first layer gives its input away."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ An ambiguous file is refused, and nothing is guessed: the error carries, as a no
 the file has beside what the network expects.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,11 +15,8 @@ Shapes: TypeAlias = Mapping[str, Shape]
 WRAPPERS = ("module", "_orig_mod")
 """What PyTorch's parallel training and its compiler put into names."""
 
-MOST_JOINTS = 20
-"""How many points and underlines of a name are looked at."""
-
-ROWS, COLUMN = 40, 44
-"""How many rows, and letters of the left column, `mismatch` shows."""
+MOST_JOINTS = 20  # how many points and underlines of a name are looked at
+ROWS, COLUMN = 40, 44  # how many rows, and letters of the left column, `mismatch` shows
 
 
 def match_names(

@@ -6,8 +6,6 @@ and Han (NeurIPS 2019, section 4.1) put a sigmoid in place of ReLU, since a seco
 needed, and remove the strides, so that no pixel is left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The size of a network, read off the shapes of its weights."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ input of a linear layer with a bias is exact in its gradient, zeros and all. Wha
 there; what is 0 because ReLU made it so may as well have been dropped: no derivative tells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,8 +15,7 @@ from tinyleak.nn.models.exported.graph import Node, Ref
 from tinyleak.nn.models.exported.model import Exported
 from tinyleak.nn.models.exported.shapes import VIEWS
 
-CHANCE = 1e-6
-"""How likely it may be that dropout leaves all features, for it to be taken for off."""
+CHANCE = 1e-6  # how likely it may be that dropout leaves all features, for it to be taken for off
 
 
 def with_masks(model: Exported, gradients: Mapping[str, Array]) -> Exported:

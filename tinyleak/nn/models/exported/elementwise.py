@@ -1,7 +1,5 @@
 """PyTorch's elementwise functions, sums and comparisons, by the names in an exported graph."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -13,7 +11,7 @@ from tinyleak.nn import activations
 from tinyleak.nn.models.exported.values import Value
 from tinyleak.tensor import Tensor
 
-Number: TypeAlias = "int | float"
+Number: TypeAlias = int | float
 Operation: TypeAlias = Callable[..., Tensor]
 
 
@@ -104,11 +102,6 @@ def prelu(self: Value, weight: Value) -> Tensor:
     return ops.relu(x) - ops.relu(-x) * slope
 
 
-def choose(condition: Value, self: Value | Number, other: Value | Number) -> Tensor:
-    """Return one where a condition is true, else the other."""
-    return ops.where(*aligned(condition, self, other))
-
-
 def masked_fill(self: Value, mask: Value, value: Value | Number) -> Tensor:
     """Return a number where a mask is true."""
     x, where, filling = aligned(self, mask, value)
@@ -145,11 +138,6 @@ def between(self: Value, end: Value, weight: Value | Number) -> Tensor:
     """Return what lies between two arrays: the first where the weight is 0, the second at 1."""
     x, y, share = aligned(self, end, weight)
     return x + (y - x) * share
-
-
-def glu(self: Value, dim: int = -1) -> Tensor:
-    """Return the first half of an axis times the sigmoid of the second."""
-    return activations.glu(self.tensor, self.axis(dim))
 
 
 def matmul(self: Value, **other: Value) -> Tensor:
@@ -205,7 +193,7 @@ ELEMENTWISE: dict[str, Operation] = {
     "gelu": unary(gelu, approximate="approximate"),
     "prelu": prelu,
     "rrelu": rrelu,
-    "glu": glu,
+    "glu": lambda self, dim=-1: activations.glu(self.tensor, self.axis(dim)),
     "add": binary(ops.add),
     "sub": binary(ops.subtract),
     "rsub": binary(ops.subtract, reflected=True),
@@ -224,7 +212,7 @@ ELEMENTWISE: dict[str, Operation] = {
     ),
     **dict.fromkeys(("logical_not", "bitwise_not"), unary(lambda x: ops.equal(x, False))),
     "pow": power,
-    "where": choose,
+    "where": lambda condition, self, other: ops.where(*aligned(condition, self, other)),
     "masked_fill": masked_fill,
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot"), matmul),
     **dict.fromkeys(("addmm", "baddbmm"), add_product),

@@ -4,8 +4,6 @@ It is JSON: values with names and shapes, and nodes, each an operation on values
 said here of a file's schema is that of PyTorch's `torch/_export/serde/schema.py`, version 8.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -14,14 +12,12 @@ from typing import Any, TypeAlias
 
 from tinyleak.interop import quoted
 
-SCHEMA = 8
-"""The major version of the schema that is read: PyTorch 2.6 to 2.13 write it."""
+SCHEMA = 8  # the major version of the schema that is read: PyTorch 2.6 to 2.13 write it
 
 ARRAYS = ("as_none", "as_tensor", "as_tensors", "as_optional_tensor", "as_optional_tensors")
 """The kinds of arguments that are arrays, or where one may be missing."""
 
-MOST_NODES, MOST_AXES = 10_000, 8
-"""More than any network has on which an attack could succeed."""
+MOST_NODES, MOST_AXES = 10_000, 8  # more than any network has on which an attack could succeed
 
 MOST_NUMBERS = 2**27
 """How many numbers all values together may have for one input: a gigabyte in float64."""

@@ -3,22 +3,18 @@
 Each takes the values that it reads as `Value`, and returns Tensors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tinyleak import nn
 from tinyleak.backend import Array
-from tinyleak.nn.models.exported.values import Value, require_room
+from tinyleak.nn.models.exported.values import Ints, Value, require_room
 from tinyleak.nn.pooling import resample
 from tinyleak.ops import concatenate, reshape, split
 from tinyleak.tensor import Tensor
-
-Ints: TypeAlias = tuple[int, ...]
 
 
 def pair(numbers: int | Ints, axes: int, fill: int) -> tuple[int, int]:

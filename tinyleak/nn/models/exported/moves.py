@@ -4,20 +4,16 @@ Where a number comes from does not depend on it. So the operation is done once t
 places, whole numbers in an array of NumPy, and what it makes of these is looked up.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tinyleak import ops
 from tinyleak.backend import Array, to_numpy
-from tinyleak.nn.models.exported.values import Value, require_room
+from tinyleak.nn.models.exported.values import Ints, Value, require_room
 from tinyleak.tensor import Tensor
-
-Ints: TypeAlias = tuple[int, ...]
 
 
 def moving(function: Callable[..., Array]) -> Callable[..., Tensor]:
@@ -37,14 +33,6 @@ def fixed(value: Value) -> Array:
     if value.tensor.primitive is not None or value.tensor.dtype.kind == "f":
         raise ValueError("which numbers it picks depends on others, which is not known here")
     return to_numpy(value.tensor._array)
-
-
-def _roll(places: Array, shifts: Ints, dims: Ints = ()) -> Array:
-    return np.roll(places, shifts, dims or None)
-
-
-def _repeat_each(places: Array, repeats: int, dim: int | None = None, *_: Any) -> Array:
-    return np.repeat(places, repeats, dim)
 
 
 def _shuffle_channels(places: Array, groups: int) -> Array:
@@ -68,10 +56,6 @@ def _unshuffle_pixels(places: Array, downscale_factor: int) -> Array:
 def _windows(places: Array, dimension: int, size: int, step: int) -> Array:
     windows = np.lib.stride_tricks.sliding_window_view(places, size, dimension)
     return np.moveaxis(np.moveaxis(windows, dimension, 0)[::step], 0, dimension)
-
-
-def _diagonal(places: Array, *offset_and_axes: int) -> Array:
-    return np.diagonal(places, *offset_and_axes)
 
 
 def _index(places: Array, indices: Sequence[Value | None]) -> Array:
@@ -120,14 +104,16 @@ def windows_of_images(
 
 
 MOVES: dict[str, Callable[..., Tensor]] = {
-    "roll": moving(_roll),
+    "roll": moving(lambda places, shifts, dims=(): np.roll(places, shifts, dims or None)),
     "flip": moving(np.flip),
     "rot90": moving(np.rot90),
     "repeat": moving(np.tile),
     "tile": moving(np.tile),
-    "repeat_interleave": moving(_repeat_each),
+    "repeat_interleave": moving(
+        lambda places, repeats, dim=None, *_: np.repeat(places, repeats, dim)
+    ),
     "movedim": moving(np.moveaxis),
-    "diagonal": moving(_diagonal),
+    "diagonal": moving(np.diagonal),
     "index_select": moving(lambda places, dim, index: np.take(places, fixed(index), dim)),
     "index": moving(_index),
     "channel_shuffle": moving(_shuffle_channels),

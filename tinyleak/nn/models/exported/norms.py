@@ -1,20 +1,15 @@
 """PyTorch's normalisations by the names that an exported graph has for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 
 from tinyleak import nn
 from tinyleak.backend import array_module
 from tinyleak.nn.models.exported.elementwise import aligned
-from tinyleak.nn.models.exported.values import Value
+from tinyleak.nn.models.exported.values import Ints, Value
 from tinyleak.ops import mean, multiply, reshape, sqrt, sum
 from tinyleak.tensor import Tensor
-
-Ints: TypeAlias = tuple[int, ...]
 
 
 def _batch_norm(

@@ -1,7 +1,5 @@
 """What a network returns and what its loss takes: logits, or numbers, or what is made of them."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Container

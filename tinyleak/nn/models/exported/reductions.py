@@ -1,7 +1,5 @@
 """PyTorch's sums, extremes, norms and products over axes, by the names in an exported graph."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import chain

@@ -1,7 +1,5 @@
 """Attention and recurrent layers by the names that an exported graph has for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,21 +7,11 @@ from typing import Any
 from tinyleak import nn
 from tinyleak.backend import to_numpy
 from tinyleak.nn.models.exported.values import Value, require_room
-from tinyleak.nn.recurrent import (
-    State,
-    Step,
-    gru,
-    gru_step,
-    lstm,
-    lstm_step,
-    plain_step,
-    rnn,
-)
+from tinyleak.nn.recurrent import State, Step, gru, gru_step, lstm, lstm_step, plain_step, rnn
 from tinyleak.ops import concatenate, relu, reshape, tanh, transpose
 from tinyleak.tensor import Tensor
 
-MOST_STEPS = 10_000
-"""How many steps a recurrent layer may take."""
+MOST_STEPS = 10_000  # how many steps a recurrent layer may take
 
 
 def _scaled_dot_product_attention(

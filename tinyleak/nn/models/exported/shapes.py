@@ -1,25 +1,20 @@
 """PyTorch's operations that move numbers and never change them, and constants, by their names."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tinyleak import nn, ops
 from tinyleak.backend import Array
-from tinyleak.nn.models.exported.values import Value
+from tinyleak.nn.models.exported.values import Ints, Value
 from tinyleak.tensor import Tensor
-
-Ints: TypeAlias = tuple[int, ...]
 
 KINDS = {**dict.fromkeys((1, 2, 3, 4, 5), "i"), **dict.fromkeys((7, 8), "f"), 12: "b"}
 """NumPy's kind of number by PyTorch's number of a dtype, …"""
 
-HALVES = (6, 13)
-"""… and those of 16 bits."""
+HALVES = (6, 13)  # … and those of 16 bits
 
 
 def same(**arguments: Any) -> Tensor:
@@ -40,10 +35,6 @@ def _view(self: Value, size: Ints = (), shape: Ints = ()) -> Tensor:
     if -1 in full:
         full[full.index(-1)] = total // max(1, -math.prod(full))
     return self.reshaped(tuple(full))
-
-
-def _view_as(self: Value, other: Value) -> Tensor:
-    return self.reshaped(other.shape)
 
 
 def _flatten(self: Value, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -108,10 +99,6 @@ def _expand(self: Value, size: Ints) -> Tensor:
     return ops.broadcast_to(self.lifted(len(size)), shape=(*self.lead, *full))
 
 
-def _expand_as(self: Value, other: Value) -> Tensor:
-    return _expand(self, other.shape)
-
-
 def _cat(tensors: Sequence[Value], dim: int = 0) -> Tensor:
     rank, axis = tensors[0].rank, tensors[0].axis(dim)
     lead = np.broadcast_shapes(*(one.lead for one in tensors))
@@ -119,10 +106,6 @@ def _cat(tensors: Sequence[Value], dim: int = 0) -> Tensor:
     if any(one.rank != rank for one in tensors):
         raise ValueError("arrays of different numbers of axes are to be joined")
     return ops.concatenate(full, axis)
-
-
-def _join_columns(tensors: Sequence[Value]) -> Tensor:
-    return _cat(tensors, min(1, tensors[0].rank - 1))
 
 
 def _stack(tensors: Sequence[Value], dim: int = 0) -> Tensor:
@@ -145,10 +128,6 @@ def _chunk(self: Value, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 def _unbind(self: Value, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple([_select(self, dim, n) for n in range(self.shape[self.axis(dim)])])
-
-
-def _embedding(weight: Value, indices: Value, **_: Any) -> Tensor:
-    return nn.embedding(weight.weight, indices.tensor)
 
 
 def _convert(self: Value, dtype: int | None = None, **_: Any) -> Tensor:
@@ -190,36 +169,31 @@ def filled(number: float) -> Callable[..., Tensor]:
     return operation
 
 
-def _arange(end: int, start: int = 0, step: int = 1, **_: Any) -> Tensor:
-    return Tensor(np.arange(start, end, step))
-
-
-def _line(start: float, end: float, steps: int, **_: Any) -> Tensor:
-    return Tensor(np.linspace(start, end, steps))
-
-
-def _identity(n: int, m: int | None = None, **_: Any) -> Tensor:
-    return Tensor(np.eye(n, m))
-
-
 SHAPES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "clone", "contiguous"), same),
     **{"alias": same, "detach": _held, "lift_fresh_copy": same},
-    **{"to": _convert, "_to_copy": _convert, "expand_as": _expand_as},
-    **{"tril": triangle(np.tril), "triu": triangle(np.triu)},
+    **{"to": _convert, "_to_copy": _convert},
     **dict.fromkeys(("view", "reshape", "_unsafe_view"), _view),
-    **dict.fromkeys(("split", "split_with_sizes"), _split),
+    **dict.fromkeys(("view_as", "reshape_as"), lambda self, other: self.reshaped(other.shape)),
+    **{"flatten": _flatten, "ravel": _flatten, "unflatten": _unflatten},
+    **{"unsqueeze": _unsqueeze, "squeeze": _squeeze, "permute": _permute},
     **dict.fromkeys(("transpose", "t", "swapaxes", "swapdims"), _transpose),
-    **{"mT": lambda self: _transpose(self, -2, -1), "view_as": _view_as, "reshape_as": _view_as},
-    **{"ravel": _flatten, "narrow": _narrow, "hstack": _join_columns},
+    "mT": lambda self: _transpose(self, -2, -1),
+    **{"select": _select, "slice": _cut, "narrow": _narrow},
+    **dict.fromkeys(("split", "split_with_sizes"), _split),
+    **{"chunk": _chunk, "unbind": _unbind},
+    **{"expand": _expand, "broadcast_to": _expand},
+    "expand_as": lambda self, other: _expand(self, other.shape),
     **dict.fromkeys(("cat", "concat"), _cat),
+    "hstack": lambda tensors: _cat(tensors, min(1, tensors[0].rank - 1)),
+    "stack": _stack,
+    "embedding": lambda weight, indices, **_: nn.embedding(weight.weight, indices.tensor),
+    **{"tril": triangle(np.tril), "triu": triangle(np.triu)},
     **dict.fromkeys(("zeros", "zeros_like", "new_zeros", "full", "full_like"), filled(0.0)),
     **dict.fromkeys(("ones", "ones_like", "new_ones"), filled(1.0)),
-    **{"flatten": _flatten, "unflatten": _unflatten, "permute": _permute, "select": _select},
-    **{"unsqueeze": _unsqueeze, "squeeze": _squeeze, "slice": _cut, "expand": _expand},
-    **{"stack": _stack, "chunk": _chunk, "unbind": _unbind, "arange": _arange},
-    **{"broadcast_to": _expand, "eye": _identity, "linspace": _line},
-    **{"embedding": _embedding},
+    "arange": lambda end, start=0, step=1, **_: Tensor(np.arange(start, end, step)),
+    "linspace": lambda start, end, steps, **_: Tensor(np.linspace(start, end, steps)),
+    "eye": lambda n, m=None, **_: Tensor(np.eye(n, m)),
 }
 """By PyTorch's name."""
 

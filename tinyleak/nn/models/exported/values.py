@@ -4,8 +4,6 @@ A graph may fold the axis of one input into others, as attention does. So each i
 axis of its own, in front of the shape that the graph knows: (…, N, 1, C, H, W) for (1, C, H, W).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,8 +11,7 @@ from typing import NamedTuple
 from tinyleak.ops import reshape
 from tinyleak.tensor import Tensor
 
-Shape = tuple[int, ...]
-
+Ints = tuple[int, ...]
 
 MOST_NUMBERS = 2**28
 """How many numbers the windows of one layer, or the scores of attention, may be."""
@@ -30,16 +27,16 @@ class Value(NamedTuple):
     rank: int
 
     @property
-    def lead(self) -> Shape:
+    def lead(self) -> Ints:
         """The leading axes: (*R, N), or none."""
         return self.tensor.shape[: self.tensor.ndim - self.rank]
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> Ints:
         """The axes that the graph knows."""
         return self.tensor.shape[self.tensor.ndim - self.rank :]
 
-    def reshaped(self, shape: Shape) -> Tensor:
+    def reshaped(self, shape: Ints) -> Tensor:
         """Return it in another shape, the leading axes left alone."""
         return reshape(self.tensor, (*self.lead, *shape))
 
