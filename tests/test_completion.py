@@ -140,3 +140,21 @@ def test_a_gradient_may_be_too_small_to_be_squared(rng) -> None:
         bias_gradient=1e-200 * shared.bias_gradient,
     )
     np.testing.assert_allclose(completed(tiny, weight).matrix, 1e-200 * whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("act", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("share", [0.0005, 0.002])
+def test_a_few_zeros_of_a_last_layer_are_not_taken_for_another_loss(
+    share: float, act: str, dtype: str, rng
+) -> None:
+    """One to five: all others of the smallest entries are those of black pixels, zeros before."""
+    images, labels = GLYPHS.batch(rng.choice(len(GLYPHS.labels), 16, replace=False).tolist())
+    model = nn.MLP((1, 28, 28), 10, act, (256,))
+    client, _ = simulate(model, images, labels, seed=5, dtype=dtype, init="default")
+    shared = Prune(share)(client.gradients, rng)
+    assert 1 <= int((shared["2.weight"] == 0).sum()) <= 5
+    client = Client.of(client.model, client.params, shared, batch=16)
+    assert client.loss.kind == "cross-entropy"
+    assert client.premises.pruned > 0.0
+    assert False not in certify_images(client, images, np.asarray(labels)).verdicts

@@ -303,3 +303,15 @@ def test_entries_clipped_within_one_layer_are_told(rng) -> None:
     for array, told in ((weight, True), (one_row, False)):
         cause = clipping({"fc.weight": array}, update=False)
         assert (cause is not None and cause.sure) == told
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-2])
+@pytest.mark.parametrize("loss", ["cross-entropy", "bce", "mse"])
+def test_a_few_zeros_that_pruning_left_are_not_counted_as_images(loss, decay) -> None:
+    """Each gives the last layer's gradient one more singular value."""
+    s = Situation("lenet", "tanh", batch=4, seed=1, loss=loss, decay=decay)
+    s = replace(s, defenses=("prune:0.001",))
+    made = make(s)
+    assert 1 <= int((made.gradients["fc.0.weight"] == 0.0).sum()) < 10
+    expected = Expected("pruning", ("weight decay", "loss"), loss)
+    assert not wrong_claims(made.read(), made, s, expected)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.shared import Layer, Shared
-from tinyleak.analytic.spectrum import EDGE, FEWEST, SIGNIFICANT, Spectrum, read_spectrum
+from tinyleak.analytic.spectrum import EDGE, FEWEST, SIGNIFICANT, Spectrum
 from tinyleak.backend import Array
 
 HEAVY_TAIL = 4.5
@@ -45,7 +45,10 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
     has room for as many.
     """
     layers = shared.layers
-    spectra = [_spectrum(shared, layer, zero_sum and layer is last) for layer in layers]
+    spectra = [
+        shared.spectrum(layer.matrix, layer.deviations, zero_sum=zero_sum and layer is last)
+        for layer in layers
+    ]
     clean = [s for s in spectra if s.clean]
     ranks = sorted(s.rank for s in clean)
     rank = ranks[-1] if ranks else None
@@ -93,11 +96,6 @@ def _is_noise(last: Layer, variance: float) -> bool:
     along = directions @ last.matrix.sum(axis=0)
     expected = len(last.matrix) * variance
     return float(along @ along) <= expected * (rank + SIGNIFICANT * np.sqrt(2.0 * rank))
-
-
-def _spectrum(shared: Shared, layer: Layer, zero_sum: bool) -> Spectrum:
-    rounding = shared.rounding_of(layer.matrix, layer.deviations)
-    return read_spectrum(layer.matrix, rounding, shared.batch, zero_sum=zero_sum)
 
 
 def _pooled(spectra: list[Spectrum]) -> float | None:

@@ -13,6 +13,7 @@ import numpy as np
 from tinyleak.analytic.batch_norm import batch_norm_in_training
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.changes import clipping, pruning, written_coarsely
+from tinyleak.analytic.few_zeros import few_pruned
 from tinyleak.analytic.last_layer import layer_names
 from tinyleak.analytic.loss_and_activation import readings_of_one, readings_of_several
 from tinyleak.analytic.loss_kind import LossReading
@@ -121,6 +122,8 @@ def read_premises(
     if (cause := adaptive_step(shared.params, shared.gradients, update=update)) is not None:
         return replace(plain, causes=(cause,))
     pruned, cause = pruning(shared.gradients, shared.deviation, shared.written, layer_names(model))
+    if not pruned and steps == 1:
+        pruned, cause = few_pruned(shared)
     causes = [
         cause,
         adaptive_steps(shared.gradients) if update and steps > 1 else None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tinyleak.analytic.last_layer import ends_linear, layer_names
 from tinyleak.analytic.number_format import COMPUTED, number_format, rounding_deviation
+from tinyleak.analytic.spectrum import Spectrum, read_spectrum
 from tinyleak.backend import Array
 from tinyleak.nn.model import Model
 from tinyleak.nn.split import given_one_row
@@ -56,6 +58,18 @@ class Layer:
     def deviations(self) -> Array:
         """The standard deviation of the rounding of each entry of G."""
         return _beside(self.deviation, self.bias_deviation)
+
+    def of_columns(self, some: Array) -> Layer:
+        """Return the layer of some columns of G, (F + 1,) booleans."""
+        inputs, biased = some[: self.gradient.shape[1]], bool(some[-1])
+        return Layer(
+            self.gradient[:, inputs],
+            self.bias_gradient if biased else None,
+            self.weight[:, inputs],
+            self.bias,
+            self.deviation[:, inputs],
+            self.bias_deviation if biased else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +150,12 @@ class Shared:
         weight = layer_names(self.model)[-1][0]
         return self._by_weight.get(weight) if ends_linear(self.model) else None
 
+    def with_layers(self, layers: Sequence[Layer]) -> Shared:
+        """Return the same with other `layers` in place of these, in order."""
+        again = copy(self)
+        vars(again)["_by_weight"] = dict(zip(self._by_weight, layers, strict=True))
+        return again
+
     def layer(self, weight: str, bias: str | None) -> Layer | None:
         """A fully connected layer of these parameters, as in `layers`; None if it is not there."""
         rows = given_one_row(self.model, self.params)
@@ -170,6 +190,11 @@ class Shared:
         """
         size = np.hypot(matrix, np.sqrt(np.mean(np.square(matrix))))
         return np.asarray(np.hypot(deviations, self.computed * size))
+
+    def spectrum(self, matrix: Array, deviations: Array, *, zero_sum: bool = False) -> Spectrum:
+        """Return what a layer's gradient is made of, beside the rounding of its entries."""
+        rounding = self.rounding_of(matrix, deviations)
+        return read_spectrum(matrix, rounding, self.batch, zero_sum=zero_sum)
 
     def zero_sum_error(self, matrix: Array, deviations: Array) -> float:
         """Return by how much the sum of a matrix's rows may differ from zero, as a length.

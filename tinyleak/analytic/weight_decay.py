@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.shared import ALLOWED, Layer, Shared
-from tinyleak.analytic.spectrum import FEWEST, SIGNIFICANT, Spectrum, read_decay, read_spectrum
+from tinyleak.analytic.spectrum import FEWEST, SIGNIFICANT, read_decay
 from tinyleak.backend import Array
 
 PARALLEL = 0.9
@@ -60,7 +60,7 @@ def read_weight_decay(shared: Shared, layer: Layer) -> Decay:
             )
             error = allowed / ALLOWED / np.sqrt(along)
             return Decay(rate, biases, True, error, Cause("weight decay", text, sure=True))
-    if any(_spectrum(shared, each.matrix, each).clean for each in shared.layers):
+    if any(shared.spectrum(each.matrix, each.deviations).clean for each in shared.layers):
         return Decay(0.0, False, zero_sum=False)
     widest = max(shared.layers, key=lambda each: min(each.matrix.shape))
     if batch + FEWEST <= min(widest.matrix.shape):
@@ -77,7 +77,7 @@ def refined(shared: Shared, decay: Decay) -> Decay:
     for layer in shared.layers:
         if shared.batch + FEWEST > min(layer.matrix.shape):
             continue
-        own = _decayed(layer, decay.biases)
+        own = decayed(layer, decay.biases)
         rate, error = read_decay(layer.matrix, own, shared.batch, decay.rate)
         near = abs(rate - decay.rate) <= ALLOWED * (decay.error + error)
         if near and error < best.error:
@@ -88,9 +88,9 @@ def refined(shared: Shared, decay: Decay) -> Decay:
 def _by_rank(shared: Shared, layer: Layer) -> Decay:
     best, tail = Decay(0.0, True, zero_sum=False), np.inf
     for biases in (True, False) if layer.bias_gradient is not None else (True,):
-        own = _decayed(layer, biases)
+        own = decayed(layer, biases)
         rate, error = read_decay(layer.matrix, own, shared.batch)
-        noise = _spectrum(shared, layer.matrix - rate * own, layer).noise
+        noise = shared.spectrum(layer.matrix - rate * own, layer.deviations).noise
         if noise is not None and noise < 0.9 * tail:
             best, tail = Decay(rate, biases, zero_sum=False, error=error), noise
     if abs(best.rate) <= SIGNIFICANT * best.error:
@@ -102,12 +102,7 @@ def _by_rank(shared: Shared, layer: Layer) -> Decay:
     return replace(best, cause=Cause("weight decay", text, sure=True))
 
 
-def _spectrum(shared: Shared, matrix: Array, layer: Layer) -> Spectrum:
-    rounding = shared.rounding_of(matrix, layer.deviations)
-    return read_spectrum(matrix, rounding, shared.batch, zero_sum=False)
-
-
-def _decayed(layer: Layer, biases: bool) -> Array:
+def decayed(layer: Layer, biases: bool) -> Array:
     """Return what decay adds a multiple of: the weights, and the biases if it includes them."""
     width = layer.gradient.shape[1]
     return layer.own if biases else np.where(np.arange(layer.own.shape[1]) < width, layer.own, 0.0)

@@ -16,7 +16,7 @@ from tinyleak.attacks.least_squares.features import (
     read_span,
 )
 from tinyleak.attacks.least_squares.one_label import in_own_units, told_apart
-from tinyleak.attacks.least_squares.polishing import DETERMINED, polished
+from tinyleak.attacks.least_squares.polishing import DETERMINED, ROUNDINGS, polished
 from tinyleak.attacks.least_squares.residual import GradientResidual, as_float64, named
 from tinyleak.attacks.matching import Matching
 from tinyleak.backend import Array
@@ -26,9 +26,6 @@ FIRST_STARTS = 60
 """How many starts the first search for the features has; each later one has one. Sixty take up to
 ten seconds for nine digits, one step of all of them twenty."""
 
-ROUNDINGS = 3.0
-"""How many roundings a parameter's gradient may err by, of its size, where all images are known."""
-
 
 class Search:
     """The search for a batch's features: once from many starts, later from where its images are."""
@@ -37,6 +34,11 @@ class Search:
         self.layer = layer
         self.rng = np.random.default_rng(0)
         self.starts = FIRST_STARTS
+
+    @property
+    def roundoff(self) -> float:
+        """Of the last layer's gradient, relative; infinite if there is none."""
+        return math.inf if self.layer is None else self.layer.roundoff
 
     def span(self) -> FeatureSubspace | None:
         """Return the subspace that all features span, if the gradient shows it."""
@@ -82,7 +84,7 @@ def alone(
     if not done:
         yield from _told_apart(gradient, images, targets, found, search)
         return None
-    fit = yield from polished(gradient, images, goal, most - 1, 1, 1)
+    fit = yield from polished(gradient, images, goal, most - 1, 1, 1, search.roundoff)
     return fit.x if fit.reason is None else None
 
 

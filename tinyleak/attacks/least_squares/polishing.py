@@ -10,13 +10,21 @@ from tinyleak.attacks.least_squares.last_layer import Indices
 from tinyleak.attacks.least_squares.residual import GradientResidual
 from tinyleak.backend import Array
 from tinyleak.optim import Fit, levenberg_marquardt
+from tinyleak.optim.blockwise import blockwise_least_squares
 
 DETERMINED = 1e-18
 """The distance that is enough once the features determine all images: from 1e-15 to 1e-21 pixels
 changed by 1e-5, and a step of eight digits takes seconds."""
 
-SLOW = 0.5  # a step that leaves more than this share of the distance ends a round of polishing
-ROUNDS = 4  # rounds of polishing before all pixels move
+SLOW = 0.1
+"""A step that leaves more than this share of the distance leads nowhere: most leave a hundredth."""
+
+ROUNDINGS, NEAR = 3.0, 2.0
+"""How many roundings a parameter's gradient may err by, of its size, where all images are known;
+mostly it errs by fewer than the second."""
+
+MOST_PIXELS = 4000
+"""Pixels that are solved for together where that stalls: for more, JᵀJ and J take over 0.4 GB."""
 
 
 class Moving:
@@ -52,12 +60,13 @@ def polished(
     most: int,
     iterations: int,
     evaluations: int,
+    roundoff: float,
 ) -> Generator[Fit, None, Fit]:
-    """Minimise the distance from images that are nearly right on, without the pixels at a bound.
+    """Minimise the distance from images that are nearly right on.
 
-    Of a digit these are four in five. Where that leads nowhere, features that were known to a few
-    digits have put pixels of some image at a wrong bound: all pixels of one more image move, that
-    whose slope is steepest.
+    First without the pixels at a bound, of a digit four in five. Where that leads nowhere, features
+    that were known to a few digits have put some at a wrong bound: then all pixels move, from where
+    they were before a step that did not help.
 
     Args:
         gradient: the residual; all labels are fixed.
@@ -66,31 +75,46 @@ def polished(
         most: steps at most.
         iterations: steps made before.
         evaluations: likewise.
+        roundoff: of the gradient, relative. Once all pixels move, `NEAR` of it, squared, are the
+            goal, if that is less, and `ROUNDINGS` are enough where it gets no nearer.
 
     Yields:
         As `levenberg_marquardt` does, of all pixels; the last is returned as well, and has no
         reason if it leads nowhere.
     """
-    batch, wrong, goal = gradient.matching.batch, np.zeros(0, np.int64), max(goal, DETERMINED)
-    for _ in range(ROUNDS):
-        owner = np.arange(len(x)) // (len(x) // batch)
-        moving = np.flatnonzero((x > 0.0) & (x < 1.0) | np.isin(owner, wrong))
-        some, last, begun = Moving(gradient, x, moving), math.inf, (iterations, evaluations)
-        for step in levenberg_marquardt(
-            some, x[moving], lowest=0.0, highest=1.0, max_iterations=most, goal=goal
-        ):
-            x, stopped = some.at(step.x), step.reason in ("stalled", "stationary")
-            iterations, evaluations = begun[0] + step.iterations, begun[1] + step.evaluations
-            reason = None if stopped else step.reason
-            fit = replace(step, x=x, iterations=iterations, evaluations=evaluations, reason=reason)
-            yield fit
-            if reason is not None:
-                return fit
-            if stopped or step.value > SLOW * last:
-                break
-            last = step.value
-        most -= step.iterations
-        steepness = np.square(gradient.slope(x, gradient.value(x))).reshape(batch, -1).sum(axis=1)
-        steepness[wrong] = 0.0
-        wrong = np.append(wrong, int(np.argmax(steepness)))
+    moving, goal = np.flatnonzero((x > 0.0) & (x < 1.0)), max(goal, DETERMINED)
+    some, last = Moving(gradient, x, moving), math.inf
+    for step in levenberg_marquardt(
+        some, x[moving], lowest=0.0, highest=1.0, max_iterations=most, goal=goal
+    ):
+        stopped = step.reason in ("stalled", "stationary")
+        end, reason = some.at(step.x), None if stopped else step.reason
+        fit = _after(iterations, evaluations, replace(step, x=end, reason=reason))
+        yield fit
+        if reason is not None:
+            return fit
+        if stopped or step.value > SLOW * last:
+            break
+        x, last = end, step.value
+    least, enough = (max(DETERMINED, min(goal, (n * roundoff) ** 2)) for n in (NEAR, ROUNDINGS))
+    begun, most = fit, most - step.iterations
+    for step in blockwise_least_squares(
+        gradient, x, lowest=0.0, highest=1.0, max_iterations=most, goal=least
+    ):
+        stopped, reason = step.reason == "stalled", step.reason
+        if step.value <= enough and (stopped or step.value > SLOW * last):
+            reason = "converged"
+        elif stopped and len(x) <= MOST_PIXELS:
+            reason = None
+        fit = _after(begun.iterations, begun.evaluations, replace(step, reason=reason))
+        yield fit
+        if fit.reason is not None:
+            return fit
+        last = step.value
     return fit
+
+
+def _after(iterations: int, evaluations: int, fit: Fit) -> Fit:
+    """Return a fit that counts on from so many."""
+    counts = iterations + fit.iterations, evaluations + fit.evaluations
+    return replace(fit, iterations=counts[0], evaluations=counts[1])

@@ -14,6 +14,7 @@ without (see `last_layer`).
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from tinyleak.nn.criteria import loss_of
 from tinyleak.nn.losses import cross_entropy, softmax
 from tinyleak.nn.model import Model, parameter_gradients
 from tinyleak.ops import concatenate, reshape, sum
-from tinyleak.program import trace
+from tinyleak.program import Program, trace
 from tinyleak.tensor import Tensor
 from tinyleak.transforms import copies
 
@@ -68,6 +69,12 @@ class GradientResidual:
         self._along = trace(self._along_of, image, target, directions, check=False)
         self._by_label = trace(self._by_label_of, image, check=False)
 
+    @cached_property
+    def _forward(self) -> Program:
+        """The program of `_forward_of`, which few attacks need."""
+        images = np.zeros((self.matching.batch, *self.matching.model.image_shape))
+        return trace(self._forward_of, images, self.targets, images, self._shared, check=False)
+
     def value(self, x: Array) -> Array:
         """Return (g(x) − g*) √weight √precision, (P,)."""
         with np.errstate(all="ignore"):  # far from a solution overflow is expected, and handled
@@ -80,6 +87,17 @@ class GradientResidual:
         by_images, by_labels = self._back(self.images(x), labels, r * self._scale)
         by_logits = labels * (by_labels - (labels * by_labels).sum(axis=1, keepdims=True))
         return np.concatenate([by_images.ravel(), by_logits[self.unsettled].ravel()])
+
+    def along(self, x: Array, v: Array) -> Array:
+        """Return J v, (P,); all labels are fixed."""
+        (change,) = self._forward(self.images(x), self.labels(x), self.images(v), self._shared)
+        return change * self._scale
+
+    def blocks(self, x: Array) -> Array:
+        """Return each image's own block of JᵀJ, (N, p, p); all labels are fixed."""
+        features = None if self.last is None else self.feature_jacobian(x)
+        pixels = np.split(np.arange(len(x)), self.matching.batch)
+        return np.stack([self.gram(x, features, moving) for moving in pixels])
 
     def feature_jacobian(self, x: Array) -> Array:
         """Return the derivative of its image's features with respect to each unknown: (n, F)."""
@@ -160,6 +178,10 @@ class GradientResidual:
         """The derivatives of ⟨gradient, r⟩ with respect to images and targets, of their shapes."""
         by_images, by_targets = vjp({self._gradient_of(images, targets): r}, [images, targets])
         return by_images, by_targets
+
+    def _forward_of(self, images: Tensor, targets: Tensor, v: Tensor, r: Tensor) -> Tensor:
+        """The derivative of the gradient along images: that of ⟨Jᵀr, v⟩ with respect to any r."""
+        return vjp({self._back_of(images, targets, r)[0]: v}, [r])[0]
 
     def _along_of(self, image: Tensor, target: Tensor, directions: Tensor) -> Tensor:
         """The derivative of one image's gradient along each of R directions: (R, P′)."""

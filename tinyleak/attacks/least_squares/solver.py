@@ -206,6 +206,7 @@ def _together(
                             left,
                             iterations + fit.iterations,
                             evaluations + fit.evaluations,
+                            search.roundoff,
                         )
                         if fit.reason is not None:
                             return
