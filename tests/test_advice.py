@@ -90,6 +90,25 @@ def test_the_cause_is_named_and_what_is_advised_can_be_run(
             assert run("attack", *arguments, *more).code in (0, 1), cause
 
 
+def test_where_kinks_stopped_a_search_another_kind_is_advised_and_then_another_start() -> None:
+    client, _ = simulate(LeNet((1, 8, 8), 10, "relu", hidden=4), np.full((1, 1, 8, 8), 0.3), [1])
+    for start, advice in (("noise", "--start features"), ("features", "--seed 1")):
+        problem = problem_of(client, Attacker(start=start, settings=Settings(iterations=2)))  # type: ignore[arg-type]
+        found = attack(problem)
+        outcome = replace(client.explain(found), verdict="not explained")
+        assert advice in [cause.advice for cause in likely_causes(problem, found, outcome)]
+
+
+def test_what_was_interrupted_is_not_told_to_take_more_steps() -> None:
+    client, _ = simulate(NETWORK, np.full((1, 1, 8, 8), 0.3), [1])
+    problem = problem_of(client, Attacker(start="noise", settings=Settings(iterations=2)))
+    found = replace(attack(problem), reason="interrupted")
+    first = likely_causes(problem, found, replace(client.explain(found), verdict="not explained"))[
+        0
+    ]
+    assert (first.name, first.advice) == ("iterations", "")
+
+
 def test_nothing_is_advised_that_cannot_be_combined() -> None:
     """After local steps, or where a direction is matched, least squares is none of the ways."""
     images = np.random.default_rng(0).random((2, 1, 8, 8))

@@ -21,8 +21,8 @@ from tinyleak.client.outcome import Outcome
 from tinyleak.nn.models.exported import Exported
 
 KINKED = ("relu", "leaky_relu", "relu6", "hardswish", "hardtanh")
-"""Activations with kinks, at which a search that goes downhill seldom arrives. Of a LeNet with relu
-Levenberg–Marquardt brought back a digit that L-BFGS stalled before from eight starts."""
+"""Activations with kinks, at which a search that goes downhill seldom arrives: where a LeNet with
+relu stops L-BFGS from eight starts, features first bring its digit back."""
 
 MANY = 8
 """Starts to try where one was not enough: what one in three finds, eight find 24 times in 25."""
@@ -147,8 +147,7 @@ def _accounted(client: Client, cause: Cause) -> bool:
 
 
 def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
-    client, attacker, settings = problem.client, problem.attacker, problem.settings
-    causes = []
+    client, attacker, causes = problem.client, problem.attacker, []
     different = len(np.unique(found.images.reshape(client.batch, -1), axis=0))
     if attacker.method == "levenberg-marquardt" and different < client.batch:
         text = "rounding hides what tells images of one label apart, which are left as their mean"
@@ -180,17 +179,35 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     if client.batch > 1 and not client.loss.exact and problem.matching.targets is not None:
         text = "the labels were taken to be one class each, and mixed or smoothed ones are not"
         causes.append(Cause("soft labels", text, "--labels optimise", sure=False))
+    # What was stopped by hand says nothing yet; a search that used all it was given may.
+    own = _of_steps_downhill(problem, found)
+    return [*own, *causes] if found.reason == "interrupted" else [*causes, *own]
+
+
+def _of_steps_downhill(problem: Problem, found: Reconstruction) -> list[Cause]:
+    """Return what may have stopped the search itself."""
+    client, attacker, settings = problem.client, problem.attacker, problem.settings
+    causes = []
     if found.reason in ("out of iterations", "interrupted"):
+        interrupted = found.reason == "interrupted"
         text = f"the search had not ended after {found.iterations} iterations"
         more = f"--iterations {max(2000, 4 * settings.iterations)}"
-        # What was stopped by hand says nothing yet; a search that used all it was given may.
-        first = 0 if found.reason == "interrupted" else len(causes)
-        causes.insert(first, Cause("iterations", text, more))
+        if interrupted:
+            text, more = "the search had not ended when it was interrupted", ""
+        causes.append(Cause("iterations", text, more))
     told = client.last_layer is not None or client.premises.targets is not None
     squares = "--labels infer --method" if told else "--method"
     plain = not (client.local or settings.direction or settings.smoothness)
     solvable = plain and attacker.method == "lbfgs" and attacker.device == "cpu"
-    if solvable and getattr(client.model, "activation", None) in KINKED:
+    kinked = getattr(client.model, "activation", None) in KINKED
+    start = attacker.start if isinstance(attacker.start, str) else "images"
+    if kinked and client.batch == 1 and not client.local and start == "noise":
+        text = "its activation has kinks, at which L-BFGS seldom arrives; features first may"
+        causes.append(Cause("kinks", text, "--start features"))
+    elif kinked and start == "features":
+        text = "its activation has kinks, which another start may pass"
+        causes.append(Cause("kinks", text, f"--seed {attacker.seed + 1}"))
+    elif kinked and solvable:
         text = "its activation has kinks, at which L-BFGS seldom arrives; least squares may"
         causes.append(Cause("kinks", text, f"{squares} levenberg-marquardt"))
     elif solvable and client.batch > 1:

@@ -34,6 +34,7 @@ from tinyleak.attacks.distances import (
     search_in_range,
 )
 from tinyleak.attacks.further_down import shown_further_down
+from tinyleak.attacks.kinks import Kinks
 from tinyleak.attacks.shown import Shown, most_shown, takes_pixels
 from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
@@ -72,7 +73,8 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     Args:
         client: of one image and one step; of others nothing is shown.
         seed: decides the noise that the search starts from.
-        enough: whether to search only where a layer has as many features as the image has pixels.
+        enough: whether to search only where a layer has as many features as the image has pixels,
+            or kinks would stop gradient matching.
 
     Raises:
         StoppedError: Ctrl-C; it has the best so far.
@@ -90,7 +92,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         best = _search(objective_of(shape, shown, client.gradients), start, GOALS[client.dtype])
         return _polished(client, shown, best)
     few = shown.features.size < pixels
-    if few and enough:
+    if few and enough and not Kinks(shown.below).any(Tensor(np.zeros(shape))):
         return None
     if takes_pixels(shown.below, model.image_shape):
         return shown.features.reshape(shape)

@@ -65,6 +65,10 @@ class Kinks:
         kinks = [node for node in order if node in by_images and _is_kink(node) and node is not top]
         return [_choices(node, {}) for node in kinks]
 
+    def any(self, images: Tensor) -> bool:
+        """Whether there are kinks, the uppermost ReLU among them."""
+        return bool(self.at(images)) or self.opens(images)
+
     def opens(self, images: Tensor) -> bool:
         """Whether a ReLU is all that stands between the features and what is linear."""
         return self._graph(images)[0] is not None
