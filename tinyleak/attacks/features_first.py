@@ -36,7 +36,7 @@ from tinyleak.attacks.distances import (
 from tinyleak.attacks.further_down import shown_further_down
 from tinyleak.attacks.kinks import Kinks
 from tinyleak.attacks.shown import Shown, most_shown, takes_pixels
-from tinyleak.attacks.smoothed import past_kinks
+from tinyleak.attacks.smoothed import CYCLES, past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import grad
@@ -111,7 +111,7 @@ def _best_of_searches(
     alone, images = objective_of(shape, shown, None), are_images(model)
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
-    distance, ends = alone, [End(math.inf, start, 0)]
+    distance, ends, cycles = alone, [End(math.inf, start, 0)], CYCLES
     try:
         while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
             if not few:
@@ -129,17 +129,18 @@ def _best_of_searches(
         if few and images:
             best = search_in_range(distance, best.x, goal)
             ends.append(best)
-            args = start.reshape(shape), goal, close, int(rng.integers(2**31))
             further = further and best.value > close
-            lower = shown_further_down(shown, client.gradients, *args) if further else None
+            at = start.reshape(shape), goal, close, int(rng.integers(2**31))
+            lower = shown_further_down(shown, client.gradients, *at) if further else None
             if lower is not None and lower.features is not None:
-                few = lower.features.size < pixels
+                # What is shown farther down tells more of the image than the distance of all.
+                few, cycles = lower.features.size < pixels, 1
                 x = _best_of_searches(client, lower, few, rng, further=False).x
-                best = min(best, End(distance(x)[0], x, 0), key=_value)
+                best = End(distance(x)[0], x, 0)
                 ends.append(best)
         if best.value > close:
-            image = start.reshape(shape)
-            found = past_kinks(shown, client.gradients, image, lowest, highest, goal)
+            within = start.reshape(shape), lowest, highest, goal
+            found = past_kinks(shown, client.gradients, *within, cycles=cycles)
             if found is not None and not found.value > distance(best.x)[0]:
                 best = End(found.value, found.x, 0)
     except KeyboardInterrupt as stopped:  # not all are a search's, and have its best
