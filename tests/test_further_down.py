@@ -23,17 +23,18 @@ from tinyleak.tensor import Tensor
 
 @dataclass(frozen=True)
 class Narrowing:
-    """Three convolutions: 200 values after the first, 144 after the second, 8 features."""
+    """Three convolutions: 200 values after the first, 144 or fewer after the second, 8 features."""
 
     classes: int = 5
     image_shape: tuple[int, int, int] = (1, 8, 8)
+    second: int = 16
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             **{"one.weight": (8, 1, 4, 4), "one.bias": (8,)},
-            **{"two.weight": (16, 8, 3, 3), "two.bias": (16,)},
-            **{"three.weight": (8, 16, 3, 3), "three.bias": (8,)},
+            **{"two.weight": (self.second, 8, 3, 3), "two.bias": (self.second,)},
+            **{"three.weight": (8, self.second, 3, 3), "three.bias": (8,)},
             **{"last.weight": (5, 8), "last.bias": (5,)},
         }
 
@@ -51,8 +52,8 @@ class Narrowing:
         return params["last.weight"], params["last.bias"]
 
 
-def client_of(seed: int) -> tuple[Client, np.ndarray, Shown]:
-    model, rng = Narrowing(), np.random.default_rng(seed)
+def client_of(seed: int, second: int = 16) -> tuple[Client, np.ndarray, Shown]:
+    model, rng = Narrowing(second=second), np.random.default_rng(seed)
     image = rng.random((1, 1, 8, 8))
     params = init.draw(model.shapes, rng, "default", dtype="float32")
     client, _ = share(model, params, image, [int(rng.integers(0, 5))], dtype="float32")
@@ -75,6 +76,17 @@ def test_values_that_the_gradients_above_determine_are_found(seed: int) -> None:
     assert np.allclose(found.features, truth.data, atol=1e-4 * second.data.max())
     assert np.array_equal(found.features > 0, truth.data > 0)  # who is active shows
     assert sorted(found.lower) == ["one.bias", "one.weight", "two.bias", "two.weight"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_values_are_found_layer_by_layer_until_there_are_as_many_as_pixels(seed: int) -> None:
+    client, image, shown = client_of(seed, second=6)  # 54 values of 64 pixels, and then 200
+    start = 0.5 + 0.1 * np.random.default_rng(9).standard_normal(image.shape)
+    found = shown_further_down(shown, client.gradients, start, 1e-13, 1e-8, seed)
+    assert found is not None and found.features is not None and found.features.size == 200
+    truth = found.below(Tensor(image))
+    assert truth is not None and np.allclose(found.features, truth.data, atol=1e-5)
+    assert sorted(found.lower) == ["one.bias", "one.weight"]
 
 
 def test_an_image_is_found_by_them() -> None:
