@@ -112,8 +112,8 @@ def _best_of_searches(
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     distance, ends = alone, [End(math.inf, start, 0)]
-    clean = client.noise is None  # with noise no search arrives
-    cycles = CYCLES if clean else 1
+    noisy = any(cause.name == "noise" for cause in client.premises.causes)  # no search arrives
+    cycles = 1 if noisy else CYCLES
     try:
         while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
             if not few:
@@ -131,7 +131,7 @@ def _best_of_searches(
         if few and images:
             best = search_in_range(distance, best.x, goal)
             ends.append(best)
-            further = further and clean and best.value > close
+            further = further and not noisy and best.value > close
             at = start.reshape(shape), goal, close, int(rng.integers(2**31))
             lower = shown_further_down(shown, client.gradients, *at) if further else None
             if lower is not None and lower.features is not None:
