@@ -118,3 +118,19 @@ def test_ctrl_c_between_searches_has_an_image(work: str, monkeypatch: pytest.Mon
     with pytest.raises(StoppedError) as stopped:
         features_first(client)
     assert stopped.value.x.shape == (image.size,)
+
+
+def test_noise_lets_no_search_arrive_so_that_none_goes_further_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, image, _ = client_of(1)
+    rng = np.random.default_rng(0)
+    noisy = {k: g + 1e-3 * rng.standard_normal(g.shape) for k, g in client.gradients.items()}
+    asked: list[object] = []
+    room = sys.modules[features_first.__module__]
+    monkeypatch.setattr(room, "shown_further_down", lambda *args: asked.append(args))
+    monkeypatch.setattr(room, "past_kinks", lambda *_, **__: None)
+    for gradients, times in ((client.gradients, 1), (noisy, 0)):
+        asked.clear()
+        features_first(Client.of(client.model, client.params, gradients, reduction="mean"))
+        assert len(asked) == times
