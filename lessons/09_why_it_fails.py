@@ -269,11 +269,12 @@ expect(restarted.all(), "four starts are enough")
 #
 # relu = LeNet(activation="relu")
 # client, _ = share(relu, relu.init(np.random.default_rng(0)), truth, label)
-# found = attack(client, settings=Settings(iterations=100))
+# found = attack(client, start="noise", settings=Settings(iterations=100))
 # assert found.distance > 1e-2 and np.square(found.images - truth).mean() > 0.1
 # ```
 #
-# What comes out is noise: the distance stops falling long before zero.
+# What comes out is noise: the distance stops falling long before zero. Without `start="noise"` the
+# attack goes another way, which needs no second derivatives: lesson 10b.
 #
 # </details>
 
