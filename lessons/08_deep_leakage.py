@@ -305,8 +305,8 @@ assert min(halved, miscounted) > 1, "neither fits the truth"
 # Many networks use $\max(0, x)$ in place of the sigmoid, called [**relu**](README.md#relu). What is
 # its second derivative? Write `second(x)`, which returns it at an array of numbers, by `grad` and
 # `ops.relu`. Then let `LeNet(activation="relu")` be the model, and attack from noise, as here, with
-# 100 iterations (`attack` takes `start="noise"` and `settings=Settings(iterations=100)`). What comes
-# out, and why?
+# 100 iterations (`attack` takes `start="noise"` and `settings=Settings(iterations=100)`). What
+# comes out, and why?
 #
 # <details><summary>Solution to the exercise of lesson 7</summary>
 #
