@@ -145,6 +145,11 @@ def test_fewer_features_than_pixels_leave_one_image_within_the_range_of_pixels()
     assert error(attack(client, start="features").images, images) < 1e-8
 
 
+def test_where_kinks_would_stop_gradient_matching_fewer_features_are_searched_by_as_well() -> None:
+    client, images = client_of(Pooled(3, "relu", largest=False))
+    assert error(features_first(client, seed=1, enough=True), images) < 1e-8  # the soonest of three
+
+
 def test_the_lowest_of_the_layers_that_show_most_is_used(rng: np.random.Generator) -> None:
     model = nn.MLP((1, 4, 4), 3, widths=(16, 5))
     params = model.init(rng)
