@@ -10,16 +10,16 @@ share directions of J they nearly solve it (Nocedal and Wright 2006, "Numerical 
 section 5.1). Bounds are kept as in `optim.bounds`, and λ follows as in `gauss_newton`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.optim.bounds import solver
+from tinyleak.optim.conjugate_gradients import conjugate_gradients
 from tinyleak.optim.gauss_newton import FLOOR, LEAST_DAMPING, SUCCESS, Fit
 
 DAMPING = 1e-9
@@ -120,29 +120,22 @@ class _System:
         Unknowns that it would take across a bound are put on it, and the others solved for again.
         """
 
-        def times(direction: Array) -> Array:
+        def times(free: Array, direction: Array) -> Array:
             image = self.residual.slope(x, self.residual.along(x, direction))
-            return image + damping * self.scale * direction
+            return (image + damping * self.scale * direction) * free
 
-        s, left, products, first = np.zeros_like(x), downhill, PRODUCTS, 0.0
+        s, left, products, enough = np.zeros_like(x), downhill, PRODUCTS, 0.0
         for _ in range(ROUNDS):
             precondition = self._solver(free, damping)
-            direction = precondition(left)
-            square = float(left @ direction)
-            first = first or square
-            while products > 0 and square > LEFT * first:
-                image = times(direction) * free
-                length = square / float(direction @ image)
-                s, left = s + length * direction, left - length * image
-                turned = precondition(left)
-                square, before = float(left @ turned), square
-                direction, products = turned + square / before * direction, products - 1
+            enough = enough or LEFT * float(left @ precondition(left))
+            rough = conjugate_gradients(partial(times, free), left, products, enough, precondition)
+            s, products = s + rough.s, products - rough.products
             inside = s.clip(*bounds)
             crossing = inside != s
             if products <= 0 or not crossing.any():
                 break
             s, free = inside, free & ~crossing
-            left, products = (downhill - times(s)) * free, products - 1
+            left, products = downhill * free - times(free, s), products - 1
         return s.clip(*bounds)
 
     def _solver(self, free: Array, damping: float) -> Callable[[Array], Array]:

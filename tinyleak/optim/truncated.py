@@ -18,6 +18,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.gradient import vjp
+from tinyleak.optim.conjugate_gradients import conjugate_gradients
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 
@@ -144,15 +145,10 @@ def _step(
     rough: float,
 ) -> Array:
     """Return about (JᵀWJ + λ)⁻¹ downhill, for the unknowns that are free."""
-    s, left, direction = np.zeros_like(x), downhill.copy(), downhill.copy()
-    square = first = float(left @ left)
-    for _ in range(products):
-        if square <= rough**2 * first:
-            break
+
+    def times(direction: Array) -> Array:
         image = residual.back(x, weights * residual.along(x, direction))
-        image = image * free + damping * direction
-        length = square / float(direction @ image)
-        s, left = s + length * direction, left - length * image
-        square, before = float(left @ left), square
-        direction = left + square / before * direction
-    return s
+        return image * free + damping * direction
+
+    enough = rough**2 * float(downhill @ downhill)
+    return conjugate_gradients(times, downhill, products, enough).s
