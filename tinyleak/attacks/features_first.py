@@ -17,8 +17,6 @@ the loss's gradient with respect to those values instead: it is its own. Below i
 Lesson: lessons/10b_your_own_network.py
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -91,23 +89,23 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         start = GREY + CONTRAST * rng.standard_normal(pixels)
         best = _search(objective_of(shape, shown, client.gradients), start, GOALS[client.dtype])
         return _polished(client, shown, best)
-    few = shown.features.size < pixels
-    if few and enough and not Kinks(shown.below).any(Tensor(np.zeros(shape))):
+    if enough and shown.count < pixels and not Kinks(shown.below).any(Tensor(np.zeros(shape))):
         return None
     if takes_pixels(shown.below, model.image_shape):
         return shown.features.reshape(shape)
-    best = _best_of_searches(client, shown, few, np.random.default_rng(seed))
+    best = _best_of_searches(client, shown, np.random.default_rng(seed))
     return _polished(client, shown, best)
 
 
 def _best_of_searches(
-    client: Client, shown: Shown, few: bool, rng: np.random.Generator, further: bool = True
+    client: Client, shown: Shown, rng: np.random.Generator, further: bool = True
 ) -> End:
     """Search for the image that has the features that are shown, fewer than its pixels or not."""
     model, goal = client.model, GOALS[client.dtype]
     close = max(CLOSE, goal)  # as float16's rounding is
     shape = (1, *model.image_shape)
     pixels = math.prod(shape)
+    few = shown.count < pixels
     alone, images = objective_of(shape, shown, None), are_images(model)
     lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
@@ -134,10 +132,9 @@ def _best_of_searches(
             further = further and not noisy and best.value > close
             at = start.reshape(shape), goal, close, int(rng.integers(2**31))
             lower = shown_further_down(shown, client.gradients, *at) if further else None
-            if lower is not None and lower.features is not None:
+            if lower is not None:
                 # What is shown farther down tells more of the image than the distance of all.
-                few, cycles = lower.features.size < pixels, 1
-                x = _best_of_searches(client, lower, few, rng, further=False).x
+                x, cycles = _best_of_searches(client, lower, rng, further=False).x, 1
                 best = End(distance(x)[0], x, 0)
                 ends.append(best)
         if best.value > close:
@@ -163,7 +160,7 @@ def _polished(client: Client, shown: Shown, end: End) -> Array | None:
         lowest, highest = 0.0, 1.0
     objectives = []
     try:
-        if end.value <= CLOSE and shown.features is not None and shown.features.size >= x.size:
+        if end.value <= CLOSE and shown.count >= x.size:
             objectives.append(objective_of(shape, shown, None))
         if end.value <= CLOSE:
             rounding = float(np.finfo(client.dtype).eps)

@@ -10,8 +10,6 @@ Blaschko 2021), with nothing inverted and no noise added up, since the image is 
 gradient at the end.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
@@ -63,7 +61,7 @@ def shown_further_down(
         StoppedError: Ctrl-C; it has the start, since values are no image.
     """
     rng, lowest = np.random.default_rng(seed), None
-    while shown.features is not None and shown.features.size < start.size:
+    while shown.count < start.size:
         found = _next(shown, gradients, start, goal, close, rng)
         if found is None:
             break

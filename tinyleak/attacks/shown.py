@@ -36,6 +36,11 @@ class Shown:
     below: Below
     lower: Mapping[str, Tensor]
 
+    @property
+    def count(self) -> int:
+        """How many features are shown."""
+        return 0 if self.features is None else self.features.size
+
     def differences(
         self, features: Tensor, gradients: Mapping[str, Array] | None, onward: Tensor | None = None
     ) -> list[Tensor]:
@@ -94,8 +99,7 @@ def most_shown(
     pixels = math.prod(model.image_shape)
     if added is None or sum_of(added.lower) < pixels:
         return shown
-    few = shown is None or shown.features is None or shown.features.size < pixels
-    return added if few else shown
+    return added if shown is None or shown.count < pixels else shown
 
 
 def shown_layer(

@@ -13,8 +13,6 @@ as well, most of the image is right and a few places are not: these get noise, a
 from there.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -117,12 +115,12 @@ def past_kinks(
 
     soft, exact = _Corrected(smoothed, start.size, np.ones(())), Traced(exactly, start.size)
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
-    to_end = partial(inside, exact, steps=LAST_STEPS, products=PRODUCTS, rough=EXACT)
-    enough = shown.features is not None and shown.features.size >= start.size
-    alone = objective_of(start.shape, shown, None) if enough else None
+    to_end = partial(
+        inside, exact, steps=LAST_STEPS, products=PRODUCTS, rough=EXACT, damping=UNDAMPED
+    )
+    alone = objective_of(start.shape, shown, None) if shown.count >= start.size else None
     robust = partial(in_turn_with_features, exact, alone, lowest, highest, goal)
     close, rng = max(CLOSE, goal), np.random.default_rng(0)
-    count = 0 if shown.features is None else shown.features.size
 
     def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
         soft.cool(temperature, at)
@@ -133,7 +131,7 @@ def past_kinks(
     try:
         for cycle in range(cycles):
             if cycle > 0:
-                here = Reached(_jolted(exact, best.x, count, rng), math.inf)
+                here = Reached(_jolted(exact, best.x, shown.count, rng), math.inf)
             before = math.inf
             for k in range(AGAIN if cycle > 0 else 0, len(TEMPERATURES)):
                 if k >= LEAST and best.value > PROGRESS * before:
@@ -148,7 +146,7 @@ def past_kinks(
                     best = min(best, robust(here.x), key=_distance)
                 if best.value <= close:
                     break
-            best = to_end(best.x, damping=UNDAMPED)
+            best = to_end(best.x)
             if best.value <= close:
                 break
     except KeyboardInterrupt:
