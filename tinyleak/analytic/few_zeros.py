@@ -6,8 +6,6 @@ was made zero breaks that for its own column, and columns without zeros obey as 
 a gradient has by itself, such as those of a ReLU's closed units, break nothing.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tinyleak.analytic.cause import Cause

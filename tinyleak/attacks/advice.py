@@ -1,7 +1,5 @@
 """Why an attack may have failed, and what to try next: of this client, by this attacker."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -188,13 +186,13 @@ def _of_steps_downhill(problem: Problem, found: Reconstruction) -> list[Cause]:
     """Return what may have stopped the search itself."""
     client, attacker, settings = problem.client, problem.attacker, problem.settings
     causes = []
-    if found.reason in ("out of iterations", "interrupted"):
-        interrupted = found.reason == "interrupted"
+    if found.reason == "interrupted":
+        causes.append(Cause("iterations", "the search had not ended when it was interrupted"))
+    elif found.reason == "out of iterations":
         text = f"the search had not ended after {found.iterations} iterations"
-        more = f"--iterations {max(2000, 4 * settings.iterations)}"
-        if interrupted:
-            text, more = "the search had not ended when it was interrupted", ""
-        causes.append(Cause("iterations", text, more))
+        causes.append(
+            Cause("iterations", text, f"--iterations {max(2000, 4 * settings.iterations)}")
+        )
     told = client.last_layer is not None or client.premises.targets is not None
     squares = "--labels infer --method" if told else "--method"
     plain = not (client.local or settings.direction or settings.smoothness)

@@ -7,8 +7,6 @@ At the uppermost ReLU the pattern is known: the features that are shown are posi
 are active. The gradient below is taken with that pattern, without any ReLU there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
