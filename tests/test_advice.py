@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from command_line import Run
 
+from tinyleak import nn, ops
 from tinyleak.attacks import Attacker, Settings, attack, problem_of
 from tinyleak.attacks.advice import likely_causes
 from tinyleak.attacks.method import one_label_each
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.defenses import parse
 from tinyleak.gradient import grad
-from tinyleak.nn import MLP, LeNet
+from tinyleak.nn import MLP, LeNet, init
 from tinyleak.nn.losses import cross_entropy
 from tinyleak.nn.models.as_trained import AsTrained
 from tinyleak.tensor import Tensor
@@ -99,14 +100,46 @@ def test_where_kinks_stopped_a_search_another_kind_is_advised_and_then_another_s
         assert advice in [cause.advice for cause in likely_causes(problem, found, outcome)]
 
 
-def test_what_was_interrupted_is_not_told_to_take_more_steps() -> None:
-    client, _ = simulate(NETWORK, np.full((1, 1, 8, 8), 0.3), [1])
-    problem = problem_of(client, Attacker(start="noise", settings=Settings(iterations=2)))
+@dataclass(frozen=True)
+class Convolution:
+    """A network without linear layers: one convolution, ReLU, and the mean of each channel."""
+
+    image_shape: tuple[int, int, int] = (1, 6, 6)
+    classes: int = 3
+    activation: str = "relu"
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"conv.weight": (3, 1, 3, 3), "conv.bias": (3,)}
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        values = ops.relu(nn.conv2d(x, params["conv.weight"], params["conv.bias"]))
+        return ops.mean(ops.reshape(values, (*values.shape[:-2], -1)), axes=-1)
+
+
+def test_features_are_not_advised_where_no_layer_shows_any(rng: np.random.Generator) -> None:
+    model = Convolution()
+    client, _ = share(model, init.draw(model.shapes, rng), rng.random((1, 1, 6, 6)), [1])
+    problem = problem_of(client, Attacker(settings=Settings(iterations=2)))
+    found = attack(problem)
+    outcome = replace(client.explain(found), verdict="not explained")
+    kinks = next(c for c in likely_causes(problem, found, outcome) if c.name == "kinks")
+    assert "features" not in kinks.text + kinks.advice
+
+
+@pytest.mark.parametrize("start", ["noise", "features"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_what_was_interrupted_is_told_nothing_but_that_and_what_is_sure(
+    activation: str, start: Any
+) -> None:
+    model = LeNet((1, 8, 8), 10, activation, hidden=4)
+    client, _ = simulate(model, np.random.default_rng(0).random((1, 1, 8, 8)), [1])
+    problem = problem_of(client, Attacker(start=start, settings=Settings(iterations=2)))
     found = replace(attack(problem), reason="interrupted")
-    first = likely_causes(problem, found, replace(client.explain(found), verdict="not explained"))[
-        0
-    ]
-    assert (first.name, first.advice) == ("iterations", "")
+    outcome = replace(client.explain(found), verdict="not explained")
+    causes = likely_causes(problem, found, outcome)
+    assert causes[0].name == "iterations"
+    assert {cause.advice for cause in causes} == {""}
 
 
 def test_nothing_is_advised_that_cannot_be_combined() -> None:

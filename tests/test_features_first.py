@@ -150,6 +150,22 @@ def test_where_kinks_would_stop_gradient_matching_fewer_features_are_searched_by
     assert error(features_first(client, seed=1, enough=True), images) < 1e-8  # the soonest of three
 
 
+@dataclass(frozen=True)
+class OfASeries(Pooled):
+    """The same of a series, whose numbers have no bounds."""
+
+    input_shape: tuple[int, int, int] = (1, 1, 64)
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return super().__call__(params, ops.reshape(x, (*x.shape[:-3], 1, 8, 8)))
+
+
+def test_fewer_features_than_a_series_has_numbers_are_no_default_start() -> None:
+    model = OfASeries(3, largest=False, image_shape=(1, 1, 64))
+    client, _ = client_of(Pooled(3, largest=False))
+    assert features_first(dataclasses.replace(client, model=model), enough=True) is None
+
+
 def test_the_lowest_of_the_layers_that_show_most_is_used(rng: np.random.Generator) -> None:
     model = nn.MLP((1, 4, 4), 3, widths=(16, 5))
     params = model.init(rng)

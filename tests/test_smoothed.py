@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,16 @@ from tinyleak.attacks.distances import objective_of
 from tinyleak.attacks.features_first import _search, features_first
 from tinyleak.attacks.kinks import Kinks
 from tinyleak.attacks.shown import shown_layer
-from tinyleak.attacks.smoothed import JOLT, POOLING, SHARP, _jolted, _soft, past_kinks
+from tinyleak.attacks.smoothed import (
+    CYCLES,
+    JOLT,
+    POOLING,
+    SHARP,
+    _Corrected,
+    _jolted,
+    _soft,
+    past_kinks,
+)
 from tinyleak.client import Client
 from tinyleak.nn import MLP, init
 from tinyleak.ops import concatenate, largest_of_windows, relu
@@ -153,6 +162,20 @@ def test_a_network_without_kinks_is_left_alone(rng: np.random.Generator) -> None
     shown = shown_layer(model, client.params, {**client.gradients, "0.bias": np.zeros(4)})
     assert shown is not None and shown.features is not None
     assert past_kinks(shown, client.gradients, np.zeros((1, 1, 3, 3)), 0.0, 1.0, 0.0) is None
+
+
+def test_nothing_is_cooled_where_the_only_kinks_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rng = MLP((1, 3, 3), 4, widths=(8, 6), activation="relu"), np.random.default_rng(2)
+    client, _ = share(model, model.init(rng), rng.random((1, 1, 3, 3)), [1])
+    gradients = {**client.gradients, "0.bias": np.zeros(8)}  # the second layer shows 8 features
+    shown = shown_layer(model, client.params, gradients)
+    assert shown is not None and shown.features is not None and shown.count == 8
+    other = replace(shown, features=shown.features + 0.1)  # of no image
+    cooled: list[float] = []
+    monkeypatch.setattr(_Corrected, "cool", lambda self, t, at: cooled.append(t))
+    start = np.full((1, 1, 3, 3), 0.5)
+    assert past_kinks(other, client.gradients, start, 0.0, 1.0, 1e-26) is not None
+    assert len(cooled) == CYCLES
 
 
 class Quadratic:

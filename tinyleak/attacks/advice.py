@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.certificate import why_not
-from tinyleak.attacks.features_first import are_images
+from tinyleak.attacks.features_first import are_images, shown_of
 from tinyleak.attacks.first_layer import first_layer
 from tinyleak.attacks.method import one_label_each
 from tinyleak.attacks.problem import Problem
@@ -86,6 +86,11 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     mixed = any(cause.name == "batch size" for cause in causes)
     if near and not mixed and (beyond := _beyond_unit_range(client, found)):
         causes.insert(sum(cause.sure for cause in causes), beyond)
+    if found.reason == "interrupted":
+        # What is not sure says nothing yet: nothing else is to be tried, but to let it end.
+        causes = [cause if cause.sure else replace(cause, advice="") for cause in causes]
+        cause = Cause("iterations", "the search had not ended when it was interrupted")
+        causes.insert(sum(cause.sure for cause in causes), cause)
     return [*causes, *(replace(cause, advice="") for cause in taken)]
 
 
@@ -177,18 +182,16 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
     if client.batch > 1 and not client.loss.exact and problem.matching.targets is not None:
         text = "the labels were taken to be one class each, and mixed or smoothed ones are not"
         causes.append(Cause("soft labels", text, "--labels optimise", sure=False))
-    # What was stopped by hand says nothing yet; a search that used all it was given may.
-    own = _of_steps_downhill(problem, found)
-    return [*own, *causes] if found.reason == "interrupted" else [*causes, *own]
+    return (
+        causes if found.reason == "interrupted" else [*causes, *_of_steps_downhill(problem, found)]
+    )
 
 
 def _of_steps_downhill(problem: Problem, found: Reconstruction) -> list[Cause]:
     """Return what may have stopped the search itself."""
     client, attacker, settings = problem.client, problem.attacker, problem.settings
     causes = []
-    if found.reason == "interrupted":
-        causes.append(Cause("iterations", "the search had not ended when it was interrupted"))
-    elif found.reason == "out of iterations":
+    if found.reason == "out of iterations":
         text = f"the search had not ended after {found.iterations} iterations"
         causes.append(
             Cause("iterations", text, f"--iterations {max(2000, 4 * settings.iterations)}")
@@ -199,7 +202,7 @@ def _of_steps_downhill(problem: Problem, found: Reconstruction) -> list[Cause]:
     solvable = plain and attacker.method == "lbfgs" and attacker.device == "cpu"
     kinked = getattr(client.model, "activation", None) in KINKED
     start = attacker.start if isinstance(attacker.start, str) else "images"
-    if kinked and client.batch == 1 and not client.local and start == "noise":
+    if kinked and start == "noise" and shown_of(client) is not None:
         text = "its activation has kinks, at which L-BFGS seldom arrives; features first may"
         causes.append(Cause("kinks", text, "--start features"))
     elif kinked and start == "features":

@@ -45,8 +45,8 @@ class Attacker:
             has the features that a linear layer shows (see `tinyleak.attacks.features_first`);
             "recursion", images recovered from the gradient layer by layer (see
             `tinyleak.attacks.recursion`), for which labels must be known; or images, (N, C, H, W).
-            By default "auto": features where a layer shows as many as the image has pixels and no
-            defence is known, else noise.
+            By default "auto": features where a layer shows as many as the image has pixels, or
+            fewer where the network of an image has kinks, and no defence is known; else noise.
         restarts: how many starts to run; the one that ends nearest is returned.
         method: "lbfgs"; "levenberg-marquardt", which solves for all pixels at once, takes memory
             for their Jacobian with respect to the weights, and batches to the rounding error

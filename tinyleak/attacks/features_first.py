@@ -72,29 +72,36 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
         client: of one image and one step; of others nothing is shown.
         seed: decides the noise that the search starts from.
         enough: whether to search only where a layer has as many features as the image has pixels,
-            or kinks would stop gradient matching.
+            or kinks would stop gradient matching, and pixels have bounds.
 
     Raises:
         StoppedError: Ctrl-C; it has the best so far.
     """
-    if client.batch != 1 or client.local is not None:
-        return None
-    model = client.model
-    shape = (1, *model.image_shape)
-    pixels, shown = math.prod(shape), most_shown(model, client.params, client.sent)
+    model, shown = client.model, shown_of(client)
     if shown is None:
         return None
+    shape = (1, *model.image_shape)
+    pixels = math.prod(shape)
     if shown.features is None:
         rng = np.random.default_rng(seed)
         start = GREY + CONTRAST * rng.standard_normal(pixels)
         best = _search(objective_of(shape, shown, client.gradients), start, GOALS[client.dtype])
         return _polished(client, shown, best)
-    if enough and shown.count < pixels and not Kinks(shown.below).any(Tensor(np.zeros(shape))):
-        return None
+    if enough and shown.count < pixels:
+        kinked = Kinks(shown.below).any(Tensor(np.zeros(shape)))
+        if not (kinked and are_images(model)):
+            return None
     if takes_pixels(shown.below, model.image_shape):
         return shown.features.reshape(shape)
     best = _best_of_searches(client, shown, np.random.default_rng(seed))
     return _polished(client, shown, best)
+
+
+def shown_of(client: Client) -> Shown | None:
+    """Return what a client's gradient shows to search by; None of several images or steps."""
+    if client.batch != 1 or client.local is not None:
+        return None
+    return most_shown(client.model, client.params, client.sent)
 
 
 def _best_of_searches(

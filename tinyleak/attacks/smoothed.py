@@ -124,7 +124,7 @@ def past_kinks(
 
     def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
         soft.cool(temperature, at)
-        z = inside(soft, x, steps=STEPS).x
+        z = inside(soft, x, steps=STEPS if spreads else LAST_STEPS).x
         return Reached(z, float(np.sum(exact.value(z) ** 2)))
 
     best = here = Reached(start.ravel(), math.inf)
@@ -133,7 +133,9 @@ def past_kinks(
             if cycle > 0:
                 here = Reached(_jolted(exact, best.x, shown.count, rng), math.inf)
             before = math.inf
-            for k in range(AGAIN if cycle > 0 else 0, len(TEMPERATURES)):
+            first = AGAIN if cycle > 0 else 0
+            # Below the uppermost ReLU, whose pattern is known, there may be nothing to cool.
+            for k in range(first, len(TEMPERATURES)) if spreads else (WARMER - 1,):
                 if k >= LEAST and best.value > PROGRESS * before:
                     break
                 before, ends = best.value, [here]

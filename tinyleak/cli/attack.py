@@ -49,7 +49,8 @@ START = {
     "start": "what the first start is: noise as in the paper; features, for one image, what has "
     "the features that a linear layer shows; or recursion, what can be read off the gradient of a "
     "LeNet or MLP layer by layer, which needs --labels infer or known and few images: two of the "
-    "default LeNet (default: features where a layer shows as many as there are pixels, else noise)"
+    "default LeNet (default: features where a layer shows as many as there are pixels, or the "
+    "network of an image has kinks, else noise)"
 }
 SMOOTHNESS = {
     "smoothness": "prefer images of little total variation; 3 helps against noise (default: 0, not)"
