@@ -52,6 +52,14 @@ class Records:
         return f"Records({found} of {found + self.missing}, {self.seconds:.1f} s)"
 
 
+class StoppedSearchError(KeyboardInterrupt):
+    """Ctrl-C during a search for records, with those that were found until then."""
+
+    def __init__(self, records: Records) -> None:
+        super().__init__()
+        self.records = records
+
+
 class Known(Descent):
     """The records that are known, and where others are not."""
 
@@ -79,6 +87,7 @@ class Known(Descent):
 
     def found(self) -> Records:
         """Return what has been found."""
+        self._keep([*range(len(self.counts))])  # Ctrl-C may come while one is being kept
         if not self.factor_known and len(self.space.S) > 1:
             self._keep_what_agrees()
         elif sum(self.copies) - len(self.copies) > (self.layer.records or 0) - self.layer.rank:

@@ -26,7 +26,7 @@ import numpy as np
 
 from tinyleak.analytic.certificate import why_not
 from tinyleak.analytic.deltas import Deltas
-from tinyleak.analytic.known import Records
+from tinyleak.analytic.known import Records, StoppedSearchError
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.locked import ReluSearch
 from tinyleak.analytic.search import Search
@@ -60,6 +60,7 @@ def find_records(
     Raises:
         ValueError: the number of records is not known, or is more than the layer can tell apart;
             or the rank of the gradient shows more of them.
+        StoppedSearchError: Ctrl-C; it has what was found.
     """
     why = why_not(layer, cut, factor_known=factor_known)
     if why is not None:
@@ -73,5 +74,8 @@ def find_records(
     kind = ReluSearch if deltas.has_kinks else Search
     rng = rng or np.random.default_rng(0)
     search = kind(layer, deltas, bounds, rng, seconds, factor_known)
-    search.run()
+    try:
+        search.run()
+    except KeyboardInterrupt:
+        raise StoppedSearchError(search.found()) from None
     return search.found()

@@ -205,7 +205,7 @@ def _of_steps_downhill(problem: Problem, found: Reconstruction) -> list[Cause]:
     if kinked and start == "noise" and shown_of(client) is not None:
         text = "its activation has kinks, at which L-BFGS seldom arrives; features first may"
         causes.append(Cause("kinks", text, "--start features"))
-    elif kinked and start == "features":
+    elif kinked and (start == "features" or attacker.method == "records"):
         text = "its activation has kinks, which another start may pass"
         causes.append(Cause("kinks", text, f"--seed {attacker.seed + 1}"))
     elif kinked and solvable:

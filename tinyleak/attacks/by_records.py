@@ -16,14 +16,16 @@ from math import prod
 import numpy as np
 
 from tinyleak.analytic.deltas import Deltas
+from tinyleak.analytic.known import StoppedSearchError
 from tinyleak.analytic.layer_gradient import LayerGradient
-from tinyleak.attacks.distances import objective_of, search_in_range
-from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY
+from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
+from tinyleak.attacks.features_first import CLOSE, CONTRAST, GOALS, GREY
 from tinyleak.attacks.first_layer import first_layer, records_of
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
 from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.shown import Shown, takes_pixels
+from tinyleak.attacks.smoothed import past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.nn.criteria import Loss, loss_of, one_hot
@@ -62,17 +64,21 @@ def attack_by_records(
     layer, cut = found
     rng, loss = np.random.default_rng(problem.attacker.seed), loss_of(client.model)
     direct = takes_pixels(cut.below, client.model.image_shape)
-    records = problem.records or records_of(client, layer, cut, rng, SECONDS)
+    interrupted = False
+    try:
+        records = problem.records or records_of(client, layer, cut, rng, SECONDS)
+    except StoppedSearchError as stopped:
+        records, interrupted = stopped.records, True
     order = np.repeat(np.arange(len(records.copies)), records.copies)
     inputs = np.concatenate([records.inputs[order], records.guesses])
     images = np.full((client.batch, *client.model.image_shape), 0.5)
+    if direct:
+        images[: len(inputs)] = inputs.reshape(-1, *images.shape[1:])
+    elif not interrupted:
+        interrupted = _fill(images, inputs, order, cut, client, rng)
     labels = np.zeros(client.batch, np.int64)
     labels[: len(inputs)] = np.concatenate([records.labels[order], records.guessed_labels])
-    for index, h in enumerate(inputs):
-        again = not direct and 0 < index < len(order) and order[index] == order[index - 1]
-        known = images[index - 1] if again else h if direct else image_with(cut, h, client, rng)
-        images[index] = known.reshape(images[index].shape)
-    if not direct and len(records.guesses):
+    if not (direct or interrupted) and len(records.guesses):
         told = labels_of(layer, cut, images[: len(inputs)], loss)
         labels[len(order) : len(inputs)] = told[len(order) :]  # the others are certified
     soft = one_hot(labels, client.model.classes, problem.settings.dtype)
@@ -82,7 +88,28 @@ def attack_by_records(
     recorder.problem = replace(problem, matching=matching)
     recorder.note(x, float(matching.distances(Tensor(x)).data), 0)
     reason = "stalled" if records.missing else "converged"
+    reason = "interrupted" if interrupted else reason
     return recorder.conclude(x, records.attempts, records.attempts, reason)
+
+
+def _fill(
+    images: Array, inputs: Array, order: Array, cut: Split, client: Client, rng: np.random.Generator
+) -> bool:
+    """Search for the images with these inputs, one by one; return whether Ctrl-C came.
+
+    Those of the numbers in `order` come first, and are known to all their digits.
+    """
+    for index, h in enumerate(inputs):
+        exact = index < len(order)
+        if exact and index > 0 and order[index] == order[index - 1]:
+            images[index] = images[index - 1]
+            continue
+        try:
+            images[index] = image_with(cut, h, client, rng, exact=exact).reshape(images[0].shape)
+        except KeyboardInterrupt as stopped:
+            images[index] = getattr(stopped, "x", images[index]).reshape(images[0].shape)
+            return True
+    return False
 
 
 def labels_of(layer: LayerGradient, cut: Split, images: Array, loss: Loss) -> Array:
@@ -103,14 +130,22 @@ class _SettledError(Exception):
     """The search goes no further."""
 
 
-def image_with(cut: Split, features: Array, client: Client, rng: np.random.Generator) -> Array:
+def image_with(
+    cut: Split, features: Array, client: Client, rng: np.random.Generator, *, exact: bool
+) -> Array:
     """Return the image that gives a layer these inputs, as near as a search from noise comes.
 
     Features that are known to some digits only are met no nearer: then it ends where it stays.
+    Those that are exact are: where kinks stop every start, the search goes past them.
+
+    Raises:
+        StoppedError: Ctrl-C; it has the best pixels so far.
     """
+    shape = (1, *client.model.image_shape)
     shown = Shown(cut.weight, features[None], np.zeros((1, len(features))), cut.below, {})
-    objective = objective_of((1, *client.model.image_shape), shown, None)
-    best, lowest, halved = np.zeros(0), math.inf, deque[float](maxlen=PATIENCE)
+    goal, start = GOALS[client.dtype], np.full(prod(shape), GREY)
+    met = max(CLOSE, goal) if exact else MET
+    best, lowest, halved = start, math.inf, deque[float](maxlen=PATIENCE)
 
     def watched(x: Array) -> tuple[float, Array]:
         nonlocal best, lowest
@@ -122,11 +157,18 @@ def image_with(cut: Split, features: Array, client: Client, rng: np.random.Gener
         halved.append(lowest)
         return value, slope
 
-    for _ in range(STARTS):
-        halved.clear()
-        with suppress(_SettledError):
-            start = GREY + CONTRAST * rng.standard_normal(prod(client.model.image_shape))
-            search_in_range(watched, start, GOALS[client.dtype])
-        if lowest < MET:
-            break
-    return best
+    objective = objective_of(shape, shown, None)
+    try:
+        for _ in range(STARTS):
+            halved.clear()
+            with suppress(_SettledError):
+                start = GREY + CONTRAST * rng.standard_normal(prod(shape))
+                search_in_range(watched, start, goal)
+            if lowest < met:
+                return best
+        within = best.reshape(shape), 0.0, 1.0, goal
+        found = past_kinks(shown, {}, *within, cycles=1) if exact else None
+    except KeyboardInterrupt as stopped:
+        x = getattr(stopped, "x", best)
+        raise StoppedError(min(best, x, key=lambda one: objective(one)[0])) from None
+    return best if found is None or found.value > lowest else found.x

@@ -90,7 +90,12 @@ def run(
     """
     first, restarts = problems[0], len(problems[0].starts)
     if first.attacker.method == "records":
-        return [attack_by_records(problem, on_progress) for problem in problems]
+        found = [attack_by_records(problems[0], on_progress)]
+        for problem in problems[1:]:
+            if found[-1].reason == "interrupted":
+                raise KeyboardInterrupt
+            found.append(attack_by_records(problem, on_progress))
+        return found
     _require_one_program(problems)
     module = device_module(first.attacker.device)
     evaluator = Evaluator(

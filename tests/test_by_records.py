@@ -1,0 +1,117 @@
+"""The attack that takes a batch apart: each image by its features, and what Ctrl-C leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyleak import Attacker, attack, attack_many, nn, share
+from tinyleak.analytic.search import Search
+from tinyleak.attacks import by_records, problem_of
+from tinyleak.attacks.advice import likely_causes
+from tinyleak.attacks.distances import StoppedError
+from tinyleak.client import Client, Truth
+from tinyleak.nn import MLP, init
+from tinyleak.nn.split import linear_layers
+from tinyleak.ops import relu, tanh
+from tinyleak.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A convolution, ReLU and max pooling, and two linear layers."""
+
+    image_shape: tuple[int, int, int] = (1, 8, 8)
+    classes: int = 5
+    activation: str = "relu"
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            **{"conv.weight": (8, 1, 3, 3), "conv.bias": (8,)},
+            **{"hidden.weight": (24, 128), "hidden.bias": (24,)},
+            **{"out.weight": (5, 24), "out.bias": (5,)},
+        }
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        x = relu(nn.conv2d(x, params["conv.weight"], params["conv.bias"], padding=(1, 1)))
+        x = nn.flatten(nn.max_pool2d(x, (2, 2)))
+        hidden = tanh(nn.linear(x, params["hidden.weight"], params["hidden.bias"]))
+        return nn.linear(hidden, params["out.weight"], params["out.bias"])
+
+
+def client_of(model: Any, seed: int, count: int = 2) -> tuple[Client, Truth]:
+    rng = np.random.default_rng(seed)
+    images = rng.random((count, *model.image_shape))
+    params = init.draw(model.shapes, rng, "default", dtype="float32")
+    return share(model, params, images, list(range(count)), dtype="float32")
+
+
+def test_a_certified_image_is_searched_for_past_kinks() -> None:
+    client, truth = client_of(Pooled(), 2)
+    cut = linear_layers(client.model, client.params)[0]
+    features = cut.below(Tensor(truth.images[:1])).data[0]
+    errors = []
+    for exact in (False, True):
+        image = by_records.image_with(cut, features, client, np.random.default_rng(0), exact=exact)
+        errors.append(np.mean((image - truth.images[0].ravel()) ** 2))
+    assert errors[0] > 1e-3 and errors[1] < 1e-12
+
+
+def test_where_kinks_stopped_the_search_for_an_image_another_seed_is_advised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, _ = client_of(Pooled(), 2)
+    monkeypatch.setattr(by_records, "image_with", lambda *_, exact: np.full(64, 0.5))
+    problem = problem_of(client, Attacker(method="records"))
+    found = attack(problem)
+    causes = likely_causes(problem, found, client.explain(found))
+    assert "--seed 1" in [cause.advice for cause in causes]
+
+
+def test_ctrl_c_keeps_the_records_that_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, truth = client_of(MLP((1, 4, 4), 5, widths=(24,), activation="tanh"), 0, 3)
+    run = Search.run
+
+    def stopped(search: Search) -> None:
+        run(search)
+        search.inputs.append(search.inputs[0])  # as if one were just being kept
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "run", stopped)
+    found = attack(client, method="records")
+    assert found.reason == "interrupted"
+    assert max(truth.judge(found).mse) < 1e-9
+    with pytest.raises(KeyboardInterrupt):  # of several clients, not only the first ends
+        attack_many([client, client], method="records")
+
+
+def test_ctrl_c_keeps_the_images_that_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = client_of(Pooled(), 2)
+    first, best = np.full(64, 0.25), np.full(64, 0.75)
+
+    def image_with(*_: object, exact: bool) -> np.ndarray:
+        if asked.pop():
+            raise StoppedError(best)
+        return first
+
+    asked = [True, False]
+    monkeypatch.setattr(by_records, "image_with", image_with)
+    found = attack(client, method="records")
+    assert found.reason == "interrupted"
+    assert np.array_equal(found.images.reshape(2, -1), [first, best])
+
+
+def test_ctrl_c_between_searches_for_an_image_has_its_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = client_of(Pooled(), 2)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(by_records, "past_kinks", interrupted)
+    found = attack(client, method="records")
+    assert found.reason == "interrupted" and np.ptp(found.images[0]) > 0.5
