@@ -315,3 +315,15 @@ def test_a_few_zeros_that_pruning_left_are_not_counted_as_images(loss, decay) ->
     assert 1 <= int((made.gradients["fc.0.weight"] == 0.0).sum()) < 10
     expected = Expected("pruning", ("weight decay", "loss"), loss)
     assert not wrong_claims(made.read(), made, s, expected)
+
+
+@pytest.mark.parametrize("images", [2, 3, 4])
+def test_zeros_of_more_sparse_inputs_than_were_said_are_no_pruning(images: int) -> None:
+    """Under ReLU what one row alone has is zero wherever its units are closed."""
+    rng = np.random.default_rng([0, images])
+    rows = rng.random((images, 1, 1, 30)) * (rng.random((images, 1, 1, 30)) < 0.08)
+    model = MLP((1, 1, 30), 6, "relu", (24,))
+    client, _ = simulate(model, rows, rng.integers(0, 6, images), init="default", dtype="float32")
+    read = Client.of(model, client.params, client.gradients, batch=1).premises
+    assert "pruning" not in [cause.name for cause in read.causes]
+    assert "batch size" in [cause.name for cause in read.causes]

@@ -11,6 +11,7 @@ import numpy as np
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.number_format import COMPUTED
 from tinyleak.analytic.shared import Layer, Shared
+from tinyleak.analytic.spectrum import Spectrum
 from tinyleak.analytic.weight_decay import Decay, decayed, read_weight_decay, refined
 from tinyleak.backend import Array
 
@@ -29,9 +30,12 @@ def few_pruned(shared: Shared) -> tuple[float, Cause | None]:
     assert whole.last is not None, "it has the same layers"
     decay = read_weight_decay(whole, whole.last)
     decay = refined(whole, decay) if decay.rate else decay
-    for layer, less, some in zip(shared.layers, whole.layers, holes, strict=True):
+    spectra = [_spectrum(shared, less, decay) for less in whole.layers]
+    # More inputs than were said, each with zeros of its own, add to the rank as well.
+    more = any(one.clean and shared.batch < one.rank < one.room for one in spectra)
+    for layer, without, some in zip(shared.layers, spectra, holes, strict=True):
         summed = layer is last and _lacks_in_sum(shared, layer, some, decay)
-        if some.any() and (summed or _adds_rank(shared, layer, less, decay)):
+        if some.any() and (summed or (not more and _adds_rank(shared, layer, without, decay))):
             share = max(share, float(some.mean()))
     if not share:
         return 0.0, None
@@ -67,13 +71,13 @@ def _lacks_in_sum(shared: Shared, layer: Layer, holes: Array, decay: Decay) -> b
     return bool(np.linalg.norm(left) <= allowed < np.linalg.norm(total))
 
 
-def _adds_rank(shared: Shared, layer: Layer, less: Layer, decay: Decay) -> bool:
+def _adds_rank(shared: Shared, layer: Layer, without: Spectrum, decay: Decay) -> bool:
     """Return whether columns add more inputs than there are to what their layer shows without."""
-    if less.matrix.shape == layer.matrix.shape:
-        return False
-    ranks = []
-    for each in (layer, less):
-        matrix = each.matrix - decay.rate * decayed(each, decay.biases)
-        ranks.append(shared.spectrum(matrix, each.deviations))
-    full, without = ranks
+    full = _spectrum(shared, layer, decay)
     return full.rank > shared.batch and without.clean and without.rank < full.rank
+
+
+def _spectrum(shared: Shared, layer: Layer, decay: Decay) -> Spectrum:
+    """Return what a layer's gradient is made of, without weight decay."""
+    matrix = layer.matrix - decay.rate * decayed(layer, decay.biases)
+    return shared.spectrum(matrix, layer.deviations)
