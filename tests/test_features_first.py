@@ -176,6 +176,15 @@ def test_the_lowest_of_the_layers_that_show_most_is_used(rng: np.random.Generato
     assert error(attack(client, attacker=Attacker()).images, truth.images) < 1e-20
 
 
+def test_a_layer_that_shows_the_pixels_is_used_before_one_of_more_features() -> None:
+    model, rng = nn.MLP((1, 3, 3), 4, widths=(24,), activation="relu"), np.random.default_rng(0)
+    params = init.draw(model.shapes, rng, "default", dtype="float32")
+    client, truth = share(model, params, rng.random((1, 1, 3, 3)), [1], dtype="float32")
+    shown = shown_layer(model, client.params, client.gradients)
+    assert shown is not None and shown.layer == "0.weight"
+    assert error(features_first(client), truth.images) < 1e-13
+
+
 def test_several_images_show_no_features() -> None:
     client, _ = client_of(Pooled(), batch=2)
     assert features_first(client) is None

@@ -105,7 +105,7 @@ def most_shown(
 def shown_layer(
     model: Model, params: Mapping[str, Array], gradients: Mapping[str, Array]
 ) -> Shown | None:
-    """Return the layer that shows most of one image: most features, and the lowest of these."""
+    """Return the layer that shows the pixels, or else most features, and the lowest of these."""
     weights = {name: Tensor(np.asarray(array, dtype=float)) for name, array in params.items()}
     names = [
         name
@@ -115,7 +115,13 @@ def shown_layer(
         and gradients.keys() >= {name, bias_of(name)}
         and gradients[bias_of(name)].any()
     ]
-    for name in sorted(names, key=lambda name: -model.shapes[name][1]):  # a stable order
+    pixels = math.prod(model.image_shape)
+
+    def rank(name: str) -> tuple[bool, int]:
+        features, below = model.shapes[name][1], partial(input_of, model, weights, name)
+        return features != pixels or not takes_pixels(below, model.image_shape), -features
+
+    for name in sorted(names, key=rank):  # a stable order
         below = partial(input_of, model, weights, name)
         if below(Tensor(np.zeros((1, *model.image_shape)))) is None:
             continue
