@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where to write")
     parser.add_argument("--turns", type=int, default=15, help="turns of each library (15)")
-    parser.add_argument("--quick", action="store_true", help="few points and turns: a smoke test")
+    parser.add_argument("--quick", action="store_true", help="one point, one turn: a smoke test")
     parser.add_argument("--point", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point is not None:
@@ -168,13 +168,13 @@ def main() -> int:
         print(grow(library, int(batch), int(attacks), dtype))
         return 0
     turns = 1 if options.quick else options.turns
-    batches, attacks = ((1,), (2,)) if options.quick else (BATCHES, ATTACKS)
+    batches, attacks = ((), (2,)) if options.quick else (BATCHES, ATTACKS)
     larger = measure([(count, 1) for count in batches], options.dtype, turns)
     more = measure([(1, count) for count in attacks], options.dtype, turns)
     print(growth_table([*larger, *more]))
     print(f"\n{slower([*larger, *more])}")
-    growth = {"batch": larger, "attacks": [larger[0], *more]}
     if not options.quick:
+        growth = {"batch": larger, "attacks": [larger[0], *more]}
         plot(growth, options.dtype, options.out / f"growth-{options.dtype}.png")
         content = {"environment": environment(), "dtype": options.dtype, **growth}
         write_json(options.out / f"growth-{options.dtype}.json", content)

@@ -20,7 +20,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from copy import deepcopy
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ def example(name: str, source: Dataset, number: int) -> tuple[np.ndarray, int]:
     return rng.standard_normal(shape).astype(np.float32), number % 2
 
 
-def made(name: str, source: Dataset, trained: bool) -> torch.nn.Module:
-    """Return a network, fresh or after some steps of SGD."""
+@lru_cache(maxsize=1)  # all that is measured of one comes one after the other
+def trained_once(name: str, source: Dataset, trained: bool) -> tuple[torch.nn.Module, Exported]:
+    """Return a network, fresh or after some steps of SGD, and as it is read from its file."""
     network = build(name)
     if trained:
         optimiser = torch.optim.SGD(network.parameters(), RATE)
@@ -82,7 +84,16 @@ def made(name: str, source: Dataset, trained: bool) -> torch.nn.Module:
             optimiser.zero_grad()
             loss_of(name, network, torch.tensor(x), torch.tensor(labels)).backward()
             optimiser.step()
-    return network
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "net.pt2")
+        export(network, NETWORKS[name].shape, path)
+        return network, load_network(path)
+
+
+def made(name: str, source: Dataset, trained: bool) -> tuple[torch.nn.Module, Exported]:
+    """Return the same, with a network of its own for whoever changes it."""
+    network, model = trained_once(name, source, trained)
+    return deepcopy(network), model
 
 
 def targets_of(name: str, model: Exported, labels: np.ndarray) -> np.ndarray:
@@ -148,8 +159,7 @@ def quickest(*calls: Callable[[], object]) -> list[float]:
 
 def pace(name: str, trained: bool, source: Dataset) -> Cell:
     """Return how well a network agrees with PyTorch's, and how long an evaluation takes in both."""
-    network = made(name, source, trained)
-    model = exported(network, name)
+    network, model = made(name, source, trained)
     x, label, slopes = gradient_of(name, network, source, 0)
     agrees = agreement(name, network, model)  # the network is in float64 from here on
     wanted = [g.double() for g in slopes]
@@ -204,14 +214,6 @@ def by_torch(
     return np.asarray(z.detach().numpy()[0])
 
 
-def exported(network: torch.nn.Module, name: str) -> Exported:
-    """Return a network as it is read from its file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "net.pt2")
-        export(network, NETWORKS[name].shape, path)
-        return load_network(path)
-
-
 def gradient_of(
     name: str, network: torch.nn.Module, source: Dataset, number: int
 ) -> tuple[np.ndarray, int, Any]:
@@ -223,8 +225,7 @@ def gradient_of(
 
 def forecast(name: str, trained: bool, source: Dataset, clients: int) -> Cell:
     """Return what the audit expects of the first clients, and its word on the first of them."""
-    network = made(name, source, trained)
-    model, found = exported(network, name), []
+    (network, model), found = made(name, source, trained), []
     images = None
     if len(NETWORKS[name].shape) == 3:
         images = np.stack([example(name, source, LIKE_IT + k)[0] for k in range(2)]).astype(float)
@@ -238,8 +239,7 @@ def forecast(name: str, trained: bool, source: Dataset, clients: int) -> Cell:
 
 def rehearsed(name: str, trained: bool, source: Dataset, clients: int, most: Settings) -> Cell:
     """Return how attacks end on simulated clients, with typical inputs instead of the clients'."""
-    network = made(name, source, trained)
-    model, found = exported(network, name), []
+    model, found = made(name, source, trained)[1], []
     for k in range(min(clients, AUDITED)):
         x, label = example(name, source, LIKE_IT + k)
         image = x.reshape(1, *model.image_shape)
@@ -253,8 +253,7 @@ def measure(
     name: str, trained: bool, source: Dataset, clients: int, seconds: float, most: Settings
 ) -> Cell:
     """Return what is recovered of one network's clients, beside PyTorch in so many seconds."""
-    network = made(name, source, trained)
-    model = exported(network, name)
+    network, model = made(name, source, trained)
     shared = [gradient_of(name, network, source, number) for number in range(clients)]
     network.double()
     ours, theirs, spent = [], [], []

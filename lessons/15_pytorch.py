@@ -365,7 +365,7 @@ if torch:
 if torch:
     gradients = {name: p.grad.numpy() for name, p in yours.named_parameters()}
     your_client = Client.of(read, read.weights, gradients, reduction="mean")
-    for finding in audit(your_client).findings:
+    for finding in audit(your_client, examples=1).findings:
         print(textwrap.fill(f"- {finding.text}", 90))
     leaked = attack(your_client)
     error = np.square(leaked.images - truth).mean()

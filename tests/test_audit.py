@@ -298,8 +298,8 @@ def test_saturation(activation: str, scale: float, bias: float, share: float) ->
 
 
 def shared(rng: np.random.Generator, *defenses: str, dtype: str = "float64") -> Client:
-    model = LeNet()
-    images, labels = rng.random((1, 1, 28, 28)), [7]
+    model = LeNet((1, 14, 14))
+    images, labels = rng.random((1, 1, 14, 14)), [7]
     known = [parse(text) for text in defenses]
     return share(model, model.init(rng), images, labels, dtype=dtype, defenses=known, rng=rng)[0]
 
@@ -307,7 +307,7 @@ def shared(rng: np.random.Generator, *defenses: str, dtype: str = "float64") -> 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_without_noise_there_is_none(dtype: str, rng: np.random.Generator) -> None:
     client = shared(rng, dtype=dtype)
-    images, labels = rng.random((2, 1, 28, 28)), [1, 2]
+    images, labels = rng.random((2, 1, 14, 14)), [1, 2]
     whole = audit(client, images=images, labels=labels, examples=1)
     found = whole.shared
     assert found is not None
@@ -320,14 +320,14 @@ def test_without_noise_there_is_none(dtype: str, rng: np.random.Generator) -> No
 
 def test_noise_is_that_of_the_client(rng: np.random.Generator) -> None:
     client = shared(rng, "gaussian:1e-4")
-    found = audit(client, images=rng.random((1, 1, 28, 28)), labels=[1])
+    found = audit(client, images=rng.random((1, 1, 14, 14)), labels=[1])
     assert found.noise == client.noise == pytest.approx(1e-4, rel=0.2)
     assert found.at(found.noise) in [one for _, one in found.forecasts]
 
 
 def test_pruning_shows(rng: np.random.Generator) -> None:
     client = shared(rng, "prune:0.4")
-    found = audit(client, images=rng.random((1, 1, 28, 28)), labels=[1]).shared
+    found = audit(client, images=rng.random((1, 1, 14, 14)), labels=[1]).shared
     assert found is not None
     assert found.zeros == pytest.approx(0.4, abs=0.02)
     assert not found.exact

@@ -262,13 +262,14 @@ def test_a_gradient_of_a_fresh_network_needs_no_weights(run: Run, tmp_path: Path
 
 
 def test_what_an_audit_takes_for_granted_is_not_said(tmp_path: Path, run: Run) -> None:
-    client, _ = simulate(LeNet(), np.random.default_rng(0).random((1, 1, 28, 28)), [3])
+    model = LeNet((1, 12, 12))
+    client, _ = simulate(model, np.random.default_rng(0).random((1, *model.image_shape)), [3])
     shared = tmp_path / "alone.npz"
     np.savez(shared, **client.gradients)
     for options, source in (([], "assumed"), (["--batch", 1, "--activation", "sigmoid"], "said")):
         out = tmp_path / source
-        asked = ["--gradients", shared, "--examples", 1, "--quiet", "--out", out, *options]
-        assert run(*asked).code == 0
+        asked = ["--gradients", shared, "--shape", "1,12,12", "--examples", 1, *options]
+        assert run(*asked, "--quiet", "--out", out).code == 0
         known = json.loads((out / "audit.json").read_text(encoding="utf-8"))["knows"]
         assert [known[topic]["source"] for topic in ("batch_size", "activation")] == [source] * 2
 
@@ -277,6 +278,7 @@ def test_the_network_and_its_activation_are_both_told(tmp_path: Path, run: Run) 
     client, _ = simulate(LeNet(), np.random.default_rng(0).random((1, 1, 28, 28)), [3])
     np.savez(tmp_path / "w.npz", **client.params)
     np.savez(tmp_path / "g.npz", **client.gradients)
-    answer = run("--weights", tmp_path / "w.npz", "--gradients", tmp_path / "g.npz")
+    files = ["--weights", tmp_path / "w.npz", "--gradients", tmp_path / "g.npz"]
+    answer = run(*files, "--examples", 1)
     said = " ".join(answer.out.split())
     assert "network lenet, read off (its weights' shapes); sigmoid, read off (no other" in said

@@ -35,8 +35,8 @@ SECONDS = 60
 # A lesson must work where there is no network, so here there is none. What may take a minute is
 # the processor's time, so that a busy machine does not fail it.
 WITHOUT_NETWORK = f"""
-import resource, runpy, socket, sys
-resource.setrlimit(resource.RLIMIT_CPU, ({SECONDS}, {SECONDS}))
+import resource, runpy, socket
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 def refuse(*_, **__):
     raise OSError("a lesson must not use the network")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
@@ -64,24 +64,26 @@ with matplotlib.rc_context():  # its letters are for the lessons' figures alone
 
 
 def run(
-    script: Path, *solutions: str, absent: str = "no such module", strict: bool = True
+    script: Path, *solutions: str, absent: str = "no such module", times: int = 1
 ) -> subprocess.CompletedProcess[str]:
     """Run a script, and then the solutions of its exercise, as if they stood at its end.
 
-    The module named `absent` cannot be imported. If it is not `strict`, claims may fail.
+    The module named `absent` cannot be imported. If the script's cells stand there more `times`
+    than once, with other seeds, claims may fail.
     """
-    code = f"import sys\nsys.modules[{absent!r}] = None\n{WITHOUT_NETWORK}"
+    seconds = times * SECONDS
+    code = f"import sys\nsys.modules[{absent!r}], seconds = None, {seconds}\n{WITHOUT_NETWORK}"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, str(script), *solutions],
         env=os.environ
         | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        | {builder.STRICT: "1" if strict else ""},  # which building lessons here has set
+        | {builder.STRICT: "1" if times == 1 else ""},  # which building lessons here has set
         capture_output=True,
         text=True,
-        timeout=10 * SECONDS,
+        timeout=10 * seconds,
         check=False,
     )
-    limit = f"{script.name} was ended after {SECONDS} s of one core, which is what it may take"
+    limit = f"{script.name} was ended after {seconds} s of one core, which is what it may take"
     assert -done.returncode not in {signal.SIGXCPU, signal.SIGKILL}, limit
     return done
 
@@ -367,12 +369,16 @@ def shifted(script: Path) -> str:
     return re.sub(r"default_rng\((\d+)\)", lambda seed: f"default_rng({int(seed[1]) + 7})", text)
 
 
-SECONDS_LONG = {"06b", "08", "09", "09b", "10", "11", "12", "12b", "15"}
-"""Their cells, run twice by hand with other seeds, survive as well."""
-QUICK = [script for script in SCRIPTS if script.name.split("_")[0] not in SECONDS_LONG]
+SECONDS_LONG = {"06b", "08", "09", "09b", "10", "10b", "11", "11b", "12", "12b", "15"}
+"""Lessons whose cells take too long to be run twice in every run of the tests."""
+
+TWICE = [
+    pytest.param(script, marks=[pytest.mark.slow] * (script.name.split("_")[0] in SECONDS_LONG))
+    for script in SCRIPTS
+]
 
 
-@pytest.mark.parametrize("script", QUICK, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", TWICE, ids=lambda path: path.stem)
 def test_a_lesson_survives_other_seeds_and_each_cell_run_twice(
     script: Path, tmp_path: Path
 ) -> None:
@@ -380,7 +386,7 @@ def test_a_lesson_survives_other_seeds_and_each_cell_run_twice(
     changed.write_text(shifted(script), encoding="utf-8")
     cells = [cell.source for cell in builder.read_cells(changed) if cell.cell_type == "code"]
     changed.write_text("\n\n".join(part for cell in cells for part in (cell, cell)), "utf-8")
-    done = run(changed, strict=False)
+    done = run(changed, times=2)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

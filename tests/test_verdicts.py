@@ -34,7 +34,7 @@ def clients(count: int, seed: int) -> list[tuple[str, Client, Truth]]:
     rng, found = np.random.default_rng(seed), []
     for number in range(count):
         kind, activation = rng.choice([LeNet, MLP]), str(rng.choice(["sigmoid", "tanh", "silu"]))
-        shape = (1, 12, 12)
+        shape = (1, 8, 8)
         model = kind(shape, 10, activation) if kind is LeNet else MLP(shape, 10, activation, (32,))
         batch = int(rng.choice([1, 1, 2]))
         init, dtype = (

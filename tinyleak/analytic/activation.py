@@ -90,7 +90,9 @@ def activation_of_one(shared: Shared, image: OneImage | None, noise: float) -> A
         tells = image is None and to_the_end and held[0] in holding[-1]
         length = of_it[-1].scale if tells else None
         return ActivationReading(names, held=True, dropped=dropped, length=length)
-    exact = _is_plain(shared) and noise == 0.0 and shared.written in COMPUTED
+    # Of these nothing but an activation is known to lie between the layers.
+    plain = isinstance(shared.model, LeNet | MLP)
+    exact = plain and noise == 0.0 and shared.written in COMPUTED
     refuted = any(test[0].precise and not any(f.possible for f in test) for test in tests)
     return ActivationReading(_by_distance(tests), refuted=refuted and exact)
 
@@ -144,11 +146,6 @@ def _by_signs(seen: Direction) -> tuple[str, ...]:
         return ()
     names = [name for name in ACTIVATIONS if range_of(name)[0] >= 0.0]
     return tuple(sorted(names, key=lambda name: name.startswith("relu") == bool(sure.all())))
-
-
-def _is_plain(shared: Shared) -> bool:
-    """Return whether nothing but an activation is known to lie between the layers."""
-    return isinstance(shared.model, LeNet | MLP)
 
 
 def _has_bias(layer: Layer) -> bool:

@@ -77,8 +77,9 @@ def loss_of_one(
     hidden = image.delta_error + OPERATIONS * image.computed * float(sizes.max())
     seen = int(np.sum(sizes > ALLOWED * hidden))
     if right is not True:
-        # Nearly any weights have some soft label.
-        fits = [fit for fit in fits if fit.kind in ("hard", "several") or _structured(fit, seen)]
+        # Nearly any weights have some soft label; of a kind with fewer numbers than δ shows, few.
+        kinds = ("hard", "several", *(("smoothed", "mixed") if seen > FREE else ()))
+        fits = [fit for fit in fits if fit.kind in kinds]
     if not fits:
         return _none_fits(image, zero_sum, right, said, [fit for fit in every if fit.holds])
     # A loss with its usual factor is likelier than another with a strange one, and a hard label
@@ -114,11 +115,6 @@ def loss_of_one(
 
 def _strangeness(fit: Fit) -> tuple[bool, bool, bool]:
     return fit.kind == "soft", not is_usual(fit), fit.loss not in RESIDUALS
-
-
-def _structured(fit: Fit, seen: int) -> bool:
-    """Return whether a soft label is of a kind that has fewer numbers than δ shows."""
-    return fit.kind in ("smoothed", "mixed") and seen > FREE
 
 
 def is_usual(fit: Fit) -> bool:

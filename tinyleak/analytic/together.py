@@ -15,12 +15,14 @@ own equations precondition.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.points import RowSpace
 from tinyleak.backend import Array
+from tinyleak.optim.conjugate_gradients import conjugate_gradients
 
 STEPS, HALVINGS, PRODUCTS = 20, 4, 500
 """Steps of Gauss and Newton's method at most, how often one is halved that leads up, and products
@@ -110,26 +112,17 @@ class _Equations:
             inverse: (M, n, n), of each record's own block.
         """
 
-        def preconditioned(rest: Array) -> Array:
-            return np.matmul(inverse, rest.transpose(1, 2, 0)).transpose(2, 0, 1)
+        def of_each(blocks: Array, a: Array) -> Array:
+            return np.matmul(blocks, a.transpose(1, 2, 0)).transpose(2, 0, 1)
 
-        def dot(a: Array, b: Array) -> Array:
+        def times(a: Array) -> Array:
+            return of_each(self.own, a) + self.back(self.along(a))
+
+        def inner(a: Array, b: Array) -> Array:
             return np.einsum("pmn,pmn->p", a, b)[:, None, None]
 
-        a, rest = np.zeros_like(slopes), slopes
-        p = z = preconditioned(rest)
-        size = dot(rest, z)
-        for _ in range(PRODUCTS):
-            if (size <= ENOUGH * slopes.shape[1]).all():
-                break
-            q = np.matmul(self.own, p.transpose(1, 2, 0)).transpose(2, 0, 1)
-            q = q + self.back(self.along(p))
-            share = size / dot(p, q)
-            a, rest = a + share * p, rest - share * q
-            z = preconditioned(rest)
-            before, size = size, dot(rest, z)
-            p = z + (size / before) * p
-        return a
+        enough, precondition = ENOUGH * slopes.shape[1], partial(of_each, inverse)
+        return conjugate_gradients(times, slopes, PRODUCTS, enough, precondition, inner).s
 
     def inverse(self) -> Array:
         """Return the inverses of each record's own block of the Gauss–Newton matrix, (M, n, n)."""

@@ -127,7 +127,7 @@ def _best_of_searches(
                 # The bounds say as much as too few features, or a flat valley, leave open.
                 start = ends[-1].x if ends[-1].value <= close else start
                 ends.append(search_in_range(alone, start, goal))
-            best = min(ends, key=_value)
+            best = min(ends, key=lambda end: end.value)
             if best.value <= close or len(ends) == 1:
                 break
             start = GREY * images + CONTRAST * rng.standard_normal(pixels)
@@ -218,7 +218,3 @@ def _search(objective: Objective, start: Array, goal: float) -> End:
     with keeping_the_best(objective, start) as watched:
         *_, end = lbfgs(watched, start, goal=goal, max_iterations=ITERATIONS)
     return End(end.value, end.x, end.evaluations)
-
-
-def _value(end: End) -> float:
-    return end.value

@@ -75,10 +75,9 @@ class Evaluator:
         key = problems.tobytes() if self.matching.scale.ndim else len(problems)
         if key not in self._programs:
             function = self.pick(problems).value_and_gradient
+            self._programs[key] = lambda z: tuple(result.data for result in function(Tensor(z)))
             if self.compiled:
                 self._programs[key] = self._captured(trace(function, z, check=False))
-            else:
-                self._programs[key] = _eagerly(function)
         return self._programs[key]
 
     def _captured(self, program: Program) -> Evaluate:
@@ -123,7 +122,3 @@ def with_arrays(
         targets=None if first.targets is None else array("targets", 2),
         precision=None if first.precision is None else named("precision"),
     )
-
-
-def _eagerly(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Evaluate:
-    return lambda z: tuple(result.data for result in function(Tensor(z)))

@@ -79,7 +79,7 @@ def read_files(
     path = gradients or weights_after
     assert path is not None, "one of the two is given"
     what = "gradients" if steps is None else "weights after"
-    tensors, others = read_with_others(weights) if not exported else _saved_with(weights)
+    tensors, others = (load_network(weights).weights, {}) if exported else read_with_others(weights)
     shared, more_others = read_with_others(path)
     _require_numbers(path, shared, what)
     model, names = network_of_tensors(tensors, known, rename, images, shared)
@@ -111,11 +111,6 @@ def read_files(
         used |= {old for name, old in names_of(model, held, rename).items() if name in buffers}
     unused = tuple(sorted({*tensors, *others, *shared, *more_others} - used))
     return Files(model, params, given, steps, noted, known, unused)
-
-
-def _saved_with(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the weights that were saved with a network, and nothing else."""
-    return load_network(path).weights, {}
 
 
 def _by_the_same_names(

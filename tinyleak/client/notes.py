@@ -197,10 +197,6 @@ def _network(text: str) -> str:
     return _one_of([*MODELS, f"a file *{SUFFIX} that torch.export.save wrote"])(text)
 
 
-def _strides(text: str) -> tuple[int, ...]:
-    return tuple(parse_whole(1)(part) for part in text.split(","))
-
-
 def _text(value: object) -> str:
     return ",".join(map(_text, value)) if isinstance(value, tuple | list) else str(value)
 
@@ -210,7 +206,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "shape": parse_shape,
     "classes": parse_whole(1),
     "activation": _one_of(ACTIVATIONS),
-    "strides": _strides,
+    "strides": lambda text: tuple(parse_whole(1)(part) for part in text.split(",")),
     "batch": parse_whole(1),
     "reduction": _one_of(REDUCTIONS),
     "learning_rate": parse_rate,

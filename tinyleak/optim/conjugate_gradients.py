@@ -1,7 +1,7 @@
 """Conjugate gradients (Hestenes and Stiefel 1952): a linear system by products with its matrix."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ def conjugate_gradients(
     products: int,
     enough: float,
     precondition: Callable[[Array], Array] = lambda left: left,
+    inner: Callable[[Array, Array], Any] = np.dot,
 ) -> Rough:
     """Return about the s for which `times(s)` is `right`.
 
@@ -30,15 +31,16 @@ def conjugate_gradients(
         products: how many, at most.
         enough: a value of leftᵀ M left that is small enough.
         precondition: the product with a matrix M, about A⁻¹, symmetric and positive definite.
+        inner: the inner product; of several systems at once, that of each, to be broadcast.
     """
     s, left, count = np.zeros_like(right), right, 0
     direction = precondition(left)
-    square = float(left @ direction)
-    while count < products and square > enough:
+    square = inner(left, direction)
+    while count < products and np.any(square > enough):
         image = times(direction)
-        length = square / float(direction @ image)
+        length = square / inner(direction, image)
         s, left, count = s + length * direction, left - length * image, count + 1
         turned = precondition(left)
-        square, before = float(left @ turned), square
+        square, before = inner(left, turned), square
         direction = turned + square / before * direction
     return Rough(s, count)

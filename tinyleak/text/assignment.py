@@ -163,7 +163,9 @@ def _met_in_the_middle(options: Sequence[list[int]], hidden: int, reader: Reader
     hidable = [position for position, words in enumerate(options) if reader.mask in words]
     for positions in itertools.islice(itertools.combinations(hidable, hidden), MOST_HIDDEN):
         here = [
-            [reader.mask] if position in positions else _spoken(words, reader.mask)
+            [reader.mask]
+            if position in positions
+            else [word for word in words if word != reader.mask] or words
             for position, words in enumerate(options)
         ]
         if not can_meet(here):
@@ -176,7 +178,3 @@ def _met_in_the_middle(options: Sequence[list[int]], hidden: int, reader: Reader
             bases = likely[np.argsort(reader.score(likely))[:BASES]]
             found = np.concatenate([found, likely])
     return found
-
-
-def _spoken(words: list[int], mask: int) -> list[int]:
-    return [word for word in words if word != mask] or words
