@@ -95,6 +95,28 @@ def test_a_record_whose_loss_is_next_to_nothing_is_left_open_rather_than_refused
     assert counts[True] >= 120
 
 
+@pytest.mark.parametrize(("act", "seed"), [("gelu", 61), ("elu", 28), ("mish", 102)])
+def test_a_records_share_that_is_lost_in_a_long_rows_rounding_refuses_none(
+    act: str, seed: int
+) -> None:
+    """The first row's rounding is larger than what some record adds, and is no record itself."""
+    images, labels = draw(np.random.default_rng(seed), 4)
+    client, _ = simulate(nn.LeNet(activation=act), images, labels, seed=seed, dtype="float32")
+    assert False not in certify_images(client, images, labels).verdicts
+
+
+@pytest.mark.parametrize(("margin", "seed"), [(101.0, 0), (101.0, 1), (102.0, 2)])
+def test_a_record_whose_gradient_underflows_is_not_refused(margin: float, seed: int) -> None:
+    """The network is surer of it than float32 can say: below 1e-38 digits are lost."""
+    images, labels = draw(np.random.default_rng(seed), 1)
+    model = nn.MLP((1, 28, 28), 10, "sigmoid", (100,))
+    params = model.init(np.random.default_rng(seed), "default")
+    params["2.bias"][labels[0]] += margin
+    client, _ = share(model, params, images, labels, dtype="float32")
+    assert 0.0 < np.abs(client.gradients["2.bias"]).max() < 1e-42
+    assert False not in certify_images(client, images, labels).verdicts
+
+
 def test_copies_are_counted_and_make_the_batch_complete(rng: np.random.Generator) -> None:
     images, labels = draw(rng, 7)
     order = [0, 1, 2, 2, 3, 3, 3, 4]

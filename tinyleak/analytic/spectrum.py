@@ -21,6 +21,10 @@ ROUNDING_EDGE = 6.0
 """The same where rounding is all the noise. It is uneven, and a sum over a batch is rounded more
 often than once: as measured by tests/test_premises.py, it stands out up to half as far."""
 
+ROUNDED = 0.2
+"""What writing a number rounds off, root mean square, as a share of it and in units of the format's
+`eps`: 1/√3 of half a last place, which is between a quarter and a half of that unit."""
+
 DECOMPOSED = 10.0 * float(np.finfo(float).eps)
 """Rounding in the decomposition itself, of the largest singular value: as in `layer_gradient`."""
 
@@ -114,6 +118,26 @@ def tail(sizes: Array, kept: int, rows: int, columns: int) -> tuple[float, int]:
     """Return the variance of noise that is all beside a rank, and how many numbers measured it."""
     free = (rows - kept) * (columns - kept)
     return float(np.square(sizes[kept:]).sum()) / free, free
+
+
+def rounded_sizes(
+    matrix: Array, decomposition: tuple[Array, Array, Array], roundoff: float
+) -> Array:
+    """Return how large writing the entries of a matrix alone makes each singular value: (k,).
+
+    It is expected, where there would be none. A long row's rounding may be all of a direction that
+    short rows hardly have a part in. Of rows and columns that are alike it is √rows + √columns
+    times an entry's.
+
+    Args:
+        matrix: (O, F + 1).
+        decomposition: its singular vectors and values, (O, k), (k,) and (k, F + 1).
+        roundoff: `eps` of the format that it was written in.
+    """
+    u, _, v = decomposition
+    variances = np.square(ROUNDED * roundoff * matrix)
+    by_rows, by_columns = variances.sum(axis=1), variances.sum(axis=0)
+    return np.asarray(np.sqrt(by_rows @ u**2) + np.sqrt(v**2 @ by_columns))
 
 
 def _outside(array: Array, u: Array, v: Array) -> Array:
