@@ -12,6 +12,7 @@ from tinyleak.analytic.certificate import Certificates, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.client.certificates import certify_images
+from tinyleak.gradient import grad
 from tinyleak.nn.model import parameter_gradients
 from tinyleak.nn.split import split
 
@@ -115,6 +116,17 @@ def test_a_record_whose_gradient_underflows_is_not_refused(margin: float, seed: 
     client, _ = share(model, params, images, labels, dtype="float32")
     assert 0.0 < np.abs(client.gradients["2.bias"]).max() < 1e-42
     assert False not in certify_images(client, images, labels).verdicts
+
+
+def test_where_the_loss_is_not_known_no_image_is_refused(rng: np.random.Generator) -> None:
+    images, labels = draw(rng, 1)
+    model = nn.LeNet()
+    params = {name: Tensor(array) for name, array in model.init(rng).items()}
+    loss = model(params, Tensor(images)) * Tensor(rng.standard_normal((1, 10)))
+    shared = dict(zip(params, grad(loss.sum(), list(params.values())), strict=True))
+    client = Client.of(model, params, shared, batch=1)
+    assert client.premises.loss is None
+    assert certify_images(client, images, labels).verdicts == (None,)
 
 
 def test_copies_are_counted_and_make_the_batch_complete(rng: np.random.Generator) -> None:

@@ -29,6 +29,8 @@ from premise_cases import (
 from tinyleak import share
 from tinyleak.analytic import read_premises
 from tinyleak.analytic.changes import clipping
+from tinyleak.analytic.one_image import OneImage, fits_of
+from tinyleak.analytic.residuals import softmax
 from tinyleak.client import Client, simulate
 from tinyleak.data import load_glyphs
 from tinyleak.nn import MLP, LeNet, ResNet
@@ -189,6 +191,19 @@ def test_normalised_pixels_are_told_and_how() -> None:
     unusual = make(Situation("mlp", pixels=(0.2, 0.3), seed=11)).read()
     assert unusual.normalisation is None
     assert unusual.causes[0].name == "normalisation"
+
+
+def test_the_error_of_two_likely_classes_is_not_taken_for_a_factor() -> None:
+    """A hard label's own entry of δ is known a hundred times as exactly as theirs."""
+    logits = np.array([12.34, -26.76, 9.28, -1.33, 8.05, -14.87, -2.56, 11.3, -0.36, -44.52])
+    delta = softmax(logits) - np.eye(10)[8]
+    errors = np.full(10, 1.9e-5)
+    moved = logits + 4e-5 * np.eye(10)[7]
+    image = OneImage(np.ones(1), delta, moved, np.zeros(1), 6e-8 * abs(delta), errors, 6e-8)
+    best = fits_of(image)[0]
+    assert best.holds
+    assert (best.loss, best.kind, best.targets.argmax()) == ("cross-entropy", "hard", 8)
+    assert abs(best.factor - 1.0) < 1e-6
 
 
 def test_stale_weights_are_not_taken_for_soft_labels() -> None:

@@ -130,9 +130,15 @@ def _soft(image: OneImage, p: Array, error: Array) -> list[Fit]:
 def _fit(
     image: OneImage, loss: str, kind: str, targets: Array, parts: list[Array], error: Array
 ) -> Fit:
-    """Fit δ by a combination of parts, the first of which has the loss's factor."""
+    """Fit δ by a combination of parts, the first of which has the loss's factor.
+
+    What is known less exactly counts for less: the errors of two probabilities that are nearly
+    alike would else be taken for a factor.
+    """
     columns = np.stack(parts, axis=1)
-    weights, *_ = np.linalg.lstsq(columns, image.delta, rcond=None)
+    exactness = 1.0 / np.hypot(image.delta_error, error)
+    weighted = columns * exactness[:, None], image.delta * exactness
+    weights, *_ = np.linalg.lstsq(*weighted, rcond=None)
     factor = float(weights[0])
     if factor == 0.0 or not np.isfinite(factor):
         return Fit(loss, kind, targets, 1.0, np.inf, np.inf)

@@ -77,8 +77,9 @@ def certify_images(client: Any, images: Array, labels: Array) -> ImageCertificat
         for changed in _changes(images) if yes.any() else ():
             yes &= ~ask(changed, labels).certified
         said_yes |= yes
-        # What pruning took may be all that a record lacks.
-        said_no |= [v is False and not client.premises.pruned for v in found.verdicts]
+        # What pruning took may be all that a record lacks; another loss has another δ.
+        sure = client.premises.loss is not None and not client.premises.pruned
+        said_no |= [v is False and sure for v in found.verdicts]
     if not layers:
         return ImageCertificates(unknown, {}, f"{client.network} has no linear layer to be asked")
     reasons = [found.why for found in layers.values()]
