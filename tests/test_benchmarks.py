@@ -107,6 +107,14 @@ def test_one_s_own_network_comes_back() -> None:
     assert all("1 of 1" in row and "shown" in row for row in (fresh, trained)), done.stdout
 
 
+def test_quick_certificates_refuse_no_image_and_certify_nothing_else() -> None:
+    done = run("certificates.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    heads, _, *rows = done.stdout.splitlines()
+    assert heads.count("certified") == 2, "a client of which something false was said comes first"
+    assert rows
+
+
 def test_quick_success_prints_both_initialisations() -> None:
     done = run("success.py", "--quick")
     assert done.returncode == 0, done.stderr
