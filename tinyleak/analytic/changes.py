@@ -71,15 +71,7 @@ def pruning(
         zeros += int(array.size - len(sizes))
         shares.append(1.0 - len(sizes) / array.size)
     if not shares and written in COMPUTED:
-        # A unit whose bias has no gradient has none at all.
-        for weight, bias in layers:
-            if weight in gradients and bias is not None and bias in gradients:
-                sizes = np.abs(gradients[weight]).reshape(len(gradients[weight]), -1).max(axis=1)
-                least = max(FAR * float(sizes.max()), float(deviation[bias].max()) / FAR)
-                # A bias that all logits of an attention have alike has none but for rounding.
-                shown = float(np.abs(gradients[bias]).max()) > NEAR * float(sizes.max())
-                if shown and (sizes[gradients[bias] == 0] > least).any():
-                    shares.append(float(np.mean(gradients[bias] == 0)))
+        shares = _without_bias(gradients, deviation, layers)
     if not shares:
         return 0.0, None
     even = max(shares) - min(shares) < 0.01
@@ -87,6 +79,33 @@ def pruning(
     option = f"prune:{share:.2g}" if even else f"prune-global:{share:.2g}"
     text = f"{share:.0%} of the entries are zeros scattered among others that are far from zero"
     return share, Cause("pruning", text, f"--defense {option} --aware", sure=True)
+
+
+def _without_bias(
+    gradients: Mapping[str, Array],
+    deviation: Mapping[str, Array],
+    layers: list[tuple[str, str | None]],
+) -> list[float]:
+    """Return what share of biases is zero in layers of which some weight's row is not.
+
+    A unit whose bias has no gradient has none at all. The last layer is not asked: where images are
+    judged wrongly with certainty its δ are 1 or −1, whose sum may be zero. Where they all are, the
+    layers below have zeros as well.
+    """
+    found = []
+    for weight, bias in reversed(layers):
+        if weight not in gradients or bias is None or bias not in gradients:
+            continue
+        sizes = np.abs(gradients[weight]).reshape(len(gradients[weight]), -1).max(axis=1)
+        least = max(FAR * float(sizes.max()), float(deviation[bias].max()) / FAR)
+        # A bias that all logits of an attention have alike has none but for rounding.
+        shown = float(np.abs(gradients[bias]).max()) > NEAR * float(sizes.max())
+        if weight == layers[-1][0]:
+            if not shown:
+                break
+        elif shown and (sizes[gradients[bias] == 0] > least).any():
+            found.append(float(np.mean(gradients[bias] == 0)))
+    return found[::-1]
 
 
 def clipping(gradients: Mapping[str, Array], *, update: bool) -> Cause | None:
