@@ -342,3 +342,15 @@ def test_zeros_of_more_sparse_inputs_than_were_said_are_no_pruning(images: int) 
     read = Client.of(model, client.params, client.gradients, batch=1).premises
     assert "pruning" not in [cause.name for cause in read.causes]
     assert "batch size" in [cause.name for cause in read.causes]
+
+
+@pytest.mark.parametrize("seed", [7, 21])
+def test_images_judged_wrongly_with_certainty_are_not_pruned(seed: int) -> None:
+    # Probabilities are 0 or 1 in float32, so that δ has zeros of its own, and may cancel.
+    rng, model = np.random.default_rng(seed), MLP((1, 12, 12), 10, widths=(64,), activation="relu")
+    drawn = model.init(rng, "uniform", dtype="float32")
+    params = {name: 4.0 * weight for name, weight in drawn.items()}
+    images, labels = rng.random((2, 1, 12, 12)), rng.integers(0, 10, 2)
+    client, _ = share(model, params, images, labels, dtype="float32")
+    assert (client.gradients["2.bias"] == 0).any()
+    assert "pruning" not in [cause.name for cause in client.premises.causes]

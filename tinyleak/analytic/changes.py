@@ -61,8 +61,9 @@ def pruning(
         least = float(sizes.min())
         scattered = int(inner.size - inner.sum())
         cut = int((sizes < 2 * least).sum())
-        # Of the last layer an entry is zero only with its whole row or column.
-        last = name == layers[-1][0] and written in COMPUTED
+        # Of the last layer an entry is zero only with its whole row or column, unless float32 makes
+        # probabilities zero, as then it does of all images for some class.
+        last = name == layers[-1][0] and written in COMPUTED and table.any(axis=1).all()
         enough = 0.0 if last else max(BOUND, CUT * scattered)
         rounded = UNDERFLOW * float(deviation[name][array == 0].mean()) if scattered else 0.0
         rounded = max(rounded, TINY * float(sizes.max()))

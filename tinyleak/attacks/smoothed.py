@@ -10,7 +10,8 @@ corrected by what smoothing changes at the image found so far, r_t(z) − r_t(z�
 deferred correction: then the client's image is a solution at every temperature once z₀ is near.
 What is wrong of the pattern at the end is left to robust regression (`outliers`). Where that ends
 as well, most of the image is right and a few places are not: these get noise, and all is done again
-from there.
+from there. Windows whose largest element is known, with no further kinks below them, are not
+smoothed (`known_maxima`).
 """
 
 import math
@@ -22,10 +23,11 @@ import numpy as np
 
 from tinyleak.attacks.distances import StoppedError, objective_of
 from tinyleak.attacks.kinks import Choices, Kinks
+from tinyleak.attacks.known_maxima import known_maxima
 from tinyleak.attacks.outliers import in_turn_with_features
 from tinyleak.attacks.shown import Shown, in_a_row
 from tinyleak.backend import Array
-from tinyleak.ops import add, exp, maximum, reshape, softplus, stop_gradient
+from tinyleak.ops import add, exp, maximum, relu, reshape, softplus, stop_gradient, take
 from tinyleak.optim.truncated import Reached, Traced, truncated_gauss_newton
 from tinyleak.tensor import Tensor
 
@@ -97,23 +99,15 @@ def past_kinks(
     Raises:
         StoppedError: Ctrl-C; it has the best so far.
     """
-    shape, kinks, image = start.shape, Kinks(shown.below), Tensor(start)
-    spreads, opens = [choices.spread for choices in kinks.at(image)], kinks.opens(image)
-    if not spreads and not opens:
+    shape, made = start.shape, _softened(shown, gradients, start)
+    if made is None:
         return None
-    known, features = shown, shown.features if opens else None
-    if features is not None:
-        known = replace(shown, slopes=shown.slopes * (features > 0))
-
-    def smoothed(z: Tensor, temperature: Tensor) -> Tensor:
-        images, at_kink = reshape(z, shape), partial(_soft, [temperature * s for s in spreads])
-        opened = kinks.replay(images, at_kink, open_top=True)
-        return in_a_row(known.differences(kinks.replay(images, at_kink), gradients, opened))
+    soft, spreads, shares = made
 
     def exactly(z: Tensor) -> Tensor:
         return in_a_row(shown.parts(reshape(z, shape), gradients))
 
-    soft, exact = _Corrected(smoothed, start.size, np.ones(())), Traced(exactly, start.size)
+    exact = Traced(exactly, start.size)
     inside = partial(truncated_gauss_newton, lowest=lowest, highest=highest, goal=goal)
     to_end = partial(
         inside, exact, steps=LAST_STEPS, products=PRODUCTS, rough=EXACT, damping=UNDAMPED
@@ -123,8 +117,11 @@ def past_kinks(
     close, rng = max(CLOSE, goal), np.random.default_rng(0)
 
     def cooled(x: Array, temperature: float, at: Array | None) -> Reached:
-        soft.cool(temperature, at)
-        z = inside(soft, x, steps=STEPS if spreads else LAST_STEPS).x
+        nonlocal shares
+        soft.cool(temperature, None if at is None else np.concatenate([at, shares]))
+        z = np.concatenate([x, shares])
+        z = inside(soft, z, steps=STEPS if spreads else LAST_STEPS).x
+        z, shares = z[: x.size], z[x.size :]
         return Reached(z, float(np.sum(exact.value(z) ** 2)))
 
     best = here = Reached(start.ravel(), math.inf)
@@ -154,6 +151,44 @@ def past_kinks(
     except KeyboardInterrupt:
         raise StoppedError(best.x) from None
     return best
+
+
+def _softened(
+    shown: Shown, gradients: Mapping[str, Array], start: Array
+) -> tuple["_Corrected", list[float], Array] | None:
+    """Return the smoothed residual of pixels and shares, the kinks' spreads, and shares at first.
+
+    None if there are no kinks; no shares where no window's largest element is known.
+    """
+    kinks, image, features = Kinks(shown.below), Tensor(start), shown.features
+    spreads, opens = [choices.spread for choices in kinks.at(image)], kinks.opens(image)
+    if not spreads and not opens:
+        return None
+    known = shown
+    if features is not None and opens:
+        known = replace(shown, slopes=shown.slopes * (features > 0))
+    maxima = None if features is None else known_maxima(kinks, image, features)
+    shares = np.zeros(0) if maxima is None else np.full(maxima.size, 1.0 / maxima.elements)
+
+    def smoothed(z: Tensor, temperature: Tensor) -> Tensor:
+        images = reshape(take(z, np.arange(start.size)), start.shape)
+        soft, parts = partial(_soft, [temperature * s for s in spreads]), list[Tensor]()
+
+        def at_kink(number: int, choices: Choices) -> Tensor:
+            if maxima is None:
+                return soft(number, choices)
+            value, zeros = maxima.mixed(take(z, start.size + np.arange(shares.size)), choices)
+            parts.extend(zeros)
+            return value
+
+        opened = kinks.replay(images, at_kink, open_top=True)
+        if maxima is None:
+            found = kinks.replay(images, at_kink)
+        else:
+            found = relu(opened) if opens else opened
+        return in_a_row([*known.differences(found, gradients, opened), *parts])
+
+    return _Corrected(smoothed, start.size + shares.size, np.ones(())), spreads, shares
 
 
 def _jolted(exact: Traced, x: Array, count: int, rng: np.random.Generator) -> Array:
