@@ -167,7 +167,8 @@ def _softened(
     known = shown
     if features is not None and opens:
         known = replace(shown, slopes=shown.slopes * (features > 0))
-    maxima = None if features is None else known_maxima(kinks, image, features)
+    # Of features alone the largest of a window is enough: which it is decides of gradients below.
+    maxima = known_maxima(kinks, image, features) if features is not None and known.lower else None
     shares = np.zeros(0) if maxima is None else np.full(maxima.size, 1.0 / maxima.elements)
 
     def smoothed(z: Tensor, temperature: Tensor) -> Tensor:
