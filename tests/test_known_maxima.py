@@ -79,7 +79,7 @@ def test_all_is_zero_at_the_client_s_values_with_its_winners(kind: Kind) -> None
         first = np.where(inside > 0, elements, -np.inf).argmax(axis=0)
         winners = (np.arange(len(elements))[:, None] == first) * 1.0
         value, zeros = maxima.mixed(Tensor(winners.ravel()), choices)
-        wrong, off = maxima.mixed(Tensor(np.roll(winners, 1, axis=0).ravel()), choices)
+        _, off = maxima.mixed(Tensor(np.roll(winners, 1, axis=0).ravel()), choices)
         seen.append((zeros, off))
         return value
 

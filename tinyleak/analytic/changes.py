@@ -106,7 +106,7 @@ def _without_bias(
                 break
         elif shown and (sizes[gradients[bias] == 0] > least).any():
             found.append(float(np.mean(gradients[bias] == 0)))
-    return found[::-1]
+    return found
 
 
 def clipping(gradients: Mapping[str, Array], *, update: bool) -> Cause | None:

@@ -17,7 +17,7 @@ import numpy as np
 from tinyleak.attacks.kinks import Choices, Kinks
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
-from tinyleak.ops import maximum, take
+from tinyleak.ops import maximum, reshape
 from tinyleak.ops import sum as total
 from tinyleak.tensor import Tensor
 
@@ -56,13 +56,11 @@ class KnownMaxima(NamedTuple):
             choices: the elements.
         """
         n = len(self.largest)
-        each = [
-            take(shares, np.arange(j * n, (j + 1) * n)) * Tensor(inside)
-            for j, inside in enumerate(choices.inside)
-        ]
+        each = reshape(shares, (self.elements, n)) * Tensor(np.stack(choices.inside))
         weight = WEIGHT / (self.spread * math.sqrt(n))
         value, rest, parts = Tensor(np.zeros(n)), Tensor(-np.ones(n)), []
-        for share, element, inside in zip(each, choices.elements, choices.inside, strict=True):
+        for j, (element, inside) in enumerate(zip(choices.elements, choices.inside, strict=True)):
+            share = each[j]
             over = element - Tensor(self.largest)
             parts += [share * over * Tensor(weight * self.active)]
             parts += [maximum(over, 0.0) * Tensor(weight * inside)]

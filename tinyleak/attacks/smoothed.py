@@ -27,7 +27,7 @@ from tinyleak.attacks.known_maxima import known_maxima
 from tinyleak.attacks.outliers import in_turn_with_features
 from tinyleak.attacks.shown import Shown, in_a_row
 from tinyleak.backend import Array
-from tinyleak.ops import add, exp, maximum, relu, reshape, softplus, stop_gradient, take
+from tinyleak.ops import add, exp, maximum, relu, reshape, softplus, stop_gradient
 from tinyleak.optim.truncated import Reached, Traced, truncated_gauss_newton
 from tinyleak.tensor import Tensor
 
@@ -172,13 +172,13 @@ def _softened(
     shares = np.zeros(0) if maxima is None else np.full(maxima.size, 1.0 / maxima.elements)
 
     def smoothed(z: Tensor, temperature: Tensor) -> Tensor:
-        images = reshape(take(z, np.arange(start.size)), start.shape)
+        images = reshape(z[: start.size], start.shape)
         soft, parts = partial(_soft, [temperature * s for s in spreads]), list[Tensor]()
 
         def at_kink(number: int, choices: Choices) -> Tensor:
             if maxima is None:
                 return soft(number, choices)
-            value, zeros = maxima.mixed(take(z, start.size + np.arange(shares.size)), choices)
+            value, zeros = maxima.mixed(z[start.size :], choices)
             parts.extend(zeros)
             return value
 

@@ -75,9 +75,10 @@ class Evaluator:
         key = problems.tobytes() if self.matching.scale.ndim else len(problems)
         if key not in self._programs:
             function = self.pick(problems).value_and_gradient
-            self._programs[key] = lambda z: tuple(result.data for result in function(Tensor(z)))
             if self.compiled:
                 self._programs[key] = self._captured(trace(function, z, check=False))
+            else:
+                self._programs[key] = lambda z: tuple(found.data for found in function(Tensor(z)))
         return self._programs[key]
 
     def _captured(self, program: Program) -> Evaluate:
