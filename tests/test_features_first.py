@@ -226,3 +226,20 @@ def test_a_position_embedding_shows_the_slopes_of_all_patches(rng: np.random.Gen
         ["patch.weight", "patch.bias"],
     )
     assert error(features_first(client, enough=True), image) < 1e-9
+
+
+def test_images_that_were_normalised_without_a_word_are_not_kept_in_the_range_of_pixels() -> None:
+    rng, model = np.random.default_rng(4), Pooled(16)
+    params = init.draw(model.shapes, rng, "default", dtype="float32")
+    images = (np.where(rng.random((1, 1, 8, 8)) < 0.2, 0.9, 0.0) - 0.1307) / 0.3081
+    client, _ = share(model, params, images, [1], dtype="float32")
+    assert error(features_first(client), images) < 1e-13
+
+
+def test_a_layer_of_as_many_features_as_pixels_shows_no_pixels() -> None:
+    model = Pooled(4)
+    client, _ = client_of(model)
+    large = {k: 9 * v if k.startswith("conv") else v for k, v in client.params.items()}
+    client, _ = share(model, large, np.full((1, 1, 8, 8), 0.5), [1], dtype="float32")
+    assert client.gradients["hidden.weight"].shape[1] == 64
+    assert (client.premises.normalisation, client.premises.causes) == (None, ())

@@ -29,6 +29,11 @@ from premise_cases import (
 from tinyleak import share
 from tinyleak.analytic import read_premises
 from tinyleak.analytic.changes import clipping
+from tinyleak.analytic.normalisation import (
+    USUAL,
+    far_outside_unit_range,
+    nearest_normalisation,
+)
 from tinyleak.analytic.one_image import OneImage, fits_of
 from tinyleak.analytic.residuals import softmax
 from tinyleak.client import Client, simulate
@@ -354,3 +359,15 @@ def test_images_judged_wrongly_with_certainty_are_not_pruned(seed: int) -> None:
     client, _ = share(model, params, images, labels, dtype="float32")
     assert (client.gradients["2.bias"] == 0).any()
     assert "pruning" not in [cause.name for cause in client.premises.causes]
+
+
+@pytest.mark.parametrize("usual", USUAL)
+def test_the_usual_normalisation_nearest_to_rough_pixels_is_told(usual) -> None:
+    rng = np.random.default_rng(0)
+    mean, std = (np.reshape(part, (-1, 1, 1)) for part in usual)
+    pixels = (rng.choice([0.0, 0.5, 1.0], (len(mean), 12, 12)) - mean) / std
+    rough = pixels + 0.02 * pixels.std() * rng.standard_normal(pixels.shape)
+    found = nearest_normalisation(rough)
+    assert np.allclose(found, usual, atol=0.01)  # MNIST's is written in two ways
+    assert far_outside_unit_range(rough)
+    assert not far_outside_unit_range(pixels * std + mean)

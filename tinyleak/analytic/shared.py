@@ -145,6 +145,14 @@ class Shared:
         return list(self._by_weight.values())
 
     @property
+    def of_pixels(self) -> Layer | None:
+        """The first of these, if it is given the pixels themselves."""
+        image = np.random.default_rng(0).random(self.model.image_shape)
+        given = given_one_row(self.model, self.params, image)
+        first = next(iter(self._by_weight))
+        return self._by_weight[first] if np.array_equal(given[first], image.ravel()) else None
+
+    @property
     def last(self) -> Layer | None:
         """The last layer, if it is fully connected and its gradient was shared."""
         weight = layer_names(self.model)[-1][0]

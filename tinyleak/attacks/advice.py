@@ -8,6 +8,11 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.certificate import why_not
+from tinyleak.analytic.normalisation import (
+    as_option,
+    far_outside_unit_range,
+    nearest_normalisation,
+)
 from tinyleak.attacks.features_first import are_images, shown_of
 from tinyleak.attacks.first_layer import first_layer
 from tinyleak.attacks.method import one_label_each
@@ -30,9 +35,6 @@ LITTLE = 0.5
 
 NEARLY = 0.1
 """Below this relative distance what was found is mostly the client's."""
-
-BEYOND, MANY_BEYOND = 0.25, 0.1
-"""By how much pixels exceed [0, 1], and what share of them, to be those of another range."""
 
 
 def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> list[Cause]:
@@ -99,14 +101,13 @@ def _beyond_unit_range(client: Client, found: Reconstruction) -> Cause | None:
     if found.reason == "interrupted" or not are_images(client.model):
         return None
     pixels, known = found.images, client.facts.get("normalisation")
-    share = float(np.mean((pixels < -BEYOND) | (pixels > 1.0 + BEYOND)))
-    if known is not None or share < MANY_BEYOND:
+    if known is not None or not far_outside_unit_range(pixels):
         return None
     text = (
         f"what nearly explains the gradient has pixels from {pixels.min():.2g} to "
         f"{pixels.max():.2g}, as of normalised images"
     )
-    return Cause("normalisation", text, "--normalize 0.5,0.5")
+    return Cause("normalisation", text, as_option(nearest_normalisation(pixels[0])))
 
 
 def _activation(client: Client) -> list[Cause]:

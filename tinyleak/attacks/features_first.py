@@ -21,6 +21,7 @@ import math
 
 import numpy as np
 
+from tinyleak.analytic.normalisation import far_outside_unit_range
 from tinyleak.attacks.distances import (
     ITERATIONS,
     End,
@@ -114,16 +115,19 @@ def _best_of_searches(
     pixels = math.prod(shape)
     few = shown.count < pixels
     alone, images = objective_of(shape, shown, None), are_images(model)
-    lowest, highest = (0.0, 1.0) if images else (-math.inf, math.inf)
+    bounds = (0.0, 1.0) if images else (-math.inf, math.inf)
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     distance, ends = alone, [End(math.inf, start, 0)]
     noisy = any(cause.name == "noise" for cause in client.premises.causes)  # no search arrives
     cycles = 1 if noisy else CYCLES
     try:
         while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
-            if not few:
-                ends.append(_search(alone, start, goal))
-            if images and ends[-1].value > goal:
+            if images or not few:
+                free = _search(alone, start, goal)
+                if images and far_outside_unit_range(free.x):
+                    bounds = (-math.inf, math.inf)  # normalised, though nobody said so
+                ends += [free] * (not few or bounds != (0.0, 1.0))
+            if bounds == (0.0, 1.0) and ends[-1].value > goal:
                 # The bounds say as much as too few features, or a flat valley, leave open.
                 start = ends[-1].x if ends[-1].value <= close else start
                 ends.append(search_in_range(alone, start, goal))
@@ -134,7 +138,7 @@ def _best_of_searches(
         if few or best.value > close:
             distance = objective_of(shape, shown, client.gradients)
         if few and images:
-            best = search_in_range(distance, best.x, goal)
+            best = search_in_range(distance, best.x, goal, *bounds)
             ends.append(best)
             further = further and not noisy and best.value > close
             at = start.reshape(shape), goal, close, int(rng.integers(2**31))
@@ -145,7 +149,7 @@ def _best_of_searches(
                 best = End(distance(x)[0], x, 0)
                 ends.append(best)
         if best.value > close:
-            within = start.reshape(shape), lowest, highest, goal
+            within = start.reshape(shape), *bounds, goal
             found = past_kinks(shown, client.gradients, *within, cycles=cycles)
             if found is not None and not found.value > distance(best.x)[0]:
                 best = End(found.value, found.x, 0)

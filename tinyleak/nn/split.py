@@ -101,20 +101,24 @@ def linear_layers(model: Model, params: Mapping[str, Array]) -> list[Split]:
     return cuts
 
 
-def given_one_row(model: Model, params: Mapping[str, Array]) -> list[str]:
-    """Return the weights of the linear layers that are given one row for each image, and no more.
+def given_one_row(
+    model: Model, params: Mapping[str, Array], image: Array | None = None
+) -> dict[str, Array]:
+    """Return the one row that an image, (C, H, W), gives each linear layer, by weight.
 
-    A recurrent layer is given one at every time, and attention one for every position.
+    A recurrent layer is given one at every time, and attention one for every position: they are
+    left out. Which layers these are does not depend on the image.
     """
-    images = Tensor(np.zeros((1, *model.image_shape)))
+    images = Tensor(np.zeros((1, *model.image_shape)) if image is None else image[np.newaxis])
     own = _as_tensors(params, images.dtype)
     order = topological_order(model(own, images))
-    by_image, found = depending_on([images], order), []
+    by_image, found = depending_on([images], order), {}
     for name, tensor in own.items():
         readers = _readers(tensor, order, by_image)
         if tensor.ndim == 2 and len(readers) == 1 and readers[0].primitive is matmul:
             h = readers[0].inputs[0]
-            found += [name] * (h in by_image and h.shape == (1, tensor.shape[-1]))
+            if h in by_image and h.shape == (1, tensor.shape[-1]):
+                found[name] = h.numpy()[0]
     return found
 
 
