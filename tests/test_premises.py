@@ -366,7 +366,7 @@ def test_the_usual_normalisation_nearest_to_rough_pixels_is_told(usual) -> None:
     rng = np.random.default_rng(0)
     mean, std = (np.reshape(part, (-1, 1, 1)) for part in usual)
     pixels = (rng.choice([0.0, 0.5, 1.0], (len(mean), 12, 12)) - mean) / std
-    rough = pixels + 0.02 * pixels.std() * rng.standard_normal(pixels.shape)
+    rough = pixels + 0.005 * pixels.std() * rng.standard_normal(pixels.shape)
     found = nearest_normalisation(rough)
     assert np.allclose(found, usual, atol=0.01)  # MNIST's is written in two ways
     assert far_outside_unit_range(rough)
