@@ -371,3 +371,25 @@ def test_the_usual_normalisation_nearest_to_rough_pixels_is_told(usual) -> None:
     assert np.allclose(found, usual, atol=0.01)  # MNIST's is written in two ways
     assert far_outside_unit_range(rough)
     assert not far_outside_unit_range(pixels * std + mean)
+
+
+def test_zeros_beside_few_different_numbers_are_no_pruning() -> None:
+    """Of a constant image a convolution's gradient has the same number many times."""
+    model = LeNet((1, 16, 16), 10, "relu", hidden=8)
+    for seed in range(12):
+        params = model.init(np.random.default_rng(seed), "default")
+        params = {name: array.astype(np.float32) for name, array in params.items()}
+        client, _ = share(model, params, np.full((1, 1, 16, 16), 0.5), [3], dtype="float32")
+        assert client.premises.pruned == 0.0
+
+
+def test_of_a_batch_one_image_may_be_all_that_sends_a_gradient() -> None:
+    """The others, judged rightly with certainty, send zeros: no factor is sure, and no label."""
+    model, rng = MLP((1, 4, 4), 4, "tanh", (8,)), np.random.default_rng(0)
+    one, _ = share(model, model.init(rng, "default"), rng.random((1, 1, 4, 4)), [2])
+    for scale, factor in ((0.3, 0.3), (0.5, 1.0)):
+        gradients = {name: scale * array for name, array in one.gradients.items()}
+        client = Client.of(model, one.params, gradients, batch=2)
+        assert abs(client.loss.factor - factor) < 1e-9
+        assert not any(cause.sure for cause in client.premises.causes)
+    assert not client.labels.trusted

@@ -14,6 +14,10 @@ CUT = 0.1
 """Entries go down to zero evenly, so as many lie between a cut and twice that as were cut off. A
 ReLU's zeros are far more than the smallest entries beside them: a tenth tells them apart."""
 
+DIFFERENT, FIFTY = 0.75, 50
+"""What share of those are different to four digits, or of fifty, since bfloat16 has but 128 such
+numbers. Beside a ReLU's zeros, of a constant or a striped image, most were the same."""
+
 UNDERFLOW = 10.0  # an entry that vanishes below so many times its own rounding did so by itself
 
 TINY = 1e-6
@@ -60,14 +64,16 @@ def pruning(
         sizes = np.abs(array[array != 0])
         least = float(sizes.min())
         scattered = int(inner.size - inner.sum())
-        cut = int((sizes < 2 * least).sum())
+        near = sizes[sizes < 2 * least]
+        different = len(np.unique(np.round(near / least, 4)))
         # Of the last layer an entry is zero only with its whole row or column, unless float32 makes
         # probabilities zero, as then it does of all images for some class.
         last = name == layers[-1][0] and written in COMPUTED and table.any(axis=1).all()
-        enough = 0.0 if last else max(BOUND, CUT * scattered)
+        enough = max(BOUND, CUT * scattered)
         rounded = UNDERFLOW * float(deviation[name][array == 0].mean()) if scattered else 0.0
         rounded = max(rounded, TINY * float(sizes.max()))
-        if scattered < BOUND or cut < enough or least <= rounded:
+        even = different >= DIFFERENT * min(len(near), FIFTY) and len(near) >= enough
+        if scattered < BOUND or not (last or even) or least <= rounded:
             continue
         zeros += int(array.size - len(sizes))
         shares.append(1.0 - len(sizes) / array.size)
@@ -75,9 +81,9 @@ def pruning(
         shares = _without_bias(gradients, deviation, layers)
     if not shares:
         return 0.0, None
-    even = max(shares) - min(shares) < 0.01
-    share = float(np.mean(shares)) if even else zeros / sum(g.size for g in gradients.values())
-    option = f"prune:{share:.2g}" if even else f"prune-global:{share:.2g}"
+    alike = max(shares) - min(shares) < 0.01
+    share = float(np.mean(shares)) if alike else zeros / sum(g.size for g in gradients.values())
+    option = f"prune:{share:.2g}" if alike else f"prune-global:{share:.2g}"
     text = f"{share:.0%} of the entries are zeros scattered among others that are far from zero"
     return share, Cause("pruning", text, f"--defense {option} --aware", sure=True)
 

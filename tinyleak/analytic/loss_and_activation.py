@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tinyleak.analytic.activation import ActivationReading, activation_of_batch, activation_of_one
 from tinyleak.analytic.cause import Cause
-from tinyleak.analytic.loss_kind import LossReading, loss_of_batch, loss_of_one
+from tinyleak.analytic.loss_kind import EXACTLY_USUAL, LossReading, loss_of_batch, loss_of_one
 from tinyleak.analytic.noise import Noise
 from tinyleak.analytic.one_image import OneImage, look_at_one_image
 from tinyleak.analytic.probes import probe_logits
@@ -37,6 +37,8 @@ def readings_of_one(
     reading = loss_of_one(image, noise.zero_sum, right, said)
     if last.bias_gradient is None and activation.length is None:
         reading = _with_usual_factor(reading)
+    if shared.batch > 1:
+        reading = _beside_others(reading, shared.batch)
     causes = list(reading.causes)
     if activation.refuted and reading.factor is not None:
         text = "no activation of the library turns one layer's gradient into that of the next"
@@ -62,6 +64,18 @@ def _with_usual_factor(reading: LossReading) -> LossReading:
     """Return the reading with the factor 1 that it was found with, h being searched for."""
     causes = tuple(cause for cause in reading.causes if cause.name != "factor")
     return replace(reading, factor=reading.factor and 1.0, causes=causes)
+
+
+def _beside_others(reading: LossReading, batch: int) -> LossReading:
+    """Return the reading of a batch of which one image shows, as where the others are certain.
+
+    Then the mean's factor is seen as 1 / N, and the others' labels are not; and no other factor is sure.
+    """
+    seen = (reading.factor or 0.0) * batch
+    if abs(seen - 1.0) <= EXACTLY_USUAL + reading.factor_error:
+        return replace(_with_usual_factor(reading), targets=None)
+    causes = [replace(c, sure=c.sure and c.name != "factor") for c in reading.causes]
+    return replace(reading, causes=tuple(causes))
 
 
 def readings_of_several(
