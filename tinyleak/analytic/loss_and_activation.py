@@ -69,7 +69,7 @@ def _with_usual_factor(reading: LossReading) -> LossReading:
 def _beside_others(reading: LossReading, batch: int) -> LossReading:
     """Return the reading of a batch of which one image shows, as where the others are certain.
 
-    Then the mean's factor is seen as 1 / N, and the others' labels are not; and no other factor is sure.
+    Then the mean's factor is seen as 1 / N and the others' labels are not seen; no factor is sure.
     """
     seen = (reading.factor or 0.0) * batch
     if abs(seen - 1.0) <= EXACTLY_USUAL + reading.factor_error:
