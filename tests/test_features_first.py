@@ -243,3 +243,12 @@ def test_a_layer_of_as_many_features_as_pixels_shows_no_pixels() -> None:
     client, _ = share(model, large, np.full((1, 1, 8, 8), 0.5), [1], dtype="float32")
     assert client.gradients["hidden.weight"].shape[1] == 64
     assert (client.premises.normalisation, client.premises.causes) == (None, ())
+
+
+def test_layers_that_show_nothing_of_an_image_are_not_said_to_be_missing() -> None:
+    model = Pooled(2)
+    client, images = client_of(model)
+    dark = {k: v - 9.0 * (k == "hidden.bias") for k, v in client.params.items()}
+    client, _ = share(model, dark, images, [1], dtype="float32")
+    with pytest.raises(ValueError, match="show nothing of its image: of each the gradient is zero"):
+        attack(client, start="features")

@@ -393,3 +393,11 @@ def test_of_a_batch_one_image_may_be_all_that_sends_a_gradient() -> None:
         assert abs(client.loss.factor - factor) < 1e-9
         assert not any(cause.sure for cause in client.premises.causes)
     assert not client.labels.trusted
+
+
+def test_zeros_of_a_gelu_are_not_taken_for_dropout() -> None:
+    model, rng = MLP((1, 8, 8), 10, "gelu", (30,)), np.random.default_rng(0)
+    params = {k: (40.0 if k < "2" else 1.0) * v for k, v in model.init(rng, "default").items()}
+    client, _ = share(model, params, rng.random((2, 1, 8, 8)), [1, 2], dtype="float32")
+    assert not client.gradients["2.weight"].any(axis=0).all()
+    assert client.premises.causes == ()

@@ -133,7 +133,9 @@ def activation_of_batch(shared: Shared, last: Layer, batch: int, noise: float) -
     names += others[: max(0, 2 - len(names))]
     if dead and "relu" in allowed:
         names.sort(key=lambda name: name != "relu")
-    return ActivationReading(tuple(names), maybe_dropped=0.0 if "relu" in allowed else dead)
+    # Those that go below 0 as ELU does, or less, may end in zeros where others are high.
+    zeros = "relu" in allowed or ("elu" in allowed and float(means.max()) >= LOW)
+    return ActivationReading(tuple(names), maybe_dropped=0.0 if zeros else dead)
 
 
 def _by_signs(seen: Direction) -> tuple[str, ...]:

@@ -8,12 +8,14 @@ import numpy as np
 from tinyleak.attacks.attacker import SEED, Attacker
 from tinyleak.attacks.features_first import features_first
 from tinyleak.attacks.recursion import recursion
+from tinyleak.attacks.shown import bias_of
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.interop import whole
 from tinyleak.nn.model import Model
 from tinyleak.nn.models import MLP, LeNet
 from tinyleak.nn.models.as_trained import AsTrained, network_of
+from tinyleak.nn.split import given_one_row
 
 
 def starting_point(
@@ -61,8 +63,7 @@ def first_images(
         if found is None and start == "features":
             raise ValueError(
                 "--start features reads what one image gave a linear layer with a bias off the "
-                "gradient of one step; this client has several images or steps, or no such layer: "
-                "leave it out"
+                f"gradient of one step; {_why_no_features(client)}: leave it out"
             )
         return found
     if client.local is not None:
@@ -90,6 +91,18 @@ def first_images(
     assert client.last_layer is not None, "both of them end in a linear layer"
     labels = targets.argmax(axis=1)
     return recursion(client.last_layer, client.gradients, labels, variance=_variance(precision))
+
+
+def _why_no_features(client: Client) -> str:
+    if client.batch > 1 or client.local is not None:
+        return "this client has several images or steps"
+    rows = given_one_row(client.model, client.params)
+    if not any(bias_of(weight) in client.model.shapes for weight in rows):
+        return "this client has no such layer"
+    return (
+        "the layers of this client show nothing of its image: of each the gradient is zero, as "
+        "where all of a ReLU's units are off, or what came into it"
+    )
 
 
 def _variance(precision: Mapping[str, Array] | None) -> float | None:
