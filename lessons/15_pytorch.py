@@ -219,9 +219,9 @@ if torch:
 # Eleven digits after ten steps, eight after thirty, and hardly one at the end. Each step makes a
 # difference a little larger, as a pencil that stands on its tip falls a little faster at each
 # moment. But look at the grey curve. When the last digit of its start is shaken, PyTorch leaves
-# *itself* at the same pace. How far apart the two curves are, and which is above, is chance: a factor
-# between one and ten, as the last digits fall on your computer. Both grow by a factor of $10^{14}$.
-# So the two programs agree about as well as anything can here.
+# *itself* at the same pace. How far apart the two curves are, and which is above, is chance: a
+# factor between one and ten, as the last digits fall on your computer. Both grow by a factor of
+# $10^{14}$. So the two programs agree about as well as anything can here.
 #
 # When you compare two programs, always ask how far the first one is from itself.
 #

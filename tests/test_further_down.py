@@ -66,7 +66,7 @@ def client_of(seed: int, second: int = 16) -> tuple[Client, np.ndarray, Shown]:
 def test_values_that_the_gradients_above_determine_are_found(seed: int) -> None:
     client, image, shown = client_of(seed)
     start = 0.5 + 0.1 * np.random.default_rng(9).standard_normal(image.shape)
-    found = shown_further_down(shown, client.gradients, start, 1e-13, 1e-8, seed)
+    found = shown_further_down(shown, client.gradients, start, 1e-13, seed)
     assert found is not None and found.features is not None and found.features.size == 144
     params = {name: Tensor(array.astype(float)) for name, array in client.params.items()}
     second, truth = client.model.hidden(params, Tensor(image))[2], found.below(Tensor(image))  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def test_values_that_the_gradients_above_determine_are_found(seed: int) -> None:
 def test_values_are_found_layer_by_layer_until_there_are_as_many_as_pixels(seed: int) -> None:
     client, image, shown = client_of(seed, second=6)  # 54 values of 64 pixels, and then 200
     start = 0.5 + 0.1 * np.random.default_rng(9).standard_normal(image.shape)
-    found = shown_further_down(shown, client.gradients, start, 1e-13, 1e-8, seed)
+    found = shown_further_down(shown, client.gradients, start, 1e-13, seed)
     assert found is not None and found.features is not None and found.features.size == 200
     truth = found.below(Tensor(image))
     assert truth is not None and np.allclose(found.features, truth.data, atol=1e-5)
@@ -103,7 +103,7 @@ def test_ctrl_c_on_the_way_has_an_image(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(further_down, "past_kinks", interrupted)
     with pytest.raises(StoppedError) as stopped:
-        shown_further_down(shown, client.gradients, image, 1e-13, 1e-8, 0)
+        shown_further_down(shown, client.gradients, image, 1e-13, 0)
     assert np.array_equal(stopped.value.x, image.ravel())
 
 

@@ -120,7 +120,7 @@ def test_a_soft_largest_lies_between_the_mean_and_the_largest(
     down, across = windows
     x = Tensor(rng.standard_normal((1, 5, 7, 2)) - 3.0)  # below the zeros of any padding
     largest = largest_of_windows(x, *windows).numpy().ravel()
-    (choices,) = Kinks(lambda x: largest_of_windows(x, *windows)).at(x)
+    (choices,), _ = Kinks(lambda x: largest_of_windows(x, *windows)).at(x)
     cold, hot = (_soft([Tensor(np.array(t / POOLING))], 0, choices).numpy() for t in (1e-9, 1e9))
     np.testing.assert_allclose(cold, largest, rtol=1e-12)
     image = x.numpy()[0]
@@ -142,8 +142,8 @@ def test_a_smoothed_network_becomes_the_network_as_it_cools() -> None:
     shown = shown_layer(client.model, client.params, client.gradients)
     assert shown is not None and shown.features is not None
     kinks = Kinks(shown.below)
-    assert kinks.opens(Tensor(image))
-    (choices,) = kinks.at(Tensor(image))  # the uppermost ReLU is not among them
+    (choices,), opens = kinks.at(Tensor(image))  # the uppermost ReLU is not among them
+    assert opens
 
     def smoothed(t: float, *, open_top: bool = False) -> np.ndarray:
         heats = [Tensor(np.array(t * choices.spread))]

@@ -19,13 +19,13 @@ from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.known import StoppedSearchError
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
-from tinyleak.attacks.features_first import CLOSE, CONTRAST, GOALS, GREY
+from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY
 from tinyleak.attacks.first_layer import first_layer, records_of
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
 from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.shown import Shown, takes_pixels
-from tinyleak.attacks.smoothed import past_kinks
+from tinyleak.attacks.smoothed import CLOSE, past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.nn.criteria import Loss, loss_of, one_hot

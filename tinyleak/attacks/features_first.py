@@ -35,7 +35,7 @@ from tinyleak.attacks.distances import (
 from tinyleak.attacks.further_down import shown_further_down
 from tinyleak.attacks.kinks import Kinks
 from tinyleak.attacks.shown import Shown, most_shown, takes_pixels
-from tinyleak.attacks.smoothed import CYCLES, past_kinks
+from tinyleak.attacks.smoothed import CLOSE, CYCLES, past_kinks
 from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import grad
@@ -51,9 +51,6 @@ GREY, CONTRAST = 0.5, 0.1
 GOALS = {"float64": 1e-26, "float32": 1e-13, "float16": 1e-6}
 """The squared relative distance at which features agree, by the dtype of what was shared: its
 rounding, squared, and some ten times that."""
-
-CLOSE = 1e-8
-"""Features so near are those of the image, as far as they tell; other searches end above 1e-4."""
 
 EVALUATIONS = 3000
 """No further start is made after so many. Where kinks stop a search another start often passes
@@ -141,7 +138,7 @@ def _best_of_searches(
             best = search_in_range(distance, best.x, goal, *bounds)
             ends.append(best)
             further = further and not noisy and best.value > close
-            at = start.reshape(shape), goal, close, int(rng.integers(2**31))
+            at = start.reshape(shape), goal, int(rng.integers(2**31))
             lower = shown_further_down(shown, client.gradients, *at) if further else None
             if lower is not None:
                 # What is shown farther down tells more of the image than the distance of all.

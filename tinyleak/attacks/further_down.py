@@ -18,7 +18,7 @@ import numpy as np
 from tinyleak.attacks.distances import StoppedError
 from tinyleak.attacks.kinks import relu_of
 from tinyleak.attacks.shown import Shown
-from tinyleak.attacks.smoothed import past_kinks
+from tinyleak.attacks.smoothed import CLOSE, past_kinks
 from tinyleak.backend import Array
 from tinyleak.gradient import depending_on, grad, topological_order
 from tinyleak.nn.split import computed_again
@@ -41,7 +41,7 @@ clients of small networks zeros came out up to 10 times as large, the least othe
 
 
 def shown_further_down(
-    shown: Shown, gradients: Mapping[str, Array], start: Array, goal: float, close: float, seed: int
+    shown: Shown, gradients: Mapping[str, Array], start: Array, goal: float, seed: int
 ) -> Shown | None:
     """Search for values ever farther down, and return the lowest that were found.
 
@@ -50,7 +50,6 @@ def shown_further_down(
         gradients: the client's, by name.
         start: (1, C, H, W), an image whose values the search starts from.
         goal: a squared relative distance that is small enough.
-        close: one at which values are those of the client's image.
         seed: decides the starts.
 
     Returns:
@@ -62,7 +61,7 @@ def shown_further_down(
     """
     rng, lowest = np.random.default_rng(seed), None
     while shown.count < start.size:
-        found = _next(shown, gradients, start, goal, close, rng)
+        found = _next(shown, gradients, start, goal, rng)
         if found is None:
             break
         shown = lowest = found
@@ -74,7 +73,6 @@ def _next(
     gradients: Mapping[str, Array],
     start: Array,
     goal: float,
-    close: float,
     rng: np.random.Generator,
 ) -> Shown | None:
     """Return what is shown at the next node, if a search for its values arrives."""
@@ -102,7 +100,7 @@ def _next(
             raise StoppedError(start.ravel()) from None
         if found is None:
             return None
-        if found.value <= close:
+        if found.value <= max(CLOSE, goal):
             break
     else:
         return None

@@ -57,19 +57,19 @@ class Kinks:
     def __init__(self, below: Below) -> None:
         self._below = below
 
-    def at(self, images: Tensor) -> list[Choices]:
-        """Return what each kink chooses among, the uppermost ReLU apart."""
+    def at(self, images: Tensor) -> tuple[list[Choices], bool]:
+        """Return what each kink chooses among, the uppermost ReLU apart, and whether that is there.
+
+        It is all that stands between the features and what is linear.
+        """
         top, order, by_images = self._graph(images)
         kinks = [node for node in order if node in by_images and _is_kink(node) and node is not top]
-        return [_choices(node, {}) for node in kinks]
+        return [_choices(node, {}) for node in kinks], top is not None
 
     def any(self, images: Tensor) -> bool:
         """Whether there are kinks, the uppermost ReLU among them."""
-        return bool(self.at(images)) or self.opens(images)
-
-    def opens(self, images: Tensor) -> bool:
-        """Whether a ReLU is all that stands between the features and what is linear."""
-        return self._graph(images)[0] is not None
+        choices, opens = self.at(images)
+        return bool(choices) or opens
 
     def replay(self, images: Tensor, at_kink: AtKink, *, open_top: bool = False) -> Tensor:
         """Return the features, (1, F); with `open_top` without the uppermost ReLU."""

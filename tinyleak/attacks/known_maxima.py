@@ -79,7 +79,7 @@ def known_maxima(kinks: Kinks, images: Tensor, features: Array) -> KnownMaxima |
         images: any, (1, C, H, W).
         features: the client's.
     """
-    choices, opens = kinks.at(images), kinks.opens(images)
+    choices, opens = kinks.at(images)
     if len(choices) != 1 or not choices[0].pools or choices[0].many != features.size:
         return None
     values = Tensor(np.zeros(features.size))

@@ -55,7 +55,8 @@ SIGNS, LEAST_SEEN = 16, 1e-6
 seen by so much of what one is seen at most."""
 
 CLOSE = 1e-8
-"""Where a search with the right pattern ends is below this, one with a wrong pattern above 1e-6."""
+"""Where a search with the right pattern ends is below this, one with a wrong pattern above 1e-6: so
+near, features are those of the image, as far as they tell."""
 
 SHARP = 1e-9
 """A temperature at which a network is itself, but for the pattern that is known."""
@@ -161,7 +162,8 @@ def _softened(
     None if there are no kinks; no shares where no window's largest element is known.
     """
     kinks, image, features = Kinks(shown.below), Tensor(start), shown.features
-    spreads, opens = [choices.spread for choices in kinks.at(image)], kinks.opens(image)
+    choices, opens = kinks.at(image)
+    spreads = [one.spread for one in choices]
     if not spreads and not opens:
         return None
     known = shown
