@@ -299,6 +299,14 @@ def test_a_file_that_means_harm_is_refused_in_a_sentence(tmp_path: Path, kind: s
     assert str(caught.value).isprintable()
 
 
+def test_a_network_of_words_is_refused_with_what_there_is_for_them(tmp_path: Path) -> None:
+    words = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 3))
+    zeros = torch.zeros(1, 5, dtype=torch.long)
+    torch.export.save(torch.export.export(words.eval(), (zeros,)), tmp_path / "net.pt2")
+    with pytest.raises(ValueError, match="as words are.*there is tinyleak text"):
+        load_network(tmp_path / "net.pt2")
+
+
 def test_the_example_in_a_file_is_never_opened(tmp_path: Path) -> None:
     trap = edited(lambda members: members.update({"data/sample_inputs/model.pt": b"no pickle"}))
     assert load(tmp_path / "net.pt2", trap).classes == 2

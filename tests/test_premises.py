@@ -5,7 +5,7 @@ What is read off is never wrong in any of them; what cannot be told is not claim
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -400,4 +400,15 @@ def test_zeros_of_a_gelu_are_not_taken_for_dropout() -> None:
     params = {k: (40.0 if k < "2" else 1.0) * v for k, v in model.init(rng, "default").items()}
     client, _ = share(model, params, rng.random((2, 1, 8, 8)), [1, 2], dtype="float32")
     assert not client.gradients["2.weight"].any(axis=0).all()
+    assert client.premises.causes == ()
+
+
+def test_numbers_of_a_table_are_not_normalised_pixels() -> None:
+    @dataclass(frozen=True)
+    class OfATable(MLP):
+        input_shape: tuple[int, int] = (1, 16)
+
+    model, rng = OfATable((1, 1, 16), 4, "tanh", (12,)), np.random.default_rng(0)
+    params, numbers = model.init(rng, "default"), 5.0 * rng.standard_normal((1, 1, 1, 16))
+    client, _ = share(model, params, numbers, [2], dtype="float32")
     assert client.premises.causes == ()

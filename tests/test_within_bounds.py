@@ -44,6 +44,11 @@ def test_without_pixels_on_a_bound_it_is_not_told():
     assert error_within_bounds(spectrum, np.full(PIXELS, 0.5), NOISE, PRIOR) is None
 
 
+def test_bounds_alone_tell_nothing_of_a_gradient_that_is_zero():
+    spectrum = of_gram(np.zeros((PIXELS, PIXELS)))
+    assert error_within_bounds(spectrum, np.zeros(PIXELS), NOISE, PRIOR) is None
+
+
 def test_an_audit_of_images_tells_less_of_rounding_than_of_as_much_noise():
     model = MLP((1, 16, 16), 10, "tanh", (64,))
     params = model.init(np.random.default_rng(0))

@@ -10,6 +10,7 @@ from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.one_image import look_at_one_image
 from tinyleak.analytic.shared import ALLOWED, Shared
 from tinyleak.backend import Array
+from tinyleak.nn.models.as_trained import are_images
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -137,7 +138,7 @@ def read_normalisation(
     """Return how pixels were normalised, if the first layer is fully connected and shows them."""
     shape = shared.model.image_shape
     first = shared.of_pixels
-    if first is None or len(shared.layers) < 2:
+    if first is None or len(shared.layers) < 2 or not are_images(shared.model):
         return None, None
     by_bias = first.bias_gradient
     if by_bias is None or not by_bias.any():

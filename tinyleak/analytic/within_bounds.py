@@ -37,10 +37,10 @@ def error_within_bounds(
         prior: τ², the variance of a pixel before anything was shared.
 
     Returns:
-        None where the spectrum is estimated, where no pixel is on a bound, or more than
+        None where the spectrum is estimated or empty, where no pixel is on a bound, or more than
         `MOST_BOUND`, or where no solution is found.
     """
-    if spectrum.axes is None or not _on_a_bound(image).any():
+    if spectrum.axes is None or not spectrum.determined.any() or not _on_a_bound(image).any():
         return None
     rng, scale = np.random.default_rng(0), np.sqrt(_squares(spectrum, variance, prior))
     errors = []

@@ -13,7 +13,7 @@ from tinyleak.analytic.normalisation import (
     far_outside_unit_range,
     nearest_normalisation,
 )
-from tinyleak.attacks.features_first import are_images, shown_of
+from tinyleak.attacks.features_first import shown_of
 from tinyleak.attacks.first_layer import first_layer
 from tinyleak.attacks.method import one_label_each
 from tinyleak.attacks.problem import Problem
@@ -21,6 +21,7 @@ from tinyleak.attacks.result import Reconstruction
 from tinyleak.client import Client
 from tinyleak.client.facts import listed
 from tinyleak.client.outcome import Outcome
+from tinyleak.nn.models.as_trained import are_images
 from tinyleak.nn.models.exported import Exported
 
 KINKED = ("relu", "leaky_relu", "relu6", "hardswish", "hardtanh")

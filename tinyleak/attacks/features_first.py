@@ -40,8 +40,7 @@ from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import grad
 from tinyleak.nn.criteria import loss_of
-from tinyleak.nn.model import Model
-from tinyleak.nn.models.as_trained import heads_of, network_of
+from tinyleak.nn.models.as_trained import are_images, heads_of
 from tinyleak.optim import lbfgs
 from tinyleak.tensor import Tensor
 
@@ -208,11 +207,6 @@ def known_label(client: Client, image: Array) -> Array | None:
         wanted = np.concatenate([wanted, np.full(len(heads), 1 / len(heads))])
     found, _, rank, _ = np.linalg.lstsq(slopes, wanted, rcond=None)
     return np.asarray(found)[np.newaxis] if rank == model.classes else None
-
-
-def are_images(model: Model) -> bool:
-    """Whether the network takes images, whose pixels lie in [0, 1], and no series or table."""
-    return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
 
 
 def _search(objective: Objective, start: Array, goal: float) -> End:

@@ -15,10 +15,10 @@ import numpy as np
 from tinyleak.analytic.jacobian import Jacobian, without_ties
 from tinyleak.analytic.jacobian_spectrum import MOST_DENSE, of_gram
 from tinyleak.analytic.within_bounds import change_within_bounds
-from tinyleak.attacks.features_first import are_images
 from tinyleak.attacks.shown import in_a_row, most_shown, takes_pixels
 from tinyleak.backend import Array
 from tinyleak.client import Client, Truth, share
+from tinyleak.nn.models.as_trained import are_images
 from tinyleak.ops import reshape
 from tinyleak.optim.truncated import Traced
 from tinyleak.tensor import Tensor

@@ -13,7 +13,6 @@ import numpy as np
 from tinyleak.analytic.jacobian import Jacobian, without_ties
 from tinyleak.analytic.jacobian_spectrum import Spectrum, measure
 from tinyleak.analytic.within_bounds import error_within_bounds
-from tinyleak.attacks.features_first import are_images
 from tinyleak.attacks.problem import length
 from tinyleak.audit.by_features import error_by_features, in_float32
 from tinyleak.audit.figures import directions, forecast, panels
@@ -33,6 +32,7 @@ from tinyleak.interop import called, whole
 from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
+from tinyleak.nn.models.as_trained import are_images
 
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """The noise to forecast for unless something else is asked for: from little more than rounding to

@@ -101,6 +101,11 @@ def network_of(model: Any) -> Any:
     return model.network if isinstance(model, AsTrained) else model
 
 
+def are_images(model: Any) -> bool:
+    """Whether a network takes images, whose pixels lie in [0, 1], and no series or table."""
+    return len(getattr(network_of(model), "input_shape", (1, *model.image_shape))) == 4
+
+
 def heads_of(model: Any) -> tuple[int, ...]:
     """Return how many logits each head of a client's network has; a single one tells two classes.
 

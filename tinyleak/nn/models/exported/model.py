@@ -75,6 +75,12 @@ class Exported:
             raise ValueError(
                 f"it takes inputs {self.input_shape[1:]}, not (C, H, W), (C, T) or (F,)"
             )
+        tables = [node for node in self.graph.nodes if node.operation == "embedding"]
+        if any(self.graph.input in refs(tuple(node.arguments.values())) for node in tables):
+            raise ValueError(
+                "it looks its input up in a table, as words are, and here numbers are looked for; "
+                "for the words of a BERT or GPT-2 there is tinyleak text"
+            )
         changed = "its graph and its weights do not belong together: "
         for about, arrays in (
             (self.graph.parameters, self.weights),
