@@ -66,7 +66,7 @@ def test_where_kinks_stopped_the_search_for_an_image_another_seed_is_advised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client, _ = client_of(Pooled(), 2)
-    monkeypatch.setattr(by_records, "image_with", lambda *_, exact: np.full(64, 0.5))
+    monkeypatch.setattr(by_records, "image_with", lambda *_, **__: np.full(64, 0.5))
     problem = problem_of(client, Attacker(method="records"))
     found = attack(problem)
     causes = likely_causes(problem, found, client.explain(found))
@@ -94,7 +94,7 @@ def test_ctrl_c_keeps_the_images_that_were_found(monkeypatch: pytest.MonkeyPatch
     client, _ = client_of(Pooled(), 2)
     first, best = np.full(64, 0.25), np.full(64, 0.75)
 
-    def image_with(*_: object, exact: bool) -> np.ndarray:
+    def image_with(*_: object, **__: object) -> np.ndarray:
         if asked.pop():
             raise StoppedError(best)
         return first
@@ -115,3 +115,30 @@ def test_ctrl_c_between_searches_for_an_image_has_its_best(monkeypatch: pytest.M
     monkeypatch.setattr(by_records, "past_kinks", interrupted)
     found = attack(client, method="records")
     assert found.reason == "interrupted" and np.ptp(found.images[0]) > 0.5
+
+
+@dataclass(frozen=True)
+class Smooth(Pooled):
+    """The same without kinks."""
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        x = tanh(nn.conv2d(x, params["conv.weight"], params["conv.bias"], padding=(1, 1)))
+        x = nn.flatten(nn.avg_pool2d(x, (2, 2)))
+        hidden = tanh(nn.linear(x, params["hidden.weight"], params["hidden.bias"]))
+        return nn.linear(hidden, params["out.weight"], params["out.bias"])
+
+
+@dataclass(frozen=True)
+class OfASeries(Smooth):
+    """The same of what is no image, and has no bounds."""
+
+    input_shape: tuple[int, int, int] = (1, 1, 64)
+
+
+@pytest.mark.parametrize("model", [Smooth(), OfASeries()])
+def test_numbers_beyond_those_of_pixels_are_found(model: Pooled) -> None:
+    rng = np.random.default_rng(3)
+    params = init.draw(model.shapes, rng, "default", dtype="float32")
+    images = np.where(rng.random((2, 1, 8, 8)) < 0.3, 2.8, -0.42)
+    client, truth = share(model, params, images, [0, 1], dtype="float32")
+    assert max(truth.judge(attack(client, method="records")).mse) < 1e-9

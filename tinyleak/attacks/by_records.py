@@ -19,7 +19,7 @@ from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.known import StoppedSearchError
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
-from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY
+from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY, UNIT, range_at, search
 from tinyleak.attacks.first_layer import first_layer, records_of
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
@@ -99,13 +99,16 @@ def _fill(
 
     Those of the numbers in `order` come first, and are known to all their digits.
     """
+    bounds = None
     for index, h in enumerate(inputs):
         exact = index < len(order)
         if exact and index > 0 and order[index] == order[index - 1]:
             images[index] = images[index - 1]
             continue
         try:
-            images[index] = image_with(cut, h, client, rng, exact=exact).reshape(images[0].shape)
+            bounds = bounds or _bounds(cut, h, client, rng)
+            found = image_with(cut, h, client, rng, exact=exact, bounds=bounds)
+            images[index] = found.reshape(images[0].shape)
         except KeyboardInterrupt as stopped:
             images[index] = getattr(stopped, "x", images[index]).reshape(images[0].shape)
             return True
@@ -126,12 +129,32 @@ def labels_of(layer: LayerGradient, cut: Split, images: Array, loss: Loss) -> Ar
     return np.argmin(apart, axis=0)
 
 
+def _shown(cut: Split, features: Array) -> Shown:
+    return Shown(cut.weight, features[None], np.zeros((1, len(features))), cut.below, {})
+
+
+def _bounds(
+    cut: Split, features: Array, client: Client, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return what is between which numbers in the image that gives a layer these inputs."""
+    shape = (1, *client.model.image_shape)
+    start = GREY + CONTRAST * rng.standard_normal(prod(shape))
+    objective = objective_of(shape, _shown(cut, features), None)
+    return range_at(client.model, search(objective, start, GOALS[client.dtype]))
+
+
 class _SettledError(Exception):
     """The search goes no further."""
 
 
 def image_with(
-    cut: Split, features: Array, client: Client, rng: np.random.Generator, *, exact: bool
+    cut: Split,
+    features: Array,
+    client: Client,
+    rng: np.random.Generator,
+    *,
+    exact: bool,
+    bounds: tuple[float, float] = UNIT,
 ) -> Array:
     """Return the image that gives a layer these inputs, as near as a search from noise comes.
 
@@ -142,8 +165,7 @@ def image_with(
         StoppedError: Ctrl-C; it has the best pixels so far.
     """
     shape = (1, *client.model.image_shape)
-    shown = Shown(cut.weight, features[None], np.zeros((1, len(features))), cut.below, {})
-    goal, start = GOALS[client.dtype], np.full(prod(shape), GREY)
+    shown, goal, start = _shown(cut, features), GOALS[client.dtype], np.full(prod(shape), GREY)
     met = max(CLOSE, goal) if exact else MET
     best, lowest, halved = start, math.inf, deque[float](maxlen=PATIENCE)
 
@@ -163,10 +185,10 @@ def image_with(
             halved.clear()
             with suppress(_SettledError):
                 start = GREY + CONTRAST * rng.standard_normal(prod(shape))
-                search_in_range(watched, start, goal)
+                search_in_range(watched, start, goal, *bounds)
             if lowest < met:
                 return best
-        within = best.reshape(shape), 0.0, 1.0, goal
+        within = best.reshape(shape), *bounds, goal
         found = past_kinks(shown, {}, *within, cycles=1) if exact else None
     except KeyboardInterrupt as stopped:
         x = getattr(stopped, "x", best)

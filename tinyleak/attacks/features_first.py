@@ -40,12 +40,15 @@ from tinyleak.backend import Array
 from tinyleak.client import Client
 from tinyleak.gradient import grad
 from tinyleak.nn.criteria import loss_of
+from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import are_images, heads_of
 from tinyleak.optim import lbfgs
 from tinyleak.tensor import Tensor
 
 GREY, CONTRAST = 0.5, 0.1
 """Mean and standard deviation of the pixels that the search starts from: nearer than N(0, 1)."""
+
+UNIT, UNBOUNDED = (0.0, 1.0), (-math.inf, math.inf)
 
 GOALS = {"float64": 1e-26, "float32": 1e-13, "float16": 1e-6}
 """The squared relative distance at which features agree, by the dtype of what was shared: its
@@ -82,7 +85,7 @@ def features_first(client: Client, seed: int = 0, *, enough: bool = False) -> Ar
     if shown.features is None:
         rng = np.random.default_rng(seed)
         start = GREY + CONTRAST * rng.standard_normal(pixels)
-        best = _search(objective_of(shape, shown, client.gradients), start, GOALS[client.dtype])
+        best = search(objective_of(shape, shown, client.gradients), start, GOALS[client.dtype])
         return _polished(client, shown, best)
     if enough and shown.count < pixels:
         kinked = Kinks(shown.below).any(Tensor(np.zeros(shape)))
@@ -111,7 +114,7 @@ def _best_of_searches(
     pixels = math.prod(shape)
     few = shown.count < pixels
     alone, images = objective_of(shape, shown, None), are_images(model)
-    bounds = (0.0, 1.0) if images else (-math.inf, math.inf)
+    bounds = UNIT if images else UNBOUNDED
     start = GREY * images + CONTRAST * rng.standard_normal(pixels)
     distance, ends = alone, [End(math.inf, start, 0)]
     noisy = any(cause.name == "noise" for cause in client.premises.causes)  # no search arrives
@@ -119,11 +122,10 @@ def _best_of_searches(
     try:
         while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
             if images or not few:
-                free = _search(alone, start, goal)
-                if images and far_outside_unit_range(free.x):
-                    bounds = (-math.inf, math.inf)  # normalised, though nobody said so
-                ends += [free] * (not few or bounds != (0.0, 1.0))
-            if bounds == (0.0, 1.0) and ends[-1].value > goal:
+                free = search(alone, start, goal)
+                bounds = range_at(model, free) if bounds == UNIT else bounds
+                ends += [free] * (not few or bounds != UNIT)
+            if bounds == UNIT and ends[-1].value > goal:
                 # The bounds say as much as too few features, or a flat valley, leave open.
                 start = ends[-1].x if ends[-1].value <= close else start
                 ends.append(search_in_range(alone, start, goal))
@@ -162,9 +164,9 @@ def _polished(client: Client, shown: Shown, end: End) -> Array | None:
     """
     if not np.isfinite(end.value):
         return None
-    shape, x, lowest, highest = (1, *client.model.image_shape), end.x, -math.inf, math.inf
-    if are_images(client.model) and np.abs(x - np.clip(x, 0.0, 1.0)).max() < OUTSIDE:
-        lowest, highest = 0.0, 1.0
+    shape, x = (1, *client.model.image_shape), end.x
+    within = are_images(client.model) and np.abs(x - np.clip(x, 0.0, 1.0)).max() < OUTSIDE
+    bounds = UNIT if within else UNBOUNDED
     objectives = []
     try:
         if end.value <= CLOSE and shown.count >= x.size:
@@ -173,7 +175,7 @@ def _polished(client: Client, shown: Shown, end: End) -> Array | None:
             rounding = float(np.finfo(client.dtype).eps)
             objectives.append(rounded_objective_of(shape, shown, client.gradients, rounding))
         for objective in objectives:
-            x = search_in_range(objective, x, -math.inf, lowest, highest, POLISHING).x
+            x = search_in_range(objective, x, -math.inf, *bounds, POLISHING).x
     except KeyboardInterrupt as stopped:
         raise StoppedError(getattr(stopped, "x", x)) from None
     return x.reshape(shape)
@@ -209,7 +211,16 @@ def known_label(client: Client, image: Array) -> Array | None:
     return np.asarray(found)[np.newaxis] if rank == model.classes else None
 
 
-def _search(objective: Objective, start: Array, goal: float) -> End:
+def range_at(model: Model, free: End) -> tuple[float, float]:
+    """Return what is between which numbers: pixels, unless a search without bounds says otherwise.
+
+    It does where a client normalised its images, though nobody said so.
+    """
+    return UNIT if are_images(model) and not far_outside_unit_range(free.x) else UNBOUNDED
+
+
+def search(objective: Objective, start: Array, goal: float) -> End:
+    """Minimise without bounds."""
     with keeping_the_best(objective, start) as watched:
         *_, end = lbfgs(watched, start, goal=goal, max_iterations=ITERATIONS)
     return End(end.value, end.x, end.evaluations)
