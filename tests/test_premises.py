@@ -26,7 +26,7 @@ from premise_cases import (
     wrong_claims,
 )
 
-from tinyleak import share
+from tinyleak import ops, share
 from tinyleak.analytic import read_premises
 from tinyleak.analytic.changes import clipping
 from tinyleak.analytic.normalisation import (
@@ -38,8 +38,10 @@ from tinyleak.analytic.one_image import OneImage, fits_of
 from tinyleak.analytic.residuals import softmax
 from tinyleak.client import Client, simulate
 from tinyleak.data import load_glyphs
+from tinyleak.gradient import grad
 from tinyleak.nn import MLP, LeNet, ResNet
 from tinyleak.nn.models.as_trained import as_trained
+from tinyleak.tensor import Tensor
 
 EVERY = COMMON | ONE_IMAGE | PIXELS
 NETWORKS = [
@@ -412,3 +414,16 @@ def test_numbers_of_a_table_are_not_normalised_pixels() -> None:
     params, numbers = model.init(rng, "default"), 5.0 * rng.standard_normal((1, 1, 1, 16))
     client, _ = share(model, params, numbers, [2], dtype="float32")
     assert client.premises.causes == ()
+
+
+def test_two_images_whose_hinges_cancel_are_not_pruned() -> None:
+    """Then the last bias has zeros alone, as if it were frozen, and so have units open to both."""
+    model, rng = MLP((1, 4, 4), 2, "relu", (8,)), np.random.default_rng(0)
+    params = {name: Tensor(array) for name, array in model.init(rng, "default").items()}
+    logits = model(params, Tensor(rng.random((2, 1, 4, 4))))
+    delta = Tensor(np.array([[-0.5, 0.5], [0.5, -0.5]]))
+    gradients = {name: g.data for name, g in grad(ops.sum(logits * delta), params).items()}
+    assert not gradients["2.bias"].any() and not gradients["0.bias"].all()
+    sent = {**gradients, "2.bias": None}
+    client = Client.of(model, {k: p.data for k, p in params.items()}, sent, batch=2)
+    assert client.premises.pruned == 0.0

@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 
 from tinyleak import nn, share
 from tinyleak.attacks.distances import objective_of
-from tinyleak.attacks.features_first import _search, features_first
+from tinyleak.attacks.features_first import features_first, search
 from tinyleak.attacks.kinks import Kinks
 from tinyleak.attacks.shown import shown_layer
 from tinyleak.attacks.smoothed import (
@@ -79,7 +79,7 @@ def test_an_image_is_found_where_the_search_by_features_stalls() -> None:
     assert np.mean((found_from(client, start) - image) ** 2) < 1e-10
     shown = shown_layer(client.model, client.params, client.gradients)
     assert shown is not None
-    stalled = _search(objective_of(start.shape, shown, None), start.ravel(), 1e-13)
+    stalled = search(objective_of(start.shape, shown, None), start.ravel(), 1e-13)
     assert stalled.value > 1e-3
     reached = features_first(client)
     assert reached is not None and np.mean((reached - image) ** 2) < 1e-10

@@ -99,7 +99,9 @@ def _without_bias(
     judged wrongly with certainty its δ are 1 or −1, whose sum may be zero. Where they all are, the
     layers below have zeros as well.
     """
-    found = []
+    found: list[float] = []
+    if layers[-1][1] is not None and layers[-1][1] not in gradients:
+        return found  # it may be such a sum, of nothing but zeros
     for weight, bias in reversed(layers):
         if weight not in gradients or bias is None or bias not in gradients:
             continue
