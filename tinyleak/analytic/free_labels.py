@@ -1,0 +1,150 @@
+"""Features and labels of a batch at once: from the last layer's gradient, many starts together.
+
+With the gradient's row space as in `tinyleak.analytic.mixture`, (hᵢ, 1) = Σⱼ Aᵢⱼ vⱼ, the equations
+
+    Σᵢ rᵢ aᵢᵀ = L,   rᵢ = softmax(W hᵢ + b) − yᵢ,   L = N · G Vᵀ,   (K, N),
+
+hold for the features of the batch with its labels. Wherever A is, they say what each residual would
+have to be: the rows of (L A⁻¹)ᵀ. What p exceeds that by is near a label's row of zeros with a one
+where A is near the batch's. So each label is, at every step, the class for which that is largest,
+but for those that are certain; and no set of labels is tried. A step of Levenberg and Marquardt's
+method for N·(N − 1) unknowns is small, so that many starts take it together.
+"""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinyleak.analytic.labels import certain_counts
+from tinyleak.analytic.layer_gradient import LastLayerGradient
+from tinyleak.backend import Array
+from tinyleak.nn.losses import softmax
+from tinyleak.tensor import Tensor
+
+AT_ONCE, FIRST, LAST, KEPT = 128, 20, 60, 32
+"""Starts that take steps together, how many steps all take, and how many those then take that fit
+best, which are so many. Where they led to the batch they mostly were among them by then."""
+
+SHORT_ROW = 1e-3
+"""Rows of the gradient shorter than this share of the longest count as if they were as long."""
+
+LEAST_SHIFT, MOST_SHIFT = -3.0, 0.5
+"""Powers of ten between which a start is shifted from the gradient's rows, in units of how far
+these differ."""
+
+FARTHEST = 0.5
+"""How far from the nearest point of the row space to 0 a start is, at most, as a share of how far
+that is from 0: the features of digits were 0.15 to 1 times as far, by trained LeNets."""
+
+NEAR = 1e-6
+"""The sum of squares, of rows whose lengths are 1, below which a fit may be the batch: then it is
+looked at exactly. Rounding in float32 leaves less than 1e-9."""
+
+DAMPING, EASED, RAISED, MOST_DAMPING = 1e-2, 0.2, 4.0, 1e8
+"""λ at first, what a step that leads down and one that does not multiply it with, and its end."""
+
+
+def fits(
+    layer: LastLayerGradient, rng: np.random.Generator, seconds: float
+) -> Iterator[tuple[Array, Array]]:
+    """Yield labels and features, (N,) and (N, F), that nearly make the last layer's gradient.
+
+    Args:
+        layer: the last layer's gradient, with that of its bias, of the mean cross-entropy over N
+            images, fewer than classes, that its rank shows.
+        rng: draws the starts.
+        seconds: how long to search.
+    """
+    search, until = _Search(layer), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        state = search.descend(search.starts(rng), FIRST)
+        state = search.descend(state[np.argsort(search.values(state))[:KEPT]], LAST)
+        values = search.values(state)
+        best = int(np.argmin(values))
+        if values[best] < NEAR:
+            A, _, labels = search.explained(state[best : best + 1])
+            yield labels[0], (A[0] @ search.axes)[:, :-1]
+
+
+class _Search:
+    """The equations in unknowns (R, N, N − 1), for R starts at once."""
+
+    def __init__(self, layer: LastLayerGradient) -> None:
+        assert layer.bias is not None, "the bias's gradient gives the last entry of (h, 1)"
+        self.images, (self.classes, size) = layer.batch, layer.weight.shape
+        self.axes = layer.balanced.decomposition[2][: self.images]
+        self.gradient, self.bias = layer.matrix, layer.bias
+        self.seen = layer.batch * layer.matrix @ self.axes.T
+        lengths = np.linalg.norm(self.seen, axis=1, keepdims=True)
+        self.lengths = np.maximum(lengths, SHORT_ROW * lengths.max())
+        ends = self.axes[:, -1]
+        self.constant, self.free = ends / (ends @ ends), np.linalg.svd(ends[None])[2][1:]
+        self.logits = self.axes[:, :size] @ layer.weight.T
+        self.certain = np.flatnonzero(certain_counts(layer))
+
+    def starts(self, rng: np.random.Generator) -> Array:
+        """Return where to search from: near the gradient's rows of the labels that are certain, and
+        of any others, each divided by its entry of the bias.
+        """
+        others = rng.integers(self.classes, size=(AT_ONCE, self.images - len(self.certain)))
+        certain = np.broadcast_to(self.certain, (AT_ONCE, len(self.certain)))
+        ends = self.gradient[:, -1:]
+        rows = self.gradient / np.where(ends == 0.0, np.finfo(float).tiny, ends)
+        rows = (rows @ self.axes.T - self.constant) @ self.free.T
+        width = float(np.median(np.abs(rows - np.median(rows, axis=0))))
+        shift = width * 10.0 ** rng.uniform(LEAST_SHIFT, MOST_SHIFT, size=(AT_ONCE, 1, 1))
+        x = rows[np.concatenate([certain, others], axis=1)]
+        x = x + shift * rng.standard_normal(x.shape)
+        lengths = np.linalg.norm(x, axis=2, keepdims=True)
+        return np.asarray(x * np.minimum(1.0, FARTHEST * np.linalg.norm(self.constant) / lengths))
+
+    def explained(self, x: Array) -> tuple[Array, Array, Array]:
+        """Return A, (R, N, N), with p, (R, N, K), and the labels that suit it best, (R, N)."""
+        A = self.constant + x @ self.free
+        p = softmax(Tensor((A @ self.logits + self.bias).reshape(-1, self.classes))).data
+        p = p.reshape(*x.shape[:2], self.classes)
+        labels = np.argmax(p - (self.seen @ np.linalg.pinv(A)).swapaxes(1, 2), axis=2)
+        labels[:, : len(self.certain)] = self.certain
+        return A, p, labels
+
+    def errors(self, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        """Return the errors of the equations, (R, K, N), and A, p and r at x."""
+        A, p, labels = self.explained(x)
+        r = p - np.eye(self.classes)[labels]
+        return (r.swapaxes(1, 2) @ A - self.seen) / self.lengths, (A, p, r)
+
+    def values(self, x: Array) -> Array:
+        """Return the sum of the errors' squares, (R,)."""
+        return np.asarray(np.square(self.errors(x)[0]).sum(axis=(1, 2)))
+
+    def jacobian(self, A: Array, p: Array, r: Array) -> Array:
+        """Return the errors' derivatives by the unknowns, (R, K·N, N·(N − 1))."""
+        by_free = self.free @ self.logits
+        by_p = p[:, :, None] * (by_free - (p @ by_free.T)[..., None])
+        J = np.einsum("rifk,rij->rkjif", by_p, A) + np.einsum("rik,fj->rkjif", r, self.free)
+        J /= self.lengths[:, :, None, None]
+        return J.reshape(len(A), self.seen.size, -1)
+
+    def descend(self, x: Array, steps: int) -> Array:
+        """Take steps of Levenberg and Marquardt's method, each start with a λ of its own."""
+        x, damping = x.copy(), np.full(len(x), DAMPING)
+        errors, at = self.errors(x)
+        value = np.square(errors).sum(axis=(1, 2))
+        for _ in range(steps):
+            J = self.jacobian(*at)
+            gram, slope = J.swapaxes(1, 2) @ J, J.swapaxes(1, 2) @ errors.reshape(len(x), -1, 1)
+            sizes = np.einsum("rii->ri", gram)
+            sizes = np.maximum(sizes, 1e-12 * sizes.max(axis=1, keepdims=True)) + 1e-300
+            diagonal = np.arange(sizes.shape[1])
+            gram[:, diagonal, diagonal] += damping[:, None] * sizes
+            tried = x - np.linalg.solve(gram, slope).reshape(x.shape)
+            with np.errstate(over="ignore", invalid="ignore"):  # of wild steps, which are not taken
+                new_errors, new_at = self.errors(tried)
+                new_value = np.square(new_errors).sum(axis=(1, 2))
+            down = new_value < value
+            x[down], errors[down], value[down] = tried[down], new_errors[down], new_value[down]
+            for old, new in zip(at, new_at, strict=True):
+                old[down] = new[down]
+            damping = np.where(down, damping * EASED, np.minimum(damping * RAISED, MOST_DAMPING))
+        return x
