@@ -9,6 +9,9 @@ have to be: the rows of (L A⁻¹)ᵀ. What p exceeds that by is near a label's 
 where A is near the batch's. So each label is, at every step, the class for which that is largest,
 but for those that are certain; and no set of labels is tried. A step of Levenberg and Marquardt's
 method for N·(N − 1) unknowns is small, so that many starts take it together.
+
+Where the gradient shows fewer images than there are, M of N, some are copies: then M are searched
+for, and how often each counts, at every step, is what brings its p − r nearest to such a row.
 """
 
 import time
@@ -41,6 +44,10 @@ NEAR = 1e-6
 """The sum of squares, of rows whose lengths are 1, below which a fit may be the batch: then it is
 looked at exactly. Rounding in float32 leaves less than 1e-9."""
 
+PATIENCE, SAME = 30, 1e-2
+"""So many times all starts are made anew without a sum of squares that is less by this share, and
+then no longer: as where labels are soft."""
+
 DAMPING, EASED, RAISED, MOST_DAMPING = 1e-2, 0.2, 4.0, 1e8
 """λ at first, what a step that leads down and one that does not multiply it with, and its end."""
 
@@ -52,27 +59,35 @@ def fits(
 
     Args:
         layer: the last layer's gradient, with that of its bias, of the mean cross-entropy over N
-            images, fewer than classes, that its rank shows.
+            images, fewer than classes.
         rng: draws the starts.
         seconds: how long to search.
     """
     search, until = _Search(layer), time.perf_counter() + seconds
-    while time.perf_counter() < until:
+    if not len(search.certain) <= search.images or not search.images:
+        return  # one image under two labels, or none that shows
+    lowest, again = np.inf, 0
+    while time.perf_counter() < until and again < PATIENCE:
         state = search.descend(search.starts(rng), FIRST)
         state = search.descend(state[np.argsort(search.values(state))[:KEPT]], LAST)
         values = search.values(state)
         best = int(np.argmin(values))
+        again = again + 1 if values[best] >= (1.0 - SAME) * lowest else 0
+        lowest = min(lowest, float(values[best]))
         if values[best] < NEAR:
-            A, _, labels = search.explained(state[best : best + 1])
-            yield labels[0], (A[0] @ search.axes)[:, :-1]
+            A, _, labels, copies = (one[0] for one in search.explained(state[best : best + 1]))
+            if copies.sum() == layer.batch:
+                features = (A @ search.axes)[:, :-1]
+                yield np.repeat(labels, copies), np.repeat(features, copies, axis=0)
 
 
 class _Search:
-    """The equations in unknowns (R, N, N − 1), for R starts at once."""
+    """The equations in unknowns (R, M, M − 1), for R starts at once, of M images that show."""
 
     def __init__(self, layer: LastLayerGradient) -> None:
         assert layer.bias is not None, "the bias's gradient gives the last entry of (h, 1)"
-        self.images, (self.classes, size) = layer.batch, layer.weight.shape
+        self.images, (self.classes, size) = layer.balanced.rank, layer.weight.shape
+        self.most = layer.batch - self.images + 1
         self.axes = layer.balanced.decomposition[2][: self.images]
         self.gradient, self.bias = layer.matrix, layer.bias
         self.seen = layer.batch * layer.matrix @ self.axes.T
@@ -87,6 +102,8 @@ class _Search:
         """Return where to search from: near the gradient's rows of the labels that are certain, and
         of any others, each divided by its entry of the bias.
         """
+        if self.images == 1:  # it is the row space
+            return np.zeros((1, 1, 0))
         others = rng.integers(self.classes, size=(AT_ONCE, self.images - len(self.certain)))
         certain = np.broadcast_to(self.certain, (AT_ONCE, len(self.certain)))
         ends = self.gradient[:, -1:]
@@ -99,30 +116,39 @@ class _Search:
         lengths = np.linalg.norm(x, axis=2, keepdims=True)
         return np.asarray(x * np.minimum(1.0, FARTHEST * np.linalg.norm(self.constant) / lengths))
 
-    def explained(self, x: Array) -> tuple[Array, Array, Array]:
-        """Return A, (R, N, N), with p, (R, N, K), and the labels that suit it best, (R, N)."""
+    def explained(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """Return A, (R, M, M), with p, (R, M, K), and what suits it best.
+
+        That are labels, and how often each image counts, (R, M).
+        """
         A = self.constant + x @ self.free
         p = softmax(Tensor((A @ self.logits + self.bias).reshape(-1, self.classes))).data
         p = p.reshape(*x.shape[:2], self.classes)
-        labels = np.argmax(p - (self.seen @ np.linalg.pinv(A)).swapaxes(1, 2), axis=2)
-        labels[:, : len(self.certain)] = self.certain
-        return A, p, labels
+        counts = np.arange(1, self.most + 1)[:, None, None, None]
+        exceeds = p - (self.seen @ np.linalg.pinv(A)).swapaxes(1, 2) / counts
+        labels = np.argmax(exceeds, axis=3)
+        labels[..., : len(self.certain)] = self.certain
+        apart = counts * (exceeds - np.eye(self.classes)[labels])
+        best = np.argmin(np.square(apart).sum(axis=3), axis=0)
+        return A, p, np.take_along_axis(labels, best[None], axis=0)[0], best + 1
 
-    def errors(self, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        """Return the errors of the equations, (R, K, N), and A, p and r at x."""
-        A, p, labels = self.explained(x)
-        r = p - np.eye(self.classes)[labels]
-        return (r.swapaxes(1, 2) @ A - self.seen) / self.lengths, (A, p, r)
+    def errors(self, x: Array) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+        """Return the errors of the equations, (R, K, M), and A, p, r, copies, (R, M, 1), at x."""
+        A, p, labels, copies = self.explained(x)
+        r, copies = p - np.eye(self.classes)[labels], copies[..., None]
+        return ((copies * r).swapaxes(1, 2) @ A - self.seen) / self.lengths, (A, p, r, copies)
 
     def values(self, x: Array) -> Array:
         """Return the sum of the errors' squares, (R,)."""
         return np.asarray(np.square(self.errors(x)[0]).sum(axis=(1, 2)))
 
-    def jacobian(self, A: Array, p: Array, r: Array) -> Array:
-        """Return the errors' derivatives by the unknowns, (R, K·N, N·(N − 1))."""
+    def jacobian(self, A: Array, p: Array, r: Array, copies: Array) -> Array:
+        """Return the errors' derivatives by the unknowns, (R, K·M, M·(M − 1))."""
         by_free = self.free @ self.logits
-        by_p = p[:, :, None] * (by_free - (p @ by_free.T)[..., None])
-        J = np.einsum("rifk,rij->rkjif", by_p, A) + np.einsum("rik,fj->rkjif", r, self.free)
+        by_p = (copies * p)[:, :, None] * (by_free - (p @ by_free.T)[..., None])
+        J = np.einsum("rifk,rij->rkjif", by_p, A) + np.einsum(
+            "rik,fj->rkjif", copies * r, self.free
+        )
         J /= self.lengths[:, :, None, None]
         return J.reshape(len(A), self.seen.size, -1)
 
@@ -130,6 +156,8 @@ class _Search:
         """Take steps of Levenberg and Marquardt's method, each start with a λ of its own."""
         x, damping = x.copy(), np.full(len(x), DAMPING)
         errors, at = self.errors(x)
+        if not x.size:
+            return x
         value = np.square(errors).sum(axis=(1, 2))
         for _ in range(steps):
             J = self.jacobian(*at)

@@ -114,7 +114,7 @@ def search_labels(layer: LastLayerGradient, *, records: bool = True) -> LabelInf
     if records and (alone := labels_by_records(layer)) is not None:
         return alone
     near: Iterable[tuple[Array, Array | None]] = [(infer_labels(layer).labels, None)]
-    if layer.balanced.rank == layer.batch < min(layer.weight.shape):
+    if layer.shown <= layer.batch < min(layer.weight.shape):
         near = chain(near, fits(layer, np.random.default_rng(0), ALTOGETHER))
     for labels, features in near:
         if explanation(layer, labels, 1, features) is not None:
