@@ -49,9 +49,9 @@ NEAR = 1e-6
 """The sum of squares, of rows whose lengths are 1, below which a fit may be the batch: then it is
 looked at exactly. Rounding in float32 leaves less than 1e-9."""
 
-PATIENCE, SAME = 30, 1e-2
-"""So many times starts are made without a sum of squares that is less by this share, and then no
-longer, as where labels are soft. Sums that differ by less are of one fit."""
+SAME = 1e-2
+"""Sums of squares that differ by less than this share are of one fit. As many times as M² starts
+are made without one that is less, and then no longer, as where labels are soft."""
 
 DAMPING, EASED, RAISED, MOST_DAMPING = 1e-2, 0.2, 4.0, 1e8
 """λ at first, what a step that leads down and one that does not multiply it with, and its end."""
@@ -72,7 +72,7 @@ def fits(
     if not len(search.certain) <= search.images or not search.images:
         return  # one image under two labels, or none that shows
     kept, lowest, again = search.starts(rng)[:0], np.inf, 0
-    while time.perf_counter() < until and again < PATIENCE:
+    while time.perf_counter() < until and again < search.images**2:
         new, _ = search.best(search.descend(search.drawn(kept, rng), FIRST), BETTER)
         kept, values = search.best(np.concatenate([kept, search.descend(new, LAST)]), KEPT)
         again = 0 if values[0] < (1.0 - SAME) * lowest else again + 1
