@@ -110,7 +110,8 @@ class _Search:
         others = rng.integers(self.classes, size=(AT_ONCE, self.images - len(self.certain)))
         certain = np.broadcast_to(self.certain, (AT_ONCE, len(self.certain)))
         ends = self.gradient[:, -1:]
-        rows = self.gradient / np.where(ends == 0.0, np.finfo(float).tiny, ends)
+        least = np.finfo(float).eps * float(np.abs(ends).max()) or 1.0  # so that nothing overflows
+        rows = self.gradient / np.where(np.abs(ends) < least, least, ends)
         rows = (rows @ self.axes.T - self.constant) @ self.free.T
         width = float(np.median(np.abs(rows - np.median(rows, axis=0))))
         shift = width * 10.0 ** rng.uniform(LEAST_SHIFT, MOST_SHIFT, size=(AT_ONCE, 1, 1))
