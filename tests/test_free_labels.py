@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from tinyleak.analytic import LayerGradient, infer_labels
-from tinyleak.analytic.free_labels import fits
+from tinyleak.analytic import LayerGradient, free_labels, infer_labels
+from tinyleak.analytic.free_labels import _Search, fits
 from tinyleak.analytic.label_search import (
     ALTOGETHER,
     explanation,
@@ -66,3 +66,12 @@ def test_the_search_ends_where_labels_are_soft(rng):
     began = time.process_time()
     assert search_labels(LayerGradient.last(MODEL, PARAMS, gradients, 2)) is None
     assert time.process_time() - began < 0.2 * ALTOGETHER
+
+
+def test_steps_go_on_where_equations_do_not_tell_all_unknowns(rng, monkeypatch):
+    """There λ, which falls with each step that leads down, is all that makes them solvable."""
+    search = _Search(layer_of(rng.random((3, 1, 4, 4)), [1, 3, 3]))
+    x = search.starts(rng)
+    search.free[1] = search.free[0]
+    monkeypatch.setattr(free_labels, "EASED", 1e-20)
+    assert np.isfinite(search.descend(x, 20)).all()

@@ -53,8 +53,9 @@ SAME = 1e-2
 """Sums of squares that differ by less than this share are of one fit. As many times as M² starts
 are made without one that is less, and then no longer, as where labels are soft."""
 
-DAMPING, EASED, RAISED, MOST_DAMPING = 1e-2, 0.2, 4.0, 1e8
-"""λ at first, what a step that leads down and one that does not multiply it with, and its end."""
+DAMPING, EASED, RAISED, DAMPINGS = 1e-2, 0.2, 4.0, (1e-12, 1e8)
+"""λ at first, what a step that leads down and one that does not multiply it with, and its ends:
+with less, equations that do not tell all unknowns have no solution."""
 
 
 def fits(
@@ -186,7 +187,7 @@ class _Search:
             J = self.jacobian(*at)
             gram, slope = J.swapaxes(1, 2) @ J, J.swapaxes(1, 2) @ errors.reshape(len(x), -1, 1)
             sizes = np.einsum("rii->ri", gram)
-            sizes = np.maximum(sizes, 1e-12 * sizes.max(axis=1, keepdims=True)) + 1e-300
+            sizes = np.maximum(sizes, 1e-12 * sizes.max(axis=1, keepdims=True)) + 1e-200
             diagonal = np.arange(sizes.shape[1])
             gram[:, diagonal, diagonal] += damping[:, None] * sizes
             tried = x - np.linalg.solve(gram, slope).reshape(x.shape)
@@ -197,5 +198,5 @@ class _Search:
             x[down], errors[down], value[down] = tried[down], new_errors[down], new_value[down]
             for old, new in zip(at, new_at, strict=True):
                 old[down] = new[down]
-            damping = np.where(down, damping * EASED, np.minimum(damping * RAISED, MOST_DAMPING))
+            damping = np.clip(damping * np.where(down, EASED, RAISED), *DAMPINGS)
         return x
