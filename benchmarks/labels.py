@@ -22,7 +22,7 @@ import numpy as np
 from cells import Cell, Cells, add_options, folder_of, mnist
 from timing import table
 
-from tinyleak.analytic import LayerGradient, infer_labels, search_labels, separate_inputs
+from tinyleak.analytic import LayerGradient, infer_labels, separate_inputs
 from tinyleak.attacks import Settings, attack_many
 from tinyleak.attacks.settings import OUTER_STEP
 from tinyleak.client import Client, Truth, share, simulate
@@ -40,6 +40,8 @@ BATCHES = (2, 4, 8, 16, 32, 64)
 BATCHES_EACH = 40
 TRAINED = {"sigmoid": 0.05, "tanh": 0.005, "softplus": 0.002}
 """Rates of learning at which a LeNet with U weights learns."""
+
+SEED = 11  # of the batches whose labels are searched for; the search was developed on 7
 
 LEGIBLE = 0.03
 """About where a digit becomes legible to the eye."""
@@ -124,24 +126,28 @@ def trained(
 
 
 def searched(data: Dataset, activation: str, steps: int, size: int, each: int, dtype: str) -> Cell:
-    """Find the labels of random batches by the features that make the last layer's gradient."""
+    """Find the labels of random batches as `attack` does, of clients whose loss is not told."""
     model, params, score = trained(data, activation, "U", steps)
-    guessed, found, right, seconds = (np.zeros(each) for _ in range(4))
+    guessed, counted, found, right, seconds = (np.zeros(each) for _ in range(5))
     for trial in range(each):
-        chosen = np.random.default_rng([size, trial, 7]).integers(len(data) // 2, size=size)
+        chosen = np.random.default_rng([size, trial, SEED]).integers(len(data) // 2, size=size)
         exact, truth = share(model, params, *data.batch(chosen))
         rounded = {name: g.astype(dtype) for name, g in exact.gradients.items()}
-        client = Client.of(model, params, rounded, batch=size)
+        client, true = Client.of(model, params, rounded, batch=size), np.sort(truth.labels)
         assert client.last_layer is not None, "a LeNet ends in a linear layer"
-        true = np.sort(truth.labels)
-        guessed[trial] = np.array_equal(np.sort(client.labels.labels), true)
+        guess = infer_labels(client.last_layer)
+        guessed[trial] = np.array_equal(guess.labels, true)
+        counted[trial] = guess.trusted
         began = time.perf_counter()
-        labels = search_labels(client.last_layer)
+        labels = client.labels.labels if client.labels.trusted else None
+        if labels is None and client.unmixed is not None:
+            labels = client.unmixed.labels
         seconds[trial] = time.perf_counter() - began
         found[trial] = labels is not None
-        right[trial] = labels is not None and np.array_equal(labels.labels, true)
+        right[trial] = labels is not None and np.array_equal(np.sort(labels), true)
     return {
         "guessed": guessed,
+        "counted": counted,
         "found": found,
         "right": right,
         "seconds": seconds,
@@ -270,25 +276,28 @@ def counts_table(cells: Cells, data: Dataset, quick: bool) -> str:
 
 
 def searched_table(cells: Cells, data: Dataset, quick: bool) -> str:
-    """Return how often trying finds the labels of a trained network's batch, and is wrong."""
-    # Where few are certain of eight, and none of those tried first is right, a batch takes minutes.
-    sizes = {"sigmoid": (2, 4, 8), "tanh": (2, 4)}
+    """Return for how many of a trained network's batches the labels are known, and how many wrong.
+
+    Known is what is claimed: by counting alone where that is trusted, or else by searching.
+    """
     each, steps = (1, 3) if quick else (10, 500)
     rows = []
-    for activation, its_sizes in sizes.items():
+    for activation in ("sigmoid", "tanh"):
         for dtype in ("float64", "float32"):
-            for size in its_sizes[:1] if quick else its_sizes:
+            for size in (2,) if quick else (2, 3, 4, 6, 8):
                 cell = cells.get(
                     f"searched {activation} {steps} {size} {dtype}",
                     partial(searched, data, activation, steps, size, each, dtype),
                 )
                 known, total = int(cell["found"].sum()), len(cell["found"])
                 row = [activation, f"{float(cell['accuracy']):.0%}", dtype, str(size)]
-                row += [f"{int(cell[name].sum())}/{total}" for name in ("guessed", "right")]
+                names = ("guessed", "counted", "right")
+                row += [f"{int(cell[name].sum())}/{total}" for name in names]
                 wrong = known - int(cell["right"].sum())
-                rows.append([*row, str(wrong), f"{np.median(cell['seconds']):.1f}"])
-    header = ["trained LeNet", "accuracy", "dtype", "N", "counted", "by trying", "wrong", "seconds"]
-    return table(header, rows)
+                seconds = f"{np.median(cell['seconds']):.1f}", f"{np.max(cell['seconds']):.0f}"
+                rows.append([*row, str(wrong), *seconds])
+    header = ["trained LeNet", "accuracy", "dtype", "N", "guessed", "counted for certain"]
+    return table([*header, "known", "wrong", "median s", "longest"], rows)
 
 
 def separated_table(cells: Cells, data: Dataset, quick: bool) -> str:

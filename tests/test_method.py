@@ -72,7 +72,7 @@ def test_features_that_rounding_hides_are_matched_first_and_then_squared() -> No
 @pytest.mark.parametrize(("weight", "method"), [(1.0, "levenberg-marquardt"), (0.6, "lbfgs")])
 def test_mixed_labels_are_searched_for_by_lbfgs(weight, method, monkeypatch) -> None:
     """Least squares with labels that are free, of which none is one class, does not end."""
-    monkeypatch.setattr(label_search, "MOST_SETS", 1)  # which takes the longest
+    monkeypatch.setattr(label_search, "ALTOGETHER", 0.0)  # which takes the longest
     images, labels = GLYPHS.batch([20, 21])
     params, hard = LENET.init(np.random.default_rng(0), "uniform"), nn.one_hot(labels, 10)
     soft = weight * hard + (1.0 - weight) * np.roll(hard, 4, axis=1)
@@ -172,7 +172,7 @@ def test_records_are_not_searched_for_twice(monkeypatch) -> None:
 
     monkeypatch.setattr(label_search, "find_records", counted)
     monkeypatch.setattr(label_search, "ALONE", 0.0)
-    monkeypatch.setattr(label_search, "MOST_SETS", 1)
+    monkeypatch.setattr(label_search, "ALTOGETHER", 0.0)
     params = {name: 8.0 * one for name, one in LENET.init(np.random.default_rng(5)).items()}
     client, _ = share(LENET, params, GLYPHS.batch([20, 21, 22])[0], [1, 1, 3])
     assert not client.labels.trusted
@@ -199,7 +199,7 @@ def test_labels_are_searched_for_once_by_the_attack_and_by_the_advice_on_it(monk
     shared = {name: gradient / 0.75 for name, gradient in client.gradients.items()}
     soft = {name: gradient * (1.0 + 1e-3 * (gradient > 0)) for name, gradient in shared.items()}
     calls = counted(monkeypatch, worked_out, "search_labels")
-    monkeypatch.setattr(label_search, "MOST_SETS", 1)
+    monkeypatch.setattr(label_search, "ALTOGETHER", 0.0)
     for gradients, told in ((shared, True), (soft, False)):
         monkeypatch.setattr(label_search, "ALONE", 10.0 if told else 0.0)
         calls.clear()

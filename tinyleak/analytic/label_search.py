@@ -5,33 +5,29 @@ records are (see `tinyleak.analytic.records`): no set of labels is tried.
 
 With N < K images their features and labels make K·N numbers out of N·(N − 1) unknowns (see
 `tinyleak.analytic.mixture`), so that wrong labels leave a misfit of 10¹¹ times the noise and more.
-What `infer_labels` holds likeliest is tried first; then every set of labels that has those which
-are certain. That tells the labels of trained networks, too, where counts are a guess.
+What `infer_labels` holds likeliest is tried first; then labels and features are searched for
+together (see `tinyleak.analytic.free_labels`). That tells the labels of trained networks, too,
+where counts are a guess. What is found is believed if it makes the gradient to its last digits.
 """
 
-import time
-from collections.abc import Sequence
-from itertools import combinations_with_replacement, islice
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 
 from tinyleak.analytic.certificate import certify
+from tinyleak.analytic.free_labels import fits
 from tinyleak.analytic.known import Records
-from tinyleak.analytic.labels import LabelInference, certain_counts, infer_labels
+from tinyleak.analytic.labels import LabelInference, infer_labels
 from tinyleak.analytic.layer_gradient import LastLayerGradient
 from tinyleak.analytic.mixture import EXPLAINED, Mixture, unmix
 from tinyleak.analytic.records import find_records
 from tinyleak.backend import Array
 from tinyleak.nn.split import Split, linear_layers
 
-MOST_SETS, MOST_SORTED = 60, 5000
-"""How many sets of labels are tried, all 55 of two unknown ones of ten classes; and of how many
-they are the nearest to what is inferred. Of seven batches of eight by a trained LeNet four had the
-right ones among the first five, and all among the first 31."""
-
-STARTS = (1, 5)
-"""How many starts the features of each set are searched from, first for all sets and then again:
-one is enough for most that are right, and those that are wrong take the longest."""
+STARTS = 5
+"""How many starts the features of labels that were given are searched from: one is enough for most
+that are right, and those that are wrong take the longest."""
 
 DOUBLE_PRECISION, ROUNDINGS = 1e-14, 8.0
 """How exact a gradient is at best, relative to its entries' root mean square: float64 rounds to
@@ -117,24 +113,20 @@ def search_labels(layer: LastLayerGradient, *, records: bool = True) -> LabelInf
         return None
     if records and (alone := labels_by_records(layer)) is not None:
         return alone
-    inferred, begun = infer_labels(layer), time.perf_counter()
-    possible = [inferred.labels]
-    if not inferred.trusted:
-        possible = _possible(layer, layer.bias_gradient, inferred.labels)
-    for starts in STARTS:
-        for labels in possible:
-            if time.perf_counter() - begun > ALTOGETHER:
-                return None
-            if explanation(layer, labels, starts) is not None:
-                counts = np.bincount(labels, minlength=layer.model.classes)
-                return LabelInference(np.sort(labels), counts, "features", None)
+    near: Iterable[tuple[Array, Array | None]] = [(infer_labels(layer).labels, None)]
+    if layer.shown <= layer.batch < min(layer.weight.shape):
+        near = chain(near, fits(layer, np.random.default_rng(0), ALTOGETHER))
+    for labels, features in near:
+        if explanation(layer, labels, 1, features) is not None:
+            counts = np.bincount(labels, minlength=layer.model.classes)
+            return LabelInference(np.sort(labels), counts, "features", None)
     return None
 
 
 def explanation(
     layer: LastLayerGradient,
     labels: Sequence[int] | Array,
-    starts: int = STARTS[-1],
+    starts: int = STARTS,
     guess: Array | None = None,
     rng: np.random.Generator | None = None,
 ) -> Mixture | None:
@@ -148,21 +140,3 @@ def explanation(
     except ValueError:  # it is zero, without a bias, or of too many images
         return None
     return found if found.misfit <= EXPLAINED and found.error_norms.all() else None
-
-
-def _possible(layer: LastLayerGradient, by_bias: Array, likeliest: Array) -> list[Array]:
-    """Return the labels that a batch may have, in the order in which they are tried.
-
-    Those come first that differ from the likeliest in the fewest images; among them those whose
-    rows of the bias's gradient are the least.
-    """
-    certain = np.flatnonzero(certain_counts(layer))
-    likely = np.argsort(by_bias)
-    others = combinations_with_replacement(likely, layer.batch - len(certain))
-    sets = [np.sort([*certain, *other]) for other in islice(others, MOST_SORTED)]
-
-    def distance(labels: Array) -> float:
-        return float(np.abs(np.bincount(labels, minlength=len(by_bias)) - known).sum())
-
-    known = np.bincount(likeliest, minlength=len(by_bias))
-    return sorted(sets, key=distance)[:MOST_SETS]
