@@ -143,7 +143,7 @@ class _Search:
     def explained(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """Return A, (R, M, M), with p, (R, M, K), and what suits it best.
 
-        That are labels, and how often each image counts, (R, M).
+        These are labels, and how often each image counts, (R, M).
         """
         A = self.constant + x @ self.free
         p = softmax(Tensor((A @ self.logits + self.bias).reshape(-1, self.classes))).data

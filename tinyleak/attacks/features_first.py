@@ -22,6 +22,7 @@ import math
 import numpy as np
 
 from tinyleak.analytic.normalisation import far_outside_unit_range
+from tinyleak.attacks.by_halves import by_halves
 from tinyleak.attacks.distances import (
     ITERATIONS,
     End,
@@ -129,7 +130,7 @@ def _best_of_searches(
                 # The bounds say as much as too few features, or a flat valley, leave open.
                 start = ends[-1].x if ends[-1].value <= close else start
                 ends.append(search_in_range(alone, start, goal))
-            best = min(ends, key=lambda end: end.value)
+            best = min(ends, key=_value)
             if best.value <= close or len(ends) == 1:
                 break
             start = GREY * images + CONTRAST * rng.standard_normal(pixels)
@@ -146,6 +147,11 @@ def _best_of_searches(
                 x, cycles = _best_of_searches(client, lower, rng, further=False).x, 1
                 best = End(distance(x)[0], x, 0)
                 ends.append(best)
+        if not few and further and not noisy and best.value > close:
+            within = best.x.reshape(shape), *bounds, goal
+            there = by_halves(shown, client.gradients, *within)
+            if there is not None:
+                best = min(best, End(distance(there)[0], there, 0), key=_value)
         if best.value > close:
             within = start.reshape(shape), *bounds, goal
             found = past_kinks(shown, client.gradients, *within, cycles=cycles)
@@ -155,6 +161,10 @@ def _best_of_searches(
         xs = [getattr(stopped, "x", start), *[end.x for end in ends]]
         raise StoppedError(min(xs, key=lambda x: distance(x)[0])) from None
     return best
+
+
+def _value(end: End) -> float:
+    return end.value
 
 
 def _polished(client: Client, shown: Shown, end: End) -> Array | None:

@@ -12,17 +12,18 @@ gradient at the end.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from tinyleak.attacks.distances import StoppedError
 from tinyleak.attacks.kinks import relu_of
-from tinyleak.attacks.shown import Shown
+from tinyleak.attacks.shown import Below, Shown
 from tinyleak.attacks.smoothed import CLOSE, past_kinks
 from tinyleak.backend import Array
 from tinyleak.gradient import depending_on, grad, topological_order
 from tinyleak.nn.split import computed_again
-from tinyleak.ops import reshape
+from tinyleak.ops import reshape, take
 from tinyleak.ops import sum as total
 from tinyleak.tensor import Tensor
 
@@ -60,29 +61,71 @@ def shown_further_down(
         StoppedError: Ctrl-C; it has the start, since values are no image.
     """
     rng, lowest = np.random.default_rng(seed), None
-    while shown.count < start.size:
-        found = _next(shown, gradients, start, goal, rng)
+    while shown.count < start.size and (cut := cut_of(shown, gradients, start)) is not None:
+        try:
+            found = _next(cut, gradients, goal, rng)
+        except StoppedError:
+            raise StoppedError(start.ravel()) from None
         if found is None:
             break
         shown = lowest = found
     return lowest
 
 
-def _next(
-    shown: Shown,
-    gradients: Mapping[str, Array],
-    start: Array,
-    goal: float,
-    rng: np.random.Generator,
-) -> Shown | None:
-    """Return what is shown at the next node, if a search for its values arrives."""
-    chosen = _chosen(shown, gradients, start)
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A network cut at values that all paths from the images lead through.
+
+    Attributes:
+        shown: the features, and the whole network below them.
+        above: the same features, and the network from the values, (1, 1, 1, n), to them.
+        below: the network from images to the values, (1, n).
+        lowest: what values are at least: 0 of a ReLU.
+        values: those of an image, (n,).
+    """
+
+    shown: Shown
+    above: Shown
+    below: Below
+    lowest: float
+    values: Array
+
+    def values_shown(self, x: Array, left: float, told: Array | None = None) -> Shown:
+        """Return values that were found, (n,), as what is shown, or those of the numbers `told`.
+
+        Args:
+            x: the values.
+            left: the squared relative distance that they leave, apart from outliers.
+            told: which of them the gradients above tell; None for all.
+        """
+        # A unit counts as active wherever its value is above zero, however little.
+        error = ERRORS * math.sqrt(left) * float(np.mean(np.abs(x)))
+        features = Tensor(np.where(x > self.lowest + error, x, 0.0).reshape(1, -1))
+        onward = self.above.below(features)
+        assert onward is not None, "it was found before"
+        slopes = grad(total(onward * Tensor(self.shown.slopes)), features).data
+        sent = self.above.lower
+        lower = {name: weight for name, weight in self.shown.lower.items() if name not in sent}
+        if told is None:
+            return Shown(self.shown.layer, features.data, slopes, self.below, lower)
+
+        def some(images: Tensor) -> Tensor:
+            values = self.below(images)
+            assert values is not None, "it was found before"
+            return take(values, told, axis=1)
+
+        return Shown(self.shown.layer, features.data[:, told], slopes[:, told], some, lower)
+
+
+def cut_of(shown: Shown, gradients: Mapping[str, Array], image: Array) -> Cut | None:
+    """Return a network cut at the next values that the gradients above may determine, if any do."""
+    chosen = _chosen(shown, gradients, image)
     if chosen is None:
         return None
     number, node = chosen
 
     def upper(values: Tensor) -> Tensor:
-        order, through = _through(shown, Tensor(np.zeros_like(start)))
+        order, through = _through(shown, Tensor(np.zeros_like(image)))
         return computed_again(order[-1], {through[number]: reshape(values, node.shape)})
 
     def below(images: Tensor) -> Tensor:
@@ -90,26 +133,22 @@ def _next(
 
     sent = _parameters_above(shown, node)
     above = Shown(shown.layer, shown.features, shown.slopes, upper, sent)
-    lowest = -math.inf if relu_of(node) is None else 0.0
-    size = float(np.mean(np.abs(node.data)))
+    return Cut(shown, above, below, -math.inf if relu_of(node) is None else 0.0, node.data.ravel())
+
+
+def _next(
+    cut: Cut, gradients: Mapping[str, Array], goal: float, rng: np.random.Generator
+) -> Shown | None:
+    """Return what is shown where a network is cut, if a search for these values arrives."""
+    size = float(np.mean(np.abs(cut.values)))
     for large in [1.0] + [LARGE] * (STARTS - 1):
-        values = large * size * np.abs(1.0 + rng.standard_normal((1, 1, 1, node.data.size)))
-        try:
-            found = past_kinks(above, gradients, values, lowest, math.inf, goal, cycles=1)
-        except StoppedError:
-            raise StoppedError(start.ravel()) from None
+        values = large * size * np.abs(1.0 + rng.standard_normal((1, 1, 1, cut.values.size)))
+        found = past_kinks(cut.above, gradients, values, cut.lowest, math.inf, goal, cycles=1)
         if found is None:
             return None
         if found.value <= max(CLOSE, goal):
-            break
-    else:
-        return None
-    # A unit counts as active wherever its value is above zero, however little.
-    error = ERRORS * math.sqrt(found.value) * float(np.mean(np.abs(found.x)))
-    features = Tensor(np.where(found.x > lowest + error, found.x, 0.0).reshape(1, -1))
-    slopes = grad(total(upper(features) * Tensor(shown.slopes)), features).data
-    lower = {name: weight for name, weight in shown.lower.items() if name not in sent}
-    return Shown(shown.layer, features.data, slopes, below, lower)
+            return cut.values_shown(found.x, found.value)
+    return None
 
 
 def _chosen(

@@ -34,21 +34,37 @@ NEAR, PATIENCE = 1e-5, 3
 below jump at kinks, and say less of how near an image is."""
 
 
-def without_outliers(residual: Traced, x: Array, lowest: float, highest: float) -> Reached:
+def without_outliers(
+    residual: Traced,
+    x: Array,
+    lowest: float,
+    highest: float,
+    *,
+    largest: int = LARGEST,
+    products: int = PRODUCTS,
+) -> Reached:
     """Return where robust regression from x, (n,), ends as s falls, and ‖r‖² there.
 
     Near the image squares come first: where no kink is wrong they arrive, and small s creep.
+
+    Args:
+        residual: r.
+        x: where to begin, (n,).
+        lowest: what unknowns are at least.
+        highest: what they are at most.
+        largest: the power of ten that s² is at most.
+        products: of each step, at most.
     """
     r = residual.value(x)
     first = math.floor(math.log10(float(np.mean(r * r)) or 1.0))
-    powers = range(min(LARGEST, max(first, SMALLEST)), SMALLEST - 1, -1)
+    powers = range(min(largest, max(first, SMALLEST)), SMALLEST - 1, -1)
     return truncated_gauss_newton(
         residual,
         x,
         lowest=lowest,
         highest=highest,
         steps=STEPS,
-        products=PRODUCTS,
+        products=products,
         scales=[math.inf] * bool(r @ r < NEAR) + [10.0 ** (power / 2) for power in powers],
         rough=ROUGH,
     )

@@ -1,0 +1,187 @@
+"""Past kinks in two halves, in turn: values by the gradients above them, the image by its values.
+
+The gradient of a convolution, G = Σ δ hᵀ, is linear in the h that comes into it. Where features are
+shown, all that is open of δ is which element of each window is the largest, and a channel's row of
+G knows of its own few windows alone: with h nearly right most channels agree with it to rounding,
+the others are outliers. So values h within the network are sought by robust regression, as if they
+were free of the image, all channels with one weight. Then the image is sought that has these
+values, those that are off with less weight. It has fewer pixels than there are values, so that its
+own are nearer to the client's: again from there. The kinks of one half do not stop the search in
+the other, as they do where all is sought at once. At last the image is sought like the values: by
+those and the gradients below them, all channels with one weight.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial, reduce
+
+import numpy as np
+
+from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
+from tinyleak.attacks.further_down import cut_of
+from tinyleak.attacks.kinks import Choices, Kinks
+from tinyleak.attacks.outliers import without_outliers
+from tinyleak.attacks.shown import Below, Shown, in_a_row
+from tinyleak.backend import Array
+from tinyleak.gradient import grad
+from tinyleak.ops import maximum, relu, reshape
+from tinyleak.ops import sum as total
+from tinyleak.optim.truncated import Traced
+from tinyleak.program import trace
+from tinyleak.tensor import Tensor
+
+TURNS, PROGRESS = 16, 0.9
+"""At most, and to what share of itself the distance of the image from the values must fall in each.
+CIFAR's network takes three before training, and about six after it."""
+
+LARGEST, PRODUCTS = 0, 100
+"""The power of ten that s² is at most, where values may be far off, and products of each step."""
+
+DOUBTS, ITERATIONS = (math.inf, 0.03, 0.01, 0.003), 100
+"""Errors, as shares of the mean, beyond which a value counts less in the search for the image, one
+after the other, and how many iterations each has."""
+
+ALONE = 300  # iterations by values alone, in turn with robust regression
+
+SIGNS, LEAST_SEEN = 16, 1e-6
+"""How many random signs tell which values the gradients above depend on: as a share of the most."""
+
+
+def by_halves(
+    shown: Shown,
+    gradients: Mapping[str, Array],
+    image: Array,
+    lowest: float,
+    highest: float,
+    goal: float,
+) -> Array | None:
+    """Search in turn for values within the network, and for the image that has them.
+
+    Args:
+        shown: features, and the network below them.
+        gradients: the client's, by name.
+        image: to begin with, (1, C, H, W).
+        lowest: what pixels are at least.
+        highest: what they are at most.
+        goal: a squared relative distance that is small enough.
+
+    Returns:
+        The pixels, (C·H·W,); None for a network that cannot be cut where gradients show values.
+
+    Raises:
+        StoppedError: Ctrl-C; it has the pixels so far.
+    """
+    cut = cut_of(shown, gradients, image)
+    if cut is None:
+        return None
+    residual = _residual(cut.above, gradients, (1, 1, 1, cut.values.size))
+    x, before = image.ravel(), math.inf
+    search, values_of = _of_pixels(cut.below, image.shape, cut.values.size)
+    robust = partial(without_outliers, largest=LARGEST, products=PRODUCTS)
+    values, left = cut.values, math.inf
+    try:
+        for _ in range(TURNS):
+            if left > goal:
+                values, left = robust(residual, values_of(x), cut.lowest, math.inf)
+                told = _seen(residual, values)
+            x, apart = search(x, values, told, lowest, highest)
+            if apart <= goal or apart > PROGRESS * before:
+                break
+            before = apart
+        lower = cut.values_shown(values, goal, np.flatnonzero(told))
+        residual, before = _residual(lower, gradients, image.shape), math.inf
+        alone = objective_of(image.shape, lower, None)
+        for _ in range(TURNS):
+            x, left = robust(residual, x, lowest, highest)
+            apart, x, _ = search_in_range(alone, x, goal, lowest, highest, ALONE)
+            if left <= goal or apart > PROGRESS * before:
+                break
+            before = apart
+    except KeyboardInterrupt as stopped:
+        raise StoppedError(getattr(stopped, "x", x)) from None
+    return x
+
+
+def _seen(residual: Traced, x: Array) -> Array:
+    """Return of which numbers a residual depends, (n,)."""
+    rng, seen, count = np.random.default_rng(0), np.zeros_like(x), len(residual.value(x))
+    for _ in range(SIGNS):
+        seen += residual.back(x, rng.choice([-1.0, 1.0], count)) ** 2
+    return seen > LEAST_SEEN * seen.max()
+
+
+def _residual(shown: Shown, gradients: Mapping[str, Array], shape: tuple[int, ...]) -> Traced:
+    """Return that of features and the gradients below, of which each row has one weight.
+
+    It is of the numbers that come into the network below the features, of this shape.
+    """
+    kinks, features, known = Kinks(shown.below), shown.features, shown
+    _, opens = kinks.at(Tensor(np.zeros(shape)))
+    if features is not None and opens:
+        known = replace(shown, slopes=shown.slopes * (features > 0))
+    weights = [_of_rows(gradients[name].astype(float)) for name in shown.lower]
+
+    def largest(_: int, choices: Choices) -> Tensor:
+        return reduce(maximum, choices.elements)
+
+    def residual(z: Tensor) -> Tensor:
+        onward = kinks.replay(reshape(z, shape), largest, open_top=opens)
+        found = relu(onward) if opens else onward
+        parts = known.differences(found, gradients, onward)
+        first = len(parts) - len(weights)
+        weighed = [part * Tensor(w) for part, w in zip(parts[first:], weights, strict=True)]
+        return in_a_row([*parts[:first], *weighed])
+
+    return Traced(residual, math.prod(shape))
+
+
+def _of_rows(gradient: Array) -> Array:
+    """Return what rows of a gradient are multiplied by so that each has one length, or none."""
+    if gradient.ndim == 1:
+        return np.ones_like(gradient)
+    lengths = np.linalg.norm(gradient.reshape(len(gradient), -1), axis=1)
+    some = lengths > 0
+    weights = np.zeros_like(lengths)
+    weights[some] = float(np.linalg.norm(lengths)) / math.sqrt(some.sum()) / lengths[some]
+    return weights.reshape(-1, *[1] * (gradient.ndim - 1))
+
+
+def _of_pixels(
+    below: Below, shape: tuple[int, ...], count: int
+) -> tuple[Callable[..., tuple[Array, float]], Callable[[Array], Array]]:
+    """Return a search for the pixels with given values, and the values of pixels."""
+
+    def values(z: Tensor) -> Tensor:
+        found = below(reshape(z, shape))
+        assert found is not None, "it was found before"
+        return reshape(found, (-1,))
+
+    def distance(z: Tensor, wanted: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        apart = (values(z) - wanted) * weights
+        value = total(apart * apart)
+        return value, grad(value, z)
+
+    size = math.prod(shape)
+    objective = trace(distance, np.zeros(size), np.zeros(count), np.ones(count), check=False)
+    forward = trace(values, np.zeros(size), check=False)
+
+    def search(
+        x: Array, wanted: Array, told: Array, lowest: float, highest: float
+    ) -> tuple[Array, float]:
+        mean, length = float(np.mean(np.abs(wanted))), float(np.linalg.norm(wanted))
+        ends = []
+        for doubt in DOUBTS:
+            apart = (forward(x)[0] - wanted) / (doubt * mean)
+            weights = told / np.sqrt(1.0 + apart**2) / length
+
+            def weighed(z: Array, weights: Array = weights) -> tuple[float, Array]:
+                value, slope = objective(z, wanted, weights)
+                return float(value), slope
+
+            end = search_in_range(weighed, x, 0.0, lowest, highest, ITERATIONS)
+            x = end.x
+            ends.append(end.value)
+        return x, ends[0]
+
+    return search, lambda x: forward(x)[0]
