@@ -33,7 +33,7 @@ from tinyleak.tensor import Tensor
 
 TURNS, PROGRESS = 16, 0.9
 """At most, and to what share of itself the distance of the image from the values must fall in each.
-CIFAR's network takes three before training, and about six after it."""
+CIFAR's network takes three or four before training, and about six after it."""
 
 LARGEST, PRODUCTS = 0, 100
 """The power of ten that s² is at most, where values may be far off, and products of each step."""
