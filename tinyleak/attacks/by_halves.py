@@ -13,7 +13,6 @@ those and the gradients below them, all channels with one weight.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial, reduce
 
 import numpy as np
@@ -116,10 +115,9 @@ def _residual(shown: Shown, gradients: Mapping[str, Array], shape: tuple[int, ..
 
     It is of the numbers that come into the network below the features, of this shape.
     """
-    kinks, features, known = Kinks(shown.below), shown.features, shown
+    kinks = Kinks(shown.below)
     _, opens = kinks.at(Tensor(np.zeros(shape)))
-    if features is not None and opens:
-        known = replace(shown, slopes=shown.slopes * (features > 0))
+    known = shown.with_pattern(opens)
     weights = [_of_rows(gradients[name].astype(float)) for name in shown.lower]
 
     def largest(_: int, choices: Choices) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -40,6 +40,15 @@ class Shown:
     def count(self) -> int:
         """How many features are shown."""
         return 0 if self.features is None else self.features.size
+
+    def with_pattern(self, opens: bool) -> "Shown":
+        """Return the same with slopes below the uppermost ReLU, if features come out of one.
+
+        That is active where they are positive.
+        """
+        if self.features is None or not opens:
+            return self
+        return replace(self, slopes=self.slopes * (self.features > 0))
 
     def differences(
         self, features: Tensor, gradients: Mapping[str, Array] | None, onward: Tensor | None = None

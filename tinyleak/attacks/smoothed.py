@@ -16,7 +16,6 @@ smoothed (`known_maxima`).
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial, reduce
 
 import numpy as np
@@ -166,9 +165,7 @@ def _softened(
     spreads = [one.spread for one in choices]
     if not spreads and not opens:
         return None
-    known = shown
-    if features is not None and opens:
-        known = replace(shown, slopes=shown.slopes * (features > 0))
+    known = shown.with_pattern(opens)
     # Of features alone the largest of a window is enough: which it is decides of gradients below.
     maxima = known_maxima(kinks, image, features) if features is not None and known.lower else None
     shares = np.zeros(0) if maxima is None else np.full(maxima.size, 1.0 / maxima.elements)
