@@ -12,16 +12,22 @@ those and the gradients below them, all channels with one weight.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial, reduce
 
 import numpy as np
 
-from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
+from tinyleak.attacks.distances import (
+    Objective,
+    StoppedError,
+    objective_of,
+    search_in_range,
+)
 from tinyleak.attacks.further_down import cut_of
 from tinyleak.attacks.kinks import Choices, Kinks
 from tinyleak.attacks.outliers import without_outliers
 from tinyleak.attacks.shown import Below, Shown, in_a_row
+from tinyleak.attacks.smoothed import LEAST_SEEN, random_signs, squares
 from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.ops import maximum, relu, reshape
@@ -42,9 +48,6 @@ DOUBTS, ITERATIONS = (math.inf, 0.03, 0.01, 0.003), 100
 after the other, and how many iterations each has."""
 
 ALONE = 300  # iterations by values alone, in turn with robust regression
-
-SIGNS, LEAST_SEEN = 16, 1e-6
-"""How many random signs tell which values the gradients above depend on: as a share of the most."""
 
 
 def by_halves(
@@ -76,15 +79,15 @@ def by_halves(
         return None
     residual = _residual(cut.above, gradients, (1, 1, 1, cut.values.size))
     x, before = image.ravel(), math.inf
-    search, values_of = _of_pixels(cut.below, image.shape, cut.values.size)
+    pixels = _Pixels(cut.below, image.shape, cut.values.size)
     robust = partial(without_outliers, largest=LARGEST, products=PRODUCTS)
     values, left = cut.values, math.inf
     try:
         for _ in range(TURNS):
             if left > goal:
-                values, left = robust(residual, values_of(x), cut.lowest, math.inf)
+                values, left = robust(residual, pixels.values(x), cut.lowest, math.inf)
                 told = _seen(residual, values)
-            x, apart = search(x, values, told, lowest, highest)
+            x, apart = pixels.search(x, values, told, lowest, highest)
             if apart <= goal or apart > PROGRESS * before:
                 break
             before = apart
@@ -104,9 +107,8 @@ def by_halves(
 
 def _seen(residual: Traced, x: Array) -> Array:
     """Return of which numbers a residual depends, (n,)."""
-    rng, seen, count = np.random.default_rng(0), np.zeros_like(x), len(residual.value(x))
-    for _ in range(SIGNS):
-        seen += residual.back(x, rng.choice([-1.0, 1.0], count)) ** 2
+    count = len(residual.value(x))
+    seen = squares(residual, x, random_signs(np.random.default_rng(0), count))
     return seen > LEAST_SEEN * seen.max()
 
 
@@ -145,41 +147,47 @@ def _of_rows(gradient: Array) -> Array:
     return weights.reshape(-1, *[1] * (gradient.ndim - 1))
 
 
-def _of_pixels(
-    below: Below, shape: tuple[int, ...], count: int
-) -> tuple[Callable[..., tuple[Array, float]], Callable[[Array], Array]]:
-    """Return a search for the pixels with given values, and the values of pixels."""
+class _Pixels:
+    """The network below values, and a search for the pixels that have them."""
 
-    def values(z: Tensor) -> Tensor:
-        found = below(reshape(z, shape))
-        assert found is not None, "it was found before"
-        return reshape(found, (-1,))
+    def __init__(self, below: Below, shape: tuple[int, ...], count: int) -> None:
+        def values(z: Tensor) -> Tensor:
+            found = below(reshape(z, shape))
+            assert found is not None, "it was found before"
+            return reshape(found, (-1,))
 
-    def distance(z: Tensor, wanted: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        apart = (values(z) - wanted) * weights
-        value = total(apart * apart)
-        return value, grad(value, z)
+        def distance(z: Tensor, wanted: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+            apart = (values(z) - wanted) * weights
+            value = total(apart * apart)
+            return value, grad(value, z)
 
-    size = math.prod(shape)
-    objective = trace(distance, np.zeros(size), np.zeros(count), np.ones(count), check=False)
-    forward = trace(values, np.zeros(size), check=False)
+        z, each = np.zeros(math.prod(shape)), np.zeros(count)
+        self._values = trace(values, z, check=False)
+        self._distance = trace(distance, z, each, each, check=False)
+
+    def values(self, x: Array) -> Array:
+        """Return the values of pixels, (n,)."""
+        return self._values(x)[0]
 
     def search(
-        x: Array, wanted: Array, told: Array, lowest: float, highest: float
+        self, x: Array, wanted: Array, told: Array, lowest: float, highest: float
     ) -> tuple[Array, float]:
+        """Return the pixels that come nearest to the values that are told, and how near at first.
+
+        That is the squared relative distance while all of them count alike.
+        """
         mean, length = float(np.mean(np.abs(wanted))), float(np.linalg.norm(wanted))
         ends = []
         for doubt in DOUBTS:
-            apart = (forward(x)[0] - wanted) / (doubt * mean)
-            weights = told / np.sqrt(1.0 + apart**2) / length
+            apart = (self.values(x) - wanted) / (doubt * mean)
+            objective = self._weighed(wanted, told / np.sqrt(1.0 + apart**2) / length)
+            ends.append(search_in_range(objective, x, 0.0, lowest, highest, ITERATIONS))
+            x = ends[-1].x
+        return x, ends[0].value
 
-            def weighed(z: Array, weights: Array = weights) -> tuple[float, Array]:
-                value, slope = objective(z, wanted, weights)
-                return float(value), slope
+    def _weighed(self, wanted: Array, weights: Array) -> Objective:
+        def objective(x: Array) -> tuple[float, Array]:
+            value, slope = self._distance(x, wanted, weights)
+            return float(value), slope
 
-            end = search_in_range(weighed, x, 0.0, lowest, highest, ITERATIONS)
-            x = end.x
-            ends.append(end.value)
-        return x, ends[0]
-
-    return search, lambda x: forward(x)[0]
+        return objective

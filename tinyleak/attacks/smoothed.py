@@ -196,14 +196,22 @@ def _jolted(exact: Traced, x: Array, count: int, rng: np.random.Generator) -> Ar
 
     How far, of each pixel, Σ Jᵢⱼ² rᵢ² / Σ Jᵢⱼ² tells; sums over i are means over random signs.
     """
-    r, off, seen = exact.value(x), np.zeros_like(x), np.zeros_like(x)
-    for _ in range(SIGNS):
-        signs = rng.choice([-1.0, 1.0], len(r))
-        signs[count:] = 0.0
-        off += exact.back(x, signs * r) ** 2
-        seen += exact.back(x, signs) ** 2
+    r = exact.value(x)
+    signs = random_signs(rng, len(r))
+    signs[:, count:] = 0.0
+    off, seen = squares(exact, x, signs * r), squares(exact, x, signs)
     heat = off / (seen + LEAST_SEEN * seen.max()) if off.any() else np.ones_like(x)
     return x + JOLT * heat / math.sqrt(np.mean(heat**2)) * rng.standard_normal(len(x))
+
+
+def random_signs(rng: np.random.Generator, count: int) -> Array:
+    """Return rows, (SIGNS, count), of −1 and 1."""
+    return rng.choice([-1.0, 1.0], (SIGNS, count))
+
+
+def squares(residual: Traced, x: Array, rows: Array) -> Array:
+    """Return Σ (Jᵀu)², (n,), over rows u: for random signs about SIGNS · Σ Jᵢⱼ² over i."""
+    return np.square([residual.back(x, row) for row in rows]).sum(axis=0)
 
 
 def _distance(reached: Reached) -> float:
