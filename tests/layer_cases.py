@@ -137,6 +137,12 @@ LAYERS = [
         for size in [(1, 1), (3, 3), (5, 2)]
     ],
     Case(
+        "adaptive_max_pool2d",
+        lambda x: nn.adaptive_max_pool2d(x, (3, 4)),
+        lambda x: functional.adaptive_max_pool2d(x, (3, 4)),
+        ((2, 3, 7, 6),),
+    ),
+    Case(
         "batch_norm_of_batch",
         nn.batch_norm_of_batch,
         lambda x, w, b: functional.batch_norm(x, None, None, w, b, training=True),

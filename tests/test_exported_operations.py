@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import time
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hostile_files import BYTES, SECONDS
 from test_exported import assert_close, export
 from torch import nn
 from torch.nn import functional
@@ -76,6 +81,7 @@ IMAGES: dict[str, Callable[[torch.Tensor, Any], torch.Tensor]] = {
             *(nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((2, 3), 1, dilation=2), nn.AvgPool2d(3, 2, 1)),
             *(nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False), nn.MaxPool2d(2)),
             *(nn.AdaptiveAvgPool2d((4, 3)), nn.AdaptiveMaxPool2d(3)),
+            nn.AdaptiveMaxPool2d((4, 5)),
         )
     ),
     "in place": lambda x, m: functional.silu((x * 2).add_(x), inplace=True) * m.scale[0],
@@ -176,7 +182,9 @@ IMAGES: dict[str, Callable[[torch.Tensor, Any], torch.Tensor]] = {
 }
 SERIES: dict[str, Callable[[torch.Tensor, Any], torch.Tensor]] = {
     "pooled series": lambda x, m: functional.avg_pool1d(functional.max_pool1d(x, 3, 2, 1), 2),
-    "adaptively pooled": lambda x, m: functional.adaptive_avg_pool1d(x, 3),
+    "adaptively pooled": lambda x, m: (
+        functional.adaptive_avg_pool1d(x, 3) + functional.adaptive_max_pool1d(x, 3)
+    ),
     "gated": lambda x, m: functional.glu(x, 1),
     "looked up": lambda x, m: x[:, :3] + functional.embedding(torch.arange(3), m.scale[:, None]),
 }
@@ -302,6 +310,10 @@ def test_a_distance_of_rows(tmp_path: Path, rng: np.random.Generator) -> None:
         (lambda x, m: x[:, x[0, :, 0, 0].argsort()], "node 'argsort' is the operation 'argsort'"),
         (lambda x, m: x.norm(0.5, 1), "node 'linalg_vector_norm'.* norm of order 0.5 is not known"),
         (lambda x, m: torch.einsum("...c,...c->...", x, x), "the sum '....*' is not known here"),
+        (
+            lambda x, m: x + functional.embedding(torch.arange(4), m.scale[:, None], 1)[:, :, None],
+            "node 'embedding', .*: row 1, which is looked up, has no gradient",
+        ),
     ],
 )
 def test_what_is_not_known_is_told_with_its_node(
@@ -310,3 +322,47 @@ def test_what_is_not_known_is_told_with_its_node(
     export(Calls(function), (2, 6, 6), str(tmp_path / "net.pt2"))
     with pytest.raises(ValueError, match=message):
         load_network(tmp_path / "net.pt2")
+
+
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [
+        (lambda x, m: functional.adaptive_avg_pool2d(x, 3), "output_size"),
+        (lambda x, m: functional.adaptive_max_pool2d(x, 3), "output_size"),
+        (lambda x, m: x.repeat(1, 2, 1, 1), "repeats"),
+        (lambda x, m: x.repeat_interleave(2, 1), "repeats"),
+        (lambda x, m: x.tile(2, 1), "dims"),
+        (lambda x, m: x + torch.zeros(6), "size"),
+        (lambda x, m: x * torch.arange(6), "end"),
+        (lambda x, m: x * torch.linspace(0, 1, 6), "steps"),
+        (lambda x, m: x @ torch.eye(6), "n"),
+        (lambda x, m: functional.conv2d(x, m.square, None, 1, 1), "padding"),
+        (lambda x, m: functional.conv_transpose2d(x, m.square.transpose(0, 1), None, 2), "stride"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+@pytest.mark.parametrize("size", [10**5, 10**9, 2**62])
+def test_no_argument_makes_an_operation_large(
+    tmp_path: Path, function: Callable[..., torch.Tensor], argument: str, size: int
+) -> None:
+    export(Calls(function), (2, 6, 6), str(tmp_path / "net.pt2"))
+    with zipfile.ZipFile(tmp_path / "net.pt2") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = next(one for one in members if one.endswith("models/model.json"))
+    program = json.loads(members[name])
+    for node in program["graph_module"]["graph"]["nodes"][1:]:
+        for one in node["inputs"]:
+            if one["name"] == argument:
+                (kind, value), *_ = one["arg"].items()
+                one["arg"] = {kind: [size] * len(value) if isinstance(value, list) else size}
+    members[name] = json.dumps(program).encode()
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
+        for one, content in members.items():
+            archive.writestr(one, content)
+    began = time.process_time()
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="cannot be computed"):
+        load_network(tmp_path / "net.pt2")
+    assert tracemalloc.get_traced_memory()[1] < BYTES
+    tracemalloc.stop()
+    assert time.process_time() - began < SECONDS

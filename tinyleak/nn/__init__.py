@@ -21,7 +21,12 @@ from tinyleak.nn.layers import activation, conv2d, flatten, linear
 from tinyleak.nn.losses import cross_entropy, log_softmax, softmax
 from tinyleak.nn.models import MLP, LeNet, ResNet
 from tinyleak.nn.normalisation import batch_norm, batch_norm_of_batch, group_norm, layer_norm
-from tinyleak.nn.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from tinyleak.nn.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    max_pool2d,
+)
 from tinyleak.nn.products import attention, bilinear, embedding
 from tinyleak.nn.recurrent import gru, lstm
 from tinyleak.nn.stochastic import Trained, descend
@@ -36,6 +41,7 @@ __all__ = [
     "accuracy",
     "activation",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "attention",
     "avg_pool2d",
     "batch_norm",

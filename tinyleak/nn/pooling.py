@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyleak.backend import Array, array_module
 from tinyleak.nn.layers import channels_first, channels_last
-from tinyleak.ops import largest_of_windows, reshape
+from tinyleak.ops import largest_of_windows, reshape, take
 from tinyleak.ops.window import Pair, window_counts
 from tinyleak.ops.winners import Windows
 from tinyleak.tensor import Tensor
@@ -72,10 +72,27 @@ def adaptive_avg_pool2d(x: Tensor, size: Pair) -> Tensor:
     From (…, N, C, H, W) to (…, N, C, oH, oW); a size of (1, 1) is the mean over all pixels.
     """
     rows, columns = (
-        _weights([(i * n // k, -(-(i + 1) * n // k)) for i in range(k)], n)
+        _weights(even_spans(n, k), n)
         for n, k in zip(_checked(x, "adaptive_avg_pool2d").shape[-2:], size, strict=True)
     )
     return resample(x, rows, columns)
+
+
+def adaptive_max_pool2d(x: Tensor, size: Pair) -> Tensor:
+    """Return the largest element of each of (oH, oW) windows, those of `adaptive_avg_pool2d`."""
+    lengths, kernel = _checked(x, "adaptive_max_pool2d").shape[-2:], []
+    for axis, n, k in zip((-2, -1), lengths, size, strict=True):
+        spans = np.array(even_spans(n, k))
+        kernel.append(int((spans[:, 1] - spans[:, 0]).max()))
+        # Windows side by side and of one length: the last element of a shorter one is repeated.
+        places = np.minimum(spans[:, :1] + np.arange(kernel[-1]), spans[:, 1:] - 1)
+        x = x if n == places.size else take(x, places.ravel(), axis)
+    return max_pool2d(x, (kernel[0], kernel[1]))
+
+
+def even_spans(length: int, count: int) -> list[tuple[int, int]]:
+    """Return where so many windows of an axis start and stop, as even as possible."""
+    return [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
 
 
 def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:

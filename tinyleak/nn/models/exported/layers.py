@@ -72,8 +72,13 @@ def _convolve(
     output_padding: int | Ints = 0,
 ) -> Tensor:
     w, b = as_image(weight.weight, axes), optional(bias)
-    apart = pair(dilation, axes, 1)
-    require_room(*input.shape[-axes:], *weight.shape[1:], *apart * transposed)
+    apart, steps = pair(dilation, axes, 1), pair(stride, axes, 1)
+    around = 0 if isinstance(padding, str) else 2 * max(pair(padding, axes, 0))
+    lengths = [
+        n * step if transposed else n + around
+        for n, step in zip(input.shape[-axes:], steps[-axes:], strict=True)
+    ]
+    require_room(*lengths, *weight.shape[1:], *apart * transposed)
     if isinstance(padding, str):
         widths = [
             d * (k - 1) if padding == "same" else 0
@@ -83,7 +88,7 @@ def _convolve(
     else:
         sides = pair(padding, axes, 0)
     settings = {
-        "stride": pair(stride, axes, 1),
+        "stride": steps,
         "padding": sides,
         "dilation": apart,
         "groups": groups,
@@ -145,14 +150,9 @@ def _pool_average(
 
 def _pool_adaptively(axes: int, largest: bool, self: Value, output_size: int | Ints) -> Tensor:
     image, size = as_image(self.tensor, axes), pair(output_size, axes, 1)
-    if not largest:
-        return as_before(nn.adaptive_avg_pool2d(image, size), axes)
-    if any(n % k for n, k in zip(image.shape[-2:], size, strict=True)):
-        raise ValueError(
-            f"pooling {image.shape[-2:]} to {size}, which is uneven, is not known here"
-        )
-    down, across = (n // k for n, k in zip(image.shape[-2:], size, strict=True))
-    return as_before(nn.max_pool2d(image, (down, across)), axes)
+    require_room(*image.shape[:-2], *size)
+    pool = nn.adaptive_max_pool2d if largest else nn.adaptive_avg_pool2d
+    return as_before(pool(image, size), axes)
 
 
 def _upsample(

@@ -58,6 +58,16 @@ def _windows(places: Array, dimension: int, size: int, step: int) -> Array:
     return np.moveaxis(np.moveaxis(windows, dimension, 0)[::step], 0, dimension)
 
 
+def _tile(places: Array, repeats: Ints) -> Array:
+    require_room(places.size, *repeats)
+    return np.tile(places, repeats)
+
+
+def _repeat(places: Array, repeats: int, dim: int | None = None, *_: Any) -> Array:
+    require_room(places.size, repeats)
+    return np.repeat(places, repeats, dim)
+
+
 def _index(places: Array, indices: Sequence[Value | None]) -> Array:
     return places[tuple([slice(None) if one is None else fixed(one) for one in indices])]
 
@@ -107,11 +117,7 @@ MOVES: dict[str, Callable[..., Tensor]] = {
     "roll": moving(lambda places, shifts, dims=(): np.roll(places, shifts, dims or None)),
     "flip": moving(np.flip),
     "rot90": moving(np.rot90),
-    "repeat": moving(np.tile),
-    "tile": moving(np.tile),
-    "repeat_interleave": moving(
-        lambda places, repeats, dim=None, *_: np.repeat(places, repeats, dim)
-    ),
+    **{"repeat": moving(_tile), "tile": moving(_tile), "repeat_interleave": moving(_repeat)},
     "movedim": moving(np.moveaxis),
     "diagonal": moving(np.diagonal),
     "index_select": moving(lambda places, dim, index: np.take(places, fixed(index), dim)),

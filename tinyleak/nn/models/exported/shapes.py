@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinyleak import nn, ops
-from tinyleak.backend import Array
-from tinyleak.nn.models.exported.values import Ints, Value
+from tinyleak.backend import Array, to_numpy
+from tinyleak.nn.models.exported.values import Ints, Value, require_room
 from tinyleak.tensor import Tensor
 
 KINDS = {**dict.fromkeys((1, 2, 3, 4, 5), "i"), **dict.fromkeys((7, 8), "f"), 12: "b"}
@@ -164,9 +164,37 @@ def filled(number: float) -> Callable[..., Tensor]:
         like = arguments.get("self")
         shape = arguments.get("size")
         shape = like.shape if shape is None and like is not None else shape
+        require_room(*(shape or ()))
         return Tensor(np.full(shape or (), float(arguments.get("fill_value", number))))
 
     return operation
+
+
+def _arange(end: float, start: float = 0, step: float = 1, **_: Any) -> Tensor:
+    require_room(int((end - start) / step))
+    return Tensor(np.arange(start, end, step))
+
+
+def _linspace(start: float, end: float, steps: int, **_: Any) -> Tensor:
+    require_room(steps)
+    return Tensor(np.linspace(start, end, steps))
+
+
+def _eye(n: int, m: int | None = None, **_: Any) -> Tensor:
+    require_room(n, n if m is None else m)
+    return Tensor(np.eye(n, m))
+
+
+def _embedding(
+    weight: Value, indices: Value, padding_idx: int = -1, scale_grad_by_freq: bool = False, **_: Any
+) -> Tensor:
+    if scale_grad_by_freq:
+        raise ValueError("a gradient that is divided by how often a row is looked up is not known")
+    if (to_numpy(indices.tensor._array) == padding_idx).any():
+        raise ValueError(
+            f"row {padding_idx}, which is looked up, has no gradient, which is not known here"
+        )
+    return nn.embedding(weight.weight, indices.tensor)
 
 
 SHAPES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
@@ -187,13 +215,11 @@ SHAPES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     **dict.fromkeys(("cat", "concat"), _cat),
     "hstack": lambda tensors: _cat(tensors, min(1, tensors[0].rank - 1)),
     "stack": _stack,
-    "embedding": lambda weight, indices, **_: nn.embedding(weight.weight, indices.tensor),
+    "embedding": _embedding,
     **{"tril": triangle(np.tril), "triu": triangle(np.triu)},
     **dict.fromkeys(("zeros", "zeros_like", "new_zeros", "full", "full_like"), filled(0.0)),
     **dict.fromkeys(("ones", "ones_like", "new_ones"), filled(1.0)),
-    "arange": lambda end, start=0, step=1, **_: Tensor(np.arange(start, end, step)),
-    "linspace": lambda start, end, steps, **_: Tensor(np.linspace(start, end, steps)),
-    "eye": lambda n, m=None, **_: Tensor(np.eye(n, m)),
+    **{"arange": _arange, "linspace": _linspace, "eye": _eye},
 }
 """By PyTorch's name."""
 
