@@ -131,6 +131,41 @@ def test_a_sweep_takes_it_beside_the_built_in_ones(run: Run, tmp_path: Path) -> 
     assert own["none"] < 1e-12 < own["gaussian:0.01"]
 
 
+def test_networks_of_one_name_are_not_taken_for_each_other(run: Run, tmp_path: Path) -> None:
+    places = []
+    for seed, activation in enumerate((nn.Tanh(), nn.Tanh(), nn.Hardshrink())):
+        torch.manual_seed(min(seed, 1))
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 3), activation, nn.Linear(3, 10))
+        places.append(tmp_path / str(seed) / "net.pt2")
+        places[-1].parent.mkdir()
+        export(net, (1, 28, 28), str(places[-1]))
+    table = ["--table", tmp_path / "t.sqlite", "--jobs", 1, "--iterations", 2]
+    answer = run("sweep", "--model", *places[:2], "--init", "U", "default", *table)
+    assert answer.out.startswith("2 attacks;")
+    assert "1 attacks; 0 are in" in run("sweep", "--model", places[2], *table).out
+
+
+def test_a_network_has_its_own_weights_and_activations(
+    run: Run, refused: Refused, tmp_path: Path
+) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 3), nn.Tanh(), nn.Linear(3, 10))
+    export(net, (1, 28, 28), str(tmp_path / "net.pt2"))
+    own = ["--model", tmp_path / "net.pt2"]
+    answer = run("attack", *own, "--iterations", 1, "--out", tmp_path / "out")
+    assert "net, 10 classes, its own weights, seed 0" in " ".join(answer.out.split())
+    assert read_result(tmp_path / "out")["settings"]["init"] is None
+    answer = run("audit", *own, "--examples", 1, "--noise", 0, "--out", tmp_path / "audit")
+    assert "net with tanh, its own weights;" in " ".join(answer.out.split())
+    assert json.loads((tmp_path / "audit/audit.json").read_text())["settings"]["init"] is None
+    drawn = ["--init", "U", "--out", tmp_path / "v"]
+    assert "--init says how weights are drawn, but" in refused("attack", *own, *drawn)
+    assert "--init says how weights are drawn, but" in refused("victim", *own, *drawn)
+    for command in ("attack", "audit"):
+        assert "relu was said, but" in refused(command, *own, "--activation", "relu")
+    assert "--classes 3 was said, but" in refused("audit", *own, "--classes", 3)
+    assert run("attack", *own, "--activation", "tanh", "--iterations", 1).code == 0
+
+
 def test_what_does_not_fit_is_refused_in_a_sentence(
     run: Run, refused: Refused, tmp_path: Path
 ) -> None:
@@ -142,6 +177,10 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
     assert "takes inputs (1, 8, 8) of 4 classes, but the data are (1, 28, 28) of 10" in refused(
         "attack", "--model", tmp_path / "net.pt2"
     )
+    said = refused("sweep", "--model", tmp_path / "net.pt2")
+    assert said.endswith("but the data are (1, 28, 28) of 10; choose other --data")
+    said = refused("attack", *options(tmp_path), "--activation", "tanh")
+    assert "--activation tanh was said, but" in said and said.endswith("has relu")
     assert "nothing.pt2' is not there" in refused("attack", "--model", tmp_path / "nothing.pt2")
     other = {name: p[..., :1] for name, p in as_numpy(net.named_parameters()).items()}
     save_file({k: np.ascontiguousarray(v) for k, v in other.items()}, tmp_path / "w.safetensors")

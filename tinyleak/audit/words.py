@@ -51,7 +51,7 @@ def describe(audit: Measured, weights: str = "") -> str:
     """Return the line on what was audited; `weights` says where the network's weights come from."""
     model, batch = audit.model, audit.counting.batch
     activation = getattr(model, "activation", None)
-    network = type(network_of(model)).__name__.lower()
+    network = getattr(network_of(model), "name", type(network_of(model)).__name__.lower())
     network += f" with {activation}" if activation else ""
     shape = "x".join(map(str, model.image_shape))
     images = "1 image" if batch == 1 else f"{batch} images"

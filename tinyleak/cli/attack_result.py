@@ -19,6 +19,7 @@ from tinyleak.cli.options import given
 from tinyleak.cli.output import counted, paragraphs, readable, versions, written
 from tinyleak.client import RECOVERED_MSE, Fact, Notes, Outcome
 from tinyleak.client.facts import as_data, in_one_line, knows
+from tinyleak.data.networks import SUFFIX
 from tinyleak.report import curves, emergence, pixel_range, player, save, write_arrays, write_json
 
 MOST_CAUSES = 2  # how many likely causes the summary names
@@ -78,7 +79,7 @@ class Result:
             "data": None if args.image else self._simulated(args.data or "glyphs"),
             "index": self._simulated(args.index or 0),
             "label": args.label,
-            "init": self._simulated(args.init or "U"),
+            "init": self._init,
             "batch": client.batch,
             "model": type(client.network).__name__.lower(),
             "image_shape": model.image_shape,
@@ -115,6 +116,12 @@ class Result:
     def _simulated(self, value: Any) -> Any:
         """Return what only a simulated client has; None of one known by its files."""
         return value if self.args.weights is None else None
+
+    @property
+    def _init(self) -> str | None:
+        """How a simulated client's weights were drawn, unless they are those of a file."""
+        own = str(self.args.model).endswith(SUFFIX)
+        return None if own else self._simulated(self.args.init or "U")
 
     @cached_property
     def _causes(self) -> list[Cause]:
@@ -225,7 +232,8 @@ class Result:
         kind = type(client.network).__name__.lower()
         own = kind if client.network.activation is None else f"{kind} with {model.activation}"
         network = f"{getattr(client.network, 'name', own)}, {model.classes} classes"
-        drawn = f", init {args.init or 'U'}, seed {self.problem.attacker.seed}"
+        weights = "its own weights" if self._init is None else f"init {self._init}"
+        drawn = f", {weights}, seed {self.problem.attacker.seed}"
         shape = "x".join(map(str, model.image_shape))
         return f"{source}, {shape}; {network}{self._simulated(drawn) or ''}"
 

@@ -25,11 +25,11 @@ from tinyleak.cli.output import (
 )
 from tinyleak.client import Client, Fact, Notes, simulate
 from tinyleak.client.facts import as_data, in_one_line, knows
-from tinyleak.client.file_network import ACTIVATION, MODEL, read_network
+from tinyleak.client.file_network import ACTIVATION, MODEL, exported_network, read_network
 from tinyleak.client.files import read_like
 from tinyleak.client.notes import gather_notes, parse_number
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
-from tinyleak.data.networks import SUFFIX, load_network
+from tinyleak.data.networks import SUFFIX
 from tinyleak.nn import MLP, LeNet
 from tinyleak.nn.init import draw
 from tinyleak.nn.models.as_trained import as_trained, network_of
@@ -149,8 +149,9 @@ def run_images(args: argparse.Namespace, directory: Path | None) -> tuple[str, b
     images = _typical(args, model.image_shape)
     many: dict[str, Any] = {"examples": args.examples or 5, "rehearsals": args.rehearsals or 0}
     found = audit(**audited, images=images, variances=args.noise, **many)
-    init, seed = (args.init or "U", args.seed or 0) if args.weights is None else (None, None)
-    origin = f"weights {args.weights}" if init is None else f"init {init}, seed {seed}"
+    init, seed = (args.init or "U", args.seed or 0) if _drawn(args, model) else (None, None)
+    origin = "its own weights" if args.weights is None else f"weights {args.weights}"
+    origin = origin if init is None else f"init {init}, seed {seed}"
     subject = describe(found, origin)
     said = {"audited": subject, **lines(found)}
     known = None
@@ -202,7 +203,7 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
     else:
         known = gather_notes(args.gradients).under(said)
         model = _named_network(args)
-        if isinstance(model, Exported) and args.init is None and args.seed is None:
+        if isinstance(model, Exported) and not _drawn(args, model):
             params = model.weights
         else:
             rng = np.random.default_rng([args.seed or 0, 0])
@@ -219,10 +220,16 @@ def _audited(args: argparse.Namespace) -> dict[str, Any]:
     return {"client": trained, "params": params, "batch": known.batch}
 
 
+def _drawn(args: argparse.Namespace, model: Any) -> bool:
+    """Return whether the weights are drawn: they are not in a file, or others were asked for."""
+    asked = args.init is not None or args.seed is not None
+    return args.weights is None and (asked or not isinstance(network_of(model), Exported))
+
+
 def _named_network(args: argparse.Namespace) -> LeNet | MLP | Exported:
     """Return the network of a name, or in a file, whose weights are not given."""
     if args.model is not None and args.model.endswith(SUFFIX):
-        return load_network(args.model)
+        return exported_network(args.model, Notes(**options.given(Notes, args)))
     kind, shape = MODELS[args.model or MODEL], args.shape or IMAGE_SHAPE
     return kind(shape, args.classes or IMAGE_CLASSES, args.activation or ACTIVATION)
 

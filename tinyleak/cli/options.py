@@ -15,10 +15,11 @@ from tinyleak import data
 from tinyleak.attacks import Settings
 from tinyleak.attacks.settings import GOALS
 from tinyleak.client import Client, LocalSteps, Notes, Truth, simulate
+from tinyleak.client.file_network import exported_network
 from tinyleak.client.loss import REDUCTIONS
 from tinyleak.client.notes import parse_normalize, parse_rate, parse_shape, parse_whole
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
-from tinyleak.data.networks import SUFFIX, load_network
+from tinyleak.data.networks import SUFFIX
 from tinyleak.defenses import FORMS, Defense
 from tinyleak.nn import ACTIVATIONS, MLP, LeNet, ResNet
 from tinyleak.nn.criteria import LOSSES
@@ -241,16 +242,23 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
 
 
 def network(
-    name: str | None, shape: tuple[int, int, int], classes: int, activation: str | None = None
+    name: str | None,
+    shape: tuple[int, int, int],
+    classes: int,
+    activation: str | None = None,
+    other: str = "--data, or --image with --shape and --classes",
 ) -> Network | Exported:
-    """Return the network of that name, or in that file, if it fits images of this shape."""
+    """Return the network of that name, or in that file, if it fits images of this shape.
+
+    If not, a ValueError advises to choose `other` data.
+    """
     if name is None or name in MODELS:
         return MODELS[name or "lenet"](shape, classes, activation or "sigmoid")
-    model = load_network(name)
+    model = exported_network(name, Notes(activation=activation))
     if model.image_shape != shape or model.classes < classes:
         raise ValueError(
             f"{name!r} takes inputs {model.image_shape} of {model.classes} classes, but the data "
-            f"are {shape} of {classes}; choose other data, or --image with --shape and --classes"
+            f"are {shape} of {classes}; choose other {other}"
         )
     return model
 
@@ -263,6 +271,9 @@ def simulated_client(
     local: LocalSteps | None = None,
 ) -> tuple[Client, Truth]:
     """Return the client that was asked for, made up of data and a fresh network, and its truth."""
+    if str(args.model).endswith(SUFFIX):
+        why = f"but those of {args.model!r} were saved with it; leave it out"
+        refuse(args, ["init"], "{} says how weights are drawn, " + why)
     dataset = data.choose(args.data, **given(data.choose, args))
     images, labels = dataset.consecutive(**given(Dataset.consecutive, args))
     model = network(args.model, images.shape[1:], dataset.classes, args.activation)

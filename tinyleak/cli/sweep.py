@@ -14,6 +14,7 @@ from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.output import require_apart, say
 from tinyleak.cli.progress import bar_on_terminal
+from tinyleak.data.networks import SUFFIX
 from tinyleak.defenses import FORMS
 from tinyleak.nn import ACTIVATIONS
 from tinyleak.sweep import (
@@ -140,7 +141,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _requests(args: argparse.Namespace) -> list[Request]:
     dataset = data.load(args.data, data_dir=args.data_dir)
-    shape, kinds = dataset.images.shape[1:], product(args.model, args.activation)
+    kinds = dict.fromkeys(
+        (kind, None if kind.endswith(SUFFIX) else activation)
+        for kind, activation in product(args.model, args.activation)
+    )
     asked = {
         "defenses": [steps for text in args.defense for steps in parse_strengths(text)],
         "attackers": args.attacker,
@@ -149,7 +153,8 @@ def _requests(args: argparse.Namespace) -> list[Request]:
         "settings": options.build_settings(args),
     }
     models = [
-        options.network(kind, shape, dataset.classes, activation) for kind, activation in kinds
+        options.network(kind, dataset.images.shape[1:], dataset.classes, activation, "--data")
+        for kind, activation in kinds
     ]
     return grid(dataset, models, **options.given(grid, args), **asked)
 

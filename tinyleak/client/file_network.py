@@ -96,13 +96,7 @@ def _exported(
 ) -> tuple[Exported, dict[str, str]]:
     """Return the network that a file holds, with the buffers that stand beside the weights."""
     assert said.model is not None, "a file was named"
-    model = load_network(said.model)
-    for what, wanted, there in (
-        ("shape", said.shape, model.image_shape),
-        ("classes", said.classes, model.classes),
-    ):
-        if wanted not in (None, there):
-            raise ValueError(f"--{what} {wanted} was said, but {said.model!r} has {there}")
+    model = exported_network(said.model, said)
     called = names_of(model, tensors, rename)
     model = model.with_buffers({name: tensors[old] for name, old in called.items()})
     require_room(model, images)
@@ -112,6 +106,20 @@ def _exported(
     shapes = {name: tensors[old].shape for name, old in left.items()}
     found = match_names(model.shapes, shapes, rename, "weights")
     return model, {name: left[old] for name, old in found.items()}
+
+
+def exported_network(path: str, said: Notes) -> Exported:
+    """Return the network that a file holds; a ValueError if something else was said of it."""
+    model = load_network(path)
+    for what, wanted, there in (
+        ("shape", said.shape, [model.image_shape]),
+        ("classes", said.classes, [model.classes]),
+        ("activation", said.activation, model.activations),
+    ):
+        if wanted not in (None, *there):
+            has = ", ".join(map(str, there)) or "none"
+            raise ValueError(f"--{what} {wanted} was said, but {path!r} has {has}")
+    return model
 
 
 def names_of(model: Model, given: Collection[str], rename: Mapping[str, str]) -> dict[str, str]:

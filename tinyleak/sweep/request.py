@@ -58,7 +58,7 @@ class Request:
             "model": type(self.model).__name__.lower(),
             "activation": self.model.activation,
             "network": repr(self.model),
-            "init": self.init,
+            "init": "own" if isinstance(self.model, Exported) else self.init,
             "labels": "optimise" if labels is None else given,
             "seed": attacker.seed,
             "restarts": attacker.restarts,
@@ -78,6 +78,10 @@ class Request:
         arrays: dict[str, Any] = {"images": self.truth.images, "labels": self.truth.labels}
         known = {"labels known": attacker.labels, "start": attacker.start}
         arrays |= {name: part for name, part in known.items() if not isinstance(part, str | None)}
+        if isinstance(self.model, Exported):
+            own = {**self.model.constants, **self.model.weights}
+            arrays |= {f"network's {name}": part for name, part in own.items()}
+            digest.update(repr(self.model.graph).encode())
         for name, array in sorted({**arrays, **(attacker.precision or {})}.items()):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
