@@ -54,10 +54,10 @@ def client_of(model: Any, seed: int, count: int = 2) -> tuple[Client, Truth]:
 def test_a_certified_image_is_searched_for_past_kinks() -> None:
     client, truth = client_of(Pooled(), 2)
     cut = linear_layers(client.model, client.params)[0]
-    features = cut.below(Tensor(truth.images[:1])).data[0]
+    features = cut.below(Tensor(truth.images[:1])).data
     errors = []
     for exact in (False, True):
-        image = by_records.image_with(cut, features, client, np.random.default_rng(0), exact=exact)
+        image = by_records.images_with(cut, features, client, np.random.default_rng(0), exact=exact)
         errors.append(np.mean((image - truth.images[0].ravel()) ** 2))
     assert errors[0] > 1e-3 and errors[1] < 1e-12
 
@@ -66,7 +66,7 @@ def test_where_kinks_stopped_the_search_for_an_image_another_seed_is_advised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client, _ = client_of(Pooled(), 2)
-    monkeypatch.setattr(by_records, "image_with", lambda *_, **__: np.full(64, 0.5))
+    monkeypatch.setattr(by_records, "images_with", lambda *_, **__: np.full(64, 0.5))
     problem = problem_of(client, Attacker(method="records"))
     found = attack(problem)
     causes = likely_causes(problem, found, client.explain(found))
@@ -94,13 +94,13 @@ def test_ctrl_c_keeps_the_images_that_were_found(monkeypatch: pytest.MonkeyPatch
     client, _ = client_of(Pooled(), 2)
     first, best = np.full(64, 0.25), np.full(64, 0.75)
 
-    def image_with(*_: object, **__: object) -> np.ndarray:
+    def images_with(*_: object, **__: object) -> np.ndarray:
         if asked.pop():
             raise StoppedError(best)
         return first
 
     asked = [True, False]
-    monkeypatch.setattr(by_records, "image_with", image_with)
+    monkeypatch.setattr(by_records, "images_with", images_with)
     found = attack(client, method="records")
     assert found.reason == "interrupted"
     assert np.array_equal(found.images.reshape(2, -1), [first, best])

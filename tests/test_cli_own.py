@@ -23,6 +23,7 @@ from ordinary_networks import export  # noqa: E402  # the benchmarks are scripts
 from tinyleak import attack, load_network  # noqa: E402
 from tinyleak.cli.attack_result import labels_told  # noqa: E402
 from tinyleak.client import Client  # noqa: E402
+from tinyleak.metrics import matched_mse  # noqa: E402
 from tinyleak.nn.model import parameter_gradients  # noqa: E402
 from tinyleak.nn.models.exported import ending  # noqa: E402
 from tinyleak.nn.split import given_one_row  # noqa: E402
@@ -97,6 +98,23 @@ def test_dropout_and_batch_norm_in_training_are_told(run: Run, tmp_path: Path) -
     assert client.facts["dropout"].value == "1 masks of dropout"
     assert client.facts["batch norm"].source == "said"
     assert image.shape == (1, *client.model.image_shape)
+
+
+def test_images_that_share_the_statistics_of_a_batch_come_back_together(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.Tanh(), nn.AvgPool2d(2))
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 32), nn.Tanh(), nn.Linear(32, 4))
+    save(tmp_path, net)
+    images = torch.rand(2, *SHAPE)
+    net.zero_grad()
+    functional.cross_entropy(net(images), torch.tensor([1, 2])).backward()
+    gradients = {name: p.grad for name, p in net.named_parameters()}
+    save_file(as_numpy(gradients), tmp_path / "g.safetensors")
+    files = {"weights": tmp_path / "w.safetensors", "gradients": tmp_path / "g.safetensors"}
+    client = Client.from_files(**files, model=str(tmp_path / "net.pt2"), batch=2)
+    found = attack(client, method="auto")
+    assert client.explain(found).verdict == "exact"
+    assert matched_mse(found.images, images.numpy()).max() < 1e-8
 
 
 def test_a_client_is_simulated_swept_and_audited_with_it(run: Run, tmp_path: Path) -> None:

@@ -97,20 +97,23 @@ def _fill(
 ) -> bool:
     """Search for the images with these inputs, one by one; return whether Ctrl-C came.
 
-    Those of the numbers in `order` come first, and are known to all their digits.
+    Those of the numbers in `order` come first, and are known to all their digits. Where batch norm
+    is by the batch's own statistics, an image's features depend on all: then all are found at once.
     """
-    bounds = None
-    for index, h in enumerate(inputs):
-        exact = index < len(order)
-        if exact and index > 0 and order[index] == order[index - 1]:
-            images[index] = images[index - 1]
+    bounds, count = None, len(inputs)
+    together = "batch norm" in getattr(client.network, "training", ())
+    for first in range(0, count, count if together else 1):
+        some = slice(first, count if together else first + 1)
+        exact = some.stop <= len(order)
+        if exact and first > 0 and order[first] == order[first - 1]:
+            images[first] = images[first - 1]
             continue
         try:
-            bounds = bounds or _bounds(cut, h, client, rng)
-            found = image_with(cut, h, client, rng, exact=exact, bounds=bounds)
-            images[index] = found.reshape(images[0].shape)
+            bounds = bounds or _bounds(cut, inputs[some], client, rng)
+            found = images_with(cut, inputs[some], client, rng, exact=exact, bounds=bounds)
+            images[some] = found.reshape(images[some].shape)
         except KeyboardInterrupt as stopped:
-            images[index] = getattr(stopped, "x", images[index]).reshape(images[0].shape)
+            images[some] = getattr(stopped, "x", images[some]).reshape(images[some].shape)
             return True
     return False
 
@@ -130,14 +133,14 @@ def labels_of(layer: LayerGradient, cut: Split, images: Array, loss: Loss) -> Ar
 
 
 def _shown(cut: Split, features: Array) -> Shown:
-    return Shown(cut.weight, features[None], np.zeros((1, len(features))), cut.below, {})
+    return Shown(cut.weight, features, np.zeros(features.shape), cut.below, {})
 
 
 def _bounds(
     cut: Split, features: Array, client: Client, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Return what is between which numbers in the image that gives a layer these inputs."""
-    shape = (1, *client.model.image_shape)
+    """Return what is between which numbers in the images that give a layer these inputs, (N, F)."""
+    shape = (len(features), *client.model.image_shape)
     start = GREY + CONTRAST * rng.standard_normal(prod(shape))
     objective = objective_of(shape, _shown(cut, features), None)
     return range_at(client.model, search(objective, start, GOALS[client.dtype]))
@@ -147,7 +150,7 @@ class _SettledError(Exception):
     """The search goes no further."""
 
 
-def image_with(
+def images_with(
     cut: Split,
     features: Array,
     client: Client,
@@ -156,7 +159,7 @@ def image_with(
     exact: bool,
     bounds: tuple[float, float] = UNIT,
 ) -> Array:
-    """Return the image that gives a layer these inputs, as near as a search from noise comes.
+    """Return the images that give a layer these inputs, (N, F), as near as searches come.
 
     Features that are known to some digits only are met no nearer: then it ends where it stays.
     Those that are exact are: where kinks stop every start, the search goes past them.
@@ -164,7 +167,7 @@ def image_with(
     Raises:
         StoppedError: Ctrl-C; it has the best pixels so far.
     """
-    shape = (1, *client.model.image_shape)
+    shape = (len(features), *client.model.image_shape)
     shown, goal, start = _shown(cut, features), GOALS[client.dtype], np.full(prod(shape), GREY)
     met = max(CLOSE, goal) if exact else MET
     best, lowest, halved = start, math.inf, deque[float](maxlen=PATIENCE)
