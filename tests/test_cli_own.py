@@ -465,3 +465,10 @@ def test_a_label_is_told_only_where_one_was_found() -> None:
     soft = np.array([[0.1, 0.8, 0.1], [1 / 3, 1 / 3, 1 / 3]])
     assert labels_told("cross-entropy", soft, np.array([1, 0])) == ["1", "?"]
     assert labels_told("mse", soft, np.array([1, 0])) is None
+
+
+def test_each_head_has_its_label_told() -> None:
+    soft = np.array([[0.05, 0.4, 0.05, 0.0, 0.5], [0.5, 0.0, 0.0, 0.25, 0.25]])
+    labels = soft.argmax(axis=1)
+    assert labels_told("cross-entropy", soft, labels, (3, 2)) == ["1/1", "0/?"]
+    assert labels_told("cross-entropy", soft, labels, (5,)) == ["4", "0"]

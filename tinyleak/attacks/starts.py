@@ -81,12 +81,13 @@ def first_images(
             "first; give --labels infer"
         )
     if not isinstance(client.model, LeNet | MLP):
-        kind, how = type(network_of(client.model)).__name__, ""
+        network, how = network_of(client.model), ""
+        called = getattr(network, "name", f"a {type(network).__name__}")
         if isinstance(client.model, AsTrained):
             how = " whose images are normalised or whose loss is not cross-entropy"
         raise ValueError(
             "--start recursion goes backwards through a LeNet or an MLP trained by cross-entropy, "
-            f"not through a {kind}{how}; leave it out"
+            f"not through {called}{how}; leave it out"
         )
     assert client.last_layer is not None, "both of them end in a linear layer"
     labels = targets.argmax(axis=1)

@@ -4,6 +4,7 @@ One form serves both kinds of client. Where no truth is known, what needs it is 
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from tinyleak.cli.output import counted, paragraphs, readable, versions, written
 from tinyleak.client import RECOVERED_MSE, Fact, Notes, Outcome
 from tinyleak.client.facts import as_data, in_one_line, knows
 from tinyleak.data.networks import SUFFIX
+from tinyleak.nn.models.as_trained import heads_of
 from tinyleak.report import curves, emergence, pixel_range, player, save, write_arrays, write_json
 
 MOST_CAUSES = 2  # how many likely causes the summary names
@@ -174,7 +176,8 @@ class Result:
             arrays |= {"truth": truth, "labels_true": outcome.labels_true}
         write_arrays(directory / "reconstruction.npz", **arrays)
         kind, labels_true = self.problem.client.loss.kind, outcome.labels_true
-        labels = labels_told(kind, found.soft_labels, found.labels)
+        heads = heads_of(self.problem.client.model)
+        labels = labels_told(kind, found.soft_labels, found.labels, heads)
         figure = emergence(found.snapshots, truth, labels=labels, labels_true=labels_true)
         save(figure, directory / "progress.png")
         below = None if truth is None else RECOVERED_MSE
@@ -272,7 +275,8 @@ class Result:
     def _targets(self) -> str:
         """What was found of each image beside its pixels: its label, its classes or its numbers."""
         kind, found = self.problem.client.loss.kind, self.outcome.soft_labels
-        labels, classes = labels_told(kind, found, self.outcome.labels), found.shape[1]
+        heads, classes = heads_of(self.problem.client.model), found.shape[1]
+        labels = labels_told(kind, found, self.outcome.labels, heads)
         if labels is not None:
             return listed(labels)
         if kind == "bce":
@@ -287,9 +291,18 @@ class Result:
         return name if len(self.outcome.labels) == 1 else f"{name}s"
 
 
-def labels_told(kind: str, soft: Array, labels: Array) -> list[str] | None:
-    """Return each image's label, "?" where all are as likely; None where targets are no labels."""
+def labels_told(
+    kind: str, soft: Array, labels: Array, heads: Sequence[int] = ()
+) -> list[str] | None:
+    """Return each image's label, "?" where all are as likely; None where targets are no labels.
+
+    Of several heads, with so many classes each, an image has a label by each.
+    """
     classes = soft.shape[1]
+    if kind == "cross-entropy" and len(heads) > 1 and sum(heads) == classes:
+        parts = np.split(soft, np.cumsum(heads)[:-1], axis=1)
+        each = [labels_told(kind, part, part.argmax(axis=1)) or [] for part in parts]
+        return ["/".join(told) for told in zip(*each, strict=True)]
     hard = np.arange(classes) == labels[:, np.newaxis]
     numbers = classes == 1 or np.abs(soft - hard).max() >= NEARLY_HARD
     if (kind == "mse" and numbers) or (kind == "bce" and classes > 1):
