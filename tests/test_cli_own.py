@@ -100,6 +100,18 @@ def test_dropout_and_batch_norm_in_training_are_told(run: Run, tmp_path: Path) -
     assert image.shape == (1, *client.model.image_shape)
 
 
+def test_masks_of_a_batch_are_a_likely_cause(run: Run, tmp_path: Path) -> None:
+    net = network(dropout=0.3, training=True)
+    save(tmp_path, net)
+    net.zero_grad()
+    functional.cross_entropy(net(torch.rand(2, *SHAPE)), torch.tensor([1, 2])).backward()
+    gradients = {name: p.grad for name, p in net.named_parameters()}
+    save_file(as_numpy(gradients), tmp_path / "g.safetensors")
+    how = ["--batch", 2, "--method", "lbfgs", "--iterations", 2]
+    said = " ".join(run("attack", *options(tmp_path), *how).out.split())
+    assert "dropout was taken to be off: masks are told by the gradient of one image alone" in said
+
+
 def test_images_that_share_the_statistics_of_a_batch_come_back_together(tmp_path: Path) -> None:
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.Tanh(), nn.AvgPool2d(2))

@@ -169,6 +169,10 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
         elif (why := why_not(layer, cut)) is not None:
             text = f"the first linear layer shows a batch of {client.batch} mixed: {why}"
             causes.append(Cause("batch size", text))
+    fact = client.facts.get("dropout")
+    if fact is not None and fact.source == "assumed":
+        text = "dropout was taken to be off: masks are told by the gradient of one image alone"
+        causes.append(Cause("dropout", text))
     if client.frozen:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))
