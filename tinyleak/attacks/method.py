@@ -51,7 +51,8 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Record
         if records is None or len(records.inputs):
             client = _told(client, "records", "the first linear layer shows each image")
             known = None if records is None or records.missing else records
-            return client, replace(attacker, method="records", labels=None), known
+            labels = None if isinstance(attacker.labels, str) else attacker.labels
+            return client, replace(attacker, method="records", labels=labels), known
     if client.loss.kind != "cross-entropy" or attacker.defenses:
         return client, plain, None
     # A last layer that was not sent, or is not linear, tells none.
