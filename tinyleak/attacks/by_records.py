@@ -17,8 +17,8 @@ from math import prod
 import numpy as np
 
 from tinyleak.analytic.deltas import Deltas
-from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.analytic.known import Records, StoppedSearchError
+from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.attacks.attacker import Labels
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
 from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY, UNIT, range_at, search

@@ -51,12 +51,13 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Record
         if records is None or len(records.inputs):
             client = _told(client, "records", "the first linear layer shows each image")
             known = None if records is None or records.missing else records
-            labels = None if isinstance(attacker.labels, str) else attacker.labels
-            return client, replace(attacker, method="records", labels=labels), known
+            given = None if isinstance(attacker.labels, str) else attacker.labels
+            return client, replace(attacker, method="records", labels=given), known
     if client.loss.kind != "cross-entropy" or attacker.defenses:
         return client, plain, None
     # A last layer that was not sent, or is not linear, tells none.
-    labels, told = attacker.labels, client.last_layer is not None and client.labels.trusted
+    labels: Labels = attacker.labels
+    told = client.last_layer is not None and client.labels.trusted
     if isinstance(labels, str) and (told or labels == "trusted"):
         labels = None
     wanted = not client.loss.exact or (labels is None and not told)
@@ -73,7 +74,7 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Record
     if told_by is None:
         return client, plain, None
     method, why = told_by
-    settled = "trusted" if labels is None or counted else labels
+    settled: Labels = "trusted" if labels is None or counted else labels
     squares = replace(attacker, method=method, labels=settled)
     return _told(client, method, why), plain if method == "lbfgs" else squares, None
 
