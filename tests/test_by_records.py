@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,47 @@ def test_where_kinks_stopped_the_search_for_an_image_another_seed_is_advised(
     found = attack(problem)
     causes = likely_causes(problem, found, client.explain(found))
     assert "--seed 1" in [cause.advice for cause in causes]
+
+
+@pytest.mark.parametrize("method", ["auto", "records"])
+def test_labels_that_the_records_contradict_are_named_and_kept_out(method) -> None:
+    client, truth = client_of(MLP((1, 4, 4), 5, widths=(24,), activation="tanh"), 0, 3)
+    with pytest.warns(UserWarning, match="^labels 0 1 1 were given, .* have labels 0 1 2"):
+        found = attack(client, method=method, labels=[0, 1, 1])
+    assert truth.judge(found).succeeded
+    with pytest.raises(ValueError, match="2 labels were given for a batch of 3"):
+        attack(client, method=method, labels=[0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attack(client, method=method, labels=[2, 1, 0])
+
+
+def twins(activation: str, seed: int, apart: float) -> tuple[Client, Truth]:
+    """A client of five images, of which two of one label are alike."""
+    model = MLP((1, 4, 4), 5, widths=(40, 20), activation=activation)
+    plain, truth = client_of(model, seed, 5)
+    images, rng = truth.images.copy(), np.random.default_rng(seed + 1)
+    images[1] = np.clip(images[0] + apart * rng.standard_normal(images[0].shape), 0.0, 1.0)
+    return share(model, plain.params, images, [0, 0, 1, 2, 3], dtype="float32")
+
+
+def test_a_batch_whose_images_are_alike_is_not_advised_to_be_smaller() -> None:
+    """Of the others each counts one part in as many as were said."""
+    client, _ = twins("sigmoid", 0, 1e-2)
+    problem = problem_of(client, Attacker(method="records"))
+    found = attack(problem)
+    outcome = client.explain(found)
+    assert sum(one is True for one in outcome.certified or ()) == 3
+    (cause,) = [c for c in likely_causes(problem, found, outcome) if c.name == "batch size"]
+    assert "some are nearly alike" in cause.text and not cause.advice
+
+
+def test_a_mean_of_twins_is_not_certified_by_a_layer_to_which_they_are_copies() -> None:
+    client, truth = twins("relu", 1, 3e-3)
+    found = attack(client, method="records")
+    errors = np.square(found.images[:, None] - truth.images).mean(axis=(2, 3, 4)).min(axis=1)
+    verdicts = np.array([one is True for one in client.explain(found).certified or ()])
+    assert verdicts.tolist() == (errors < 1e-6).tolist() == [True, True, True, False, False]
 
 
 def test_ctrl_c_keeps_the_records_that_were_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from tinyleak import Tensor, data, nn
+from tinyleak import Tensor, data, nn, ops
 from tinyleak.analytic import LayerGradient
 from tinyleak.analytic.certificate import Certificates, certify
 from tinyleak.analytic.deltas import Deltas
 from tinyleak.client import Client, LocalSteps, share, simulate
 from tinyleak.client.certificates import certify_images
 from tinyleak.gradient import grad
+from tinyleak.nn.losses import softmax
 from tinyleak.nn.model import parameter_gradients
 from tinyleak.nn.split import split
 
@@ -127,6 +128,19 @@ def test_where_the_loss_is_not_known_no_image_is_refused(rng: np.random.Generato
     client = Client.of(model, params, shared, batch=1)
     assert client.premises.loss is None
     assert certify_images(client, images, labels).verdicts == (None,)
+
+
+def test_where_the_loss_is_only_assumed_no_image_is_refused(rng: np.random.Generator) -> None:
+    """Of a loss that weighs classes δ is the cross-entropy's, but for its length."""
+    images, labels = draw(rng, 3)
+    model, weights = nn.MLP(widths=(60,)), np.linspace(0.5, 2.0, 10)[labels]
+    params = {name: Tensor(one) for name, one in model.init(rng, "default").items()}
+    logs = ops.log(softmax(model(params, Tensor(images))))
+    loss = -ops.sum(logs * Tensor(nn.one_hot(labels, 10) * weights[:, None])) / weights.sum()
+    gradients = dict(zip(params, grad(loss, list(params.values())), strict=True))
+    client = Client.of(model, params, gradients, batch=3)
+    assert client.loss.fact.source == "assumed"
+    assert False not in certify_images(client, images, labels).verdicts
 
 
 def test_copies_are_counted_and_make_the_batch_complete(rng: np.random.Generator) -> None:

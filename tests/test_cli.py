@@ -329,6 +329,15 @@ def test_defences_reach_the_client_and_knowledge_of_them_the_attack(
         np.testing.assert_array_equal(aware.matching.precision[name], gradient != 0)
 
 
+def test_labels_that_the_method_was_chosen_by_are_not_said(
+    called: Callable[..., Problem], short: list[object], tmp_path: Path, without_pictures: None
+) -> None:
+    out = tmp_path / "out"
+    problem = called(*short, "--iterations", 0, "--batch", 2, "--out", out)
+    assert problem.attacker.method == "levenberg-marquardt"
+    assert read_result(out)["knows"]["labels"]["source"] == "read off"
+
+
 def test_inferred_labels_reach_the_attack_and_the_result(
     called: Callable[..., Problem], short: list[object], tmp_path: Path, without_pictures: None
 ) -> None:

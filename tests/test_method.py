@@ -69,6 +69,16 @@ def test_features_that_rounding_hides_are_matched_first_and_then_squared() -> No
     assert problem_of(replace(client, gradients=noisy), AUTO).attacker.method == "lbfgs"
 
 
+@pytest.mark.parametrize("labels", [None, "trusted", "infer"])
+def test_labels_that_the_gradient_tells_count_however_they_are_asked_for(labels) -> None:
+    """The command asks for trusted ones of a client's files."""
+    images, _ = GLYPHS.batch([20, 21, 22])
+    client, _ = simulate(LENET, images, [1, 1, 5], dtype="float32", init="default")
+    problem = problem_of(client, replace(AUTO, labels=labels))
+    assert problem.attacker.method == "levenberg-marquardt"
+    assert "whose label no other has" in problem.client.facts["method"].detail
+
+
 @pytest.mark.parametrize(("weight", "method"), [(1.0, "levenberg-marquardt"), (0.6, "lbfgs")])
 def test_mixed_labels_are_searched_for_by_lbfgs(weight, method, monkeypatch) -> None:
     """Least squares with labels that are free, of which none is one class, does not end."""

@@ -15,9 +15,13 @@ from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 from tinyleak.nn.losses import cross_entropy
 
-SOFTNESS, SOFT_STEPS = (0.5, 0.2, 0.08), 12
+SOFTNESS, SHARPER, SOFT_STEPS = (0.5, 0.2, 0.08), 0.03, 12
 """How soft the slopes are one after the other, in units of the spread of a layer's answers, and the
-steps with each; from the second on it is tried to lock."""
+steps with each; from the second on it is tried to lock. The fourth is for leaky ReLUs above leaky
+ones: there all must be right but for a few of the lowest."""
+
+POWERS = 1.0, 50.0, -50.0
+"""Of random numbers from 1 to 2: answers that are all positive, and as different as can be."""
 
 NEAR_BY = -3.0, -0.5
 """Powers of ten, of its length, between which it is searched away from a known record."""
@@ -47,8 +51,12 @@ class ReluSearch(Search):
             3.0 * self.deviation * math.sqrt(len(space.U)) / space.S, LEAST_NOISE
         )
         self.steepest = self.deltas.jacobian(np.ones(len(space.U)))
-        again = self.deltas.jacobian(self.rng.uniform(1.0, 2.0, len(space.U)))
-        self.is_last_but_one = bool(np.allclose(self.steepest, again))
+        apart = self.rng.uniform(1.0, 2.0, len(space.U)) ** np.array(POWERS)[:, np.newaxis]
+        again = [self.deltas.jacobian(z) for z in apart]
+        self.is_last_but_one = all(np.allclose(self.steepest, one) for one in again)
+        leaks = bool(self.deltas.jacobian(-np.ones(len(space.U))).any(axis=0).all())
+        sharper = leaks and not self.is_last_but_one
+        self.softness: tuple[float, ...] = (*SOFTNESS, SHARPER) if sharper else SOFTNESS
         self._forget_uncertified()
         told_by_rays = len(self.inputs) > 0 and np.sqrt(np.mean(self.noise**2)) > LOOSE
         at_once = True
@@ -126,14 +134,13 @@ class ReluSearch(Search):
         t, span = self._start(points), np.zeros((0, len(self.space.S)))
         outside, Q = 0.0 if self.bounds is None else OUTSIDE, self.columns
         noise = np.sqrt(np.square(Q) @ np.square(self.noise))
-        for softness in SOFTNESS:
+        for softness in self.softness:
             how = outside, softness, None, known
             t = self.descend(points, label, t, 1e-10, SOFT_STEPS, *how)
             c, _, z = points.at(t)
             if softness < SOFTNESS[0]:
-                slopes = self._slopes(z)
+                slopes, above = self._slopes(z)
                 trust = 1.0 - np.exp(-np.abs(z) / (softness * z.std()))
-                above = self.steepest.T if self.is_last_but_one else None
                 columns, zero_sum = self.space.U @ Q.T, self.deltas.loss is cross_entropy
                 answers, alike = lock(columns, slopes, above, trust, noise, zero_sum=zero_sum)
                 span = alike @ Q if len(alike) > MOST_ALIKE else span
@@ -158,13 +165,18 @@ class ReluSearch(Search):
         size = float(np.linalg.norm(points.at(t)[1])) * 10.0 ** self.rng.uniform(*NEAR_BY)
         return t + away * (size / (np.linalg.norm(away @ points.h) + 1e-300))
 
-    def _slopes(self, z: Array) -> Array:
-        """Return the slopes of the ReLUs that the answers come to, (O,); of others than 0, 1."""
+    def _slopes(self, z: Array) -> tuple[Array, Array | None]:
+        """Return the slopes of the ReLUs that the answers come to, (O,), and what is above them.
+
+        With further ReLUs above, that is as it is at z, where those are leaky; else it is not
+        needed, since where slopes are 0 δ is, whatever is above.
+        """
         now = self.deltas.jacobian(z)
-        if not self.is_last_but_one:
-            return (now != 0.0).any(axis=0).astype(float)
-        most = np.argmax(np.abs(self.steepest), axis=0), np.arange(len(z))
-        return np.asarray(now[most] / self.steepest[most])
+        if self.is_last_but_one:
+            most = np.argmax(np.abs(self.steepest), axis=0), np.arange(len(z))
+            return np.asarray(now[most] / self.steepest[most]), self.steepest.T
+        slopes = (now != 0.0).any(axis=0).astype(float)
+        return slopes, now.T if slopes.all() else None
 
     def _solve(self) -> None:
         """Find each record by what all δ say: it is at right angles to the others' duals."""

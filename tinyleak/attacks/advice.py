@@ -78,7 +78,7 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
         )
         sure = 2
     known = {cause.name for cause in causes}
-    search = [cause for cause in _of_search(problem, found) if cause.name not in known]
+    search = [cause for cause in _of_search(problem, found, outcome) if cause.name not in known]
     # What the last layer shows of one image does not depend on the activation, and of several steps
     # little is shown at all.
     place = len(causes) + (client.steps > 1)
@@ -151,7 +151,7 @@ def _accounted(client: Client, cause: Cause) -> bool:
     return client.premises.normalisation in (None, (model.mean, model.std))
 
 
-def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
+def _of_search(problem: Problem, found: Reconstruction, outcome: Outcome) -> Sequence[Cause]:
     client, attacker, causes = problem.client, problem.attacker, []
     different = len(np.unique(found.images.reshape(client.batch, -1), axis=0))
     if attacker.method == "levenberg-marquardt" and different < client.batch:
@@ -165,7 +165,11 @@ def _of_search(problem: Problem, found: Reconstruction) -> Sequence[Cause]:
             text = (
                 f"the first linear layer shows {count} different images; {client.batch} were said"
             )
-            causes.append(Cause("batch size", text, f"--batch {count}"))
+            if client.loss.exact and any(outcome.certified or ()):
+                # Each counts one part in so many as were said: the others are in the batch.
+                causes.append(Cause("batch size", f"{text}, of which some are nearly alike"))
+            else:
+                causes.append(Cause("batch size", text, f"--batch {count}"))
         elif (why := why_not(layer, cut)) is not None:
             text = f"the first linear layer shows a batch of {client.batch} mixed: {why}"
             causes.append(Cause("batch size", text))

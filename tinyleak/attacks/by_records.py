@@ -7,6 +7,7 @@ and the image is then found alone, by its features.
 """
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,8 +17,9 @@ from math import prod
 import numpy as np
 
 from tinyleak.analytic.deltas import Deltas
-from tinyleak.analytic.known import StoppedSearchError
+from tinyleak.analytic.known import Records, StoppedSearchError
 from tinyleak.analytic.layer_gradient import LayerGradient
+from tinyleak.attacks.attacker import Labels
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
 from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY, UNIT, range_at, search
 from tinyleak.attacks.first_layer import first_layer, records_of
@@ -69,6 +71,7 @@ def attack_by_records(
         records = problem.records or records_of(client, layer, cut, rng, SECONDS)
     except StoppedSearchError as stopped:
         records, interrupted = stopped.records, True
+    _compare(records, problem.attacker.labels)
     order = np.repeat(np.arange(len(records.copies)), records.copies)
     inputs = np.concatenate([records.inputs[order], records.guesses])
     images = np.full((client.batch, *client.model.image_shape), 0.5)
@@ -90,6 +93,20 @@ def attack_by_records(
     reason = "stalled" if records.missing else "converged"
     reason = "interrupted" if interrupted else reason
     return recorder.conclude(x, records.attempts, records.attempts, reason)
+
+
+def _compare(records: Records, labels: Labels) -> None:
+    """Warn where labels were given, and the records that were found have others."""
+    if labels is None or isinstance(labels, str):
+        return
+    given, certified = np.sort(labels), np.sort(np.repeat(records.labels, records.copies))
+    most = max(given.max(initial=0), certified.max(initial=0)) + 1
+    if (np.bincount(certified, minlength=most) > np.bincount(given, minlength=most)).any():
+        warnings.warn(
+            f"labels {' '.join(map(str, given))} were given, but the images that are certified "
+            f"have labels {' '.join(map(str, certified))}; these are returned",
+            stacklevel=2,
+        )
 
 
 def _fill(

@@ -51,15 +51,20 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Record
         if records is None or len(records.inputs):
             client = _told(client, "records", "the first linear layer shows each image")
             known = None if records is None or records.missing else records
-            return client, replace(attacker, method="records", labels=None), known
+            given = None if isinstance(attacker.labels, str) else attacker.labels
+            return client, replace(attacker, method="records", labels=given), known
     if client.loss.kind != "cross-entropy" or attacker.defenses:
         return client, plain, None
     # A last layer that was not sent, or is not linear, tells none.
-    labels, told = attacker.labels, client.last_layer is not None and client.labels.trusted
+    labels: Labels = attacker.labels
+    told = client.last_layer is not None and client.labels.trusted
+    if isinstance(labels, str) and (told or labels == "trusted"):
+        labels = None
     wanted = not client.loss.exact or (labels is None and not told)
     if wanted and (found := client.unmixed) is not None:
         client, labels = client.with_factor(found.factor), found.labels.tolist()
-    if labels is None and told:
+    counted = labels is None and told
+    if counted:
         labels = client.labels.labels
     layer, pixels = client.last_layer, prod(client.model.image_shape)
     # What has many more pixels than features takes least squares long.
@@ -69,7 +74,8 @@ def chosen(client: Client, attacker: Attacker) -> tuple[Client, Attacker, Record
     if told_by is None:
         return client, plain, None
     method, why = told_by
-    squares = replace(attacker, method=method, labels="trusted" if labels is None else labels)
+    settled: Labels = "trusted" if labels is None or counted else labels
+    squares = replace(attacker, method=method, labels=settled)
     return _told(client, method, why), plain if method == "lbfgs" else squares, None
 
 

@@ -143,10 +143,9 @@ class Result:
     def _knows(self) -> dict[str, Fact]:
         """What the attacker was given, and how."""
         labels = Fact("found with the images", "assumed")
-        if self.problem.inference is not None and self.problem.matching.targets is not None:
+        if self.problem.matching.targets is not None:
             labels = Fact("inferred beforehand", "read off", "the last layer's gradient")
-        elif self.problem.matching.targets is not None:
-            labels = Fact("given", "said")
+            labels = Fact("given", "said") if self.args.labels == "known" else labels
         defenses = Fact(", ".join(self.args.defense), "said") if self.args.aware else None
         return knows(self.problem.client, labels, defenses)
 

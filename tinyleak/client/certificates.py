@@ -60,7 +60,7 @@ def certify_images(client: Any, images: Array, labels: Array) -> ImageCertificat
         why = "what several local steps changed is no gradient of one batch"
         return ImageCertificates(unknown, {}, why)
     layers: dict[str, Certificates] = {}
-    said_yes, said_no = np.zeros((2, len(images)), np.bool_)
+    said_yes, said_no, doubted = np.zeros((3, len(images)), np.bool_)
     for layer, cut in layers_of(client):
         if layer is None:
             continue
@@ -74,11 +74,15 @@ def certify_images(client: Any, images: Array, labels: Array) -> ImageCertificat
 
         found = layers[cut.weight] = ask(images, labels)
         yes = found.certified & _determined(images, layer.weight_gradient.shape[1])
+        # Copies to a layer may be twins to one below it, which tells them apart, or cannot.
+        yes &= ~(doubted & (found.copies > 1))
+        doubted |= ~found.certified & (found.why is None)
         for changed in _changes(images) if yes.any() else ():
             yes &= ~ask(changed, labels).certified
         said_yes |= yes
         # What pruning took may be all that a record lacks; another loss has another δ.
-        sure = client.premises.loss is not None and not client.premises.pruned
+        told = client.premises.loss is not None and client.loss.fact.source != "assumed"
+        sure = told and not client.premises.pruned
         said_no |= [v is False and sure for v in found.verdicts]
     if not layers:
         return ImageCertificates(unknown, {}, f"{client.network} has no linear layer to be asked")
