@@ -8,6 +8,7 @@ are active. The gradient below is taken with that pattern, without any ReLU ther
 """
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from tinyleak.attacks.shown import Below
 from tinyleak.backend import Array
 from tinyleak.gradient import depending_on, topological_order
-from tinyleak.ops import broadcast_to, reshape, take
+from tinyleak.ops import add, broadcast_to, maximum, reshape, take
 from tinyleak.ops.winners import elements_of_windows
 from tinyleak.tensor import Tensor
 
@@ -38,13 +39,30 @@ class Choices(NamedTuple):
         """How many choices there are."""
         return len(self.inside[0])
 
+    def largest(self) -> Tensor:
+        """Return the largest of each, (n,)."""
+        return reduce(maximum, self.elements)
+
+    def numbers(self) -> Array:
+        """Return the elements as numbers, one row for each place: −∞ outside the image."""
+        elements = np.stack([element.data for element in self.elements])
+        return np.where(np.stack(self.inside) > 0, elements, -np.inf)
+
+    def winners(self) -> Array:
+        """Return which element is the first largest of each, (n,)."""
+        return np.asarray(self.numbers().argmax(axis=0))
+
+    def chosen(self, which: Array) -> Tensor:
+        """Return the element of each that has this number, (n,)."""
+        return reduce(add, [e * Tensor((which == k) * 1.0) for k, e in enumerate(self.elements)])
+
     @property
     def spread(self) -> float:
         """The standard deviation of what is compared."""
-        elements = [element.data for element in self.elements]
+        numbers = self.numbers()
         if self.pools:
-            return float(np.std(np.stack(elements)[np.stack(self.inside) > 0])) or 1.0
-        return float(np.std(elements[0] - elements[1])) or 1.0
+            return float(np.std(numbers[np.isfinite(numbers)])) or 1.0
+        return float(np.std(numbers[0] - numbers[1])) or 1.0
 
 
 AtKink = Callable[[int, Choices], Tensor]
