@@ -43,7 +43,7 @@ DOUBTS, ITERATIONS = (math.inf, 0.03, 0.01, 0.003), 100
 """Errors, as shares of the mean, beyond which a value counts less in the search for the image, one
 after the other, and how many iterations each has."""
 
-PASSES = 4
+PASSES = 8
 """At most, in which values are told apart, and the image sought by them and by all together."""
 
 TOLD: dict[str, Any] = {
