@@ -7,8 +7,12 @@ the others are outliers. So values h within the network are sought by robust reg
 were free of the image, all channels with one weight. Then the image is sought that has these
 values, those that are off with less weight. It has fewer pixels than there are values, so that its
 own are nearer to the client's: again from there. The kinks of one half do not stop the search in
-the other, as they do where all is sought at once. At last the image is sought like the values: by
-those and the gradients below them, all channels with one weight.
+the other, as they do where all is sought at once.
+
+What is left then is at kinks. So values are brought to rounding, those that the gradients tell are
+told from others, and the image is sought by them where it is sure which element of a window they
+are (`by_largest`). At last it is sought by all numbers together, with the kinks of the upper half
+as the values have them.
 """
 
 import math
