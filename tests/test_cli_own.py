@@ -248,9 +248,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
         "attack", "--model", tmp_path / "net.pt2"
     )
     said = refused("sweep", "--model", tmp_path / "net.pt2")
-    assert said.endswith(
-        "but the data are (1, 28, 28) of 10; choose other --data, or --image with --shape and --classes"
-    )
+    choose = "choose other --data, or --image with --shape and --classes"
+    assert said.endswith(f"but the data are (1, 28, 28) of 10; {choose}")
     said = refused("attack", *options(tmp_path), "--activation", "tanh")
     assert "--activation tanh was said, but" in said and said.endswith("has relu")
     assert "nothing.pt2' is not there" in refused("attack", "--model", tmp_path / "nothing.pt2")

@@ -280,8 +280,9 @@ def network(
         )
     if weights is None:
         return model
-    model, own = read_network(weights, said, {}, images=1)
-    return replace(model, weights=own)
+    read, own = read_network(weights, said, {}, images=1)
+    assert isinstance(read, Exported), "the file was named"
+    return replace(read, weights=own)
 
 
 def simulated_client(

@@ -54,7 +54,8 @@ def write_client(
         network |= {"model": kind_of(model), "activation": model.activation}
     rounded = {name: array.astype(client.dtype) for name, array in shared.items()}
     files = [folder / f"{name}.{ending}" for name in ("weights", what)]
-    weights = client.params | getattr(model, "constants", {})  # its buffers, as a state_dict has
+    buffers = getattr(model, "constants", {})
+    weights = {**client.params, **buffers}  # as in a state_dict
     for path, tensors, notes in zip(files, (weights, rounded), (network, said), strict=True):
         write_tensors(path, tensors)
         write_json(path.with_suffix(".json"), notes)
