@@ -277,3 +277,36 @@ def test_weights_may_be_others_where_no_loss_explains_one_image() -> None:
     found = attack(problem)
     causes = likely_causes(problem, found, client.explain(found))
     assert "stale weights" in [cause.name for cause in causes[:2]]
+
+
+def changed_by(images: int, batch: int | None, count: int) -> Client:
+    """Return a client that took steps of SGD, as an attacker who was not told of them takes it."""
+    model, rng = MLP((1, 8, 8), 10, "tanh", (40, 20)), np.random.default_rng(0)
+    params, pixels = model.init(rng, "default"), rng.random((images, 1, 8, 8))
+    local = LocalSteps(count, 0.1, batch)
+    client, _ = share(model, params, pixels, range(images), local=local)
+    rounding = {name: np.full(g.shape, 1e-30) for name, g in client.gradients.items()}
+    told = {"batch": images, "update": True, "rounding": rounding}
+    return Client.of(model, client.params, client.gradients, **told)
+
+
+@pytest.mark.parametrize(("images", "batch", "count"), [(1, None, 5), (4, 1, 4)])
+def test_steps_that_were_not_said_are_taken_for_no_other_batch(
+    images: int, batch: int | None, count: int
+) -> None:
+    client = changed_by(images, batch, count)
+    problem = problem_of(client, Attacker(method="lbfgs", settings=Settings(iterations=2)))
+    found = attack(problem)
+    outcome = replace(client.explain(found), verdict="not explained")
+    causes = likely_causes(problem, found, outcome)
+    assert causes[sum(cause.sure for cause in causes)].name == "local steps"
+    assert not any(c.name == "batch size" and (c.sure or c.advice) for c in causes)
+
+
+def test_pixels_beyond_their_range_may_come_from_steps_that_were_not_said() -> None:
+    client = changed_by(1, None, 2)
+    problem = problem_of(client, Attacker(settings=Settings(iterations=2)))
+    found = replace(attack(problem), images=np.linspace(-3, 3, 64).reshape(1, 1, 8, 8))
+    outcome = replace(client.explain(found), verdict="not explained", distance=0.01)
+    causes = {cause.name: cause.advice for cause in likely_causes(problem, found, outcome)}
+    assert causes["normalisation"] == ""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import Refused, Run, read_result
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -44,6 +44,10 @@ def network(*, dropout: float = 0.0, training: bool = False) -> nn.Module:
 
 def as_numpy(named: object) -> dict[str, np.ndarray]:
     return {name: one.detach().numpy() for name, one in dict(named).items()}  # type: ignore[call-overload]
+
+
+def net_state(net: nn.Module) -> list[tuple[str, np.ndarray]]:
+    return [(name, p.numpy()) for name, p in net.state_dict().items() if p.ndim]
 
 
 def save(folder: Path, net: nn.Module) -> np.ndarray:
@@ -161,6 +165,42 @@ def test_a_sweep_takes_it_beside_the_built_in_ones(run: Run, tmp_path: Path) -> 
     assert own["none"] < 1e-12 < own["gaussian:0.01"]
 
 
+def test_a_client_is_simulated_and_swept_with_other_weights(run: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    net = network()
+    save(tmp_path, net)
+    rng = np.random.default_rng(3)
+    other = {name: p + 0.01 * rng.random(p.shape).astype("f4") for name, p in net_state(net)}
+    save_file(other, tmp_path / "w.safetensors")
+    Image.fromarray(rng.integers(256, size=(8, 8)).astype(np.uint8)).save(tmp_path / "i.png")
+    own = ["--model", tmp_path / "net.pt2", "--weights", tmp_path / "w.safetensors"]
+    pictured = ["--image", tmp_path / "i.png", "--shape", "1,8,8", "--classes", 4]
+    assert run("victim", *own, *pictured, "--out", tmp_path / "v").code == 0
+    written = load_file(tmp_path / "v" / "weights.safetensors")
+    for name, array in other.items():  # the buffers, too
+        np.testing.assert_array_equal(written[name], array)
+    files = {"weights": tmp_path / "v/weights.safetensors"}
+    files["gradients"] = tmp_path / "v/gradients.safetensors"
+    client = Client.from_files(**files, model=str(tmp_path / "net.pt2"))
+    np.testing.assert_array_equal(client.network.constants["1.running_var"], other["1.running_var"])
+    assert "unused" not in client.facts
+    table = ["--table", tmp_path / "t.sqlite", "--iterations", 1, "--jobs", 1]
+    assert run("sweep", *own[:2], *pictured, *table).out.startswith("1 attacks; 0 are in")
+    answer = run("sweep", *own, *pictured, *table, "--csv", tmp_path / "t.csv")
+    assert answer.out.startswith("1 attacks; 0 are in"), answer.err
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert [(row["data"], row["error"]) for row in rows] == [("image", "")] * 2
+
+
+def test_weights_are_those_of_a_network_that_is_named(refused: Refused, tmp_path: Path) -> None:
+    save(tmp_path, network())
+    weights = ["--weights", tmp_path / "w.safetensors"]
+    for command in (["victim", "--out", tmp_path / "v"], ["sweep"]):
+        said = refused(*command, *weights)
+        assert "--weights are of a network of your own, but lenet was chosen" in said
+
+
 def test_networks_of_one_name_are_not_taken_for_each_other(run: Run, tmp_path: Path) -> None:
     places = []
     for seed, activation in enumerate((nn.Tanh(), nn.Tanh(), nn.Hardshrink())):
@@ -208,7 +248,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
         "attack", "--model", tmp_path / "net.pt2"
     )
     said = refused("sweep", "--model", tmp_path / "net.pt2")
-    assert said.endswith("but the data are (1, 28, 28) of 10; choose other --data")
+    choose = "choose other --data, or --image with --shape and --classes"
+    assert said.endswith(f"but the data are (1, 28, 28) of 10; {choose}")
     said = refused("attack", *options(tmp_path), "--activation", "tanh")
     assert "--activation tanh was said, but" in said and said.endswith("has relu")
     assert "nothing.pt2' is not there" in refused("attack", "--model", tmp_path / "nothing.pt2")

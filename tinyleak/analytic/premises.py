@@ -134,7 +134,7 @@ def read_premises(
     lost = pruned or any(c and c.sure and not c.advice for c in causes)
     mean = shared.over(steps)
     if mean.last is not None and not lost:
-        found, several = _look_at_layers(mean, mean.last, found, loss, steps)
+        found, several = _look_at_layers(mean, mean.last, found, loss, steps, update=update)
         names = {cause.name for cause in several if cause}
         if update and not found.decay and ("noise" in names or ("loss" in names and steps > 1)):
             more.append(Cause("stale weights", STALE))
@@ -150,7 +150,13 @@ def read_premises(
 
 
 def _look_at_layers(
-    shared: Shared, last: Layer, found: Premises, said: str | None, steps: float
+    shared: Shared,
+    last: Layer,
+    found: Premises,
+    said: str | None,
+    steps: float,
+    *,
+    update: bool,
 ) -> tuple[Premises, list[Cause | None]]:
     """Take off what is on the gradient beside its images, and then look at these."""
     decay = read_weight_decay(shared, last)
@@ -172,7 +178,7 @@ def _look_at_layers(
     exact = clean and shared.written in COMPUTED
     alone = rank in (1, None) if shared.batch == 1 else exact and rank == 1
     images = 1 if alone else max(shared.batch, rank or 1, 2)
-    causes = [decay.cause, noise.cause, _batch_cause(shared, rank, exact)]
+    causes = [decay.cause, noise.cause, _batch_cause(shared, rank, exact, update=update)]
     if exact or alone:
         variance = 0.0 if clean else noise.variance or 0.0
         normalisation, cause = read_normalisation(shared, images, variance)
@@ -188,15 +194,18 @@ def _look_at_layers(
     return replace(found, activations=activation.names), [*causes, *more]
 
 
-def _batch_cause(shared: Shared, rank: int | None, clean: bool) -> Cause | None:
+def _batch_cause(shared: Shared, rank: int | None, clean: bool, *, update: bool) -> Cause | None:
     """Return the cause if the rank is not that of the batch.
 
-    More is a proof. Less may also be several images of one label, which a network that is not
-    trained hardly tells apart; unless there is only one.
+    More is a proof, unless weights changed, in one step or in several. Less may also be several
+    images of one label, which a network that is not trained hardly tells apart; unless there is
+    only one.
     """
     more = rank is not None and rank > shared.batch
     if rank is None or not (more or (clean and rank == 1 < shared.batch)):
         return None
     least = "at least " if more else ""
     text = f"the layers' gradients have the rank of {least}{rank} images; {shared.batch} were said"
+    if more and update:
+        return Cause("batch size", f"{text}, but one image has as many in several steps")
     return Cause("batch size", text, f"--batch {rank}", sure=clean and more)

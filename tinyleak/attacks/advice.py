@@ -89,6 +89,8 @@ def likely_causes(problem: Problem, found: Reconstruction, outcome: Outcome) -> 
     mixed = any(cause.name == "batch size" for cause in causes)
     if near and not mixed and (beyond := _beyond_unit_range(client, found)):
         causes.insert(sum(cause.sure for cause in causes), beyond)
+    if client.rounding is not None:
+        causes.insert(sum(cause.sure for cause in causes), _of_steps(client))
     if found.reason == "interrupted":
         # What is not sure says nothing yet: nothing else is to be tried, but to let it end.
         causes = [cause if cause.sure else replace(cause, advice="") for cause in causes]
@@ -108,7 +110,20 @@ def _beyond_unit_range(client: Client, found: Reconstruction) -> Cause | None:
         f"what nearly explains the gradient has pixels from {pixels.min():.2g} to "
         f"{pixels.max():.2g}, as of normalised images"
     )
+    if client.rounding is not None:  # several steps, taken for one, show such pixels as well
+        return Cause("normalisation", text)
     return Cause("normalisation", text, as_option(nearest_normalisation(pixels[0])))
+
+
+def _of_steps(client: Client) -> Cause:
+    """Return that there may have been other steps between the weights than was taken for granted.
+
+    Neither the rank tells, since of one image it may be 1 for all steps, and of mini-batches it is
+    that of all images, nor what the search found.
+    """
+    said = "one of plain SGD, with the whole batch" if client.local is None else client.local.said
+    text = f"the steps between the weights were taken to be {said}: --local-steps and --local-batch"
+    return Cause("local steps", f"{text} say others")
 
 
 def _activation(client: Client) -> list[Cause]:
@@ -180,12 +195,6 @@ def _of_search(problem: Problem, found: Reconstruction, outcome: Outcome) -> Seq
     if client.frozen:
         text = f"{listed(client.frozen)} sent no gradient, and the rest may not tell the image"
         causes.append(Cause("frozen", text, sure=False))
-    # Each step adds images of its own to the rank of a layer's gradient.
-    one = client.steps == 1 and client.premises.rank == client.batch
-    if client.rounding is not None and not one:
-        steps = "one of plain SGD" if client.local is None else client.local.said
-        text = f"the steps between the weights were taken to be {steps}"
-        causes.append(Cause("local steps", text, sure=False))
     if attacker.method == "levenberg-marquardt" and not getattr(client.model, "normalises", False):
         text = "least squares kept pixels in [0, 1], and the client's may have been normalised"
         causes.append(Cause("normalisation", text, "--method lbfgs"))

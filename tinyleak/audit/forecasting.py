@@ -32,7 +32,8 @@ from tinyleak.interop import called, whole
 from tinyleak.nn.criteria import one_hot
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
-from tinyleak.nn.models.as_trained import are_images
+from tinyleak.nn.models.as_trained import are_images, network_of
+from tinyleak.nn.models.exported import refuse_mixing
 
 VARIANCES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """The noise to forecast for unless something else is asked for: from little more than rounding to
@@ -112,6 +113,7 @@ def audit(
         model, weights = client, own_parameters(client, params or {}, "weights")
         batch = 1 if batch is None else batch
     batch = whole(batch, 1, "a batch of {} was given; give 1 or more")
+    refuse_mixing(network_of(model), batch)
     examples = whole(examples, 1, "{} examples were asked for; give 1 or more")
     rehearsals = whole(rehearsals, 0, "{} rehearsals were asked for; give 0 or more")
     variances = tuple(float(variance) for variance in variances)

@@ -15,7 +15,7 @@ from tinyleak import data
 from tinyleak.attacks import Settings
 from tinyleak.attacks.settings import GOALS
 from tinyleak.client import Client, LocalSteps, Notes, Truth, simulate
-from tinyleak.client.file_network import exported_network
+from tinyleak.client.file_network import exported_network, read_network
 from tinyleak.client.loss import REDUCTIONS
 from tinyleak.client.notes import parse_normalize, parse_rate, parse_shape, parse_whole
 from tinyleak.data import IMAGE_CLASSES, IMAGE_SHAPE, Dataset
@@ -224,17 +224,29 @@ TRAINING = {
 INIT = {"init": "weights from U(-0.5, 0.5), or as PyTorch does by default (default: U)"}
 
 
-def add_client_options(parser: argparse.ArgumentParser) -> None:
-    """Which images a simulated client has, and which network it trains."""
-    group = parser.add_argument_group("the client's data")
+def add_weights_option(group: Any) -> None:
+    """Declare --weights, of a simulated client's own network."""
+    text = "with --model net.pt2: its weights, .safetensors or .npz (default: those saved with it)"
+    add_options(group, Client.from_files, {"weights": text})
+
+
+def add_data_options(group: Any, **image: Any) -> None:
+    """Declare where images come from; `image` is more of what argparse is to know of --image."""
     source = group.add_mutually_exclusive_group()
     text = (
         "glyphs: built-in digits; portrait: one built-in RGB photograph; mnist, cifar100: test "
         "splits (default: glyphs)"
     )
     source.add_argument("--data", choices=data.NAMES, help=text)
-    add_options(source, data.choose, {"image": "an image file instead"})
+    text = "an image file instead"
+    source.add_argument("--image", metavar="FILE", type=Path, help=text, **image)
     add_options(group, data.choose, DATA)
+
+
+def add_client_options(parser: argparse.ArgumentParser) -> None:
+    """Which images a simulated client has, and which network it trains."""
+    group = parser.add_argument_group("the client's data")
+    add_data_options(group)
     add_options(group, Dataset.consecutive, BATCH)
     group = parser.add_argument_group("the client's network")
     add_options(group, Notes, NETWORK)
@@ -246,21 +258,31 @@ def network(
     shape: tuple[int, int, int],
     classes: int,
     activation: str | None = None,
-    other: str = "--data, or --image with --shape and --classes",
+    weights: Path | None = None,
 ) -> Network | Exported:
-    """Return the network of that name, or in that file, if it fits images of this shape.
+    """Return the network of that name, or in that file, with the weights in another if it is given.
 
-    If not, a ValueError advises to choose `other` data.
+    A ValueError if it does not fit images of this shape, or a built-in one is given weights.
     """
     if name is None or name in MODELS:
+        if weights is not None:
+            raise ValueError(
+                f"--weights are of a network of your own, but {name or 'lenet'} was chosen; give "
+                f"--model net{SUFFIX}, or leave them out"
+            )
         return MODELS[name or "lenet"](shape, classes, activation or "sigmoid")
-    model = exported_network(name, Notes(activation=activation))
+    said = Notes(model=name, activation=activation)
+    model = exported_network(name, said)
     if model.image_shape != shape or model.classes < classes:
         raise ValueError(
             f"{name!r} takes inputs {model.image_shape} of {model.classes} classes, but the data "
-            f"are {shape} of {classes}; choose other {other}"
+            f"are {shape} of {classes}; choose other --data, or --image with --shape and --classes"
         )
-    return model
+    if weights is None:
+        return model
+    read, own = read_network(weights, said, {}, images=1)
+    assert isinstance(read, Exported), "the file was named"
+    return replace(read, weights=own)
 
 
 def simulated_client(
@@ -276,7 +298,8 @@ def simulated_client(
         refuse(args, ["init"], "{} says how weights are drawn, " + why)
     dataset = data.choose(args.data, **given(data.choose, args))
     images, labels = dataset.consecutive(**given(Dataset.consecutive, args))
-    model = network(args.model, images.shape[1:], dataset.classes, args.activation)
+    about = images.shape[1:], dataset.classes, args.activation
+    model = network(args.model, *about, args.weights)
     seed, init = args.seed or 0, SCHEMES[args.init or "U"]
     more: dict[str, Any] = {"seed": seed, "init": init, "dtype": dtype, "local": local}
     return simulate(model, images, labels, defenses=defenses, **more)

@@ -1,6 +1,7 @@
 """`tinyleak sweep`: every combination of defences, images, seeds and more, into one table."""
 
 import argparse
+import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -80,8 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, (names, default) in NAMES.items():
         more = {"choices": names, "default": [default]}
         add(option, nargs="+", help=f"(default: {default})", **more)
-    add("--data", choices=data.NAMES, default="glyphs", help="(default: %(default)s)")
-    options.add_options(group, data.choose, {"data_dir": "where its files are"})
+    options.add_weights_option(group)
+    options.add_data_options(group, nargs="+")
     options.add_recipe_options(parser)
     group = parser.add_argument_group("how it is run")
     options.add_options(group, grid, RUN)
@@ -140,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _requests(args: argparse.Namespace) -> list[Request]:
-    dataset = data.load(args.data, data_dir=args.data_dir)
+    dataset = data.choose(args.data, **options.given(data.choose, args))
     kinds = dict.fromkeys(
         (kind, None if kind.endswith(SUFFIX) else activation)
         for kind, activation in product(args.model, args.activation)
@@ -152,20 +153,16 @@ def _requests(args: argparse.Namespace) -> list[Request]:
         "inits": [options.SCHEMES[name] for name in args.init],
         "settings": options.build_settings(args),
     }
-    models = [
-        options.network(kind, dataset.images.shape[1:], dataset.classes, activation, "--data")
-        for kind, activation in kinds
-    ]
+    about = dataset.images.shape[1:], dataset.classes
+    models = [options.network(kind, *about, activation, args.weights) for kind, activation in kinds]
     return grid(dataset, models, **options.given(grid, args), **asked)
 
 
 def _plain(args: argparse.Namespace) -> dict[str, Any]:
     """Return what was asked for, as JSON can hold it."""
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(args).items()
-        if not callable(value)
-    }
+    told = {name: value for name, value in vars(args).items() if not callable(value)}
+    plain: dict[str, Any] = json.loads(json.dumps(told, default=str))
+    return plain
 
 
 @contextmanager

@@ -37,6 +37,7 @@ TRAINING = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_client_options(parser)
+    options.add_weights_option(parser)
     group = parser.add_argument_group("what the client does")
     options.add_options(group, simulate, SIMULATED)
     options.add_options(group, Notes, TRAINING)

@@ -34,6 +34,7 @@ from tinyleak.interop import require_fields, whole
 from tinyleak.nn.fitting import own_parameters
 from tinyleak.nn.model import Model
 from tinyleak.nn.models.as_trained import network_of
+from tinyleak.nn.models.exported import refuse_mixing
 
 DTYPES = ("float64", "float32", "float16")
 """What a client may have computed or saved in; bfloat16 is read as float32, which holds it."""
@@ -65,7 +66,8 @@ class Client(WorkedOut):
 
     Raises:
         ValueError: weights or gradients that do not fit the network or are not finite; a batch
-            below 1, or of images that its local steps never see; an unknown dtype.
+            below 1, of images that its local steps never see, or that the network takes together;
+            an unknown dtype.
         TypeError: weights or gradients that are not arrays by name; a batch that is not a whole
             number; local steps of another type.
     """
@@ -87,6 +89,7 @@ class Client(WorkedOut):
         object.__setattr__(self, "batch", batch)
         for what, name in (("weights", "params"), ("gradients", "gradients")):
             object.__setattr__(self, name, own_parameters(self.model, getattr(self, name), what))
+        refuse_mixing(self.network, batch)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
         if not isinstance(self.local, LocalSteps | None):

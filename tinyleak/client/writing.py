@@ -26,7 +26,7 @@ def write_client(
 
     Args:
         folder: where to.
-        client: of a network that files tell, a LeNet or an MLP.
+        client: of a network that files tell, a LeNet or an MLP, or one that was exported.
         truth: what the client keeps to itself: truth.npz.
         ending: "safetensors" or "npz".
         reduction: "mean" or "sum": how the shared gradient's loss combines the images' losses.
@@ -54,7 +54,9 @@ def write_client(
         network |= {"model": kind_of(model), "activation": model.activation}
     rounded = {name: array.astype(client.dtype) for name, array in shared.items()}
     files = [folder / f"{name}.{ending}" for name in ("weights", what)]
-    for path, tensors, notes in zip(files, (client.params, rounded), (network, said), strict=True):
+    buffers = getattr(model, "constants", {})
+    weights = {**client.params, **buffers}  # as in a state_dict
+    for path, tensors, notes in zip(files, (weights, rounded), (network, said), strict=True):
         write_tensors(path, tensors)
         write_json(path.with_suffix(".json"), notes)
     if truth is not None:

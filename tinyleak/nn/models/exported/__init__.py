@@ -2,6 +2,7 @@
 
 from tinyleak.nn.models.exported.dropout import with_masks
 from tinyleak.nn.models.exported.graph import Graph, parse_graph
+from tinyleak.nn.models.exported.mixing import refuse_mixing
 from tinyleak.nn.models.exported.model import OPERATIONS, Exported
 from tinyleak.nn.models.exported.outputs import (
     ending,
@@ -21,6 +22,7 @@ __all__ = [
     "in_loss",
     "last_layers",
     "parse_graph",
+    "refuse_mixing",
     "with_masks",
     "with_outputs_for",
     "without_ending",
