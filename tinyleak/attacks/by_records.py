@@ -90,7 +90,10 @@ def attack_by_records(
     matching = replace(problem.matching, targets=soft)
     x = images.ravel().astype(problem.settings.dtype)
     if len(inputs) == client.batch and not interrupted:
-        x = refit(client, matching, x)
+        try:
+            x = refit(client, matching, x)
+        except KeyboardInterrupt:
+            interrupted = True
     recorder.problem = replace(problem, matching=matching)
     recorder.note(x, float(matching.distances(Tensor(x)).data), 0)
     reason = "stalled" if records.missing else "converged"
