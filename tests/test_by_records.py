@@ -115,6 +115,39 @@ def test_a_mean_of_twins_is_not_certified_by_a_layer_to_which_they_are_copies() 
     assert verdicts.tolist() == (errors < 1e-6).tolist() == [True, True, True, False, False]
 
 
+def noisy(seed: int) -> tuple[Client, Truth]:
+    """A client of four images with noise of a relative variance of 1e-10 on its gradient."""
+    model, rng = MLP((1, 8, 8), 10, widths=(120,), activation="tanh"), np.random.default_rng(seed)
+    params, images = model.init(rng, "default"), rng.random((4, *model.image_shape))
+    plain, truth = share(model, params, images, [0, 1, 1, 2])
+    size = np.mean(np.concatenate([g.ravel() ** 2 for g in plain.gradients.values()]))
+    shared = {
+        name: g + np.sqrt(1e-10 * size) * rng.standard_normal(g.shape)
+        for name, g in plain.gradients.items()
+    }
+    return Client.of(model, params, shared, batch=4), truth
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_under_noise_images_are_fitted_to_all_of_the_gradient(seed: int) -> None:
+    """What one layer tells does not make the others' gradients as nearly as noise allows."""
+    client, truth = noisy(seed)
+    found = attack(client, method="records")
+    outcome = client.explain(found)
+    assert outcome.succeeded and outcome.certified == (True,) * 4
+    assert truth.judge(found).mse.max() < min(1e-9, 2 * outcome.expected_mse)
+
+
+def test_ctrl_c_while_images_are_fitted_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(by_records, "refit", interrupted)
+    client, truth = noisy(0)
+    found = attack(client, method="records")
+    assert found.reason == "interrupted" and truth.judge(found).succeeded
+
+
 def test_ctrl_c_keeps_the_records_that_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
     client, truth = client_of(MLP((1, 4, 4), 5, widths=(24,), activation="tanh"), 0, 3)
     run = Search.run

@@ -150,6 +150,18 @@ def test_the_advice_on_noise_gives_its_kind_and_variance(kind) -> None:
     assert found.causes[0].advice.startswith(f"--defense {kind}:")
 
 
+@pytest.mark.parametrize("loss", ["cross-entropy", "mse"])
+def test_noise_in_proportion_to_each_gradient_is_not_taken_for_another_loss(loss, rng) -> None:
+    model, images = MLP((1, 8, 8), 10, "tanh", (60,)), rng.random((4, 1, 8, 8))
+    params = model.init(rng, "default")
+    client, _ = share(as_trained(model, loss, None), params, images, [0, 1, 1, 2])
+    noisy = {
+        name: g + 1e-4 * np.sqrt(np.mean(g**2)) * rng.standard_normal(g.shape)
+        for name, g in client.gradients.items()
+    }
+    assert Client.of(model, params, noisy, batch=4).loss.kind == loss
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_without_a_last_bias_the_layer_below_tells_the_factor(seed) -> None:
     model = MLP((1, 28, 28), 10, "sigmoid", (64,), unbiased=("2",))

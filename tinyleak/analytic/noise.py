@@ -6,7 +6,8 @@ import numpy as np
 
 from tinyleak.analytic.cause import Cause
 from tinyleak.analytic.shared import Layer, Shared
-from tinyleak.analytic.spectrum import EDGE, FEWEST, SIGNIFICANT, Spectrum
+from tinyleak.analytic.spectrum import FEWEST, SIGNIFICANT, Spectrum
+from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 
 HEAVY_TAIL = 4.5
@@ -66,7 +67,7 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
         rank = None if any(s.rank == s.room for s, _ in noisy) else rank
         variance = _pooled([s for s, _ in noisy])
         tails = [_tail(layer, s.rank) for s, layer in noisy if s.rank < s.room]
-        lasting = None if not rank or _is_noise(last, variance or 0.0) else False
+        lasting = None if not rank or _is_noise(last) else False
         return Noise(variance, rank, False, lasting, _cause(shared, variance or 0.0, tails))
     total = last.matrix.sum(axis=0)
     variance = float(np.mean(total**2)) / len(last.matrix)
@@ -83,19 +84,20 @@ def measure_noise(shared: Shared, last: Layer, *, zero_sum: bool) -> Noise:
     return Noise(variance, None, False, None, _cause(shared, variance, []))
 
 
-def _is_noise(last: Layer, variance: float) -> bool:
-    """Return whether noise explains what the last layer's rows add up to.
+def _is_noise(last: Layer) -> bool:
+    """Return whether noise explains what the rows of the last layer's weight add up to.
 
     Noise does not favour the few directions that the features of the images lie in, and with
-    another loss than cross-entropy the sum lies in them.
+    another loss than cross-entropy the sum lies in them. It is measured by the sum itself, outside
+    of them: it may be in proportion to each parameter's gradient.
     """
-    _, sizes, rows = np.linalg.svd(last.matrix, full_matrices=False)
-    edge = EDGE * np.sqrt(variance) * sum(np.sqrt(length) for length in last.matrix.shape)
-    directions = rows[sizes > edge]
-    rank = len(directions)
-    along = directions @ last.matrix.sum(axis=0)
-    expected = len(last.matrix) * variance
-    return float(along @ along) <= expected * (rank + SIGNIFICANT * np.sqrt(2.0 * rank))
+    total = last.gradient.sum(axis=0)
+    others = without(last.gradient, np.ones(len(last.gradient)))
+    directions = np.linalg.svd(others, full_matrices=False)[2]
+    rank, free = len(directions), len(total) - len(directions)
+    along = float(np.sum((directions @ total) ** 2))
+    expected = (float(total @ total) - along) / max(free, 1)
+    return along <= expected * (rank + SIGNIFICANT * np.sqrt(2.0 * rank))
 
 
 def _pooled(spectra: list[Spectrum]) -> float | None:

@@ -25,6 +25,7 @@ from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY, UNIT, range_a
 from tinyleak.attacks.first_layer import first_layer, records_of
 from tinyleak.attacks.problem import Problem
 from tinyleak.attacks.recorder import Recorder
+from tinyleak.attacks.refit import refit
 from tinyleak.attacks.result import Progress, Reconstruction
 from tinyleak.attacks.shown import Shown, takes_pixels
 from tinyleak.attacks.smoothed import CLOSE, past_kinks
@@ -88,6 +89,11 @@ def attack_by_records(
     soft[len(inputs) :] = 1.0 / client.model.classes
     matching = replace(problem.matching, targets=soft)
     x = images.ravel().astype(problem.settings.dtype)
+    if len(inputs) == client.batch and not interrupted:
+        try:
+            x = refit(client, matching, x)
+        except KeyboardInterrupt:
+            interrupted = True
     recorder.problem = replace(problem, matching=matching)
     recorder.note(x, float(matching.distances(Tensor(x)).data), 0)
     reason = "stalled" if records.missing else "converged"
@@ -160,7 +166,7 @@ def _bounds(
     shape = (len(features), *client.model.image_shape)
     start = GREY + CONTRAST * rng.standard_normal(prod(shape))
     objective = objective_of(shape, _shown(cut, features), None)
-    return range_at(client.model, search(objective, start, GOALS[client.dtype]))
+    return range_at(client.model, search(objective, start, GOALS[client.dtype]).x)
 
 
 class _SettledError(Exception):

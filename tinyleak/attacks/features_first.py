@@ -124,7 +124,7 @@ def _best_of_searches(
         while math.fsum(end.evaluations for end in ends) < EVALUATIONS:
             if images or not few:
                 free = search(alone, start, goal)
-                bounds = range_at(model, free) if bounds == UNIT else bounds
+                bounds = range_at(model, free.x) if bounds == UNIT else bounds
                 ends += [free] * (not few or bounds != UNIT)
             if bounds == UNIT and ends[-1].value > goal:
                 # The bounds say as much as too few features, or a flat valley, leave open.
@@ -221,12 +221,12 @@ def known_label(client: Client, image: Array) -> Array | None:
     return np.asarray(found)[np.newaxis] if rank == model.classes else None
 
 
-def range_at(model: Model, free: End) -> tuple[float, float]:
-    """Return what is between which numbers: pixels, unless a search without bounds says otherwise.
+def range_at(model: Model, free: Array) -> tuple[float, float]:
+    """Return what is between which numbers: pixels, unless what was found without bounds is not.
 
     It does where a client normalised its images, though nobody said so.
     """
-    return UNIT if are_images(model) and not far_outside_unit_range(free.x) else UNBOUNDED
+    return UNIT if are_images(model) and not far_outside_unit_range(free) else UNBOUNDED
 
 
 def search(objective: Objective, start: Array, goal: float) -> End:
