@@ -55,6 +55,10 @@ GOALS = {"float64": 1e-26, "float32": 1e-13, "float16": 1e-6}
 """The squared relative distance at which features agree, by the dtype of what was shared: its
 rounding, squared, and some ten times that."""
 
+FAR = 1e-5
+"""Where a search by halves ends nearer than this, all that is wrong is a few kinks among thousands,
+and a search past all of them, from noise, ended no nearer."""
+
 EVALUATIONS = 3000
 """No further start is made after so many. Where kinks stop a search another start often passes
 them: of small networks with max pooling one in two searches arrives."""
@@ -152,6 +156,7 @@ def _best_of_searches(
             there = by_halves(shown, client.gradients, *within)
             if there is not None:
                 best = min(best, End(distance(there)[0], there, 0), key=_value)
+                close = max(close, FAR)
         if best.value > close:
             within = start.reshape(shape), *bounds, goal
             found = past_kinks(shown, client.gradients, *within, cycles=cycles)
