@@ -152,11 +152,10 @@ def _best_of_searches(
                 best = End(distance(x)[0], x, 0)
                 ends.append(best)
         if not few and further and not noisy and best.value > close:
-            within = best.x.reshape(shape), *bounds, goal
-            there = by_halves(shown, client.gradients, *within)
+            there = by_halves(shown, client.gradients, best.x.reshape(shape), *bounds, goal)
             if there is not None:
-                best = min(best, End(distance(there)[0], there, 0), key=_value)
-                close = max(close, FAR)
+                halves = End(distance(there)[0], there, 0)
+                best, close = min(best, halves, key=_value), max(close, FAR)
         if best.value > close:
             within = start.reshape(shape), *bounds, goal
             found = past_kinks(shown, client.gradients, *within, cycles=cycles)
