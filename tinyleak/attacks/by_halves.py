@@ -61,8 +61,10 @@ JOLT, SAME = 0.01, 1e-3
 """The noise, in their mean, from which values are sought again, and how near those that are told
 come back: of 8,192 of a trained client about 300 did not, all wrong ones but one among them."""
 
-HELD: dict[str, Any] = {"steps": 3, "products": 400, "damping": 1e-7}
-HELD["scales"] = (1e-2, 1e-3, 1e-4, 1e-5)
+HELD: dict[str, Any] = {
+    **{"steps": 3, "products": 400, "rough": 0.01, "damping": 1e-7},
+    "scales": (1e-2, 1e-3, 1e-4, 1e-5),
+}
 """How the image is sought by all together, with the upper half's winners held."""
 
 

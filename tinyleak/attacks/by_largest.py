@@ -23,11 +23,13 @@ from tinyleak.tensor import Tensor
 DOUBTS = tuple(0.3 * 0.8**k for k in range(12))
 """How far ahead, in the spread of what is compared, the largest is where a window counts half."""
 
-SCALE, STEPS, PRODUCTS, DAMPING = 1e-4, 2, 200, 1e-7
+SCALE, STEPS, PRODUCTS, ROUGH, DAMPING = 1e-4, 2, 200, 0.01, 1e-7
 """What is farther off, as a share of the spread, in root mean square, is an outlier; and the steps
-at each doubt, of how many products at most, and their λ at first."""
+at each doubt, of how many products at most, solved to that share, and their λ at first."""
 
-ZERO = 1e-5  # a ReLU's values below this share of their mean are zero
+ZERO, DOUBTFUL = 1e-5, 0.05
+"""A ReLU's values below the first share of their mean are zero, and up to the second may be: the
+largest elements of their windows may as well be far below that."""
 
 
 def by_largest(
@@ -52,7 +54,9 @@ def by_largest(
         The pixels, (C·H·W,); None where values do not come straight out of a max pooling.
     """
     kinks, shape, x = Kinks(below), start.shape, start.ravel()
-    some = np.where(np.abs(values) > ZERO * np.mean(np.abs(values)), values, 0.0)
+    share = np.abs(values) / np.mean(np.abs(values))
+    some = np.where(share > ZERO, values, 0.0)
+    told = told & ((share <= ZERO) | (share >= DOUBTFUL))
     maxima, known = (known_maxima(kinks, Tensor(start), each) for each in (some, told * 1.0))
     if maxima is None or known is None:
         return None
@@ -96,6 +100,7 @@ def by_largest(
             steps=STEPS,
             products=PRODUCTS,
             scales=[SCALE],
+            rough=ROUGH,
             damping=DAMPING,
         ).x
     return x
