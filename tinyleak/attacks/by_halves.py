@@ -16,6 +16,7 @@ as the values have them.
 """
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ from tinyleak.backend import Array
 from tinyleak.gradient import grad
 from tinyleak.ops import relu, reshape
 from tinyleak.ops import sum as total
-from tinyleak.optim.truncated import Traced, truncated_gauss_newton
+from tinyleak.optim.truncated import Reached, Traced, truncated_gauss_newton
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
 
@@ -116,7 +117,7 @@ def by_halves(
             if apart <= goal or apart > PROGRESS * before:
                 break
             before = apart
-        before = math.inf
+        best = Reached(x, math.inf)
         for _ in range(PASSES):
             values, told = _told(residual, values, cut.lowest)
             at = x.reshape(image.shape)
@@ -124,13 +125,16 @@ def by_halves(
             x = pixels.search(x, values, told, lowest, highest)[0] if near is None else near
             choices, _ = Kinks(cut.above.below).at(Tensor(values.reshape(upper)))
             whole = _residual(shown, gradients, image.shape, [c.winners() for c in choices])
-            x, left = truncated_gauss_newton(whole, x, lowest=lowest, highest=highest, **HELD)
+            x, left = here = truncated_gauss_newton(
+                whole, x, lowest=lowest, highest=highest, **HELD
+            )
+            before, best = best.value, min(best, here, key=operator.attrgetter("value"))
             if left <= goal or left > PROGRESS * before:
                 break
-            before, values = left, pixels.values(x)
+            values = pixels.values(x)
     except KeyboardInterrupt as stopped:
         raise StoppedError(getattr(stopped, "x", x)) from None
-    return x
+    return best.x
 
 
 def _told(residual: Traced, start: Array, lowest: float) -> tuple[Array, Array]:
