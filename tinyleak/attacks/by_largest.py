@@ -57,11 +57,11 @@ def by_largest(
     share = np.abs(values) / np.mean(np.abs(values))
     some = np.where(share > ZERO, values, 0.0)
     told = told & ((share <= ZERO) | (share >= DOUBTFUL))
-    maxima, known = (known_maxima(kinks, Tensor(start), each) for each in (some, told * 1.0))
-    if maxima is None or known is None:
+    maxima = known_maxima(kinks, Tensor(start), some)
+    if maxima is None:
         return None
     count = len(maxima.largest)
-    weight = known.largest / (maxima.spread * math.sqrt(count))  # told, window by window
+    weight = told[maxima.order] / (maxima.spread * math.sqrt(count))
 
     def ahead(x: Array) -> Array:
         gaps = []

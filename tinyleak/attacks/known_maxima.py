@@ -32,12 +32,14 @@ class KnownMaxima(NamedTuple):
     """The windows of the only kink beside the uppermost ReLU.
 
     Attributes:
+        order: the number of the feature that comes out of each window, (n,).
         largest: M of each window, (n,); zero below the uppermost ReLU where that is not active.
         active: 1 where it is, else 0, (n,).
         elements: how many a window has.
         spread: the standard deviation of what is compared.
     """
 
+    order: Array
     largest: Array
     active: Array
     elements: int
@@ -85,12 +87,11 @@ def known_maxima(kinks: Kinks, images: Tensor, features: Array) -> KnownMaxima |
     values = Tensor(np.zeros(features.size))
     onward = kinks.replay(images, lambda *_: values, open_top=True)
 
-    def moved(numbers: Array) -> Array:
-        return grad(total(onward * Tensor(numbers.reshape(onward.shape))), values).numpy()
-
     places = 1.0 + np.arange(features.size)
-    if not np.array_equal(np.sort(moved(places)), places):
+    moved = grad(total(onward * Tensor(places.reshape(onward.shape))), values).numpy()
+    if not np.array_equal(np.sort(moved), places):
         return None
-    largest = moved(features)
+    order = moved.astype(int) - 1
+    largest = features.ravel()[order]
     active = (largest > 0) * 1.0 if opens else np.ones_like(largest)
-    return KnownMaxima(largest, active, len(choices[0].elements), choices[0].spread)
+    return KnownMaxima(order, largest, active, len(choices[0].elements), choices[0].spread)

@@ -26,7 +26,7 @@ from tinyleak.attacks.known_maxima import known_maxima
 from tinyleak.attacks.outliers import in_turn_with_features
 from tinyleak.attacks.shown import Shown, in_a_row
 from tinyleak.backend import Array
-from tinyleak.ops import add, exp, maximum, relu, reshape, softplus, stop_gradient
+from tinyleak.ops import add, exp, relu, reshape, softplus, stop_gradient
 from tinyleak.optim.truncated import Reached, Traced, truncated_gauss_newton
 from tinyleak.tensor import Tensor
 
@@ -245,7 +245,7 @@ def _soft(heats: list[Tensor], number: int, choices: Choices) -> Tensor:
         first, second = elements
         return second + softplus((first - second) / heat) * heat
     heat = POOLING * heat
-    largest = stop_gradient(reduce(maximum, elements))
+    largest = stop_gradient(choices.largest())
     weights = [
         exp((one - largest) / heat) * Tensor(there)
         for one, there in zip(elements, choices.inside, strict=True)
