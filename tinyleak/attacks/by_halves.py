@@ -9,22 +9,27 @@ values, those that are off with less weight. It has fewer pixels than there are 
 own are nearer to the client's: again from there. The kinks of one half do not stop the search in
 the other, as they do where all is sought at once.
 
-What is left then is at kinks. So values are brought to rounding, those that the gradients tell are
-told from others, and the image is sought by them where it is sure which element of a window they
-are (`by_largest`). At last it is sought by all numbers together, with the kinks of the upper half
-as the values have them.
+What is left then is at kinks. Where all values are right it is left to robust regression once more,
+by these and the gradients below them, all channels with one weight. Else values are brought to
+rounding, those that the gradients tell are told from others, and the image is sought by them where
+it is sure which element of a window they are (`by_largest`), and at last by all numbers together,
+with the kinks of the upper half as the values have them.
 """
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyleak.attacks.by_largest import by_largest
-from tinyleak.attacks.distances import Objective, StoppedError, search_in_range
-from tinyleak.attacks.further_down import cut_of
+from tinyleak.attacks.distances import (
+    Objective,
+    StoppedError,
+    objective_of,
+    search_in_range,
+)
+from tinyleak.attacks.further_down import Cut, cut_of
 from tinyleak.attacks.kinks import Choices, Kinks
 from tinyleak.attacks.outliers import without_outliers
 from tinyleak.attacks.shown import Below, Shown, in_a_row
@@ -47,6 +52,8 @@ LARGEST, PRODUCTS = 0, 100
 DOUBTS, ITERATIONS = (math.inf, 0.03, 0.01, 0.003), 100
 """Errors, as shares of the mean, beyond which a value counts less in the search for the image, one
 after the other, and how many iterations each has."""
+
+ALONE = 300  # iterations by values alone, in turn with robust regression
 
 PASSES = 8
 """At most, in which values are told apart, and the image sought by them and by all together."""
@@ -96,45 +103,85 @@ def by_halves(
     cut = cut_of(shown, gradients, image)
     if cut is None:
         return None
-    upper = (1, 1, 1, cut.values.size)
-    residual = _residual(cut.above, gradients, upper)
-    x, before = image.ravel(), math.inf
-    pixels = _Pixels(cut.below, image.shape, cut.values.size)
-    values, left = cut.values, math.inf
+    halves = _Halves(cut, gradients, image, (lowest, highest), goal)
     try:
+        values, told, left = halves.in_turn()
+        if left <= goal:
+            left = halves.with_those_below(values, told)
+        if left > goal:
+            halves.all_together(values)
+    except KeyboardInterrupt as stopped:
+        raise StoppedError(getattr(stopped, "x", halves.x)) from None
+    return halves.x
+
+
+class _Halves:
+    """The searches in both halves; `x` is the image so far."""
+
+    def __init__(
+        self,
+        cut: Cut,
+        gradients: Mapping[str, Array],
+        image: Array,
+        bounds: tuple[float, float],
+        goal: float,
+    ) -> None:
+        self.cut, self.gradients, self.bounds, self.goal = cut, gradients, bounds, goal
+        self.shape, self.x = image.shape, image.ravel()
+        self.pixels = _Pixels(cut.below, image.shape, cut.values.size)
+        self.upper = (1, 1, 1, cut.values.size)
+        self.above = _residual(cut.above, gradients, self.upper)
+
+    def in_turn(self) -> tuple[Array, Array, float]:
+        """Return values, which of them gradients depend on, and ‖r‖² above them."""
+        before = left = math.inf
         for _ in range(TURNS):
-            if left > goal:
-                values, left = without_outliers(
-                    residual,
-                    pixels.values(x),
-                    cut.lowest,
-                    math.inf,
-                    largest=LARGEST,
-                    products=PRODUCTS,
-                )
-                told = _seen(residual, values)
-            x, apart = pixels.search(x, values, told, lowest, highest)
-            if apart <= goal or apart > PROGRESS * before:
+            if left > self.goal:
+                at = self.pixels.values(self.x)
+                values, left = _robust(self.above, at, self.cut.lowest, math.inf)
+                told = _seen(self.above, values)
+            self.x, apart = self.pixels.search(self.x, values, told, *self.bounds)
+            if apart <= self.goal or apart > PROGRESS * before:
                 break
             before = apart
-        best = Reached(x, math.inf)
-        for _ in range(PASSES):
-            values, told = _told(residual, values, cut.lowest)
-            at = x.reshape(image.shape)
-            near = by_largest(cut.below, values, told, at, lowest, highest)
-            x = pixels.search(x, values, told, lowest, highest)[0] if near is None else near
-            choices, _ = Kinks(cut.above.below).at(Tensor(values.reshape(upper)))
-            whole = _residual(shown, gradients, image.shape, [c.winners() for c in choices])
-            x, left = here = truncated_gauss_newton(
-                whole, x, lowest=lowest, highest=highest, **HELD
-            )
-            before, best = best.value, min(best, here, key=operator.attrgetter("value"))
-            if left <= goal or left > PROGRESS * before:
+        return values, told, left
+
+    def with_those_below(self, values: Array, told: Array) -> float:
+        """Search by right values and the gradients below, in turn with values; return ‖r‖²."""
+        lower = self.cut.values_shown(values, self.goal, np.flatnonzero(told))
+        residual, before = _residual(lower, self.gradients, self.shape), math.inf
+        alone = objective_of(self.shape, lower, None)
+        for _ in range(TURNS):
+            self.x, left = _robust(residual, self.x, *self.bounds)
+            apart, self.x, _ = search_in_range(alone, self.x, self.goal, *self.bounds, ALONE)
+            if left <= self.goal or apart > PROGRESS * before:
                 break
-            values = pixels.values(x)
-    except KeyboardInterrupt as stopped:
-        raise StoppedError(getattr(stopped, "x", x)) from None
-    return best.x
+            before = apart
+        return left
+
+    def all_together(self, values: Array) -> None:
+        """Search by values as far as they are told, and then by all with the winners they have."""
+        (lowest, highest), best = self.bounds, Reached(self.x, math.inf)
+        for _ in range(PASSES):
+            values, told = _told(self.above, values, self.cut.lowest)
+            at = self.x.reshape(self.shape)
+            near = by_largest(self.cut.below, values, told, at, lowest, highest)
+            if near is None:
+                near, _ = self.pixels.search(self.x, values, told, lowest, highest)
+            choices, _ = Kinks(self.cut.above.below).at(Tensor(values.reshape(self.upper)))
+            held = [one.winners() for one in choices]
+            whole = _residual(self.cut.shown, self.gradients, self.shape, held)
+            here = truncated_gauss_newton(whole, near, lowest=lowest, highest=highest, **HELD)
+            self.x, before = here.x, best.value
+            best = here if here.value < before else best
+            if here.value <= self.goal or here.value > PROGRESS * before:
+                break
+            values = self.pixels.values(self.x)
+        self.x = best.x
+
+
+def _robust(residual: Traced, x: Array, lowest: float, highest: float) -> Reached:
+    return without_outliers(residual, x, lowest, highest, largest=LARGEST, products=PRODUCTS)
 
 
 def _told(residual: Traced, start: Array, lowest: float) -> tuple[Array, Array]:

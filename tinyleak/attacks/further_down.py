@@ -23,7 +23,7 @@ from tinyleak.attacks.smoothed import CLOSE, past_kinks
 from tinyleak.backend import Array
 from tinyleak.gradient import depending_on, grad, topological_order
 from tinyleak.nn.split import computed_again
-from tinyleak.ops import reshape
+from tinyleak.ops import reshape, take
 from tinyleak.ops import sum as total
 from tinyleak.tensor import Tensor
 
@@ -90,12 +90,13 @@ class Cut:
     lowest: float
     values: Array
 
-    def values_shown(self, x: Array, left: float) -> Shown:
-        """Return values that were found, (n,), as what is shown.
+    def values_shown(self, x: Array, left: float, told: Array | None = None) -> Shown:
+        """Return values that were found, (n,), as what is shown, or those of the numbers `told`.
 
         Args:
             x: the values.
-            left: the squared relative distance that they leave.
+            left: the squared relative distance that they leave, apart from outliers.
+            told: which of them the gradients above tell; None for all.
         """
         # A unit counts as active wherever its value is above zero, however little.
         error = ERRORS * math.sqrt(left) * float(np.mean(np.abs(x)))
@@ -105,7 +106,15 @@ class Cut:
         slopes = grad(total(onward * Tensor(self.shown.slopes)), features).data
         sent = self.above.lower
         lower = {name: weight for name, weight in self.shown.lower.items() if name not in sent}
-        return Shown(self.shown.layer, features.data, slopes, self.below, lower)
+        if told is None:
+            return Shown(self.shown.layer, features.data, slopes, self.below, lower)
+
+        def some(images: Tensor) -> Tensor:
+            values = self.below(images)
+            assert values is not None, "it was found before"
+            return take(values, told, axis=1)
+
+        return Shown(self.shown.layer, features.data[:, told], slopes[:, told], some, lower)
 
 
 def cut_of(shown: Shown, gradients: Mapping[str, Array], image: Array) -> Cut | None:
