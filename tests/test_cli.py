@@ -24,6 +24,7 @@ import tinyleak
 from tinyleak.attacks import Problem, Progress, Reconstruction, Settings, attack
 from tinyleak.cli import COMMANDS, build_parser, main, options, progress
 from tinyleak.cli.attack_result import FILES
+from tinyleak.cli.simulated import simulated_client
 from tinyleak.client import Outcome, Truth, simulate
 from tinyleak.data import load_image, load_mnist
 from tinyleak.data.glyphs import draw_digit
@@ -377,7 +378,7 @@ def test_the_network_is_made_for_the_data(tmp_path: Path) -> None:
     (tmp_path / "test.bin").write_bytes(bytes([0, 42]) + bytes(3072))
     given = ["attack", "--data", "cifar100", "--data-dir", str(tmp_path)]
     args = build_parser().parse_args(given)
-    client, truth = options.simulated_client(args, dtype="float64", defenses=())
+    client, truth = simulated_client(args, dtype="float64", defenses=())
     assert client.model == LeNet((3, 32, 32), classes=100)
     assert truth.labels.tolist() == [42]
 

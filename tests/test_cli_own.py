@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from ordinary_networks import export  # noqa: E402  # the benchmarks are scripts, not a package
 
 from tinyleak import attack, load_network  # noqa: E402
-from tinyleak.cli.attack_result import labels_told  # noqa: E402
+from tinyleak.cli.labels import labels_told  # noqa: E402
 from tinyleak.client import Client  # noqa: E402
 from tinyleak.metrics import matched_mse  # noqa: E402
 from tinyleak.nn.model import parameter_gradients  # noqa: E402

@@ -14,6 +14,7 @@ from tinyleak.cli.attack_result import FILES, Result
 from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.output import add_output_options, end, output_directory, say
 from tinyleak.cli.progress import bar_on_terminal, progress_bar
+from tinyleak.cli.simulated import simulated_client
 from tinyleak.client import Client, Notes, Truth
 from tinyleak.client.local import MOST_STEPS, STEPS
 from tinyleak.data.networks import SUFFIX
@@ -135,7 +136,7 @@ def meet(args: argparse.Namespace) -> tuple[Truth | None, Problem]:
     settings, defenses = options.build_settings(args), [parse(text) for text in args.defense]
     truth = None
     if args.weights is None:
-        client, truth = options.simulated_client(args, dtype=settings.dtype, defenses=defenses)
+        client, truth = simulated_client(args, dtype=settings.dtype, defenses=defenses)
     else:
         files = options.given(Client.from_files, args) | {"rename": dict(args.rename)}
         client = Client.from_files(**files, **options.given(Notes, args))

@@ -4,7 +4,6 @@ One form serves both kinds of client. Where no truth is known, what needs it is 
 """
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from tinyleak.analytic.cause import Cause
 from tinyleak.attacks import Problem, Reconstruction
 from tinyleak.attacks.advice import likely_causes
 from tinyleak.backend import Array
+from tinyleak.cli.labels import labels_told, listed
 from tinyleak.cli.options import given
 from tinyleak.cli.output import counted, paragraphs, readable, versions, written
 from tinyleak.client import RECOVERED_MSE, Fact, Notes, Outcome
@@ -26,8 +26,7 @@ from tinyleak.report import curves, emergence, pixel_range, player, save, write_
 
 MOST_CAUSES = 2  # how many likely causes the summary names
 
-MOST_NUMBERS, NEARLY_HARD = 5, 1e-2
-"""Targets of so many numbers are listed; numbers so near one 1 among 0s are a label."""
+MOST_NUMBERS = 5  # targets of so many numbers are listed
 
 FILES = ("result.json", "reconstruction.npz", "progress.png", "loss.png", "player.html")
 
@@ -174,9 +173,7 @@ class Result:
         if truth is not None:
             arrays |= {"truth": truth, "labels_true": outcome.labels_true}
         write_arrays(directory / "reconstruction.npz", **arrays)
-        kind, labels_true = self.problem.client.loss.kind, outcome.labels_true
-        heads = heads_of(self.problem.client.model)
-        labels = labels_told(kind, found.soft_labels, found.labels, heads)
+        labels, labels_true = self._labels(found), outcome.labels_true
         figure = emergence(found.snapshots, truth, labels=labels, labels_true=labels_true)
         save(figure, directory / "progress.png")
         below = None if truth is None else RECOVERED_MSE
@@ -270,15 +267,19 @@ class Result:
             "pixels": pixels,
         }
 
+    def _labels(self, found: Reconstruction | Outcome) -> list[str] | None:
+        client = self.problem.client
+        heads = heads_of(client.model)
+        return labels_told(client.loss.kind, found.soft_labels, found.labels, heads)
+
     @property
     def _targets(self) -> str:
         """What was found of each image beside its pixels: its label, its classes or its numbers."""
-        kind, found = self.problem.client.loss.kind, self.outcome.soft_labels
-        heads, classes = heads_of(self.problem.client.model), found.shape[1]
-        labels = labels_told(kind, found, self.outcome.labels, heads)
+        labels, found = self._labels(self.outcome), self.outcome.soft_labels
+        classes = found.shape[1]
         if labels is not None:
             return listed(labels)
-        if kind == "bce":
+        if self.problem.client.loss.kind == "bce":
             return ", ".join(listed(np.flatnonzero(row > 0.5)) or "none" for row in found)
         if classes > MOST_NUMBERS:
             return ", ".join(f"numbers from {y.min():.3g} to {y.max():.3g}" for y in found)
@@ -288,31 +289,6 @@ class Result:
     def _topic(self) -> str:
         name = "label" if self.problem.client.loss.kind != "mse" else "target"
         return name if len(self.outcome.labels) == 1 else f"{name}s"
-
-
-def labels_told(
-    kind: str, soft: Array, labels: Array, heads: Sequence[int] = ()
-) -> list[str] | None:
-    """Return each image's label, "?" where all are as likely; None where targets are no labels.
-
-    Of several heads, with so many classes each, an image has a label by each.
-    """
-    classes = soft.shape[1]
-    if kind == "cross-entropy" and len(heads) > 1 and sum(heads) == classes:
-        parts = np.split(soft, np.cumsum(heads)[:-1], axis=1)
-        each = [labels_told(kind, part, part.argmax(axis=1)) or [] for part in parts]
-        return ["/".join(told) for told in zip(*each, strict=True)]
-    hard = np.arange(classes) == labels[:, np.newaxis]
-    numbers = classes == 1 or np.abs(soft - hard).max() >= NEARLY_HARD
-    if (kind == "mse" and numbers) or (kind == "bce" and classes > 1):
-        return None
-    unknown = (soft.min(axis=1) == soft.max(axis=1)) & (classes > 1)
-    return ["?" if one else str(label) for one, label in zip(unknown, labels, strict=True)]
-
-
-def listed(labels: Any) -> str:
-    """Return labels as text."""
-    return " ".join(map(str, labels))
 
 
 def _range(values: Array, form: str) -> str:

@@ -15,6 +15,7 @@ from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.output import require_apart, say
 from tinyleak.cli.progress import bar_on_terminal
+from tinyleak.cli.simulated import network
 from tinyleak.data.networks import SUFFIX
 from tinyleak.defenses import FORMS
 from tinyleak.nn import ACTIVATIONS
@@ -154,7 +155,7 @@ def _requests(args: argparse.Namespace) -> list[Request]:
         "settings": options.build_settings(args),
     }
     about = dataset.images.shape[1:], dataset.classes
-    models = [options.network(kind, *about, activation, args.weights) for kind, activation in kinds]
+    models = [network(kind, *about, activation, args.weights) for kind, activation in kinds]
     return grid(dataset, models, **options.given(grid, args), **asked)
 
 

@@ -5,6 +5,7 @@ import argparse
 from tinyleak.cli import options
 from tinyleak.cli.interrupts import undisturbed
 from tinyleak.cli.output import add_output_options, output_directory, say
+from tinyleak.cli.simulated import simulated_client
 from tinyleak.client import LocalSteps, Notes, simulate, write_client
 from tinyleak.client.local import STEPS
 from tinyleak.client.loss import said_loss
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         assert directory is not None, "--out is required"
         defenses = [parse(text) for text in args.defense]
         dtype = args.dtype or "float32"
-        client, truth = options.simulated_client(args, dtype=dtype, defenses=defenses, local=local)
+        client, truth = simulated_client(args, dtype=dtype, defenses=defenses, local=local)
         written = {"ending": args.format, "reduction": reduction, "steps": steps}
         with undisturbed():
             paths = write_client(directory, client, truth, **written)
