@@ -90,11 +90,22 @@ def test_all_is_zero_at_the_client_s_values_with_its_winners(kind: Kind) -> None
     assert max(float(np.abs(part.data).max()) for part in off) > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["averages", "two relus"])
-def test_none_is_known_of_averages_or_above_other_kinks(kind: Kind) -> None:
-    shown, _, values = shown_by(kind, 0)
+def test_none_is_known_of_averages() -> None:
+    shown, _, values = shown_by("averages", 0)
     assert shown.features is not None
     assert known_maxima(Kinks(shown.below), Tensor(values), shown.features) is None
+
+
+def test_above_other_kinks_they_are_known_and_not_searched_by_shares() -> None:
+    shown, gradients, values = shown_by("two relus", 0)
+    assert shown.features is not None
+    maxima = known_maxima(Kinks(shown.below), Tensor(values), shown.features)
+    assert maxima is not None
+    np.testing.assert_array_equal(maxima.largest, shown.features.ravel()[maxima.order])
+    made = smoothed._softened(shown, gradients, values)
+    assert made is not None
+    _, _, shares = made
+    assert len(shares) == 0
 
 
 @pytest.mark.parametrize("seed", [1, 4])

@@ -17,7 +17,7 @@ from tinyleak.audit.page import as_dict
 from tinyleak.audit.words import lines
 from tinyleak.nn import MLP, one_hot
 from tinyleak.ops import reshape
-from tinyleak.optim.truncated import Reached, Traced
+from tinyleak.optim.truncated import Reached, Traced, truncated_gauss_newton
 from tinyleak.tensor import Tensor
 
 
@@ -146,3 +146,20 @@ def test_ctrl_c_in_a_search_keeps_the_best_pixels() -> None:
     with pytest.raises(StoppedError) as stopped:
         search_in_range(objective, np.ones(3), 0.0)
     np.testing.assert_array_equal(stopped.value.x, min(seen, key=lambda one: one[0])[1])
+
+
+def test_with_as_many_products_as_unknowns_a_step_is_exact_within_bounds() -> None:
+    """Of a line fitted by columns of which some hardly show, conjugate gradients leave much."""
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((60, 40)) * np.geomspace(1.0, 1e-5, 40)
+    x = rng.uniform(-0.5, 1.5, 40).clip(0.0, 1.0)
+    wanted = Tensor(matrix @ x)
+    residual = Traced(lambda z: reshape(Tensor(matrix) @ reshape(z, (-1, 1)), (-1,)) - wanted, 40)
+
+    def errors(products: int) -> float:
+        steps = {"steps": 6, "products": products, "damping": 1e-12}
+        end = truncated_gauss_newton(residual, np.full(40, 0.5), lowest=0.0, highest=1.0, **steps)
+        return float(np.abs(end.x - x).max())
+
+    assert errors(40) < 1e-10
+    assert errors(39) > 0.1

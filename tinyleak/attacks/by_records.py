@@ -20,6 +20,7 @@ from tinyleak.analytic.deltas import Deltas
 from tinyleak.analytic.known import Records, StoppedSearchError
 from tinyleak.analytic.layer_gradient import LayerGradient
 from tinyleak.attacks.attacker import Labels
+from tinyleak.attacks.by_largest import exactly_by_largest
 from tinyleak.attacks.distances import StoppedError, objective_of, search_in_range
 from tinyleak.attacks.features_first import CONTRAST, GOALS, GREY, UNIT, range_at, search
 from tinyleak.attacks.first_layer import first_layer, records_of
@@ -35,12 +36,18 @@ from tinyleak.nn.criteria import Loss, loss_of, one_hot
 from tinyleak.nn.split import Split
 from tinyleak.tensor import Tensor
 
-PATIENCE = 350
-"""Evaluations within which the distance of an image's features halves, or it is not going to."""
+PATIENCE, SOON = 350, 100
+"""Evaluations within which the distance of an image's features halves, or it is not going to; and
+where exact steps go on from, once it is near enough."""
 
 MET, STARTS = 1e-5, 4
 """Squared relative distance at which an image has its features, which may themselves be known to
 three digits only, and how many starts are made until one does: max pooling stops some."""
+
+MOST_EXACT, ENOUGH, ALIKE = 1024, 10.0, 1e-7
+"""The most pixels for exact steps, each of which costs two evaluations a pixel. After them an image
+that has its features to so many times the goal is taken, or, as these may be less exact, one that
+another start has ended at too, but for a mean squared difference below the last."""
 
 SECONDS = 300.0  # how long to search, at most: 128 records of 784 pixels take 10 to 20 seconds
 
@@ -193,14 +200,20 @@ def images_with(
     shape = (len(features), *client.model.image_shape)
     shown, goal, start = _shown(cut, features), GOALS[client.dtype], np.full(prod(shape), GREY)
     met = max(CLOSE, goal) if exact else MET
-    best, lowest, halved = start, math.inf, deque[float](maxlen=PATIENCE)
+    halved, ends = deque[float](maxlen=PATIENCE), list[tuple[float, Array]]()
+    to_end = None
+    if exact and len(start) <= MOST_EXACT:
+        like = start + CONTRAST * rng.standard_normal(len(start))
+        within = like.reshape(shape), *bounds, goal
+        to_end = exactly_by_largest(cut.below, features.ravel(), *within)
 
     def watched(x: Array) -> tuple[float, Array]:
-        nonlocal best, lowest
         value, slope = objective(x)
-        if value < lowest:
-            best, lowest = x.copy(), value
-        if len(halved) == PATIENCE and lowest > 0.5 * halved[0]:
+        if value < ends[-1][0]:
+            ends[-1] = value, x.copy()
+        lowest, _ = ends[-1]
+        patience = PATIENCE if to_end is None or lowest > met else SOON
+        if len(halved) >= patience and lowest > 0.5 * halved[-patience]:
             raise _SettledError
         halved.append(lowest)
         return value, slope
@@ -209,14 +222,27 @@ def images_with(
     try:
         for _ in range(STARTS):
             halved.clear()
+            ends.append((math.inf, start))
             with suppress(_SettledError):
                 start = GREY + CONTRAST * rng.standard_normal(prod(shape))
                 search_in_range(watched, start, goal, *bounds)
-            if lowest < met:
+            lowest, best = ends[-1]
+            if to_end is not None and goal < lowest < met:
+                best = to_end(best)
+                ends[-1] = objective(best)[0], best
+            again = any(np.mean((best - x) ** 2) < ALIKE for _, x in ends[:-1])
+            if ends[-1][0] < (met if to_end is None else ENOUGH * goal) or (to_end and again):
                 return best
+        lowest, best = min(ends, key=_distance)
+        if lowest < met:
+            return best
         within = best.reshape(shape), *bounds, goal
         found = past_kinks(shown, {}, *within, cycles=1) if exact else None
     except KeyboardInterrupt as stopped:
-        x = getattr(stopped, "x", best)
-        raise StoppedError(min(best, x, key=lambda one: objective(one)[0])) from None
+        last = getattr(stopped, "x", start)
+        raise StoppedError(min([*ends, (objective(last)[0], last)], key=_distance)[1]) from None
     return best if found is None or found.value > lowest else found.x
+
+
+def _distance(end: tuple[float, Array]) -> float:
+    return end[0]

@@ -29,7 +29,7 @@ values are still wrong. Smoothed, seven of the ten do, and take four times as lo
 
 
 class KnownMaxima(NamedTuple):
-    """The windows of the only kink beside the uppermost ReLU.
+    """The windows of the last kink, the uppermost ReLU apart.
 
     Attributes:
         order: the number of the feature that comes out of each window, (n,).
@@ -73,8 +73,7 @@ class KnownMaxima(NamedTuple):
 def known_maxima(kinks: Kinks, images: Tensor, features: Array) -> KnownMaxima | None:
     """Return the windows that features, (1, F), come straight out of; None if there are none.
 
-    They may be moved in between, and a ReLU may be above the windows or below them. There are to be
-    no further kinks: above these, as for CIFAR's image itself, shares brought it no nearer.
+    They may be moved in between, and a ReLU may be above the windows or below them.
 
     Args:
         kinks: the network's below the features.
@@ -82,10 +81,12 @@ def known_maxima(kinks: Kinks, images: Tensor, features: Array) -> KnownMaxima |
         features: the client's.
     """
     choices, opens = kinks.at(images)
-    if len(choices) != 1 or not choices[0].pools or choices[0].many != features.size:
+    if not choices or not choices[-1].pools or choices[-1].many != features.size:
         return None
-    values = Tensor(np.zeros(features.size))
-    onward = kinks.replay(images, lambda *_: values, open_top=True)
+    values, last = Tensor(np.zeros(features.size)), len(choices) - 1
+    onward = kinks.replay(
+        images, lambda k, choices: values if k == last else choices.largest(), open_top=True
+    )
 
     places = 1.0 + np.arange(features.size)
     moved = grad(total(onward * Tensor(places.reshape(onward.shape))), values).numpy()
@@ -94,4 +95,4 @@ def known_maxima(kinks: Kinks, images: Tensor, features: Array) -> KnownMaxima |
     order = moved.astype(int) - 1
     largest = features.ravel()[order]
     active = (largest > 0) * 1.0 if opens else np.ones_like(largest)
-    return KnownMaxima(order, largest, active, len(choices[0].elements), choices[0].spread)
+    return KnownMaxima(order, largest, active, len(choices[-1].elements), choices[-1].spread)

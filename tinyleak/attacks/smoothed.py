@@ -167,7 +167,9 @@ def _softened(
         return None
     known = shown.with_pattern(opens)
     # Of features alone the largest of a window is enough: which it is decides of gradients below.
-    maxima = known_maxima(kinks, image, features) if features is not None and known.lower else None
+    # Above further kinks, as for CIFAR's image itself, shares brought it no nearer.
+    shared = features is not None and known.lower and len(choices) == 1
+    maxima = known_maxima(kinks, image, features) if features is not None and shared else None
     shares = np.zeros(0) if maxima is None else np.full(maxima.size, 1.0 / maxima.elements)
 
     def smoothed(z: Tensor, temperature: Tensor) -> Tensor:

@@ -8,6 +8,9 @@ with J and Jᵀ are asked for, two for each step of conjugate gradients on
 which ends early: far from a solution an exact step is worth no more than a rough one (Dembo,
 Eisenstat and Steihaug 1982). Unknowns that the gradient pushes against a bound are held there, and
 a step is cut off at the bounds.
+
+A rough step hardly moves in directions that hardly show in r. With as many products as there are
+unknowns the matrix is formed of them, and the step is exact, within the bounds.
 """
 
 import math
@@ -18,6 +21,7 @@ import numpy as np
 
 from tinyleak.backend import Array
 from tinyleak.gradient import vjp
+from tinyleak.optim.bounds import bounded_step
 from tinyleak.optim.conjugate_gradients import conjugate_gradients
 from tinyleak.program import trace
 from tinyleak.tensor import Tensor
@@ -81,6 +85,7 @@ def truncated_gauss_newton(
     scales: Iterable[float] = (math.inf,),
     rough: float = ROUGH,
     damping: float = FIRST_DAMPING,
+    progress: float = 1.0,
 ) -> Reached:
     """Minimise ‖r(x)‖² within bounds; end where no step leads lower.
 
@@ -94,11 +99,12 @@ def truncated_gauss_newton(
         lowest: no unknown may be less.
         highest: no unknown may be more.
         steps: at most, at each scale.
-        products: of conjugate gradients, at most, for each of them.
+        products: of conjugate gradients, at most, for each of them; n or more make it exact.
         goal: a value that is small enough.
         scales: one after the other, each from where the one before ended.
         rough: how much of a linear system's residual may be left.
         damping: λ at first, at each scale.
+        progress: the share of itself to which a step must lower the cost for another to be made.
     """
     x, most = np.clip(start, lowest, highest), damping
     r = residual.value(x)
@@ -109,8 +115,11 @@ def truncated_gauss_newton(
             weights = 1.0 / (1.0 + (r / scale) ** 2)
             slope = residual.back(x, weights * r)
             free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
+            step = _rough_step(residual, x, weights, slope, free, products, rough)
+            if products >= len(x):
+                step = _exact_step(residual, x, weights, slope, free, lowest, highest)
             for _ in range(MOST_FAILURES):
-                s = _step(residual, x, weights, -slope * free, free, damping, products, rough)
+                s = step(damping)
                 end = np.clip(x + s, lowest, highest)
                 r_end = residual.value(end)
                 value_end = _cost(r_end, scale)
@@ -123,8 +132,9 @@ def truncated_gauss_newton(
             share = (value - value_end) / expected if expected > 0 else 1.0
             factor = 0.1 if share > 0.5 else 1.0 if share > 0.1 else 3.0
             damping = max(LEAST_DAMPING, factor * damping)
+            slow = value_end > progress * value
             x, r, value = end, r_end, value_end
-            if value <= goal:
+            if value <= goal or slow:
                 break
     return Reached(x, float(r @ r))
 
@@ -134,21 +144,47 @@ def _cost(r: Array, scale: float) -> float:
     return float(r @ r if scale == math.inf else scale**2 * np.sum(np.log1p((r / scale) ** 2)))
 
 
-def _step(
+def _rough_step(
     residual: Traced,
     x: Array,
     weights: Array,
-    downhill: Array,
+    slope: Array,
     free: Array,
-    damping: float,
     products: int,
     rough: float,
-) -> Array:
-    """Return about (JᵀWJ + λ)⁻¹ downhill, for the unknowns that are free."""
-
-    def times(direction: Array) -> Array:
-        image = residual.back(x, weights * residual.along(x, direction))
-        return image * free + damping * direction
-
+) -> Callable[[float], Array]:
+    """Return about −(JᵀWJ + λ)⁻¹ slope, for the unknowns that are free, as a function of λ."""
+    downhill = -slope * free
     enough = rough**2 * float(downhill @ downhill)
-    return conjugate_gradients(times, downhill, products, enough).s
+
+    def step(damping: float) -> Array:
+        def times(direction: Array) -> Array:
+            image = residual.back(x, weights * residual.along(x, direction))
+            return image * free + damping * direction
+
+        return conjugate_gradients(times, downhill, products, enough).s
+
+    return step
+
+
+def _exact_step(
+    residual: Traced,
+    x: Array,
+    weights: Array,
+    slope: Array,
+    free: Array,
+    lowest: float,
+    highest: float,
+) -> Callable[[float], Array]:
+    """Return the same without a remainder, and so that it ends within the bounds."""
+    some = np.flatnonzero(free)
+    unit = np.eye(len(x))[some]
+    gram = np.stack([residual.back(x, weights * residual.along(x, e))[some] for e in unit])
+    low, high = lowest - x[some], highest - x[some]
+
+    def step(damping: float) -> Array:
+        s = np.zeros_like(x)
+        s[some] = bounded_step(gram + damping * np.eye(len(some)), slope[some], low, high)
+        return s
+
+    return step
