@@ -130,7 +130,8 @@ def test_images_that_share_the_statistics_of_a_batch_come_back_together(tmp_path
     client = Client.from_files(**files, model=str(tmp_path / "net.pt2"), batch=2)
     found = attack(client, method="auto")
     assert client.explain(found).verdict == "exact"
-    assert matched_mse(found.images, images.numpy()).max() < 1e-8
+    # How far float32 lets it come depends on how a processor rounds PyTorch's gradient.
+    assert matched_mse(found.images, images.numpy()).max() < 1e-6
 
 
 def test_a_client_is_simulated_swept_and_audited_with_it(run: Run, tmp_path: Path) -> None:
