@@ -163,3 +163,12 @@ def test_with_as_many_products_as_unknowns_a_step_is_exact_within_bounds() -> No
 
     assert errors(40) < 1e-10
     assert errors(39) > 0.1
+
+
+@pytest.mark.parametrize("products", [1, 3])
+def test_where_all_unknowns_are_held_at_their_bounds_no_step_is_made(products: int) -> None:
+    residual = Traced(lambda z: z + 1.0, 3)
+    start = np.zeros(3)
+    end = truncated_gauss_newton(residual, start, lowest=0.0, highest=1.0, products=products)
+    np.testing.assert_array_equal(end.x, start)
+    assert end.value == 3.0

@@ -115,8 +115,11 @@ def truncated_gauss_newton(
             weights = 1.0 / (1.0 + (r / scale) ** 2)
             slope = residual.back(x, weights * r)
             free = ~(((x <= lowest) & (slope > 0)) | ((x >= highest) & (slope < 0)))
-            step = _rough_step(residual, x, weights, slope, free, products, rough)
-            if products >= len(x):
+            if not free.any():
+                break
+            if products < len(x):
+                step = _rough_step(residual, x, weights, slope, free, products, rough)
+            else:
                 step = _exact_step(residual, x, weights, slope, free, lowest, highest)
             for _ in range(MOST_FAILURES):
                 s = step(damping)
