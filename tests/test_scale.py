@@ -127,7 +127,10 @@ def test_a_rough_estimate_stands_for_a_mean_if_it_is_not_nearer_to_a_sum(
     params, gradients = client(model, rng, 4)
     read = Premises(factor=factor, factor_exact=False, factor_error=1.0)
     monkeypatch.setattr("tinyleak.client.reading.read_premises", lambda *given, **more: read)
-    assert Client.of(model, params, gradients, batch=4).loss.exact is exact
+    loss = Client.of(model, params, gradients, batch=4).loss
+    assert loss.exact is exact
+    # 1 is within its error: no other factor is said to have been read off.
+    assert loss.fact.source == "assumed" and loss.fact.value.startswith("a mean")
 
 
 def test_no_factor_and_no_labels_are_claimed_of_a_table_that_are_others() -> None:

@@ -86,12 +86,16 @@ def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> L
         why = "several steps do not tell" if steps > 1 else "the last layer does not tell"
         return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
     if not premises.factor_exact:
-        # A rough estimate stands for a mean if it is nearer to that, as a ratio, than to a sum.
-        bound = math.isinf(premises.factor_error)
-        if abs(factor - 1.0) <= premises.factor_error * factor and factor**2 <= batch and not bound:
-            error = premises.factor_error * factor
-            why = f"the last layer tells no more than {factor:.2g} ± {error:.1g} times that"
-            return Loss(1.0, True, Fact(f"{named}a mean over the batch", "assumed", why), kind)
+        error, bound = premises.factor_error * factor, math.isinf(premises.factor_error)
+        if abs(factor - 1.0) <= error and not bound:
+            # A rough estimate stands for a mean if it is nearer to that, as a ratio, than to a sum.
+            near, size = factor**2 <= batch, f"{factor:.2g} ± {error:.1g} times"
+            told = f"the last layer tells no more than {size}"
+            if near:
+                fact = Fact(f"{named}a mean over the batch", "assumed", f"{told} that")
+                return Loss(1.0, True, fact, kind)
+            why = f"{told} the mean; only the direction is matched"
+            return Loss(factor, False, Fact(f"{named}a mean or a sum", "assumed", why), kind)
         why = "last layer; only the direction is matched"
         named = _named(kind, how, "read off")
         about = "at least" if bound else "about"
