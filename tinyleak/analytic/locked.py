@@ -15,10 +15,11 @@ from tinyleak.analytic.subspace import without
 from tinyleak.backend import Array
 from tinyleak.nn.losses import cross_entropy
 
-SOFTNESS, SHARPER, SOFT_STEPS = (0.5, 0.2, 0.08), 0.03, 12
+SOFTNESS, SHARPER, SOFT_STEPS = (0.5, 0.2, 0.08), (0.03, 0.01, 0.003), 12
 """How soft the slopes are one after the other, in units of the spread of a layer's answers, and the
-steps with each; from the second on it is tried to lock. The fourth is for leaky ReLUs above leaky
-ones: there all must be right but for a few of the lowest."""
+steps with each; from the second on it is tried to lock. The others are for leaky ReLUs above leaky
+ones: there all must be right but for a few of the lowest, and every search for a record may end
+where one of the upper is not."""
 
 POWERS = 1.0, 50.0, -50.0
 """Of random numbers from 1 to 2: answers that are all positive, and as different as can be."""
@@ -56,7 +57,7 @@ class ReluSearch(Search):
         self.is_last_but_one = all(np.allclose(self.steepest, one) for one in again)
         leaks = bool(self.deltas.jacobian(-np.ones(len(space.U))).any(axis=0).all())
         sharper = leaks and not self.is_last_but_one
-        self.softness: tuple[float, ...] = (*SOFTNESS, SHARPER) if sharper else SOFTNESS
+        self.softness: tuple[float, ...] = (*SOFTNESS, *SHARPER) if sharper else SOFTNESS
         self._forget_uncertified()
         told_by_rays = len(self.inputs) > 0 and np.sqrt(np.mean(self.noise**2)) > LOOSE
         at_once = True
