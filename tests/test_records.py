@@ -208,6 +208,16 @@ def test_two_layers_of_relus_are_seen_through(act, widths, seed, rng) -> None:
     assert errors(found, images).max() < 1e-6
 
 
+def test_leaky_relus_above_leaky_ones_all_lock() -> None:
+    """Searches for some records always end where an upper one is wrong, until slopes are sharp."""
+    images, labels = batch(np.random.default_rng(1), 30)
+    model = nn.MLP(MNIST, 10, "leaky_relu", (128, 200))
+    client, _ = simulate(model, images, labels, seed=1, init="default", dtype="float32")
+    found = search(client, bounds=(0.0, 1.0))
+    assert found.missing == 0
+    assert errors(found, images).max() < 1e-6
+
+
 def test_under_noise_nothing_false_is_claimed(rng: np.random.Generator) -> None:
     images, labels = batch(rng, 6)
     client, _ = simulate(nn.MLP(MNIST, 10, "sigmoid", (60,)), images, labels, init="default")
