@@ -30,8 +30,9 @@ NEAR_BY = -3.0, -0.5
 LEAST_NOISE = 1e-11
 """Of δ, relative to its length: what float64 leaves in a product of many factors."""
 
-MISSES = 30
-"""Attempts in a row that may lock nothing new, before what is known as a span is made use of."""
+MISSES = 100
+"""Attempts in a row that may lock nothing new, before what is known as a span is made use of. Of 96
+records under two layers of ReLUs with 256 and 128 units all come back, and with 30 none."""
 
 
 class ReluSearch(Search):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,10 @@ class Points:
     def at(self, t: Array) -> tuple[Array, Array, Array]:
         """Return c, h and z of a point."""
         return self.c0 + t @ self.c, self.h0 + t @ self.h, self.z0 + t @ self.z
+
+    def faintly(self, share: float) -> Points:
+        """Return the same points with so small a share of the layer's answers."""
+        return replace(self, z0=share * self.z0, z=share * self.z)
 
     def nearest(self, c: Array) -> Array:
         """Return t of the point nearest to one in coordinates of V."""

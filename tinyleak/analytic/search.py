@@ -1,7 +1,7 @@
 """The search for records one by one, by Gauss and Newton's method; see `records`."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,20 @@ OUTSIDE = 1e-3
 NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
 
+FAINT, FAINT_STEPS = tuple(k / 10 for k in range(1, 10)), 10
+"""Shares of the layer's answers, one after the other, and the steps with each. Answers that are
+large saturate what is above, as with weights from U(−0.5, 0.5), leave f so rough that of 574
+attempts one led to one of 128 records (tanh); with fainter ones first a third does, to a few."""
+
+FAR_OUTSIDE = 10.0
+"""What a pixel outside of its range counts for there, less and less: with `OUTSIDE` in its place
+those attempts lead to fewer different records, and to these less often."""
+
 NEW = 1e-2
 """What a δ must have of its dual that no known one has: of records found for the first time it was
 0.02 to 1, of others mostly below 1e-3."""
+
+SHORT = 1e-3  # a δ that is so much shorter than another label's does not tell that it is right
 
 TINY = 1e-290  # the size below which numbers have no inverse
 
@@ -73,36 +84,55 @@ class Search(Known):
 
     def _judged(self, c: Array, spreads: Array) -> list[Ray]:
         """Return points of the row space, (M, r), each with the label that suits it best."""
-        z = c @ self.space.answers + self.space.bias
-        fs = []
-        for target in self.targets:
-            delta = self.deltas.of(z, np.repeat(target[None], len(z), axis=0))
-            rest = delta - delta @ self.space.U @ self.space.U.T
-            fs.append(np.square(rest).sum(axis=1) / (np.square(delta).sum(axis=1) + 1e-300))
+        fs, _ = self._by_label(c)
         labels = np.argmin(fs, axis=0)
         return [
             Ray(point, int(label), float(spread), float(f))
-            for point, label, spread, f in zip(c, labels, spreads, np.min(fs, axis=0), strict=True)
+            for point, label, spread, f in zip(c, labels, spreads, fs.min(axis=0), strict=True)
         ]
+
+    def _by_label(self, c: Array) -> tuple[Array, Array]:
+        """Return f of points of the row space, (M, r), and how long δ is, by label: (K, M)."""
+        z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
+        deltas = [self.deltas.of(z, np.repeat(y[None], len(z), axis=0)) for y in self.targets]
+        sizes = np.square(deltas).sum(axis=2)
+        rest = deltas - (deltas @ self.space.U) @ self.space.U.T
+        return np.square(rest).sum(axis=2) / (sizes + 1e-300), np.sqrt(sizes)
+
+    def _likelier(self, c: Array, label: int) -> int:
+        """Return the label that suits a point, (r,), best: the one that led there, or another.
+
+        What a network is sure of has a δ that rounds to zero, which would suit everywhere.
+        """
+        f, length = self._by_label(c[None])
+        possible = length[:, 0] > SHORT * length.max()
+        possible[label] = True
+        return int(np.argmin(np.where(possible, f[:, 0], np.inf)))
 
     def search(self) -> None:
         """Search from random points, where no known record is."""
         everywhere = self.space.points(np.eye(len(self.space.S)))
-        misses = 0
+        bounded = 0.0 if self.bounds is None else 1.0
+        misses, faintly = 0, False
         while not self._complete and misses < PATIENCE and self._time_left:
             label = self._draw_label()
             points = self.space.points(self.basis)
             t = points.random(self.rng)
-            U = self.space.U @ self.columns.T
-            if self.bounds is not None:
-                t = self.descend(points, label, t, outside=OUTSIDE, goal=NEAR[0], U=U)
-            t = self.descend(points, label, t, goal=NEAR[1], U=U)
+            how: dict[str, Any] = {"goal": NEAR[0], "U": self.space.U @ self.columns.T}
+            for share in FAINT if faintly else ():
+                outside = bounded * FAR_OUTSIDE * (1.0 - share)
+                faint = points.faintly(share)
+                t = self.descend(faint, label, t, steps=FAINT_STEPS, outside=outside, **how)
+            t = self.descend(points, label, t, outside=bounded * OUTSIDE, **how)
+            label = self._likelier(points.at(t)[0], label)
+            t = self.descend(points, label, t, **how | {"goal": NEAR[1]})
             c = points.at(t)[0]
             # What is known is not known exactly, so the last steps do without it.
             t = self.descend(everywhere, label, everywhere.nearest(c))
             spread = self._spread(everywhere, label, t)
             found = self.claim(label, everywhere.at(t)[0], spread, c)
             misses = 0 if found else misses + 1
+            faintly ^= not found  # what has just failed is not tried again at once
             self._note(label, found)
 
     def claim(self, label: int, c: Array, spread: float, apart: Array | None = None) -> bool:
