@@ -58,7 +58,7 @@ NETWORKS = {"784-1000-10": (1000,), "784-256-128-10": (256, 128), "no first bias
 PRUNED = 0.001, 0.3, 0.5, 0.7, 0.9
 """Shares of each tensor. Of the weight's gradient half is zero anyway, where digits are black."""
 FIRST_SEED = 300
-CLIENTS = {16: 10, 32: 10, 64: 5, 128: 5, 256: 1}
+CLIENTS = {16: 10, 32: 10, 64: 5, 96: 5, 128: 5, 256: 1}
 """How many clients a cell of N has, at most."""
 
 
@@ -244,6 +244,13 @@ def settings(quick: bool, noise: bool) -> list[tuple]:
     ]
     cells += [(unbiased, a, "default", "float32", n, *plain) for n in (32, 128) for a in MAIN]
     cells += [(one, a, "default", "float64", 256, *plain) for a in MAIN]
+    more = list(ACTIVATIONS)[-2:]
+    cells += [(two, a, "default", "float32", 64, *plain) for a in more]
+    cells += [(one, a, "default", "float32", 128, *plain) for a in more]
+    cells += [(two, "relu", "default", "float32", 96, *plain)]
+    cells += [(two, a, "default", "float32", 128, *plain) for a in MAIN]
+    cells += [(one, a, "uniform", "float32", 128, *plain) for a in MAIN]
+    cells += [(one, a, "default", "float32", 128, True, "different", "") for a in MAIN]
     return cells
 
 

@@ -208,11 +208,12 @@ class Shared:
         """Return by how much the sum of a matrix's rows may differ from zero, as a length.
 
         δ = p − y errs by rounding in proportion to p and y, whose sizes are 1 over the batch, even
-        where the difference is small; taken for known down to a thousandth of those.
+        where the difference is small; taken for known down to a thousandth of those. The errors of
+        all images add up as their root does.
         """
         columns = np.abs(matrix).max(axis=0)
         largest = float(columns[-1]) or 1.0
-        near_one = min(1.0 / self.batch, 1e3 * largest)
+        near_one = min(1.0 / np.sqrt(self.batch), 1e3 * largest)
         growth = max(1.0, near_one / largest)
         by_loss = OPERATIONS * self.computed * growth * float(np.linalg.norm(columns))
         return ALLOWED * float(np.linalg.norm(deviations)) + by_loss
