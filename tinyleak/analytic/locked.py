@@ -35,6 +35,11 @@ MISSES = 100
 records under two layers of ReLUs with 256 and 128 units all come back, and with 30 none."""
 
 
+UNEVEN = 2.0
+"""How many times as much of the missing δ a share may have as it has of the known ones: then it was
+off by at most a third of what is allowed for (122 shares of 128, U(−0.5, 0.5))."""
+
+
 class ReluSearch(Search):
     """The search where a ReLU is above the layer: all δ first, then the records that go with them.
 
@@ -196,10 +201,12 @@ class ReluSearch(Search):
         vs = np.vstack([vs[apart], span])
         shares = np.linalg.pinv(vs).T[: len(alone)]
         missing = np.linalg.svd(vs)[2][len(vs) :]
-        rest, unknown = np.linalg.qr((missing * S).T)[0].T, float(np.linalg.norm(missing * S))
+        # What a share lacks is as long in each missing dimension as it is in a known one, about.
+        lacks = min(1.0, UNEVEN * math.sqrt(len(missing) / len(vs)))
+        rest, unknown = np.linalg.qr((missing * S).T)[0].T, lacks * np.linalg.norm(missing * S)
         left: list[tuple[Array, int | None]] = []
         for share, (v, c, told) in list(zip(shares, alone, strict=True))[certified:]:
-            if self._take_share(share, unknown, told):
+            if self._take_share(share, float(unknown), told):
                 continue
             end = 0.0 if self.space.bias is None else float(share * S @ self.space.V[:, -1])
             row = share * S - (share * S) @ rest.T @ rest
@@ -220,7 +227,7 @@ class ReluSearch(Search):
 
         Args:
             share: (r,), what a record's δ has of each column of U and no other δ that is known.
-            unknown: the length of the part of the gradient that no known δ explains.
+            unknown: how much of the gradient a share of length 1 lacks, as δ are not known.
             told: its label.
         """
         c = share * self.space.S
