@@ -439,3 +439,16 @@ def test_two_images_whose_hinges_cancel_are_not_pruned() -> None:
     sent = {**gradients, "2.bias": None}
     client = Client.of(model, {k: p.data for k, p in params.items()}, sent, batch=2)
     assert client.premises.pruned == 0.0
+
+
+def test_the_rounding_of_all_images_is_not_taken_for_another_loss(rng) -> None:
+    """Where p is near 1 each image's δ sums up to some 2⁻²⁴, and those of a batch may agree."""
+    model, count = MLP((1, 16, 32), 10, "relu", ()), 16
+    params = model.init(rng, "default", dtype="float32")
+    x, delta = rng.random((count, 512)), 0.05 * rng.standard_normal((count, 10))
+    delta -= delta.mean(axis=1, keepdims=True)
+    for rounded, kind in ((2.0**-24, "cross-entropy"), (1e-3, "mse")):
+        delta[:, 0] += rounded
+        pixels, ones = delta.T @ x / count, delta.mean(axis=0)
+        gradients = dict(zip(params, map(np.float32, (pixels, ones)), strict=True))
+        assert Client.of(model, params, gradients, batch=count).loss.kind == kind

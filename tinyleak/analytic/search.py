@@ -21,9 +21,9 @@ NEAR = 1e-10, 1e-20
 """f at which the range no longer matters, and at which what is known no longer matters."""
 
 FAINT, FAINT_STEPS = tuple(k / 10 for k in range(1, 10)), 10
-"""Shares of the layer's answers, one after the other, and the steps with each. Answers that are
-large saturate what is above, as with weights from U(−0.5, 0.5), leave f so rough that of 574
-attempts one led to one of 128 records (tanh); with fainter ones first a third does, to a few."""
+"""Shares of the layer's answers, one after the other, and the steps with each. Large answers
+saturate what is above, as with weights from U(−0.5, 0.5), and leave f so rough that of 574 attempts
+one led to one of 128 records (tanh); with fainter ones first a third does, to a few of them."""
 
 FAR_OUTSIDE = 10.0
 """What a pixel outside of its range counts for there, less and less: with `OUTSIDE` in its place
