@@ -203,10 +203,11 @@ class ReluSearch(Search):
         missing = np.linalg.svd(vs)[2][len(vs) :]
         # What a share lacks is as long in each missing dimension as it is in a known one, about.
         lacks = min(1.0, UNEVEN * math.sqrt(len(missing) / len(vs)))
-        rest, unknown = np.linalg.qr((missing * S).T)[0].T, lacks * np.linalg.norm(missing * S)
+        rest = np.linalg.qr((missing * S).T)[0].T
+        unknown = lacks * float(np.linalg.norm(missing * S))
         left: list[tuple[Array, int | None]] = []
         for share, (v, c, told) in list(zip(shares, alone, strict=True))[certified:]:
-            if self._take_share(share, float(unknown), told):
+            if self._take_share(share, unknown, told):
                 continue
             end = 0.0 if self.space.bias is None else float(share * S @ self.space.V[:, -1])
             row = share * S - (share * S) @ rest.T @ rest

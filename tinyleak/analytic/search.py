@@ -94,7 +94,9 @@ class Search(Known):
     def _by_label(self, c: Array) -> tuple[Array, Array]:
         """Return f of points of the row space, (M, r), and how long δ is, by label: (K, M)."""
         z = c @ self.space.answers + (0.0 if self.space.bias is None else self.space.bias)
-        deltas = [self.deltas.of(z, np.repeat(y[None], len(z), axis=0)) for y in self.targets]
+        count, classes = len(z), len(self.targets)
+        rows = self.deltas.of(np.tile(z, (classes, 1)), np.repeat(self.targets, count, axis=0))
+        deltas = rows.reshape(classes, count, -1)
         sizes = np.square(deltas).sum(axis=2)
         rest = deltas - (deltas @ self.space.U) @ self.space.U.T
         return np.square(rest).sum(axis=2) / (sizes + 1e-300), np.sqrt(sizes)

@@ -88,10 +88,9 @@ def read_loss(premises: Premises, batch: int, classes: int, steps: int = 1) -> L
     if not premises.factor_exact:
         error, bound = premises.factor_error * factor, math.isinf(premises.factor_error)
         if abs(factor - 1.0) <= error and not bound:
+            told = f"the last layer tells no more than {factor:.2g} ± {error:.1g} times"
             # A rough estimate stands for a mean if it is nearer to that, as a ratio, than to a sum.
-            near, size = factor**2 <= batch, f"{factor:.2g} ± {error:.1g} times"
-            told = f"the last layer tells no more than {size}"
-            if near:
+            if factor**2 <= batch:
                 fact = Fact(f"{named}a mean over the batch", "assumed", f"{told} that")
                 return Loss(1.0, True, fact, kind)
             why = f"{told} the mean; only the direction is matched"
